@@ -1,0 +1,406 @@
+"""Check the numbers of a run on real images and real embedders.
+
+Runs the four embedders of the private assets over their images, as a user would, and
+compares what a run stored with values that are computed another way: the remainder
+from the definition of each network's head, single pairs one by one, rank-1 from the
+assets' own table. Prints a line per model and layer, writes ``benchmarks/out/real.json``
+and ends with exit code 1 where a bound is broken.
+
+Usage: ``python benchmarks/check_real.py [--assets DIR] [--only NAME]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "out" / "real.json"
+K = 10
+SUM_BOUND = 1e-4
+SINGLE_BOUND = 1e-5
+SINGLE_PAIRS = 30
+CORRELATED_QUERIES = 100
+MARKET_NAME = re.compile(r"(?P<identity>-?\d+)_c(?P<camera>\d)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at one layer, and what its remainder is known to be."""
+
+    reference: str
+    title: str
+    layer: str | None
+    remainder: str  # "zero", "head at zero" or "forward mode"
+
+
+CASES = (
+    Case("osnet_x0_25_msmt17", "osnet", None, "forward mode"),
+    Case("hse_faceres_mobilenetv1", "hse_faceres", None, "zero"),
+    Case("mobilefacenet", "mobilefacenet", None, "head at zero"),
+    Case("dlib_resnet", "dlib", None, "zero"),
+    Case("dlib_resnet", "dlib", "conv256_2", "forward mode"),
+    Case("dlib_resnet", "dlib", "conv128_2", "forward mode"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured for a case; see :func:`check_case`."""
+
+    model: str
+    layer: str
+    map_shape: tuple[int, ...]
+    images: int
+    pairs: int
+    passes_stored: float
+    passes_computed: float
+    sum_error: float
+    sum_error_relative: float
+    largest_remainder: float
+    single_error: float
+    rank1: float
+    rank1_expected: float
+    pair_correlation_signed: float
+    pair_correlation_minmax: float
+    broken: tuple[str, ...]
+
+
+def main() -> int:
+    """Check all cases; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
+    parser.add_argument("--assets", type=Path, default=Path(default))
+    parser.add_argument("--only", help="title of one model")
+    arguments = parser.parse_args()
+    if not arguments.assets.is_dir():
+        print(f"no assets at {arguments.assets}; give --assets", file=sys.stderr)
+        return 2
+    with isolated_database():
+        reports = [
+            check_case(case, arguments.assets)
+            for case in CASES
+            if arguments.only in (None, case.title)
+        ]
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n")
+    broken = [
+        f"{report.model} at {report.layer}: {text}"
+        for report in reports
+        for text in report.broken
+    ]
+    print("\n".join(broken) if broken else "all bounds hold")
+    return 1 if broken else 0
+
+
+@contextmanager
+def isolated_database() -> Iterator[None]:
+    """Give FiftyOne a database of its own, before it is imported."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("FIFTYONE_DATABASE_DIR", f"{folder}/db")
+        os.environ["FIFTYONE_DATABASE_NAME"] = f"sfam_check_real_{os.getpid()}"
+        os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
+        import fiftyone.core.odm as foo
+
+        try:
+            yield
+        finally:
+            foo.drop_database()
+
+
+def check_case(case: Case, assets: Path) -> Report:
+    """Run one network at one layer over its images, and check what is stored."""
+    import numpy as np
+    import torch
+
+    from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
+    from fiftyone_sfam.attribution import normalizer
+
+    reference = load_reference(assets)
+    network = reference.load_reference_model(case.reference, assets)
+    entry = reference.REFERENCE_MODELS[case.reference]
+    dataset = make_dataset(assets / "data" / entry.data_folder)
+    model = EmbeddingModel(
+        network,
+        network.preprocess,
+        layer=case.layer,
+        metric=network.metric,
+        name=case.title,
+    )
+    market = case.title == "osnet"
+    protocol = Protocol("identity", camera_field="camera" if market else None)
+    options: dict[str, Any] = {
+        "k": K,
+        "protocol": protocol,
+        "map_dtype": "float32",
+        "overwrite": True,
+    }
+    # The layer is found on one image, once per model and not once per run.
+    model.find_layer(prepared(model, dataset.first().filepath)[None])
+
+    with counted(network) as computed:
+        explain_retrieval(dataset, model, **options)
+    embeddings = torch.cat(
+        [
+            model.embed(prepared(model, path)[None])
+            for path in dataset.values("filepath")
+        ]
+    )
+    with counted(network) as stored:
+        run = explain_retrieval(
+            dataset, model, embeddings=embeddings.numpy(), **options
+        )
+
+    pairs, shown = run.pairs, dataset.values("filepath")
+    expected = remainder_vectors(case, model, shown)
+    errors, relative, remainders = [], [], []
+    for pair, maps in enumerate(run.many_maps(range(len(pairs)))):
+        items = int(pairs.query[pair]), int(pairs.gallery[pair])
+        for (own, other), side in zip((items, items[::-1]), (maps.query, maps.gallery)):
+            assert side is not None
+            partner = embeddings[other].double()
+            scale = normalizer(embeddings[own].double(), partner, model.metric)
+            remainder = float(expected[own].double() @ partner / scale)
+            total = float(side.maps["evidence"].sum(dtype=np.float64)) + remainder
+            errors.append(abs(total - pairs.similarity[pair]))
+            relative.append(errors[-1] / abs(pairs.similarity[pair]))
+            remainders.append(abs(remainder))
+    single = single_error(model, run, shown)
+    signed, minmax = pair_correlations(model, run, shown)
+    rank1 = rank1_share(run)
+    wanted = float(
+        re.search(rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|", sources(assets))[1]
+    )
+    count = len(dataset)
+    report = Report(
+        model=case.title,
+        layer=run.config.layer,
+        map_shape=run.config.map_shape,
+        images=count,
+        pairs=len(pairs),
+        passes_stored=stored[0] / count,
+        passes_computed=computed[0] / count,
+        sum_error=max(errors),
+        sum_error_relative=max(relative),
+        largest_remainder=max(remainders),
+        single_error=single,
+        rank1=rank1,
+        rank1_expected=wanted,
+        pair_correlation_signed=signed,
+        pair_correlation_minmax=minmax,
+        broken=(),
+    )
+    report = Report(**{**asdict(report), "broken": broken_bounds(report)})
+    print(summary(report), flush=True)
+    dataset.delete()
+    return report
+
+
+def broken_bounds(report: Report) -> tuple[str, ...]:
+    """Name the bounds that a report breaks."""
+    checks = (
+        (report.sum_error_relative <= SUM_BOUND, "the sums miss the score"),
+        (report.single_error <= SINGLE_BOUND, "batched and single pairs differ"),
+        (report.passes_stored <= 1, "more than one pass with stored embeddings"),
+        (report.passes_computed <= 2, "more than two passes without"),
+        (round(report.rank1, 4) == report.rank1_expected, "rank-1 is another"),
+    )
+    return tuple(text for holds, text in checks if not holds)
+
+
+def summary(report: Report) -> str:
+    """Describe a report in a line."""
+    return (
+        f"{report.model} at {report.layer} {'x'.join(map(str, report.map_shape))}: "
+        f"{report.images} images, {report.pairs} pairs, passes per image "
+        f"{report.passes_stored:.3f} stored / {report.passes_computed:.3f} computed, "
+        f"|sum + remainder - score| <= {report.sum_error:.2e} "
+        f"(relative {report.sum_error_relative:.2e}), |remainder| <= "
+        f"{report.largest_remainder:.3f}, batched vs single {report.single_error:.2e}, "
+        f"rank-1 {report.rank1:.4f} (table {report.rank1_expected:.4f}), pair "
+        f"correlation {report.pair_correlation_signed:.2f} signed / "
+        f"{report.pair_correlation_minmax:.2f} min-max"
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Data
+# --------------------------------------------------------------------------------------
+
+
+def load_reference(assets: Path) -> ModuleType:
+    """Import the assets' module of reference networks."""
+    path = assets / "reference_models.py"
+    spec = importlib.util.spec_from_file_location("reference_models", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault("reference_models", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sources(assets: Path) -> str:
+    """Return the second table of the assets' own description, with its header gone."""
+    text = (assets / "SOURCES.md").read_text()
+    return text[text.index("## What they reach here") :]
+
+
+def make_dataset(folder: Path) -> Any:
+    """Make a dataset of a folder of images, labeled by their names."""
+    import fiftyone as fo
+
+    samples = []
+    for path in sorted(folder.rglob("*.jpg")):
+        found = MARKET_NAME.match(path.name)
+        samples.append(
+            fo.Sample(
+                str(path),
+                identity=found["identity"] if found else path.parent.name,
+                camera=found["camera"] if found else None,
+            )
+        )
+    dataset = fo.Dataset()
+    dataset.add_sample_field("identity", fo.StringField)
+    dataset.add_sample_field("camera", fo.StringField)
+    dataset.add_samples(samples, progress=False)
+    return dataset
+
+
+def prepared(model: Any, path: str) -> Any:
+    """Read an image and prepare it."""
+    from fiftyone_sfam.images import read_image
+
+    return model.prepare(read_image(path))
+
+
+@contextmanager
+def counted(network: Any) -> Iterator[list[int]]:
+    """Count the images that pass through a network."""
+    count = [0]
+
+    def add(_module: Any, inputs: Any, _output: Any) -> None:
+        count[0] += len(inputs[0])
+
+    handle = network.register_forward_hook(add)
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+# --------------------------------------------------------------------------------------
+# Independent values
+# --------------------------------------------------------------------------------------
+
+
+def remainder_vectors(case: Case, model: Any, paths: list[str]) -> Any:
+    """Compute ``e - J A`` of every image from what is known of the head.
+
+    Nothing of ``attribution`` is used: for pooled and bias-free linear heads it is
+    zero, for an affine head its value at zero, and for any other the difference to a
+    forward-mode derivative of the network in the direction of the feature map.
+    """
+    import torch
+
+    with torch.no_grad():
+        if case.remainder == "zero":
+            return torch.zeros(len(paths), 1).expand(
+                -1, model.embed(prepared(model, paths[0])[None]).shape[1]
+            )
+        if case.remainder == "head at zero":
+            shape = model.network.features(prepared(model, paths[0])[None]).shape
+            return model.network.head(torch.zeros(shape)).expand(len(paths), -1)
+        return torch.cat([forward_mode_remainder(model, path) for path in paths])
+
+
+def forward_mode_remainder(model: Any, path: str) -> Any:
+    """Run one image with a dual number put in at the layer."""
+    import torch.autograd.forward_ad as fwad
+
+    def make_dual(_module: Any, _inputs: Any, output: Any) -> Any:
+        return fwad.make_dual(output, output.clone())
+
+    handle = model.network.get_submodule(model.layer).register_forward_hook(make_dual)
+    try:
+        with fwad.dual_level():
+            value, tangent = fwad.unpack_dual(
+                model.network(prepared(model, path)[None])
+            )
+            return value - tangent
+    finally:
+        handle.remove()
+
+
+def single_error(model: Any, run: Any, paths: list[str]) -> float:
+    """Compare stored maps with those of single pairs, relative to the largest value."""
+    import numpy as np
+
+    from fiftyone_sfam import explain_pair
+
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(len(run.pairs), SINGLE_PAIRS, replace=False)
+    worst = 0.0
+    for pair, maps in zip(chosen, run.many_maps(chosen)):
+        one = explain_pair(
+            model, paths[run.pairs.query[pair]], paths[run.pairs.gallery[pair]]
+        )
+        worst = max(worst, abs(one.score - run.pairs.similarity[pair]))
+        for side, stored in ((one.query, maps.query), (one.gallery, maps.gallery)):
+            for kind in ("sfam", "evidence"):
+                alone, batch = getattr(side, kind), stored.maps[kind]
+                gap = np.abs(alone - batch).max() / np.abs(alone).max()
+                worst = max(worst, float(gap))
+    return worst
+
+
+def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, float]:
+    """Correlate each query's map for its best match with that for a stranger."""
+    import numpy as np
+    import torch
+
+    from fiftyone_sfam.attribution import attribute
+
+    generator = np.random.default_rng(0)
+    identities = np.array(run.items.identities)
+    embeddings = torch.from_numpy(run.embeddings())
+    first = np.flatnonzero(run.pairs.rank == 1)
+    chosen = generator.choice(first, min(CORRELATED_QUERIES, len(first)), replace=False)
+    found: dict[str, list[float]] = {"signed": [], "minmax": []}
+    for pair in chosen:
+        query, match = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
+        other = int(
+            generator.choice(np.flatnonzero(identities != identities[query]))
+        )
+        head = model.linearize(prepared(model, paths[query])[None])
+        for weights, values in found.items():
+            maps = attribute(
+                head,
+                torch.tensor([0, 0]),
+                embeddings[[match, other]],
+                model.metric,
+                weights,  # type: ignore[arg-type]
+            ).sfam
+            values.append(
+                float(np.corrcoef(maps[0].flatten(), maps[1].flatten())[0, 1])
+            )
+    return float(np.mean(found["signed"])), float(np.mean(found["minmax"]))
+
+
+def rank1_share(run: Any) -> float:
+    """Return the share of images whose first neighbor is a true match."""
+    return float((run.query_outcomes == 0).sum() / len(run.items))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

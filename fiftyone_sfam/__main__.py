@@ -1,0 +1,10 @@
+"""``python -m fiftyone_sfam``."""
+
+from __future__ import annotations
+
+import sys
+
+from fiftyone_sfam.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""The version of the package; ``fiftyone.yml`` repeats it and a test compares them."""
+
+__version__ = "0.1.0"

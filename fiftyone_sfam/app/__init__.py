@@ -1,0 +1,1 @@
+"""The FiftyOne App: the plugin's entry, operators and panels."""

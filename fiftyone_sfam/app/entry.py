@@ -1,0 +1,48 @@
+"""The file that FiftyOne executes to load the plugin.
+
+FiftyOne executes it again whenever it builds its registry, under a module name of its
+own, so nothing may be defined here: every class comes from the package.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def _ensure_importable() -> None:
+    # An installed package wins, so that the App and the SDK share their classes. A mere
+    # folder of its name (a namespace package) has no origin.
+    spec = find_spec("fiftyone_sfam")
+    if spec is not None and spec.origin is not None:
+        return
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / "fiftyone_sfam" / "__init__.py").is_file():
+        raise ImportError(
+            f"The plugin in {folder} needs the package fiftyone-sfam, which is not "
+            "installed in the Python environment that runs FiftyOne: install it there "
+            "with pip, or remove this folder."
+        )
+    sys.path.append(str(folder))
+
+
+def register(plugin: Any) -> None:
+    """Register the package's operators and panels.
+
+    Parameters
+    ----------
+    plugin : fiftyone.plugins.context.PluginContext
+        What FiftyOne passes to a plugin's entry.
+
+    Raises
+    ------
+    ImportError
+        If the package is neither installed nor part of the plugin's folder.
+    """
+    _ensure_importable()
+    from fiftyone_sfam.app.registration import OPERATORS, PANELS
+
+    for cls in (*OPERATORS, *PANELS):
+        plugin.register(cls)

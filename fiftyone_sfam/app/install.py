@@ -1,0 +1,153 @@
+"""Puts the plugin into FiftyOne's plugins folder.
+
+FiftyOne finds plugins only as folders below its plugins folder. From a checkout that is
+a link to it. From an installed wheel, or where links are not wanted, it is a folder
+with two files: the manifest, and the entry that imports the installed package.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fiftyone_sfam.errors import SfamError
+
+PLUGIN_NAME = "@fiftyone-sfam/sfam"
+_MANIFEST = "fiftyone.yml"
+_ENTRY = Path("fiftyone_sfam", "app", "entry.py")
+_APP = Path(__file__).resolve().parent
+_CHECKOUT = _APP.parents[1]
+
+Action = Literal["linked", "written", "unchanged"]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the plugin is, and what was done to get it there.
+
+    Attributes
+    ----------
+    path : Path
+        The plugin's folder, or the link to it, below the plugins folder.
+    action : {"linked", "written", "unchanged"}
+        A link was made; a folder was written; the link was there already.
+    """
+
+    path: Path
+    action: Action
+
+    def __str__(self) -> str:
+        """One sentence for the user."""
+        if self.action == "unchanged":
+            return f"The plugin {PLUGIN_NAME} is already linked at {self.path}."
+        return f"The plugin {PLUGIN_NAME} is now {self.action} at {self.path}."
+
+
+def install_plugin(plugins_dir: str | Path, *, copy: bool = False) -> Installation:
+    """Install the plugin below a plugins folder; doing so twice changes nothing.
+
+    Parameters
+    ----------
+    plugins_dir : str or Path
+        FiftyOne's plugins folder; made when missing.
+    copy : bool
+        Write a folder with the manifest and the entry even where a checkout could be
+        linked.
+
+    Returns
+    -------
+    Installation
+
+    Raises
+    ------
+    SfamError
+        If something that this function did not put there is in the way, or if the
+        system does not permit links.
+    """
+    target = Path(plugins_dir).expanduser().absolute().joinpath(*PLUGIN_NAME.split("/"))
+    _check_replaceable(target)
+    if copy or not _is_checkout():
+        return Installation(target, _write(target))
+    return Installation(target, _link(target))
+
+
+def _is_checkout() -> bool:
+    return _plugin_name(_CHECKOUT) == PLUGIN_NAME
+
+
+def _link(target: Path) -> Action:
+    if target.is_symlink() and target.resolve() == _CHECKOUT:
+        return "unchanged"
+    _remove(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.symlink_to(_CHECKOUT, target_is_directory=True)
+    except OSError as error:
+        raise SfamError(
+            f"{target} cannot be made a link to {_CHECKOUT} ({error}): "
+            "install with --copy instead."
+        ) from error
+    return "linked"
+
+
+def _write(target: Path) -> Action:
+    _remove(target)
+    manifest = _CHECKOUT / _MANIFEST if _is_checkout() else _APP / _MANIFEST
+    entry = target / _ENTRY
+    entry.parent.mkdir(parents=True)
+    shutil.copyfile(_APP / _ENTRY.name, entry)
+    # Last: FiftyOne sees a folder only from its manifest on.
+    shutil.copyfile(manifest, target / _MANIFEST)
+    return "written"
+
+
+def _check_replaceable(target: Path) -> None:
+    # A link is replaced when it is ours, or when it leads nowhere.
+    if target.is_symlink():
+        if not target.exists() or _plugin_name(target) == PLUGIN_NAME:
+            return
+        raise SfamError(
+            f"{target} links to {target.resolve()}, which is not this plugin: "
+            "remove the link, then install again."
+        )
+    if not target.exists() or _files(target) <= {Path(_MANIFEST), _ENTRY}:
+        return
+    if _plugin_name(target) == PLUGIN_NAME:
+        raise SfamError(
+            f"{target} holds a whole copy of this plugin: remove it with "
+            f"`fiftyone plugins delete {PLUGIN_NAME}`, then install again."
+        )
+    raise SfamError(
+        f"{target} holds files that are not this plugin's: move them away, then "
+        "install again."
+    )
+
+
+def _files(folder: Path) -> set[Path]:
+    if not folder.is_dir():
+        return {folder}
+    return {
+        path.relative_to(folder)
+        for path in folder.rglob("*")
+        if not path.is_dir() and path.parent.name != "__pycache__"
+    }
+
+
+def _remove(target: Path) -> None:
+    if target.is_symlink():
+        target.unlink()
+    elif target.exists():
+        shutil.rmtree(target)
+
+
+def _plugin_name(folder: Path) -> Any:
+    try:
+        manifest = yaml.safe_load((folder / _MANIFEST).read_text("utf-8"))
+    except (OSError, yaml.YAMLError):
+        # No manifest that can be read: not a plugin that we know.
+        return None
+    return manifest.get("name") if isinstance(manifest, dict) else None

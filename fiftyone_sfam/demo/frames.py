@@ -1,0 +1,200 @@
+"""Frames of one camera of the demo world, with several people in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from fiftyone_sfam.demo.cameras import CAMERAS, Camera, expose
+from fiftyone_sfam.demo.figure import VIEWS, Pose
+from fiftyone_sfam.demo.parts import PARTS
+from fiftyone_sfam.demo.people import Person
+from fiftyone_sfam.demo.scenes import draw_scene
+from fiftyone_sfam.demo.shot import Box, bounding_box, place_person
+from fiftyone_sfam.demo.world import DefectPlan, generate_world
+
+# The wall stands this far down the frame, and lines of depth meet at the horizon.
+_FLOOR, _HORIZON = 0.62, 0.3
+# A person must show at least this share of itself to be annotated.
+_MIN_VISIBLE = 0.35
+_SUPERSAMPLING = 2
+_MARGIN = 1.08
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A person in a frame; ``x`` and ``y`` place the feet, as shares of the frame."""
+
+    identity: str
+    person: Person
+    pose: Pose
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame, not yet drawn; ``actors`` stand from far to near."""
+
+    number: int
+    camera: Camera
+    scene: str
+    scene_seed: int
+    noise_seed: int
+    actors: tuple[Actor, ...]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class VisiblePerson:
+    """A person as annotated in a rendered frame.
+
+    Attributes
+    ----------
+    identity : str
+    box : tuple of float
+        Left, top, width, height as shares of the frame; half as wide as tall, where
+        the frame's edge does not cut it, as crops of the demo world are.
+    mask : numpy.ndarray
+        ``(height, width)`` bool of the whole frame: visible pixels.
+    """
+
+    identity: str
+    box: Box
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class RenderedFrame:
+    """An RGB picture and the people that can be seen in it."""
+
+    image: Image.Image
+    people: tuple[VisiblePerson, ...]
+
+
+def generate_frames(
+    seed: int = 51,
+    *,
+    frames: int = 60,
+    identities: int = 14,
+    camera: Camera = CAMERAS[0],
+    size: tuple[int, int] = (640, 360),
+) -> tuple[Frame, ...]:
+    """Generate the frames of one camera.
+
+    Parameters
+    ----------
+    seed : int
+        The same arguments always give the same frames.
+    frames : int
+    identities : int
+        People who walk by, at least 4. Each frame shows one to four of them.
+    camera : Camera
+    size : tuple of int
+        ``(width, height)`` in pixels.
+
+    Returns
+    -------
+    tuple of Frame
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than four identities.
+    """
+    if identities < 4:
+        raise ValueError(f"frames need at least 4 identities, not {identities}")
+    world = generate_world(
+        seed, identities=identities, images_per_identity=2, defects=DefectPlan.none()
+    )
+    names = sorted(world.people)
+    result = []
+    for number in range(frames):
+        rng = np.random.default_rng((seed, 3, number))
+        count = int(rng.choice((1, 2, 3, 4), p=(0.2, 0.35, 0.3, 0.15)))
+        chosen = rng.choice(len(names), count, replace=False)
+        lanes = (np.arange(count) + rng.uniform(0.25, 0.75, count)) / count
+        actors = [
+            Actor(
+                identity=names[person],
+                person=world.people[names[person]],
+                pose=Pose(VIEWS[int(rng.integers(4))], float(rng.uniform())),
+                x=0.06 + 0.88 * float(lane),
+                y=float(rng.uniform(0.74, 0.96)),
+            )
+            for person, lane in zip(chosen, lanes, strict=True)
+        ]
+        result.append(
+            Frame(
+                number=number,
+                camera=camera,
+                scene=camera.scenes[0],
+                scene_seed=seed,
+                noise_seed=int(rng.integers(2**31)),
+                actors=tuple(sorted(actors, key=lambda actor: actor.y)),
+                size=size,
+            )
+        )
+    return tuple(result)
+
+
+def render_frame(frame: Frame) -> RenderedFrame:
+    """Draw a frame; the same frame always gives the same pixels.
+
+    Parameters
+    ----------
+    frame : Frame
+
+    Returns
+    -------
+    RenderedFrame
+        People who are nearly hidden by others are not annotated.
+    """
+    width, height = (side * _SUPERSAMPLING for side in frame.size)
+    depth = 0.5 / (_FLOOR - _HORIZON)
+    picture = draw_scene(
+        frame.scene,
+        (width, height),
+        floor=_FLOOR * height,
+        unit=0.5 * height,
+        rng=np.random.default_rng(frame.scene_seed),
+    )
+    labels = Image.new("L", (width, height))
+    drawn = []
+    step = len(PARTS) + 1
+    for i, actor in enumerate(frame.actors):
+        place_person(
+            picture,
+            labels,
+            actor.person,
+            actor.pose,
+            (actor.x * width, actor.y * height),
+            (actor.y - _HORIZON) * depth * height * 0.62,
+            offset=i * step,
+        )
+        drawn.append(int((np.asarray(labels) > i * step).sum()))
+    marks = np.asarray(labels.resize(frame.size, Image.Resampling.NEAREST))
+    image = picture.resize(frame.size, Image.Resampling.BOX)
+    image = expose(frame.camera, image, np.random.default_rng(frame.noise_seed))
+    people = []
+    for i, actor in enumerate(frame.actors):
+        mask = (marks > i * step) & (marks < (i + 1) * step)
+        if mask.sum() * _SUPERSAMPLING**2 >= _MIN_VISIBLE * drawn[i]:
+            box = _detector_box(bounding_box(mask), frame.size)
+            people.append(VisiblePerson(actor.identity, box, mask))
+    return RenderedFrame(image, tuple(people))
+
+
+def _detector_box(tight: Box, size: tuple[int, int]) -> Box:
+    """Widen a tight box to a crop's aspect, within the frame."""
+    left, top, width, height = tight
+    tall = height * _MARGIN
+    wide = max(width * _MARGIN, 0.5 * tall * size[1] / size[0])
+    x0, x1 = left + width / 2 - wide / 2, left + width / 2 + wide / 2
+    y0, y1 = top + height / 2 - tall / 2, top + height / 2 + tall / 2
+    # Whole pixels, so that a mask cut out by the box fits it exactly.
+    x0, x1 = (round(min(1.0, max(0.0, x)) * size[0]) / size[0] for x in (x0, x1))
+    y0, y1 = (round(min(1.0, max(0.0, y)) * size[1]) / size[1] for y in (y0, y1))
+    return (x0, y0, x1 - x0, y1 - y0)

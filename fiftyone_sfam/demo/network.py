@@ -1,0 +1,100 @@
+"""The demo's embedder: a small CNN whose head is pooling and one linear layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fiftyone_sfam.preprocess import Preprocessing
+
+DEMO_PREPROCESSING = Preprocessing(
+    size=(128, 64), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+)
+"""What :class:`DemoNet` expects of an image."""
+
+DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demonet.pt"
+"""State dict of the packaged network, in half precision."""
+
+
+class DemoNet(nn.Module):
+    """Embeds a crop of a person of the demo world.
+
+    ``features`` ends in a feature map of ``(channels, height / 8, width / 8)``, which
+    is ``(128, 16, 8)`` for the input that it was trained on; a cell of it sees 38
+    pixels each way. ``head`` has no bias, so
+    the evidence of a pair adds up to its similarity with nothing remaining.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the feature map.
+    dimensions : int
+        Length of the embedding.
+    """
+
+    def __init__(self, channels: int = 128, dimensions: int = 64) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *_block(3, 24, kernel=4, stride=2),
+            *_block(24, 24),
+            *_block(24, 48, kernel=2, stride=2),
+            *_block(48, 48),
+            *_block(48, 96, kernel=2, stride=2),
+            *_block(96, 96),
+            *_block(96, channels, kernel=1),
+        )
+        self.head = nn.Linear(channels, dimensions, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            ``(batch, 3, height, width)`` float32, preprocessed.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(batch, dimensions)`` float32, not normalized.
+        """
+        pooled = self.features(images).mean(dim=(2, 3))
+        return self.head(pooled)
+
+
+def load_demo_network(path: Path | str = DEMO_WEIGHTS) -> DemoNet:
+    """Load the packaged network.
+
+    Parameters
+    ----------
+    path : Path or str
+        A state dict of :class:`DemoNet`, as ``fiftyone_sfam.demo.train`` writes it.
+
+    Returns
+    -------
+    DemoNet
+        On the CPU, in float32 and evaluation mode.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    network = DemoNet()
+    network.load_state_dict({name: _widen(value) for name, value in state.items()})
+    return network.eval()
+
+
+def _widen(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _block(
+    inputs: int, outputs: int, kernel: int = 3, stride: int = 1
+) -> list[nn.Module]:
+    # Kernel and stride are both odd or both even: cells of the map then lie exactly
+    # over their pixels, and a map stretched over the image shows no shift.
+    padding = (kernel - stride) // 2
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]

@@ -1,0 +1,200 @@
+"""Who lives in the demo world: identities described by what can be seen of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Color = tuple[int, int, int]
+
+SKIN: tuple[Color, ...] = (
+    (250, 218, 190),
+    (236, 190, 150),
+    (208, 155, 112),
+    (160, 108, 72),
+    (104, 68, 48),
+)
+HAIR: tuple[Color, ...] = (
+    (38, 32, 32),
+    (88, 58, 38),
+    (142, 92, 48),
+    (222, 186, 108),
+    (176, 72, 40),
+    (178, 178, 182),
+)
+GARMENTS: dict[str, Color] = {
+    "red": (204, 56, 54),
+    "orange": (236, 132, 50),
+    "yellow": (240, 204, 72),
+    "green": (66, 146, 82),
+    "teal": (44, 154, 152),
+    "sky": (122, 182, 228),
+    "blue": (50, 90, 186),
+    "navy": (40, 52, 96),
+    "purple": (126, 76, 160),
+    "pink": (232, 140, 172),
+    "white": (240, 240, 236),
+    "gray": (146, 150, 156),
+    "black": (52, 52, 58),
+    "brown": (126, 86, 60),
+    "beige": (214, 194, 158),
+}
+UPPER_COLORS = tuple(GARMENTS)
+LOWER_COLORS = (
+    "black",
+    "navy",
+    "blue",
+    "gray",
+    "beige",
+    "brown",
+    "white",
+    "red",
+    "green",
+)
+SHOE_COLORS = ("black", "white", "brown", "red", "blue", "gray")
+BAG_COLORS = ("red", "orange", "yellow", "green", "teal", "blue", "black", "brown")
+
+UPPERS = ("shirt", "sweater", "jacket", "coat")
+PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "logo")
+LOWERS = ("trousers", "shorts", "skirt")
+HAIRSTYLES = ("short", "long", "bun", "curly", "bald")
+BAGS = ("none", "backpack", "shoulder bag", "handbag")
+HATS = ("none", "cap", "beanie", "sun hat")
+
+MIN_DIFFERENCE = 5.5
+"""Smallest :func:`difference` between two identities of one world."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One identity: everything about a person that stays between images.
+
+    Colors are RGB in 0..255. ``width`` and ``height`` scale the standard
+    figure, ``waist`` its waistline.
+    """
+
+    width: float
+    height: float
+    waist: float
+    skin: Color
+    hair: Color
+    hairstyle: str
+    upper: str
+    upper_color: str
+    accent_color: str
+    pattern: str
+    lower: str
+    lower_color: str
+    shoe_color: str
+    bag: str
+    bag_color: str
+    hat: str
+    hat_color: str
+
+
+def sample_person(rng: np.random.Generator) -> Person:
+    """Draw one person at random.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    Person
+    """
+    upper_color = _one(rng, UPPER_COLORS)
+    accents = [c for c in UPPER_COLORS if contrast(c, upper_color) > 130]
+    hats = [c for c in UPPER_COLORS if c != upper_color]
+    return Person(
+        width=float(rng.uniform(0.88, 1.22)),
+        height=float(rng.uniform(0.9, 1.0)),
+        waist=float(rng.uniform(0.8, 1.0)),
+        skin=SKIN[int(rng.integers(len(SKIN)))],
+        hair=HAIR[int(rng.integers(len(HAIR)))],
+        hairstyle=_one(rng, HAIRSTYLES, (0.34, 0.28, 0.14, 0.14, 0.1)),
+        upper=_one(rng, UPPERS),
+        upper_color=upper_color,
+        accent_color=_one(rng, tuple(accents)),
+        pattern=_one(rng, PATTERNS, (0.32, 0.16, 0.13, 0.13, 0.13, 0.13)),
+        lower=_one(rng, LOWERS, (0.6, 0.2, 0.2)),
+        lower_color=_one(rng, tuple(c for c in LOWER_COLORS if c != upper_color)),
+        shoe_color=_one(rng, SHOE_COLORS),
+        bag=_one(rng, BAGS, (0.4, 0.25, 0.2, 0.15)),
+        bag_color=_one(rng, tuple(c for c in BAG_COLORS if c != upper_color)),
+        hat=_one(rng, HATS, (0.64, 0.14, 0.12, 0.1)),
+        hat_color=_one(rng, tuple(hats)),
+    )
+
+
+def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
+    """Draw people no two of whom look alike.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    count : int
+        Number of people, at least 1.
+
+    Returns
+    -------
+    tuple of Person
+        Every two differ by at least ``MIN_DIFFERENCE``.
+
+    Raises
+    ------
+    ValueError
+        If so many distinct people cannot be found.
+    """
+    people: list[Person] = []
+    attempts = 0
+    while len(people) < count:
+        attempts += 1
+        if attempts > 400 * count:
+            raise ValueError(
+                f"could not draw {count} distinct people; ask for fewer identities"
+            )
+        candidate = sample_person(rng)
+        if all(difference(candidate, p) >= MIN_DIFFERENCE for p in people):
+            people.append(candidate)
+    return tuple(people)
+
+
+def difference(one: Person, other: Person) -> float:
+    """How different two people look, weighted by the area an attribute covers.
+
+    Returns
+    -------
+    float
+        0 for the same clothes and hair; differing tops alone give at most 3.5.
+    """
+    total = 3.0 * min(1.0, contrast(one.upper_color, other.upper_color) / 160)
+    total += 0.5 * (one.upper != other.upper)
+    if (one.pattern, one.pattern != "plain" and one.accent_color) != (
+        other.pattern,
+        other.pattern != "plain" and other.accent_color,
+    ):
+        total += 1.5
+    total += 2.5 * min(1.0, contrast(one.lower_color, other.lower_color) / 160)
+    total += 1.0 * (one.lower != other.lower)
+    total += 1.0 * ((one.bag, one.bag_color) != (other.bag, other.bag_color))
+    total += 1.0 * ((one.hat, one.hat_color) != (other.hat, other.hat_color))
+    total += 0.5 * ((one.hair, one.hairstyle) != (other.hair, other.hairstyle))
+    total += 0.5 * (one.skin != other.skin)
+    return total
+
+
+def contrast(one: str, other: str) -> float:
+    """Euclidean RGB distance (0 to 442) of two named garment colors."""
+    a, b = GARMENTS[one], GARMENTS[other]
+    return float(np.linalg.norm(np.subtract(a, b)))
+
+
+def _one(
+    rng: np.random.Generator,
+    options: tuple[str, ...],
+    weights: tuple[float, ...] | None = None,
+) -> str:
+    return options[int(rng.choice(len(options), p=weights))]

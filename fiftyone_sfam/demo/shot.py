@@ -1,0 +1,280 @@
+"""One picture of one person: what decides it, and how it is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from fiftyone_sfam.demo.cameras import Camera, expose
+from fiftyone_sfam.demo.figure import VIEWS, Pose, draw_person
+from fiftyone_sfam.demo.parts import PARTS
+from fiftyone_sfam.demo.people import Person
+from fiftyone_sfam.demo.scenes import OCCLUDERS, draw_occluder, draw_scene
+
+Box = tuple[float, float, float, float]
+
+_MIN_PART_PIXELS = 4
+# Drawing is done without antialiasing on a canvas at least this high.
+_CANVAS_HEIGHT = 512
+_FEET = 0.965
+
+
+@dataclass(frozen=True)
+class Retake:
+    """How a near-identical copy is made of a finished picture.
+
+    ``inset`` are the margins cut off at the left, top, right and bottom, as shares of
+    the picture, which is then resized back; ``gain`` is a factor of brightness.
+    """
+
+    inset: Box
+    gain: float
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Everything about a picture that is not the person.
+
+    Attributes
+    ----------
+    camera : Camera
+    scene : str
+    pose : Pose
+    scale : float
+        Height of a person of standard height, as a share of the crop's height.
+    offset : float
+        Shift of the person to the right, in crop widths.
+    occluder : str or None
+    side : int
+        -1 or 1: from which side the occluder reaches in.
+    gain : float
+        Light of this picture.
+    seed : int
+        Seeds the background and the noise.
+    retake : Retake, optional
+    """
+
+    camera: Camera
+    scene: str
+    pose: Pose
+    scale: float
+    offset: float
+    occluder: str | None
+    side: int
+    gain: float
+    seed: int
+    retake: Retake | None = None
+
+
+@dataclass(frozen=True)
+class RenderedCrop:
+    """A picture with its ground truth.
+
+    Attributes
+    ----------
+    image : PIL.Image.Image
+        RGB.
+    labels : numpy.ndarray
+        ``(height, width)`` uint8: 0 background or occluder, else the visible part's
+        index in :data:`fiftyone_sfam.demo.parts.PARTS` plus 1.
+    """
+
+    image: Image.Image
+    labels: np.ndarray
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """``(height, width)`` bool: the visible person."""
+        return self.labels > 0
+
+    @cached_property
+    def parts(self) -> dict[str, Box]:
+        """Box of each visible part: left, top, width, height, as shares of the crop."""
+        return part_boxes(self.labels)
+
+
+def sample_shot(
+    rng: np.random.Generator, camera: Camera, *, scene: str | None = None
+) -> Shot:
+    """Draw the circumstances of one picture at random.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    camera : Camera
+    scene : str, optional
+        The place; None picks one that the camera looks at.
+
+    Returns
+    -------
+    Shot
+    """
+    place = camera.scenes[int(rng.integers(len(camera.scenes)))]
+    view = VIEWS[int(rng.choice(4, p=(0.32, 0.24, 0.22, 0.22)))]
+    occluder = OCCLUDERS[int(rng.integers(len(OCCLUDERS)))]
+    return Shot(
+        camera=camera,
+        scene=place if scene is None else scene,
+        pose=Pose(view, float(rng.uniform())),
+        scale=float(rng.uniform(*camera.scale)),
+        offset=float(rng.uniform(-camera.shift, camera.shift)),
+        occluder=occluder if rng.uniform() < 0.12 else None,
+        side=int(rng.choice((-1, 1))),
+        gain=float(rng.uniform(0.94, 1.06)),
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def retake(shot: Shot, rng: np.random.Generator) -> Shot:
+    """Crop a picture by up to 0.6 % at each side and change its light by up to 4 %."""
+    inset = rng.uniform(0.0, 0.006, 4)
+    gain = 1 + float(rng.choice((-1, 1))) * float(rng.uniform(0.01, 0.04))
+    box = (float(inset[0]), float(inset[1]), float(inset[2]), float(inset[3]))
+    return replace(shot, retake=Retake(box, gain))
+
+
+def render_shot(person: Person, shot: Shot, size: tuple[int, int]) -> RenderedCrop:
+    """Render a picture; the same arguments always give the same pixels.
+
+    Parameters
+    ----------
+    person : Person
+    shot : Shot
+    size : tuple of int
+        ``(width, height)`` of the crop in pixels.
+
+    Returns
+    -------
+    RenderedCrop
+    """
+    rng = np.random.default_rng(shot.seed)
+    factor = max(2, round(_CANVAS_HEIGHT / size[1]))
+    width, height = size[0] * factor, size[1] * factor
+    unit = shot.scale * height
+    ground = _FEET * height
+    center = (0.5 + shot.offset) * width
+    picture = draw_scene(
+        shot.scene,
+        (width, height),
+        floor=ground - 0.11 * unit,
+        unit=unit,
+        rng=rng,
+    )
+    labels = Image.new("L", (width, height))
+    place_person(picture, labels, person, shot.pose, (center, ground), unit)
+    if shot.occluder is not None:
+        draw_occluder(
+            shot.occluder,
+            picture,
+            labels,
+            center=center,
+            ground=ground,
+            unit=unit,
+            side=shot.side,
+        )
+    image = picture.resize(size, Image.Resampling.BOX)
+    image = expose(shot.camera, image, rng, gain=shot.gain)
+    if shot.retake is not None:
+        image, labels = _cut_again(image, labels, shot.retake)
+    labels = labels.resize(size, Image.Resampling.NEAREST)
+    return RenderedCrop(image, np.asarray(labels))
+
+
+def place_person(
+    picture: Image.Image,
+    labels: Image.Image,
+    person: Person,
+    pose: Pose,
+    feet: tuple[float, float],
+    unit: float,
+    *,
+    offset: int = 0,
+) -> None:
+    """Draw a person and its shadow into a picture and its label image.
+
+    Parameters
+    ----------
+    picture, labels : PIL.Image.Image
+        RGB and ``L``, of the same size, drawn into.
+    person : Person
+    pose : Pose
+    feet : tuple of float
+        Pixel on the ground between the feet.
+    unit : float
+        Pixels of a person of standard height.
+    offset : int
+        Added to the part labels, to tell several people apart.
+    """
+    figure = draw_person(person, pose, round(unit))
+    x, y = round(feet[0]), round(feet[1])
+    shadow = Image.new("L", picture.size)
+    ImageDraw.Draw(shadow).ellipse(
+        [x - 0.17 * unit, y - 0.035 * unit, x + 0.17 * unit, y + 0.025 * unit], 70
+    )
+    picture.paste((30, 30, 40), mask=shadow)
+    corner = (x - figure.feet[0], y - figure.feet[1])
+    mask = figure.picture.getchannel("A")
+    picture.paste(figure.picture, corner, mask)
+    marks = figure.labels.point(lambda v: v + offset if v else 0)
+    labels.paste(marks, corner, mask)
+
+
+def _cut_again(
+    image: Image.Image, labels: Image.Image, retake: Retake
+) -> tuple[Image.Image, Image.Image]:
+    left, top, right, bottom = retake.inset
+
+    def inner(size: tuple[int, int]) -> Box:
+        width, height = size
+        return (
+            left * width,
+            top * height,
+            (1 - right) * width,
+            (1 - bottom) * height,
+        )
+
+    cut = image.resize(image.size, Image.Resampling.BICUBIC, box=inner(image.size))
+    pixels = np.asarray(cut, np.float32) * np.float32(retake.gain)
+    cut = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+    marks = labels.resize(labels.size, Image.Resampling.NEAREST, box=inner(labels.size))
+    return cut, marks
+
+
+def part_boxes(labels: np.ndarray) -> dict[str, Box]:
+    """Boxes around the parts of a label image.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        ``(height, width)`` of part labels.
+
+    Returns
+    -------
+    dict
+        From part name to left, top, width and height as shares of the image; parts of
+        fewer than four pixels are left out.
+    """
+    boxes: dict[str, Box] = {}
+    for value, name in enumerate(PARTS, start=1):
+        region = labels == value
+        if int(region.sum()) >= _MIN_PART_PIXELS:
+            boxes[name] = bounding_box(region)
+    return boxes
+
+
+def bounding_box(region: np.ndarray) -> Box:
+    """Left, top, width and height of a non-empty bool array's true part, as shares."""
+    height, width = region.shape
+    rows = np.flatnonzero(region.any(axis=1))
+    columns = np.flatnonzero(region.any(axis=0))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return (
+        left / width,
+        top / height,
+        (right - left) / width,
+        (bottom - top) / height,
+    )

@@ -1,0 +1,610 @@
+"""A network as the maps need it: one forward pass gives feature map and embedding.
+
+The network is run as it is. Up to the chosen layer it records no gradient; from the
+layer's output on it records the graph of the head, and of nothing else. So any module
+can be split at any of its layers without being taken apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.preprocess import Box, Preprocessing
+
+Preprocess = Callable[[Image.Image], Tensor]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer whose output the embedding can be explained at.
+
+    Attributes
+    ----------
+    name : str
+        Name of the module, as ``network.get_submodule`` takes it.
+    shape : tuple of int
+        Channels, height and width of its output.
+    calls : int
+        How often one forward pass runs the module; the last run is the one used.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    calls: int
+
+
+class EmbeddingModel:
+    """A convolutional network that embeds images, with the layer to explain it at.
+
+    The network is left as it was after every call, also when one fails: training
+    mode, hooks, gradients and ``requires_grad`` flags.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (B, 3, H, W) to embeddings, each image on its own in evaluation mode.
+        A ``DataParallel`` wrapper is taken off; a compiled module is run as it was
+        before compilation.
+    preprocess : callable
+        Maps a Pillow image to a (3, H, W) tensor; :class:`Preprocessing` describes the
+        usual kind. If it has a method ``crop_box(width, height)``, that tells which
+        part of the image the network sees; otherwise it is taken to be all of it.
+    layer : str, optional
+        Module whose output is the feature map. None finds the last module with a
+        four-dimensional output of more than one position that the embedding depends
+        on.
+    metric : {"cosine", "euclidean"}
+        How the embeddings are meant to be compared.
+    embedding : str or int, optional
+        Key or index of the embedding where the network returns a mapping or a
+        sequence.
+    embedding_layer : str, optional
+        Module whose flattened output is the embedding, instead of the network's own
+        output (say the pooling layer of a classifier).
+    name : str, optional
+        Name for records and messages; the network's class by default.
+    device : str or torch.device, optional
+        Where to run; by default where the network's parameters are.
+
+    Raises
+    ------
+    ModelError
+        If the metric is unknown or a named module does not exist.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess | Preprocessing,
+        *,
+        layer: str | None = None,
+        metric: Metric = "cosine",
+        embedding: str | int | None = None,
+        embedding_layer: str | None = None,
+        name: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if metric not in METRICS:
+            raise ModelError(
+                f"unknown metric {metric!r}; use one of {', '.join(METRICS)}."
+            )
+        if not callable(preprocess):
+            raise ModelError(
+                f"preprocess is {preprocess!r}; give a function from a Pillow image to "
+                "a tensor, or a Preprocessing."
+            )
+        network = _unwrapped(network)
+        self.network = network
+        self.preprocess = preprocess
+        self.metric: Metric = metric
+        self.name = name or type(network).__name__
+        self._embedding_key = embedding
+        self._embedding_layer = embedding_layer
+        self._layer = layer
+        self._info: LayerInfo | None = None
+        if device is not None:
+            network.to(device)
+        for module_name in (layer, embedding_layer):
+            if module_name is not None:
+                self._module(module_name)
+
+    # -- what the model is -------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network's first parameter or buffer."""
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's first floating-point parameter."""
+        for tensor in self.network.parameters():
+            if tensor.is_floating_point():
+                return tensor.dtype
+        return torch.float32
+
+    @property
+    def layer(self) -> str | None:
+        """Name of the layer, None as long as it was neither named nor found."""
+        return self._info.name if self._info is not None else self._layer
+
+    @property
+    def requested_layer(self) -> str | None:
+        """Name of the layer as it was given, None if it is to be found."""
+        return self._layer
+
+    def with_layer(self, layer: str | None) -> EmbeddingModel:
+        """Return a model of the same network that is explained at another layer."""
+        return EmbeddingModel(
+            self.network,
+            self.preprocess,
+            layer=layer,
+            metric=self.metric,
+            embedding=self._embedding_key,
+            embedding_layer=self._embedding_layer,
+            name=self.name,
+        )
+
+    def weights_hash(self) -> str:
+        """Compute a digest of the network's parameters and buffers.
+
+        Returns
+        -------
+        str
+            The first 16 hexadecimal digits of a SHA-256 over names, types, shapes and
+            values.
+        """
+        digest = hashlib.sha256()
+        for key, value in sorted(self.network.state_dict().items()):
+            if not isinstance(value, Tensor):
+                continue
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            values = value.detach().cpu().contiguous().flatten()
+            if values.numel():
+                digest.update(values.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    # -- images ------------------------------------------------------------------------
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Turn an image into the network's input.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Image of any mode and size.
+
+        Returns
+        -------
+        Tensor
+            Shape (3, H, W).
+
+        Raises
+        ------
+        ModelError
+            If the preprocessing returns something else than such a tensor.
+        """
+        tensor = self.preprocess(image)
+        if not isinstance(tensor, Tensor):
+            raise ModelError(
+                f"the preprocessing of model '{self.name}' returned "
+                f"{type(tensor).__name__}; a (3, height, width) tensor is needed."
+            )
+        if tensor.ndim != 3:
+            raise ModelError(
+                f"the preprocessing of model '{self.name}' returned shape "
+                f"{tuple(tensor.shape)}; (3, height, width) is needed."
+            )
+        return tensor
+
+    def crop_box(self, width: int, height: int) -> Box:
+        """Tell which part of an image the network sees.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the image in pixels.
+
+        Returns
+        -------
+        tuple of float
+            Left, top, right, bottom in pixels of the image.
+        """
+        crop_box = getattr(self.preprocess, "crop_box", None)
+        if crop_box is None:
+            return (0.0, 0.0, float(width), float(height))
+        return tuple(crop_box(width, height))  # type: ignore[return-value]
+
+    # -- forward passes ----------------------------------------------------------------
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Compute embeddings.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W).
+
+        Returns
+        -------
+        Tensor
+            Shape (B, D), float32, on the network's device.
+
+        Raises
+        ------
+        ModelError
+            If the network fails on this input or returns no embeddings.
+        """
+        with self._quiet(), torch.no_grad():
+            return self._forward(images).float()
+
+    def linearize(self, images: Tensor) -> LinearizedHead:
+        """Compute feature maps and embeddings, ready to be attributed.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W).
+
+        Returns
+        -------
+        LinearizedHead
+            Feature maps (B, C, h, w), embeddings (B, D) and the head's derivative.
+
+        Raises
+        ------
+        ModelError
+            If the network fails on this input, or its embedding cannot be explained
+            at the layer; the message says why and what to do.
+        """
+        info = self.find_layer(images)
+        return self._split(images, info)
+
+    def find_layer(self, images: Tensor) -> LayerInfo:
+        """Find or check the layer that the embedding is explained at.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W); the first is used. Later calls return
+            what the first has found.
+
+        Returns
+        -------
+        LayerInfo
+            The layer.
+
+        Raises
+        ------
+        ModelError
+            If there is no such layer, or the one that was named does not fit.
+        """
+        if self._info is None:
+            seen = self._outputs(images[:1])
+            if self._layer is None:
+                self._info = self._last_map(images[:1], seen)
+            else:
+                self._info = self._named_map(images[:1], self._layer, seen)
+        return self._info
+
+    def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
+        """List the layers that could be named, in the order in which they run.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W); the first is used.
+
+        Returns
+        -------
+        tuple of LayerInfo
+            Modules whose output has four dimensions and more than one position.
+        """
+        seen = self._outputs(images[:1])
+        return tuple(
+            LayerInfo(name, shape[1:], calls)
+            for name, (shape, calls) in seen.items()
+            if _is_map(shape)
+        )
+
+    # -- how it is done ----------------------------------------------------------------
+
+    def _module(self, name: str) -> nn.Module:
+        """Return a module by its name."""
+        modules = dict(self.network.named_modules())
+        if name not in modules or name == "":
+            close = _closest(name, [key for key in modules if key])
+            raise ModelError(
+                f"model '{self.name}' has no layer '{name}'; did you mean "
+                f"{' or '.join(repr(key) for key in close)}?"
+            )
+        return modules[name]
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Put the network into evaluation mode, and back into the modes it was in."""
+        modes = [(module, module.training) for module in self.network.modules()]
+        try:
+            self.network.eval()
+            # A caller's inference mode would forbid to record the head's graph.
+            with torch.inference_mode(False):
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Run the network in the caller's gradient mode; return (B, D)."""
+        images = images.to(self.device)
+        if images.is_floating_point():
+            images = images.to(self.dtype)
+        caught: list[Any] = []
+        with ExitStack() as hooks:
+            if self._embedding_layer is not None:
+                hooks.enter_context(
+                    _hooked(
+                        self._module(self._embedding_layer),
+                        lambda _module, _inputs, output: caught.append(output),
+                    )
+                )
+            try:
+                output = self.network(images)
+            except ModelError:
+                raise
+            except Exception as error:
+                raise ModelError(
+                    f"model '{self.name}' failed on an input of shape "
+                    f"{tuple(images.shape)} ({_first_line(error)}); check that its "
+                    "preprocessing gives the size that the network expects."
+                ) from error
+        if self._embedding_layer is not None:
+            if not caught:
+                raise ModelError(
+                    f"the embedding layer '{self._embedding_layer}' of model "
+                    f"'{self.name}' did not run; name another."
+                )
+            output = caught[-1]
+        return self._embedding_of(output, len(images))
+
+    def _embedding_of(self, output: Any, batch: int) -> Tensor:
+        """Pick the embeddings from what the network returned."""
+        if self._embedding_key is not None:
+            try:
+                output = output[self._embedding_key]
+            except (KeyError, IndexError, TypeError) as error:
+                raise ModelError(
+                    f"the output of model '{self.name}' has no entry "
+                    f"{self._embedding_key!r}; it is {_describe(output)}."
+                ) from error
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"model '{self.name}' returned {_describe(output)}; say with "
+                "embedding=... which entry is the embedding."
+            )
+        output = output.flatten(1) if output.ndim > 2 else output
+        if output.ndim != 2 or len(output) != batch:
+            raise ModelError(
+                f"model '{self.name}' returned shape {tuple(output.shape)} for a batch "
+                f"of {batch}; (batch, embedding size) is needed."
+            )
+        return output
+
+    def _outputs(self, images: Tensor) -> dict[str, tuple[tuple[int, ...], int]]:
+        """Run the network; return each module's last output shape and call count.
+
+        Modules are in the order in which their last call ended.
+        """
+        seen: dict[str, tuple[tuple[int, ...], int]] = {}
+
+        def record(name: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                tensor = _map_of(output)
+                if tensor is not None:
+                    calls = seen.pop(name, ((), 0))[1]
+                    seen[name] = (tuple(tensor.shape), calls + 1)
+
+            return hook
+
+        with self._quiet(), torch.no_grad(), ExitStack() as hooks:
+            for name, module in self.network.named_modules():
+                if name:
+                    hooks.enter_context(_hooked(module, record(name)))
+            self._forward(images)
+        return seen
+
+    def _last_map(
+        self, images: Tensor, seen: Mapping[str, tuple[tuple[int, ...], int]]
+    ) -> LayerInfo:
+        """Return the last layer with a map that the embedding depends on."""
+        for name, (shape, calls) in reversed(seen.items()):
+            if not _is_map(shape):
+                continue
+            info = LayerInfo(name, shape[1:], calls)  # type: ignore[arg-type]
+            if self._depends_on(images, info):
+                return info
+        raise ModelError(
+            f"model '{self.name}' has no layer with a feature map (batch, channels, "
+            "height, width) of more than one position that its embedding depends on; "
+            "only convolutional networks can be explained (a vision transformer "
+            "cannot)."
+        )
+
+    def _depends_on(self, images: Tensor, info: LayerInfo) -> bool:
+        """Tell whether the embedding has a non-zero derivative at a layer."""
+        with self._quiet(), torch.no_grad():
+            leaf, output = self._run_split(images, info)
+        if not output.requires_grad:
+            return False
+        probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+        (gradient,) = torch.autograd.grad(
+            output, leaf, probe.to(output), allow_unused=True
+        )
+        return gradient is not None and bool(gradient.any())
+
+    def _named_map(
+        self,
+        images: Tensor,
+        name: str,
+        seen: Mapping[str, tuple[tuple[int, ...], int]],
+    ) -> LayerInfo:
+        """Check the layer that the user has named."""
+        self._module(name)
+        maps = [key for key, (shape, _) in seen.items() if _is_map(shape)]
+        hint = f"the last layer with a map is '{maps[-1]}'" if maps else "it has none"
+        if name not in seen:
+            raise ModelError(
+                f"layer '{name}' of model '{self.name}' did not run or returned no "
+                f"tensor; name one with a feature map ({hint})."
+            )
+        shape, calls = seen[name]
+        if len(shape) != 4:
+            raise ModelError(
+                f"layer '{name}' of model '{self.name}' returns shape {shape}, which "
+                f"has no positions left; name a layer before the pooling ({hint})."
+            )
+        if not _is_map(shape):
+            raise ModelError(
+                f"layer '{name}' of model '{self.name}' returns a map of a single "
+                f"position; name a layer before the pooling ({hint})."
+            )
+        info = LayerInfo(name, shape[1:], calls)  # type: ignore[arg-type]
+        if not self._depends_on(images, info):
+            raise ModelError(
+                f"the embedding of model '{self.name}' does not depend on layer "
+                f"'{name}', or is computed from it without a gradient; name a layer "
+                f"that the embedding is computed from ({hint})."
+            )
+        return info
+
+    def _split(self, images: Tensor, info: LayerInfo) -> LinearizedHead:
+        """Run the network once and return its head's linearization."""
+        with self._quiet(), torch.no_grad():
+            leaf, output = self._run_split(images, info)
+        return LinearizedHead(leaf.detach(), output.detach(), leaf, output)
+
+    def _run_split(self, images: Tensor, info: LayerInfo) -> tuple[Tensor, Tensor]:
+        """Run the network; return the layer's output as a leaf, and the embedding."""
+        leaves: list[Tensor] = []
+        calls = 0
+
+        def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls < info.calls:
+                return None
+            tensor = _map_of(output)
+            if tensor is None:
+                return None
+            leaf = tensor.detach().requires_grad_(True)
+            leaves.append(leaf)
+            torch.set_grad_enabled(True)
+            # The clone lets the network go on in place without touching the leaf.
+            return _replaced(output, tensor, leaf.clone())
+
+        # Leaving no_grad restores the caller's mode, whatever the hook has set.
+        with _hooked(self._module(info.name), cut):
+            output = self._forward(images)
+        if not leaves:
+            raise ModelError(
+                f"layer '{info.name}' of model '{self.name}' did not run on an input "
+                f"of shape {tuple(images.shape)}."
+            )
+        if not _is_map(tuple(leaves[-1].shape)):
+            raise ModelError(
+                f"layer '{info.name}' of model '{self.name}' returns shape "
+                f"{tuple(leaves[-1].shape)} on an input of shape "
+                f"{tuple(images.shape)}; give larger images or name an earlier layer."
+            )
+        return leaves[-1], output
+
+
+# --------------------------------------------------------------------------------------
+# Helpers
+# --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Register a forward hook and remove it again, whatever happens."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _unwrapped(network: nn.Module) -> nn.Module:
+    """Take off the wrappers that would run the network elsewhere or compiled."""
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"the network is {type(network).__name__}; a torch.nn.Module is needed."
+        )
+    while True:
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network = network.module
+        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
+            network = network._orig_mod  # type: ignore[assignment]
+        else:
+            return network
+
+
+def _is_map(shape: Sequence[int]) -> bool:
+    """Tell whether a shape is that of feature maps with several positions."""
+    return len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def _map_of(output: Any) -> Tensor | None:
+    """Return the tensor in a module's output, the first of a tuple or list."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, (tuple, list)):
+        return next((item for item in output if isinstance(item, Tensor)), None)
+    return None
+
+
+def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
+    """Return a module's output with one tensor replaced."""
+    if output is old:
+        return new
+    items = [new if item is old else item for item in output]
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*items)
+    return type(output)(items)
+
+
+def _describe(output: Any) -> str:
+    """Describe a network's output for a message."""
+    if isinstance(output, Mapping):
+        entries = [f"{key!r}: {_describe(value)}" for key, value in output.items()]
+        return "a mapping of " + ", ".join(entries)
+    if isinstance(output, (tuple, list)):
+        entries = [f"{index}: {_describe(item)}" for index, item in enumerate(output)]
+        return f"a {type(output).__name__} of " + ", ".join(entries)
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    return type(output).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    """Return an error's first line without its final full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def _closest(name: str, names: Sequence[str]) -> list[str]:
+    """Return the names most like a wrong one."""
+    import difflib
+
+    return difflib.get_close_matches(name, names, n=3, cutoff=0.0)

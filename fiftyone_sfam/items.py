@@ -1,0 +1,273 @@
+"""The images of a FiftyOne collection as plain columns: files, boxes, labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.protocol import Protocol
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a run compares: N whole images, or N detections in them.
+
+    Attributes
+    ----------
+    sample_ids : tuple of str
+        Sample of each item.
+    label_ids : tuple of str or None
+        Detection of each item; None where whole images are compared.
+    filepaths : tuple of str
+        Image of each item.
+    boxes : ndarray of float64 or None
+        Relative left, top, width and height of each detection, shape (N, 4).
+    identities, cameras : list of str or None
+        Labels of each item, all None where the protocol names no field.
+    splits : list of frozenset of str, optional
+        Values of the protocol's split field of each item.
+    """
+
+    sample_ids: tuple[str, ...]
+    label_ids: tuple[str, ...] | None
+    filepaths: tuple[str, ...]
+    boxes: NDArray[np.float64] | None
+    identities: list[str | None]
+    cameras: list[str | None]
+    splits: list[frozenset[str]] | None
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What identifies each item: its detection's id, or its sample's."""
+        return self.sample_ids if self.label_ids is None else self.label_ids
+
+
+def collect_items(
+    samples: SampleCollection, protocol: Protocol, patches_field: str | None = None
+) -> Items:
+    """Read what a run needs to know of a collection's images.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        Images.
+    protocol : Protocol
+        Names the fields of identities, cameras and splits.
+    patches_field : str, optional
+        Field of ``fo.Detections`` (or ``fo.Detection``) to compare instead of whole
+        images.
+
+    Returns
+    -------
+    Items
+        The columns, in the collection's order.
+
+    Raises
+    ------
+    DataError
+        If the collection holds no images, or a field is missing or of a wrong type.
+    """
+    _check_media(samples)
+    ids, filepaths = samples.values(["id", "filepath"])
+    if not ids:
+        raise DataError(
+            f"'{samples.name or 'the view'}' has no samples; add images, or widen the "
+            "view."
+        )
+    if patches_field is None:
+        items = Items(
+            tuple(ids),
+            None,
+            tuple(filepaths),
+            None,
+            _labels(samples, protocol.identity_field, "identity"),
+            _labels(samples, protocol.camera_field, "camera"),
+            _splits(samples, protocol.split_field),
+        )
+    else:
+        items = _collect_patches(samples, ids, filepaths, protocol, patches_field)
+    if protocol.identity_field and not any(v is not None for v in items.identities):
+        raise DataError(
+            f"the identity field '{protocol.identity_field}' is empty on all "
+            f"{len(items)} images; name another field, or leave it out."
+        )
+    return items
+
+
+def label_path(
+    samples: SampleCollection, field: str, what: str, prefix: str = ""
+) -> str:
+    """Find the path of the values that a field's name stands for.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        Images.
+    field : str
+        Field of the samples, or of the labels below ``prefix``.
+    what : str
+        What the field is for, for messages.
+    prefix : str
+        Path of the labels with a final dot, or nothing.
+
+    Returns
+    -------
+    str
+        The path itself, or its ``label`` where the field holds classifications.
+
+    Raises
+    ------
+    DataError
+        If there is no such field or it holds no text, numbers or classifications.
+    """
+    path = prefix + field
+    found = samples.get_field(path)
+    if found is None:
+        names = ", ".join(f"'{name}'" for name in samples.get_field_schema())
+        raise DataError(
+            f"'{samples._dataset.name}' has no {what} field '{path}'; its fields are "
+            f"{names}."
+        )
+    if isinstance(found, fo.EmbeddedDocumentField):
+        if issubclass(found.document_type, (fo.Classification, fo.Detection)):
+            return path + ".label"
+    elif isinstance(
+        found, (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
+    ):
+        return path
+    elif isinstance(found, fo.ObjectIdField):
+        return path
+    raise DataError(
+        f"the {what} field '{path}' holds {_type_name(found)}; text, numbers or a "
+        "classification are needed."
+    )
+
+
+def _check_media(samples: SampleCollection) -> None:
+    """Refuse collections that are not images, with the way out."""
+    if samples.media_type == fo.core.media.GROUP:
+        slices = ", ".join(f"'{name}'" for name in samples.group_slices)
+        raise DataError(
+            f"'{samples._dataset.name}' is a grouped dataset; pick one slice with "
+            f"select_group_slices(...); its slices are {slices}."
+        )
+    if samples.media_type not in (fo.core.media.IMAGE, None):
+        raise DataError(
+            f"'{samples._dataset.name}' holds {samples.media_type} samples; images are "
+            "needed (for video, make frames with to_frames(sample_frames=True))."
+        )
+
+
+def _collect_patches(
+    samples: SampleCollection,
+    ids: list[str],
+    filepaths: list[str],
+    protocol: Protocol,
+    patches_field: str,
+) -> Items:
+    """Read the columns of a run that compares detections."""
+    field = samples.get_field(patches_field)
+    if field is None:
+        raise DataError(
+            f"'{samples._dataset.name}' has no field '{patches_field}' to take "
+            "detections from."
+        )
+    document = getattr(field, "document_type", None)
+    if document is fo.Detections:
+        prefix, listed = f"{patches_field}.detections.", True
+    elif document is fo.Detection:
+        prefix, listed = f"{patches_field}.", False
+    else:
+        raise DataError(
+            f"the field '{patches_field}' holds {_type_name(field)}; detections are "
+            "needed."
+        )
+    boxes, label_ids = samples.values([prefix + "bounding_box", prefix + "id"])
+    if not listed:
+        boxes = [[] if box is None else [box] for box in boxes]
+        label_ids = [[] if label is None else [label] for label in label_ids]
+    boxes = [box or [] for box in boxes]
+    counts = [len(box) for box in boxes]
+    if not sum(counts):
+        raise DataError(
+            f"the field '{patches_field}' holds no detections in these samples; widen "
+            "the view or name another field."
+        )
+    of_sample = [index for index, count in enumerate(counts) for _ in range(count)]
+
+    def column(name: str | None, what: str) -> list[str | None]:
+        if name is None:
+            return [None] * len(of_sample)
+        if samples.get_field(prefix + name) is None:
+            values = _labels(samples, name, what)
+            return [values[index] for index in of_sample]
+        values = samples.values(label_path(samples, name, what, prefix))
+        if not listed:
+            return [_text(v) for v, count in zip(values, counts) if count]
+        return [
+            _text(value)
+            for row, count in zip(values, counts)
+            for value in (row or [None] * count)
+        ]
+
+    splits = _splits(samples, protocol.split_field)
+    return Items(
+        tuple(ids[index] for index in of_sample),
+        tuple(label for row in label_ids for label in (row or [])),
+        tuple(filepaths[index] for index in of_sample),
+        np.array([box for row in boxes for box in row], dtype=np.float64),
+        column(protocol.identity_field, "identity"),
+        column(protocol.camera_field, "camera"),
+        None if splits is None else [splits[index] for index in of_sample],
+    )
+
+
+def _labels(
+    samples: SampleCollection, field: str | None, what: str
+) -> list[str | None]:
+    """Read a field of labels as text."""
+    if field is None:
+        return [None] * len(samples)
+    return [_text(value) for value in samples.values(label_path(samples, field, what))]
+
+
+def _splits(
+    samples: SampleCollection, field: str | None
+) -> list[frozenset[str]] | None:
+    """Read the values of the field that tells queries from gallery images."""
+    if field is None:
+        return None
+    if field == "tags":
+        return [frozenset(tags or ()) for tags in samples.values("tags")]
+    values = _labels(samples, field, "split")
+    return [frozenset(() if value is None else (value,)) for value in values]
+
+
+def _text(value: Any) -> str | None:
+    """Return a label as text; None for a missing one, NaN and the empty text too."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return str(int(value))
+    return str(value)
+
+
+def _type_name(field: fo.Field) -> str:
+    """Name a field's type as FiftyOne's users know it."""
+    document = getattr(field, "document_type", None)
+    return document.__name__ if document is not None else type(field).__name__

@@ -1,0 +1,339 @@
+"""The registry file: the models that a machine's owner has made available.
+
+The file is JSON; only the owner of the machine writes it. What it says is code to be
+run and files to be read, so nothing that a user of the App types ever becomes part of
+it: users choose among the names. Reading the file imports nothing.
+
+::
+
+    {"models": {"my-reid": {
+        "factory": "my_package.networks:build",
+        "kwargs": {"width": 0.25},
+        "weights": "weights/my_reid.pth",
+        "preprocess": {"size": [256, 128]}
+    }}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.models.info import ModelInfo
+from fiftyone_sfam.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.attribution import Metric
+
+ENVIRONMENT = "FIFTYONE_SFAM_MODELS"
+FILE_NAME = "sfam_models.json"
+
+# NUL and halves of surrogate pairs, which JSON can hold.
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+_REFERENCE = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.+\.py):[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """One entry of the registry file, checked but not loaded.
+
+    Attributes
+    ----------
+    name : str
+        The entry's key.
+    registry : Path
+        The file that holds it.
+    factory : str
+        ``package.module:callable`` or ``path/to/file.py:callable``; returns the
+        network.
+    kwargs : mapping
+        Keyword arguments of the factory.
+    python_path : tuple of Path
+        Folders in which the factory's modules are found, besides the installed ones.
+    weights : Path, optional
+        A ``.safetensors`` file or a torch checkpoint; None leaves the weights to the
+        factory.
+    weights_key : tuple of str
+        Where the state dict is in a nested checkpoint.
+    strip_prefix : str
+        Taken off the names in the state dict.
+    strict : bool
+        Whether the state dict has to have all of the network's names and no others.
+    preprocess : Preprocessing, optional
+        Declared preprocessing.
+    preprocess_factory : str, optional
+        Reference to a function that returns the preprocessing; exactly one of this and
+        ``preprocess`` is given.
+    layer : str, optional
+        Layer to explain; None finds the last map.
+    metric : {"cosine", "euclidean"}
+        How embeddings are compared.
+    embedding : str or int, optional
+        Key or index of the embedding in the network's output.
+    embedding_layer : str, optional
+        Module whose output is the embedding; ``<`` in front takes its input.
+    description : str
+        One line for forms.
+    """
+
+    name: str
+    registry: Path
+    factory: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    python_path: tuple[Path, ...] = ()
+    weights: Path | None = None
+    weights_key: tuple[str, ...] = ()
+    strip_prefix: str = ""
+    strict: bool = True
+    preprocess: Preprocessing | None = None
+    preprocess_factory: str | None = None
+    layer: str | None = None
+    metric: Metric = "cosine"
+    embedding: str | int | None = None
+    embedding_layer: str | None = None
+    description: str = ""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What a list of models shows."""
+        return ModelInfo(self.name, "registry", self.metric, self.description)
+
+    def error(self, key: str, problem: object) -> ModelError:
+        """Build the exception for a problem with one of the entry's keys."""
+        return _error(self.registry, self.name, key, problem)
+
+
+def registry_path() -> Path:
+    """Tell where the registry file is, or would be.
+
+    Returns
+    -------
+    Path
+        ``FIFTYONE_SFAM_MODELS``, or ``sfam_models.json`` beside FiftyOne's
+        ``config.json``.
+    """
+    named = os.environ.get(ENVIRONMENT)
+    if named:
+        return Path(named).expanduser().absolute()
+    from fiftyone.core.config import locate_config
+
+    return Path(locate_config()).expanduser().absolute().parent / FILE_NAME
+
+
+def read_registry(path: str | Path | None = None) -> Mapping[str, RegisteredModel]:
+    """Read and check the registry file.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The file; :func:`registry_path` by default.
+
+    Returns
+    -------
+    mapping of str to RegisteredModel
+        By name, in the order of the file; read-only. Empty where there is no file.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or anything in it is not as it should be. The
+        message names the file, the model and the key.
+    """
+    file = registry_path() if path is None else Path(path).absolute()
+    text = _read(file)
+    if text is None:
+        return MappingProxyType({})
+    content = _parse(text, file)
+    if not isinstance(content, dict) or set(content) != {"models"}:
+        raise ModelError(
+            f'the registry file {file} has to be {{"models": {{NAME: ...}}}} and '
+            "nothing else."
+        )
+    models = content["models"]
+    if not isinstance(models, dict):
+        raise ModelError(f"in the registry file {file}, 'models' is not an object.")
+    return MappingProxyType({name: _entry(file, name, models[name]) for name in models})
+
+
+# --------------------------------------------------------------------------------------
+# Text
+# --------------------------------------------------------------------------------------
+
+
+def _read(file: Path) -> str | None:
+    """Read the file's text, None where there is no file."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"the registry file {file} cannot be read ({reason}); correct "
+            f"{ENVIRONMENT} or the file."
+        ) from error
+
+
+def _parse(text: str, file: Path) -> Any:
+    """Parse JSON in which no key occurs twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in found if keys.count(key) > 1)
+            raise ModelError(
+                f"the registry file {file} has the key {twice!r} twice in one object."
+            )
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise ModelError(
+            f"the registry file {file} is not valid JSON: {error.msg} in line "
+            f"{error.lineno}, column {error.colno}."
+        ) from error
+    except ModelError:
+        raise
+    # Python refuses to read integers of thousands of digits.
+    except ValueError as error:
+        raise ModelError(
+            f"the registry file {file} cannot be read: {error}."
+        ) from error
+    except RecursionError as error:
+        raise ModelError(f"the registry file {file} is nested too deeply.") from error
+
+
+# --------------------------------------------------------------------------------------
+# Entries
+# --------------------------------------------------------------------------------------
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether a value is a text that can name something."""
+    return _is_line(value) and bool(value.strip())
+
+
+def _is_line(value: Any) -> bool:
+    """Tell whether a value is a text without characters that no file name can have."""
+    return isinstance(value, str) and _UNUSABLE.search(value) is None
+
+
+def _is_texts(value: Any) -> bool:
+    """Tell whether a value is a list of such texts."""
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
+def _is_reference(value: Any) -> bool:
+    """Tell whether a value names a callable in a module or a file."""
+    return _is_text(value) and _REFERENCE.fullmatch(value) is not None
+
+
+def _is_index(value: Any) -> bool:
+    """Tell whether a value is a key or an index."""
+    return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+_REFERENCE_TEXT = "'package.module:callable' or 'path/to/file.py:callable'"
+
+# What each key has to be: the test, and the words for it.
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "factory": (_is_reference, _REFERENCE_TEXT),
+    "kwargs": (lambda value: isinstance(value, dict), "an object"),
+    "python_path": (_is_texts, "a list of folders"),
+    "weights": (_is_text, "the path of a file"),
+    "weights_key": (lambda v: _is_text(v) or _is_texts(v), "a text or a list of texts"),
+    "strip_prefix": (_is_text, "a text"),
+    "strict": (lambda value: isinstance(value, bool), "true or false"),
+    "preprocess": (lambda value: isinstance(value, dict), "an object"),
+    "preprocess_factory": (_is_reference, _REFERENCE_TEXT),
+    "layer": (_is_text, "the name of a module"),
+    "metric": (
+        lambda value: value in ("cosine", "euclidean"),
+        "'cosine' or 'euclidean'",
+    ),
+    "embedding": (_is_index, "a text or a whole number"),
+    "embedding_layer": (_is_text, "the name of a module"),
+    "description": (_is_line, "a text"),
+}
+
+
+def _entry(file: Path, name: str, options: Any) -> RegisteredModel:
+    """Check one entry."""
+    if not _is_text(name):
+        raise ModelError(f"the registry file {file} has a model without a name.")
+    if not isinstance(options, dict):
+        raise ModelError(
+            f"in the registry file {file}, model {name!r} is not an object."
+        )
+    for key, value in options.items():
+        _check_value(file, name, key, value)
+    if "factory" not in options:
+        raise _error(file, name, "factory", f"it is missing; give {_REFERENCE_TEXT}")
+    if ("preprocess" in options) == ("preprocess_factory" in options):
+        raise _error(
+            file, name, "preprocess", "give either it or preprocess_factory, not both"
+        )
+    if "weights" not in options:
+        for key in ("weights_key", "strip_prefix", "strict"):
+            if key in options:
+                raise _error(file, name, key, "it says nothing without weights")
+    return RegisteredModel(name, file, **_converted(file, name, options))
+
+
+def _check_value(file: Path, name: str, key: str, value: Any) -> None:
+    """Refuse an unknown key, or a value of a wrong kind."""
+    if key not in _KEYS:
+        known = ", ".join(_KEYS)
+        raise _error(file, name, key, f"the key is unknown; known are {known}")
+    test, words = _KEYS[key]
+    if not test(value):
+        raise _error(file, name, key, f"{_shown(value)} is not {words}")
+
+
+def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn checked JSON values into those of ``RegisteredModel``."""
+    values = dict(options)
+    if "kwargs" in values:
+        values["kwargs"] = MappingProxyType(values["kwargs"])
+    if "python_path" in values:
+        values["python_path"] = tuple(_path(file, p) for p in values["python_path"])
+    if "weights" in values:
+        values["weights"] = _path(file, values["weights"])
+    if "weights_key" in values:
+        key = values["weights_key"]
+        values["weights_key"] = (key,) if isinstance(key, str) else tuple(key)
+    if "preprocess" in values:
+        try:
+            values["preprocess"] = Preprocessing.from_dict(values["preprocess"])
+        # A value of a wrong type shows in whatever is done with it first.
+        except (TypeError, ValueError) as error:
+            raise _error(file, name, "preprocess", error) from error
+    return values
+
+
+def _path(file: Path, value: str) -> Path:
+    """Return a path, relative to the folder of the registry file."""
+    return file.parent / Path(value).expanduser()
+
+
+def _shown(value: Any) -> str:
+    """Show a value in a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _error(file: Path, name: str, key: str, problem: object) -> ModelError:
+    """Build the exception that names the file, the model and the key."""
+    text = str(problem).rstrip(".")
+    return ModelError(
+        f"in the registry file {file}, model {name!r}, key {key!r}: {text}."
+    )

@@ -1,0 +1,216 @@
+"""Read weights without running anything that a file may contain."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fiftyone_sfam.errors import ModelError
+
+_SHOWN = 4
+
+
+def load_state_dict(
+    path: str | Path, *, key: Sequence[str] = (), strip_prefix: str = ""
+) -> dict[str, Tensor]:
+    """Read a state dict from a checkpoint of torch or safetensors.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.safetensors`` file, or anything else that ``torch.save`` has written.
+        Only tensors and plain values are read; a pickle that asks for code to be run
+        is refused.
+    key : sequence of str
+        Where in a nested checkpoint the state dict is, from the outside in.
+    strip_prefix : str
+        Taken off the names that start with it.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU; half-precision numbers are float32.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, unreadable or unsafe, or holds no state dict there.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"the weights file {file} does not exist.")
+    content = _read_safetensors(file) if _is_safetensors(file) else _read_torch(file)
+    state = _state_dict(_nested(content, key, file), file)
+    if strip_prefix:
+        state = _stripped(state, strip_prefix, file)
+    return {
+        name: value.float() if value.dtype in (torch.half, torch.bfloat16) else value
+        for name, value in state.items()
+    }
+
+
+def apply_state_dict(
+    network: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True
+) -> None:
+    """Copy a state dict into a network, or say what does not fit.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed in place, unless the state dict does not fit.
+    state : mapping of str to Tensor
+        Parameters and buffers by name.
+    strict : bool
+        Whether every name has to be on both sides. Shapes always have to agree, and at
+        least one name has to be on both sides.
+
+    Raises
+    ------
+    ModelError
+        If they do not fit; the message names the first few differences.
+    """
+    wanted = {name: tuple(v.shape) for name, v in _tensors(network).items()}
+    found = {name: tuple(v.shape) for name, v in state.items()}
+    both = [name for name in wanted if name in found]
+    reshaped = [
+        f"{name} {found[name]} instead of {wanted[name]}"
+        for name in both
+        if found[name] != wanted[name]
+    ]
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    problems = [_some("of another shape", reshaped)]
+    if strict or not both:
+        problems += [_some("missing", missing), _some("unexpected", unexpected)]
+    text = "; ".join(problem for problem in problems if problem)
+    if text:
+        raise ModelError(
+            f"the weights do not fit the network {type(network).__name__}: {text}."
+        )
+    network.load_state_dict(dict(state), strict=False)
+
+
+# --------------------------------------------------------------------------------------
+# Files
+# --------------------------------------------------------------------------------------
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Tell whether a file is in the safetensors format, by its name."""
+    return file.suffix.lower() == ".safetensors"
+
+
+def _read_safetensors(file: Path) -> Any:
+    """Read a safetensors file."""
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ModelError(
+            f"the weights file {file} needs the package safetensors; install it with "
+            "`pip install 'fiftyone-sfam[safetensors]'`."
+        ) from error
+    try:
+        return load_file(file, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"the weights file {file} is not a readable safetensors file "
+            f"({_first_sentence(error)}); save it again."
+        ) from error
+
+
+def _read_torch(file: Path) -> Any:
+    """Read what ``torch.save`` has written, tensors and plain values only."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"the weights file {file} holds more than tensors and plain values, or is "
+            "damaged, and was not loaded, because loading it could run code; save the "
+            "network's state_dict() alone, or convert it to safetensors."
+        ) from error
+    # torch reports damaged archives with whatever its parser has stumbled over.
+    except Exception as error:
+        raise ModelError(
+            f"the weights file {file} is not a checkpoint that torch can read "
+            f"({_first_sentence(error)}); save the network's state_dict() again."
+        ) from error
+
+
+# --------------------------------------------------------------------------------------
+# State dicts
+# --------------------------------------------------------------------------------------
+
+
+def _nested(content: Any, key: Sequence[str], file: Path) -> Any:
+    """Follow the keys of a nested checkpoint."""
+    for name in key:
+        if not isinstance(content, Mapping) or name not in content:
+            known = list(content) if isinstance(content, Mapping) else []
+            raise ModelError(
+                f"the weights file {file} has no entry {name!r}; it has "
+                f"{_listed([repr(entry) for entry in known]) or 'no entries'}."
+            )
+        content = content[name]
+    return content
+
+
+def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+    """Return ``content`` if it is a state dict, or say where one may be."""
+    if not isinstance(content, Mapping):
+        raise ModelError(
+            f"the weights file {file} holds {type(content).__name__} where a state "
+            "dict is needed; save the network's state_dict()."
+        )
+    inner = [
+        repr(name) for name, value in content.items() if isinstance(value, Mapping)
+    ]
+    if inner:
+        raise ModelError(
+            f"the weights file {file} is nested; name the entry that holds the state "
+            f"dict with weights_key, one of {_listed(inner)}."
+        )
+    others = [repr(n) for n, value in content.items() if not isinstance(value, Tensor)]
+    if others or not content:
+        raise ModelError(
+            f"the weights file {file} is no state dict: "
+            f"{_listed(others) + ' is no tensor' if others else 'it is empty'}; save "
+            "the network's state_dict()."
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def _stripped(state: dict[str, Tensor], prefix: str, file: Path) -> dict[str, Tensor]:
+    """Take a prefix off the names that have it."""
+    if not any(name.startswith(prefix) for name in state):
+        raise ModelError(
+            f"no name in the weights file {file} starts with strip_prefix {prefix!r}; "
+            f"the first is {next(iter(state))!r}."
+        )
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Return the entries of a network's state dict that are tensors."""
+    return {n: v for n, v in network.state_dict().items() if isinstance(v, Tensor)}
+
+
+def _some(label: str, names: Sequence[str]) -> str:
+    """Describe how many names there are and which are the first."""
+    return f"{len(names)} {label} ({_listed(names)})" if names else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    """List the first few names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _first_sentence(error: BaseException) -> str:
+    """Return an error's first line without a final full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -1,0 +1,218 @@
+"""From an image to a network's input, and back to where on the image a map lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from fiftyone_sfam.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Channels = Literal["RGB", "BGR"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Box = tuple[float, float, float, float]
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, optionally crop the center, and normalize an image.
+
+    The network receives ``(pixels / scale - mean) / std`` per channel, in the order
+    that ``channels`` names. Resizing does not keep the aspect ratio: crops of persons
+    and faces are stretched to the network's input, as the field does.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width of the network's input, in pixels.
+    mean, std : tuple of float
+        Normalization per channel, in the order of ``channels``.
+    scale : float
+        Divisor of the pixel values 0..255.
+    channels : {"RGB", "BGR"}
+        Order of the channels that the network expects.
+    resize : tuple of int, optional
+        Height and width to resize to before the center is cropped to ``size``; None
+        resizes to ``size`` directly.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+        Resampling filter (Pillow's, which antialiases).
+
+    Raises
+    ------
+    ModelError
+        If an option has a value that cannot be used.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    scale: float = 255.0
+    channels: Channels = "RGB"
+    resize: tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", _pixel_size("size", self.size))
+        if self.resize is not None:
+            object.__setattr__(self, "resize", _pixel_size("resize", self.resize))
+            if self.resize[0] < self.size[0] or self.resize[1] < self.size[1]:
+                raise ModelError(
+                    f"preprocessing option 'resize' is {self.resize}, smaller than "
+                    f"'size' {self.size} that is cropped from it; make it at least as "
+                    "large."
+                )
+        for option in ("mean", "std"):
+            values = getattr(self, option)
+            if np.ndim(values) != 1 or len(values) != 3:
+                raise ModelError(
+                    f"preprocessing option '{option}' is {values!r}; give one number "
+                    "for each of the three channels."
+                )
+            object.__setattr__(self, option, tuple(float(v) for v in values))
+        if not all(self.std):
+            raise ModelError(
+                f"preprocessing option 'std' is {self.std}; it divides, so none of "
+                "its numbers may be zero."
+            )
+        if not self.scale > 0:
+            raise ModelError(
+                f"preprocessing option 'scale' is {self.scale}; it divides the pixel "
+                "values, so it has to be greater than zero."
+            )
+        if self.channels not in ("RGB", "BGR"):
+            raise ModelError(
+                f"preprocessing option 'channels' is {self.channels!r}; use 'RGB' or "
+                "'BGR'."
+            )
+        if self.interpolation not in _RESAMPLING:
+            raise ModelError(
+                f"preprocessing option 'interpolation' is {self.interpolation!r}; use "
+                f"one of {', '.join(_RESAMPLING)}."
+            )
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> Preprocessing:
+        """Build the preprocessing from a mapping, as a registry file holds it.
+
+        Parameters
+        ----------
+        options : mapping
+            Attributes of this class by name; lists stand for tuples.
+
+        Returns
+        -------
+        Preprocessing
+            The preprocessing.
+
+        Raises
+        ------
+        ModelError
+            If ``size`` is missing, or an option is unknown or has a wrong value.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ModelError(
+                f"unknown preprocessing option {unknown[0]!r}; known are "
+                f"{', '.join(known)}."
+            )
+        if "size" not in options:
+            raise ModelError(
+                "preprocessing option 'size' is missing; give the height and width of "
+                "the network's input."
+            )
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in options.items()
+            }
+        )
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Prepare one image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Image of any mode and size.
+
+        Returns
+        -------
+        Tensor
+            Shape (3, height, width), float32.
+        """
+        import torch
+
+        height, width = self.resize or self.size
+        resized = image.convert("RGB").resize(
+            (width, height), _RESAMPLING[self.interpolation]
+        )
+        if self.resize is not None:
+            top, left = self._crop_offset()
+            resized = resized.crop((left, top, left + self.size[1], top + self.size[0]))
+        pixels = np.asarray(resized, dtype=np.float32)
+        if self.channels == "BGR":
+            pixels = pixels[..., ::-1]
+        mean = np.asarray(self.mean, dtype=np.float32)
+        std = np.asarray(self.std, dtype=np.float32)
+        normalized = (pixels / np.float32(self.scale) - mean) / std
+        return torch.from_numpy(np.ascontiguousarray(normalized.transpose(2, 0, 1)))
+
+    def crop_box(self, width: int, height: int) -> Box:
+        """Tell which part of an image the network sees.
+
+        Parameters
+        ----------
+        width, height : int
+            Size of the original image in pixels.
+
+        Returns
+        -------
+        tuple of float
+            Left, top, right, bottom in pixels of the original image.
+        """
+        if self.resize is None:
+            return (0.0, 0.0, float(width), float(height))
+        top, left = self._crop_offset()
+        x, y = width / self.resize[1], height / self.resize[0]
+        return (
+            left * x,
+            top * y,
+            (left + self.size[1]) * x,
+            (top + self.size[0]) * y,
+        )
+
+    def _crop_offset(self) -> tuple[int, int]:
+        """Return the top and left of the center crop in the resized image."""
+        assert self.resize is not None
+        return (
+            (self.resize[0] - self.size[0]) // 2,
+            (self.resize[1] - self.size[1]) // 2,
+        )
+
+
+def _pixel_size(option: str, value: Any) -> tuple[int, int]:
+    """Return ``value`` as a height and a width, or say what is wrong with it."""
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != 2
+        or not all(isinstance(v, (int, np.integer)) and v > 0 for v in value)
+    ):
+        raise ModelError(
+            f"preprocessing option '{option}' is {value!r}; give a height and a width "
+            "in whole pixels."
+        )
+    return (int(value[0]), int(value[1]))

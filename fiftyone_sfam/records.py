@@ -1,0 +1,224 @@
+"""The pairs of a run as columns, and the order in which their maps are computed.
+
+Every pair has two sides, and each side's map needs one image and the other side's
+embedding. :class:`Plan` turns that round: it lists, for each image, all the sides that
+it explains, so that one forward pass per image serves every pair that it takes part in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.retrieval import UNKNOWN, Candidates, Neighbors
+
+OUTCOMES = ("true match", "false match", "unlabeled")
+"""What a pair is by its labels; the columns hold indices into this tuple."""
+
+TRUE_MATCH, FALSE_MATCH, UNLABELED = range(3)
+QUERY, GALLERY = range(2)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The P pairs of a run, query by query, nearest first.
+
+    Beside its k nearest neighbors a query has its nearest true match as one more pair,
+    where that is not among them: with a ``rank`` above k.
+
+    Attributes
+    ----------
+    query, gallery : ndarray of int32
+        Items of the pair, indices into the run's items, shape (P,).
+    rank : ndarray of int32
+        Rank of the gallery image for the query, from 1, shape (P,).
+    similarity, distance : ndarray of float64
+        Similarity in [-1, 1], and the metric's distance, shape (P,).
+    outcome : ndarray of int8
+        Index into :data:`OUTCOMES`, shape (P,).
+    """
+
+    query: NDArray[np.int32]
+    gallery: NDArray[np.int32]
+    rank: NDArray[np.int32]
+    similarity: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    outcome: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def sides(self) -> NDArray[np.int32]:
+        """Return the item of each side: side ``2 i`` is pair ``i``'s query side."""
+        return np.stack([self.query, self.gallery], axis=1).reshape(-1)
+
+    def of_query(self, item: int) -> NDArray[np.int64]:
+        """Return the indices of a query's pairs, nearest first."""
+        start, stop = np.searchsorted(self._sorted_query, [item, item + 1])
+        return self._query_order[start:stop]
+
+    @cached_property
+    def _query_order(self) -> NDArray[np.int64]:
+        return np.lexsort((self.rank, self.query))
+
+    @cached_property
+    def _sorted_query(self) -> NDArray[np.int32]:
+        return self.query[self._query_order]
+
+
+def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
+    """List the pairs of a retrieval.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+        What was found.
+    candidates : Candidates
+        The labels.
+
+    Returns
+    -------
+    Pairs
+        All neighbors, and the nearest true matches that are not among them.
+    """
+    width = neighbors.index.shape[1]
+    found = neighbors.index != UNKNOWN
+    rows, columns = np.nonzero(found)
+    missed = np.flatnonzero(
+        (neighbors.true_index != UNKNOWN) & (neighbors.true_rank > width)
+    )
+    query = np.concatenate([neighbors.query[rows], neighbors.query[missed]])
+    gallery = np.concatenate([neighbors.index[found], neighbors.true_index[missed]])
+    rank = np.concatenate([columns + 1, neighbors.true_rank[missed]])
+    similarity = np.concatenate(
+        [neighbors.similarity[found], neighbors.true_similarity[missed]]
+    )
+    distance = np.concatenate(
+        [neighbors.distance[found], neighbors.true_distance[missed]]
+    )
+    place = np.concatenate([rows, missed])
+    order = np.lexsort((rank, place))
+    query, gallery = query[order], gallery[order]
+    return Pairs(
+        query.astype(np.int32),
+        gallery.astype(np.int32),
+        rank[order].astype(np.int32),
+        similarity[order],
+        distance[order],
+        outcomes_of(query, gallery, candidates),
+    )
+
+
+def outcomes_of(
+    query: NDArray[np.int64], gallery: NDArray[np.int64], candidates: Candidates
+) -> NDArray[np.int8]:
+    """Tell what each pair is by its labels.
+
+    Parameters
+    ----------
+    query, gallery : ndarray of int64
+        Items of the pairs, shape (P,).
+    candidates : Candidates
+        The labels.
+
+    Returns
+    -------
+    ndarray of int8
+        Indices into :data:`OUTCOMES`, shape (P,). A pair with an image without an
+        identity is unlabeled, one with a distractor a false match.
+    """
+    unlabeled = (candidates.identities[query] == UNKNOWN) | (
+        candidates.identities[gallery] == UNKNOWN
+    )
+    match = candidates.is_true_match(query, gallery)
+    return np.where(
+        unlabeled, UNLABELED, np.where(match, TRUE_MATCH, FALSE_MATCH)
+    ).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which image explains which sides, in which order, in which shard.
+
+    Attributes
+    ----------
+    order : ndarray of int32
+        Items that take part, in the order of processing, shape (I,).
+    shard_images : int
+        Images per shard; shard ``s`` holds ``order[s * n : (s + 1) * n]``.
+    sides : ndarray of int64
+        All sides, in the order of their images, shape (2 P,).
+    starts : ndarray of int64
+        Where each image's sides begin in ``sides``, shape (I + 1,).
+    """
+
+    order: NDArray[np.int32]
+    shard_images: int
+    sides: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return -(-len(self.order) // self.shard_images)
+
+    def images_of(self, shard: int) -> NDArray[np.int32]:
+        """Return the items of a shard, in order."""
+        start = shard * self.shard_images
+        return self.order[start : start + self.shard_images]
+
+    def sides_of(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the sides of a shard, and for each its image's place in the shard."""
+        start = shard * self.shard_images
+        stop = min(start + self.shard_images, len(self.order))
+        bounds = self.starts[start : stop + 1]
+        counts = np.diff(bounds)
+        return self.sides[bounds[0] : bounds[-1]], np.repeat(
+            np.arange(stop - start), counts
+        )
+
+    def locate(self, side: int) -> tuple[int, int]:
+        """Return the shard of a side and its row in it."""
+        place = int(self._place_of_side[side])
+        image = int(np.searchsorted(self.starts, place, side="right")) - 1
+        shard = image // self.shard_images
+        return shard, place - int(self.starts[shard * self.shard_images])
+
+    @cached_property
+    def _place_of_side(self) -> NDArray[np.int64]:
+        places = np.empty(len(self.sides), dtype=np.int64)
+        places[self.sides] = np.arange(len(self.sides))
+        return places
+
+
+def make_plan(pairs: Pairs, shard_images: int, by_count: bool = True) -> Plan:
+    """Plan one pass over the images that serves every side of every pair.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs.
+    shard_images : int
+        Images per shard, at least 1.
+    by_count : bool
+        Order the images by the number of their sides. One backward pass through the
+        head serves one side of every image of a batch, so batches of images with
+        about as many sides waste the least. False keeps the order of the items, which
+        keeps detections of one frame together.
+
+    Returns
+    -------
+    Plan
+        The plan.
+    """
+    items = pairs.sides()
+    used, counts = np.unique(items, return_counts=True)
+    order = used[np.lexsort((used, -counts))] if by_count else used
+    place = np.full(int(used.max(initial=-1)) + 1, UNKNOWN, dtype=np.int64)
+    place[order] = np.arange(len(order))
+    sides = np.argsort(place[items], kind="stable")
+    starts = np.searchsorted(place[items][sides], np.arange(len(order) + 1))
+    return Plan(order.astype(np.int32), shard_images, sides, starts.astype(np.int64))

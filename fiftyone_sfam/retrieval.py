@@ -1,0 +1,455 @@
+"""Exact nearest neighbors under a re-identification protocol, in bounded memory.
+
+Numbers in, numbers out: nothing here knows of FiftyOne or of networks. Images are
+ranked by the metric's distance: by cosine similarity, or by Euclidean distance (whose
+similarity, see ``attribution.similarity``, is reported beside it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.protocol import Protocol
+
+UNKNOWN = -1
+"""Code of a missing identity or camera, and of an empty place among the neighbors."""
+
+# Bytes of one block of query-gallery similarities.
+_BLOCK_BYTES = 64 * 2**20
+# Candidates kept beyond k for the exact second look.
+_SPARE = 16
+# Bound of the rounding error of a single-precision key, relative to its largest value.
+_ROUNDING = 2e-5
+# Embeddings that differ by no more than this part of their length are duplicates.
+_DUPLICATE = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Who may be matched with whom.
+
+    Attributes
+    ----------
+    identities : ndarray of int64
+        Code of each image's identity, ``UNKNOWN`` where there is none, shape (N,).
+    cameras : ndarray of int64
+        Code of each image's camera, ``UNKNOWN`` where there is none, shape (N,).
+    queries : ndarray of int64
+        Indices of the images that are queries, shape (Q,).
+    gallery : ndarray of int64
+        Indices of the images that may be neighbors, ascending, shape (G,).
+    distractors : ndarray of bool
+        Images that match nobody, shape (N,).
+    """
+
+    identities: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+    queries: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    distractors: NDArray[np.bool_]
+
+    def is_true_match(
+        self, query: NDArray[np.int64], other: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which pairs of images show one identity, by their labels."""
+        return (
+            (self.identities[query] == self.identities[other])
+            & (self.identities[query] != UNKNOWN)
+            & ~self.distractors[other]
+            & ~self.distractors[query]
+        )
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest neighbors of every query, and its best-ranked true match.
+
+    Attributes
+    ----------
+    query : ndarray of int64
+        Index of each query image, shape (Q,).
+    index : ndarray of int64
+        Indices of its neighbors, nearest first, ``UNKNOWN`` where the gallery has no
+        more, shape (Q, k).
+    similarity, distance : ndarray of float64
+        Of these neighbors, NaN where there is none, shape (Q, k).
+    true_index : ndarray of int64
+        Index of the nearest true match in the whole gallery, ``UNKNOWN`` where there
+        is none, shape (Q,).
+    true_rank : ndarray of int64
+        Its rank, counted from 1; 0 where there is none, shape (Q,).
+    true_similarity, true_distance : ndarray of float64
+        Of this true match, NaN where there is none, shape (Q,).
+    """
+
+    query: NDArray[np.int64]
+    index: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    true_index: NDArray[np.int64]
+    true_rank: NDArray[np.int64]
+    true_similarity: NDArray[np.float64]
+    true_distance: NDArray[np.float64]
+
+
+def encode(values: list[str | None]) -> NDArray[np.int64]:
+    """Number labels in order of first appearance.
+
+    Parameters
+    ----------
+    values : list of str or None
+        Labels.
+
+    Returns
+    -------
+    ndarray of int64
+        Codes from 0, ``UNKNOWN`` for None.
+    """
+    codes: dict[str, int] = {}
+    return np.array(
+        [
+            UNKNOWN if value is None else codes.setdefault(value, len(codes))
+            for value in values
+        ],
+        dtype=np.int64,
+    )
+
+
+def select_candidates(
+    protocol: Protocol,
+    identities: list[str | None],
+    cameras: list[str | None],
+    splits: list[frozenset[str]] | None,
+) -> Candidates:
+    """Apply a protocol's choice of queries and gallery.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        The protocol.
+    identities, cameras : list of str or None
+        Labels of each image.
+    splits : list of frozenset of str, optional
+        Values of the split field of each image; None where the protocol has none.
+
+    Returns
+    -------
+    Candidates
+        Who may be matched with whom.
+
+    Raises
+    ------
+    DataError
+        If no image is left as a query or in the gallery.
+    """
+    count = len(identities)
+    junk = np.array([value in protocol.junk for value in identities], dtype=bool)
+    distractors = np.array(
+        [value in protocol.distractors for value in identities], dtype=bool
+    )
+    queries, gallery = ~junk & ~distractors, ~junk
+    if splits is not None:
+        queries &= np.array([protocol.query_value in s for s in splits], dtype=bool)
+        gallery &= np.array([protocol.gallery_value in s for s in splits], dtype=bool)
+    for what, chosen, value in (
+        ("queries", queries, protocol.query_value),
+        ("gallery", gallery, protocol.gallery_value),
+    ):
+        if not chosen.any():
+            reason = (
+                f"no image of {count} has the value '{value}' in the field "
+                f"'{protocol.split_field}' and an identity that is not junk"
+                if splits is not None
+                else f"all of the {count} images are junk or distractors"
+            )
+            raise DataError(f"the protocol leaves no {what}: {reason}.")
+    return Candidates(
+        encode(identities),
+        encode(cameras),
+        np.flatnonzero(queries),
+        np.flatnonzero(gallery),
+        distractors,
+    )
+
+
+def find_neighbors(
+    embeddings: NDArray[np.floating],
+    candidates: Candidates,
+    protocol: Protocol,
+    k: int,
+    metric: str = "cosine",
+    block_bytes: int = _BLOCK_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbors:
+    """Find the exact k nearest neighbors of every query.
+
+    Similarities are screened block by block in single precision; everything that
+    could be among the k is compared again in double precision. Equal distances are
+    ordered by the index of the image, so the result does not depend on the block size.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+        Shape (N, D), finite, and not zero for the metric ``cosine``.
+    candidates : Candidates
+        Queries and gallery.
+    protocol : Protocol
+        Which pairs are left out.
+    k : int
+        Neighbors per query, at least 1; the gallery may hold fewer.
+    metric : {"cosine", "euclidean"}
+        What neighbors are ranked by.
+    block_bytes : int
+        Memory of one block of similarities.
+    progress : callable, optional
+        Is called with the number of queries done and their total.
+
+    Returns
+    -------
+    Neighbors
+        The neighbors.
+
+    Raises
+    ------
+    DataError
+        If ``k`` is less than 1.
+    """
+    if k < 1:
+        raise DataError(f"k is {k}; ask for at least one neighbor.")
+    search = _Search(embeddings, candidates, protocol, metric)
+    width = min(k, len(candidates.gallery))
+    found = Neighbors(
+        candidates.queries,
+        *_empty((len(candidates.queries), width)),
+        *_empty_true(len(candidates.queries)),
+    )
+    done = 0
+    for block in _blocks(candidates.queries, len(candidates.gallery), block_bytes):
+        keys = search.keys(block)
+        for row, query in enumerate(block):
+            order, exact = search.nearest(query, keys[row], width)
+            place = done + row
+            found.index[place, : len(order)] = candidates.gallery[order]
+            search.fill(found.similarity[place], found.distance[place], query, order)
+            best, rank = search.best_true(query, keys[row])
+            if best is not None:
+                found.true_index[place] = candidates.gallery[best]
+                found.true_rank[place] = rank
+                search.fill(
+                    found.true_similarity[place : place + 1],
+                    found.true_distance[place : place + 1],
+                    query,
+                    np.array([best]),
+                )
+        done += len(block)
+        if progress is not None:
+            progress(done, len(candidates.queries))
+    return found
+
+
+class _Search:
+    """Embeddings made ready for ranking: larger keys are nearer."""
+
+    def __init__(
+        self,
+        embeddings: NDArray[np.floating],
+        candidates: Candidates,
+        protocol: Protocol,
+        metric: str,
+    ) -> None:
+        self.metric = metric
+        self.protocol = protocol
+        self.candidates = candidates
+        self.raw = np.asarray(embeddings)
+        self.norms = np.linalg.norm(self.raw.astype(np.float64), axis=1)
+        gallery = candidates.gallery
+        self.gallery32 = self._scaled(gallery)
+        self.gallery_identity = candidates.identities[gallery]
+        self.gallery_camera = candidates.cameras[gallery]
+        self.gallery_norms = self.norms[gallery]
+        self.position = np.full(len(self.raw), UNKNOWN, dtype=np.int64)
+        self.position[gallery] = np.arange(len(gallery))
+
+    def keys(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Screen the gallery: keys in single precision, -inf where left out."""
+        import torch
+
+        product = (
+            torch.from_numpy(self._scaled(queries)) @ torch.from_numpy(self.gallery32).T
+        )
+        keys = product.numpy()
+        if self.metric == "euclidean":
+            keys *= 2
+            keys -= np.float32(self.gallery_norms**2)
+            keys -= np.float32(self.norms[queries] ** 2)[:, None]
+        keys[self._left_out(queries)] = -np.inf
+        if self.protocol.exclude_duplicates:
+            self._drop_duplicates(queries, keys)
+        return keys
+
+    def nearest(
+        self, query: int, keys: NDArray[np.float32], width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return gallery positions of the nearest and their exact keys."""
+        count = min(width + _SPARE, len(keys))
+        near = np.argpartition(-keys, count - 1)[:count]
+        near = near[np.isfinite(keys[near])]
+        if len(near) == 0:
+            return near, np.empty(0)
+        kth = np.sort(keys[near])[::-1][min(width, len(near)) - 1]
+        bound = kth - 2 * self._error(query)
+        if len(near) == count and keys[near].min() >= bound:
+            # More images may be as near as the k-th than were looked at.
+            near = np.flatnonzero(keys >= bound)
+        exact = self.exact(query, near)
+        order = np.lexsort((near, -exact))[:width]
+        return near[order], exact[order]
+
+    def best_true(
+        self, query: int, keys: NDArray[np.float32]
+    ) -> tuple[int | None, int]:
+        """Return the gallery position and the rank of the nearest true match."""
+        candidates = self.candidates
+        identity = candidates.identities[query]
+        if identity == UNKNOWN:
+            return None, 0
+        same = np.flatnonzero(self.gallery_identity == identity)
+        same = same[
+            np.isfinite(keys[same])
+            & candidates.is_true_match(
+                np.full(len(same), query), candidates.gallery[same]
+            )
+        ]
+        if len(same) == 0:
+            return None, 0
+        exact = self.exact(query, same)
+        best = np.lexsort((same, -exact))[0]
+        error = 2 * self._error(query)
+        ahead = int(np.count_nonzero(keys > exact[best] + error))
+        close = np.flatnonzero(np.abs(keys - exact[best]) <= error)
+        others = self.exact(query, close)
+        ahead += int(
+            np.count_nonzero(
+                (others > exact[best])
+                | ((others == exact[best]) & (close < same[best]))
+            )
+        )
+        return int(same[best]), ahead + 1
+
+    def exact(self, query: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Compute keys in double precision, the same way for every pair."""
+        images = self.candidates.gallery[positions]
+        one = self.raw[query].astype(np.float64)
+        many = self.raw[images].astype(np.float64)
+        if self.metric == "euclidean":
+            return -np.square(many - one).sum(axis=1)
+        return (many * one).sum(axis=1) / (self.norms[images] * self.norms[query])
+
+    def fill(
+        self,
+        similarity: NDArray[np.float64],
+        distance: NDArray[np.float64],
+        query: int,
+        positions: NDArray[np.int64],
+    ) -> None:
+        """Write the similarity and the distance of a query's pairs."""
+        exact = self.exact(query, positions)
+        count = len(positions)
+        if self.metric == "euclidean":
+            squares = (
+                self.norms[query] ** 2
+                + self.norms[self.candidates.gallery[positions]] ** 2
+            )
+            similarity[:count] = 1 + exact / squares
+            distance[:count] = np.sqrt(-exact)
+        else:
+            similarity[:count] = exact
+            distance[:count] = 1 - exact
+
+    def _scaled(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return embeddings in single precision, unit length for the cosine."""
+        chosen = self.raw[images].astype(np.float64)
+        if self.metric == "cosine":
+            chosen /= self.norms[images][:, None]
+        return np.ascontiguousarray(chosen, dtype=np.float32)
+
+    def _error(self, query: int) -> float:
+        """Bound the rounding error of a query's keys in single precision."""
+        if self.metric == "cosine":
+            return _ROUNDING
+        return _ROUNDING * float(self.norms[query] ** 2 + self.gallery_norms.max() ** 2)
+
+    def _left_out(self, queries: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Mark the pairs that the protocol does not compare."""
+        candidates, protocol = self.candidates, self.protocol
+        out = np.zeros((len(queries), len(candidates.gallery)), dtype=bool)
+        if protocol.exclude_self:
+            own = self.position[queries]
+            rows = np.flatnonzero(own != UNKNOWN)
+            out[rows, own[rows]] = True
+        if protocol.exclude_same_camera and protocol.camera_field is not None:
+            identity = candidates.identities[queries][:, None]
+            camera = candidates.cameras[queries][:, None]
+            out |= (
+                (identity != UNKNOWN)
+                & (camera != UNKNOWN)
+                & (identity == self.gallery_identity)
+                & (camera == self.gallery_camera)
+            )
+        return out
+
+    def _drop_duplicates(
+        self, queries: NDArray[np.int64], keys: NDArray[np.float32]
+    ) -> None:
+        """Leave out gallery images whose embedding is the query's."""
+        for row, query in enumerate(queries):
+            top = 1.0 if self.metric == "cosine" else 0.0
+            near = np.flatnonzero(keys[row] >= top - 2 * self._error(query))
+            if len(near) == 0:
+                continue
+            images = self.candidates.gallery[near]
+            apart = np.linalg.norm(
+                self.raw[images].astype(np.float64)
+                - self.raw[query].astype(np.float64),
+                axis=1,
+            )
+            keys[row, near[apart <= _DUPLICATE * self.norms[query]]] = -np.inf
+
+
+def _blocks(
+    queries: NDArray[np.int64], gallery: int, block_bytes: int
+) -> Iterator[NDArray[np.int64]]:
+    """Split the queries so that their similarities fit the memory."""
+    rows = max(1, block_bytes // (4 * max(1, gallery)))
+    for start in range(0, len(queries), rows):
+        yield queries[start : start + rows]
+
+
+def _empty(
+    shape: tuple[int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return places for neighbors, similarities and distances."""
+    return (
+        np.full(shape, UNKNOWN, dtype=np.int64),
+        np.full(shape, np.nan),
+        np.full(shape, np.nan),
+    )
+
+
+def _empty_true(
+    count: int,
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]
+]:
+    """Return places for the best true matches."""
+    return (
+        np.full(count, UNKNOWN, dtype=np.int64),
+        np.zeros(count, dtype=np.int64),
+        np.full(count, np.nan),
+        np.full(count, np.nan),
+    )

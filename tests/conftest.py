@@ -1,0 +1,191 @@
+"""Isolation from the machine's own FiftyOne, and the fixtures that tests share.
+
+The environment is set while pytest imports this file, before any test module imports
+FiftyOne, which reads it once. Child processes inherit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from find_chromium import find_chromium
+from services import start_app, start_mongod, stop_app, stop_mongod
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = Path(
+    os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
+).resolve()
+
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # /dev/shm is 64 MB in a container.
+    "--disable-dev-shm-usage",
+]
+
+_scratch = Path(tempfile.mkdtemp(prefix="fiftyone-sfam-tests-"))
+_plugins = _scratch / "plugins"
+_own_uri = os.environ.get("FIFTYONE_DATABASE_URI")
+_database_name = f"sfam-tests-{uuid.uuid4().hex[:12]}"
+
+
+def _isolate() -> None:
+    _plugins.mkdir()
+    (_plugins / "sfam").symlink_to(ROOT, target_is_directory=True)
+    for name in [name for name in os.environ if name.startswith("FIFTYONE_")]:
+        del os.environ[name]
+    os.environ.update(
+        FIFTYONE_CONFIG_PATH=str(_scratch / "config.json"),
+        FIFTYONE_APP_CONFIG_PATH=str(_scratch / "app_config.json"),
+        FIFTYONE_DATABASE_NAME=_database_name,
+        FIFTYONE_DATABASE_DIR=str(_scratch / "database"),
+        FIFTYONE_DEFAULT_DATASET_DIR=str(_scratch / "datasets"),
+        FIFTYONE_DATASET_ZOO_DIR=str(_scratch / "dataset-zoo"),
+        FIFTYONE_MODEL_ZOO_DIR=str(_scratch / "model-zoo"),
+        FIFTYONE_PLUGINS_DIR=str(_plugins),
+        FIFTYONE_DO_NOT_TRACK="true",
+        FIFTYONE_SHOW_PROGRESS_BARS="false",
+        FIFTYONE_SFAM_MODELS=str(_scratch / "models.json"),
+        FIFTYONE_SFAM_ASSETS=str(ASSETS),
+    )
+
+
+_isolate()
+if _own_uri is None:
+    _mongod, _uri = start_mongod(_scratch / "database")
+else:
+    _mongod, _uri = None, _own_uri
+os.environ["FIFTYONE_DATABASE_URI"] = _uri
+
+
+@atexit.register
+def _clean_up() -> None:
+    # Registered before FiftyOne's own exit handlers, which need the database, and so
+    # called after them.
+    if _mongod is not None:
+        stop_mongod(_mongod)
+    else:
+        import pymongo
+
+        with pymongo.MongoClient(_uri) as client:
+            client.drop_database(_database_name)
+    shutil.rmtree(_scratch, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def assets_dir() -> Path:
+    """The real faces, persons and weights, which are no part of the project."""
+    if not ASSETS.is_dir():
+        pytest.skip(f"needs the real embedders and images, which are not at {ASSETS}")
+    return ASSETS
+
+
+@pytest.fixture(scope="session")
+def plugins_dir() -> Path:
+    """FiftyOne's plugins folder of this test run; links to this checkout."""
+    return _plugins
+
+
+@pytest.fixture
+def make_dataset() -> Iterator[Callable[..., fo.Dataset]]:
+    """Make empty datasets of unique names, deleted when the test ends."""
+    import fiftyone as fo
+
+    names: list[str] = []
+
+    def make(name: str = "sfam-test", **kwargs: object) -> fo.Dataset:
+        names.append(f"{name}-{uuid.uuid4().hex[:8]}")
+        return fo.Dataset(names[-1], **kwargs)
+
+    yield make
+    for name in names:
+        if fo.dataset_exists(name):
+            fo.delete_dataset(name)
+
+
+@pytest.fixture
+def dataset(make_dataset: Callable[..., fo.Dataset]) -> fo.Dataset:
+    """One empty dataset, deleted when the test ends."""
+    return make_dataset()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = find_chromium()
+    if path is None:
+        message = "Chromium was not found: install it, or name one with CHROMIUM."
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def app_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the real App, on the database and the plugins of this test run."""
+    log = tmp_path_factory.mktemp("app") / "app.log"
+    process, url = start_app(log)
+    yield url
+    stop_app(process)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium per test module.
+
+    While it lives, Playwright keeps an event loop running in this thread, which changes
+    what ``foo.execute_operator`` returns: keep tests of operators in other modules.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=CHROMIUM_ARGS
+        )
+        yield browser
+        browser.close()
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page in a fresh context, 1400 x 900."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def open_dataset(page: Page, app_server: str) -> Callable[[fo.Dataset], Page]:
+    """Open a dataset in the App and wait until its grid shows samples."""
+
+    def open_dataset(dataset: fo.Dataset) -> Page:
+        page.goto(f"{app_server}/datasets/{dataset.name}")
+        page.locator('[data-cy="looker"]').first.wait_for()
+        # FiftyOne's advertisement lies over the panels.
+        page.get_by_role("button", name="Dismiss").click()
+        return page
+
+    return open_dataset

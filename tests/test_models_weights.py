@@ -1,0 +1,197 @@
+"""Weights are read without running code, and fit or say why not."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
+
+
+class Trap:
+    """Creates a file as soon as it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (str(self.victim),))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", ["archive", "legacy", "pickle", "nested"])
+def test_pickles_with_code_are_refused(tmp_path: Path, form: str) -> None:
+    file, victim = tmp_path / "evil.pth", tmp_path / "was-here"
+    trap: Any = Trap(victim)
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(trap))
+    else:
+        content = {"weight": torch.ones(2), "x": trap} if form == "nested" else trap
+        torch.save(content, file, _use_new_zipfile_serialization=form != "legacy")
+    with pytest.raises(ModelError, match="not loaded, because loading it could run"):
+        load_state_dict(file)
+    assert not victim.exists()
+    # The trap does work where pickles are trusted.
+    if form == "pickle":
+        pickle.loads(file.read_bytes())  # noqa: S301
+        assert victim.exists()
+
+
+def test_whole_networks_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "network.pth"
+    torch.save(nn.Linear(2, 2), file)
+    with pytest.raises(ModelError, match=r"save the network's state_dict\(\) alone"):
+        load_state_dict(file)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_half_precision_becomes_float32(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"half{suffix}"
+    state = {
+        "half": torch.tensor([0.5, 1 / 3], dtype=torch.half),
+        "brain": torch.tensor([3.0], dtype=torch.bfloat16),
+        "double": torch.tensor([0.1], dtype=torch.double),
+        "count": torch.tensor(7),
+    }
+    save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
+    loaded = load_state_dict(file)
+    assert {name: value.dtype for name, value in loaded.items()} == {
+        "half": torch.float32,
+        "brain": torch.float32,
+        "double": torch.double,
+        "count": torch.int64,
+    }
+    assert loaded["half"].tolist() == [0.5, 0.333251953125]
+    assert loaded["count"].item() == 7
+
+
+def test_nested_checkpoints(tmp_path: Path) -> None:
+    file = tmp_path / "nested.pth"
+    inner = OrderedDict([("module.a", torch.ones(1)), ("b", torch.zeros(1))])
+    torch.save({"epoch": 3, "best": {"model": inner}}, file)
+    state = load_state_dict(file, key=("best", "model"), strip_prefix="module.")
+    assert {name: value.item() for name, value in state.items()} == {"a": 1, "b": 0}
+    with pytest.raises(ModelError, match=r"nested; name the entry .* one of 'best'"):
+        load_state_dict(file)
+    with pytest.raises(ModelError, match="no entry 'modle'; it has 'model'"):
+        load_state_dict(file, key=("best", "modle"))
+    with pytest.raises(ModelError, match="no entry 'x'; it has no entries"):
+        load_state_dict(file, key=("epoch", "x"))
+    with pytest.raises(ModelError, match="holds int where a state dict is needed"):
+        load_state_dict(file, key=("epoch",))
+    with pytest.raises(
+        ModelError, match=r"starts with strip_prefix 'net\.'; the first"
+    ):
+        load_state_dict(file, key=("best", "model"), strip_prefix="net.")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ({"weight": torch.ones(1), "epoch": 3}, "'epoch' is no tensor"),
+        ({}, "it is empty"),
+        ([torch.ones(1)], "holds list where a state dict is needed"),
+    ],
+)
+def test_no_state_dict(tmp_path: Path, content: Any, problem: str) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(content, file)
+    with pytest.raises(ModelError, match=problem):
+        load_state_dict(file)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.bin"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 no archive" * 9])
+def test_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(ModelError, match=f"the weights file .*{name} (is not a|holds)"):
+        load_state_dict(file)
+
+
+def test_truncated_archive(tmp_path: Path) -> None:
+    file = tmp_path / "short.pth"
+    torch.save({"weight": torch.ones(1000)}, file)
+    file.write_bytes(file.read_bytes()[:-500])
+    with pytest.raises(ModelError, match="is not a checkpoint that torch can read"):
+        load_state_dict(file)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.pth does not exist"):
+        load_state_dict(tmp_path / "none.pth")
+    with pytest.raises(ModelError, match="does not exist"):
+        load_state_dict(tmp_path)
+
+
+def test_safetensors_is_an_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(1)}, file)
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "safetensors":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ModelError, match=r"'fiftyone-sfam\[safetensors\]'"):
+        load_state_dict(file)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+
+def test_weights_that_fit() -> None:
+    network = Small()
+    state = {name: torch.full_like(v, 2) for name, v in network.state_dict().items()}
+    apply_state_dict(network, state)
+    assert network.conv.bias.tolist() == [2.0] * 4
+    assert network.norm.num_batches_tracked.item() == 2
+
+
+def test_weights_that_do_not_fit_change_nothing() -> None:
+    network = Small()
+    before = {name: v.clone() for name, v in network.state_dict().items()}
+    state = {name: torch.full_like(v, 2) for name, v in network.state_dict().items()}
+    state["conv.weight"] = torch.ones(4, 3, 3, 3)
+    del state["conv.bias"], state["norm.running_var"]
+    state |= {f"fc.{i}": torch.ones(1) for i in range(6)}
+    with pytest.raises(ModelError) as caught:
+        apply_state_dict(network, state)
+    assert str(caught.value) == (
+        "the weights do not fit the network Small: 1 of another shape (conv.weight "
+        "(4, 3, 3, 3) instead of (4, 3, 1, 1)); 2 missing (conv.bias, "
+        "norm.running_var); 6 unexpected (fc.0, fc.1, fc.2, fc.3, ...)."
+    )
+    with pytest.raises(ModelError, match=r"1 of another shape \(conv\.weight"):
+        apply_state_dict(network, state, strict=False)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_partial_weights() -> None:
+    network = Small()
+    old = network.norm.weight.clone()
+    state = {"conv.bias": torch.arange(4.0), "classifier.weight": torch.ones(9)}
+    apply_state_dict(network, state, strict=False)
+    assert network.conv.bias.tolist() == [0, 1, 2, 3]
+    assert torch.equal(network.norm.weight, old)
+    with pytest.raises(ModelError, match="1 unexpected"):
+        apply_state_dict(network, {"classifier.weight": torch.ones(9)}, strict=False)
