@@ -3,6 +3,7 @@
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
 #   make check-real   the four real embedders against the bounds of the method
+#   make pictures     the pictures of the README, made anew
 #   make clean        remove .venv and caches
 
 APP ?= 1
@@ -11,10 +12,10 @@ ADDRESS ?= 127.0.0.1
 SEED ?=
 BIN := .venv/bin
 
-.PHONY: help demo test lint typecheck pytest check-real clean setup-demo setup-test
+.PHONY: help demo test lint typecheck pytest check-real pictures clean setup-demo setup-test
 
 help:
-	@sed -n '3,6s/^# *//p' Makefile
+	@sed -n '3,7s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -34,6 +35,9 @@ pytest: setup-test
 
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
+
+pictures: setup-test
+	$(BIN)/python scripts/make_pictures.py
 
 setup-demo:
 	@scripts/setup.sh demo

@@ -180,7 +180,9 @@ def check_case(case: Case, assets: Path) -> Report:
     signed, minmax = pair_correlations(model, run, shown)
     rank1 = rank1_share(run)
     wanted = float(
-        re.search(rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|", sources(assets))[1]
+        re.search(
+            rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|", sources(assets)
+        )[1]
     )
     count = len(dataset)
     report = Report(
@@ -379,9 +381,7 @@ def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, fl
     found: dict[str, list[float]] = {"signed": [], "minmax": []}
     for pair in chosen:
         query, match = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
-        other = int(
-            generator.choice(np.flatnonzero(identities != identities[query]))
-        )
+        other = int(generator.choice(np.flatnonzero(identities != identities[query])))
         head = model.linearize(prepared(model, paths[query])[None])
         for weights, values in found.items():
             maps = attribute(

@@ -9,8 +9,8 @@ Learning*, arXiv:2506.01636. The generalization to any differentiable head, the
 Notation
 --------
 An image has a feature map ``A`` of shape ``(C, h, w)``; the rest of the network, the
-head, turns it into the embedding ``e`` of shape ``(D,)``. With ``Z`` the normalizer of a
-pair (:func:`normalizer`), held constant like the partner's embedding::
+head, turns it into the embedding ``e`` of shape ``(D,)``. With ``Z`` the normalizer of
+a pair (:func:`normalizer`), held constant like the partner's embedding::
 
     similarity  s = <e_q, e_g> / Z
     V           = d<e_q, e_g>/dA_q / Z               (C, h, w)
@@ -39,6 +39,7 @@ Side = Literal["query", "gallery"]
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 WEIGHTS: tuple[Weights, ...] = ("signed", "minmax")
+SIDES: tuple[Side, ...] = ("query", "gallery")
 
 
 # --------------------------------------------------------------------------------------
@@ -126,23 +127,27 @@ class LinearizedHead:
 
     Attributes
     ----------
-    feature_map : Tensor
-        Shape (B, C, h, w), without gradient.
-    embedding : Tensor
-        Shape (B, D), without gradient.
     leaf : Tensor
         The tensor that the head was evaluated at, shape (B, C, h, w).
     output : Tensor
         The head's value with its graph, shape (B, D).
     """
 
-    feature_map: Tensor
-    embedding: Tensor
     leaf: Tensor
     output: Tensor
 
     def __len__(self) -> int:
-        return int(self.feature_map.shape[0])
+        return len(self.leaf)
+
+    @property
+    def feature_map(self) -> Tensor:
+        """Feature maps, shape (B, C, h, w), at least float32, without gradient."""
+        return _at_least_float32(self.leaf.detach())
+
+    @property
+    def embedding(self) -> Tensor:
+        """Embeddings, shape (B, D), at least float32, without gradient."""
+        return _at_least_float32(self.output.detach())
 
     def vjp(self, cotangents: Tensor) -> Tensor:
         """Multiply cotangents by the head's Jacobian, from the left.
@@ -155,16 +160,28 @@ class LinearizedHead:
         Returns
         -------
         Tensor
-            ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w).
+            ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w), at least
+            float32.
         """
-        (gradient,) = torch.autograd.grad(
-            self.output,
-            self.leaf,
-            cotangents.to(self.output.dtype),
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return gradient
+        if torch.finfo(self.output.dtype).bits >= 32:
+            return self._pull_back(cotangents.to(self.output.dtype))
+        # Partners over Z are small, and their gradients vanish in half precision.
+        scale = cotangents.abs().amax(1, keepdim=True)
+        scale = torch.where(scale > 0, scale, 1)
+        gradient = self._pull_back((cotangents / scale).to(self.output.dtype))
+        return gradient * scale[..., None, None]
+
+    def _pull_back(self, cotangents: Tensor) -> Tensor:
+        """Run the head's backward pass; return at least float32."""
+        with torch.inference_mode(False):
+            (gradient,) = torch.autograd.grad(
+                self.output,
+                self.leaf,
+                cotangents,
+                retain_graph=True,
+                materialize_grads=True,
+            )
+        return _at_least_float32(gradient)
 
     def jvp(self, tangents: Tensor) -> Tensor:
         """Multiply tangents by the head's Jacobian, from the right.
@@ -182,9 +199,11 @@ class LinearizedHead:
         Returns
         -------
         Tensor
-            Shape (B, D), without gradient.
+            Shape (B, D), at least float32, without gradient. Of the feature map itself
+            it is the part of the embedding that maps carry; the head's biases and its
+            curvature, which leave a remainder, are the rest.
         """
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             probe = torch.zeros_like(self.output, requires_grad=True)
             (gradient,) = torch.autograd.grad(
                 self.output,
@@ -200,18 +219,7 @@ class LinearizedHead:
                 retain_graph=True,
                 materialize_grads=True,
             )
-        return product
-
-    def carried(self) -> Tensor:
-        """Compute the part of the embeddings that the feature maps carry, ``J A``.
-
-        Returns
-        -------
-        Tensor
-            Shape (B, D). ``embedding - carried()`` is what leaves a remainder: the
-            head's biases and its curvature.
-        """
-        return self.jvp(self.feature_map)
+        return _at_least_float32(product)
 
 
 def linearize_head(
@@ -241,8 +249,8 @@ def linearize_head(
             f"the feature map has shape {tuple(feature_map.shape)}; four dimensions "
             "(batch, channels, height, width) are needed."
         )
-    leaf = feature_map.detach().requires_grad_(True)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = as_leaf(feature_map)
         # The clone lets a head work in place without touching the leaf.
         output = head(leaf.clone())
     if output.ndim != 2 or output.shape[0] != feature_map.shape[0]:
@@ -250,7 +258,14 @@ def linearize_head(
             f"the head returned shape {tuple(output.shape)} for a batch of "
             f"{feature_map.shape[0]}; (batch, embedding size) is needed."
         )
-    return LinearizedHead(leaf.detach(), output.detach(), leaf, output)
+    return LinearizedHead(leaf, output)
+
+
+def as_leaf(tensor: Tensor) -> Tensor:
+    """Cut a tensor off its graph and let it start a new one."""
+    leaf = tensor.detach()
+    # What inference mode made can never ask for a gradient; a copy can.
+    return (leaf.clone() if leaf.is_inference() else leaf).requires_grad_(True)
 
 
 # --------------------------------------------------------------------------------------
@@ -428,7 +443,14 @@ def attribute_difference(
     Attribution
         With ``score`` this side's share, ``<e, u>``: the query side's minus the
         gallery side's is the squared distance over ``Z``.
+
+    Raises
+    ------
+    ValueError
+        If the metric, the side or the weights are unknown.
     """
+    if side not in SIDES:
+        raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
     embedding = head.embedding[rows]
     partners = partners.to(embedding)
     difference = embedding - partners if side == "query" else partners - embedding
@@ -503,16 +525,16 @@ def _attribute(
     weights: Weights,
 ) -> Attribution:
     """Pull cotangents back to the feature maps and reduce them to maps."""
-    _, channels, height, width = head.feature_map.shape
-    float32 = {"dtype": torch.float32, "device": head.feature_map.device}
-    evidence = torch.empty(len(rows), height, width, **float32)
-    sfam = torch.empty(len(rows), height, width, **float32)
-    cis = torch.empty(len(rows), channels, **float32)
+    feature_map = head.feature_map.float()
+    _, channels, height, width = feature_map.shape
+    evidence = feature_map.new_empty(len(rows), height, width)
+    sfam = feature_map.new_empty(len(rows), height, width)
+    cis = feature_map.new_empty(len(rows), channels)
     for pairs in _one_pair_per_image(rows):
         images = rows[pairs]
         batch = torch.zeros_like(head.embedding)
-        batch[images] = cotangents[pairs].to(batch.dtype)
-        activation = head.feature_map[images].float()
+        batch[images] = cotangents[pairs]
+        activation = feature_map[images]
         contribution = head.vjp(batch)[images].float() * activation
         evidence[pairs] = contribution.sum(1)
         cis[pairs] = contribution.sum((2, 3))
@@ -537,3 +559,8 @@ def _one_pair_per_image(rows: Tensor) -> Iterator[Tensor]:
     occurrence = torch.arange(len(rows), device=rows.device) - starts
     for group in range(int(occurrence.max()) + 1):
         yield order[occurrence == group]
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Leave half precision, in which scores would overflow and maps lose digits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -91,7 +91,9 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
         help="port of the App; FiftyOne's default otherwise",
     )
     parser.add_argument(
-        "--address", help="address that the App listens on; only this machine otherwise"
+        "--address",
+        default="127.0.0.1",
+        help="address that the App listens on (default: %(default)s)",
     )
 
 
@@ -221,10 +223,20 @@ def _run_demo(args: argparse.Namespace) -> None:
         protocol=Protocol(identity_field="identity", camera_field="camera"),
         overwrite=True,
     )
+    _show_heatmaps(dataset, run.key)
     _print_summary(dataset.name, run.key, run.summary(), started)
     if args.app:
         _install_when_absent(fo.config.plugins_dir)
         _serve(dataset, args.port, args.address)
+
+
+def _show_heatmaps(dataset: fo.Dataset, key: str) -> None:
+    """Make a run's heatmaps what the App shows when the dataset is opened."""
+    import fiftyone as fo
+
+    paths = [key, "identity", f"{key}_score"]
+    dataset.app_config.active_fields = fo.ActiveFields(paths=paths)
+    dataset.save()
 
 
 def _run_explain(args: argparse.Namespace) -> None:
@@ -326,7 +338,12 @@ def _install_when_absent(plugins_dir: str) -> None:
 def _serve(dataset: fo.Dataset, port: int | None, address: str | None) -> None:
     import fiftyone as fo
 
-    session = fo.launch_app(dataset, port=port, address=address, remote=True)
+    # By value, a heatmap is drawn in colors; FiftyOne's default is one hue per field.
+    config = fo.app_config.copy()
+    config.color_by, config.colorscale = "value", "viridis"
+    session = fo.launch_app(
+        dataset, port=port, address=address, remote=True, config=config
+    )
     url = f"{session.url.rstrip('/')}/datasets/{dataset.name}"
     print(f"\nThe App is at {url}\nPress Ctrl-C to end.", flush=True)
     session.wait(-1)

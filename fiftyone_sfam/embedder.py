@@ -7,7 +7,9 @@ can be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric
+from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric, as_leaf
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.preprocess import Box, Preprocessing
+from fiftyone_sfam.transforms import with_crop_box
 
 Preprocess = Callable[[Image.Image], Tensor]
+_Outputs = dict[str, tuple[tuple[int, ...], int]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class EmbeddingModel:
         before compilation.
     preprocess : callable
         Maps a Pillow image to a (3, H, W) tensor; :class:`Preprocessing` describes the
-        usual kind. If it has a method ``crop_box(width, height)``, that tells which
-        part of the image the network sees; otherwise it is taken to be all of it.
+        usual kind. Which part of an image the network sees is told by its method
+        ``crop_box(width, height)``, or known for torchvision's transforms; for
+        anything else it is taken to be all of it.
     layer : str, optional
         Module whose output is the feature map. None finds the last module with a
         four-dimensional output of more than one position that the embedding depends
@@ -105,7 +110,7 @@ class EmbeddingModel:
             )
         network = _unwrapped(network)
         self.network = network
-        self.preprocess = preprocess
+        self.preprocess = with_crop_box(preprocess)
         self.metric: Metric = metric
         self.name = name or type(network).__name__
         self._embedding_key = embedding
@@ -225,7 +230,7 @@ class EmbeddingModel:
         crop_box = getattr(self.preprocess, "crop_box", None)
         if crop_box is None:
             return (0.0, 0.0, float(width), float(height))
-        return tuple(crop_box(width, height))  # type: ignore[return-value]
+        return tuple(crop_box(width, height))
 
     # -- forward passes ----------------------------------------------------------------
 
@@ -269,8 +274,7 @@ class EmbeddingModel:
             If the network fails on this input, or its embedding cannot be explained
             at the layer; the message says why and what to do.
         """
-        info = self.find_layer(images)
-        return self._split(images, info)
+        return LinearizedHead(*self._run_split(images, self.find_layer(images)))
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -314,7 +318,7 @@ class EmbeddingModel:
         """
         seen = self._outputs(images[:1])
         return tuple(
-            LayerInfo(name, shape[1:], calls)
+            _layer_info(name, shape, calls)
             for name, (shape, calls) in seen.items()
             if _is_map(shape)
         )
@@ -326,9 +330,10 @@ class EmbeddingModel:
         modules = dict(self.network.named_modules())
         if name not in modules or name == "":
             close = _closest(name, [key for key in modules if key])
+            hint = " or ".join(repr(key) for key in close)
             raise ModelError(
-                f"model '{self.name}' has no layer '{name}'; did you mean "
-                f"{' or '.join(repr(key) for key in close)}?"
+                f"model '{self.name}' has no layer '{name}'; "
+                + (f"did you mean {hint}?" if close else "it has no modules inside.")
             )
         return modules[name]
 
@@ -344,6 +349,18 @@ class EmbeddingModel:
         finally:
             for module, training in modes:
                 module.training = training
+
+    @contextmanager
+    def _constant_parameters(self) -> Iterator[None]:
+        """Let no parameter ask for a gradient for the time being."""
+        trained = [one for one in self.network.parameters() if one.requires_grad]
+        try:
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
     def _forward(self, images: Tensor) -> Tensor:
         """Run the network in the caller's gradient mode; return (B, D)."""
@@ -361,7 +378,7 @@ class EmbeddingModel:
                 )
             try:
                 output = self.network(images)
-            except ModelError:
+            except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
                 raise ModelError(
@@ -401,12 +418,12 @@ class EmbeddingModel:
             )
         return output
 
-    def _outputs(self, images: Tensor) -> dict[str, tuple[tuple[int, ...], int]]:
+    def _outputs(self, images: Tensor) -> _Outputs:
         """Run the network; return each module's last output shape and call count.
 
         Modules are in the order in which their last call ended.
         """
-        seen: dict[str, tuple[tuple[int, ...], int]] = {}
+        seen: _Outputs = {}
 
         def record(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -424,16 +441,22 @@ class EmbeddingModel:
             self._forward(images)
         return seen
 
-    def _last_map(
-        self, images: Tensor, seen: Mapping[str, tuple[tuple[int, ...], int]]
-    ) -> LayerInfo:
+    def _last_map(self, images: Tensor, seen: _Outputs) -> LayerInfo:
         """Return the last layer with a map that the embedding depends on."""
         for name, (shape, calls) in reversed(seen.items()):
             if not _is_map(shape):
                 continue
-            info = LayerInfo(name, shape[1:], calls)  # type: ignore[arg-type]
-            if self._depends_on(images, info):
-                return info
+            info = _layer_info(name, shape, calls)
+            if not self._depends_on(images, info):
+                continue
+            if _becomes_tokens(info, seen):
+                raise ModelError(
+                    f"model '{self.name}' turns its last feature map, that of layer "
+                    f"'{name}', into tokens, as a vision transformer does; only "
+                    "convolutional networks can be explained by themselves: name a "
+                    "layer if its map is to be explained nevertheless."
+                )
+            return info
         raise ModelError(
             f"model '{self.name}' has no layer with a feature map (batch, channels, "
             "height, width) of more than one position that its embedding depends on; "
@@ -443,22 +466,17 @@ class EmbeddingModel:
 
     def _depends_on(self, images: Tensor, info: LayerInfo) -> bool:
         """Tell whether the embedding has a non-zero derivative at a layer."""
-        with self._quiet(), torch.no_grad():
-            leaf, output = self._run_split(images, info)
+        leaf, output = self._run_split(images, info)
         if not output.requires_grad:
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
-        (gradient,) = torch.autograd.grad(
-            output, leaf, probe.to(output), allow_unused=True
-        )
+        with torch.inference_mode(False):
+            (gradient,) = torch.autograd.grad(
+                output, leaf, probe.to(output), allow_unused=True
+            )
         return gradient is not None and bool(gradient.any())
 
-    def _named_map(
-        self,
-        images: Tensor,
-        name: str,
-        seen: Mapping[str, tuple[tuple[int, ...], int]],
-    ) -> LayerInfo:
+    def _named_map(self, images: Tensor, name: str, seen: _Outputs) -> LayerInfo:
         """Check the layer that the user has named."""
         self._module(name)
         maps = [key for key, (shape, _) in seen.items() if _is_map(shape)]
@@ -479,7 +497,7 @@ class EmbeddingModel:
                 f"layer '{name}' of model '{self.name}' returns a map of a single "
                 f"position; name a layer before the pooling ({hint})."
             )
-        info = LayerInfo(name, shape[1:], calls)  # type: ignore[arg-type]
+        info = _layer_info(name, shape, calls)
         if not self._depends_on(images, info):
             raise ModelError(
                 f"the embedding of model '{self.name}' does not depend on layer "
@@ -488,12 +506,6 @@ class EmbeddingModel:
             )
         return info
 
-    def _split(self, images: Tensor, info: LayerInfo) -> LinearizedHead:
-        """Run the network once and return its head's linearization."""
-        with self._quiet(), torch.no_grad():
-            leaf, output = self._run_split(images, info)
-        return LinearizedHead(leaf.detach(), output.detach(), leaf, output)
-
     def _run_split(self, images: Tensor, info: LayerInfo) -> tuple[Tensor, Tensor]:
         """Run the network; return the layer's output as a leaf, and the embedding."""
         leaves: list[Tensor] = []
@@ -501,20 +513,24 @@ class EmbeddingModel:
 
         def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             nonlocal calls
-            calls += 1
-            if calls < info.calls:
-                return None
             tensor = _map_of(output)
-            if tensor is None:
+            calls += tensor is not None
+            if tensor is None or calls < info.calls:
                 return None
-            leaf = tensor.detach().requires_grad_(True)
-            leaves.append(leaf)
+            leaves.append(as_leaf(tensor))
+            # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
             # The clone lets the network go on in place without touching the leaf.
-            return _replaced(output, tensor, leaf.clone())
+            return _replaced(output, tensor, leaves[-1].clone())
 
-        # Leaving no_grad restores the caller's mode, whatever the hook has set.
-        with _hooked(self._module(info.name), cut):
+        # With constant parameters nothing is recorded before there is a leaf. Leaving
+        # enable_grad restores the caller's mode, whatever the hook has set.
+        with (
+            self._quiet(),
+            self._constant_parameters(),
+            torch.enable_grad(),
+            _hooked(self._module(info.name), cut),
+        ):
             output = self._forward(images)
         if not leaves:
             raise ModelError(
@@ -565,6 +581,29 @@ def _is_map(shape: Sequence[int]) -> bool:
     return len(shape) == 4 and shape[2] * shape[3] > 1
 
 
+def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
+    """Describe a layer whose output has the shape of feature maps."""
+    _, channels, height, width = shape
+    return LayerInfo(name, (channels, height, width), calls)
+
+
+def _becomes_tokens(info: LayerInfo, seen: _Outputs) -> bool:
+    """Tell whether a later module of a run on one image works on the map's positions.
+
+    A patch embedding is such a map: of its channels, the transformer makes as many
+    tokens as there are positions, or more.
+    """
+    channels, height, width = info.shape
+    names = list(seen)
+    later = (seen[name][0] for name in names[names.index(info.name) + 1 :])
+    return any(
+        len(shape) == 3
+        and shape[-1] == channels
+        and math.prod(shape[:-1]) >= height * width
+        for shape in later
+    )
+
+
 def _map_of(output: Any) -> Tensor | None:
     """Return the tensor in a module's output, the first of a tuple or list."""
     if isinstance(output, Tensor):
@@ -605,6 +644,4 @@ def _first_line(error: BaseException) -> str:
 
 def _closest(name: str, names: Sequence[str]) -> list[str]:
     """Return the names most like a wrong one."""
-    import difflib
-
     return difflib.get_close_matches(name, names, n=3, cutoff=0.0)

@@ -105,8 +105,35 @@ def check_usable(vectors: NDArray[np.floating]) -> list[str | None]:
         else "its embedding is zero."
         if ok
         else "its embedding holds NaN or infinity."
-        for ok, null in zip(finite, zero)
+        for ok, null in zip(finite, zero, strict=True)
     ]
+
+
+def check_index_key(samples: SampleCollection, brain_key: str) -> None:
+    """Refuse a brain key under which no index can be kept.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        The images.
+    brain_key : str
+        Key of the index that is to be made.
+
+    Raises
+    ------
+    DataError
+        If the key is in use or no name.
+    """
+    if not isinstance(brain_key, str) or not brain_key.isidentifier():
+        raise DataError(
+            f"the brain key {brain_key!r} cannot be used; give a name of letters, "
+            "digits and underscores."
+        )
+    if brain_key in samples._dataset.list_brain_runs():
+        raise DataError(
+            f"the brain key '{brain_key}' is in use; choose another for the "
+            "embeddings that are to be kept."
+        )
 
 
 def keep_as_index(
@@ -137,13 +164,9 @@ def keep_as_index(
     Raises
     ------
     DataError
-        If the key is in use.
+        If the key cannot be used, see :func:`check_index_key`.
     """
-    if brain_key in samples._dataset.list_brain_runs():
-        raise DataError(
-            f"the brain key '{brain_key}' is in use; choose another for the "
-            "embeddings that are to be kept."
-        )
+    check_index_key(samples, brain_key)
     index = fob.compute_similarity(
         samples,
         embeddings=False,
@@ -175,15 +198,12 @@ def _rows_of_field(
     samples: SampleCollection, items: Items, field: str, patches_field: str | None
 ) -> list[Any]:
     """Read the vectors of a field of the samples or of the detections."""
-    path = field
+    path, prefix, listed = field, "", False
     if patches_field is not None:
-        document = samples.get_field(patches_field).document_type
-        inner = "detections." if document is fo.Detections else ""
-        path = f"{patches_field}.{inner}{field}"
-        has = _has_values(samples, path)
-    else:
-        has = samples.get_field(path) is not None
-    if not has:
+        listed = samples.get_field(patches_field).document_type is fo.Detections
+        prefix = f"{patches_field}.detections." if listed else f"{patches_field}."
+        path = prefix + field
+    if samples.get_field(path) is None and not _has_values(samples, prefix, path):
         keys = samples._dataset.list_brain_runs()
         known = ", ".join(f"'{key}'" for key in keys) or "none"
         raise DataError(
@@ -191,24 +211,22 @@ def _rows_of_field(
             f"index '{field}' to take embeddings from (its brain keys: {known})."
         )
     values = samples.values(path)
-    if patches_field is not None and path.count(".") > patches_field.count(".") + 1:
-        boxes = samples.values(f"{patches_field}.detections.id")
-        return [
-            vector
-            for row, ids in zip(values, boxes)
-            for vector in (row or [None] * len(ids or []))
-        ]
-    if patches_field is not None:
-        present = samples.values(f"{patches_field}.id")
-        return [vector for vector, one in zip(values, present) if one is not None]
-    return list(values)
+    if not prefix:
+        return list(values)
+    present = samples.values(prefix + "id")
+    if not listed:
+        pairs = zip(values, present, strict=True)
+        return [vector for vector, one in pairs if one is not None]
+    return [
+        vector
+        for row, ids in zip(values, present, strict=True)
+        for vector in (row or [None] * len(ids or []))
+    ]
 
 
-def _has_values(samples: SampleCollection, path: str) -> bool:
-    """Tell whether a path holds anything, declared in the schema or not."""
-    if samples.get_field(path) is not None:
-        return True
-    return any(
+def _has_values(samples: SampleCollection, prefix: str, path: str) -> bool:
+    """Tell whether detections have an attribute that the schema does not list."""
+    return bool(prefix) and any(
         value is not None
         for row in samples.values(path)
         for value in (row if isinstance(row, list) else [row])
@@ -247,7 +265,12 @@ def _rows_of_index(
 
 def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
     """Stack vectors of one length and say which items have none."""
-    vectors = [None if row is None else np.asarray(row, np.float32) for row in rows]
+    try:
+        vectors = [None if row is None else np.asarray(row, np.float32) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{where} holds no vectors of numbers ({error}); name one that does."
+        ) from error
     shapes = {vector.shape for vector in vectors if vector is not None}
     if not shapes:
         raise DataError(f"{where} holds no embeddings of these images.")
@@ -263,7 +286,7 @@ def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
             stacked[place] = vector
     reasons = [
         f"it has no embedding in {where}." if vector is None else reason
-        for vector, reason in zip(vectors, check_usable(stacked))
+        for vector, reason in zip(vectors, check_usable(stacked), strict=True)
     ]
     usable = np.array([reason is None for reason in reasons], dtype=bool)
     stacked[~usable] = 0

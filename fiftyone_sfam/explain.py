@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +26,7 @@ from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import (
     MISMATCH,
     Embeddings,
+    check_index_key,
     check_usable,
     keep_as_index,
     stored_embeddings,
@@ -39,12 +40,14 @@ from fiftyone_sfam.images import (
     read_image,
 )
 from fiftyone_sfam.items import Items, collect_items
+from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.publish import publish_fields
 from fiftyone_sfam.records import Pairs, Plan, make_pairs, make_plan
 from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
 from fiftyone_sfam.runs import (
     COMPLETE,
+    METHOD,
     PUBLISHING,
     TABLE,
     Run,
@@ -52,8 +55,6 @@ from fiftyone_sfam.runs import (
     RunItems,
     check_key,
     count_outcomes,
-    delete_fields,
-    list_runs,
     load_run,
     pack_table,
     record_run,
@@ -72,9 +73,11 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 Kind = Literal["sfam", "evidence"]
-Progress = Callable[[int, int, str], None]
 
 COMPUTED = "computed"
+
+# Recomputed embeddings after which it is decided whether they are the stored ones.
+_ENOUGH = 16
 
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run can store; the others are computed for one pair at a time."""
@@ -105,7 +108,7 @@ def explain_retrieval(
     batch_size: int = 32,
     num_workers: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
 ) -> Run:
     """Explain every query's nearest neighbors, and store what was found.
 
@@ -142,9 +145,10 @@ def explain_retrieval(
     overwrite : bool
         Replace an existing run of this key, once the new one is complete. Otherwise an
         existing key is refused.
-    progress : callable, optional
-        Is called with the number of images done, their total, and the phase:
-        ``"embedding"`` or ``"explaining"``.
+    progress : bool or callable, optional
+        A bar, or a function that is called with the number of images done, their
+        total, and the phase: ``"embedding"`` or ``"explaining"``. None shows a bar
+        where FiftyOne's ``show_progress_bars`` says so.
 
     Returns
     -------
@@ -164,19 +168,15 @@ def explain_retrieval(
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
     _check_options(kinds, weights, map_dtype, batch_size, k)
-    check_key(dataset, key, patches_field)
-    existing = run_config(dataset, key)
-    if existing is not None and existing.state == COMPLETE and not overwrite:
-        raise RunError(
-            f"'{dataset.name}' has a run '{key}' already; give overwrite=True to "
-            "replace it, or another key."
-        )
+    existing = _check_existing(dataset, key, patches_field, overwrite)
+    if keep_index is not None:
+        check_index_key(samples, keep_index)
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
 
         model = load_model(model)
     items = collect_items(samples, protocol, patches_field)
-    job = _Job(dataset, items, model, batch_size, _workers(num_workers), progress)
+    job = _Job(dataset, items, model, batch_size, _workers(num_workers))
 
     given = None
     if embeddings is not None:
@@ -200,33 +200,24 @@ def explain_retrieval(
         shard_images=batch_size,
         versions=_versions(),
     )
-    fingerprint = _fingerprint(config, items, given, model)
-    uid = _resumable(dataset, fingerprint) or uuid.uuid4().hex
+    fingerprint = _fingerprint(config, items, given, model, job.sample_input())
+    uid = _resumable(dataset, key, fingerprint) or uuid.uuid4().hex
     store = BlobStore(str(dataset._doc.id), uid)
-    config = replace(config, uid=uid, fingerprint=fingerprint)
+    config = replace(
+        config, uid=uid, fingerprint=fingerprint, replaces=_replaced(existing, uid)
+    )
     try:
-        used = given or job.embed(store, fingerprint)
-        if given is not None:
-            job.store_embeddings(store, fingerprint, given)
-        candidates = _usable(
-            select_candidates(protocol, items.identities, items.cameras, items.splits),
-            used.usable,
-        )
-        neighbors = find_neighbors(used.vectors, candidates, protocol, k, model.metric)
-        pairs = make_pairs(neighbors, candidates)
-        if len(pairs) == 0:
-            raise DataError(
-                "the protocol leaves no pair to compare: every gallery image is left "
-                "out for every query; widen the view or relax the protocol."
-            )
-        plan = make_plan(pairs, batch_size, by_count=patches_field is None)
-        layer, map_shape = job.explain(store, config, plan, pairs, used)
+        with reporting(progress) as job.progress:
+            used = given or job.embed(store, fingerprint)
+            if given is not None:
+                job.store_embeddings(store, fingerprint, given)
+            pairs = _find_pairs(items, used, protocol, k, model.metric)
+            plan = make_plan(pairs, batch_size, by_count=patches_field is None)
+            layer, map_shape = job.explain(store, config, plan, pairs, used)
     except SfamError:
         # The work cannot be done as asked, so there is nothing to go on with later.
         store.delete()
         raise
-    if keep_index is not None:
-        keep_as_index(samples, items, used, model.metric, keep_index, patches_field)
     skipped, remainders = _collect(store, plan, pairs, items, used.skipped)
     store.put(
         TABLE,
@@ -247,11 +238,12 @@ def explain_retrieval(
     )
     record_run(dataset, key, config)
     publish_fields(Run(dataset, key, config))
-    record_run(dataset, key, replace(config, state=COMPLETE))
-    if existing is not None and existing.uid != uid:
-        if existing.patches_field != patches_field:
-            delete_fields(dataset, key, existing.patches_field)
-        BlobStore(store.dataset_id, existing.uid).delete()
+    for old_uid, _ in config.replaces:
+        BlobStore(store.dataset_id, old_uid).delete()
+    if keep_index is not None:
+        keep_as_index(samples, items, used, model.metric, keep_index, patches_field)
+    # Last of all: until then the same call finishes what was interrupted.
+    record_run(dataset, key, replace(config, state=COMPLETE, replaces=()))
     return load_run(dataset, key)
 
 
@@ -265,14 +257,13 @@ class _Job:
         model: EmbeddingModel,
         batch_size: int,
         num_workers: int,
-        progress: Progress | None,
     ) -> None:
         self.dataset = dataset
         self.items = items
         self.model = model
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.progress = progress
+        self.progress: Progress | None = None
         # Detections of one frame follow each other: the frame is decoded once.
         self.read = read_image if items.boxes is None else lru_cache(8)(read_image)
 
@@ -336,7 +327,8 @@ class _Job:
         rows: dict[int, NDArray[np.float32]] = {}
         if good:
             found = self.model.embed(_stack(good, self.model)).cpu().numpy()
-            for one, row, reason in zip(good, found, check_usable(found)):
+            wrong = check_usable(found)
+            for one, row, reason in zip(good, found, wrong, strict=True):
                 if reason is None:
                     rows[one.index] = row
                 else:
@@ -394,14 +386,19 @@ class _Job:
         done = (plan.num_shards - len(todo)) * plan.shard_images
         total = len(plan.order)
         loaded = self._load_blocks([list(plan.images_of(number)) for number in todo])
-        first = len(todo) == plan.num_shards
-        for number, block in zip(todo, loaded):
+        gaps: list[float] = []
+        # What is gone on with was found to be right when it was begun.
+        judged = len(todo) < plan.num_shards
+        for number, block in zip(todo, loaded, strict=True):
             sides, image = plan.sides_of(number)
-            arrays = self._explain_block(
-                block, sides, image, pairs, embeddings, config, first
+            arrays, block_gaps = self._explain_block(
+                block, sides, image, pairs, embeddings, config
             )
+            gaps += block_gaps
+            if not judged and (len(gaps) >= _ENOUGH or number == todo[-1]):
+                self._check_gaps(np.array(gaps), config.embeddings == COMPUTED)
+                judged = True
             store.put(shard_name(number), arrays, fingerprint=config.fingerprint)
-            first = False
             done += len(block)
             self._report(min(done, total), total, "explaining")
         for number in shards:
@@ -423,31 +420,31 @@ class _Job:
         pairs: Pairs,
         embeddings: Embeddings,
         config: RunConfig,
-        first: bool,
-    ) -> Arrays:
-        """Explain all sides of one block of images."""
+    ) -> tuple[Arrays, list[float]]:
+        """Explain all sides of one block of images.
+
+        Returns the shard, and how far each recomputed embedding is from the one that
+        retrieval used.
+        """
         good, reasons = _split(block)
         place_of = {one.index: place for place, one in enumerate(block)}
         shard = _empty_shard(block, sides, image)
         if not good:
-            return shard | {"reasons": _json_array(reasons)}
+            return shard | {"reasons": _json_array(reasons)}, []
         head = self.model.linearize(_stack(good, self.model))
-        wrong = self._mismatches(
-            [one.index for one in good],
-            head.embedding,
-            embeddings,
-            config.embeddings == COMPUTED,
-            first,
-        )
+        gaps = self._gaps([one.index for one in good], head.embedding, embeddings)
         row_of = np.full(len(block), -1, dtype=np.int64)
-        for row, one in enumerate(good):
+        for row, (one, gap) in enumerate(zip(good, gaps, strict=True)):
             place = place_of[one.index]
             assert one.value is not None
             shard["crop"][place], shard["size"][place] = one.value.crop, one.value.size
-            if one.index in wrong:
-                reasons[one.index] = wrong[one.index]
-            else:
+            if gap <= MISMATCH:
                 row_of[place] = row
+            else:
+                reasons[one.index] = (
+                    "its stored embedding is not the one that the model gives now "
+                    f"(1 - similarity {gap:.3g}); the file or its reading has changed."
+                )
         chosen = np.flatnonzero(row_of[image] >= 0)
         others = pairs.sides()[sides[chosen] ^ 1]
         device = head.embedding.device
@@ -469,24 +466,12 @@ class _Job:
             maps[chosen] = getattr(result, kind).cpu().numpy()
             for part, values in pack_maps(maps, config.map_dtype).items():
                 shard[f"{kind}_{part}"] = values
-        return shard | {"reasons": _json_array(reasons)}
+        return shard | {"reasons": _json_array(reasons)}, gaps.tolist()
 
-    def _mismatches(
-        self,
-        indices: list[int],
-        recomputed: torch.Tensor,
-        embeddings: Embeddings,
-        own: bool,
-        first: bool,
-    ) -> dict[int, str]:
-        """Find images whose embedding is not the one that retrieval used.
-
-        Raises
-        ------
-        DataError
-            If that is so for half of the first images: then the embeddings are
-            another model's.
-        """
+    def _gaps(
+        self, indices: list[int], recomputed: torch.Tensor, embeddings: Embeddings
+    ) -> NDArray[np.float64]:
+        """Return ``1 - similarity`` of recomputed embeddings with the ones in use."""
         found = recomputed.float().cpu().numpy().astype(np.float64)
         stored = embeddings.vectors[indices].astype(np.float64)
         if found.shape[1] != stored.shape[1]:
@@ -495,28 +480,25 @@ class _Job:
                 f"model '{self.model.name}' have {found.shape[1]}; they are another "
                 "model's."
             )
-        apart = 1 - _similarities(found, stored, self.model.metric)
-        off = ~(apart <= MISMATCH)
-        if first and off.mean() >= 0.5:
-            what = (
-                "the model gives other embeddings on a second pass; it is not "
-                "deterministic"
-                if own
-                else "they were made by another model, other weights or another "
-                "preprocessing; compute them again, or name the right model"
-            )
-            raise DataError(
-                f"the stored embeddings do not match model '{self.model.name}': "
-                f"{int(off.sum())} of the first {len(off)} recomputed ones differ "
-                f"(median 1 - similarity {np.median(apart):.3g}, accepted "
-                f"{MISMATCH:g}); {what}."
-            )
-        return {
-            index: "its stored embedding is not the one that the model gives now "
-            f"(1 - similarity {gap:.3g}); the file or its reading has changed."
-            for index, gap, is_off in zip(indices, apart, off)
-            if is_off
-        }
+        return 1 - _similarities(found, stored, self.model.metric)
+
+    def _check_gaps(self, gaps: NDArray[np.float64], own: bool) -> None:
+        """Refuse embeddings of which half are not the model's: they are another's."""
+        off = ~(gaps <= MISMATCH)
+        if len(off) == 0 or off.mean() < 0.5:
+            return
+        what = (
+            "the model gives other embeddings on a second pass; it is not deterministic"
+            if own
+            else "they were made by another model, other weights or another "
+            "preprocessing; compute them again, or name the right model"
+        )
+        raise DataError(
+            f"the stored embeddings do not match model '{self.model.name}': "
+            f"{int(off.sum())} of the first {len(off)} recomputed ones differ "
+            f"(median 1 - similarity {np.median(gaps):.3g}, accepted "
+            f"{MISMATCH:g}); {what}."
+        )
 
     # -- images ------------------------------------------------------------------------
 
@@ -533,6 +515,13 @@ class _Job:
         sizes = iter([len(block) for block in blocks])
         for size in sizes:
             yield [next(loaded) for _ in range(size)]
+
+    def sample_input(self) -> NDArray[Any] | None:
+        """Prepare the first readable image; None if there is none."""
+        for one in load_in_background(range(len(self.items)), self._prepare, 0):
+            if one.value is not None:
+                return one.value.tensor.detach().float().cpu().numpy()
+        return None
 
     def _prepare(self, index: int) -> _Prepared:
         """Read and prepare one image."""
@@ -583,6 +572,30 @@ def _check_options(
             raise DataError(f"{name} is {value!r}; a whole number from 1 is needed.")
 
 
+def _check_existing(
+    dataset: fo.Dataset, key: str, patches_field: str | None, overwrite: bool
+) -> RunConfig | None:
+    """Refuse a key that is not free; return the run whose place is taken."""
+    check_key(dataset, key, patches_field)
+    existing = run_config(dataset, key)
+    if existing is not None and existing.state == COMPLETE and not overwrite:
+        raise RunError(
+            f"'{dataset.name}' has a run '{key}' already; give overwrite=True to "
+            "replace it, or another key."
+        )
+    return existing
+
+
+def _replaced(
+    existing: RunConfig | None, uid: str
+) -> tuple[tuple[str, str | None], ...]:
+    """List the runs whose place a run takes, one that was interrupted included."""
+    if existing is None:
+        return ()
+    old = (*existing.replaces, (existing.uid, existing.patches_field))
+    return tuple(one for one in old if one[0] != uid)
+
+
 def _source_name(embeddings: str | NDArray[np.floating] | None) -> str:
     """Name where the embeddings come from, for the record."""
     if embeddings is None:
@@ -619,13 +632,36 @@ def _stack(good: list[Loaded[_Prepared]], model: EmbeddingModel) -> torch.Tensor
     return torch.stack(tensors)
 
 
-def _usable(candidates: Candidates, usable: NDArray[np.bool_]) -> Candidates:
-    """Leave out the images without an embedding."""
-    return replace(
-        candidates,
-        queries=candidates.queries[usable[candidates.queries]],
-        gallery=candidates.gallery[usable[candidates.gallery]],
+def _find_pairs(
+    items: Items, embeddings: Embeddings, protocol: Protocol, k: int, metric: str
+) -> Pairs:
+    """Find the pairs that are to be explained."""
+    candidates = _usable(
+        select_candidates(protocol, items.identities, items.cameras, items.splits),
+        embeddings,
     )
+    neighbors = find_neighbors(embeddings.vectors, candidates, protocol, k, metric)
+    pairs = make_pairs(neighbors, candidates)
+    if len(pairs) == 0:
+        raise DataError(
+            "the protocol leaves no pair to compare: every gallery image is left out "
+            "for every query; widen the view or relax the protocol."
+        )
+    return pairs
+
+
+def _usable(candidates: Candidates, embeddings: Embeddings) -> Candidates:
+    """Leave out the images without an embedding."""
+    usable = embeddings.usable
+    queries = candidates.queries[usable[candidates.queries]]
+    gallery = candidates.gallery[usable[candidates.gallery]]
+    for what, left in (("queries", queries), ("gallery images", gallery)):
+        if len(left) == 0:
+            raise DataError(
+                f"none of the {what} has an embedding; the first reason: "
+                f"{embeddings.skipped[0].reason}"
+            )
+    return replace(candidates, queries=queries, gallery=gallery)
 
 
 def _similarities(
@@ -725,11 +761,17 @@ def _fingerprint(
     items: Items,
     given: Embeddings | None,
     model: EmbeddingModel,
+    sample_input: NDArray[Any] | None,
 ) -> str:
-    """Digest everything that determines a run's results, but the images' pixels."""
+    """Digest everything that determines a run's results, but the images' pixels.
+
+    A preprocessing that is not described by a dataclass is known by what it makes of
+    the first image.
+    """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {
         "config": {**vars(config), "layer": model.requested_layer},
+        "output": [model._embedding_key, model._embedding_layer],
         "preprocess": repr(model.preprocess)
         if hasattr(model.preprocess, "__dataclass_fields__")
         else getattr(model.preprocess, "__qualname__", type(model.preprocess).__name__),
@@ -745,6 +787,8 @@ def _fingerprint(
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     if given is not None:
         digest.update(given.vectors.tobytes())
+    if sample_input is not None:
+        digest.update(sample_input.tobytes())
     return digest.hexdigest()
 
 
@@ -757,16 +801,16 @@ def _file_facts(filepath: str) -> tuple[str, int, int]:
     return filepath, status.st_size, status.st_mtime_ns
 
 
-def _resumable(dataset: fo.Dataset, fingerprint: str) -> str | None:
+def _resumable(dataset: fo.Dataset, key: str, fingerprint: str) -> str | None:
     """Find an interrupted run of the same work, which may be gone on with."""
-    finished = {
-        config.uid
-        for one in list_runs(dataset)
-        if (config := run_config(dataset, one)) is not None
-    }
+    taken = set()
+    for one in dataset.list_runs(method=METHOD):
+        config = run_config(dataset, one)
+        if config is not None and (one != key or config.state == COMPLETE):
+            taken.add(config.uid)
     left = [
         uid
         for uid in unfinished_uids(str(dataset._doc.id), fingerprint)
-        if uid not in finished
+        if uid not in taken
     ]
     return left[0] if left else None

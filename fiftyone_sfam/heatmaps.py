@@ -1,4 +1,4 @@
-"""Maps as FiftyOne draws them: upsampled, non-negative, eight bits, on the whole image."""
+"""Maps as FiftyOne draws them: upsampled, non-negative, eight bits, whole images."""
 
 from __future__ import annotations
 

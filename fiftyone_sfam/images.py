@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,20 @@ from PIL import Image, ImageOps
 from fiftyone_sfam.errors import DataError
 
 Result = TypeVar("Result")
+
+# What Pillow's decoders raise on files that are no image, or no longer a whole one.
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    EOFError,
+    ArithmeticError,
+    LookupError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ def read_image(filepath: str | Path) -> Image.Image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError as error:
         raise DataError(f"the file does not exist: {path}.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _BROKEN as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise DataError(f"the file cannot be read as an image: {reason}.") from error
 
@@ -106,7 +122,7 @@ def pixel_box(
         raise DataError(f"the detection's box {list(box)} is not finite.")
     x0, y0, x1, y1 = (
         int(min(max(value, 0.0), 1.0) * size)
-        for value, size in zip(corners, (width, height, width, height))
+        for value, size in zip(corners, (width, height, width, height), strict=True)
     )
     if x1 <= x0 or y1 <= y0:
         raise DataError(

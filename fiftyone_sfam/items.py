@@ -16,6 +16,17 @@ from fiftyone_sfam.protocol import Protocol
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
+# Types of fields whose values can be compared as text.
+_LABEL_FIELDS = (
+    fo.StringField,
+    fo.IntField,
+    fo.FloatField,
+    fo.BooleanField,
+    fo.ObjectIdField,
+)
+# Stands for a detection without a box, which covers nothing.
+_NO_BOX = (math.nan,) * 4
+
 
 @dataclass(frozen=True)
 class Items:
@@ -81,6 +92,10 @@ def collect_items(
     """
     _check_media(samples)
     ids, filepaths = samples.values(["id", "filepath"])
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            "the view holds some samples several times; give each of them once."
+        )
     if not ids:
         raise DataError(
             f"'{samples.name or 'the view'}' has no samples; add images, or widen the "
@@ -143,11 +158,7 @@ def label_path(
     if isinstance(found, fo.EmbeddedDocumentField):
         if issubclass(found.document_type, (fo.Classification, fo.Detection)):
             return path + ".label"
-    elif isinstance(
-        found, (fo.StringField, fo.IntField, fo.FloatField, fo.BooleanField)
-    ):
-        return path
-    elif isinstance(found, fo.ObjectIdField):
+    elif isinstance(found, _LABEL_FIELDS):
         return path
     raise DataError(
         f"the {what} field '{path}' holds {_type_name(found)}; text, numbers or a "
@@ -157,6 +168,12 @@ def label_path(
 
 def _check_media(samples: SampleCollection) -> None:
     """Refuse collections that are not images, with the way out."""
+    if samples._is_generated:
+        raise DataError(
+            "the view holds patches, frames or clips, which FiftyOne makes anew each "
+            "time; give the samples themselves (with patches_field for detections), "
+            "or make a dataset of the view with clone()."
+        )
     if samples.media_type == fo.core.media.GROUP:
         slices = ", ".join(f"'{name}'" for name in samples.group_slices)
         raise DataError(
@@ -166,7 +183,7 @@ def _check_media(samples: SampleCollection) -> None:
     if samples.media_type not in (fo.core.media.IMAGE, None):
         raise DataError(
             f"'{samples._dataset.name}' holds {samples.media_type} samples; images are "
-            "needed (for video, make frames with to_frames(sample_frames=True))."
+            "needed (for video, to_frames(sample_frames=True).clone() makes them)."
         )
 
 
@@ -205,21 +222,24 @@ def _collect_patches(
             f"the field '{patches_field}' holds no detections in these samples; widen "
             "the view or name another field."
         )
+    flat_boxes = [box or _NO_BOX for row in boxes for box in row]
     of_sample = [index for index, count in enumerate(counts) for _ in range(count)]
 
     def column(name: str | None, what: str) -> list[str | None]:
         if name is None:
             return [None] * len(of_sample)
-        if samples.get_field(prefix + name) is None:
-            values = _labels(samples, name, what)
-            return [values[index] for index in of_sample]
-        values = samples.values(label_path(samples, name, what, prefix))
-        if not listed:
-            return [_text(v) for v, count in zip(values, counts) if count]
+        if samples.get_field(prefix + name) is not None:
+            values = samples.values(label_path(samples, name, what, prefix))
+        elif samples.get_field(name) is not None:
+            of_samples = _labels(samples, name, what)
+            return [of_samples[index] for index in of_sample]
+        else:
+            values = _undeclared(samples, prefix, name, what)
+        rows = values if listed else [[value] for value in values]
         return [
             _text(value)
-            for row, count in zip(values, counts)
-            for value in (row or [None] * count)
+            for row, count in zip(rows, counts, strict=True)
+            for value in (row or [None] * count)[:count]
         ]
 
     splits = _splits(samples, protocol.split_field)
@@ -227,7 +247,7 @@ def _collect_patches(
         tuple(ids[index] for index in of_sample),
         tuple(label for row in label_ids for label in (row or [])),
         tuple(filepaths[index] for index in of_sample),
-        np.array([box for row in boxes for box in row], dtype=np.float64),
+        np.array(flat_boxes, dtype=np.float64),
         column(protocol.identity_field, "identity"),
         column(protocol.camera_field, "camera"),
         None if splits is None else [splits[index] for index in of_sample],
@@ -240,7 +260,33 @@ def _labels(
     """Read a field of labels as text."""
     if field is None:
         return [None] * len(samples)
-    return [_text(value) for value in samples.values(label_path(samples, field, what))]
+    path = label_path(samples, field, what)
+    values = samples.values(path)
+    if any(isinstance(value, list) for value in values):
+        raise DataError(
+            f"the {what} field '{path}' holds several values per sample; one is needed."
+        )
+    return [_text(value) for value in values]
+
+
+def _undeclared(
+    samples: SampleCollection, prefix: str, name: str, what: str
+) -> list[Any]:
+    """Read an attribute of labels that the dataset's schema does not list."""
+    values: list[Any] = samples.values(prefix + name)
+    flat = [
+        value
+        for row in values
+        for value in (row if isinstance(row, list) else [row])
+        if value is not None
+    ]
+    if not flat:
+        label_path(samples, name, what)  # raises: there is no such field anywhere
+    if not all(isinstance(value, (str, bool, int, float)) for value in flat):
+        raise DataError(
+            f"the {what} attribute '{prefix}{name}' holds neither text nor numbers."
+        )
+    return values
 
 
 def _splits(

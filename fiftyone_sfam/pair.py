@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fiftyone_sfam.attribution import (
+    SIDES,
     Attribution,
     LinearizedHead,
     Metric,
@@ -85,7 +86,7 @@ class PairExplanation:
     metric: Metric
     model: str
     layer: str
-    _head: LinearizedHead
+    _head: LinearizedHead = field(repr=False)
 
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map what a place of one image is matched with on the other.
@@ -103,7 +104,8 @@ class PairExplanation:
             Map of the other image, shape (h, w); adds up to the evidence at the
             place, up to the other image's remainder.
         """
-        one, other = (0, 1) if side == "query" else (1, 0)
+        one = _row(side)
+        other = 1 - one
         return _array(
             attribute_point(
                 self._head, one, (row, column), self._head, other, self.metric
@@ -121,22 +123,21 @@ class PairExplanation:
             embeddings over the metric's normalizer.
         """
         sides: list[SideExplanation] = []
-        for row, (side, shown) in enumerate(
-            (("query", self.query), ("gallery", self.gallery))
-        ):
+        for side, shown in zip(SIDES, (self.query, self.gallery), strict=True):
+            row = _row(side)
             result = attribute_difference(
                 self._head,
                 torch.tensor([row], device=self._head.embedding.device),
                 self._head.embedding[[1 - row]],
                 self.metric,
-                side,  # type: ignore[arg-type]
+                side,
             )
             sides.append(_side(result, 0, shown.crop))
         return sides[0], sides[1]
 
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
         """Return the activation map of one channel of an image, shape (h, w)."""
-        return _array(self._head.feature_map[0 if side == "query" else 1, index])
+        return _array(self._head.feature_map[_row(side), index])
 
 
 def explain_pair(
@@ -259,13 +260,20 @@ def _linearize(
     return head, crops
 
 
+def _row(side: Side) -> int:
+    """Return the row of one side's image in the head of a pair."""
+    if side not in SIDES:
+        raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
+    return SIDES.index(side)
+
+
 def _read(image: ImageLike) -> Image.Image:
     """Read whatever stands for an image."""
     if isinstance(image, tuple):
         whole = _read(image[0])
         return whole.crop(pixel_box(image[1], *whole.size))
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")
     if isinstance(image, (str, Path)):
         return read_image(image)
     filepath = getattr(image, "filepath", None)

@@ -20,6 +20,7 @@ from fiftyone_sfam.heatmaps import (
     to_bytes,
 )
 from fiftyone_sfam.records import GALLERY, OUTCOMES, QUERY
+from fiftyone_sfam.runs import all_samples
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs import PairMaps, Run, SideMaps
@@ -41,7 +42,8 @@ def make_pairs_dataset(
     run : Run
         The run.
     selection : iterable of int, optional
-        Pairs, indices into the columns of ``run.pairs``; all by default.
+        Pairs, indices into the columns of ``run.pairs``, or a boolean column that
+        marks them; all by default.
     name : str, optional
         Name of the new dataset.
 
@@ -59,30 +61,45 @@ def make_pairs_dataset(
     RunError
         If a pair does not exist, or the name is in use.
     """
-    chosen = (
-        list(range(len(run.pairs)))
-        if selection is None
-        else [int(pair) for pair in selection]
-    )
+    chosen = _chosen(run, selection)
     if name is not None and fo.dataset_exists(name):
         raise RunError(f"a dataset '{name}' exists already; choose another name.")
     full = shared_range(np.array(list(_largest(run, chosen))))
     sources = _Sources(run, chosen)
     dataset = fo.Dataset(name)
-    dataset.add_group_field("group", default=SLICES[QUERY])
-    for start in range(0, len(chosen), _BATCH):
-        pairs = chosen[start : start + _BATCH]
-        dataset.add_samples(
-            [
-                sample
-                for pair, maps in zip(pairs, run.many_maps(pairs))
-                for sample in _group(run, sources, pair, maps, full)
-            ],
-            progress=False,
-        )
-    dataset.info = {"sfam_run": run.key, "sfam_dataset": run.dataset.name}
-    dataset.save()
+    try:
+        dataset.add_group_field("group", default=SLICES[QUERY])
+        for start in range(0, len(chosen), _BATCH):
+            pairs = chosen[start : start + _BATCH]
+            dataset.add_samples(
+                [
+                    sample
+                    for pair, maps in zip(pairs, run.many_maps(pairs), strict=True)
+                    for sample in _group(run, sources, pair, maps, full)
+                ],
+                progress=False,
+            )
+        dataset.info = {"sfam_run": run.key, "sfam_dataset": run.dataset.name}
+        dataset.save()
+    except BaseException:
+        dataset.delete()
+        raise
     return dataset
+
+
+def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
+    """Return the numbers of the selected pairs."""
+    if selection is None:
+        return list(range(len(run.pairs)))
+    chosen = np.asarray(list(selection))
+    if chosen.dtype == bool:
+        if len(chosen) != len(run.pairs):
+            raise RunError(
+                f"the selection marks {len(chosen)} pairs, but the run '{run.key}' has "
+                f"{len(run.pairs)}."
+            )
+        chosen = np.flatnonzero(chosen)
+    return [int(pair) for pair in chosen]
 
 
 class _Sources:
@@ -91,9 +108,9 @@ class _Sources:
     def __init__(self, run: Run, pairs: list[int]) -> None:
         items = np.unique(run.pairs.sides().reshape(-1, 2)[pairs].reshape(-1))
         sample_ids = sorted({str(run.items.sample_ids[item]) for item in items})
-        view = run.dataset.select(sample_ids)
+        view = all_samples(run.dataset).select(sample_ids)
         ids, paths = view.values(["id", "filepath"])
-        self.filepaths: dict[str, str] = dict(zip(ids, paths))
+        self.filepaths: dict[str, str] = dict(zip(ids, paths, strict=True))
         self.boxes: dict[str, list[float]] = {}
         patches_field = run.config.patches_field
         if patches_field is not None:
@@ -102,22 +119,26 @@ class _Sources:
                 ".detections[]" if document is fo.Detections else ""
             )
             labels, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-            self.boxes = dict(zip(labels, boxes))
+            self.boxes = dict(zip(labels, boxes, strict=True))
+
+    def has(self, run: Run, item: int) -> bool:
+        """Tell whether an image, or its detection, is still in the dataset."""
+        if run.items.label_ids is not None:
+            return str(run.items.label_ids[item]) in self.boxes
+        return str(run.items.sample_ids[item]) in self.filepaths
 
 
 def _group(
     run: Run, sources: _Sources, pair: int, maps: PairMaps, full: float
 ) -> Iterator[fo.Sample]:
-    """Yield the two samples of a pair; none if one of its images was deleted."""
+    """Yield the two samples of a pair; none if one of its images is gone."""
     group = fo.Group()
     items, pairs = run.items, run.pairs
     sides = (
         (QUERY, pairs.query[pair], maps.query),
         (GALLERY, pairs.gallery[pair], maps.gallery),
     )
-    if any(
-        str(items.sample_ids[item]) not in sources.filepaths for _, item, _ in sides
-    ):
+    if any(not sources.has(run, item) for _, item, _ in sides):
         return
     for side, item, explained in sides:
         sample_id = str(items.sample_ids[item])
@@ -136,12 +157,11 @@ def _group(
         box = None
         if items.label_ids is not None:
             label_id = str(items.label_ids[item])
-            box = sources.boxes.get(label_id)
+            box = sources.boxes[label_id]
             sample["source_label_id"] = label_id
-            if box is not None:
-                sample["detection"] = fo.Detection(
-                    label=items.identities[item], bounding_box=box
-                )
+            sample["detection"] = fo.Detection(
+                label=items.identities[item], bounding_box=box
+            )
         if explained is not None:
             sample["heatmap"] = fo.Heatmap(
                 map=_canvas(run, explained, box, full), range=[0, 255]

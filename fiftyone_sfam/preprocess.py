@@ -76,7 +76,7 @@ class Preprocessing:
                 )
         for option in ("mean", "std"):
             values = getattr(self, option)
-            if np.ndim(values) != 1 or len(values) != 3:
+            if np.shape(values) != (3,) or not all(map(_is_number, values)):
                 raise ModelError(
                     f"preprocessing option '{option}' is {values!r}; give one number "
                     "for each of the three channels."
@@ -87,10 +87,10 @@ class Preprocessing:
                 f"preprocessing option 'std' is {self.std}; it divides, so none of "
                 "its numbers may be zero."
             )
-        if not self.scale > 0:
+        if not _is_number(self.scale) or self.scale <= 0:
             raise ModelError(
-                f"preprocessing option 'scale' is {self.scale}; it divides the pixel "
-                "values, so it has to be greater than zero."
+                f"preprocessing option 'scale' is {self.scale!r}; it divides the pixel "
+                "values, so it has to be a number greater than zero."
             )
         if self.channels not in ("RGB", "BGR"):
             raise ModelError(
@@ -134,12 +134,11 @@ class Preprocessing:
                 "preprocessing option 'size' is missing; give the height and width of "
                 "the network's input."
             )
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in options.items()
-            }
-        )
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in options.items()
+        }
+        return cls(**given)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Prepare one image.
@@ -202,6 +201,11 @@ class Preprocessing:
             (self.resize[0] - self.size[0]) // 2,
             (self.resize[1] - self.size[1]) // 2,
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a finite number."""
+    return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
 
 
 def _pixel_size(option: str, value: Any) -> tuple[int, int]:

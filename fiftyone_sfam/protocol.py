@@ -65,6 +65,8 @@ class Protocol:
                     f"{name} is the text {value!r}; give a list of identities."
                 )
             object.__setattr__(self, name, tuple(str(item) for item in value))
+        for name in ("query_value", "gallery_value"):
+            object.__setattr__(self, name, str(getattr(self, name)))
         if (self.junk or self.distractors) and self.identity_field is None:
             raise DataError(
                 "junk and distractor identities need identity_field to be given."

@@ -6,7 +6,7 @@ publication is repeated and ends the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fiftyone as fo
@@ -23,7 +23,13 @@ from fiftyone_sfam.heatmaps import (
     to_bytes,
 )
 from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.runs import Run, delete_fields, field_paths, shard_name
+from fiftyone_sfam.runs import (
+    Run,
+    all_samples,
+    delete_fields,
+    field_paths,
+    shard_name,
+)
 from fiftyone_sfam.storage import Arrays, unpack_maps
 
 # Samples per bulk write.
@@ -40,7 +46,8 @@ def publish_fields(run: Run) -> None:
         under its key are removed first.
     """
     patches_field = run.config.patches_field
-    delete_fields(run.dataset, run.key, patches_field)
+    for of in {patches_field, *(of for _, of in run.config.replaces)}:
+        delete_fields(run.dataset, run.key, of)
     if patches_field is None:
         _declare_sample_fields(run)
         _write(run, run.key, _sample_heatmaps(run))
@@ -90,8 +97,10 @@ def _write_sample_labels(run: Run) -> None:
     pairs, items = run.pairs, run.items
     first = np.flatnonzero(pairs.rank == 1)
     ids = [str(items.sample_ids[item]) for item in pairs.query[first]]
-    _write(run, score, zip(ids, (float(v) for v in pairs.similarity[first])))
-    _write(run, outcome, zip(ids, (OUTCOMES[v] for v in pairs.outcome[first])))
+    scores = [float(value) for value in pairs.similarity[first]]
+    outcomes = [OUTCOMES[value] for value in pairs.outcome[first]]
+    _write(run, score, zip(ids, scores, strict=True))
+    _write(run, outcome, zip(ids, outcomes, strict=True))
     _write(run, neighbors, _neighbors_of_queries(run))
 
 
@@ -174,8 +183,9 @@ def _write_patch_labels(run: Run, patches_field: str) -> None:
         [items.identities[other] for other in others],
         [str(items.ids[other]) for other in others],
     )
-    for path, column in zip(paths, columns):
-        run.dataset.set_label_values(path, dict(zip(label_ids, column)))
+    samples = all_samples(run.dataset)
+    for path, column in zip(paths, columns, strict=True):
+        samples.set_label_values(path, dict(zip(label_ids, column, strict=True)))
 
 
 def _frame_heatmaps(run: Run, patches_field: str) -> Iterator[tuple[str, fo.Heatmap]]:
@@ -201,8 +211,11 @@ def _boxes(run: Run, patches_field: str) -> dict[str, list[float]]:
     """Read the boxes of the detections by their ids."""
     document = run.dataset.get_field(patches_field).document_type
     prefix = patches_field + (".detections[]" if document is fo.Detections else "")
-    ids, boxes = run.dataset.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return {str(one): box for one, box in zip(ids, boxes) if one is not None}
+    paths = [f"{prefix}.id", f"{prefix}.bounding_box"]
+    ids, boxes = all_samples(run.dataset).values(paths)
+    return {
+        str(one): box for one, box in zip(ids, boxes, strict=True) if one is not None
+    }
 
 
 # --------------------------------------------------------------------------------------
@@ -233,7 +246,7 @@ def _first_maps(
         if len(rows) == 0:
             continue
         maps = unpack_maps(shard[f"{kind}_values"][rows], shard[f"{kind}_scale"][rows])
-        for row, values in zip(rows, maps):
+        for row, values in zip(rows, maps, strict=True):
             image = shard["image"][row]
             left, top, right, bottom = (float(v) for v in shard["crop"][image])
             width, height = (int(v) for v in shard["size"][image])
@@ -241,13 +254,14 @@ def _first_maps(
             yield item, values, (left, top, right, bottom), (width, height)
 
 
-def _write(run: Run, field: str, values: Iterator[tuple[str, Any]] | zip) -> None:
+def _write(run: Run, field: str, values: Iterable[tuple[str, Any]]) -> None:
     """Write values by sample id, in batches; samples deleted meanwhile are left out."""
     batch: dict[str, Any] = {}
+    samples = all_samples(run.dataset)
 
     def flush() -> None:
-        present = run.dataset.select(list(batch)).values("id")
-        run.dataset.select(present, ordered=True).set_values(
+        present = samples.select(list(batch)).values("id")
+        samples.select(present, ordered=True).set_values(
             field, [batch[one] for one in present]
         )
         batch.clear()

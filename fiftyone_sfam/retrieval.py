@@ -21,6 +21,8 @@ UNKNOWN = -1
 
 # Bytes of one block of query-gallery similarities.
 _BLOCK_BYTES = 64 * 2**20
+# Embeddings that are copied in double precision at once.
+_ROWS = 8192
 # Candidates kept beyond k for the exact second look.
 _SPARE = 16
 # Bound of the rounding error of a single-precision key, relative to its largest value.
@@ -98,7 +100,7 @@ class Neighbors:
 
 
 def encode(values: list[str | None]) -> NDArray[np.int64]:
-    """Number labels in order of first appearance.
+    """Give labels numbers, in order of first appearance.
 
     Parameters
     ----------
@@ -223,16 +225,12 @@ def find_neighbors(
         raise DataError(f"k is {k}; ask for at least one neighbor.")
     search = _Search(embeddings, candidates, protocol, metric)
     width = min(k, len(candidates.gallery))
-    found = Neighbors(
-        candidates.queries,
-        *_empty((len(candidates.queries), width)),
-        *_empty_true(len(candidates.queries)),
-    )
+    found = _no_neighbors(candidates.queries, width)
     done = 0
     for block in _blocks(candidates.queries, len(candidates.gallery), block_bytes):
         keys = search.keys(block)
         for row, query in enumerate(block):
-            order, exact = search.nearest(query, keys[row], width)
+            order = search.nearest(query, keys[row], width)
             place = done + row
             found.index[place, : len(order)] = candidates.gallery[order]
             search.fill(found.similarity[place], found.distance[place], query, order)
@@ -265,8 +263,11 @@ class _Search:
         self.metric = metric
         self.protocol = protocol
         self.candidates = candidates
-        self.raw = np.asarray(embeddings)
-        self.norms = np.linalg.norm(self.raw.astype(np.float64), axis=1)
+        # In rows, so that equal pairs add up in the same order and tie exactly.
+        self.raw = np.ascontiguousarray(embeddings)
+        self.norms = np.concatenate(
+            [np.linalg.norm(part.astype(np.float64), axis=1) for part in self._parts()]
+        )
         gallery = candidates.gallery
         self.gallery32 = self._scaled(gallery)
         self.gallery_identity = candidates.identities[gallery]
@@ -285,8 +286,8 @@ class _Search:
         keys = product.numpy()
         if self.metric == "euclidean":
             keys *= 2
-            keys -= np.float32(self.gallery_norms**2)
-            keys -= np.float32(self.norms[queries] ** 2)[:, None]
+            keys -= np.square(self.gallery_norms).astype(np.float32)
+            keys -= np.square(self.norms[queries]).astype(np.float32)[:, None]
         keys[self._left_out(queries)] = -np.inf
         if self.protocol.exclude_duplicates:
             self._drop_duplicates(queries, keys)
@@ -294,21 +295,20 @@ class _Search:
 
     def nearest(
         self, query: int, keys: NDArray[np.float32], width: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return gallery positions of the nearest and their exact keys."""
+    ) -> NDArray[np.int64]:
+        """Return the gallery positions of the nearest."""
         count = min(width + _SPARE, len(keys))
         near = np.argpartition(-keys, count - 1)[:count]
         near = near[np.isfinite(keys[near])]
         if len(near) == 0:
-            return near, np.empty(0)
-        kth = np.sort(keys[near])[::-1][min(width, len(near)) - 1]
+            return near
+        kth = float(np.sort(keys[near])[-min(width, len(near))])
         bound = kth - 2 * self._error(query)
         if len(near) == count and keys[near].min() >= bound:
             # More images may be as near as the k-th than were looked at.
             near = np.flatnonzero(keys >= bound)
         exact = self.exact(query, near)
-        order = np.lexsort((near, -exact))[:width]
-        return near[order], exact[order]
+        return near[np.lexsort((near, -exact))[:width]]
 
     def best_true(
         self, query: int, keys: NDArray[np.float32]
@@ -330,8 +330,9 @@ class _Search:
         exact = self.exact(query, same)
         best = np.lexsort((same, -exact))[0]
         error = 2 * self._error(query)
-        ahead = int(np.count_nonzero(keys > exact[best] + error))
-        close = np.flatnonzero(np.abs(keys - exact[best]) <= error)
+        low, high = exact[best] - error, exact[best] + error
+        ahead = int(np.count_nonzero(keys > high))
+        close = np.flatnonzero((keys >= low) & (keys <= high))
         others = self.exact(query, close)
         ahead += int(
             np.count_nonzero(
@@ -368,15 +369,24 @@ class _Search:
             similarity[:count] = 1 + exact / squares
             distance[:count] = np.sqrt(-exact)
         else:
-            similarity[:count] = exact
-            distance[:count] = 1 - exact
+            similarity[:count] = np.clip(exact, -1, 1)
+            distance[:count] = 1 - similarity[:count]
 
     def _scaled(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return embeddings in single precision, unit length for the cosine."""
-        chosen = self.raw[images].astype(np.float64)
-        if self.metric == "cosine":
-            chosen /= self.norms[images][:, None]
-        return np.ascontiguousarray(chosen, dtype=np.float32)
+        scaled = np.empty((len(images), self.raw.shape[1]), dtype=np.float32)
+        for start in range(0, len(images), _ROWS):
+            part = images[start : start + _ROWS]
+            chosen = self.raw[part].astype(np.float64)
+            if self.metric == "cosine":
+                chosen /= self.norms[part][:, None]
+            scaled[start : start + _ROWS] = chosen
+        return scaled
+
+    def _parts(self) -> Iterator[NDArray[np.floating]]:
+        """Yield the embeddings in parts that may be copied in double precision."""
+        for start in range(0, len(self.raw), _ROWS):
+            yield self.raw[start : start + _ROWS]
 
     def _error(self, query: int) -> float:
         """Bound the rounding error of a query's keys in single precision."""
@@ -430,24 +440,14 @@ def _blocks(
         yield queries[start : start + rows]
 
 
-def _empty(
-    shape: tuple[int, int],
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return places for neighbors, similarities and distances."""
-    return (
-        np.full(shape, UNKNOWN, dtype=np.int64),
-        np.full(shape, np.nan),
-        np.full(shape, np.nan),
-    )
-
-
-def _empty_true(
-    count: int,
-) -> tuple[
-    NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]
-]:
-    """Return places for the best true matches."""
-    return (
+def _no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
+    """Return places for the neighbors of queries."""
+    count = len(queries)
+    return Neighbors(
+        queries,
+        np.full((count, width), UNKNOWN, dtype=np.int64),
+        np.full((count, width), np.nan),
+        np.full((count, width), np.nan),
         np.full(count, UNKNOWN, dtype=np.int64),
         np.zeros(count, dtype=np.int64),
         np.full(count, np.nan),

@@ -75,6 +75,9 @@ class RunConfig:
         Where the embeddings came from.
     shard_images : int
         Images per stored shard.
+    replaces : tuple of (str, str or None)
+        Unique id and ``patches_field`` of the runs whose place this one takes, until
+        they are deleted.
     counts : dict
         Images, queries, pairs, skipped images, and the outcomes of rank 1.
     versions : dict
@@ -97,6 +100,7 @@ class RunConfig:
     patches_field: str | None
     embeddings: str
     shard_images: int
+    replaces: tuple[tuple[str, str | None], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -107,6 +111,7 @@ class RunConfig:
         chosen = {key: value for key, value in values.items() if key in known}
         chosen["map_shape"] = tuple(chosen["map_shape"])
         chosen["kinds"] = tuple(chosen["kinds"])
+        chosen["replaces"] = tuple((uid, of) for uid, of in chosen.get("replaces", ()))
         return cls(**chosen)
 
 
@@ -165,6 +170,8 @@ class SideMaps:
     crop : tuple of float
         Relative left, top, right and bottom of what the network saw of the image (or
         of the detection's crop).
+    size : tuple of int
+        Width and height of the whole image, in pixels.
     """
 
     maps: dict[str, NDArray[np.float32]]
@@ -256,7 +263,7 @@ class Run:
         ndarray of float32
             Shape (N, D), in the order of :attr:`items`; zeros for images without.
         """
-        blocks = []
+        blocks: list[NDArray[np.float32]] = []
         while f"embeddings-{len(blocks):06d}" in self._names:
             name = f"embeddings-{len(blocks):06d}"
             blocks.append(self.store.get(name)["vectors"])
@@ -384,7 +391,7 @@ def list_runs(samples: SampleCollection) -> list[str]:
     list of str
         Keys, sorted.
     """
-    dataset = samples._dataset
+    dataset = samples._root_dataset
     return [
         key
         for key in dataset.list_runs(method=METHOD)
@@ -412,7 +419,7 @@ def load_run(samples: SampleCollection, key: str) -> Run:
     RunError
         If there is no such run, or it was interrupted.
     """
-    dataset = samples._dataset
+    dataset = samples._root_dataset
     config = run_config(dataset, key)
     if config is None:
         known = ", ".join(f"'{one}'" for one in list_runs(dataset)) or "none"
@@ -444,12 +451,13 @@ def delete_run(samples: SampleCollection, key: str) -> None:
     RunError
         If there is no such run.
     """
-    dataset = samples._dataset
+    dataset = samples._root_dataset
     config = run_config(dataset, key)
     if config is None:
         raise RunError(f"'{dataset.name}' has no explained run '{key}' to delete.")
-    delete_fields(dataset, key, config.patches_field)
-    BlobStore(str(dataset._doc.id), config.uid).delete()
+    for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
+        delete_fields(dataset, key, patches_field)
+        BlobStore(str(dataset._doc.id), uid).delete()
     dataset.delete_run(key)
 
 
@@ -478,7 +486,9 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
     mapping = {
-        one: other for one, other in zip(old, new) if dataset.get_field(one) is not None
+        one: other
+        for one, other in zip(old, new, strict=True)
+        if dataset.get_field(one) is not None
     }
     if mapping:
         dataset.rename_sample_fields(mapping)
@@ -506,6 +516,7 @@ def _fiftyone_config(dataset: fo.Dataset, config: RunConfig) -> Any:
     values = asdict(config)
     values["map_shape"] = list(config.map_shape)
     values["kinds"] = list(config.kinds)
+    values["replaces"] = [list(one) for one in config.replaces]
     return dataset.init_run(method=METHOD, **values)
 
 
@@ -514,12 +525,19 @@ def _fiftyone_config(dataset: fo.Dataset, config: RunConfig) -> Any:
 # --------------------------------------------------------------------------------------
 
 
+def all_samples(dataset: fo.Dataset) -> SampleCollection:
+    """Return all samples of a dataset, whatever slice of its groups is active."""
+    if dataset.media_type == fo.core.media.GROUP:
+        return dataset.select_group_slices(_allow_mixed=True)
+    return dataset
+
+
 def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> list[str]:
     """Return the paths of the fields that a run writes."""
     if patches_field is None:
         return [key + ending for ending in SAMPLE_FIELDS]
     document = dataset.get_field(patches_field)
-    listed = document is not None and document.document_type is fo.Detections
+    listed = getattr(document, "document_type", None) is fo.Detections
     prefix = f"{patches_field}.detections." if listed else f"{patches_field}."
     return [key, *(prefix + key + ending for ending in PATCH_FIELDS)]
 
@@ -552,10 +570,13 @@ def check_key(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
         raise RunError(
             f"'{dataset.name}' has a run '{key}' of another kind; choose another key."
         )
-    if run_config(dataset, key) is not None:
-        return
+    config = run_config(dataset, key)
+    own: set[str] = set()
+    if config is not None:
+        for _, of in (*config.replaces, (config.uid, config.patches_field)):
+            own.update(field_paths(dataset, key, of))
     for path in field_paths(dataset, key, patches_field):
-        if dataset.get_field(path) is not None:
+        if path not in own and dataset.get_field(path) is not None:
             raise RunError(
                 f"'{dataset.name}' has a field '{path}' that is not of a run; choose "
                 "another key."

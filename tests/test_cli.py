@@ -93,11 +93,13 @@ def test_explain_and_runs(
     assert summary["dataset"] == people.name
     assert summary["run"] == "mine"
     assert summary["images"] == str(len(people))
-    assert summary["pairs"] == str(2 * len(people))
+    assert int(summary["pairs"]) >= 2 * len(people)
     assert float(summary["seconds"]) > 0
     config = load_run(people, "mine").config
     assert config.k == 2
-    assert config.protocol == Protocol(identity_field="identity", camera_field="camera")
+    assert Protocol.from_dict(config.protocol) == Protocol(
+        identity_field="identity", camera_field="camera"
+    )
 
     # The key exists: refused in a sentence, and replaced when asked.
     assert main(explain) == 2
@@ -118,21 +120,25 @@ def test_explain_and_runs(
     assert capsys.readouterr().out == f"'{people.name}' has no runs.\n"
 
 
-def test_protocol_and_stored_embeddings_reach_the_run(people: fo.Dataset) -> None:
+def test_protocol_and_stored_embeddings_reach_the_run(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.default_rng(0)
     people.set_values("wrong", list(rng.normal(size=(len(people), 128))))
     explain = ["explain", people.name, "--model", "demo"]
-    # Embeddings of no model: taken, checked and refused.
+    # The model's embeddings have 64 numbers.
     assert main([*explain, "--embeddings-field", "wrong"]) == 2
+    assert "128 numbers" in capsys.readouterr().err
 
     people.match_tags("query").tag_samples("probe")
-    junk = people.first()["identity"].label
+    junk = people.first()["identity"]
     options = (
         "--identity-field identity --split-field tags --query-value probe"
         f" --junk {junk} --distractor other --exclude-duplicates"
     )
     assert main([*explain, *options.split(), "--batch-size", "7"]) == 0
-    assert load_run(people, "sfam").config.protocol == Protocol(
+    stored = load_run(people, "sfam").config.protocol
+    assert Protocol.from_dict(stored) == Protocol(
         identity_field="identity",
         split_field="tags",
         query_value="probe",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -58,7 +60,7 @@ def test_another_seed_gives_other_people() -> None:
     assert generate_world(51).people != generate_world(52).people
 
 
-def test_a_clean_world_does_not_depend_on_planted_defects() -> None:
+def test_a_clean_world_has_no_defects() -> None:
     clean = generate_world(51, defects=DefectPlan.none())
     assert clean.planted == ()
     assert all(c.defects == () and c.partners == () for c in clean.crops)
@@ -245,3 +247,14 @@ def test_impossible_worlds_are_refused(arguments: dict[str, int], message: str) 
 def test_negative_defects_are_refused() -> None:
     with pytest.raises(ValueError, match="wrong_labels must be 0 or more, not -1"):
         DefectPlan(wrong_labels=-1)
+
+
+def test_the_world_needs_neither_torch_nor_fiftyone() -> None:
+    code = (
+        "import sys, fiftyone_sfam.demo.frames, fiftyone_sfam.demo.world\n"
+        "print(sorted({'torch', 'fiftyone'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "[]"

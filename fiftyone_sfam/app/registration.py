@@ -2,5 +2,16 @@
 
 from __future__ import annotations
 
-OPERATORS: tuple[type, ...] = ()
-PANELS: tuple[type, ...] = ()
+from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
+from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
+from fiftyone_sfam.app.operators.manage_runs import ManageRuns
+from fiftyone_sfam.app.operators.show_pairs import ShowPairs
+from fiftyone_sfam.app.panels.sfam_pairs import SfamPairs
+
+OPERATORS: tuple[type, ...] = (
+    ExplainRetrieval,
+    ExplainSelected,
+    ShowPairs,
+    ManageRuns,
+)
+PANELS: tuple[type, ...] = (SfamPairs,)

@@ -241,7 +241,9 @@ def _move(images: Tensor) -> Tensor:
     shift = 0.12 * (2 * torch.rand(count, 2) - 1)
     transform = torch.cat([torch.diag_embed(scale), shift[:, :, None]], dim=2)
     grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return functional.grid_sample(
+        images, grid, padding_mode="border", align_corners=False
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

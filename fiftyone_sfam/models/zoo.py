@@ -11,7 +11,7 @@ from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.factories import describe
 from fiftyone_sfam.models.taps import tapped
-from fiftyone_sfam.models.torchvision_transforms import TransformPreprocessing
+from fiftyone_sfam.transforms import TransformPreprocessing
 from fiftyone_sfam.models.zoo_index import SUPPORTED, why_not, zoo_models
 
 

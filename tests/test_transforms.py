@@ -15,7 +15,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.torchvision_transforms import (
+from fiftyone_sfam.transforms import (
     TransformPreprocessing,
     crop_box_of,
     with_crop_box,

@@ -1,0 +1,1 @@
+"""The operators: thin callers of the package's functions."""

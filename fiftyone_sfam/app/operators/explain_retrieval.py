@@ -1,0 +1,396 @@
+"""The operator that explains a dataset's retrieval."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_sfam.app import choices
+from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.settings import (
+    COMPUTE,
+    FIELD,
+    INDEX,
+    MAX_BATCH_SIZE,
+    MAX_K,
+    RunSettings,
+)
+from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.runs import check_key, list_runs
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+LARGE = 2000
+"""Images from which a run is delegated unless the user says otherwise."""
+
+_SECONDS_BETWEEN_REPORTS = 1.0
+
+
+class ExplainRetrieval(foo.Operator):
+    """Explains the nearest neighbors of every query, and stores the maps."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """What FiftyOne shows of the operator."""
+        return foo.OperatorConfig(
+            name="explain_retrieval",
+            label="SFAM: explain retrieval",
+            description="Heatmaps that say why images are each other's neighbors",
+            dynamic=True,
+            allow_delegated_execution=True,
+            icon="/assets/icon.svg",
+        )
+
+    def resolve_execution_options(
+        self, ctx: foo.ExecutionContext
+    ) -> foo.ExecutionOptions:
+        """Delegate large targets by default."""
+        return foo.ExecutionOptions(
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            default_choice_to_delegated=_count(ctx) >= LARGE,
+        )
+
+    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Build the form."""
+        inputs = types.Object()
+        inputs.view_target(ctx, require_flat=True, action_description="Explain")
+        _model_inputs(ctx, inputs)
+        _field_inputs(ctx, inputs)
+        _embedding_inputs(ctx, inputs)
+        _map_inputs(ctx, inputs)
+        _estimate(ctx, inputs)
+        return types.Property(
+            inputs, view=types.View(label="Explain retrieval with SFAM")
+        )
+
+    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+        """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
+        from fiftyone_sfam.explain import explain_retrieval
+
+        settings = RunSettings.from_params(ctx.params)
+        if settings.model is None:
+            raise SfamError("choose a model to explain.")
+        reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
+
+        def report(done: int, total: int, phase: str) -> None:
+            nonlocal reported
+            now = time.monotonic()
+            if now - reported >= _SECONDS_BETWEEN_REPORTS or done == total:
+                reported = now
+                # Embedding and explaining are one forward pass per image each.
+                parts = 2 if settings.embeddings_from == COMPUTE else 1
+                before = 1 if phase == "explaining" and parts == 2 else 0
+                ctx.set_progress(
+                    progress=(before + done / total) / parts,
+                    label=f"{phase} {done} of {total} images",
+                )
+
+        run = explain_retrieval(
+            ctx.target_view(require_flat=True),
+            settings.model,
+            progress=report,
+            **settings.arguments(),
+        )
+        if not ctx.delegated:
+            ctx.ops.reload_dataset()
+            ctx.ops.set_active_fields([run.key, f"{run.key}_score"])
+        return {"key": run.key, **run.summary()}
+
+    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Describe what ``execute`` returns."""
+        outputs = types.Object()
+        outputs.str("key", label="Run")
+        outputs.int("images", label="Images")
+        outputs.int("queries", label="Queries")
+        outputs.int("pairs", label="Pairs explained")
+        outputs.int("skipped", label="Images skipped")
+        outputs.float("rank1", label="Rank-1")
+        outputs.int("false match", label="False matches at rank 1")
+        return types.Property(outputs, view=types.View(label="Retrieval explained"))
+
+    def __call__(
+        self,
+        sample_collection: SampleCollection,
+        model: str,
+        *,
+        delegate: bool = False,
+        **settings: Any,
+    ) -> Any:
+        """Run the operator from Python.
+
+        Parameters
+        ----------
+        sample_collection : fiftyone dataset or view
+            The images.
+        model : str
+            Name of a model, see :func:`fiftyone_sfam.list_models`.
+        delegate : bool
+            Schedule the run instead of waiting for it.
+        **settings
+            Attributes of :class:`fiftyone_sfam.app.settings.RunSettings`; what is not
+            given has its default.
+
+        Returns
+        -------
+        fiftyone.operators.ExecutionResult
+            The result; an ``asyncio.Task`` of it in a notebook.
+
+        Raises
+        ------
+        TypeError
+            If a setting is unknown.
+        """
+        known = vars(RunSettings(model=model, **settings))
+        return call_operator(self, sample_collection, known, delegate)
+
+
+# --------------------------------------------------------------------------------------
+# The form
+# --------------------------------------------------------------------------------------
+
+
+def _model_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
+    """Ask for the model and the run's key."""
+    models, error = choices.model_choices()
+    choices.add_choice(
+        inputs,
+        "model",
+        models,
+        label="Model",
+        description="Registered by this machine's owner, or packaged",
+        required=True,
+        error=error,
+    )
+    key = ctx.params.get("key", "sfam")
+    problem = None
+    if not isinstance(key, str) or not key:
+        problem = "give the run a key."
+    else:
+        try:
+            check_key(ctx.dataset, key, ctx.params.get("patches_field"))
+        except SfamError as found:
+            problem = str(found)
+        if key in list_runs(ctx.dataset) and not ctx.params.get("overwrite"):
+            problem = f"there is a run '{key}' already; replace it, or change the key."
+    choices.mark(
+        inputs.str(
+            "key",
+            label="Run key",
+            description="Also the name of the heatmap field",
+            default="sfam",
+            required=True,
+        ),
+        problem,
+    )
+    if isinstance(key, str) and key in list_runs(ctx.dataset):
+        inputs.bool("overwrite", label=f"Replace the run '{key}'", default=False)
+    _number(ctx, inputs, "k", "Neighbors per query", 5, MAX_K)
+
+
+def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
+    """Ask for the fields that labels, cameras, splits and detections come from."""
+    dataset = ctx.dataset
+    detections = choices.detection_fields(dataset)
+    if detections:
+        choices.add_choice(
+            inputs,
+            "patches_field",
+            [(name, name) for name in detections],
+            label="Detections",
+            description="Compare detections instead of whole images",
+        )
+    patches_field = ctx.params.get("patches_field")
+    names = choices.label_fields(dataset)
+    if patches_field in detections:
+        prefix = choices.patches_prefix(dataset, patches_field)
+        attributes = choices.label_fields(dataset, prefix)
+        names = attributes + [name for name in names if name not in attributes]
+    listed = [(name, name) for name in names]
+    choices.add_choice(
+        inputs,
+        "identity_field",
+        listed,
+        label="Identity field",
+        description="Who is shown; needed to tell true from false matches",
+    )
+    choices.add_choice(
+        inputs,
+        "camera_field",
+        listed,
+        label="Camera field",
+        description="To leave out images of the same identity and camera",
+    )
+    choices.add_choice(
+        inputs,
+        "split_field",
+        [("tags", "tags"), *listed],
+        label="Query / gallery field",
+        description="Without one every image is both",
+    )
+    if ctx.params.get("split_field"):
+        inputs.str("query_value", label="Value of queries", default="query")
+        inputs.str("gallery_value", label="Value of the gallery", default="gallery")
+    if ctx.params.get("camera_field"):
+        inputs.bool(
+            "exclude_same_camera",
+            label="Leave out the query's identity on the query's camera",
+            default=True,
+        )
+    if ctx.params.get("identity_field"):
+        inputs.str(
+            "junk",
+            label="Junk identities",
+            description="Left out altogether; separate by commas",
+        )
+        inputs.str(
+            "distractors",
+            label="Distractor identities",
+            description="In the gallery, matching nobody; separate by commas",
+        )
+    inputs.bool(
+        "exclude_duplicates",
+        label="Leave out exact duplicates of the query",
+        default=False,
+    )
+
+
+def _embedding_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
+    """Ask where embeddings come from."""
+    dataset, patches_field = ctx.dataset, ctx.params.get("patches_field")
+    indexes = dataset.list_brain_runs(type="similarity")
+    prefix = (
+        choices.patches_prefix(dataset, patches_field)
+        if patches_field in choices.detection_fields(dataset)
+        else ""
+    )
+    vectors = choices.vector_fields(dataset, prefix)
+    options = [(COMPUTE, "compute them: a second forward pass per image")]
+    if indexes:
+        options.append((INDEX, "take them from a similarity index"))
+    if vectors:
+        options.append((FIELD, "take them from a field"))
+    choices.add_choice(
+        inputs,
+        "embeddings_from",
+        options,
+        label="Embeddings",
+        default=COMPUTE,
+        required=True,
+    )
+    source = ctx.params.get("embeddings_from", COMPUTE)
+    if source == INDEX:
+        key = ctx.params.get("brain_key")
+        choices.add_choice(
+            inputs,
+            "brain_key",
+            [(name, name) for name in indexes],
+            label="Similarity index",
+            required=True,
+            error=_index_problem(ctx, key) if key in indexes else None,
+        )
+    elif source == FIELD:
+        choices.add_choice(
+            inputs,
+            "embeddings_field",
+            [(name, name) for name in vectors],
+            label="Embeddings field",
+            required=True,
+        )
+    else:
+        key = ctx.params.get("keep_index")
+        choices.mark(
+            inputs.str(
+                "keep_index",
+                label="Keep the embeddings as similarity index",
+                description="A brain key; leave empty not to keep them",
+            ),
+            f"the brain key '{key}' is in use; choose another."
+            if key in dataset.list_brain_runs()
+            else None,
+        )
+
+
+def _index_problem(ctx: foo.ExecutionContext, key: str) -> str | None:
+    """Say why a similarity index does not fit the form."""
+    made_for = ctx.dataset.get_brain_info(key).config.patches_field
+    wanted = ctx.params.get("patches_field")
+    if made_for == wanted:
+        return None
+    return (
+        f"this index was made for {made_for or 'whole images'}, not for "
+        f"{wanted or 'whole images'}."
+    )
+
+
+def _map_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
+    """Ask for the kind of map."""
+    choices.add_choice(
+        inputs,
+        "kind",
+        [
+            ("sfam", "SFAM (channels weighted by their importance)"),
+            ("evidence", "evidence (adds up to the similarity)"),
+        ],
+        label="Map shown as heatmap",
+        description="Both kinds are stored",
+        default="sfam",
+    )
+    choices.add_choice(
+        inputs,
+        "weights",
+        [
+            ("signed", "signed (depends on the partner)"),
+            ("minmax", "min-max (as the authors' published code)"),
+        ],
+        label="Channel weights",
+        default="signed",
+    )
+    _number(ctx, inputs, "batch_size", "Images per forward pass", 32, MAX_BATCH_SIZE)
+
+
+def _number(
+    ctx: foo.ExecutionContext,
+    inputs: types.Object,
+    name: str,
+    label: str,
+    default: int,
+    largest: int,
+) -> None:
+    """Ask for a whole number, and say beside the field what is wrong with it."""
+    value = ctx.params.get(name, default)
+    fits = isinstance(value, (int, float)) and 1 <= value <= largest
+    choices.mark(
+        inputs.int(name, label=label, default=default, min=1, max=largest),
+        None if fits else f"give a whole number from 1 to {largest}.",
+    )
+
+
+def _estimate(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
+    """Say what the run will cost."""
+    count = _count(ctx)
+    k = ctx.params.get("k", 5)
+    k = int(k) if isinstance(k, (int, float)) and k >= 1 else 5
+    passes = 2 if ctx.params.get("embeddings_from", COMPUTE) == COMPUTE else 1
+    what = "detections" if ctx.params.get("patches_field") else "images"
+    text = (
+        f"{count:,} {what}: up to {count * min(k, max(count - 1, 0)):,} pairs, "
+        f"{passes * count:,} forward passes."
+    )
+    if count >= LARGE:
+        text += " Large: better delegated."
+    inputs.view("estimate", types.Notice(label=text))
+
+
+def _count(ctx: foo.ExecutionContext) -> int:
+    """Count the images or detections of the target."""
+    view = ctx.target_view(require_flat=True)
+    patches_field = ctx.params.get("patches_field")
+    if patches_field in choices.detection_fields(ctx.dataset):
+        path = choices.patches_prefix(ctx.dataset, patches_field).rstrip(".")
+        return int(view.count(path))
+    return int(view.count())

@@ -1,0 +1,152 @@
+"""The operator that shows, renames and deletes runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_sfam.app import choices
+from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.errors import RunError, SfamError
+from fiftyone_sfam.runs import check_key, delete_run, list_runs, load_run, rename_run
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+SHOW, RENAME, DELETE = "show", "rename", "delete"
+
+
+class ManageRuns(foo.Operator):
+    """Shows a run's heatmaps and summary, renames it, or deletes it."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """What FiftyOne shows of the operator."""
+        return foo.OperatorConfig(
+            name="manage_runs",
+            label="SFAM: manage runs",
+            description="Show, rename or delete explained runs",
+            dynamic=True,
+        )
+
+    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Build the form."""
+        inputs = types.Object()
+        view = types.View(label="Explained runs")
+        keys = list_runs(ctx.dataset)
+        if not keys:
+            inputs.view(
+                "none",
+                types.Warning(
+                    label="No runs yet",
+                    description="Make one with the operator 'SFAM: explain retrieval'.",
+                ),
+            )
+            return choices.mark(types.Property(inputs, view=view), "there are no runs.")
+        choices.add_choice(
+            inputs,
+            "key",
+            choices.run_choices(ctx.dataset),
+            label="Run",
+            default=keys[0],
+            required=True,
+        )
+        choices.add_choice(
+            inputs,
+            "action",
+            [
+                (SHOW, "show its heatmaps"),
+                (RENAME, "rename it"),
+                (DELETE, "delete it, with its fields and maps"),
+            ],
+            label="What to do",
+            default=SHOW,
+            required=True,
+        )
+        key = ctx.params.get("key", keys[0])
+        if key in keys:
+            inputs.md(_description(ctx, key), name="about")
+        if ctx.params.get("action") == RENAME:
+            new_key = ctx.params.get("new_key")
+            problem = None
+            if new_key:
+                try:
+                    check_key(ctx.dataset, new_key, None)
+                except SfamError as error:
+                    problem = str(error)
+                if new_key in keys:
+                    problem = f"there is a run '{new_key}' already."
+            choices.mark(inputs.str("new_key", label="New key", required=True), problem)
+        return types.Property(inputs, view=view)
+
+    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+        """Do what was chosen."""
+        key, action = ctx.params.get("key"), ctx.params.get("action", SHOW)
+        run = load_run(ctx.dataset, str(key))
+        summary = run.summary()
+        if action == RENAME:
+            rename_run(ctx.dataset, run.key, str(ctx.params.get("new_key") or ""))
+        elif action == DELETE:
+            delete_run(ctx.dataset, run.key)
+        elif action != SHOW:
+            raise RunError(
+                f"unknown action {action!r}; use {SHOW}, {RENAME} or {DELETE}."
+            )
+        if action == SHOW:
+            ctx.ops.set_active_fields([run.key, f"{run.key}_score"])
+        else:
+            ctx.ops.reload_dataset()
+        return {"runs": list_runs(ctx.dataset), **summary}
+
+    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Describe what ``execute`` returns."""
+        outputs = types.Object()
+        outputs.list("runs", types.String(), label="Runs of this dataset")
+        return types.Property(outputs)
+
+    def __call__(
+        self,
+        sample_collection: SampleCollection,
+        key: str,
+        *,
+        action: str = SHOW,
+        new_key: str | None = None,
+    ) -> Any:
+        """Run the operator from Python.
+
+        Parameters
+        ----------
+        sample_collection : fiftyone dataset or view
+            The dataset.
+        key : str
+            Key of the run.
+        action : {"show", "rename", "delete"}
+            What to do with it.
+        new_key : str, optional
+            New key, to rename it.
+
+        Returns
+        -------
+        fiftyone.operators.ExecutionResult
+            The result; an ``asyncio.Task`` of it in a notebook.
+        """
+        params = {"key": key, "action": action, "new_key": new_key}
+        return call_operator(self, sample_collection, params)
+
+
+def _description(ctx: foo.ExecutionContext, key: str) -> str:
+    """Describe a run in Markdown."""
+    run = load_run(ctx.dataset, key)
+    config, summary = run.config, run.summary()
+    rank1 = summary["rank1"]
+    return "\n".join(
+        [
+            f"- model `{config.model}`, layer `{config.layer}`, {config.metric}",
+            f"- {summary['queries']} queries, {summary['pairs']} pairs (k={config.k}), "
+            f"{summary['skipped']} images skipped",
+            "- rank-1 "
+            + ("unknown: no labels" if rank1 is None else f"{100 * rank1:.1f} %"),
+        ]
+    )

@@ -1,0 +1,173 @@
+"""The operator that turns chosen pairs into a view, or a dataset of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_sfam.app import choices
+from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.records import OUTCOMES
+from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.selection import PairFilter, select_pairs
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+VIEW, DATASET = "view", "dataset"
+MAX_PAIRS = 10_000
+"""Most pairs that one export makes samples of."""
+
+
+class ShowPairs(foo.Operator):
+    """Shows the queries of chosen pairs, or the pairs as a grouped dataset."""
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        """What FiftyOne shows of the operator."""
+        return foo.OperatorConfig(
+            name="show_pairs",
+            label="SFAM: show pairs",
+            description="A view of the queries, or a dataset of query-neighbor pairs",
+            dynamic=True,
+        )
+
+    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Build the form."""
+        inputs = types.Object()
+        view = types.View(label="Show explained pairs")
+        keys = list_runs(ctx.dataset)
+        if not keys:
+            inputs.view(
+                "none",
+                types.Warning(
+                    label="No runs yet",
+                    description="Make one with the operator 'SFAM: explain retrieval'.",
+                ),
+            )
+            return choices.mark(types.Property(inputs, view=view), "there are no runs.")
+        choices.add_choice(
+            inputs,
+            "key",
+            choices.run_choices(ctx.dataset),
+            label="Run",
+            default=keys[0],
+            required=True,
+        )
+        choices.add_choice(
+            inputs,
+            "outcome",
+            [(outcome, outcome) for outcome in OUTCOMES],
+            label="Outcome",
+            description="All pairs by default",
+        )
+        inputs.int("max_rank", label="Ranks up to", default=1, min=1)
+        inputs.float("min_similarity", label="Similarity from", min=-1, max=1)
+        inputs.float("max_similarity", label="Similarity up to", min=-1, max=1)
+        choices.add_choice(
+            inputs,
+            "show",
+            [
+                (VIEW, "the queries, in this grid"),
+                (DATASET, "the pairs, as a dataset of their own"),
+            ],
+            label="Show",
+            default=VIEW,
+            required=True,
+        )
+        key = ctx.params.get("key", keys[0])
+        if key in keys:
+            count = len(_chosen(load_run(ctx.dataset, key), ctx.params))
+            error = None
+            if count == 0:
+                error = "no pair is like that; relax the conditions."
+            elif ctx.params.get("show") == DATASET and count > MAX_PAIRS:
+                error = f"at most {MAX_PAIRS:,} pairs become a dataset; choose fewer."
+            choices.mark(
+                inputs.view("count", types.Notice(label=f"{count:,} pairs")), error
+            )
+        return types.Property(inputs, view=view)
+
+    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+        """Show the pairs."""
+        run = load_run(ctx.dataset, str(ctx.params.get("key")))
+        pairs = _chosen(run, ctx.params)
+        if len(pairs) == 0:
+            raise RunError("no pair is like that; relax the conditions.")
+        if ctx.params.get("show", VIEW) == DATASET:
+            if len(pairs) > MAX_PAIRS:
+                raise RunError(
+                    f"{len(pairs):,} pairs are too many; at most {MAX_PAIRS:,} become "
+                    "a dataset."
+                )
+            dataset = run.to_pairs_dataset(pairs)
+            ctx.ops.open_dataset(dataset.name)
+            return {"pairs": len(pairs), "dataset": dataset.name}
+        queries = run.items.sample_ids[run.pairs.query[pairs]]
+        ctx.ops.set_view(ctx.dataset.select(list(dict.fromkeys(map(str, queries)))))
+        return {"pairs": len(pairs), "dataset": None}
+
+    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Describe what ``execute`` returns."""
+        outputs = types.Object()
+        outputs.int("pairs", label="Pairs")
+        outputs.str("dataset", label="Dataset of pairs")
+        return types.Property(outputs)
+
+    def __call__(
+        self,
+        sample_collection: SampleCollection,
+        key: str,
+        *,
+        show: str = DATASET,
+        outcome: str | None = None,
+        max_rank: int = 1,
+        min_similarity: float | None = None,
+        max_similarity: float | None = None,
+    ) -> Any:
+        """Run the operator from Python.
+
+        Parameters
+        ----------
+        sample_collection : fiftyone dataset or view
+            The dataset.
+        key : str
+            Key of the run.
+        show : {"dataset", "view"}
+            Make a dataset of the pairs, or set the App's view to their queries.
+        outcome : str, optional
+            ``"true match"``, ``"false match"`` or ``"unlabeled"``.
+        max_rank : int
+            Largest rank.
+        min_similarity, max_similarity : float, optional
+            Range of the similarity.
+
+        Returns
+        -------
+        fiftyone.operators.ExecutionResult
+            With the number of ``pairs`` and the name of the new ``dataset``.
+        """
+        params = {
+            "key": key,
+            "show": show,
+            "outcome": outcome,
+            "max_rank": max_rank,
+            "min_similarity": min_similarity,
+            "max_similarity": max_similarity,
+        }
+        return call_operator(self, sample_collection, params)
+
+
+def _chosen(run: Run, params: dict[str, Any]) -> list[int]:
+    """Return the pairs that the form describes."""
+    max_rank = params.get("max_rank")
+    chosen = PairFilter(
+        outcome=params.get("outcome"),
+        max_rank=1 if max_rank is None else int(max_rank),
+        min_similarity=params.get("min_similarity"),
+        max_similarity=params.get("max_similarity"),
+    )
+    return [int(pair) for pair in select_pairs(run.pairs, chosen)]

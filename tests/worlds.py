@@ -1,0 +1,142 @@
+"""Tiny worlds for tests: people of a few pixels, and a network of a few channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.preprocess import Preprocessing
+
+WIDTH, HEIGHT = 8, 16
+
+
+def person(identity: int, shot: int = 0) -> Image.Image:
+    """A figure with its identity's colors and stripes, each shot a little different."""
+    fixed = np.random.default_rng(identity)
+    pixels = np.empty((HEIGHT, WIDTH, 3))
+    pixels[: HEIGHT // 2] = fixed.integers(30, 226, size=3)
+    pixels[HEIGHT // 2 :] = fixed.integers(30, 226, size=3)
+    pixels[fixed.integers(1, 8) :: 4] += 25
+    pixels += np.random.default_rng((identity, shot)).normal(0, 12, size=pixels.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def fill(
+    dataset: fo.Dataset, folder: Path, identities: int = 4, shots: int = 3
+) -> fo.Dataset:
+    """Add samples with ``identity``, ``camera`` and ``split``, identity by identity."""
+    samples = []
+    for identity in range(identities):
+        for shot in range(shots):
+            path = folder / f"{identity}-{shot}.png"
+            person(identity, shot).save(path)
+            samples.append(
+                fo.Sample(
+                    filepath=str(path),
+                    identity=f"p{identity}",
+                    camera=f"c{shot}",
+                    split="query" if shot == 0 else "gallery",
+                )
+            )
+    dataset.add_samples(samples)
+    return dataset
+
+
+FRAME = 48
+PLACES = ((2, 3), (20, 5), (34, 28))
+"""Left and top, in pixels, of the people of a frame."""
+
+
+def fill_frames(
+    dataset: fo.Dataset, folder: Path, frames: int = 4, listed: bool = True
+) -> fo.Dataset:
+    """Add frames with people in ``people``: detections, or one detection."""
+    samples = []
+    for frame in range(frames):
+        image = Image.new("RGB", (FRAME, FRAME), (90, 90, 90))
+        detections = []
+        for number, (left, top) in enumerate(PLACES if listed else PLACES[:1]):
+            identity = (frame + number) % 4
+            image.paste(person(identity, frame), (left, top))
+            detections.append(
+                fo.Detection(
+                    label=f"p{identity}",
+                    bounding_box=[
+                        left / FRAME,
+                        top / FRAME,
+                        WIDTH / FRAME,
+                        HEIGHT / FRAME,
+                    ],
+                    camera=f"c{frame % 2}",
+                )
+            )
+        path = folder / f"frame-{frame}.png"
+        image.save(path)
+        sample = fo.Sample(filepath=str(path), site=f"s{frame % 2}")
+        sample["people"] = (
+            fo.Detections(detections=detections) if listed else detections[0]
+        )
+        samples.append(sample)
+    dataset.add_samples(samples)
+    return dataset
+
+
+class TinyNet(nn.Module):
+    """Two convolutions, and a head that leaves a remainder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.body = nn.Conv2d(6, 8, 3, padding=1)
+        self.neck = nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = torch.relu(self.body(torch.relu(self.stem(images))))
+        return torch.tanh(self.neck(maps.mean((2, 3))))
+
+
+def tiny_network(seed: int = 0) -> TinyNet:
+    """A network whose weights depend on the seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TinyNet().eval()
+
+
+def tiny_model(seed: int = 0, metric="cosine", **kwargs) -> EmbeddingModel:
+    """An embedder of 5 numbers with feature maps of 8 x 8 x 4."""
+    preprocess = kwargs.pop("preprocess", None) or Preprocessing(size=(HEIGHT, WIDTH))
+    return EmbeddingModel(
+        tiny_network(seed), preprocess, metric=metric, name=f"tiny-{seed}", **kwargs
+    )
+
+
+def embeddings_of(model: EmbeddingModel, filepaths: list[str]) -> np.ndarray:
+    """Embed images one by one, without anything that a run is made of."""
+    rows = []
+    for filepath in filepaths:
+        with Image.open(filepath) as image:
+            tensor = model.preprocess(image.convert("RGB"))
+        with torch.no_grad():
+            rows.append(model.network(tensor[None])[0].numpy())
+    return np.stack(rows)
+
+
+class PassCounter:
+    """Counts the images that a model's network is run on.
+
+    Finding the layer takes passes of its own, once per model: count after that.
+    """
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        model.find_layer(torch.zeros(1, 3, HEIGHT, WIDTH) + 0.5)
+        self.images = 0
+        model.network.register_forward_hook(self._count)
+
+    def _count(self, _module: nn.Module, inputs: tuple, _output: object) -> None:
+        self.images += len(inputs[0])
