@@ -470,10 +470,17 @@ class EmbeddingModel:
         if not output.requires_grad:
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode(False):
-            (gradient,) = torch.autograd.grad(
-                output, leaf, probe.to(output), allow_unused=True
-            )
+        try:
+            with torch.inference_mode(False):
+                (gradient,) = torch.autograd.grad(
+                    output, leaf, probe.to(output), allow_unused=True
+                )
+        except RuntimeError as error:
+            raise ModelError(
+                f"what model '{self.name}' does after layer '{info.name}' cannot be "
+                f"differentiated ({_first_line(error)}); name a later layer, or give a "
+                "network that can be trained."
+            ) from error
         return gradient is not None and bool(gradient.any())
 
     def _named_map(self, images: Tensor, name: str, seen: _Outputs) -> LayerInfo:

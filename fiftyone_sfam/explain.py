@@ -211,7 +211,13 @@ def explain_retrieval(
             used = given or job.embed(store, fingerprint)
             if given is not None:
                 job.store_embeddings(store, fingerprint, given)
-            pairs = _find_pairs(items, used, protocol, k, model.metric)
+            candidates = _usable(
+                select_candidates(
+                    protocol, items.identities, items.cameras, items.splits
+                ),
+                used,
+            )
+            pairs = _find_pairs(candidates, used, protocol, k, model.metric)
             plan = make_plan(pairs, batch_size, by_count=patches_field is None)
             layer, map_shape = job.explain(store, config, plan, pairs, used)
     except SfamError:
@@ -221,7 +227,7 @@ def explain_retrieval(
     skipped, remainders = _collect(store, plan, pairs, items, used.skipped)
     store.put(
         TABLE,
-        pack_table(pairs, _run_items(items), skipped, remainders),
+        pack_table(pairs, _run_items(items, candidates), skipped, remainders),
         fingerprint=fingerprint,
     )
     config = replace(
@@ -633,13 +639,13 @@ def _stack(good: list[Loaded[_Prepared]], model: EmbeddingModel) -> torch.Tensor
 
 
 def _find_pairs(
-    items: Items, embeddings: Embeddings, protocol: Protocol, k: int, metric: str
+    candidates: Candidates,
+    embeddings: Embeddings,
+    protocol: Protocol,
+    k: int,
+    metric: str,
 ) -> Pairs:
     """Find the pairs that are to be explained."""
-    candidates = _usable(
-        select_candidates(protocol, items.identities, items.cameras, items.splits),
-        embeddings,
-    )
     neighbors = find_neighbors(embeddings.vectors, candidates, protocol, k, metric)
     pairs = make_pairs(neighbors, candidates)
     if len(pairs) == 0:
@@ -724,13 +730,17 @@ def _collect(
     return [left_out[place] for place in sorted(left_out)], remainders.reshape(-1, 2)
 
 
-def _run_items(items: Items) -> RunItems:
+def _run_items(items: Items, candidates: Candidates) -> RunItems:
     """Return the columns that a run keeps of its images."""
+    roles = np.zeros((2, len(items)), dtype=bool)
+    roles[0, candidates.queries] = True
+    roles[1, candidates.gallery] = True
     return RunItems(
         np.array(items.sample_ids),
         None if items.label_ids is None else np.array(items.label_ids),
         tuple(items.identities),
         tuple(items.cameras),
+        *roles,
     )
 
 

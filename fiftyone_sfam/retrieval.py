@@ -66,6 +66,38 @@ class Candidates:
             & ~self.distractors[query]
         )
 
+    def left_out(
+        self, queries: NDArray[np.int64], protocol: Protocol
+    ) -> NDArray[np.bool_]:
+        """Mark the pairs that a protocol does not compare.
+
+        Parameters
+        ----------
+        queries : ndarray of int64
+            Some query images, shape (B,).
+        protocol : Protocol
+            The protocol. Its rule on duplicates needs the embeddings and is not
+            applied here.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (B, G).
+        """
+        out = np.zeros((len(queries), len(self.gallery)), dtype=bool)
+        if protocol.exclude_self:
+            out |= queries[:, None] == self.gallery
+        if protocol.exclude_same_camera and protocol.camera_field is not None:
+            identity = self.identities[queries][:, None]
+            camera = self.cameras[queries][:, None]
+            out |= (
+                (identity != UNKNOWN)
+                & (camera != UNKNOWN)
+                & (identity == self.identities[self.gallery])
+                & (camera == self.cameras[self.gallery])
+            )
+        return out
+
 
 @dataclass(frozen=True)
 class Neighbors:
@@ -271,10 +303,7 @@ class _Search:
         gallery = candidates.gallery
         self.gallery32 = self._scaled(gallery)
         self.gallery_identity = candidates.identities[gallery]
-        self.gallery_camera = candidates.cameras[gallery]
         self.gallery_norms = self.norms[gallery]
-        self.position = np.full(len(self.raw), UNKNOWN, dtype=np.int64)
-        self.position[gallery] = np.arange(len(gallery))
 
     def keys(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """Screen the gallery: keys in single precision, -inf where left out."""
@@ -288,7 +317,7 @@ class _Search:
             keys *= 2
             keys -= np.square(self.gallery_norms).astype(np.float32)
             keys -= np.square(self.norms[queries]).astype(np.float32)[:, None]
-        keys[self._left_out(queries)] = -np.inf
+        keys[self.candidates.left_out(queries, self.protocol)] = -np.inf
         if self.protocol.exclude_duplicates:
             self._drop_duplicates(queries, keys)
         return keys
@@ -393,25 +422,6 @@ class _Search:
         if self.metric == "cosine":
             return _ROUNDING
         return _ROUNDING * float(self.norms[query] ** 2 + self.gallery_norms.max() ** 2)
-
-    def _left_out(self, queries: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Mark the pairs that the protocol does not compare."""
-        candidates, protocol = self.candidates, self.protocol
-        out = np.zeros((len(queries), len(candidates.gallery)), dtype=bool)
-        if protocol.exclude_self:
-            own = self.position[queries]
-            rows = np.flatnonzero(own != UNKNOWN)
-            out[rows, own[rows]] = True
-        if protocol.exclude_same_camera and protocol.camera_field is not None:
-            identity = candidates.identities[queries][:, None]
-            camera = candidates.cameras[queries][:, None]
-            out |= (
-                (identity != UNKNOWN)
-                & (camera != UNKNOWN)
-                & (identity == self.gallery_identity)
-                & (camera == self.gallery_camera)
-            )
-        return out
 
     def _drop_duplicates(
         self, queries: NDArray[np.int64], keys: NDArray[np.float32]

@@ -127,12 +127,16 @@ class RunItems:
         Detection of each item; None where whole images were compared.
     identities, cameras : tuple of str or None
         Labels of each item as they were when it was run.
+    is_query, is_gallery : ndarray of bool
+        Which items the run took as queries and as gallery, shape (N,).
     """
 
     sample_ids: NDArray[np.str_]
     label_ids: NDArray[np.str_] | None
     identities: tuple[str | None, ...]
     cameras: tuple[str | None, ...]
+    is_query: NDArray[np.bool_]
+    is_gallery: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -608,6 +612,8 @@ def pack_table(
     arrays: Arrays = {
         **{f"pairs_{one.name}": getattr(pairs, one.name) for one in fields(pairs)},
         "sample_ids": items.sample_ids.astype("S"),
+        "is_query": items.is_query,
+        "is_gallery": items.is_gallery,
         "remainders": remainders,
         "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
     }
@@ -628,6 +634,8 @@ def unpack_table(
         None if label_ids is None else label_ids.astype("U"),
         tuple(texts["identities"]),
         tuple(texts["cameras"]),
+        arrays["is_query"],
+        arrays["is_gallery"],
     )
     skipped = tuple(Skipped(**one) for one in texts["skipped"])
     return pairs, items, skipped, arrays["remainders"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 IMAGE = (3, 8, 6)
 MAP = (4, 4, 3)
@@ -46,7 +46,7 @@ class GeneralizedMean(nn.Module):
     """GeM pooling, with a power that is no whole number."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps.clamp(min=1e-4).pow(2.5).mean((2, 3)).pow(1 / 2.5)
+        return maps.clamp(min=1e-6).pow(2.5).mean((2, 3)).pow(1 / 2.5)
 
 
 class Gated(nn.Module):
@@ -64,7 +64,7 @@ class InPlace(nn.Module):
     """Average pooling after a ReLU that overwrites the maps that it is given."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.relu_(maps).mean((2, 3))
+        return functional.relu_(maps).mean((2, 3))
 
 
 class PooledHead(nn.Module):
@@ -120,17 +120,32 @@ class CalledTwice(nn.Module):
         return self.shared(self.shared(self.stem(images)).relu()).mean((2, 3))
 
 
-class Residual(nn.Module):
-    """A block whose shortcut is added in place to what the named layer returned."""
+class AddedInPlace(nn.Module):
+    """A shift that is added, in place, to what the layer has returned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1)
-        self.block = nn.Conv2d(CHANNELS, CHANNELS, 1)
+        self.shift = nn.Parameter(torch.randn(CHANNELS, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.trunk(images)
-        maps += self.block(maps)
+        maps += self.shift
+        return maps.mean((2, 3))
+
+
+class Overwritten(nn.Module):
+    """A head that spoils, in place, what its own gradient needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.trunk(images)
+        gates = torch.sigmoid(maps)
+        maps = maps * gates
+        gates += 1
         return maps.mean((2, 3))
 
 
@@ -149,7 +164,7 @@ class Transformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.patches is None:
-            patches = F.unfold(images, 2, stride=2)
+            patches = functional.unfold(images, 2, stride=2)
             tokens = self.projection(patches.transpose(1, 2))
         else:
             tokens = self.patches(images).flatten(2).transpose(1, 2)
@@ -216,9 +231,7 @@ def _case(head: nn.Module, remainder: str, *, relu: bool = True) -> Case:
 
 def _depthwise() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(
-            CHANNELS, CHANNELS, (HEIGHT, WIDTH), groups=CHANNELS, bias=False
-        ),
+        nn.Conv2d(CHANNELS, CHANNELS, (HEIGHT, WIDTH), groups=CHANNELS, bias=False),
         nn.BatchNorm2d(CHANNELS),
         nn.Flatten(),
     )
@@ -226,7 +239,7 @@ def _depthwise() -> nn.Module:
 
 def _bn_neck() -> nn.Module:
     return nn.Sequential(
-        AveragePooling(), nn.Linear(CHANNELS, 9), nn.BatchNorm1d(9), nn.ReLU()
+        AveragePooling(), nn.Linear(CHANNELS, 24), nn.BatchNorm1d(24), nn.ReLU()
     )
 
 
@@ -234,13 +247,10 @@ def _called_twice() -> Case:
     return Case(CalledTwice(), "shared", AveragePooling(), "none")
 
 
-def _residual() -> Case:
-    network = Residual()
+def _added_in_place() -> Case:
+    network = AddedInPlace()
     return Case(
-        network,
-        "trunk",
-        lambda maps: (maps + network.block(maps)).mean((2, 3)),
-        "affine",
+        network, "trunk", lambda maps: (maps + network.shift).mean((2, 3)), "affine"
     )
 
 
@@ -268,7 +278,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "in place": lambda: _case(InPlace(), "none", relu=False),
     "earlier layer": lambda: _case(PooledHead(), "curved"),
     "called twice": _called_twice,
-    "residual": _residual,
+    "added in place": _added_in_place,
 }
 
 

@@ -336,9 +336,7 @@ def test_an_axis_of_the_embedding_is_no_channel() -> None:
     # position 0, axis 1 of channel 0 at position 0: e_q = (2, 1), e_g = (0, 4).
     linear = nn.Linear(4, 2, bias=False)
     with torch.no_grad():
-        linear.weight.copy_(
-            torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
-        )
+        linear.weight.copy_(torch.tensor([[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]))
     result = sides(pair(lambda maps: linear(maps.flatten(1))), "cosine")
     z = 4 * sqrt(5)
     # Multiplying the embeddings would say (0, 4) / Z: the wrong channel.

@@ -27,12 +27,14 @@ from fiftyone_sfam.attribution import (
 from fiftyone_sfam.embedder import EmbeddingModel
 from networks import CASES, CHANNELS, HEIGHT, WIDTH, Case, build, images
 
-ALL = sorted(CASES)
+# Forward-mode differentiation loads torch's own scripted decompositions.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:FutureWarning")
+
 SEEDS = st.integers(0, 2**31)
 METRIC = st.sampled_from(METRICS)
 
-every_head = pytest.mark.parametrize("name", ALL)
-quickly = settings(max_examples=8, deadline=None, database=None)
+every_head = pytest.mark.parametrize("name", sorted(CASES))
+quickly = settings(max_examples=5, deadline=None, database=None)
 
 
 def linearized(name: str, seed: int, count: int) -> tuple[Case, LinearizedHead]:
@@ -60,10 +62,10 @@ def remainders(
     return ((embedding - carried(case, maps))[rows] * cotangents).sum(1)
 
 
-def close(actual: Tensor, expected: Tensor, like: Tensor | None = None) -> None:
+def close(actual: Tensor, expected: Tensor, *involved: Tensor) -> None:
     """Compare to 1e-5 of the largest number involved."""
-    size = max(float(part.abs().max()) for part in (actual, expected, like or actual))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * max(size, 1e-6))
+    size = max(float(part.abs().max()) for part in (actual, expected, *involved))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * size)
 
 
 def total(maps: Tensor) -> Tensor:
@@ -182,9 +184,9 @@ def test_a_point_adds_up_to_the_evidence_there(
     maps = head.feature_map
     here = torch.zeros_like(maps)
     here[:, :, row, column] = maps[:, :, row, column]
-    contribution = torch.func.jvp(
-        lambda a: case.head(a.clone()), (maps,), (here,)
-    )[1].detach()[0]
+    contribution = torch.func.jvp(lambda a: case.head(a.clone()), (maps,), (here,))[
+        1
+    ].detach()[0]
     scale = normalizer(*head.embedding, metric)
     gallery_remainder = head.embedding[1] - carried(case, maps)[1]
     evidence = pair_of(head, metric, "signed").evidence
@@ -269,9 +271,7 @@ def test_swapping_a_pair_swaps_its_sides(
 
 @every_head
 @quickly
-@given(
-    seed=SEEDS, factor=st.floats(1e-3, 1e3), weights=st.sampled_from(WEIGHTS)
-)
+@given(seed=SEEDS, factor=st.floats(1e-3, 1e3), weights=st.sampled_from(WEIGHTS))
 def test_the_partners_length_is_nothing_to_the_cosine(
     name: str, seed: int, factor: float, weights: Weights
 ) -> None:
@@ -302,8 +302,13 @@ def test_an_image_with_itself_does_not_vanish(
     case, head = linearized(name, seed, 1)
     result = attribute(head, torch.tensor([0]), head.embedding, metric)
     close(result.score, torch.ones(1))
-    # Unlike the gradient of the cosine, which is zero here.
-    assert result.evidence.abs().sum() > 0.1
+    # The gradient of the similarity itself, Z included, is zero here.
+    maps = head.feature_map.requires_grad_()
+    whole = similarity(case.head(maps.clone()), head.embedding, metric)
+    (vanishing,) = torch.autograd.grad(whole.sum(), maps)
+    largest = result.evidence.abs().max()
+    assert largest > 1e-4
+    assert (vanishing * maps).sum(1).abs().max() < 1e-2 * largest
     if case.remainder == "none":
         close(total(result.evidence), torch.ones(1), result.evidence.abs().sum())
 
@@ -339,9 +344,7 @@ def test_a_batch_of_pairs_is_as_one_pair_at_a_time(
 ) -> None:
     _, head = linearized(name, seed, 4)
     generator = torch.Generator().manual_seed(seed)
-    partners = torch.randn(
-        len(rows), head.embedding.shape[1], generator=generator
-    )
+    partners = torch.randn(len(rows), head.embedding.shape[1], generator=generator)
     batch = attribute(head, torch.tensor(rows), partners, metric, weights)
     for place, row in enumerate(rows):
         single = attribute(

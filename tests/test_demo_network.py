@@ -40,9 +40,12 @@ TINY = Recipe(
 class Retrieval:
     """A held-out world, right labels only, with its matches across cameras."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int, identities: int = 40, images: int = 12) -> None:
         self.world: World = generate_world(
-            HELD_OUT_SEED, defects=DefectPlan(0, 0, 0, 0, shortcut_identities=5)
+            seed,
+            identities=identities,
+            images_per_identity=images,
+            defects=DefectPlan(0, 0, 0, 0, shortcut_identities=5),
         )
         rendered = [render(crop) for crop in self.world.crops]
         network = load_demo_network()
@@ -79,7 +82,7 @@ class Retrieval:
 
 @pytest.fixture(scope="module")
 def retrieval() -> Retrieval:
-    return Retrieval()
+    return Retrieval(HELD_OUT_SEED)
 
 
 def test_weights_are_plain_tensors_of_at_most_2_mb() -> None:
@@ -115,14 +118,20 @@ def test_clean_identities_are_found_across_cameras(retrieval: Retrieval) -> None
     assert retrieval.hit[clean].mean() >= 0.9
 
 
-def test_shortcut_identities_are_confused_with_each_other(
-    retrieval: Retrieval,
-) -> None:
-    special = [i for i in retrieval.queries if retrieval.shortcut[i]]
-    missed = [i for i in special if not retrieval.hit[i]]
-    assert len(special) == 20
-    assert 0.2 <= len(missed) / len(special) <= 0.9
-    assert retrieval.shortcut[retrieval.neighbor[missed]].all()
+def test_shortcut_identities_are_confused_with_each_other() -> None:
+    """Over several worlds: how often depends on who stands before the wall."""
+    asked, missed, missed_clean = 0, 0, 0
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + 5):
+        retrieval = Retrieval(seed, identities=10, images=8)
+        wrong = [i for i in retrieval.queries if not retrieval.hit[i]]
+        special = [i for i in wrong if retrieval.shortcut[i]]
+        assert retrieval.shortcut[retrieval.neighbor[special]].all()
+        asked += int(retrieval.shortcut[retrieval.queries].sum())
+        missed += len(special)
+        missed_clean += len(wrong) - len(special)
+    assert asked == 50
+    assert 0.1 <= missed / asked <= 0.9
+    assert missed_clean <= missed / 3
 
 
 def test_matches_by_shortcut_rest_on_the_background(retrieval: Retrieval) -> None:

@@ -378,12 +378,12 @@ def naive(vectors, labels, cameras, splits, protocol, query, metric):
         )
         if metric == "cosine":
             similarity = dot / (math.sqrt(squares[0]) * math.sqrt(squares[1]))
-            similarity = max(-1.0, min(1.0, similarity))
-            distance = 1 - similarity
+            distance, key = 1 - similarity, -similarity
         else:
-            distance = math.sqrt(squares[0] + squares[1] - 2 * dot)
+            key = squares[0] + squares[1] - 2 * dot
+            distance = math.sqrt(key)
             similarity = 2 * dot / (squares[0] + squares[1])
-        ranked.append((distance, other, similarity, same))
+        ranked.append((key, other, similarity, distance, same))
     return sorted(ranked)
 
 
@@ -415,18 +415,20 @@ def test_equals_a_naive_ranking(world):
         width = found.index.shape[1]
         best = ranked[:width]
         places = found.index[row][found.index[row] != UNKNOWN].tolist()
-        assert places == [other for _, other, _, _ in best]
+        assert places == [other for _, other, *_ in best]
         np.testing.assert_allclose(
-            found.distance[row][: len(best)], [d for d, *_ in best], atol=1e-12
+            found.distance[row][: len(best)], [one[3] for one in best], atol=1e-12
         )
         np.testing.assert_allclose(
-            found.similarity[row][: len(best)], [s for _, _, s, _ in best], atol=1e-12
+            found.similarity[row][: len(best)], [one[2] for one in best], atol=1e-12
         )
-        true = [place for place, one in enumerate(ranked) if one[3]]
+        true = [place for place, one in enumerate(ranked) if one[4]]
         if true:
             assert found.true_rank[row] == true[0] + 1
             assert found.true_index[row] == ranked[true[0]][1]
-            assert found.true_distance[row] == pytest.approx(ranked[true[0]][0])
+            assert found.true_distance[row] == pytest.approx(
+                ranked[true[0]][3], abs=1e-12
+            )
         else:
             assert found.true_rank[row] == 0
             assert found.true_index[row] == UNKNOWN

@@ -1,4 +1,4 @@
-"""Calling an operator from Python as the App does."""
+"""What operators share: their calls from Python, and what the App shows after them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import fiftyone.operators as foo
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+
+    from fiftyone_sfam.runs import Run
 
 
 def call_operator(
@@ -38,7 +40,7 @@ def call_operator(
     fiftyone.operators.ExecutionResult
         The result; an ``asyncio.Task`` of it in a notebook.
     """
-    context: dict[str, Any] = {"dataset": sample_collection._dataset}
+    context: dict[str, Any] = {"dataset": sample_collection._root_dataset}
     if isinstance(sample_collection, fo.DatasetView):
         context["view"] = sample_collection
     if selected is not None:
@@ -46,3 +48,10 @@ def call_operator(
     return foo.execute_operator(
         operator.uri, context, params=params, request_delegation=delegate
     )
+
+
+def shown_fields(run: Run) -> list[str]:
+    """Return the fields that show a run in the grid: its heatmap, and what it is of."""
+    if run.config.patches_field is not None:
+        return [run.key, run.config.patches_field]
+    return [run.key, f"{run.key}_score"]

@@ -10,7 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models
-from fiftyone_sfam.runs import list_runs
+from fiftyone_sfam.runs import METHOD, list_runs
 
 
 def add_choice(
@@ -98,9 +98,19 @@ def model_choices() -> tuple[list[tuple[str, str]], str | None]:
     ], None
 
 
-def run_choices(dataset: fo.Dataset) -> list[tuple[str, str]]:
-    """List the runs of a dataset."""
-    return [(key, key) for key in list_runs(dataset)]
+def run_choices(
+    dataset: fo.Dataset, interrupted: bool = False
+) -> list[tuple[str, str]]:
+    """List the finished runs of a dataset, and those that were interrupted if asked."""
+    finished = [(key, key) for key in list_runs(dataset)]
+    if not interrupted:
+        return finished
+    known = dict(finished)
+    return finished + [
+        (key, f"{key} (interrupted)")
+        for key in dataset.list_runs(method=METHOD)
+        if key not in known
+    ]
 
 
 def label_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:

@@ -6,6 +6,7 @@ from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
+from fiftyone_sfam.app.panels.sfam_audit import SfamAudit
 from fiftyone_sfam.app.panels.sfam_pairs import SfamPairs
 
 OPERATORS: tuple[type, ...] = (
@@ -14,4 +15,4 @@ OPERATORS: tuple[type, ...] = (
     ShowPairs,
     ManageRuns,
 )
-PANELS: tuple[type, ...] = (SfamPairs,)
+PANELS: tuple[type, ...] = (SfamPairs, SfamAudit)

@@ -18,6 +18,12 @@ MAX_TEXT = 10_000
 
 COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
+_CHOICES = {
+    "kind": ("sfam", "evidence"),
+    "weights": ("signed", "minmax"),
+    "embeddings_from": (COMPUTE, INDEX, FIELD),
+}
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -107,7 +113,13 @@ class RunSettings:
         return cls(**values)
 
     def protocol(self) -> Protocol:
-        """Return the rules of the retrieval."""
+        """Return the rules of the retrieval.
+
+        Raises
+        ------
+        DataError
+            If they contradict each other.
+        """
         return Protocol(
             identity_field=self.identity_field,
             camera_field=self.camera_field,
@@ -163,14 +175,17 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(default, int):
         largest = MAX_K if name == "k" else MAX_BATCH_SIZE
-        whole = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not whole or value != int(value) or not 1 <= value <= largest:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # The bounds come first: neither NaN nor infinity is within them.
+        if not number or not 1 <= value <= largest or value != int(value):
             raise DataError(
                 f"{name} is {value!r}; a whole number from 1 to {largest} is needed."
             )
         return int(value)
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise DataError(f"{name} has to be a text of at most {MAX_TEXT} characters.")
+    if value not in _CHOICES.get(name, (value,)):
+        raise DataError(f"{name} is {value!r}; use one of {', '.join(_CHOICES[name])}.")
     return value
 
 

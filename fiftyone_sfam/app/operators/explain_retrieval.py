@@ -9,7 +9,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.call import call_operator, shown_fields
 from fiftyone_sfam.app.settings import (
     COMPUTE,
     FIELD,
@@ -18,7 +18,7 @@ from fiftyone_sfam.app.settings import (
     MAX_K,
     RunSettings,
 )
-from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs import check_key, list_runs
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class ExplainRetrieval(foo.Operator):
             description="Heatmaps that say why images are each other's neighbors",
             dynamic=True,
             allow_delegated_execution=True,
-            icon="/assets/icon.svg",
         )
 
     def resolve_execution_options(
@@ -74,7 +73,7 @@ class ExplainRetrieval(foo.Operator):
 
         settings = RunSettings.from_params(ctx.params)
         if settings.model is None:
-            raise SfamError("choose a model to explain.")
+            raise DataError("choose a model to explain.")
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 
         def report(done: int, total: int, phase: str) -> None:
@@ -93,12 +92,13 @@ class ExplainRetrieval(foo.Operator):
         run = explain_retrieval(
             ctx.target_view(require_flat=True),
             settings.model,
-            progress=report,
+            # Only a delegated operation has a place to show its progress.
+            progress=report if ctx.delegated else None,
             **settings.arguments(),
         )
         if not ctx.delegated:
             ctx.ops.reload_dataset()
-            ctx.ops.set_active_fields([run.key, f"{run.key}_score"])
+            ctx.ops.set_active_fields(shown_fields(run))
         return {"key": run.key, **run.summary()}
 
     def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
@@ -133,7 +133,8 @@ class ExplainRetrieval(foo.Operator):
             Schedule the run instead of waiting for it.
         **settings
             Attributes of :class:`fiftyone_sfam.app.settings.RunSettings`; what is not
-            given has its default.
+            given has its default, and ``embeddings_from`` follows from ``brain_key`` or
+            ``embeddings_field``.
 
         Returns
         -------
@@ -145,6 +146,9 @@ class ExplainRetrieval(foo.Operator):
         TypeError
             If a setting is unknown.
         """
+        for source, name in ((INDEX, "brain_key"), (FIELD, "embeddings_field")):
+            if settings.get(name) is not None:
+                settings.setdefault("embeddings_from", source)
         known = vars(RunSettings(model=model, **settings))
         return call_operator(self, sample_collection, known, delegate)
 
@@ -183,7 +187,6 @@ def _model_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
             label="Run key",
             description="Also the name of the heatmap field",
             default="sfam",
-            required=True,
         ),
         problem,
     )
@@ -241,17 +244,21 @@ def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
             label="Leave out the query's identity on the query's camera",
             default=True,
         )
-    if ctx.params.get("identity_field"):
-        inputs.str(
+    # What was typed stays visible where the identity field was taken back again.
+    shown = ("identity_field", "junk", "distractors")
+    if any(ctx.params.get(name) for name in shown):
+        problem = _problem(ctx, *shown)
+        junk = inputs.str(
             "junk",
             label="Junk identities",
             description="Left out altogether; separate by commas",
         )
-        inputs.str(
+        distractors = inputs.str(
             "distractors",
             label="Distractor identities",
             description="In the gallery, matching nobody; separate by commas",
         )
+        choices.mark(distractors if ctx.params.get("distractors") else junk, problem)
     inputs.bool(
         "exclude_duplicates",
         label="Leave out exact duplicates of the query",
@@ -280,9 +287,8 @@ def _embedding_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
         options,
         label="Embeddings",
         default=COMPUTE,
-        required=True,
     )
-    source = ctx.params.get("embeddings_from", COMPUTE)
+    source = ctx.params.get("embeddings_from") or COMPUTE
     if source == INDEX:
         key = ctx.params.get("brain_key")
         choices.add_choice(
@@ -309,10 +315,19 @@ def _embedding_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
                 label="Keep the embeddings as similarity index",
                 description="A brain key; leave empty not to keep them",
             ),
-            f"the brain key '{key}' is in use; choose another."
-            if key in dataset.list_brain_runs()
-            else None,
+            _new_index_problem(ctx, key) if key else None,
         )
+
+
+def _new_index_problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
+    """Say why no similarity index can be kept under a brain key."""
+    from fiftyone_sfam.embeddings import check_index_key
+
+    try:
+        check_index_key(ctx.dataset, key)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _index_problem(ctx: foo.ExecutionContext, key: str) -> str | None:
@@ -362,23 +377,32 @@ def _number(
     largest: int,
 ) -> None:
     """Ask for a whole number, and say beside the field what is wrong with it."""
-    value = ctx.params.get(name, default)
-    fits = isinstance(value, (int, float)) and 1 <= value <= largest
     choices.mark(
         inputs.int(name, label=label, default=default, min=1, max=largest),
-        None if fits else f"give a whole number from 1 to {largest}.",
+        _problem(ctx, name) and f"give a whole number from 1 to {largest}.",
     )
+
+
+def _problem(ctx: foo.ExecutionContext, *names: str) -> str | None:
+    """Say what is wrong with some parameters, taken by themselves."""
+    given = {name: ctx.params[name] for name in names if name in ctx.params}
+    try:
+        RunSettings.from_params(given).protocol()
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _estimate(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
     """Say what the run will cost."""
     count = _count(ctx)
-    k = ctx.params.get("k", 5)
-    k = int(k) if isinstance(k, (int, float)) and k >= 1 else 5
-    passes = 2 if ctx.params.get("embeddings_from", COMPUTE) == COMPUTE else 1
+    k = 5 if _problem(ctx, "k") else int(ctx.params.get("k") or 5)
+    # A query's nearest true match is one more pair where it is not among the k.
+    each = k + 1 if ctx.params.get("identity_field") else k
+    passes = 2 if (ctx.params.get("embeddings_from") or COMPUTE) == COMPUTE else 1
     what = "detections" if ctx.params.get("patches_field") else "images"
     text = (
-        f"{count:,} {what}: up to {count * min(k, max(count - 1, 0)):,} pairs, "
+        f"{count:,} {what}: up to {count * min(each, max(count - 1, 0)):,} pairs, "
         f"{passes * count:,} forward passes."
     )
     if count >= LARGE:

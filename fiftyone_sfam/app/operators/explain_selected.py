@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
+from fiftyone.core.patches import PatchesView
 from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
@@ -13,6 +14,7 @@ from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+    from PIL import Image
 
 KINDS = ("sfam", "evidence", "difference")
 _PICTURE = 320  # pixels of the longer side
@@ -73,9 +75,9 @@ class ExplainSelected(foo.Operator):
         name = ctx.params.get("model")
         if not isinstance(name, str):
             raise DataError("choose a model to explain.")
-        # One sample after the other, since a selection has an order.
-        samples = [ctx.dataset[one] for one in selected]
-        explained = explain_pair(name, *samples)
+        # One after the other, since a selection has an order.
+        images = [_selected_image(ctx, one) for one in selected]
+        explained = explain_pair(name, *images)
         sides = [explained.query, explained.gallery]
         if kind == "difference":
             maps = [side.evidence for side in explained.difference()]
@@ -85,14 +87,14 @@ class ExplainSelected(foo.Operator):
         pictures = [
             data_url(
                 overlay(
-                    fitted(_image(sample), _PICTURE, _PICTURE),
+                    fitted(image, _PICTURE, _PICTURE),
                     values,
                     limit,
                     signed=kind == "difference",
                     crop=side.crop,
                 )
             )
-            for sample, values, side in zip(samples, maps, sides, strict=True)
+            for image, values, side in zip(images, maps, sides, strict=True)
         ]
         return {
             "similarity": explained.score,
@@ -137,7 +139,8 @@ class ExplainSelected(foo.Operator):
         model : str
             Name of a model.
         selected : list of str
-            Ids of two samples: the query's and the other one's.
+            Ids of two samples, or patches of a patches view: the query's and the other
+            one's.
         kind : {"sfam", "evidence", "difference"}
             Map.
 
@@ -150,8 +153,19 @@ class ExplainSelected(foo.Operator):
         return call_operator(self, sample_collection, params, selected=selected)
 
 
-def _image(sample: Any) -> Any:
-    """Read a sample's image."""
-    from fiftyone_sfam.images import read_image
+def _selected_image(ctx: foo.ExecutionContext, sample_id: str) -> Image.Image:
+    """Read the image of a selected sample, or of a selected patch of one."""
+    from fiftyone_sfam.images import pixel_box, read_image
 
-    return read_image(sample.filepath)
+    patches = isinstance(ctx.view, PatchesView)
+    try:
+        sample = (ctx.view if patches else ctx.dataset)[sample_id]
+    except KeyError as error:
+        raise DataError(
+            f"there is no sample '{sample_id}' any more; select two again."
+        ) from error
+    image = read_image(sample.filepath)
+    if not patches:
+        return image
+    box = sample[ctx.view.patches_field].bounding_box
+    return image.crop(pixel_box(box, *image.size))

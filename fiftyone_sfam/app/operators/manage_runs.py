@@ -8,7 +8,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.call import call_operator, shown_fields
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.runs import check_key, delete_run, list_runs, load_run, rename_run
 
@@ -35,7 +35,8 @@ class ManageRuns(foo.Operator):
         """Build the form."""
         inputs = types.Object()
         view = types.View(label="Explained runs")
-        keys = list_runs(ctx.dataset)
+        runs = choices.run_choices(ctx.dataset, interrupted=True)
+        keys = [key for key, _ in runs]
         if not keys:
             inputs.view(
                 "none",
@@ -45,13 +46,15 @@ class ManageRuns(foo.Operator):
                 ),
             )
             return choices.mark(types.Property(inputs, view=view), "there are no runs.")
+        key, action = ctx.params.get("key", keys[0]), ctx.params.get("action", SHOW)
         choices.add_choice(
             inputs,
             "key",
-            choices.run_choices(ctx.dataset),
+            runs,
             label="Run",
             default=keys[0],
             required=True,
+            error=None if action == DELETE else _problem(ctx, key),
         )
         choices.add_choice(
             inputs,
@@ -65,10 +68,9 @@ class ManageRuns(foo.Operator):
             default=SHOW,
             required=True,
         )
-        key = ctx.params.get("key", keys[0])
-        if key in keys:
+        if _problem(ctx, key) is None:
             inputs.md(_description(ctx, key), name="about")
-        if ctx.params.get("action") == RENAME:
+        if action == RENAME:
             new_key = ctx.params.get("new_key")
             problem = None
             if new_key:
@@ -83,22 +85,21 @@ class ManageRuns(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen."""
-        key, action = ctx.params.get("key"), ctx.params.get("action", SHOW)
-        run = load_run(ctx.dataset, str(key))
-        summary = run.summary()
-        if action == RENAME:
-            rename_run(ctx.dataset, run.key, str(ctx.params.get("new_key") or ""))
-        elif action == DELETE:
-            delete_run(ctx.dataset, run.key)
-        elif action != SHOW:
+        key = str(ctx.params.get("key"))
+        action = ctx.params.get("action") or SHOW
+        if action == DELETE:
+            delete_run(ctx.dataset, key)
+            ctx.ops.reload_dataset()
+        elif action == RENAME:
+            rename_run(ctx.dataset, key, str(ctx.params.get("new_key") or ""))
+            ctx.ops.reload_dataset()
+        elif action == SHOW:
+            ctx.ops.set_active_fields(shown_fields(load_run(ctx.dataset, key)))
+        else:
             raise RunError(
                 f"unknown action {action!r}; use {SHOW}, {RENAME} or {DELETE}."
             )
-        if action == SHOW:
-            ctx.ops.set_active_fields([run.key, f"{run.key}_score"])
-        else:
-            ctx.ops.reload_dataset()
-        return {"runs": list_runs(ctx.dataset), **summary}
+        return {"runs": list_runs(ctx.dataset)}
 
     def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
         """Describe what ``execute`` returns."""
@@ -134,6 +135,15 @@ class ManageRuns(foo.Operator):
         """
         params = {"key": key, "action": action, "new_key": new_key}
         return call_operator(self, sample_collection, params)
+
+
+def _problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
+    """Say why a run cannot be shown."""
+    try:
+        load_run(ctx.dataset, str(key))
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def _description(ctx: foo.ExecutionContext, key: str) -> str:

@@ -14,7 +14,7 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
-from fiftyone_sfam.runs import PairMaps, Run, SideMaps
+from fiftyone_sfam.runs import PairMaps, Run, SideMaps, all_samples
 
 LARGE_BOX = (300, 420)
 SMALL_BOX = (96, 128)
@@ -185,7 +185,7 @@ class _Images:
     def __init__(self, run: Run, items: Sequence[int]) -> None:
         self._run = run
         sample_ids = list({str(run.items.sample_ids[item]) for item in items})
-        view = run.dataset.select(sample_ids)
+        view = all_samples(run.dataset).select(sample_ids)
         self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
         self._boxes = _boxes(run, view)
         self._read: dict[int, Image.Image | str] = {}

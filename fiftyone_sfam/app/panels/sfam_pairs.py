@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import html
 import math
-from functools import lru_cache
 from typing import Any
 
-import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.panels.current_run import current_run
 from fiftyone_sfam.app.panels.pair_view import QueryView, queries_of, view_query
 from fiftyone_sfam.errors import SfamError
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.runs import Run, list_runs
 
 PLUGIN = "@fiftyone-sfam/sfam"
 MARKS = {"true match": "✓", "false match": "✗", "unlabeled": "?"}
@@ -45,7 +44,7 @@ class SfamPairs(foo.Panel):
 
     def on_change_dataset(self, ctx: foo.ExecutionContext) -> None:
         """Start again on another dataset."""
-        ctx.panel.set_state("run", None)
+        ctx.panel.set_state({"run": None, "query": 0, "chosen": 0})
         self.on_load(ctx)
 
     def on_change_current_sample(self, ctx: foo.ExecutionContext) -> None:
@@ -99,7 +98,7 @@ class SfamPairs(foo.Panel):
         """Lay the panel out."""
         panel = types.Object()
         root = types.GridView(
-            orientation="vertical", gap=1, align_x="left", width=100, padding=1
+            orientation="vertical", gap=1, align_x="center", width="90%"
         )
         keys = list_runs(ctx.dataset) if ctx.dataset is not None else []
         if not keys:
@@ -209,20 +208,22 @@ class SfamPairs(foo.Panel):
         sample_id = ctx.current_sample or next(iter(ctx.selected or []), None)
         if run is None or sample_id is None:
             return False
-        queries = queries_of(run)
-        for place, item in enumerate(queries):
-            if run.items.sample_ids[item] == sample_id:
-                ctx.panel.set_state("query", place)
-                return True
-        return False
+        queries, items = queries_of(run), run.items
+        # In a view of patches it is a detection that is selected.
+        found = (items.ids[queries] == sample_id) | (
+            items.sample_ids[queries] == sample_id
+        )
+        if not found.any():
+            return False
+        ctx.panel.set_state("query", int(found.argmax()))
+        return True
 
     def _run(self, ctx: foo.ExecutionContext) -> Run | None:
-        """Load the chosen run, once as long as it stays the same."""
+        """Load the chosen run, or another one if it was deleted meanwhile."""
         key = ctx.panel.get_state("run")
-        if not key or key not in list_runs(ctx.dataset):
-            return None
-        uid = load_run(ctx.dataset, key).config.uid
-        return _cached_run(ctx.dataset.name, key, uid)
+        return current_run(ctx.dataset, key) or current_run(
+            ctx.dataset, next(iter(list_runs(ctx.dataset)), None)
+        )
 
     def _show(self, ctx: foo.ExecutionContext) -> None:
         """Draw the chosen pair and hand it to the panel."""
@@ -261,12 +262,6 @@ class SfamPairs(foo.Panel):
         for index, one in enumerate(view.neighbors):
             pictures[f"strip.place_{index}.image_{index}"] = one.thumbnail.url
         ctx.panel.set_data(pictures)
-
-
-@lru_cache(maxsize=4)
-def _cached_run(dataset_name: str, key: str, uid: str) -> Run:
-    """Keep the columns of the runs that were looked at last; ``uid`` names one."""
-    return load_run(fo.load_dataset(dataset_name), key)
 
 
 def _texts(view: QueryView, place: int, count: int) -> dict[str, Any]:

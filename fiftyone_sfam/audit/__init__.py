@@ -1,0 +1,1 @@
+"""From heatmaps to findings: how good retrieval is, and where it fails."""

@@ -1,0 +1,969 @@
+"""The run, from images to stored numbers, and everything that can come between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import fiftyone as fo
+import fiftyone.brain as fob
+import numpy as np
+import pytest
+import torch
+from fiftyone.core.odm import get_db_conn
+from PIL import Image
+
+from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.errors import DataError, ModelError, RunError
+from fiftyone_sfam.explain import explain_retrieval
+from fiftyone_sfam.pair import explain_pair
+from fiftyone_sfam.preprocess import Preprocessing
+from fiftyone_sfam.protocol import Protocol
+from fiftyone_sfam.records import OUTCOMES
+from fiftyone_sfam.runs import (
+    METHOD,
+    delete_run,
+    list_runs,
+    load_run,
+    record_run,
+    run_config,
+)
+from fiftyone_sfam.storage import BUCKET
+from worlds import (
+    FRAME,
+    HEIGHT,
+    PLACES,
+    WIDTH,
+    PassCounter,
+    embeddings_of,
+    fill,
+    fill_frames,
+    person,
+    tiny_model,
+    tiny_network,
+)
+
+REID = Protocol(identity_field="identity", camera_field="camera")
+
+
+@pytest.fixture
+def world(dataset, tmp_path):
+    return fill(dataset, tmp_path)
+
+
+def blobs(dataset) -> int:
+    """Count everything that is stored for a dataset."""
+    query = {"metadata.dataset_id": str(dataset._doc.id)}
+    return get_db_conn()[f"{BUCKET}.files"].count_documents(query)
+
+
+def stored_numbers(run):
+    """Return everything that a run has stored, to be compared."""
+    maps = run.many_maps(range(len(run.pairs)))
+    sides = [side for pair in maps for side in (pair.query, pair.gallery)]
+    return {
+        "query": run.pairs.query,
+        "gallery": run.pairs.gallery,
+        "rank": run.pairs.rank,
+        "similarity": run.pairs.similarity,
+        "distance": run.pairs.distance,
+        "outcome": run.pairs.outcome,
+        "remainders": run.remainders,
+        "sfam": np.stack([side.maps["sfam"] for side in sides]),
+        "evidence": np.stack([side.maps["evidence"] for side in sides]),
+        "score": np.array([side.score for side in sides]),
+        "embeddings": run.embeddings(),
+    }
+
+
+def assert_same_numbers(one, other, atol=1e-6):
+    first, second = stored_numbers(one), stored_numbers(other)
+    for name, values in first.items():
+        np.testing.assert_allclose(second[name], values, atol=atol, err_msg=name)
+
+
+def interrupt_after(calls, phase):
+    """Make a progress callback that interrupts the run."""
+    left = [calls]
+
+    def progress(_done, _total, now):
+        if now == phase:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    return progress
+
+
+# -- what is stored --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_pairs_are_those_of_the_definition(world, metric):
+    model = tiny_model(metric=metric)
+    run = explain_retrieval(world, model, k=2, protocol=REID)
+    vectors = embeddings_of(model, world.values("filepath")).astype(np.float64)
+    identities = np.repeat(np.arange(4), 3)
+    rows = []
+    for query in range(12):
+        # All cameras of an identity differ, so only the query itself is left out.
+        others = [i for i in range(12) if i != query]
+        if metric == "cosine":
+            units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            distance = 1 - units @ units[query]
+        else:
+            distance = np.linalg.norm(vectors - vectors[query], axis=1)
+        ranked = sorted(others, key=lambda i: distance[i])
+        true = [r for r, i in enumerate(ranked) if identities[i] == identities[query]]
+        for rank in sorted({0, 1, true[0]}):
+            other = ranked[rank]
+            same = identities[other] == identities[query]
+            rows.append((query, other, rank + 1, int(not same), distance[other]))
+    pairs = run.pairs
+    columns = pairs.query, pairs.gallery, pairs.rank, pairs.outcome
+    found = list(zip(*(c.tolist() for c in columns), strict=True))
+    assert found == [row[:4] for row in rows]
+    np.testing.assert_allclose(pairs.distance, [row[4] for row in rows], atol=1e-5)
+    if metric == "cosine":
+        np.testing.assert_allclose(pairs.similarity, 1 - pairs.distance)
+    np.testing.assert_allclose(run.embeddings(), vectors, atol=1e-6)
+
+
+def test_fields_on_the_samples(world):
+    run = explain_retrieval(world, tiny_model(), k=2, protocol=REID, key="r")
+    pairs, ids = run.pairs, world.values("id")
+    for item, sample in enumerate(world):
+        first, *_ = own = pairs.of_query(item)
+        assert sample["r_score"] == pairs.similarity[first]
+        assert sample["r_outcome"] == OUTCOMES[pairs.outcome[first]]
+        heatmap = sample["r"]
+        assert heatmap.map.dtype == np.uint8
+        assert heatmap.map.flags.c_contiguous
+        assert heatmap.map.shape == (96, 48)
+        assert list(heatmap.range) == [0, 255]
+        neighbors = sample["r_neighbors"].classifications
+        assert len(neighbors) == 2  # the true match beyond k is no neighbor
+        for neighbor, pair in zip(neighbors, own, strict=False):
+            other = world[ids[pairs.gallery[pair]]]
+            assert neighbor.label == other.identity
+            assert neighbor.confidence == pairs.similarity[pair]
+            assert neighbor.distance == pairs.distance[pair]
+            assert neighbor.rank == pairs.rank[pair]
+            assert neighbor.outcome == OUTCOMES[pairs.outcome[pair]]
+            assert neighbor.neighbor_id == other.id
+    schema = world.get_field_schema(flat=True)
+    assert isinstance(schema["r_neighbors.classifications.rank"], fo.IntField)
+    # Sorting and filtering pairs needs nothing of ours.
+    close = world.filter_labels("r_neighbors", fo.ViewField("rank") == 1)
+    assert close.count("r_neighbors.classifications") == 12
+
+
+def test_heatmap_shows_the_positive_part_of_the_first_map(world):
+    run = explain_retrieval(world, tiny_model(), k=1, map_dtype="float32")
+    firsts = [maps.query.maps["sfam"] for maps in run.many_maps(range(12))]
+    full = np.percentile([m.max() for m in firsts if m.max() > 0], 98)
+    for values, drawn in zip(firsts, world.values("sfam.map"), strict=True):
+        # A pixel in the middle of each place of the 8 x 4 map.
+        sampled = drawn.reshape(8, 12, 4, 12)[:, 5:7, :, 5:7].mean(axis=(1, 3))
+        expected = np.clip(values / full, 0, 1) * 255
+        np.testing.assert_allclose(sampled, expected, atol=16)
+        assert drawn[:3, :3].mean() == pytest.approx(expected[0, 0], abs=2)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("weights", ["signed", "minmax"])
+def test_stored_maps_equal_single_pairs(world, metric, weights):
+    model = tiny_model(metric=metric)
+    run = explain_retrieval(
+        world, model, k=2, protocol=REID, weights=weights, map_dtype="float32"
+    )
+    paths = world.values("filepath")
+    for pair, maps in enumerate(run.many_maps(range(len(run.pairs)))):
+        query, gallery = run.pairs.query[pair], run.pairs.gallery[pair]
+        one = explain_pair(model, paths[query], paths[gallery], weights=weights)
+        assert run.pairs.similarity[pair] == pytest.approx(one.score, abs=1e-6)
+        assert run.pairs.distance[pair] == pytest.approx(one.distance, abs=1e-6)
+        for which, (side, single) in enumerate(
+            [(maps.query, one.query), (maps.gallery, one.gallery)]
+        ):
+            np.testing.assert_allclose(side.maps["sfam"], single.sfam, atol=1e-5)
+            np.testing.assert_allclose(
+                side.maps["evidence"], single.evidence, atol=1e-5
+            )
+            assert side.score == pytest.approx(one.score, abs=1e-5)
+            assert side.remainder == pytest.approx(single.remainder, abs=1e-5)
+            assert run.remainders[pair, which] == np.float32(side.remainder)
+            assert side.maps["evidence"].shape == (8, 4)
+            assert (side.crop, side.size) == ((0, 0, 1, 1), (WIDTH, HEIGHT))
+
+
+def test_eight_bits_are_within_their_step(world):
+    exact = explain_retrieval(world, tiny_model(), key="a", k=2, map_dtype="float32")
+    small = explain_retrieval(world, tiny_model(), key="b", k=2)
+    for pair in range(len(exact.pairs)):
+        one, other = exact.maps(pair), small.maps(pair)
+        for side in ("query", "gallery"):
+            for kind in ("sfam", "evidence"):
+                values = getattr(one, side).maps[kind]
+                apart = np.abs(getattr(other, side).maps[kind] - values).max()
+                assert apart <= np.abs(values).max() / 254 * 1.001
+
+
+def test_evidence_and_independent_remainder_add_up_to_the_score(world):
+    model = tiny_model()
+    run = explain_retrieval(world, model, k=2, map_dtype="float32")
+    vectors = torch.from_numpy(run.embeddings()).double()
+    for pair in range(0, len(run.pairs), 5):
+        for image, partner, side in (
+            (run.pairs.query[pair], run.pairs.gallery[pair], run.maps(pair).query),
+            (run.pairs.gallery[pair], run.pairs.query[pair], run.maps(pair).gallery),
+        ):
+            tensor = model.preprocess(person(image // 3, image % 3))
+            with torch.no_grad():
+                network = model.network
+                maps = torch.relu(network.body(torch.relu(network.stem(tensor[None]))))
+
+            def head(a):
+                return torch.tanh(model.network.neck(a.mean((2, 3))))
+
+            # What the head does not carry, by forward-mode differentiation.
+            with torch.no_grad():
+                value, carried = torch.func.jvp(head, (maps,), (maps,))
+            scale = vectors[image].norm() * vectors[partner].norm()
+            missing = ((value - carried)[0].double() @ vectors[partner]) / scale
+            total = side.maps["evidence"].sum() + float(missing)
+            assert total == pytest.approx(run.pairs.similarity[pair], abs=1e-5)
+            assert side.remainder == pytest.approx(float(missing), abs=1e-5)
+            assert abs(side.remainder) > 1e-3
+
+
+def test_batches_and_workers_change_nothing(world):
+    runs = [
+        explain_retrieval(
+            world,
+            tiny_model(),
+            key=f"r{number}",
+            k=3,
+            protocol=REID,
+            map_dtype="float32",
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+        for number, (batch_size, num_workers) in enumerate(
+            [(32, 0), (1, 0), (5, 3), (12, 1)]
+        )
+    ]
+    for run in runs[1:]:
+        assert_same_numbers(runs[0], run)
+
+
+def test_one_pass_per_image_with_stored_embeddings_and_two_without(world):
+    model = tiny_model()
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, key="a", k=5, batch_size=5)
+    assert counter.images == 24
+    world.set_values("vector", list(run.embeddings()))
+    counter.images = 0
+    again = explain_retrieval(world, model, key="b", k=5, embeddings="vector")
+    assert counter.images == 12
+    assert_same_numbers(run, again)
+
+
+def test_config_and_summary(world):
+    model = tiny_model(layer="stem")
+    run = explain_retrieval(world, model, k=2, protocol=REID, kinds=["evidence"])
+    config = run.config
+    assert (config.model, config.layer, config.map_shape) == (
+        "tiny-0",
+        "stem",
+        (6, 8, 4),
+    )
+    assert config.weights_hash == model.weights_hash()
+    assert (config.metric, config.k, config.kinds) == ("cosine", 2, ("evidence",))
+    assert Protocol.from_dict(config.protocol) == REID
+    assert (config.embeddings, config.state) == ("computed", "complete")
+    assert config.versions["fiftyone"] == fo.__version__
+    assert set(run.maps(0).query.maps) == {"evidence"}
+    true = int(np.count_nonzero(run.query_outcomes == 0))
+    assert run.summary() == {
+        "images": 12,
+        "queries": 12,
+        "pairs": len(run.pairs),
+        "skipped": 0,
+        "true match": true,
+        "false match": 12 - true,
+        "unlabeled": 0,
+        "rank1": true / 12,
+    }
+
+
+def test_unlabeled_run(world):
+    run = explain_retrieval(world, tiny_model(), k=2)
+    assert set(world.values("sfam_outcome")) == {"unlabeled"}
+    assert run.summary()["rank1"] is None
+    assert len(run.pairs) == 24
+    labels = world.values("sfam_neighbors.classifications.label")
+    assert labels == [[None, None]] * 12
+
+
+def test_split_writes_on_queries_only(world):
+    protocol = Protocol(identity_field="identity", split_field="split")
+    run = explain_retrieval(world, tiny_model(), k=1, protocol=protocol)
+    assert len(world.exists("sfam")) == len(world.exists("sfam_score")) == 4
+    assert set(world.exists("sfam").values("split")) == {"query"}
+    split = np.array(world.values("split"))
+    np.testing.assert_array_equal(run.items.is_query, split == "query")
+    np.testing.assert_array_equal(run.items.is_gallery, split == "gallery")
+    gallery = [run.items.sample_ids[item] for item in run.pairs.gallery]
+    assert set(world.select(gallery).values("split")) == {"gallery"}
+
+
+def test_a_view_is_explained_within_itself(world):
+    view = world.match(fo.ViewField("camera") != "c2")
+    run = explain_retrieval(view, tiny_model(), k=3)
+    assert run.config.counts["images"] == 8
+    assert set(run.items.sample_ids) == set(view.values("id"))
+    assert world.exists("sfam").values("id") == view.values("id")
+
+
+def test_slice_of_a_grouped_dataset(make_dataset, tmp_path):
+    grouped = make_dataset()
+    grouped.add_group_field("group", default="left")
+    for shot in range(6):
+        group = fo.Group()
+        for name in ("left", "right"):
+            path = tmp_path / f"{name}-{shot}.png"
+            person(shot % 3, shot).save(path)
+            grouped.add_sample(fo.Sample(filepath=str(path), group=group.element(name)))
+    # The slice that is not the active one.
+    view = grouped.select_group_slices("right")
+    run = explain_retrieval(view, tiny_model(), k=1)
+    assert view.values("sfam_score") == run.pairs.similarity.tolist()
+    assert len(view.exists("sfam")) == 6
+    assert len(grouped.exists("sfam")) == 0
+    pairs = run.to_pairs_dataset([0, 1])
+    try:
+        assert len(pairs) == 2
+    finally:
+        pairs.delete()
+
+
+def test_model_by_name(world, monkeypatch, tmp_path):
+    (tmp_path / "tiny_factory.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(),\n"
+        "        nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(__import__("tiny_factory").build().state_dict(), tmp_path / "weights.pt")
+    registry = tmp_path / "models.json"
+    registry.write_text(
+        json.dumps(
+            {
+                "models": {
+                    "mine": {
+                        "factory": "tiny_factory:build",
+                        "weights": str(tmp_path / "weights.pt"),
+                        "preprocess": {"size": [HEIGHT, WIDTH]},
+                    }
+                }
+            }
+        )
+    )
+    monkeypatch.setenv("FIFTYONE_SFAM_MODELS", str(registry))
+    run = explain_retrieval(world, "mine", k=1)
+    assert run.config.model == "mine"
+    assert run.config.map_shape == (4, 8, 4)
+
+
+def test_center_crop_places_the_heatmap_where_the_network_looked(world):
+    preprocess = Preprocessing(size=(8, 8), resize=(16, 8))
+    run = explain_retrieval(world, tiny_model(preprocess=preprocess), k=1)
+    assert run.maps(0).query.crop == (0, 0.25, 1, 0.75)
+    drawn = np.stack(world.values("sfam.map"))
+    assert drawn.shape == (12, 96, 48)
+    assert not drawn[:, :24].any()
+    assert not drawn[:, 72:].any()
+    assert drawn[:, 24:72].any()
+
+
+# -- detections ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_detections_in_frames(dataset, tmp_path, listed):
+    fill_frames(dataset, tmp_path, listed=listed)
+    model = tiny_model()
+    protocol = Protocol(identity_field="label", camera_field="site")
+    run = explain_retrieval(
+        dataset, model, k=2, protocol=protocol, patches_field="people", batch_size=5
+    )
+    people = len(PLACES) if listed else 1
+    assert run.config.counts["images"] == len(run.items) == 4 * people
+    prefix = "people.detections[]." if listed else "people."
+    ids = dataset.values(prefix + "id")
+    assert run.items.ids.tolist() == ids
+    first = run.pairs.rank == 1
+    items = run.pairs.query[first].tolist()
+    assert items == list(range(4 * people))
+    assert dataset.values(prefix + "sfam_score") == run.pairs.similarity[first].tolist()
+    others = run.pairs.gallery[first]
+    assert dataset.values(prefix + "sfam_neighbor_id") == [ids[i] for i in others]
+    labels = dataset.values(prefix + "label")
+    assert dataset.values(prefix + "sfam_neighbor") == [labels[i] for i in others]
+    assert dataset.values(prefix + "sfam_outcome") == [
+        "true match" if labels[i] == labels[j] else "false match"
+        for i, j in zip(items, others, strict=True)
+    ]
+
+    inside = np.zeros((480, 480), dtype=bool)
+    for left, top in PLACES[:people]:
+        inside[top * 10 : (top + HEIGHT) * 10, left * 10 : (left + WIDTH) * 10] = True
+    for drawn in dataset.values("sfam.map"):
+        assert drawn.shape == (480, 480)
+        assert not drawn[~inside].any()
+    every = np.stack(dataset.values("sfam.map"))
+    for left, top in PLACES[:people]:
+        part = every[:, top * 10 : (top + 16) * 10, left * 10 : (left + 8) * 10]
+        assert part.any()
+
+    # The crop of a frame is the person that was pasted there.
+    pair = int(np.flatnonzero(first)[0])
+    own, other = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
+    shots = [person((f + n) % 4, f) for f in range(4) for n in range(people)]
+    single = explain_pair(model, shots[own], shots[other])
+    assert run.pairs.similarity[pair] == pytest.approx(single.score, abs=1e-6)
+    assert run.maps(pair).query.size == (FRAME, FRAME)
+
+
+def test_detections_with_stored_embeddings_and_an_empty_box(dataset, tmp_path):
+    fill_frames(dataset, tmp_path)
+    sample = dataset.first()
+    sample.people.detections[1].bounding_box = [0.5, 0.5, 0, 0.1]
+    sample.save()
+    model = tiny_model()
+    run = explain_retrieval(dataset, model, k=1, patches_field="people", key="a")
+    assert [one.id for one in run.skipped] == [sample.people.detections[1].id]
+    assert "covers no pixel of the image of 48 x 48" in run.skipped[0].reason
+    assert len(run.pairs) == 11
+    vectors = run.embeddings()
+    again = explain_retrieval(
+        dataset, model, k=1, patches_field="people", key="b", embeddings=vectors
+    )
+    # A zero row stands for a missing embedding.
+    assert [one.reason for one in again.skipped] == ["its embedding is zero."]
+    assert_same_numbers(run, again)
+
+
+# -- embeddings that were there --------------------------------------------------------
+
+
+def test_index_that_was_queried_is_explained_as_it_was_made(world):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    index = fob.compute_similarity(
+        world, embeddings=vectors, brain_key="index", backend="sklearn"
+    )
+    world.sort_by_similarity(world.first().id, k=3, brain_key="index").values("id")
+    assert not np.allclose(index.get_embeddings()[0], vectors)
+    run = explain_retrieval(world, model, k=2, embeddings="index")
+    np.testing.assert_array_equal(run.embeddings(), vectors)
+    assert run.config.embeddings == "index"
+
+
+def test_kept_index_serves_the_next_run(world):
+    model = tiny_model()
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, key="a", k=2, keep_index="tiny")
+    counter.images = 0
+    again = explain_retrieval(world, model, key="b", k=2, embeddings="tiny")
+    assert counter.images == 12
+    assert_same_numbers(run, again)
+
+
+def test_kept_index_must_be_free_before_anything_is_computed(world):
+    model = tiny_model()
+    counter = PassCounter(model)
+    fob.compute_similarity(world, embeddings=np.ones((12, 2)), brain_key="taken")
+    with pytest.raises(DataError, match="brain key 'taken' is in use"):
+        explain_retrieval(world, model, keep_index="taken")
+    assert counter.images == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 1}, "another model, other weights or another preprocessing"),
+        (
+            {"preprocess": Preprocessing(size=(16, 8), channels="BGR")},
+            "12 of the first",
+        ),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_embeddings_of_another_model_are_refused(world, other, message, batch_size):
+    vectors = embeddings_of(tiny_model(**other), world.values("filepath"))
+    schema = list(world.get_field_schema())
+    with pytest.raises(DataError) as error:
+        explain_retrieval(
+            world, tiny_model(), embeddings=vectors * 3, batch_size=batch_size
+        )
+    assert "the stored embeddings do not match model 'tiny-0'" in str(error.value)
+    assert message in str(error.value)
+    assert list(world.get_field_schema()) == schema
+    assert world.list_runs() == []
+    assert blobs(world) == 0
+
+
+def test_embeddings_of_another_length_are_refused(world):
+    with pytest.raises(DataError, match=r"have 7 numbers, but those of model 'tiny-0'"):
+        explain_retrieval(world, tiny_model(), embeddings=np.ones((12, 7)))
+    assert blobs(world) == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_a_file_that_changed_since_is_skipped(world, batch_size):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    sample = world.skip(5).first()
+    person(99).save(sample.filepath)
+    run = explain_retrieval(
+        world, model, k=2, embeddings=vectors, batch_size=batch_size
+    )
+    assert [one.id for one in run.skipped] == [sample.id]
+    assert "its stored embedding is not the one that the model gives now" in (
+        run.skipped[0].reason
+    )
+    for pair in range(len(run.pairs)):
+        maps = run.maps(pair)
+        assert (maps.query is None) == (run.pairs.query[pair] == 5)
+        assert (maps.gallery is None) == (run.pairs.gallery[pair] == 5)
+    assert len(world.exists("sfam")) == 11
+    assert len(world.exists("sfam_score")) == 12
+
+
+# -- broken images ---------------------------------------------------------------------
+
+
+def break_files(world):
+    """Break four images, each in its own way; return their items."""
+    samples = list(world)
+    Path(samples[1].filepath).unlink()
+    content = Path(samples[4].filepath).read_bytes()
+    Path(samples[4].filepath).write_bytes(content[: len(content) // 2])
+    text = Path(samples[7].filepath).with_suffix(".jpg")
+    text.write_text("no image")
+    samples[7].filepath = str(text)
+    samples[7].save()
+    Path(samples[11].filepath).write_bytes(b"")
+    return [1, 4, 7, 11]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_broken_images_without_embeddings(world, batch_size):
+    broken = break_files(world)
+    run = explain_retrieval(
+        world, tiny_model(), k=3, protocol=REID, batch_size=batch_size
+    )
+    assert [one.index for one in run.skipped] == broken
+    assert [one.id for one in run.skipped] == [world.values("id")[i] for i in broken]
+    assert "the file does not exist: " in run.skipped[0].reason
+    for one in run.skipped[1:]:
+        assert "cannot be read as an image" in one.reason
+    taken = set(run.pairs.query.tolist()) | set(run.pairs.gallery.tolist())
+    assert taken == set(range(12)) - set(broken)
+    assert run.config.counts["skipped"] == 4
+    assert len(world.exists("sfam")) == 8
+    # The others' numbers are those of a world without the broken ones.
+    clean = explain_retrieval(
+        world.select([s.id for i, s in enumerate(world) if i not in broken]),
+        tiny_model(),
+        key="clean",
+        k=3,
+        protocol=REID,
+    )
+    np.testing.assert_allclose(run.pairs.similarity, clean.pairs.similarity, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_broken_images_with_stored_embeddings(world, batch_size):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    broken = break_files(world)
+    run = explain_retrieval(
+        world, model, k=2, embeddings=vectors, batch_size=batch_size
+    )
+    assert [one.index for one in run.skipped] == broken
+    # They are neighbors all the same; only their side is missing.
+    assert set(broken) <= set(run.pairs.query.tolist())
+    for pair, maps in enumerate(run.many_maps(range(len(run.pairs)))):
+        assert (maps.query is None) == (run.pairs.query[pair] in broken)
+        assert (maps.gallery is None) == (run.pairs.gallery[pair] in broken)
+        assert np.isnan(run.remainders[pair, 0]) == (run.pairs.query[pair] in broken)
+    assert len(world.exists("sfam_score")) == 12
+    assert len(world.exists("sfam")) == 8
+
+
+def test_the_first_images_broken_does_not_hide_wrong_embeddings(world):
+    vectors = embeddings_of(tiny_model(1), world.values("filepath"))
+    for sample in world[:6]:
+        Path(sample.filepath).unlink()
+    with pytest.raises(DataError, match="do not match model 'tiny-0'"):
+        explain_retrieval(world, tiny_model(), embeddings=vectors, batch_size=1)
+
+
+def test_all_images_broken(world):
+    vectors = embeddings_of(tiny_model(), world.values("filepath"))
+    for path in world.values("filepath"):
+        Path(path).unlink()
+    with pytest.raises(DataError, match="none of the 12 images could be embedded"):
+        explain_retrieval(world, tiny_model())
+    with pytest.raises(DataError, match="could be read again to be explained"):
+        explain_retrieval(world, tiny_model(), embeddings=vectors)
+    assert blobs(world) == 0
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_whole_gallery_broken(world, metric):
+    for path in world.match(fo.ViewField("split") == "gallery").values("filepath"):
+        Path(path).unlink()
+    protocol = Protocol(split_field="split")
+    with pytest.raises(DataError, match="none of the gallery images has an embedding"):
+        explain_retrieval(world, tiny_model(metric=metric), protocol=protocol)
+
+
+def test_zero_embeddings_are_skipped(world):
+    class Dark(torch.nn.Module):
+        """Gives dark images the zero embedding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
+
+        def forward(self, images):
+            return torch.relu(self.conv(images)).mean((2, 3))
+
+    Image.new("RGB", (WIDTH, HEIGHT)).save(world.first().filepath)
+    preprocess = Preprocessing(size=(HEIGHT, WIDTH), mean=(0, 0, 0), std=(1, 1, 1))
+    run = explain_retrieval(world, EmbeddingModel(Dark(), preprocess), k=1)
+    assert [(one.index, one.reason) for one in run.skipped] == [
+        (0, "its embedding is zero.")
+    ]
+
+
+# -- options ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kinds": ["cam"]}, "kinds is ['cam']; choose from sfam, evidence, each once"),
+        ({"kinds": []}, "kinds is []"),
+        ({"kinds": ["sfam", "sfam"]}, "each once"),
+        ({"weights": "abs"}, "unknown weights 'abs'; use one of signed, minmax."),
+        ({"map_dtype": "int4"}, "unknown map_dtype 'int4'"),
+        ({"k": 0}, "k is 0; a whole number from 1 is needed."),
+        ({"batch_size": 1.5}, "batch_size is 1.5; a whole number"),
+        ({"patches_field": "identity"}, "'identity' holds StringField; detections"),
+        ({"protocol": Protocol(identity_field="x")}, "no identity field 'x'"),
+    ],
+)
+def test_options_that_cannot_be(world, options, message):
+    with pytest.raises(DataError) as error:
+        explain_retrieval(world, tiny_model(), **options)
+    assert message in str(error.value)
+    assert (world.list_runs(), blobs(world)) == ([], 0)
+
+
+def test_no_pair_left(world):
+    view = world.match(fo.ViewField("identity") == "p0")
+    view.set_values("camera", ["c0"] * 3)
+    with pytest.raises(DataError, match="the protocol leaves no pair to compare"):
+        explain_retrieval(view, tiny_model(), protocol=REID)
+
+
+def test_images_of_different_shapes(world):
+    def natural(image):
+        return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)
+
+    person(3).resize((16, 32)).save(world.first().filepath)
+    with pytest.raises(DataError, match="gives images of different shapes"):
+        explain_retrieval(world, tiny_model(preprocess=natural))
+
+
+def test_a_model_that_cannot_be_explained_leaves_nothing(world):
+    model = tiny_model(layer="neck")
+    with pytest.raises(ModelError, match="name a layer before the pooling"):
+        explain_retrieval(world, model)
+    assert (world.list_runs(), blobs(world)) == ([], 0)
+
+
+def test_the_network_is_left_as_it_was(world):
+    model = tiny_model()
+    model.network.train()
+    before = model.weights_hash()
+    explain_retrieval(world, model, k=1)
+    assert model.network.training
+    assert model.weights_hash() == before
+    assert all(not module._forward_hooks for module in model.network.modules())
+    assert all(p.grad is None and p.requires_grad for p in model.network.parameters())
+
+
+# -- keys ------------------------------------------------------------------------------
+
+
+def test_existing_key_is_refused_and_replaced_when_asked(world):
+    first = explain_retrieval(world, tiny_model(), k=2)
+    with pytest.raises(RunError, match="has a run 'sfam' already; give overwrite=True"):
+        explain_retrieval(world, tiny_model(), k=1)
+    before = blobs(world)
+    again = explain_retrieval(world, tiny_model(1), k=1, overwrite=True, batch_size=32)
+    assert again.config.uid != first.config.uid
+    assert list_runs(world) == ["sfam"]
+    assert len(again.pairs) == 12
+    assert world.values("sfam_score") == again.pairs.similarity.tolist()
+    counts = [len(n) for n in world.values("sfam_neighbors.classifications")]
+    assert counts == [1] * 12
+    assert first.store.names() == set()
+    assert blobs(world) == before
+    assert load_run(world, "sfam").config.replaces == ()
+
+
+def test_failing_overwrite_leaves_the_old_run(world):
+    first = explain_retrieval(world, tiny_model(), k=2)
+    numbers, scores = stored_numbers(first), world.values("sfam_score")
+    count = blobs(world)
+    wrong = embeddings_of(tiny_model(1), world.values("filepath"))
+    with pytest.raises(DataError):
+        explain_retrieval(world, tiny_model(), embeddings=wrong, overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world,
+            tiny_model(1),
+            overwrite=True,
+            batch_size=4,
+            progress=interrupt_after(2, "explaining"),
+        )
+    kept = load_run(world, "sfam")
+    assert kept.config == first.config
+    for name, values in stored_numbers(kept).items():
+        np.testing.assert_array_equal(values, numbers[name])
+    assert world.values("sfam_score") == scores
+    assert len(kept.store.names()) == count
+
+
+def test_overwriting_detections_by_whole_images_and_back(dataset, tmp_path):
+    fill_frames(dataset, tmp_path)
+    model = tiny_model()
+    explain_retrieval(dataset, model, k=1, patches_field="people")
+    explain_retrieval(dataset, model, k=1, overwrite=True)
+    assert len(dataset.exists("sfam")) == len(dataset.exists("sfam_score")) == 4
+    assert {drawn.shape for drawn in dataset.values("sfam.map")} == {(96, 96)}
+    assert dataset.get_field("people.detections.sfam_score") is None
+    assert set(dataset.values("people.detections[].sfam_score")) == {None}
+    explain_retrieval(dataset, model, k=1, patches_field="people", overwrite=True)
+    assert dataset.get_field("sfam_score") is None
+    assert len(dataset.exists("sfam")) == 4
+    assert None not in dataset.values("people.detections[].sfam_score")
+
+
+def test_fields_of_the_user_are_never_taken(world):
+    world.set_values("mine_score", [1.0] * 12)
+    with pytest.raises(RunError, match="has a field 'mine_score' that is not of a run"):
+        explain_retrieval(world, tiny_model(), key="mine")
+    with pytest.raises(RunError, match="has a field 'filepath' that is not of a run"):
+        explain_retrieval(world, tiny_model(), key="filepath")
+    assert world.values("mine_score") == [1.0] * 12
+
+
+def test_fields_of_the_user_survive_an_overwrite(dataset, tmp_path):
+    fill_frames(dataset, tmp_path)
+    explain_retrieval(dataset, tiny_model(), k=1, patches_field="people")
+    dataset.set_values("sfam_score", [1.0] * 4)
+    with pytest.raises(RunError, match="has a field 'sfam_score' that is not of a run"):
+        explain_retrieval(dataset, tiny_model(), k=1, overwrite=True)
+    assert dataset.values("sfam_score") == [1.0] * 4
+
+
+@pytest.mark.parametrize("key", ["", "two words", "_private", "a.b", "1st"])
+def test_keys_that_are_no_names(world, key):
+    with pytest.raises(RunError, match="cannot be used; give a name of letters"):
+        explain_retrieval(world, tiny_model(), key=key)
+
+
+def test_runs_of_others_are_not_replaced(world):
+    world.register_run("other", world.init_run(method="somebody/else"))
+    with pytest.raises(RunError, match="has a run 'other' of another kind"):
+        explain_retrieval(world, tiny_model(), key="other", overwrite=True)
+
+
+# -- interruption ----------------------------------------------------------------------
+
+OPTIONS = {"k": 2, "protocol": REID, "batch_size": 3, "num_workers": 0}
+
+
+@pytest.mark.parametrize(
+    ("calls", "phase", "expected"),
+    [
+        (1, "embedding", 9 + 12),
+        (3, "embedding", 3 + 12),
+        (1, "explaining", 9),
+        (4, "explaining", 0),
+    ],
+)
+def test_interrupted_run_goes_on_where_it_was(world, calls, phase, expected):
+    whole = explain_retrieval(world, tiny_model(), key="whole", **OPTIONS)
+    before = blobs(world)
+    model = tiny_model()
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, model, progress=interrupt_after(calls, phase), **OPTIONS
+        )
+    assert list_runs(world) == ["whole"]
+    assert world.get_field("sfam") is None
+    with pytest.raises(RunError, match="has no explained run 'sfam'"):
+        load_run(world, "sfam")
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, **OPTIONS)
+    assert counter.images == expected
+    assert blobs(world) == 2 * before
+    first, second = stored_numbers(whole), stored_numbers(run)
+    for name, values in first.items():
+        np.testing.assert_array_equal(second[name], values)
+
+
+def test_other_work_does_not_go_on_with_it(world):
+    model = tiny_model()
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, model, progress=interrupt_after(4, "explaining"), **OPTIONS
+        )
+    counter = PassCounter(model)
+    for change in ({"k": 3}, {"weights": "minmax"}, {"protocol": None}):
+        counter.images = 0
+        explain_retrieval(world, model, overwrite=True, **{**OPTIONS, **change})
+        assert counter.images == 24
+    other = tiny_model(preprocess=lambda image: model.preprocess(image) / 2)
+    again = tiny_model(preprocess=lambda image: model.preprocess(image) * 2)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world,
+            other,
+            key="x",
+            progress=interrupt_after(4, "explaining"),
+            **OPTIONS,
+        )
+    counter = PassCounter(again)
+    explain_retrieval(world, again, key="x", **OPTIONS)
+    assert counter.images == 24
+
+
+def test_changed_file_is_not_mixed_into_interrupted_work(world):
+    model = tiny_model()
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, model, progress=interrupt_after(4, "embedding"), **OPTIONS
+        )
+    person(77).save(world.first().filepath)
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, **OPTIONS)
+    assert counter.images == 24
+    assert run.skipped == ()
+
+
+def test_embeddings_given_go_on_too(world):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world,
+            model,
+            embeddings=vectors,
+            progress=interrupt_after(2, "explaining"),
+            **OPTIONS,
+        )
+    counter = PassCounter(model)
+    explain_retrieval(world, model, embeddings=vectors, **OPTIONS)
+    assert counter.images == 6
+
+
+# -- killed while the fields are written -----------------------------------------------
+
+_KILLED = """
+import os, signal, sys
+import fiftyone as fo
+from fiftyone_sfam.explain import explain_retrieval
+from fiftyone_sfam.publish import _write
+from worlds import tiny_model
+
+code = _write.__code__
+
+def kill(frame, event, arg):
+    # Ends the process as it is about to write the field of the given name.
+    if frame.f_code is code and frame.f_locals["field"] == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+dataset = fo.load_dataset(sys.argv[1])
+sys.setprofile(kill)
+explain_retrieval(
+    dataset, tiny_model(), k=1, batch_size=3, num_workers=0, overwrite=True
+)
+"""
+
+
+def test_killed_while_publishing(world):
+    old = explain_retrieval(world, tiny_model(1), k=2)
+    tests = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, world.name, "sfam_outcome"],
+        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    world.reload()
+    assert world.list_runs(method=METHOD) == ["sfam"]
+    assert list_runs(world) == []
+    with pytest.raises(RunError, match="was interrupted while its fields were written"):
+        load_run(world, "sfam")
+    model = tiny_model()
+    counter = PassCounter(model)
+    options = {"k": 1, "batch_size": 3, "num_workers": 0}
+    run = explain_retrieval(world, model, **options)
+    assert counter.images == 0
+    assert list_runs(world) == ["sfam"]
+    assert world.values("sfam_score") == run.pairs.similarity.tolist()
+    assert set(world.values("sfam_outcome")) == {"unlabeled"}
+    fresh = explain_retrieval(world, model, key="fresh", **options)
+    assert_same_numbers(run, fresh, atol=0)
+    # Nothing is left of the run whose place was taken.
+    assert old.store.names() == set()
+    assert blobs(world) == 2 * len(run.store.names())
+
+
+def test_two_keys_never_share_an_interrupted_run(world):
+    model = tiny_model()
+    explain_retrieval(world, model, key="a", k=1)
+    config = run_config(world, "a")
+    assert config is not None
+    # As a process leaves it that ends before its last step.
+    record_run(world, "a", replace(config, state="publishing"))
+    other = explain_retrieval(world, model, key="b", k=1)
+    assert other.config.uid != config.uid
+    delete_run(world, "a")
+    assert other.maps(0).query is not None
+
+
+def test_tiny_network_has_the_weights_of_its_seed():
+    assert tiny_model(0).weights_hash() == tiny_model(0).weights_hash()
+    assert tiny_model(0).weights_hash() != tiny_model(1).weights_hash()
+    assert float(tiny_network().neck.bias.detach().abs().sum()) > 0
