@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import fiftyone.operators as foo
+import numpy as np
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.panels import audit_view
@@ -127,15 +128,17 @@ class SfamAudit(foo.Panel):
         """Add the figures."""
         layouts = ctx.panel.get_state("layouts") or {}
         limits = ctx.panel.get_state("limits") or [0, 1]
-        panel.float(
-            "threshold_choice",
-            min=limits[0],
-            max=limits[1],
-            default=ctx.panel.get_state("threshold"),
-            label="Threshold",
-            view=types.SliderView(),
-            on_change=self.on_threshold,
-        )
+        threshold = ctx.panel.get_state("threshold")
+        if threshold is not None:
+            panel.float(
+                "threshold_choice",
+                min=limits[0],
+                max=limits[1],
+                default=threshold,
+                label="Threshold",
+                view=types.SliderView(),
+                on_change=self.on_threshold,
+            )
         panel.md(ctx.panel.get_state("rates_text") or "", name="rates_text")
         handlers = {
             "scores": self.on_score,
@@ -186,18 +189,16 @@ class SfamAudit(foo.Panel):
         if threshold is None:
             threshold = figures.equal_error_threshold
         drawn = _figures(run, figures, float(threshold))
-        fmr, fnmr = audit_view.rates_at(figures, float(threshold))
         ctx.panel.set_state(
             {
                 "run": run.key,
                 "controls.run_choice": run.key,
-                "threshold": float(threshold),
+                # JSON has no NaN: without both kinds of pairs there is no threshold.
+                "threshold": None if np.isnan(threshold) else float(threshold),
                 "limits": [float(figures.edges[0]), float(figures.edges[-1])],
                 "layouts": {name: figure.layout for name, figure in drawn.items()},
                 "cards_text": _cards_text(run, figures),
-                "rates_text": f"At {float(threshold):.3f}: {100 * fmr:.2f} % of the "
-                f"pairs of two identities are accepted, {100 * fnmr:.2f} % of the "
-                "pairs of one identity are not.",
+                "rates_text": _rates_text(figures, float(threshold)),
             }
         )
         ctx.panel.set_data({name: figure.data for name, figure in drawn.items()})
@@ -219,6 +220,20 @@ def _figures(run: Run, figures: Overview, threshold: float) -> dict[str, Figure]
     if evidence is not None:
         drawn["evidence"] = evidence
     return drawn
+
+
+def _rates_text(figures: Overview, threshold: float) -> str:
+    """Say what a threshold does."""
+    if np.isnan(threshold):
+        return (
+            "Without identities there are no pairs of one and of two identities to "
+            "tell apart: make a run with an identity field."
+        )
+    fmr, fnmr = audit_view.rates_at(figures, threshold)
+    return (
+        f"At {threshold:.3f}: {100 * fmr:.2f} % of the pairs of two identities are "
+        f"accepted, {100 * fnmr:.2f} % of the pairs of one identity are not."
+    )
 
 
 def _cards_text(run: Run, figures: Overview) -> str:
