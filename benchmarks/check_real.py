@@ -3,7 +3,7 @@
 Runs the four embedders of the private assets over their images, as a user would, and
 compares what a run stored with values that are computed another way: the remainder
 from the definition of each network's head, single pairs one by one, rank-1 from the
-assets' own table. Prints a line per model and layer, writes ``benchmarks/out/real.json``
+assets' own table. Prints a line per model, writes ``benchmarks/out/real.json``
 and ends with exit code 1 where a bound is broken.
 
 Usage: ``python benchmarks/check_real.py [--assets DIR] [--only NAME]``.
@@ -167,7 +167,8 @@ def check_case(case: Case, assets: Path) -> Report:
     errors, relative, remainders = [], [], []
     for pair, maps in enumerate(run.many_maps(range(len(pairs)))):
         items = int(pairs.query[pair]), int(pairs.gallery[pair])
-        for (own, other), side in zip((items, items[::-1]), (maps.query, maps.gallery)):
+        ways = (*items, maps.query), (*items[::-1], maps.gallery)
+        for own, other, side in ways:
             assert side is not None
             partner = embeddings[other].double()
             scale = normalizer(embeddings[own].double(), partner, model.metric)
@@ -245,7 +246,8 @@ def load_reference(assets: Path) -> ModuleType:
     """Import the assets' module of reference networks."""
     path = assets / "reference_models.py"
     spec = importlib.util.spec_from_file_location("reference_models", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault("reference_models", module)
     spec.loader.exec_module(module)
@@ -353,7 +355,7 @@ def single_error(model: Any, run: Any, paths: list[str]) -> float:
     generator = np.random.default_rng(0)
     chosen = generator.choice(len(run.pairs), SINGLE_PAIRS, replace=False)
     worst = 0.0
-    for pair, maps in zip(chosen, run.many_maps(chosen)):
+    for pair, maps in zip(chosen, run.many_maps(chosen), strict=True):
         one = explain_pair(
             model, paths[run.pairs.query[pair]], paths[run.pairs.gallery[pair]]
         )

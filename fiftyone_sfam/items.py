@@ -121,6 +121,13 @@ def collect_items(
     return items
 
 
+def all_samples(dataset: fo.Dataset) -> SampleCollection:
+    """Return all samples of a dataset, whatever slice of its groups is active."""
+    if dataset.media_type == fo.core.media.GROUP:
+        return dataset.select_group_slices(_allow_mixed=True)
+    return dataset
+
+
 def label_path(
     samples: SampleCollection, field: str, what: str, prefix: str = ""
 ) -> str:

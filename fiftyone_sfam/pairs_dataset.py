@@ -19,8 +19,8 @@ from fiftyone_sfam.heatmaps import (
     shared_range,
     to_bytes,
 )
+from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import GALLERY, OUTCOMES, QUERY
-from fiftyone_sfam.runs import all_samples
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs import PairMaps, Run, SideMaps

@@ -22,10 +22,10 @@ from fiftyone_sfam.heatmaps import (
     shared_range,
     to_bytes,
 )
+from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.runs import (
     Run,
-    all_samples,
     delete_fields,
     field_paths,
     shard_name,

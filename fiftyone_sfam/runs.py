@@ -529,13 +529,6 @@ def _fiftyone_config(dataset: fo.Dataset, config: RunConfig) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def all_samples(dataset: fo.Dataset) -> SampleCollection:
-    """Return all samples of a dataset, whatever slice of its groups is active."""
-    if dataset.media_type == fo.core.media.GROUP:
-        return dataset.select_group_slices(_allow_mixed=True)
-    return dataset
-
-
 def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> list[str]:
     """Return the paths of the fields that a run writes."""
     if patches_field is None:

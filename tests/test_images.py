@@ -54,7 +54,7 @@ def test_broken_files_say_so(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged TIFF
-@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "tif", "webp", "bmp", "avif"])
 def test_damaged_files_are_read_or_refused(tmp_path, kind):
     rng = np.random.default_rng(1)
     path = tmp_path / f"image.{kind}"

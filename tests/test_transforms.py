@@ -15,12 +15,12 @@ from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.preprocess import Preprocessing
 from fiftyone_sfam.transforms import (
     TransformPreprocessing,
     crop_box_of,
     with_crop_box,
 )
-from fiftyone_sfam.preprocess import Preprocessing
 
 NORMALIZE = tvt.Normalize([0.5] * 3, [0.5] * 3)
 

@@ -14,6 +14,7 @@ from fiftyone_sfam.demo.people import Person
 from fiftyone_sfam.demo.scenes import draw_scene
 from fiftyone_sfam.demo.shot import Box, bounding_box, place_person
 from fiftyone_sfam.demo.world import DefectPlan, generate_world
+from fiftyone_sfam.errors import DataError
 
 # The wall stands this far down the frame, and lines of depth meet at the horizon.
 _FLOOR, _HORIZON = 0.62, 0.3
@@ -105,7 +106,7 @@ def generate_frames(
         If there are fewer than four identities.
     """
     if identities < 4:
-        raise ValueError(f"frames need at least 4 identities, not {identities}")
+        raise DataError(f"frames need at least 4 identities, not {identities}")
     world = generate_world(
         seed, identities=identities, images_per_identity=2, defects=DefectPlan.none()
     )

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fiftyone_sfam.errors import DataError
+
 Color = tuple[int, int, int]
 
 SKIN: tuple[Color, ...] = (
@@ -153,7 +155,7 @@ def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
     while len(people) < count:
         attempts += 1
         if attempts > 400 * count:
-            raise ValueError(
+            raise DataError(
                 f"could not draw {count} distinct people; ask for fewer identities"
             )
         candidate = sample_person(rng)

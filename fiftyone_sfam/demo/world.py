@@ -21,6 +21,7 @@ from fiftyone_sfam.demo.shot import (
     retake,
     sample_shot,
 )
+from fiftyone_sfam.errors import DataError
 
 QUERY, GALLERY = "query", "gallery"
 
@@ -59,7 +60,7 @@ class DefectPlan:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value < 0:
-                raise ValueError(f"{name} must be 0 or more, not {value}")
+                raise DataError(f"{name} must be 0 or more, not {value}")
 
     @classmethod
     def none(cls) -> DefectPlan:
@@ -234,9 +235,9 @@ def _check(
     plan: DefectPlan,
 ) -> None:
     if not chosen or (isinstance(asked, int) and asked > len(CAMERAS)):
-        raise ValueError(f"cameras must be 1 to {len(CAMERAS)}, not {asked}")
+        raise DataError(f"cameras must be 1 to {len(CAMERAS)}, not {asked}")
     if images < 2:
-        raise ValueError(f"images_per_identity must be at least 2, not {images}")
+        raise DataError(f"images_per_identity must be at least 2, not {images}")
     needed = (
         2 * plan.split_identities
         + plan.merged_identities
@@ -244,12 +245,12 @@ def _check(
         + max(2 * bool(plan.wrong_labels), plan.wrong_labels + plan.near_duplicates)
     )
     if identities < max(1, needed):
-        raise ValueError(
+        raise DataError(
             f"these defects need at least {needed} identities, not {identities}; plant "
             "fewer or ask for more identities"
         )
     if plan.near_duplicates and images <= len(chosen):
-        raise ValueError(
+        raise DataError(
             "near-duplicates need more images per identity than cameras "
             f"({len(chosen)}), not {images}"
         )

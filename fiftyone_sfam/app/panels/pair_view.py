@@ -12,9 +12,10 @@ from PIL import Image
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
+from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
-from fiftyone_sfam.runs import PairMaps, Run, SideMaps, all_samples
+from fiftyone_sfam.runs import PairMaps, Run, SideMaps
 
 LARGE_BOX = (300, 420)
 SMALL_BOX = (96, 128)
