@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import re
 import uuid
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 from fiftyone.operators.executor import Executor
+from PIL import Image
 
 from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.records import Pairs
 from fiftyone_sfam.runs import field_paths, load_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import ConsoleMessage, Locator, Page
 
 PLUGIN = "@fiftyone-sfam/sfam"
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -100,3 +107,62 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
             assert value.tobytes() == other[name].tobytes(), name
         else:
             assert value == other[name], name
+
+
+# --------------------------------------------------------------------------------------
+# The App in a browser
+# --------------------------------------------------------------------------------------
+
+
+class Console:
+    """What went wrong in a page, apart from the internet that it may not have."""
+
+    def __init__(self, page: Page) -> None:
+        self.errors: list[str] = []
+        page.on("console", self._message)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _message(self, message: ConsoleMessage) -> None:
+        source = message.location.get("url", "")
+        elsewhere = source.startswith("http") and "//127.0.0.1" not in source
+        if message.type == "error" and not elsewhere:
+            self.errors.append(f"{message.text} {source}")
+
+
+def keep_screenshot(page: Page, name: str) -> None:
+    """Keep a picture of the page for people to look at."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+def form_field(page: Page, label: str) -> Locator:
+    """The input below a label of an operator's form."""
+    return page.locator(f'xpath=//p[text()="{label}"]/following::input[1]')
+
+
+def choose(page: Page, label: str, value: str) -> None:
+    """Choose from a drop-down list of an operator's form."""
+    form_field(page, label).fill(value)
+    page.get_by_role("option").filter(has_text=re.compile(f"^{value}( |$)")).click()
+
+
+def open_operator(page: Page, label: str) -> None:
+    """Open an operator's form from the operator browser."""
+    page.keyboard.press("`")
+    page.get_by_placeholder("Search operations by name...").fill(label)
+    page.get_by_text(label, exact=True).click()
+
+
+def until(page: Page, condition: Callable[[], bool], what: str) -> None:
+    """Wait until the App has caught up."""
+    for _ in range(300):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the App never showed that {what}")
+
+
+def pixels_of(locator: Locator) -> np.ndarray:
+    """What is drawn of an element, float64, shape (h, w, 3)."""
+    shot = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
+    return np.asarray(shot, np.float64)

@@ -1,0 +1,229 @@
+"""The operators in the real App, from their forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import numpy as np
+import pytest
+from fiftyone.operators.delegated import DelegatedOperationService
+
+from app_support import (
+    IMAGES,
+    PLUGIN,
+    Console,
+    assert_same,
+    choose,
+    form_field,
+    keep_screenshot,
+    open_operator,
+    pixels_of,
+    small_crops,
+    stored_numbers,
+    until,
+)
+from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, list_runs, load_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+EXPLAIN = f"{PLUGIN}/explain_retrieval"
+Open = Callable[[fo.Dataset], "Page"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    """Crops with the same run made in four ways.
+
+    It comes before the browser, whose event loop would change what FiftyOne's calls
+    return.
+    """
+    dataset = small_crops(tmp_path_factory.mktemp("crops"))
+    settings: dict[str, Any] = {
+        "identity_field": "identity",
+        "camera_field": "camera",
+        "k": 3,
+    }
+    explain_retrieval(
+        dataset,
+        "demo",
+        key="sdk",
+        k=3,
+        protocol=Protocol(identity_field="identity", camera_field="camera"),
+    )
+    operator = foo.get_operator(EXPLAIN)
+    operator(dataset, "demo", key="called", **settings)
+    foo.execute_operator(
+        EXPLAIN,
+        {"dataset": dataset},
+        params={"model": "demo", "key": "executed", **settings},
+    )
+    operator(dataset, "demo", key="delegated", delegate=True, **settings)
+    service = DelegatedOperationService()
+    [done] = service.execute_queued_operations(
+        operator=EXPLAIN, dataset_name=dataset.name
+    )
+    assert done.error is None
+    yield dataset
+    for one in service.list_operations(dataset_name=dataset.name):
+        service.delete_operation(one.id)
+    dataset.delete()
+
+
+def test_the_form_stores_what_every_other_way_does(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    open_dataset(crops)
+    looker = page.locator('[data-cy="looker"]').first
+    before = pixels_of(looker)
+
+    open_operator(page, "SFAM: explain retrieval")
+    execute = page.get_by_role("button", name="Execute").first
+    # What is no registered name cannot be chosen.
+    model = form_field(page, "Model")
+    model.fill("os:system")
+    model.press("Enter")
+    model.press("Tab")
+    page.get_by_text("Required property").wait_for()
+    assert page.get_by_role("option").count() == 0
+    assert not execute.is_enabled()
+    choose(page, "Model", "demo")
+    choose(page, "Identity field", "identity")
+    choose(page, "Camera field", "camera")
+
+    key = form_field(page, "Run key")
+    for wrong, message in (
+        ("sdk", "there is a run 'sdk' already; replace it, or change the key."),
+        ("no key", "the run key 'no key' cannot be used;"),
+    ):
+        key.fill(wrong)
+        page.get_by_text(message).wait_for()
+        assert not execute.is_enabled()
+    key.fill("app")
+    form_field(page, "Neighbors per query").fill("0")
+    page.get_by_text("give a whole number from 1 to 1000.").wait_for()
+    assert not execute.is_enabled()
+    form_field(page, "Neighbors per query").fill("3")
+    page.get_by_text(
+        f"{IMAGES} images: up to {4 * IMAGES} pairs, {2 * IMAGES} forward passes."
+    ).wait_for()
+    keep_screenshot(page, "explain_form")
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    page.get_by_text("Pairs explained").wait_for(timeout=90_000)
+    keep_screenshot(page, "explain_result")
+    page.get_by_role("button", name="Close").click()
+
+    expected = stored_numbers(crops, "sdk")
+    for way in ("called", "executed", "delegated", "app"):
+        assert_same(expected, stored_numbers(crops, way))
+
+    # The heatmap is on, and its fields are in the sidebar.
+    for field in ("app", "app_neighbors", "app_score", "app_outcome"):
+        page.locator(f'[data-cy="checkbox-{field}"]').wait_for()
+    box = page.locator('[data-cy="checkbox-app"]')
+    until(page, lambda: ticked(page, "app"), "the heatmap is active")
+    assert ticked(page, "app_score")
+    assert not ticked(page, "app_neighbors")
+    page.mouse.move(700, 895)
+    height, width, _ = before.shape
+    middle = slice(height // 5, height // 2), slice(width // 4, 3 * width // 4)
+    until(
+        page,
+        lambda: np.abs(pixels_of(looker) - before)[middle].max() > 40,
+        "the heatmap is drawn",
+    )
+    keep_screenshot(page, "explain_grid")
+    drawn = pixels_of(looker)
+    box.click()
+    page.mouse.move(700, 895)
+    until(
+        page,
+        lambda: np.abs(pixels_of(looker) - before)[middle].max() < 5,
+        "the heatmap can be hidden",
+    )
+    assert np.abs(drawn - before)[middle].max() > 40
+    assert console.errors == []
+
+
+def test_two_selected_samples_in_the_app(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    open_dataset(crops)
+    lookers = page.locator('[data-cy="looker"]')
+    for place in (8, 2):
+        select(page, lookers.nth(place))
+    open_operator(page, "SFAM: explain two selected samples")
+    choose(page, "Model", "demo")
+    execute = page.get_by_role("button", name="Execute").first
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    pictures = page.locator('img[src^="data:image/webp"]')
+    pictures.nth(1).wait_for(timeout=60_000)
+    # Decoded by the browser, in the aspect ratio of the samples.
+    sizes = pictures.evaluate_all(
+        "all => all.map(i => [i.naturalWidth, i.naturalHeight])"
+    )
+    assert sizes == [[160, 320], [160, 320]]
+    ids = crops.values("id")
+    expected = explain_pair("demo", crops[ids[8]], crops[ids[2]])
+    shown = page.get_by_role("dialog").inner_text().replace("\n", "")
+    assert f"Similarity:{expected.score:.4}"[:16] in shown
+    keep_screenshot(page, "explain_selected")
+    page.get_by_role("button", name="Close").click()
+    assert console.errors == []
+
+
+def test_one_selected_sample_is_refused(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    open_dataset(crops)
+    for chosen in page.locator('[data-cy="looker"] input:checked').all():
+        chosen.click()
+    open_operator(page, "SFAM: explain two selected samples")
+    choose(page, "Model", "demo")
+    page.get_by_text("samples; ").first.wait_for()
+    keep_screenshot(page, "explain_selected_refused")
+    assert not page.get_by_role("button", name="Execute").first.is_enabled()
+
+
+def test_managing_runs_in_the_app(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    open_dataset(crops)
+    open_operator(page, "SFAM: manage runs")
+    choose(page, "Run", "called")
+    choose(page, "What to do", "rename it")
+    form_field(page, "New key").fill("renamed")
+    summary = load_run(crops, "called").summary()
+    page.get_by_text(f"{summary['pairs']} pairs (k=3), 0 images skipped").wait_for()
+    keep_screenshot(page, "manage_form")
+    execute = page.get_by_role("button", name="Execute").first
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    page.locator('[data-cy="checkbox-renamed"]').wait_for()
+    assert page.locator('[data-cy="checkbox-called"]').count() == 0
+    assert "renamed" in list_runs(crops)
+    assert "called" not in list_runs(crops)
+    assert console.errors == []
+
+
+def ticked(page: Page, field: str) -> bool:
+    """Tell whether a field is active in the sidebar."""
+    box = page.locator(f'[data-cy="checkbox-{field}"]')
+    return bool(box.locator("input").or_(box).first.is_checked())
+
+
+def select(page: Page, looker: Any) -> None:
+    """Select a sample of the grid."""
+    looker.hover()
+    box = looker.bounding_box()
+    page.mouse.click(box["x"] + 12, box["y"] + 12)
