@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.embedder import EmbeddingModel
     from fiftyone_sfam.explain import explain_retrieval
     from fiftyone_sfam.models import list_models, load_model
-    from fiftyone_sfam.pair import PairExplanation, explain_pair
+    from fiftyone_sfam.pair import PairExplanation, explain_contrast, explain_pair
     from fiftyone_sfam.preprocess import Preprocessing
     from fiftyone_sfam.protocol import Protocol
     from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
@@ -28,6 +28,7 @@ __all__ = [
     "Run",
     "__version__",
     "delete_run",
+    "explain_contrast",
     "explain_pair",
     "explain_retrieval",
     "list_models",
@@ -44,6 +45,7 @@ _MODULE_OF = {
     "Protocol": "protocol",
     "Run": "runs",
     "delete_run": "runs",
+    "explain_contrast": "pair",
     "explain_pair": "pair",
     "explain_retrieval": "explain",
     "list_models": "models",

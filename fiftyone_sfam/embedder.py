@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric, as_leaf
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.normalization import hold_length, is_constant_length
 from fiftyone_sfam.preprocess import Box, Preprocessing
 from fiftyone_sfam.transforms import with_crop_box
 
@@ -117,6 +119,7 @@ class EmbeddingModel:
         self._embedding_layer = embedding_layer
         self._layer = layer
         self._info: LayerInfo | None = None
+        self._scales_to_one_length = False
         if device is not None:
             network.to(device)
         for module_name in (layer, embedding_layer):
@@ -274,7 +277,15 @@ class EmbeddingModel:
             If the network fails on this input, or its embedding cannot be explained
             at the layer; the message says why and what to do.
         """
-        return LinearizedHead(*self._run_split(images, self.find_layer(images)))
+        info = self.find_layer(images)
+        leaf, output = self._run_split(images, info)
+        if self._scales_to_one_length and not hold_length(output):
+            raise ModelError(
+                f"model '{self.name}' scales its embeddings to one length in a way "
+                "that cannot be told from the rest of it, which would leave every map "
+                "without evidence; name the layer before with embedding_layer=..."
+            )
+        return LinearizedHead(leaf, output)
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -465,15 +476,25 @@ class EmbeddingModel:
         )
 
     def _depends_on(self, images: Tensor, info: LayerInfo) -> bool:
-        """Tell whether the embedding has a non-zero derivative at a layer."""
+        """Tell whether the embedding has a non-zero derivative at a layer.
+
+        On the way, note whether its length has none.
+        """
         leaf, output = self._run_split(images, info)
         if not output.requires_grad:
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
         try:
             with torch.inference_mode(False):
-                (gradient,) = torch.autograd.grad(
-                    output, leaf, probe.to(output), allow_unused=True
+                anywhere, lengthwise = (
+                    torch.autograd.grad(
+                        output,
+                        leaf,
+                        direction.to(output),
+                        retain_graph=True,
+                        materialize_grads=True,
+                    )[0]
+                    for direction in (F.normalize(probe), F.normalize(output.detach()))
                 )
         except RuntimeError as error:
             raise ModelError(
@@ -481,7 +502,10 @@ class EmbeddingModel:
                 f"differentiated ({_first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
-        return gradient is not None and bool(gradient.any())
+        self._scales_to_one_length = bool(output.detach().any()) and is_constant_length(
+            anywhere, lengthwise
+        )
+        return bool(anywhere.any())
 
     def _named_map(self, images: Tensor, name: str, seen: _Outputs) -> LayerInfo:
         """Check the layer that the user has named."""

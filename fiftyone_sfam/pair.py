@@ -112,8 +112,15 @@ class PairExplanation:
             )
         )
 
-    def difference(self) -> tuple[SideExplanation, SideExplanation]:
+    def difference(
+        self, weights: Weights = "signed"
+    ) -> tuple[SideExplanation, SideExplanation]:
         """Explain why the two images are apart.
+
+        Parameters
+        ----------
+        weights : {"signed", "minmax"}
+            Channel weights of the ``sfam`` maps.
 
         Returns
         -------
@@ -131,6 +138,7 @@ class PairExplanation:
                 self._head.embedding[[1 - row]],
                 self.metric,
                 side,
+                weights,
             )
             sides.append(_side(result, 0, shown.crop))
         return sides[0], sides[1]

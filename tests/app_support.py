@@ -166,3 +166,24 @@ def pixels_of(locator: Locator) -> np.ndarray:
     """What is drawn of an element, float64, shape (h, w, 3)."""
     shot = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
     return np.asarray(shot, np.float64)
+
+
+def ticked(page: Page, field: str) -> bool:
+    """Tell whether a field is active in the sidebar."""
+    return page.locator(f'[data-cy="checkbox-{field}"] input').is_checked()
+
+
+def select(page: Page, looker: Locator) -> None:
+    """Select a sample of the grid, or take its selection back."""
+    looker.hover()
+    box = looker.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 12, box["y"] + 12)
+
+
+def open_sample(page: Page, looker: Locator) -> None:
+    """Open a sample of the grid in the modal."""
+    box = looker.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator('[data-cy="modal"]').wait_for()

@@ -19,10 +19,11 @@ from PIL import Image
 from app_support import PLUGIN, context, requests, small_crops, small_frames
 from fiftyone_sfam import Protocol, delete_run, explain_retrieval, load_run
 from fiftyone_sfam.app.panels.pair_view import QueryView, queries_of, view_query
+from fiftyone_sfam.app.panels.receipt import receipt_figure
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box
 from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.render import fitted
+from fiftyone_sfam.render import DIVERGING, fitted
 from fiftyone_sfam.runs import Run
 
 PROTOCOL = Protocol(identity_field="identity", camera_field="camera")
@@ -227,7 +228,8 @@ def test_kinds_and_runs(crops: fo.Dataset, run: Run) -> None:
     second = explain_retrieval(crops, "demo", key="zz", k=2, kinds=["evidence"])
     shown = Shown(crops)
     assert shown.at("controls.run_choice")["type"]["values"] == ["sfam", "zz"]
-    assert shown.at("controls.kind_choice")["type"]["values"] == ["sfam", "evidence"]
+    kinds = shown.at("controls.kind_choice")["type"]["values"]
+    assert kinds == ["sfam", "evidence", "contrast"]
     sfam = shown.pictures
     shown.do("on_kind", {"value": "evidence"})
     assert_shows(shown, run, 0, 0)
@@ -236,6 +238,7 @@ def test_kinds_and_runs(crops: fo.Dataset, run: Run) -> None:
     shown.do("on_run", {"value": "zz"})
     assert_shows(shown, second, 0, 0)
     assert len(pairs_of(second, 0)) == 2
+    # That run has no identities, so it has no true matches to contrast with.
     assert shown.at("controls.kind_choice")["type"]["values"] == ["evidence"]
 
     delete_run(crops, "zz")
@@ -421,7 +424,7 @@ def test_the_heat_is_where_the_map_is(run: Run) -> None:
 
 
 def test_views_that_cannot_be(run: Run) -> None:
-    with pytest.raises(DataError, match="stores no 'point' maps; choose one of sfam"):
+    with pytest.raises(DataError, match="has no 'point' maps; choose one of sfam"):
         view_query(run, 0, 0, "point")
     with pytest.raises(DataError, match="this image is no query of the run"):
         view_query(run, 10_000, 0, "sfam")
@@ -452,3 +455,78 @@ def test_detections_are_shown_as_their_crops(
     shown = Shown(dataset, view=patches._serialize(), selected=[label])
     assert_shows(shown, run, 1, 0)
     dataset.delete()
+
+
+def test_the_receipt_adds_up_to_the_similarity(run: Run) -> None:
+    view = view_query(run, int(run.pairs.query[0]), 1, "sfam")
+    names = [share.name for share in view.receipt]
+    assert names == ["upper third", "middle third", "lower third", "not on the map"]
+    total = sum(share.value for share in view.receipt)
+    assert total == pytest.approx(view.neighbors[1].similarity, abs=1e-5)
+    # 16 rows in three parts, and no area for what is not on the map.
+    assert [share.area for share in view.receipt] == [6 / 16, 5 / 16, 5 / 16, 0]
+    evidence = run.maps(view.neighbors[1].pair).query.maps["evidence"]
+    assert view.receipt[0].value == pytest.approx(float(evidence[:6].sum()))
+
+
+def test_the_receipt_as_a_bar(run: Run) -> None:
+    view = view_query(run, int(run.pairs.query[0]), 0, "sfam")
+    figure = receipt_figure(view.receipt)
+    assert [trace["x"][0] for trace in figure.data] == [
+        share.value for share in view.receipt
+    ]
+    assert "of the area" in figure.data[0]["name"]
+    assert "area" not in figure.data[-1]["name"]
+    total = sum(share.value for share in view.receipt)
+    assert f"Similarity {total:.4f}" in figure.layout["title"]["text"]
+
+
+def test_contrast(crops: fo.Dataset, run: Run) -> None:
+    # A rank-1 match that is true leads by nothing over itself, and its map is empty.
+    item = int(run.pairs.query[0])
+    pairs = run.pairs.of_query(item)
+    view = view_query(run, item, 0, "contrast")
+    assert view.neighbors[0].outcome == "true match"
+    assert view.margin == pytest.approx(0)
+    # The limit is that of the pairs of the query, by hand: evidence of the true match
+    # minus that of each, and the neighbors' own evidence.
+    maps = run.many_maps(pairs)
+    true = maps[0].query.maps["evidence"]
+    values = [true - one.query.maps["evidence"] for one in maps]
+    values += [one.gallery.maps["evidence"] for one in maps]
+    assert view.limit == pytest.approx(max(np.abs(one).max() for one in values))
+    shown = Shown(crops)
+    shown.do("on_kind", {"value": "contrast"})
+    assert "speaks for the true match" in shown.text("range_text")
+    assert shown.at("look.colors_choice")["type"]["values"] == list(DIVERGING)
+
+
+def test_contrast_needs_a_true_match(tmp_path: Path) -> None:
+    dataset = small_crops(tmp_path, "sfam-strangers")
+    try:
+        names = [f"p{place}" for place in range(len(dataset))]
+        dataset.set_values("identity", names)
+        run = explain_retrieval(dataset, "demo", k=2, protocol=PROTOCOL)
+        with pytest.raises(DataError, match="no true match to contrast"):
+            view_query(run, 0, 0, "contrast")
+        assert view_query(run, 0, 0, "evidence").margin is None
+    finally:
+        dataset.delete()
+
+
+def test_signs_colors_and_opacity_change_the_pictures(crops: fo.Dataset) -> None:
+    shown = Shown(crops)
+    seen = [shown.pictures]
+    for event, value in (
+        ("on_opacity", 0.3),
+        ("on_colors", "Cividis"),
+        ("on_signed", True),
+        ("on_colors", "PuOr_r"),
+    ):
+        shown.do(event, {"value": value})
+        assert not set(shown.pictures.values()) & set(seen[-1].values()), event
+        seen.append(shown.pictures)
+    shown.do("on_opacity", {"value": 0.0})
+    bare = shown.pictures
+    shown.do("on_kind", {"value": "evidence"})
+    assert shown.pictures == bare

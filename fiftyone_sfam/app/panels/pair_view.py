@@ -13,9 +13,13 @@ from PIL import Image
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.items import all_samples
-from fiftyone_sfam.records import OUTCOMES
+from fiftyone_sfam.records import OUTCOMES, TRUE_MATCH
 from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
 from fiftyone_sfam.runs import PairMaps, Run, SideMaps
+
+CONTRAST = "contrast"
+"""Kind of map made of two stored ones: what speaks for the true match (positive) and
+what for the neighbor."""
 
 LARGE_BOX = (300, 420)
 SMALL_BOX = (96, 128)
@@ -75,6 +79,25 @@ class NeighborView:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A part of a similarity, as the receipt lists it.
+
+    Attributes
+    ----------
+    name : str
+        Region of the image, or what no region carries.
+    value : float
+        In units of the similarity.
+    area : float
+        Share of the map's area, 0 for what no region carries.
+    """
+
+    name: str
+    value: float
+    area: float
+
+
+@dataclass(frozen=True)
 class QueryView:
     """One query with its neighbors, one of them chosen.
 
@@ -97,6 +120,12 @@ class QueryView:
     query_remainder, neighbor_remainder : float
         What the evidence maps of the chosen pair cannot carry; NaN where there is no
         map.
+    receipt : tuple of Share
+        The chosen pair's similarity by thirds of the query, and the remainder; empty
+        where the run stores no evidence of it.
+    margin : float or None
+        Similarity of the nearest true match minus that of the chosen neighbor; None
+        where either is missing.
     """
 
     sample_id: str
@@ -108,6 +137,15 @@ class QueryView:
     limit: float
     query_remainder: float
     neighbor_remainder: float
+    receipt: tuple[Share, ...]
+    margin: float | None
+
+
+def kinds_of(run: Run) -> tuple[str, ...]:
+    """Return the kinds of map that can be shown of a run."""
+    labeled = any(identity is not None for identity in run.items.identities)
+    derived = (CONTRAST,) if labeled and "evidence" in run.config.kinds else ()
+    return run.config.kinds + derived
 
 
 def queries_of(run: Run) -> NDArray[np.int64]:
@@ -116,7 +154,14 @@ def queries_of(run: Run) -> NDArray[np.int64]:
 
 
 def view_query(
-    run: Run, item: int, chosen: int, kind: str, opacity: float = 0.6
+    run: Run,
+    item: int,
+    chosen: int,
+    kind: str,
+    opacity: float = 0.6,
+    *,
+    signed: bool = False,
+    colors: str | None = None,
 ) -> QueryView:
     """Draw one query of a run beside its neighbors.
 
@@ -129,9 +174,13 @@ def view_query(
     chosen : int
         Which of its pairs is shown large; bounded to those that there are.
     kind : str
-        Kind of map, one of those that the run stores.
+        Kind of map, one of :func:`kinds_of`.
     opacity : float
         Of the maps, from 0 to 1.
+    signed : bool
+        Show negative values too; a contrast is always signed.
+    colors : str, optional
+        Color map, see :mod:`fiftyone_sfam.render`; by default the first that fits.
 
     Returns
     -------
@@ -141,43 +190,105 @@ def view_query(
     Raises
     ------
     DataError
-        If the run has no such query or stores no maps of this kind.
+        If the run has no such query or no maps of this kind.
     """
-    if kind not in run.config.kinds:
+    if kind not in kinds_of(run):
         raise DataError(
-            f"the run '{run.key}' stores no '{kind}' maps; choose one of "
-            f"{', '.join(run.config.kinds)}."
+            f"the run '{run.key}' has no '{kind}' maps; choose one of "
+            f"{', '.join(kinds_of(run))}."
         )
     pairs = run.pairs.of_query(item)
     if len(pairs) == 0:
         raise DataError("this image is no query of the run.")
     chosen = min(max(chosen, 0), len(pairs) - 1)
     maps = run.many_maps(pairs)
-    limit = shared_limit(
-        [
-            np.maximum(side.maps[kind], 0)
-            for one in maps
-            for side in (one.query, one.gallery)
-            if side is not None
-        ]
-    )
+    true = _nearest_true(run, pairs)
+    if kind == CONTRAST and true is None:
+        raise DataError(
+            "this query has no true match to contrast its neighbors with; choose "
+            "another map."
+        )
+    sides = [_sides(one, kind, maps[true or 0]) for one in maps]
+    signed = signed or kind == CONTRAST
+    shown = [side for pair in sides for side in pair if side is not None]
+    limit = shared_limit(shown if signed else [np.maximum(one, 0) for one in shown])
     images = _Images(run, [item, *(int(other) for other in run.pairs.gallery[pairs])])
-    shown = maps[chosen]
+    style = _Style(limit, opacity, signed, colors)
     other = int(run.pairs.gallery[pairs[chosen]])
     return QueryView(
         str(run.items.sample_ids[item]),
         run.items.identities[item],
-        images.picture(item, shown.query, kind, limit, opacity, LARGE_BOX),
-        images.picture(other, shown.gallery, kind, limit, opacity, LARGE_BOX),
+        images.picture(item, maps[chosen].query, sides[chosen][0], style, LARGE_BOX),
+        images.picture(other, maps[chosen].gallery, sides[chosen][1], style, LARGE_BOX),
         tuple(
-            _neighbor(run, images, int(pair), one, kind, limit, opacity)
-            for pair, one in zip(pairs, maps, strict=True)
+            _neighbor(run, images, int(pair), one.gallery, side[1], style)
+            for pair, one, side in zip(pairs, maps, sides, strict=True)
         ),
         chosen,
         limit,
-        _remainder(shown.query),
-        _remainder(shown.gallery),
+        _remainder(maps[chosen].query),
+        _remainder(maps[chosen].gallery),
+        _receipt(maps[chosen].query),
+        None
+        if true is None
+        else float(
+            run.pairs.similarity[pairs[true]] - run.pairs.similarity[pairs[chosen]]
+        ),
     )
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How maps are drawn: the same for all pictures of a query."""
+
+    limit: float
+    opacity: float
+    signed: bool
+    colors: str | None
+
+
+def _nearest_true(run: Run, pairs: NDArray[np.int64]) -> int | None:
+    """Return the place of the nearest true match among a query's pairs."""
+    true = np.flatnonzero(run.pairs.outcome[pairs] == TRUE_MATCH)
+    return int(true[0]) if len(true) else None
+
+
+def _sides(
+    maps: PairMaps, kind: str, true: PairMaps
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    """Return the maps of a pair's two sides; None where an image has none."""
+    if kind != CONTRAST:
+        one, other = (
+            None if side is None else side.maps[kind]
+            for side in (maps.query, maps.gallery)
+        )
+        return one, other
+    if maps.query is None or true.query is None:
+        return None, None
+    contrast = true.query.maps["evidence"] - maps.query.maps["evidence"]
+    if maps.gallery is None:
+        return contrast, None
+    # On the neighbor, what makes it similar speaks against the true match; on the true
+    # match itself it speaks for it.
+    sign = 1 if maps is true else -1
+    return contrast, sign * maps.gallery.maps["evidence"]
+
+
+def _receipt(side: SideMaps | None) -> tuple[Share, ...]:
+    """Split a side's similarity into thirds of the image and the remainder."""
+    if side is None or "evidence" not in side.maps:
+        return ()
+    evidence = side.maps["evidence"]
+    rows = np.array_split(np.arange(len(evidence)), 3)
+    names = ("upper third", "middle third", "lower third")
+    shares = [
+        Share(name, float(evidence[part].sum()), len(part) / len(evidence))
+        for name, part in zip(names, rows, strict=True)
+        if len(part)
+    ]
+    total = sum(share.value for share in shares)
+    # What the stored bits do not add up to belongs to the remainder as well.
+    return (*shares, Share("not on the map", side.score - total, 0.0))
 
 
 class _Images:
@@ -195,9 +306,8 @@ class _Images:
         self,
         item: int,
         side: SideMaps | None,
-        kind: str,
-        limit: float,
-        opacity: float,
+        values: NDArray[np.float32] | None,
+        style: _Style,
         box: tuple[int, int],
     ) -> Picture:
         """Draw an item with its map; without one, or without image, say why."""
@@ -206,11 +316,17 @@ class _Images:
             return Picture("", *box, image)
         small = fitted(image, *box)
         problem = None
-        if side is None:
+        if side is None or values is None:
             problem = self._reason(item)
         else:
             small = overlay(
-                small, side.maps[kind], limit, opacity=opacity, crop=side.crop
+                small,
+                values,
+                style.limit,
+                signed=style.signed,
+                colors=style.colors,
+                opacity=style.opacity,
+                crop=side.crop,
             )
         return Picture(data_url(small), small.width, small.height, problem)
 
@@ -258,10 +374,9 @@ def _neighbor(
     run: Run,
     images: _Images,
     pair: int,
-    maps: PairMaps,
-    kind: str,
-    limit: float,
-    opacity: float,
+    side: SideMaps | None,
+    values: NDArray[np.float32] | None,
+    style: _Style,
 ) -> NeighborView:
     """Describe one neighbor."""
     pairs, other = run.pairs, int(run.pairs.gallery[pair])
@@ -273,7 +388,7 @@ def _neighbor(
         OUTCOMES[pairs.outcome[pair]],
         run.items.identities[other],
         str(run.items.sample_ids[other]),
-        images.picture(other, maps.gallery, kind, limit, opacity, SMALL_BOX),
+        images.picture(other, side, values, style, SMALL_BOX),
     )
 
 

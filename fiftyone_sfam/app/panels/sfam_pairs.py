@@ -10,12 +10,21 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.panels.current_run import current_run
-from fiftyone_sfam.app.panels.pair_view import QueryView, queries_of, view_query
+from fiftyone_sfam.app.panels.pair_view import (
+    CONTRAST,
+    QueryView,
+    kinds_of,
+    queries_of,
+    view_query,
+)
+from fiftyone_sfam.app.panels.receipt import receipt_figure
 from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.render import DIVERGING, SEQUENTIAL
 from fiftyone_sfam.runs import Run, list_runs
 
 PLUGIN = "@fiftyone-sfam/sfam"
 MARKS = {"true match": "✓", "false match": "✗", "unlabeled": "?"}
+OPACITIES = (0.0, 0.3, 0.6, 0.8, 1.0)
 _OPACITY = 0.6
 
 
@@ -64,6 +73,21 @@ class SfamPairs(foo.Panel):
     def on_kind(self, ctx: foo.ExecutionContext) -> None:
         """Show another kind of map."""
         ctx.panel.set_state("kind", ctx.params.get("value"))
+        self._show(ctx)
+
+    def on_signed(self, ctx: foo.ExecutionContext) -> None:
+        """Show negative values, or only positive ones."""
+        ctx.panel.set_state({"signed": bool(ctx.params.get("value")), "colors": None})
+        self._show(ctx)
+
+    def on_colors(self, ctx: foo.ExecutionContext) -> None:
+        """Show other colors."""
+        ctx.panel.set_state("colors", ctx.params.get("value"))
+        self._show(ctx)
+
+    def on_opacity(self, ctx: foo.ExecutionContext) -> None:
+        """Show the maps stronger or weaker."""
+        ctx.panel.set_state("opacity", ctx.params.get("value"))
         self._show(ctx)
 
     def on_neighbor(self, ctx: foo.ExecutionContext) -> None:
@@ -147,6 +171,36 @@ class SfamPairs(foo.Panel):
             "previous_query", label="Previous query", on_click=self.on_previous_query
         )
         row.btn("next_query", label="Next query", on_click=self.on_next_query)
+        look = panel.h_stack("look", gap=2, align_y="center")
+        colors = types.DropdownView()
+        for name in ctx.panel.get_state("palette") or SEQUENTIAL:
+            colors.add_choice(name, label=name.removesuffix("_r"))
+        look.enum(
+            "colors_choice",
+            colors.values(),
+            label="Colors",
+            default=ctx.panel.get_state("colors") or colors.values()[0],
+            view=colors,
+            on_change=self.on_colors,
+        )
+        look.bool(
+            "signed_choice",
+            label="Negative too",
+            default=bool(ctx.panel.get_state("signed")),
+            view=types.CheckboxView(),
+            on_change=self.on_signed,
+        )
+        opacities = types.DropdownView()
+        for value in OPACITIES:
+            opacities.add_choice(value, label=f"{100 * value:.0f} %")
+        look.enum(
+            "opacity_choice",
+            opacities.values(),
+            label="Opacity",
+            default=_opacity(ctx),
+            view=opacities,
+            on_change=self.on_opacity,
+        )
 
     def _render_pair(self, ctx: foo.ExecutionContext, panel: types.Object) -> None:
         """Add the two images of the pair and the strip of neighbors."""
@@ -163,6 +217,15 @@ class SfamPairs(foo.Panel):
                 alt_text=f"The {name} with its map",
             )
             side.md(shown.get(f"{name}_caption", ""), name=f"{name}_caption")
+        panel.md(shown.get("range", ""), name="range_text")
+        if shown.get("receipt"):
+            panel.plot(
+                "receipt",
+                layout=shown["receipt"],
+                height="190px",
+                width="100%",
+                config={"displayModeBar": False},
+            )
         steps = panel.h_stack("steps", gap=2, align_y="center")
         steps.btn(
             "previous_neighbor",
@@ -232,39 +295,77 @@ class SfamPairs(foo.Panel):
         if run is None:
             return
         kind = ctx.panel.get_state("kind")
-        if kind not in run.config.kinds:
+        if kind not in kinds_of(run):
             kind = run.config.kinds[0]
+        signed = bool(ctx.panel.get_state("signed"))
+        palette = DIVERGING if signed or kind == CONTRAST else SEQUENTIAL
+        colors = ctx.panel.get_state("colors")
+        if colors not in palette:
+            colors = palette[0]
+        ctx.panel.set_state(
+            {
+                "run": run.key,
+                "kind": kind,
+                "kinds": list(kinds_of(run)),
+                "palette": list(palette),
+                "colors": colors,
+                "controls.run_choice": run.key,
+                "controls.kind_choice": kind,
+                "look.colors_choice": colors,
+            }
+        )
         queries = queries_of(run)
         place = min(max(self._state(ctx, "query"), 0), len(queries) - 1)
         try:
             view = view_query(
-                run, int(queries[place]), self._state(ctx, "chosen"), kind, _OPACITY
+                run,
+                int(queries[place]),
+                self._state(ctx, "chosen"),
+                kind,
+                _opacity(ctx),
+                signed=signed,
+                colors=colors,
             )
         except SfamError as error:
             ctx.panel.set_state("problem", str(error))
             return
         ctx.panel.set_state(
             {
-                "run": run.key,
-                "kind": kind,
-                "controls.run_choice": run.key,
-                "controls.kind_choice": kind,
-                "kinds": list(run.config.kinds),
                 "query": place,
                 "chosen": view.chosen,
-                "shown": _texts(view, place, len(queries)),
+                "shown": _texts(view, place, len(queries), kind),
             }
         )
-        pictures = {
+        pictures: dict[str, Any] = {
             "both.query_side.query_image": view.query.url,
             "both.neighbor_side.neighbor_image": view.neighbor.url,
         }
         for index, one in enumerate(view.neighbors):
             pictures[f"strip.place_{index}.image_{index}"] = one.thumbnail.url
+        pictures["receipt"] = receipt_figure(view.receipt).data
         ctx.panel.set_data(pictures)
 
 
-def _texts(view: QueryView, place: int, count: int) -> dict[str, Any]:
+def _opacity(ctx: foo.ExecutionContext) -> float:
+    """Return the opacity that was chosen, within its bounds."""
+    value = ctx.panel.get_state("opacity")
+    return min(max(float(value), 0.0), 1.0) if value is not None else _OPACITY
+
+
+def _range_text(view: QueryView, kind: str) -> str:
+    """Say what the colors mean."""
+    unit = {
+        "evidence": "of similarity in one cell of the map",
+        CONTRAST: "of margin in one cell: red speaks for the true match, blue for the "
+        "neighbor",
+    }.get(kind, "(importance times activation)")
+    text = f"Full color is {view.limit:.3g} {unit}, for all pairs of this query."
+    if kind == CONTRAST and view.margin is not None:
+        text += f" The true match leads by {view.margin:+.4f}."
+    return text
+
+
+def _texts(view: QueryView, place: int, count: int, kind: str) -> dict[str, Any]:
     """Return the texts and sizes of a view, small enough for the panel's state."""
     chosen = view.neighbors[view.chosen]
     return {
@@ -281,6 +382,8 @@ def _texts(view: QueryView, place: int, count: int) -> dict[str, Any]:
             chosen.thumbnail.problem,
             _not_on_map(view.neighbor_remainder),
         ),
+        "range": _range_text(view, kind),
+        "receipt": receipt_figure(view.receipt).layout if view.receipt else None,
         "query_size": [view.query.width, view.query.height],
         "neighbor_size": [view.neighbor.width, view.neighbor.height],
         "captions": [

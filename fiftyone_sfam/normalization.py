@@ -1,0 +1,95 @@
+"""Networks that scale their embeddings to one length, as many face networks do.
+
+The similarity divides by the embeddings' lengths anyway, and its normalizer ``Z`` is
+held constant: differentiated, it would take away exactly the part of the gradient that
+explains the similarity, so that the evidence of every pair would add up to zero. The
+same holds for a division by the length inside the network. It is part of ``Z``, and is
+held constant too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_NOTHING = 5e-3
+# Operations that change the shape of what they are given, and nothing else.
+_RESHAPING = re.compile(
+    r"^(Unsafe)?(View|ReshapeAlias|Squeeze|Unsqueeze|Clone|Alias|ToCopy|T|Transpose|"
+    r"Permute|Flatten|Slice|Select|Index)Backward\d*$"
+)
+
+
+def is_constant_length(anywhere: Tensor, lengthwise: Tensor) -> bool:
+    """Tell from derivatives whether an embedding always has the same length.
+
+    Parameters
+    ----------
+    anywhere : Tensor
+        Derivative of the embedding in a random direction of length 1.
+    lengthwise : Tensor
+        Its derivative in its own direction, which is that of its length.
+
+    Returns
+    -------
+    bool
+        Whether the second is nothing beside the first, up to rounding.
+    """
+    limit = _NOTHING * anywhere.float().norm()
+    return bool(lengthwise.float().norm() < limit)
+
+
+def hold_length(output: Tensor) -> bool:
+    """Hold the length constant by which a network divides its embedding at its end.
+
+    Parameters
+    ----------
+    output : Tensor
+        Embeddings with their graph, shape (B, D). Derivatives of the graph that are
+        taken afterwards leave out the path through the length.
+
+    Returns
+    -------
+    bool
+        Whether the graph ends in such a division (or a multiplication by the inverse),
+        behind operations that only reshape or multiply by a constant.
+    """
+    node: Any = output.grad_fn
+    while node is not None:
+        name = node.name()
+        inputs = [function for function, _ in node.next_functions]
+        if _RESHAPING.match(name):
+            node = inputs[0]
+        elif name.startswith(("DivBackward", "MulBackward")):
+            live = [function for function in inputs if function is not None]
+            if len(live) == 2:
+                node.register_hook(
+                    _without_second if name[0] == "D" else _without_scale
+                )
+                return True
+            node = live[0] if live else None
+        else:
+            return False
+    return False
+
+
+def _without_second(
+    grad_inputs: tuple[Tensor | None, ...], _grad_outputs: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
+    """Leave out the gradient of the divisor."""
+    numerator, divisor = grad_inputs
+    return numerator, None if divisor is None else torch.zeros_like(divisor)
+
+
+def _without_scale(
+    grad_inputs: tuple[Tensor | None, ...], _grad_outputs: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
+    """Leave out the gradient of the factor that is one number per image."""
+    sizes = [0 if one is None else one.numel() for one in grad_inputs]
+    return tuple(
+        one if one is None or size == max(sizes) else torch.zeros_like(one)
+        for one, size in zip(grad_inputs, sizes, strict=True)
+    )

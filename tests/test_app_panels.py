@@ -1,0 +1,327 @@
+"""The panel of pairs and the heatmaps of frames in the real App."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from app_support import (
+    Console,
+    choose,
+    keep_screenshot,
+    open_sample,
+    pixels_of,
+    select,
+    small_crops,
+    small_frames,
+    ticked,
+    until,
+)
+from fiftyone_sfam import Protocol, explain_retrieval, list_runs, load_run
+from fiftyone_sfam.app.panels.pair_view import queries_of
+from fiftyone_sfam.runs import Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[[fo.Dataset], "Page"]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    """Crops without a run."""
+    dataset = small_crops(tmp_path_factory.mktemp("crops"))
+    yield dataset
+    dataset.delete()
+
+
+@pytest.fixture
+def samples(
+    crops: fo.Dataset, make_dataset: Callable[..., fo.Dataset]
+) -> Callable[[int], fo.Dataset]:
+    """Make a dataset of some crops: the App remembers what is open in each."""
+
+    def samples(count: int) -> fo.Dataset:
+        dataset = make_dataset("panel")
+        dataset.add_samples(
+            [
+                fo.Sample(one.filepath, identity=one.identity, camera=one.camera)
+                for one in crops[:count]
+            ],
+            progress=False,
+        )
+        return dataset
+
+    return samples
+
+
+def explain(dataset: fo.Dataset) -> Run:
+    return explain_retrieval(
+        dataset, "demo", k=3, protocol=Protocol(identity_field="identity")
+    )
+
+
+def source(root: Page | Locator, alt: str) -> str:
+    return root.get_by_alt_text(alt, exact=True).get_attribute("src") or ""
+
+
+def assert_pair(root: Page | Locator, run: Run, query: int, place: int) -> None:
+    """Wait until the panel shows a pair, by its rank and its numbers."""
+    pair = int(run.pairs.of_query(int(queries_of(run)[query]))[place])
+    pairs = run.pairs
+    root.get_by_text(f"Query {query + 1} of {len(queries_of(run))}").wait_for()
+    root.get_by_text(
+        f"similarity {pairs.similarity[pair]:.4f}, distance {pairs.distance[pair]:.4f}"
+    ).wait_for()
+    root.get_by_text(f"Rank {pairs.rank[pair]}", exact=True).wait_for()
+
+
+QUERY, NEIGHBOR = "The query with its map", "The neighbor with its map"
+
+
+def test_the_panel_in_the_grid(
+    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    dataset = samples(30)
+    run = explain(dataset)
+    open_dataset(dataset)
+    page.locator('[data-cy="new-panel-btn"]').click()
+    page.get_by_text("SFAM pairs").click()
+    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    assert_pair(panel, run, 0, 0)
+    first = source(panel, QUERY), source(panel, NEIGHBOR)
+    # The browser has decoded them, and shows them as large as they are.
+    sizes = panel.locator("img").evaluate_all(
+        "all => all.map(i => [i.naturalWidth, i.naturalHeight, i.width, i.height])"
+    )
+    assert sizes == [[210, 420, 210, 420]] * 2 + [[64, 128, 64, 128]] * 3
+    keep_screenshot(page, "panel_grid")
+
+    panel.get_by_role("button", name="Next neighbor").click()
+    assert_pair(panel, run, 0, 1)
+    second = source(panel, QUERY), source(panel, NEIGHBOR)
+    assert second[0] != first[0]
+    assert second[1] != first[1]
+    panel.get_by_role("button", name="Previous neighbor").click()
+    assert_pair(panel, run, 0, 0)
+    until(
+        page,
+        lambda: (source(panel, QUERY), source(panel, NEIGHBOR)) == first,
+        "the first pair is back",
+    )
+
+    panel.get_by_alt_text("Neighbor 3 with its map").click()
+    assert_pair(panel, run, 0, 2)
+    assert source(panel, NEIGHBOR) not in (first[1], second[1])
+
+    panel.get_by_role("button", name="Next query").click()
+    assert_pair(panel, run, 1, 0)
+    assert source(panel, QUERY) != first[0]
+    panel.get_by_role("button", name="Previous query").click()
+    assert_pair(panel, run, 0, 0)
+
+    # Another kind of map.
+    panel.get_by_role("combobox").nth(1).click()
+    page.get_by_role("option", name="evidence").click()
+    until(page, lambda: source(panel, QUERY) != first[0], "the other map")
+    assert_pair(panel, run, 0, 0)
+
+    # The sample that is selected becomes the query.
+    select(page, page.locator('[data-cy="looker"]').nth(7))
+    assert_pair(panel, run, 7, 0)
+    keep_screenshot(page, "panel_selected")
+    assert console.errors == []
+
+
+def test_the_panel_in_the_modal(
+    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    dataset = samples(12)
+    run = explain(dataset)
+    open_dataset(dataset)
+    open_sample(page, page.locator('[data-cy="looker"]').nth(4))
+    modal = page.locator('[data-cy="modal"]')
+    tab = modal.locator('[data-cy="panel-tab-sfam_pairs"]')
+    more = modal.locator('[data-cy="new-panel-btn"]')
+    tab.or_(more).first.wait_for()
+    if not tab.count():
+        more.click()
+        page.get_by_text("SFAM pairs").last.click()
+    else:
+        tab.click()
+    assert_pair(modal, run, 4, 0)
+    keep_screenshot(page, "panel_modal")
+    modal.get_by_role("button", name="Next neighbor").click()
+    assert_pair(modal, run, 4, 1)
+    page.keyboard.press("Escape")
+    assert console.errors == []
+
+
+def test_the_panel_without_a_run(
+    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    dataset = samples(8)
+    open_dataset(dataset)
+    page.locator('[data-cy="new-panel-btn"]').click()
+    page.get_by_text("SFAM pairs").click()
+    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    panel.get_by_text("No explained run yet").wait_for()
+    keep_screenshot(page, "panel_no_run")
+    panel.get_by_role("button", name="Explain retrieval").click()
+    choose(page, "Model", "demo")
+    execute = page.get_by_role("button", name="Execute").first
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    page.get_by_text("Pairs explained").wait_for(timeout=90_000)
+    page.get_by_role("button", name="Close").click()
+    # The panel has found the new run by itself.
+    dataset.reload()
+    assert list_runs(dataset) == ["sfam"]
+    assert_pair(panel, load_run(dataset, "sfam"), 0, 0)
+    keep_screenshot(page, "panel_after_run")
+    assert console.errors == []
+
+
+def test_the_panel_names_a_broken_image(
+    samples: Callable[[int], fo.Dataset],
+    open_dataset: Open,
+    page: Page,
+    tmp_path: Path,
+) -> None:
+    dataset = samples(6)
+    vectors = explain(dataset).embeddings()
+    dataset.set_values("vectors", list(vectors))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    sample = dataset.skip(1).first()
+    sample.filepath = str(broken)
+    sample.save()
+    run = explain_retrieval(dataset, "demo", k=3, embeddings="vectors", overwrite=True)
+    [skipped] = run.skipped
+    page_of = open_dataset(dataset)
+    page_of.locator('[data-cy="new-panel-btn"]').click()
+    page_of.get_by_text("SFAM pairs").click()
+    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    assert_pair(panel, run, 0, 0)
+    panel.get_by_role("button", name="Next query").click()
+    assert_pair(panel, run, 1, 0)
+    panel.get_by_text(skipped.reason).first.wait_for()
+    keep_screenshot(page, "panel_broken")
+
+
+# --------------------------------------------------------------------------------------
+# Frames
+# --------------------------------------------------------------------------------------
+
+
+def test_heat_lies_in_the_boxes_of_the_frame(
+    tmp_path_factory: pytest.TempPathFactory, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    dataset = small_frames(tmp_path_factory.mktemp("frames"))
+    explain_retrieval(
+        dataset,
+        "demo",
+        k=2,
+        patches_field="detections",
+        protocol=Protocol(identity_field="identity"),
+    )
+    # The frame with the fewest people leaves the most room to be wrong in.
+    counts = dataset.values("detections.detections.label")
+    place = int(np.argmin([len(one) if one else 99 for one in counts]))
+    sample = dataset.skip(place).first()
+    heat = sample.sfam.map
+    inside = box_mask(sample, heat.shape, margin=0)
+    assert heat.shape == (270, 480)
+    assert not heat[~box_mask(sample, heat.shape, margin=1)].any()
+    for one in sample.detections.detections:
+        left, top, width, height = one.bounding_box
+        rows = slice(round(top * 270), round((top + height) * 270))
+        columns = slice(round(left * 480), round((left + width) * 480))
+        assert heat[rows, columns].max() > 50
+
+    open_dataset(dataset)
+    if ticked(page, "detections"):
+        page.locator('[data-cy="checkbox-detections"]').click()
+    looker = page.locator('[data-cy="looker"]').nth(place)
+    assert_heat_appears(page, looker, sample, heat, "frames_grid")
+
+    page.locator('[data-cy="checkbox-sfam"]').click()
+    until(page, lambda: not ticked(page, "sfam"), "the heatmap is off")
+    open_sample(page, looker)
+    modal = page.locator('[data-cy="modal"]')
+    page.locator('[data-cy="modal-looker-container"] canvas').first.wait_for()
+    box = modal.locator('[data-cy="checkbox-sfam"]')
+    canvas = page.locator('[data-cy="modal-looker-container"] canvas').first
+    page.wait_for_timeout(500)
+    before = pixels_of(canvas)
+    box.click()
+    page.mouse.move(700, 895)
+    until(
+        page,
+        lambda: np.abs(pixels_of(canvas) - before).max() > 60,
+        "the heatmap is drawn in the modal",
+    )
+    keep_screenshot(page, "frames_modal")
+    page.keyboard.press("Escape")
+    assert inside.mean() < 0.5
+    assert console.errors == []
+    dataset.delete()
+
+
+def assert_heat_appears(
+    page: Page, looker: Locator, sample: fo.Sample, heat: np.ndarray, name: str
+) -> None:
+    """Switch the heatmap on; assert that pixels change in the boxes and only there."""
+    page.mouse.move(700, 895)
+    page.wait_for_timeout(300)
+    before = pixels_of(looker)
+    page.locator('[data-cy="checkbox-sfam"]').click()
+    page.mouse.move(700, 895)
+    until(
+        page,
+        lambda: np.abs(pixels_of(looker) - before).max() > 60,
+        "the heatmap is drawn",
+    )
+    page.wait_for_timeout(300)
+    change = np.abs(pixels_of(looker) - before).max(axis=2)
+    keep_screenshot(page, name)
+    near = box_mask(sample, change.shape, margin=2)
+    assert change[~near].max() < 5
+    for one in sample.detections.detections:
+        only = box_mask(sample, change.shape, margin=0, label=one.id)
+        assert change[only].max() > 40
+    assert heat.any()
+
+
+def box_mask(
+    sample: fo.Sample,
+    shape: tuple[int, ...],
+    margin: int,
+    label: str | None = None,
+) -> np.ndarray:
+    """Mark the pixels of the boxes, wider by a margin in pixels."""
+    height, width = shape
+    mask = np.zeros((height, width), bool)
+    for one in sample.detections.detections:
+        if label in (None, one.id):
+            left, top, box_width, box_height = one.bounding_box
+            mask[
+                max(0, int(top * height) - margin) : int((top + box_height) * height)
+                + 1
+                + margin,
+                max(0, int(left * width) - margin) : int((left + box_width) * width)
+                + 1
+                + margin,
+            ] = True
+    return mask
