@@ -111,6 +111,7 @@ def isolated_database() -> Iterator[None]:
         os.environ.setdefault("FIFTYONE_DATABASE_DIR", f"{folder}/db")
         os.environ["FIFTYONE_DATABASE_NAME"] = f"sfam_check_real_{os.getpid()}"
         os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
+        os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
         import fiftyone.core.odm as foo
 
         try:

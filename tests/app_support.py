@@ -22,7 +22,7 @@ from fiftyone_sfam.records import Pairs
 from fiftyone_sfam.runs import field_paths, load_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage, Locator, Page
+    from playwright.sync_api import ConsoleMessage, Error, Locator, Page
 
 PLUGIN = "@fiftyone-sfam/sfam"
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -120,7 +120,12 @@ class Console:
     def __init__(self, page: Page) -> None:
         self.errors: list[str] = []
         page.on("console", self._message)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("pageerror", self._exception)
+
+    def _exception(self, error: Error) -> None:
+        # FiftyOne's router says so when a dataset is reloaded while its page loads.
+        if str(error) != "entry is loading":
+            self.errors.append(str(error))
 
     def _message(self, message: ConsoleMessage) -> None:
         source = message.location.get("url", "")

@@ -166,7 +166,7 @@ def test_two_selected_samples_in_the_app(
     select(page, lookers.nth(8))
     open_operator(page, "SFAM: explain two selected samples")
     choose(page, "Model", "demo")
-    page.get_by_text("select two samples; 1 are selected.").first.wait_for()
+    page.get_by_text("select two samples; 1 selected now.").wait_for()
     keep_screenshot(page, "explain_selected_refused")
     assert not execute.is_enabled()
     page.get_by_role("button", name="Cancel").click()

@@ -99,7 +99,7 @@ def test_the_panel_in_the_grid(
     assert_pair(panel, run, 0, 0)
     first = source(panel, QUERY), source(panel, NEIGHBOR)
     # The browser has decoded them, and shows them as large as they are.
-    sizes = panel.locator("img").evaluate_all(
+    sizes = panel.locator('img[alt$="with its map"]').evaluate_all(
         "all => all.map(i => [i.naturalWidth, i.naturalHeight, i.width, i.height])"
     )
     assert sizes == [[210, 420, 210, 420]] * 2 + [[64, 128, 64, 128]] * 3
@@ -236,72 +236,69 @@ def test_heat_lies_in_the_boxes_of_the_frame(
         patches_field="detections",
         protocol=Protocol(identity_field="identity"),
     )
-    # The frame with the fewest people leaves the most room to be wrong in.
-    counts = dataset.values("detections.detections.label")
-    place = int(np.argmin([len(one) if one else 99 for one in counts]))
+    counts = [len(one) for one in dataset.values("detections.detections.label")]
+    place = int(np.argmax(counts))
+    assert counts[place] >= 3
     sample = dataset.skip(place).first()
     heat = sample.sfam.map
-    inside = box_mask(sample, heat.shape, margin=0)
     assert heat.shape == (270, 480)
-    assert not heat[~box_mask(sample, heat.shape, margin=1)].any()
+    boxes = box_mask(sample, heat.shape, margin=1)
+    assert boxes.mean() < 0.5
+    assert not heat[~boxes].any()
     for one in sample.detections.detections:
-        left, top, width, height = one.bounding_box
-        rows = slice(round(top * 270), round((top + height) * 270))
-        columns = slice(round(left * 480), round((left + width) * 480))
-        assert heat[rows, columns].max() > 50
+        assert heat[box_mask(sample, heat.shape, 0, one.id)].max() > 50
 
     open_dataset(dataset)
     if ticked(page, "detections"):
         page.locator('[data-cy="checkbox-detections"]').click()
     looker = page.locator('[data-cy="looker"]').nth(place)
-    assert_heat_appears(page, looker, sample, heat, "frames_grid")
+    box = page.locator('[data-cy="checkbox-sfam"]')
+    change = change_by(page, box, looker, "frames_grid")
+    assert_in_boxes(change, sample)
 
-    page.locator('[data-cy="checkbox-sfam"]').click()
+    box.click()
     until(page, lambda: not ticked(page, "sfam"), "the heatmap is off")
     open_sample(page, looker)
-    modal = page.locator('[data-cy="modal"]')
-    page.locator('[data-cy="modal-looker-container"] canvas').first.wait_for()
-    box = modal.locator('[data-cy="checkbox-sfam"]')
     canvas = page.locator('[data-cy="modal-looker-container"] canvas').first
-    page.wait_for_timeout(500)
-    before = pixels_of(canvas)
-    box.click()
-    page.mouse.move(700, 895)
-    until(
-        page,
-        lambda: np.abs(pixels_of(canvas) - before).max() > 60,
-        "the heatmap is drawn in the modal",
-    )
-    keep_screenshot(page, "frames_modal")
+    canvas.wait_for()
+    page.wait_for_timeout(1000)
+    box = page.locator('[data-cy="modal"] [data-cy="checkbox-sfam"]')
+    change = change_by(page, box, canvas, "frames_modal")
+    # The frame fills the width of the modal, or else its height.
+    height, width = change.shape
+    scale = min(width / 640, height / 360)
+    top, left = round((height - 360 * scale) / 2), round((width - 640 * scale) / 2)
+    frame = change[top : height - top, left : width - left].copy()
+    # Arrows that come and go lie over both of its edges.
+    frame[:, :100] = frame[:, -100:] = 0
+    assert_in_boxes(frame, sample)
     page.keyboard.press("Escape")
-    assert inside.mean() < 0.5
     assert console.errors == []
     dataset.delete()
 
 
-def assert_heat_appears(
-    page: Page, looker: Locator, sample: fo.Sample, heat: np.ndarray, name: str
-) -> None:
-    """Switch the heatmap on; assert that pixels change in the boxes and only there."""
+def change_by(page: Page, box: Locator, drawn: Locator, name: str) -> np.ndarray:
+    """Tick a box of the sidebar; return the change of each pixel, shape (h, w)."""
     page.mouse.move(700, 895)
-    page.wait_for_timeout(300)
-    before = pixels_of(looker)
-    page.locator('[data-cy="checkbox-sfam"]').click()
+    page.wait_for_timeout(500)
+    before = pixels_of(drawn)
+    box.click()
     page.mouse.move(700, 895)
     until(
         page,
-        lambda: np.abs(pixels_of(looker) - before).max() > 60,
+        lambda: np.abs(pixels_of(drawn) - before).max() > 60,
         "the heatmap is drawn",
     )
-    page.wait_for_timeout(300)
-    change = np.abs(pixels_of(looker) - before).max(axis=2)
+    page.wait_for_timeout(500)
     keep_screenshot(page, name)
-    near = box_mask(sample, change.shape, margin=2)
-    assert change[~near].max() < 5
+    return np.abs(pixels_of(drawn) - before).max(axis=2)
+
+
+def assert_in_boxes(change: np.ndarray, sample: fo.Sample) -> None:
+    """Assert that pixels of a frame change in each box, and only there."""
+    assert change[~box_mask(sample, change.shape, margin=3)].max() < 5
     for one in sample.detections.detections:
-        only = box_mask(sample, change.shape, margin=0, label=one.id)
-        assert change[only].max() > 40
-    assert heat.any()
+        assert change[box_mask(sample, change.shape, 0, one.id)].max() > 40
 
 
 def box_mask(
@@ -310,18 +307,14 @@ def box_mask(
     margin: int,
     label: str | None = None,
 ) -> np.ndarray:
-    """Mark the pixels of the boxes, wider by a margin in pixels."""
+    """Mark the pixels of one box or all, wider by a margin in pixels."""
     height, width = shape
     mask = np.zeros((height, width), bool)
     for one in sample.detections.detections:
         if label in (None, one.id):
             left, top, box_width, box_height = one.bounding_box
-            mask[
-                max(0, int(top * height) - margin) : int((top + box_height) * height)
-                + 1
-                + margin,
-                max(0, int(left * width) - margin) : int((left + box_width) * width)
-                + 1
-                + margin,
-            ] = True
+            x0, x1 = round(left * width), round((left + box_width) * width)
+            y0, y1 = round(top * height), round((top + box_height) * height)
+            rows = slice(max(0, y0 - margin), y1 + margin)
+            mask[rows, max(0, x0 - margin) : x1 + margin] = True
     return mask

@@ -629,10 +629,8 @@ def test_two_selected_patches(frames: fo.Dataset) -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_other_numbers_of_selected_samples(crops: fo.Dataset, count: int) -> None:
     selected = crops.limit(count).values("id") if count else []
-    message = f"select two samples; {count} are selected."
+    message = f"select two samples; {count} selected now."
     ctx = context(crops, {"model": "demo"}, selected=selected)
-    found = form(ExplainSelected(), ctx)
-    assert found["selection"].view.label == message
     assert problems(ExplainSelected(), ctx) == {"": message}
     with pytest.raises(DataError) as caught:
         ExplainSelected().execute(ctx)

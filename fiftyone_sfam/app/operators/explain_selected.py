@@ -56,9 +56,7 @@ class ExplainSelected(foo.Operator):
         found = types.Property(inputs, view=view)
         count = len(ctx.selected or [])
         if count != 2:
-            message = f"select two samples; {count} are selected."
-            inputs.view("selection", types.Warning(label=message))
-            return choices.mark(found, message)
+            return choices.mark(found, f"select two samples; {count} selected now.")
         return found
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
@@ -68,7 +66,7 @@ class ExplainSelected(foo.Operator):
 
         selected = list(ctx.selected or [])
         if len(selected) != 2:
-            raise DataError(f"select two samples; {len(selected)} are selected.")
+            raise DataError(f"select two samples; {len(selected)} selected now.")
         kind = ctx.params.get("kind") or "sfam"
         if kind not in KINDS:
             raise DataError(f"unknown map {kind!r}; use one of {', '.join(KINDS)}.")

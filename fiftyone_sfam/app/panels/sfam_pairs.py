@@ -114,7 +114,7 @@ class SfamPairs(foo.Panel):
 
     def on_explain(self, ctx: foo.ExecutionContext) -> None:
         """Open the form that makes a run."""
-        ctx.prompt(f"{PLUGIN}/explain_retrieval")
+        ctx.prompt(f"{PLUGIN}/explain_retrieval", on_success=self.on_load)
 
     # -- what is shown -----------------------------------------------------------------
 
