@@ -429,7 +429,8 @@ def load_run(samples: SampleCollection, key: str) -> Run:
         known = ", ".join(f"'{one}'" for one in list_runs(dataset)) or "none"
         raise RunError(
             f"'{dataset.name}' has no explained run '{key}' (its runs: {known}); make "
-            "one with explain_retrieval."
+            "one with explain_retrieval, or call dataset.reload() if another process "
+            "has made it."
         )
     if config.state != COMPLETE:
         raise RunError(

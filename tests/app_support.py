@@ -114,6 +114,16 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 # --------------------------------------------------------------------------------------
 
 
+FIFTYONE_RACES = (
+    # Its router, when a dataset is reloaded while its page loads.
+    "entry is loading",
+    # Its grid, when masks are painted anew while they are on their way to a worker,
+    # which happens when a dataset is reloaded beside a panel; they are painted later.
+    "Cannot perform Construct on a detached ArrayBuffer",
+)
+"""Exceptions of FiftyOne's own pages that leave no trace."""
+
+
 class Console:
     """What went wrong in a page, apart from the internet that it may not have."""
 
@@ -123,8 +133,7 @@ class Console:
         page.on("pageerror", self._exception)
 
     def _exception(self, error: Error) -> None:
-        # FiftyOne's router says so when a dataset is reloaded while its page loads.
-        if str(error) != "entry is loading":
+        if str(error) not in FIFTYONE_RACES:
             self.errors.append(str(error))
 
     def _message(self, message: ConsoleMessage) -> None:
@@ -171,6 +180,17 @@ def pixels_of(locator: Locator) -> np.ndarray:
     """What is drawn of an element, float64, shape (h, w, 3)."""
     shot = Image.open(io.BytesIO(locator.screenshot())).convert("RGB")
     return np.asarray(shot, np.float64)
+
+
+def painted(page: Page, locator: Locator) -> np.ndarray:
+    """What is drawn of an element once it shows a picture that stays the same."""
+    found = pixels_of(locator)
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        previous, found = found, pixels_of(locator)
+        if found.std() > 10 and np.array_equal(previous, found):
+            return found
+    raise AssertionError("the App never showed the picture")
 
 
 def ticked(page: Page, field: str) -> bool:

@@ -20,6 +20,7 @@ from app_support import (
     form_field,
     keep_screenshot,
     open_operator,
+    painted,
     pixels_of,
     select,
     small_crops,
@@ -83,7 +84,7 @@ def test_the_form_stores_what_every_other_way_does(
     console = Console(page)
     open_dataset(crops)
     looker = page.locator('[data-cy="looker"]').first
-    before = pixels_of(looker)
+    before = painted(page, looker)
 
     open_operator(page, "SFAM: explain retrieval")
     execute = page.get_by_role("button", name="Execute").first

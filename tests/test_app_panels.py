@@ -15,6 +15,7 @@ from app_support import (
     choose,
     keep_screenshot,
     open_sample,
+    painted,
     pixels_of,
     select,
     small_crops,
@@ -184,6 +185,15 @@ def test_the_panel_without_a_run(
     execute.click()
     page.get_by_text("Pairs explained").wait_for(timeout=90_000)
     page.get_by_role("button", name="Close").click()
+    looker = page.locator('[data-cy="looker"]').first
+    until(page, lambda: ticked(page, "sfam"), "the heatmap is active")
+    shown = painted(page, looker)
+    page.locator('[data-cy="checkbox-sfam"]').click()
+    until(
+        page,
+        lambda: np.abs(pixels_of(looker) - shown).max() > 40,
+        "the heatmap was drawn",
+    )
     # The panel has found the new run by itself.
     dataset.reload()
     assert list_runs(dataset) == ["sfam"]
@@ -261,7 +271,6 @@ def test_heat_lies_in_the_boxes_of_the_frame(
     open_sample(page, looker)
     canvas = page.locator('[data-cy="modal-looker-container"] canvas').first
     canvas.wait_for()
-    page.wait_for_timeout(1000)
     box = page.locator('[data-cy="modal"] [data-cy="checkbox-sfam"]')
     change = change_by(page, box, canvas, "frames_modal")
     # The frame fills the width of the modal, or else its height.
@@ -280,8 +289,7 @@ def test_heat_lies_in_the_boxes_of_the_frame(
 def change_by(page: Page, box: Locator, drawn: Locator, name: str) -> np.ndarray:
     """Tick a box of the sidebar; return the change of each pixel, shape (h, w)."""
     page.mouse.move(700, 895)
-    page.wait_for_timeout(500)
-    before = pixels_of(drawn)
+    before = painted(page, drawn)
     box.click()
     page.mouse.move(700, 895)
     until(
@@ -289,9 +297,9 @@ def change_by(page: Page, box: Locator, drawn: Locator, name: str) -> np.ndarray
         lambda: np.abs(pixels_of(drawn) - before).max() > 60,
         "the heatmap is drawn",
     )
-    page.wait_for_timeout(500)
+    change = np.abs(painted(page, drawn) - before).max(axis=2)
     keep_screenshot(page, name)
-    return np.abs(pixels_of(drawn) - before).max(axis=2)
+    return change
 
 
 def assert_in_boxes(change: np.ndarray, sample: fo.Sample) -> None:
