@@ -383,14 +383,14 @@ def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, fl
     import numpy as np
     import torch
 
-    from fiftyone_sfam.attribution import attribute
+    from fiftyone_sfam.attribution import Weights, attribute
 
     generator = np.random.default_rng(0)
     identities = np.array(run.items.identities)
     embeddings = torch.from_numpy(run.embeddings())
     first = np.flatnonzero(run.pairs.rank == 1)
     chosen = generator.choice(first, min(CORRELATED_QUERIES, len(first)), replace=False)
-    found: dict[str, list[float]] = {"signed": [], "minmax": []}
+    found: dict[Weights, list[float]] = {"signed": [], "minmax": []}
     for pair in chosen:
         query, match = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
         other = int(generator.choice(np.flatnonzero(identities != identities[query])))
@@ -401,7 +401,7 @@ def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, fl
                 torch.tensor([0, 0]),
                 embeddings[[match, other]],
                 model.metric,
-                weights,  # type: ignore[arg-type]
+                weights,
             ).sfam
             values.append(
                 float(np.corrcoef(maps[0].flatten(), maps[1].flatten())[0, 1])

@@ -409,10 +409,10 @@ class _Job:
             self._report(min(done, total), total, "explaining")
         for number in shards:
             facts = store.get(shard_name(number))
-            shape = tuple(int(v) for v in facts["map_shape"])
-            if any(shape):
+            channels, height, width = (int(v) for v in facts["map_shape"])
+            if channels:
                 layer = facts["layer"].tobytes().decode()
-                return layer, shape  # type: ignore[return-value]
+                return layer, (channels, height, width)
         raise DataError(
             f"none of the {total} images could be read again to be explained; check "
             "that the files are still where the dataset says."
@@ -459,7 +459,7 @@ class _Job:
             torch.from_numpy(row_of[image[chosen]]).to(device),
             torch.from_numpy(embeddings.vectors[others]).to(device),
             self.model.metric,
-            config.weights,  # type: ignore[arg-type]
+            config.weights,
         )
         _check_finite(self.model, result)
         shard["score"][chosen] = result.score.cpu().numpy()

@@ -432,13 +432,32 @@ class _Search:
             near = np.flatnonzero(keys[row] >= top - 2 * self._error(query))
             if len(near) == 0:
                 continue
-            images = self.candidates.gallery[near]
-            apart = np.linalg.norm(
-                self.raw[images].astype(np.float64)
-                - self.raw[query].astype(np.float64),
-                axis=1,
-            )
-            keys[row, near[apart <= _DUPLICATE * self.norms[query]]] = -np.inf
+            same = are_duplicates(self.raw, query, self.candidates.gallery[near])
+            keys[row, near[same]] = -np.inf
+
+
+def are_duplicates(
+    embeddings: NDArray[np.floating], query: int, others: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which images have a query's embedding, up to rounding.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+        Shape (N, D).
+    query : int
+        The query image.
+    others : ndarray of int64
+        Images to compare it with, shape (M,).
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (M,).
+    """
+    one = embeddings[query].astype(np.float64)
+    apart = np.linalg.norm(embeddings[others].astype(np.float64) - one, axis=1)
+    return apart <= _DUPLICATE * np.linalg.norm(one)
 
 
 def _blocks(

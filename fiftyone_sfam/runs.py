@@ -30,6 +30,8 @@ from fiftyone_sfam.storage import Arrays, BlobStore, unpack_maps
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
+    from fiftyone_sfam.attribution import Weights
+
 METHOD = "fiftyone_sfam/explain_retrieval"
 """Method under which FiftyOne lists the runs of this package."""
 
@@ -94,7 +96,7 @@ class RunConfig:
     metric: str
     k: int
     kinds: tuple[str, ...]
-    weights: str
+    weights: Weights
     map_dtype: str
     protocol: dict[str, Any]
     patches_field: str | None

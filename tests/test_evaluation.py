@@ -18,7 +18,7 @@ from fiftyone_sfam.audit.evaluation import (
 )
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.retrieval import select_candidates
+from fiftyone_sfam.retrieval import find_neighbors, select_candidates
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -137,6 +137,22 @@ def test_threshold_for_a_wanted_rate() -> None:
         threshold = scores.threshold_for(wanted)
         assert (scores.impostor >= threshold).sum() == passing
     assert scores.threshold_for(1.0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("exclude", [False, True])
+def test_ranks_are_those_of_the_run(metric: str, exclude: bool) -> None:
+    generator = np.random.default_rng(5)
+    embeddings = generator.normal(size=(30, 4))
+    embeddings[20:] = embeddings[:10]  # exact duplicates, under other labels
+    identities: list[str | None] = [str(place % 7) for place in range(30)]
+    protocol = Protocol("identity", exclude_duplicates=exclude)
+    candidates = select_candidates(protocol, identities, [None] * 30, None)
+    ranked = identify(embeddings, candidates, protocol, metric)
+    found = find_neighbors(embeddings, candidates, protocol, 1, metric)
+    assert list(ranked.first_match) == list(found.true_rank)
+    # Left in, a duplicate is ahead of every true match of the images that have one.
+    assert (ranked.first_match[:10] >= 2).all() or exclude
 
 
 def test_too_many_pairs_are_refused() -> None:

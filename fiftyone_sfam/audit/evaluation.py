@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.retrieval import UNKNOWN, Candidates
+from fiftyone_sfam.retrieval import UNKNOWN, Candidates, are_duplicates
 
 _BLOCK_BYTES = 64 * 2**20
 # Keys that differ by less are taken as equal, since their order is rounding.
@@ -301,6 +301,13 @@ def _keys(
             keys = -np.sqrt(np.maximum(squares - 2 * raw[block] @ others.T, 0))
         keys = np.round(keys, _DECIMALS)
         keys[candidates.left_out(block, protocol)] = -np.inf
+        if protocol.exclude_duplicates:
+            for row, query in enumerate(block):
+                # Far more than rounding allows, so that few are compared one by one.
+                top = 1 - 1e-9 if metric == "cosine" else -1e-5 * norms[query]
+                near = np.flatnonzero(keys[row] >= top)
+                same = are_duplicates(raw, int(query), gallery[near])
+                keys[row, near[same]] = -np.inf
         yield block, keys
 
 
