@@ -98,6 +98,19 @@ def model_choices() -> tuple[list[tuple[str, str]], str | None]:
     ], None
 
 
+def without_runs(view: types.View) -> types.Property:
+    """Return the form of a dataset without runs, which says what to do."""
+    inputs = types.Object()
+    inputs.view(
+        "none",
+        types.Warning(
+            label="No runs yet",
+            description="Make one with the operator 'SFAM: explain retrieval'.",
+        ),
+    )
+    return mark(types.Property(inputs, view=view), "there are no runs.")
+
+
 def run_choices(
     dataset: fo.Dataset, interrupted: bool = False
 ) -> list[tuple[str, str]]:

@@ -38,14 +38,7 @@ class ManageRuns(foo.Operator):
         runs = choices.run_choices(ctx.dataset, interrupted=True)
         keys = [key for key, _ in runs]
         if not keys:
-            inputs.view(
-                "none",
-                types.Warning(
-                    label="No runs yet",
-                    description="Make one with the operator 'SFAM: explain retrieval'.",
-                ),
-            )
-            return choices.mark(types.Property(inputs, view=view), "there are no runs.")
+            return choices.without_runs(view)
         key, action = ctx.params.get("key", keys[0]), ctx.params.get("action", SHOW)
         choices.add_choice(
             inputs,

@@ -41,14 +41,7 @@ class ShowPairs(foo.Operator):
         view = types.View(label="Show explained pairs")
         keys = list_runs(ctx.dataset)
         if not keys:
-            inputs.view(
-                "none",
-                types.Warning(
-                    label="No runs yet",
-                    description="Make one with the operator 'SFAM: explain retrieval'.",
-                ),
-            )
-            return choices.mark(types.Property(inputs, view=view), "there are no runs.")
+            return choices.without_runs(view)
         choices.add_choice(
             inputs,
             "key",

@@ -1,10 +1,14 @@
-"""The run that a panel shows, loaded once as long as it stays the same."""
+"""The run that a panel shows: chosen, and loaded once as long as it stays the same."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
 
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
@@ -27,6 +31,33 @@ def current_run(dataset: fo.Dataset, key: str | None) -> Run | None:
     if not key or key not in list_runs(dataset):
         return None
     return _loaded(dataset.name, key, load_run(dataset, key).config.uid)
+
+
+def choose_run(ctx: foo.ExecutionContext) -> None:
+    """Keep the run of the panel's state if it exists, or else take the first."""
+    keys = list_runs(ctx.dataset)
+    key = ctx.panel.get_state("run")
+    ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
+
+
+def add_run_choice(
+    ctx: foo.ExecutionContext,
+    row: types.Object,
+    keys: list[str],
+    on_change: Callable[[foo.ExecutionContext], Any],
+) -> None:
+    """Add the choice of the run to a panel's row of controls."""
+    runs = types.DropdownView()
+    for key in keys:
+        runs.add_choice(key, label=key)
+    row.enum(
+        "run_choice",
+        runs.values(),
+        label="Run",
+        default=ctx.panel.get_state("run") or keys[0],
+        view=runs,
+        on_change=on_change,
+    )
 
 
 @lru_cache(maxsize=4)

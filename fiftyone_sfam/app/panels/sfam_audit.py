@@ -10,7 +10,11 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.panels import audit_view
 from fiftyone_sfam.app.panels.audit_view import Figure
-from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.panels.current_run import (
+    add_run_choice,
+    choose_run,
+    current_run,
+)
 from fiftyone_sfam.audit.overview import Overview, overview
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs import Run, list_runs
@@ -36,9 +40,7 @@ class SfamAudit(foo.Panel):
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
         """Choose a run when the panel is opened."""
-        keys = list_runs(ctx.dataset)
-        key = ctx.panel.get_state("run")
-        ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
+        choose_run(ctx)
         self._show(ctx)
 
     def on_change_dataset(self, ctx: foo.ExecutionContext) -> None:
@@ -104,17 +106,7 @@ class SfamAudit(foo.Panel):
             panel.btn("explain", label="Explain retrieval", on_click=self.on_explain)
             return types.Property(panel, view=root)
         row = panel.h_stack("controls", gap=2, align_y="center")
-        runs = types.DropdownView()
-        for key in keys:
-            runs.add_choice(key, label=key)
-        row.enum(
-            "run_choice",
-            runs.values(),
-            label="Run",
-            default=ctx.panel.get_state("run") or keys[0],
-            view=runs,
-            on_change=self.on_run,
-        )
+        add_run_choice(ctx, row, keys, self.on_run)
         row.btn("all", label="Show all images", on_click=self.on_all)
         problem = ctx.panel.get_state("problem")
         if problem:

@@ -9,7 +9,11 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.panels.current_run import (
+    add_run_choice,
+    choose_run,
+    current_run,
+)
 from fiftyone_sfam.app.panels.pair_view import (
     CONTRAST,
     QueryView,
@@ -45,9 +49,7 @@ class SfamPairs(foo.Panel):
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
         """Choose a run and a query when the panel is opened."""
-        keys = list_runs(ctx.dataset)
-        key = ctx.panel.get_state("run")
-        ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
+        choose_run(ctx)
         self._choose_query(ctx)
         self._show(ctx)
 
@@ -145,17 +147,7 @@ class SfamPairs(foo.Panel):
     ) -> None:
         """Add the choices of run and map, and the steps from query to query."""
         row = panel.h_stack("controls", gap=2, align_y="center")
-        runs = types.DropdownView()
-        for key in keys:
-            runs.add_choice(key, label=key)
-        row.enum(
-            "run_choice",
-            runs.values(),
-            label="Run",
-            default=ctx.panel.get_state("run") or keys[0],
-            view=runs,
-            on_change=self.on_run,
-        )
+        add_run_choice(ctx, row, keys, self.on_run)
         kinds = types.DropdownView()
         for kind in ctx.panel.get_state("kinds") or ["sfam"]:
             kinds.add_choice(kind, label=kind)
