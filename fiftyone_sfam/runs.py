@@ -25,6 +25,7 @@ from fiftyone_sfam.records import (
     Plan,
     make_plan,
 )
+from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.storage import Arrays, BlobStore, unpack_maps
 
 if TYPE_CHECKING:
@@ -361,6 +362,11 @@ class Run:
         """The run's blobs."""
         return BlobStore(str(self.dataset._doc.id), self.config.uid)
 
+    @property
+    def results(self) -> ResultStore:
+        """What audits found out about the run."""
+        return ResultStore(self.dataset, self.key, self.config.uid)
+
     @cached_property
     def plan(self) -> Plan:
         """Where the maps of each side are stored."""
@@ -463,6 +469,7 @@ def delete_run(samples: SampleCollection, key: str) -> None:
     if config is None:
         raise RunError(f"'{dataset.name}' has no explained run '{key}' to delete.")
     for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
+        ResultStore(dataset, key, uid).delete_all()
         delete_fields(dataset, key, patches_field)
         BlobStore(str(dataset._doc.id), uid).delete()
     dataset.delete_run(key)
@@ -490,6 +497,7 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
         raise RunError(
             f"'{dataset.name}' has a run '{new_key}' already; choose another key."
         )
+    run.results.rename(new_key)
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
     mapping = {

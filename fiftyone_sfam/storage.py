@@ -118,6 +118,12 @@ class BlobStore:
         if _files().delete_many(query).deleted_count:
             _chunks().delete_many({"files_id": {"$regex": f"^{re.escape(self.uid)}/"}})
 
+    def delete_one(self, name: str) -> None:
+        """Delete one blob of the run, if it exists and belongs to this dataset."""
+        query = {"_id": self._id(name), "metadata.dataset_id": self.dataset_id}
+        if _files().delete_many(query).deleted_count:
+            _chunks().delete_many({"files_id": self._id(name)})
+
     def _id(self, name: str) -> str:
         return f"{self.uid}/{name}"
 

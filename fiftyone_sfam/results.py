@@ -1,0 +1,250 @@
+"""What audits found out about a run, kept with it.
+
+Each result is a FiftyOne custom run of its own, ``KEY_NAME``, so that FiftyOne lists
+it; its arrays are a blob beside the run's maps. Deleting or renaming the run takes its
+results along.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import fiftyone as fo
+
+from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.storage import Arrays, BlobStore
+
+METHOD_PREFIX = "fiftyone_sfam/result/"
+"""Methods of results begin like this; the name of the result follows."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one audit found.
+
+    Attributes
+    ----------
+    name : str
+        Kind of audit, as ``evaluation``.
+    config : dict
+        Settings and figures, as plain data.
+    arrays : dict of str to ndarray
+        Everything larger.
+    fields : tuple of str
+        Paths of the fields that it has written.
+    created : str
+        When, in UTC, ISO 8601.
+    """
+
+    name: str
+    config: dict[str, Any]
+    arrays: Arrays
+    fields: tuple[str, ...]
+    created: str
+
+
+class ResultStore:
+    """The results of one run.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of the run.
+    uid : str
+        Unique id of the run.
+    """
+
+    def __init__(self, dataset: fo.Dataset, key: str, uid: str) -> None:
+        self.dataset = dataset
+        self.key = key
+        self.uid = uid
+        self._blobs = BlobStore(str(dataset._doc.id), uid)
+
+    def names(self) -> list[str]:
+        """List the names of the results that there are."""
+        return sorted(
+            str(self._config(key).method).removeprefix(METHOD_PREFIX)
+            for key in self._keys()
+        )
+
+    def load(self, name: str) -> Result | None:
+        """Read a result.
+
+        Parameters
+        ----------
+        name : str
+            Kind of audit.
+
+        Returns
+        -------
+        Result or None
+            None if there is none.
+        """
+        key = self._key(name)
+        if key not in self._keys():
+            return None
+        config = self._config(key)
+        return Result(
+            name,
+            json.loads(config.json),
+            self._blobs.get(config.blob),
+            tuple(config.fields),
+            str(config.created),
+        )
+
+    def check_fields(self, name: str, fields: Iterable[str]) -> None:
+        """Refuse fields that are not an earlier result's of this name.
+
+        Parameters
+        ----------
+        name : str
+            Kind of audit.
+        fields : iterable of str
+            Paths that are to be written.
+
+        Raises
+        ------
+        RunError
+            If one of them, or the result's own key, is somebody else's.
+        """
+        key = self._key(name)
+        own = key in self._keys()
+        if key in self.dataset.list_runs() and not own:
+            raise RunError(
+                f"'{self.dataset.name}' has a run '{key}' of another kind; rename it."
+            )
+        written = set(self._config(key).fields) if own else set()
+        for path in fields:
+            if path not in written and self.dataset.get_field(path) is not None:
+                raise RunError(
+                    f"'{self.dataset.name}' has a field '{path}' that is not of this "
+                    "audit; rename it."
+                )
+
+    def save(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        arrays: Arrays,
+        fields: Iterable[str] = (),
+    ) -> None:
+        """Store a result in the place of an earlier one of its name.
+
+        Parameters
+        ----------
+        name : str
+            Kind of audit.
+        config : mapping
+            Settings and figures, as plain data.
+        arrays : dict of str to ndarray
+            Everything larger, without Python objects.
+        fields : iterable of str
+            Paths that the caller writes next; they are deleted with the result.
+
+        Raises
+        ------
+        RunError
+            As :meth:`check_fields`.
+        """
+        fields = list(fields)
+        self.check_fields(name, fields)
+        key, old = self._key(name), None
+        if key in self._keys():
+            old = self._config(key)
+            self._delete_fields(set(old.fields) - set(fields))
+        blob = f"result-{name}-{uuid.uuid4().hex[:8]}"
+        self._blobs.put(blob, arrays)
+        record = self.dataset.init_run(
+            method=METHOD_PREFIX + name,
+            run_key_of=self.key,
+            run_uid=self.uid,
+            blob=blob,
+            json=json.dumps(dict(config)),
+            fields=fields,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        self.dataset.register_run(key, record, overwrite=True)
+        if old is not None:
+            self._blobs.delete_one(old.blob)
+
+    def delete(self, name: str) -> None:
+        """Delete a result with its fields, if there is one."""
+        key = self._key(name)
+        if key in self._keys():
+            config = self._config(key)
+            self._delete_fields(config.fields)
+            self.dataset.delete_run(key)
+            self._blobs.delete_one(config.blob)
+
+    def delete_all(self) -> None:
+        """Delete all results with their fields."""
+        for name in self.names():
+            self.delete(name)
+
+    def rename(self, new_key: str) -> None:
+        """Move all results and their fields to a run's new key.
+
+        Fields that are named after the run (``KEY_...``, also inside labels) follow.
+
+        Parameters
+        ----------
+        new_key : str
+            Key that the run gets.
+
+        Raises
+        ------
+        RunError
+            If a result's new key or a field's new name is in use.
+        """
+        moves = []
+        for name in self.names():
+            old = self._config(self._key(name))
+            renamed = {path: self._renamed(path, new_key) for path in old.fields}
+            target = ResultStore(self.dataset, new_key, self.uid)
+            target.check_fields(
+                name, [new for path, new in renamed.items() if new != path]
+            )
+            moves.append((name, old, renamed, target))
+        for name, old, renamed, target in moves:
+            self.dataset.rename_sample_fields(
+                {path: new for path, new in renamed.items() if new != path}
+            )
+            old.run_key_of, old.fields = new_key, list(renamed.values())
+            self.dataset.register_run(target._key(name), old)
+            self.dataset.delete_run(self._key(name))
+
+    def _key(self, name: str) -> str:
+        return f"{self.key}_{name}"
+
+    def _renamed(self, path: str, new_key: str) -> str:
+        head, dot, last = path.rpartition(".")
+        if not last.startswith(f"{self.key}_"):
+            return path
+        return head + dot + new_key + last[len(self.key) :]
+
+    def _keys(self) -> list[str]:
+        """List the keys of this run's results."""
+        found = []
+        for key in self.dataset.list_runs():
+            config = self._config(key)
+            if (
+                str(config.method).startswith(METHOD_PREFIX)
+                and config.run_uid == self.uid
+            ):
+                found.append(key)
+        return found
+
+    def _config(self, key: str) -> Any:
+        return self.dataset.get_run_info(key).config
+
+    def _delete_fields(self, paths: Iterable[str]) -> None:
+        present = [path for path in paths if self.dataset.get_field(path) is not None]
+        if present:
+            self.dataset.delete_sample_fields(present)
