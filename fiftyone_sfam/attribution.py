@@ -28,10 +28,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 Metric = Literal["cosine", "euclidean"]
 Weights = Literal["signed", "minmax"]
@@ -163,23 +165,75 @@ class LinearizedHead:
             ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w), at least
             float32.
         """
-        if torch.finfo(self.output.dtype).bits >= 32:
-            return self._pull_back(cotangents.to(self.output.dtype))
+        return self._pull_back(self.leaf, cotangents)
+
+    def vjp_per_channel(self, cotangents: Tensor) -> Tensor | None:
+        """Multiply cotangents by the Jacobian of a head that begins by averaging.
+
+        What global average pooling hands back is the same at all positions, so it is
+        known by one number per channel, and no tensor of the feature map's size is
+        needed.
+
+        Parameters
+        ----------
+        cotangents : Tensor
+            One per image, shape (B, D).
+
+        Returns
+        -------
+        Tensor or None
+            What :meth:`vjp` has at every position, shape (B, C), at least float32;
+            None if the head does something else with the feature map first.
+        """
+        if self._pooling is None:
+            return None
+        averages = self._pull_back(self._pooling, cotangents)
+        return averages.flatten(1) / (self.leaf.shape[2] * self.leaf.shape[3])
+
+    @cached_property
+    def _pooling(self) -> GradientEdge | None:
+        """Where the gradient of the averages is, if all of the map goes into them."""
+        consumers: dict[Any, list[Any]] = {}
+        todo, seen = [self.output.grad_fn], set()
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            for following, _ in node.next_functions:
+                consumers.setdefault(following, []).append(node)
+                todo.append(following)
+        (start,) = [
+            node for node in consumers if getattr(node, "variable", None) is self.leaf
+        ] or [None]
+        path = consumers.get(start, [])
+        while len(path) == 1 and path[0].name() == "CloneBackward0":
+            path = consumers.get(path[0], [])
+        if len(path) != 1 or path[0].name() != "MeanBackward1":
+            return None
+        # Saved as unsigned numbers of 64 bits, negative ones too.
+        averaged = sorted((dim + 4) % 2**64 % 4 for dim in path[0]._saved_dim or ())
+        return GradientEdge(path[0], 0) if averaged == [2, 3] else None
+
+    def _pull_back(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
+        """Run the head's backward pass down to a place; return at least float32."""
+        dtype = self.output.dtype
+        if torch.finfo(dtype).bits >= 32:
+            return self._gradient(to, cotangents.to(dtype))
         # Partners over Z are small, and their gradients vanish in half precision.
         scale = cotangents.abs().amax(1, keepdim=True)
         scale = torch.where(scale > 0, scale, 1)
-        gradient = self._pull_back((cotangents / scale).to(self.output.dtype))
-        return gradient * scale[..., None, None]
+        gradient = self._gradient(to, (cotangents / scale).to(dtype))
+        return gradient * scale.reshape(-1, *[1] * (gradient.ndim - 1))
 
-    def _pull_back(self, cotangents: Tensor) -> Tensor:
-        """Run the head's backward pass; return at least float32."""
+    def _gradient(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
         with torch.inference_mode(False):
             (gradient,) = torch.autograd.grad(
                 self.output,
-                self.leaf,
+                to,
                 cotangents,
                 retain_graph=True,
-                materialize_grads=True,
+                materialize_grads=isinstance(to, Tensor),
             )
         return _at_least_float32(gradient)
 
@@ -530,19 +584,39 @@ def _attribute(
     evidence = feature_map.new_empty(len(rows), height, width)
     sfam = feature_map.new_empty(len(rows), height, width)
     cis = feature_map.new_empty(len(rows), channels)
+    gradients = feature_map.new_empty(len(rows), channels)
+    pooled = False
     for pairs in _one_pair_per_image(rows):
         images = rows[pairs]
         batch = torch.zeros_like(head.embedding)
         batch[images] = cotangents[pairs]
+        per_channel = head.vjp_per_channel(batch)
+        if per_channel is not None:
+            gradients[pairs] = per_channel[images].float()
+            pooled = True
+            continue
         activation = feature_map[images]
-        contribution = head.vjp(batch)[images].float() * activation
+        contribution = head.vjp(batch)[images].float().mul_(activation)
         evidence[pairs] = contribution.sum(1)
         cis[pairs] = contribution.sum((2, 3))
         sfam[pairs] = torch.einsum(
             "pc,pchw->phw", channel_weights(cis[pairs], weights), activation
         )
+    if pooled:
+        cis = gradients * feature_map.sum((2, 3))[rows]
+        evidence = _weighted(feature_map, rows, gradients)
+        sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
     score = score.float()
     return Attribution(score, evidence, sfam, cis, score - evidence.sum((1, 2)))
+
+
+def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Add up the channels of each pair's image, weighted; shape (P, h, w)."""
+    maps = feature_map.new_empty(len(rows), *feature_map.shape[-2:])
+    for image in torch.unique(rows).tolist():
+        mine = rows == image
+        maps[mine] = torch.tensordot(weights[mine], feature_map[image], dims=1)
+    return maps
 
 
 def _one_pair_per_image(rows: Tensor) -> Iterator[Tensor]:

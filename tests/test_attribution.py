@@ -530,3 +530,68 @@ def test_the_heat_follows_what_the_partner_shows() -> None:
     )
     check(margin.evidence[0], [[half, 0.0, 0.0, -half]] * 2)
     check(margin.score, [0.0])
+
+
+# --------------------------------------------------------------------------------------
+# Heads that begin by averaging
+# --------------------------------------------------------------------------------------
+
+POOL = nn.AdaptiveAvgPool2d(1)
+LINEAR = nn.Linear(4, 3).requires_grad_(False)
+NORM = nn.BatchNorm1d(3).eval().requires_grad_(False)
+
+AVERAGING = {
+    "mean": lambda maps: maps.mean((2, 3)),
+    "negative dimensions": lambda maps: maps.mean((-1, -2)),
+    "adaptive pooling": lambda maps: LINEAR(POOL(maps).flatten(1)),
+    "after a neck": lambda maps: NORM(LINEAR(maps.mean((2, 3)))).relu(),
+    "to one length": lambda maps: nn.functional.normalize(POOL(maps).flatten(1)),
+}
+OTHER = {
+    "rectified before": lambda maps: maps.relu().mean((2, 3)),
+    "rows only": lambda maps: maps.mean(2).flatten(1),
+    "channels too": lambda maps: maps.mean((1, 2, 3))[:, None],
+    "weighted": lambda maps: (maps * maps.softmax(3)).mean((2, 3)),
+    "mean and largest": lambda maps: maps.mean((2, 3)) + maps.amax((2, 3)),
+    "averages twice": lambda maps: torch.cat(
+        [maps.mean((2, 3)), maps.square().mean((2, 3))], 1
+    ),
+    "flat": lambda maps: maps.flatten(1),
+}
+
+
+@pytest.mark.parametrize("name", AVERAGING)
+def test_averaging_heads_need_one_number_per_channel(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = linearize_head(AVERAGING[name], torch.randn(3, 4, 2, 5, generator=generator))
+    cotangents = torch.randn(head.embedding.shape, generator=generator)
+    found = head.vjp_per_channel(cotangents)
+    assert found is not None
+    same = found[..., None, None].expand(-1, -1, 2, 5)
+    torch.testing.assert_close(same, head.vjp(cotangents))
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_heads_that_do_more_have_no_such_number(name: str) -> None:
+    head = linearize_head(OTHER[name], torch.randn(3, 4, 2, 5))
+    assert head.vjp_per_channel(head.embedding) is None
+
+
+@pytest.mark.parametrize("weights", ["signed", "minmax"])
+@pytest.mark.parametrize("name", AVERAGING)
+def test_both_ways_to_the_maps_agree(name: str, weights: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.randn(3, 4, 2, 5, generator=generator)
+    # Adding zero makes it a head that is not known to average.
+    short = linearize_head(AVERAGING[name], maps)
+    long = linearize_head(lambda maps: AVERAGING[name](maps + 0), maps)
+    assert short.vjp_per_channel(short.embedding) is not None
+    assert long.vjp_per_channel(long.embedding) is None
+    rows = torch.tensor([2, 0, 2, 1, 2])
+    partners = torch.randn(5, short.embedding.shape[1], generator=generator)
+    one = attribute(short, rows, partners, weights=weights)
+    other = attribute(long, rows, partners, weights=weights)
+    for part in ("score", "evidence", "sfam", "cis", "remainder"):
+        torch.testing.assert_close(
+            getattr(one, part), getattr(other, part), rtol=1e-5, atol=1e-5
+        )
