@@ -11,6 +11,7 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
+from bson import ObjectId
 from numpy.typing import NDArray
 
 from fiftyone_sfam.heatmaps import (
@@ -101,37 +102,44 @@ def _write_sample_labels(run: Run) -> None:
     outcomes = [OUTCOMES[value] for value in pairs.outcome[first]]
     _write(run, score, zip(ids, scores, strict=True))
     _write(run, outcome, zip(ids, outcomes, strict=True))
-    _write(run, neighbors, _neighbors_of_queries(run))
+    _write(run, neighbors, _neighbors_of_queries(run), documents=True)
 
 
-def _neighbors_of_queries(run: Run) -> Iterator[tuple[str, fo.Classifications]]:
-    """Yield the neighbors of each query, the extra true match not among them."""
+def _neighbors_of_queries(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the neighbors of each query, the extra true match not among them.
+
+    They are the documents of ``fo.Classifications``: making ten million objects to
+    turn them into these would take longer than the run.
+    """
     pairs, items = run.pairs, run.items
+    one = fo.Classification(label="", confidence=0.0).to_mongo().to_dict()
+    several = fo.Classifications().to_mongo().to_dict()
     listed = np.flatnonzero(pairs.rank <= run.config.k)
     starts = np.flatnonzero(np.diff(pairs.query[listed], prepend=-1))
     for rows in np.split(listed, starts[1:]):
         if len(rows) == 0:
             continue
+        neighbors = [{**one, **_neighbor(run, int(pair))} for pair in rows]
         yield (
             str(items.sample_ids[pairs.query[rows[0]]]),
-            fo.Classifications(
-                classifications=[_neighbor(run, int(pair)) for pair in rows]
-            ),
+            {**several, "classifications": neighbors},
         )
 
 
-def _neighbor(run: Run, pair: int) -> fo.Classification:
-    """Return one neighbor as a label."""
+def _neighbor(run: Run, pair: int) -> dict[str, Any]:
+    """Return what the label of one neighbor holds."""
     pairs = run.pairs
     other = int(pairs.gallery[pair])
-    return fo.Classification(
-        label=run.items.identities[other],
-        confidence=float(pairs.similarity[pair]),
-        rank=int(pairs.rank[pair]),
-        outcome=OUTCOMES[pairs.outcome[pair]],
-        neighbor_id=str(run.items.ids[other]),
-        distance=float(pairs.distance[pair]),
-    )
+    return {
+        "_id": ObjectId(),
+        "tags": [],
+        "label": run.items.identities[other],
+        "confidence": float(pairs.similarity[pair]),
+        "rank": int(pairs.rank[pair]),
+        "outcome": OUTCOMES[pairs.outcome[pair]],
+        "neighbor_id": str(run.items.ids[other]),
+        "distance": float(pairs.distance[pair]),
+    }
 
 
 def _sample_heatmaps(run: Run) -> Iterator[tuple[str, fo.Heatmap]]:
@@ -254,15 +262,26 @@ def _first_maps(
             yield item, values, (left, top, right, bottom), (width, height)
 
 
-def _write(run: Run, field: str, values: Iterable[tuple[str, Any]]) -> None:
-    """Write values by sample id, in batches; samples deleted meanwhile are left out."""
+def _write(
+    run: Run,
+    field: str,
+    values: Iterable[tuple[str, Any]],
+    documents: bool = False,
+) -> None:
+    """Write values by sample id, in batches; samples deleted meanwhile are left out.
+
+    Documents are stored as they are; everything else is checked by FiftyOne.
+    """
     batch: dict[str, Any] = {}
     samples = all_samples(run.dataset)
 
     def flush() -> None:
         present = samples.select(list(batch)).values("id")
         samples.select(present, ordered=True).set_values(
-            field, [batch[one] for one in present]
+            field,
+            [batch[one] for one in present],
+            validate=not documents,
+            expand_schema=not documents,
         )
         batch.clear()
 

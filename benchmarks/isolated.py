@@ -1,0 +1,42 @@
+"""A database of a benchmark's own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def isolated_database(name: str) -> Iterator[Path]:
+    """Give FiftyOne a database and folders of its own, before it is imported.
+
+    Parameters
+    ----------
+    name : str
+        Beginning of the database's name.
+
+    Yields
+    ------
+    Path
+        An empty folder that is deleted afterwards.
+    """
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        plugins = folder / "plugins"
+        plugins.mkdir()
+        (plugins / "sfam").symlink_to(Path(__file__).resolve().parents[1])
+        os.environ.setdefault("FIFTYONE_DATABASE_DIR", f"{folder}/db")
+        os.environ["FIFTYONE_DATABASE_NAME"] = f"{name}_{os.getpid()}"
+        os.environ["FIFTYONE_PLUGINS_DIR"] = str(plugins)
+        os.environ["FIFTYONE_DEFAULT_DATASET_DIR"] = str(folder / "data")
+        os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
+        os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
+        import fiftyone.core.odm as foo
+
+        try:
+            yield folder
+        finally:
+            foo.drop_database()

@@ -1,0 +1,184 @@
+"""Compare what an explained run costs with what computing embeddings costs.
+
+Everything is measured as a ratio within one process: the variants of one network take
+turns, and medians of their times are divided. Prints a table, and writes
+``benchmarks/out/performance.json``.
+
+Usage: ``python benchmarks/performance.py [--only NAME] [--images N] [--repeats N]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from check_real import load_reference
+from isolated import isolated_database
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "out" / "performance.json"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, and the images that it is measured on."""
+
+    name: str
+    reference: str | None
+    size: tuple[int, int] | None
+
+
+CASES = (
+    Case("osnet", "osnet_x0_25_msmt17", None),
+    Case("mobilefacenet", "mobilefacenet", None),
+    Case("resnet50", None, (256, 128)),
+    Case("resnet18", None, (256, 128)),
+)
+
+
+def main() -> int:
+    """Measure all cases."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
+    parser.add_argument("--assets", type=Path, default=Path(default))
+    parser.add_argument("--only")
+    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    with isolated_database("sfam_performance") as folder:
+        found = {
+            case.name: measure(case, arguments, folder)
+            for case in CASES
+            if arguments.only in (None, case.name)
+        }
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+def measure(case: Case, arguments: Any, folder: Path) -> dict[str, float]:
+    """Measure one network."""
+    from fiftyone_sfam import Protocol, explain_retrieval
+    from fiftyone_sfam.explain import _workers
+
+    model = make_model(case, arguments.assets)
+    dataset = make_dataset(case, arguments, folder)
+    theirs = for_fiftyone(model)
+    vectors = dataset.compute_embeddings(
+        theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
+    )
+    protocol = Protocol(identity_field="identity")
+
+    def run(k: int, embeddings: Any) -> Callable[[], None]:
+        return lambda: explain_retrieval(
+            dataset,
+            model,
+            k=k,
+            protocol=protocol,
+            embeddings=embeddings,
+            batch_size=BATCH,
+            overwrite=True,
+            progress=False,
+        )
+
+    variants = {
+        "embeddings": lambda: dataset.compute_embeddings(
+            theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
+        ),
+        "stored_k1": run(1, vectors),
+        "stored_k10": run(10, vectors),
+        "stored_k50": run(50, vectors),
+        "computed_k10": run(10, None),
+    }
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(arguments.repeats):
+        for name, variant in variants.items():
+            start = time.perf_counter()
+            variant()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    dataset.delete()
+    return {
+        "images": len(vectors),
+        "ratio_stored_k10": medians["stored_k10"] / medians["embeddings"],
+        "ratio_computed_k10": medians["computed_k10"] / medians["embeddings"],
+        "ratio_k50_over_k1": medians["stored_k50"] / medians["stored_k1"],
+        **{f"seconds_{name}": value for name, value in medians.items()},
+    }
+
+
+def make_model(case: Case, assets: Path) -> Any:
+    """Load a network with weights, or make one with random ones."""
+    import torch
+    import torchvision
+
+    from fiftyone_sfam import EmbeddingModel, Preprocessing
+
+    if case.reference is not None:
+        network = load_reference(assets).load_reference_model(case.reference, assets)
+        return EmbeddingModel(
+            network, network.preprocess, metric=network.metric, name=case.name
+        )
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, case.name)(num_classes=256)
+    return EmbeddingModel(network, Preprocessing(size=case.size), name=case.name)
+
+
+def make_dataset(case: Case, arguments: Any, folder: Path) -> Any:
+    """Make a dataset of real images, or of synthetic people."""
+    from check_real import make_dataset as real_dataset
+
+    if case.reference is None:
+        from panels import crops
+
+        return crops(folder / case.name, arguments.images)
+    entry = load_reference(arguments.assets).REFERENCE_MODELS[case.reference]
+    dataset = real_dataset(arguments.assets / "data" / entry.data_folder)
+    dataset.delete_samples(dataset.skip(arguments.images))
+    return dataset
+
+
+def for_fiftyone(model: Any) -> Any:
+    """Wrap a model as FiftyOne's own embedding pipeline takes it."""
+    import fiftyone.core.models as fom
+    import torch
+
+    class Wrapped(fom.TorchModelMixin, fom.EmbeddingsMixin, fom.Model):
+        media_type = "image"
+        has_embeddings = True
+        ragged_batches = False
+        preprocess = True
+
+        @property
+        def transforms(self) -> Any:
+            return model.prepare
+
+        def predict(self, _image: Any) -> None:
+            raise NotImplementedError
+
+        def embed(self, image: Any) -> Any:
+            return self.embed_all(image[None])[0]
+
+        def embed_all(self, images: Any) -> Any:
+            if not isinstance(images, torch.Tensor):
+                images = torch.stack(list(images))
+            return model.embed(images).cpu().numpy()
+
+        def get_embeddings(self) -> None:
+            raise NotImplementedError
+
+    return Wrapped()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
