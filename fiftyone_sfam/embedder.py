@@ -293,8 +293,9 @@ class EmbeddingModel:
         Parameters
         ----------
         images : Tensor
-            Prepared images, shape (B, 3, H, W); the first is used. Later calls return
-            what the first has found.
+            Prepared images, shape (B, 3, H, W); the one with the most contrast is used,
+            since a black one may have no derivative anywhere. Later calls return what
+            the first has found.
 
         Returns
         -------
@@ -307,11 +308,13 @@ class EmbeddingModel:
             If there is no such layer, or the one that was named does not fit.
         """
         if self._info is None:
-            seen = self._outputs(images[:1])
+            contrast = images.float().flatten(1).std(1)
+            one = images[int(contrast.argmax())][None]
+            seen = self._outputs(one)
             if self._layer is None:
-                self._info = self._last_map(images[:1], seen)
+                self._info = self._last_map(one, seen)
             else:
-                self._info = self._named_map(images[:1], self._layer, seen)
+                self._info = self._named_map(one, self._layer, seen)
         return self._info
 
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:

@@ -36,6 +36,8 @@ from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.resume import fingerprint_of, resumable_uid
 from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
 from fiftyone_sfam.runs import (
+    BY_COUNT,
+    BY_ITEM,
     COMPLETE,
     PUBLISHING,
     TABLE,
@@ -54,6 +56,7 @@ from fiftyone_sfam.storage import (
     BlobStore,
 )
 from fiftyone_sfam.streaming import COMPUTED, ImageStream, collect
+from fiftyone_sfam.verdicts import carry_over
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -80,6 +83,7 @@ def explain_retrieval(
     map_dtype: Literal["int8", "float16", "float32"] = "int8",
     batch_size: int = 32,
     num_workers: int | None = None,
+    cache_bytes: int = 2**30,
     overwrite: bool = False,
     progress: bool | Progress | None = None,
 ) -> Run:
@@ -101,8 +105,8 @@ def explain_retrieval(
         Field of detections to compare instead of whole images.
     embeddings : str or ndarray, optional
         Brain key of a similarity index, or name of a field, or an array (N, D) in the
-        order of the images. None computes them with the model, which costs a second
-        forward pass per image.
+        order of the images. None computes them with the model; images that do not fit
+        into the cache then cost a second forward pass.
     keep_index : str, optional
         Brain key under which computed embeddings are kept as a similarity index.
     kinds : sequence of {"sfam", "evidence"}
@@ -115,6 +119,9 @@ def explain_retrieval(
         Images per forward pass, and per stored shard.
     num_workers : int, optional
         Threads that read images; by default one per core, at most 8.
+    cache_bytes : int
+        Memory for what computing the embeddings finds at the layer and the maps need;
+        0 computes it twice. Without effect where embeddings are given.
     overwrite : bool
         Replace an existing run of this key, once the new one is complete. Otherwise an
         existing key is refused.
@@ -149,7 +156,7 @@ def explain_retrieval(
 
         model = load_model(model)
     items = collect_items(samples, protocol, patches_field)
-    job = ImageStream(items, model, batch_size, _workers(num_workers))
+    job = ImageStream(items, model, batch_size, _workers(num_workers), cache_bytes)
 
     given = None
     if embeddings is not None:
@@ -170,6 +177,7 @@ def explain_retrieval(
         protocol=protocol.to_dict(),
         patches_field=patches_field,
         embeddings=_source_name(embeddings),
+        order=_order(patches_field, embeddings),
         shard_images=batch_size,
         versions=_versions(),
     )
@@ -191,7 +199,7 @@ def explain_retrieval(
                 used,
             )
             pairs = _find_pairs(candidates, used, protocol, k, model.metric)
-            plan = make_plan(pairs, batch_size, by_count=patches_field is None)
+            plan = make_plan(pairs, batch_size, by_count=config.order == BY_COUNT)
             layer, map_shape = job.explain(store, config, plan, pairs, used)
     except SfamError:
         # The work cannot be done as asked, so there is nothing to go on with later.
@@ -217,6 +225,8 @@ def explain_retrieval(
     )
     record_run(dataset, key, config)
     publish_fields(Run(dataset, key, config))
+    # Also where no run is replaced: the neighbors' tags are gone with the old fields.
+    carry_over(Run(dataset, key, config), config.replaces)
     for old_uid, _ in config.replaces:
         ResultStore(dataset, key, old_uid).delete_all()
         BlobStore(store.dataset_id, old_uid).delete()
@@ -283,6 +293,15 @@ def _source_name(embeddings: str | NDArray[np.floating] | None) -> str:
     if embeddings is None:
         return COMPUTED
     return embeddings if isinstance(embeddings, str) else "array"
+
+
+def _order(patches_field: str | None, embeddings: object) -> str:
+    """Choose in which order the images are explained.
+
+    By the number of their sides, unless something is at hand in the items' own order:
+    the other detections of a frame, or what computing the embeddings has kept.
+    """
+    return BY_COUNT if patches_field is None and embeddings is not None else BY_ITEM
 
 
 def _workers(num_workers: int | None) -> int:

@@ -57,7 +57,9 @@ class Pairs:
 
     def of_query(self, item: int) -> NDArray[np.int64]:
         """Return the indices of a query's pairs, nearest first."""
-        start, stop = np.searchsorted(self._sorted_query, [item, item + 1])
+        # Of the column's own type: for another one it would be converted as a whole.
+        ends = np.array([item, item + 1], dtype=self._sorted_query.dtype)
+        start, stop = np.searchsorted(self._sorted_query, ends)
         return self._query_order[start:stop]
 
     @cached_property

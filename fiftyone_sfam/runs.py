@@ -27,6 +27,11 @@ from fiftyone_sfam.records import (
 )
 from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.storage import Arrays, BlobStore, unpack_maps
+from fiftyone_sfam.verdict_fields import (
+    check_verdict_fields,
+    forget_verdicts,
+    rename_verdicts,
+)
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -38,6 +43,7 @@ METHOD = "fiftyone_sfam/explain_retrieval"
 
 TABLE = "table"
 COMPLETE, PUBLISHING = "complete", "publishing"
+BY_COUNT, BY_ITEM = "count", "item"
 
 # What a run writes on samples: the run's key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
@@ -78,6 +84,10 @@ class RunConfig:
         Where the embeddings came from.
     shard_images : int
         Images per stored shard.
+    order : str
+        Order of the images in the shards: ``count``, by the number of their sides, or
+        ``item``, that of the run's items. Empty in runs of earlier versions, where it
+        followed from ``patches_field``.
     replaces : tuple of (str, str or None)
         Unique id and ``patches_field`` of the runs whose place this one takes, until
         they are deleted.
@@ -103,6 +113,7 @@ class RunConfig:
     patches_field: str | None
     embeddings: str
     shard_images: int
+    order: str = ""
     replaces: tuple[tuple[str, str | None], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -370,9 +381,9 @@ class Run:
     @cached_property
     def plan(self) -> Plan:
         """Where the maps of each side are stored."""
-        return make_plan(
-            self.pairs, self.config.shard_images, self.config.patches_field is None
-        )
+        config = self.config
+        order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
+        return make_plan(self.pairs, config.shard_images, order == BY_COUNT)
 
     @cached_property
     def _names(self) -> set[str]:
@@ -470,6 +481,7 @@ def delete_run(samples: SampleCollection, key: str) -> None:
         raise RunError(f"'{dataset.name}' has no explained run '{key}' to delete.")
     for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
         ResultStore(dataset, key, uid).delete_all()
+        forget_verdicts(dataset, key, uid, patches_field)
         delete_fields(dataset, key, patches_field)
         BlobStore(str(dataset._doc.id), uid).delete()
     dataset.delete_run(key)
@@ -498,6 +510,7 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
             f"'{dataset.name}' has a run '{new_key}' already; choose another key."
         )
     run.results.rename(new_key)
+    rename_verdicts(dataset, key, new_key, patches_field)
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
     mapping = {
@@ -578,6 +591,7 @@ def check_key(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
         raise RunError(
             f"'{dataset.name}' has a run '{key}' of another kind; choose another key."
         )
+    check_verdict_fields(dataset, key, patches_field)
     config = run_config(dataset, key)
     own: set[str] = set()
     if config is not None:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution import Attribution, attribute
+from fiftyone_sfam.attribution import Attribution, LinearizedHead, attribute
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import MISMATCH, Embeddings, check_usable
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.head_cache import HeadCache, Seen
 from fiftyone_sfam.images import (
     Loaded,
     Skipped,
@@ -64,6 +65,9 @@ class ImageStream:
     num_workers : int
         Threads that read images; 0 reads in the caller's.
 
+    cache_bytes : int
+        Bytes that what the first pass finds may take until the second needs it.
+
     Attributes
     ----------
     progress : callable or None
@@ -76,11 +80,13 @@ class ImageStream:
         model: EmbeddingModel,
         batch_size: int,
         num_workers: int,
+        cache_bytes: int = 0,
     ) -> None:
         self.items = items
         self.model = model
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.cache = HeadCache(model, cache_bytes)
         self.progress: Progress | None = None
         # Detections of one frame follow each other: the frame is decoded once.
         self.read = read_image if items.boxes is None else lru_cache(8)(read_image)
@@ -144,7 +150,7 @@ class ImageStream:
         good, reasons = _split(block)
         rows: dict[int, NDArray[np.float32]] = {}
         if good:
-            found = self.model.embed(_stack(good, self.model)).cpu().numpy()
+            found = self._embed_images(good)
             wrong = check_usable(found)
             for one, row, reason in zip(good, found, wrong, strict=True):
                 if reason is None:
@@ -157,6 +163,17 @@ class ImageStream:
             if one.index in rows:
                 vectors[place] = rows[one.index]
         return vectors, reasons
+
+    def _embed_images(self, good: list[Loaded[_Prepared]]) -> NDArray[np.float32]:
+        """Embed readable images, and keep what their maps will need, if it fits."""
+        images = _stack(good, self.model)
+        if not self.cache.has_room(images):
+            return self.model.embed(images).cpu().numpy()
+        head = self.model.linearize(images)
+        for row, one in enumerate(good):
+            assert one.value is not None
+            self.cache.keep(one.index, Seen(head, row, one.value.crop, one.value.size))
+        return head.embedding.float().cpu().numpy()
 
     def _embeddings(
         self, blocks: list[NDArray[np.float32]], reasons: dict[int, str]
@@ -203,21 +220,28 @@ class ImageStream:
         todo = [number for number in shards if shard_name(number) not in names]
         done = (plan.num_shards - len(todo)) * plan.shard_images
         total = len(plan.order)
-        loaded = self._load_blocks([list(plan.images_of(number)) for number in todo])
+        kept = {number: self.cache.take(plan.images_of(number)) for number in todo}
+        loaded = self._load_blocks(
+            [
+                [index for index in plan.images_of(number) if index not in kept[number]]
+                for number in todo
+            ]
+        )
         gaps: list[float] = []
         # What is gone on with was found to be right when it was begun.
         judged = len(todo) < plan.num_shards
         for number, block in zip(todo, loaded, strict=True):
-            sides, image = plan.sides_of(number)
+            # Handed over, so that its memory is free when the shard is written.
+            seen = kept.pop(number)
             arrays, block_gaps = self._explain_block(
-                block, sides, image, pairs, embeddings, config
+                seen, block, plan, number, pairs, embeddings, config
             )
             gaps += block_gaps
             if not judged and (len(gaps) >= _ENOUGH or number == todo[-1]):
                 self._check_gaps(np.array(gaps), config.embeddings == COMPUTED)
                 judged = True
             store.put(shard_name(number), arrays, fingerprint=config.fingerprint)
-            done += len(block)
+            done += len(plan.images_of(number))
             self._report(min(done, total), total, "explaining")
         for number in shards:
             facts = store.get(shard_name(number))
@@ -232,43 +256,70 @@ class ImageStream:
 
     def _explain_block(
         self,
+        seen: dict[int, Seen],
         block: list[Loaded[_Prepared]],
-        sides: NDArray[np.int64],
-        image: NDArray[np.int64],
+        plan: Plan,
+        number: int,
         pairs: Pairs,
         embeddings: Embeddings,
         config: RunConfig,
     ) -> tuple[Arrays, list[float]]:
-        """Explain all sides of one block of images.
+        """Explain all sides of one shard's images, kept ones and newly loaded ones.
 
         Returns the shard, and how far each recomputed embedding is from the one that
         retrieval used.
         """
         good, reasons = _split(block)
-        place_of = {one.index: place for place, one in enumerate(block)}
-        shard = _empty_shard(block, sides, image)
-        if not good:
-            return shard | {"reasons": _json_array(reasons)}, []
-        head = self.model.linearize(_stack(good, self.model))
-        gaps = self._gaps([one.index for one in good], head.embedding, embeddings)
-        row_of = np.full(len(block), -1, dtype=np.int64)
-        for row, (one, gap) in enumerate(zip(good, gaps, strict=True)):
-            place = place_of[one.index]
-            assert one.value is not None
-            shard["crop"][place], shard["size"][place] = one.value.crop, one.value.size
-            if gap <= MISMATCH:
-                row_of[place] = row
-            else:
-                reasons[one.index] = (
-                    "its stored embedding is not the one that the model gives now "
-                    f"(1 - similarity {gap:.3g}); the file or its reading has changed."
-                )
-        chosen = np.flatnonzero(row_of[image] >= 0)
+        if good:
+            head = self.model.linearize(_stack(good, self.model))
+            for row, one in enumerate(good):
+                assert one.value is not None
+                seen[one.index] = Seen(head, row, one.value.crop, one.value.size)
+        images = plan.images_of(number)
+        sides, image = plan.sides_of(number)
+        shard = _empty_shard(len(images), sides, image)
+        gaps: list[float] = []
+        for head in {id(own.head): own.head for own in seen.values()}.values():
+            places = [
+                place
+                for place, index in enumerate(images)
+                if index in seen and seen[index].head is head
+            ]
+            mine = [seen[index] for index in images[places]]
+            rows = [own.row for own in mine]
+            off = self._gaps(images[places], head, rows, embeddings)
+            gaps += off.tolist()
+            row_of = np.full(len(images), -1, dtype=np.int64)
+            for place, own, gap in zip(places, mine, off, strict=True):
+                shard["crop"][place], shard["size"][place] = own.crop, own.size
+                if gap <= MISMATCH:
+                    row_of[place] = own.row
+                else:
+                    reasons[int(images[place])] = (
+                        "its stored embedding is not the one that the model gives now "
+                        f"(1 - similarity {gap:.3g}); the file or its reading has "
+                        "changed."
+                    )
+            self._explain_sides(head, row_of[image], shard, pairs, embeddings, config)
+        return shard | {"reasons": _json_array(reasons)}, gaps
+
+    def _explain_sides(
+        self,
+        head: LinearizedHead,
+        rows: NDArray[np.int64],
+        shard: Arrays,
+        pairs: Pairs,
+        embeddings: Embeddings,
+        config: RunConfig,
+    ) -> None:
+        """Put the maps of the sides that a head explains, in its rows, in a shard."""
+        sides = shard["sides"]
+        chosen = np.flatnonzero(rows >= 0)
         others = pairs.sides()[sides[chosen] ^ 1]
         device = head.embedding.device
         result = attribute(
             head,
-            torch.from_numpy(row_of[image[chosen]]).to(device),
+            torch.from_numpy(rows[chosen]).to(device),
             torch.from_numpy(embeddings.vectors[others]).to(device),
             self.model.metric,
             config.weights,
@@ -280,17 +331,22 @@ class ImageStream:
         shard["map_shape"] = np.array(shape, dtype=np.int32)
         shard["layer"] = np.frombuffer(str(self.model.layer).encode(), dtype=np.uint8)
         for kind in config.kinds:
-            maps = np.zeros((len(sides), *shape[1:]), dtype=np.float32)
-            maps[chosen] = getattr(result, kind).cpu().numpy()
+            maps = getattr(result, kind).cpu().numpy()
             for part, values in pack_maps(maps, config.map_dtype).items():
-                shard[f"{kind}_{part}"] = values
-        return shard | {"reasons": _json_array(reasons)}, gaps.tolist()
+                name = f"{kind}_{part}"
+                if name not in shard:
+                    shard[name] = _unexplained(len(sides), values, part)
+                shard[name][chosen] = values
 
     def _gaps(
-        self, indices: list[int], recomputed: torch.Tensor, embeddings: Embeddings
+        self,
+        indices: NDArray[np.int32],
+        head: LinearizedHead,
+        rows: list[int],
+        embeddings: Embeddings,
     ) -> NDArray[np.float64]:
         """Return ``1 - similarity`` of recomputed embeddings with the ones in use."""
-        found = recomputed.float().cpu().numpy().astype(np.float64)
+        found = head.embedding[rows].float().cpu().numpy().astype(np.float64)
         stored = embeddings.vectors[indices].astype(np.float64)
         if found.shape[1] != stored.shape[1]:
             raise DataError(
@@ -439,10 +495,15 @@ def _similarities(
     return 2 * products / (squares[0] + squares[1])
 
 
+def _unexplained(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
+    """Return what stands for sides without a map: zeros, of any scale."""
+    if part == "scale":
+        return np.ones(count, dtype=like.dtype)
+    return np.zeros((count, *like.shape[1:]), dtype=like.dtype)
+
+
 def _empty_shard(
-    block: list[Loaded[_Prepared]],
-    sides: NDArray[np.int64],
-    image: NDArray[np.int64],
+    images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
 ) -> Arrays:
     """Return a shard in which nothing is explained yet."""
     return {
@@ -450,8 +511,8 @@ def _empty_shard(
         "image": image.astype(np.int32),
         "score": np.full(len(sides), np.nan, dtype=np.float32),
         "remainder": np.full(len(sides), np.nan, dtype=np.float32),
-        "crop": np.zeros((len(block), 4), dtype=np.float32),
-        "size": np.zeros((len(block), 2), dtype=np.int32),
+        "crop": np.zeros((images, 4), dtype=np.float32),
+        "size": np.zeros((images, 2), dtype=np.int32),
         "map_shape": np.zeros(3, dtype=np.int32),
         "layer": np.zeros(0, dtype=np.uint8),
     }

@@ -595,3 +595,52 @@ def test_both_ways_to_the_maps_agree(name: str, weights: str) -> None:
         torch.testing.assert_close(
             getattr(one, part), getattr(other, part), rtol=1e-5, atol=1e-5
         )
+
+
+# --------------------------------------------------------------------------------------
+# Heads with one derivative for all images
+# --------------------------------------------------------------------------------------
+
+
+def test_a_linear_head_has_one_derivative_for_all_images() -> None:
+    maps = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
+    dense = torch.randn(40, 3, generator=torch.Generator().manual_seed(1))
+    for head, same in (
+        (lambda one: one.flatten(1) @ dense + 1, True),
+        (lambda one: POOL(one).flatten(1), True),
+        (lambda one: (one.flatten(1) @ dense).relu(), False),
+        (lambda one: nn.functional.normalize(one.flatten(1)), False),
+        (lambda one: one.square().mean((2, 3)), False),
+    ):
+        assert linearize_head(head, maps).is_the_same_for_all is same
+    # Of one image nothing can be told.
+    assert not linearize_head(lambda one: one.flatten(1), maps[:1]).is_the_same_for_all
+
+
+@pytest.mark.parametrize("rows", [[0] * 7, [2, 2, 2, 0], [1, 0, 2, 1, 1, 1, 1]])
+def test_pairs_of_a_linear_head_share_passes(
+    rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    dense = torch.randn(40, 3, generator=generator)
+    head = linearize_head(
+        lambda one: one.flatten(1) @ dense, torch.randn(3, 4, 2, 5, generator=generator)
+    )
+    partners = torch.randn(len(rows), 3, generator=generator)
+    passes = []
+    run = LinearizedHead.vjp
+    monkeypatch.setattr(
+        LinearizedHead, "vjp", lambda self, c: passes.append(1) or run(self, c)
+    )
+    found = attribute(head, torch.tensor(rows), partners)
+    # One of them tells that the derivative is the same for all images.
+    assert len(passes) == 1 + -(-len(rows) // 3)
+    for pair, row in enumerate(rows):
+        alone = attribute(head, torch.tensor([row]), partners[[pair]])
+        for part in ("score", "evidence", "sfam", "cis", "remainder"):
+            torch.testing.assert_close(
+                getattr(found, part)[[pair]],
+                getattr(alone, part),
+                rtol=1e-5,
+                atol=1e-6,
+            )

@@ -21,6 +21,7 @@ from PIL import Image
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.explain import explain_retrieval
+from fiftyone_sfam.head_cache import bytes_of_head
 from fiftyone_sfam.pair import explain_pair
 from fiftyone_sfam.preprocess import Preprocessing
 from fiftyone_sfam.protocol import Protocol
@@ -268,13 +269,43 @@ def test_batches_and_workers_change_nothing(world):
 def test_one_pass_per_image_with_stored_embeddings_and_two_without(world):
     model = tiny_model()
     counter = PassCounter(model)
-    run = explain_retrieval(world, model, key="a", k=5, batch_size=5)
+    options = {"k": 5, "batch_size": 5}
+    run = explain_retrieval(world, model, key="a", cache_bytes=0, **options)
     assert counter.images == 24
     world.set_values("vector", list(run.embeddings()))
     counter.images = 0
     again = explain_retrieval(world, model, key="b", k=5, embeddings="vector")
     assert counter.images == 12
     assert_same_numbers(run, again)
+
+
+@pytest.mark.parametrize(("blocks", "passes"), [(3, 12), (2, 14), (1, 19), (0.9, 24)])
+def test_what_the_cache_holds_is_not_computed_twice(world, blocks, passes):
+    model = tiny_model()
+    each = bytes_of_head(model, model.prepare(person(0))[None])
+    counter = PassCounter(model)
+    options = {"k": 5, "batch_size": 5, "map_dtype": "float32"}
+    # One more pass measures what an image takes.
+    cached = explain_retrieval(
+        world, model, key="a", cache_bytes=int(blocks * 5 * each), **options
+    )
+    assert counter.images == passes + 1
+    twice = explain_retrieval(world, model, key="b", cache_bytes=0, **options)
+    assert_same_numbers(cached, twice)
+
+
+def test_a_broken_image_moves_the_cached_ones_to_other_shards(world):
+    path = Path(world.skip(3).first().filepath)
+    path.write_bytes(b"no image")
+    model = tiny_model()
+    counter = PassCounter(model)
+    options = {"k": 5, "batch_size": 5, "map_dtype": "float32"}
+    cached = explain_retrieval(world, model, key="a", **options)
+    assert counter.images == 12
+    assert [one.index for one in cached.skipped] == [3]
+    twice = explain_retrieval(world, model, key="b", cache_bytes=0, **options)
+    assert_same_numbers(cached, twice)
+    assert np.isfinite(cached.remainders).all()
 
 
 def test_config_and_summary(world):
@@ -809,32 +840,45 @@ def test_runs_of_others_are_not_replaced(world):
 
 # -- interruption ----------------------------------------------------------------------
 
-OPTIONS = {"k": 2, "protocol": REID, "batch_size": 3, "num_workers": 0}
+OPTIONS = {
+    "k": 2,
+    "protocol": REID,
+    "batch_size": 3,
+    "num_workers": 0,
+    "cache_bytes": 0,
+}
 
 
 @pytest.mark.parametrize(
-    ("calls", "phase", "expected"),
+    ("calls", "phase", "cache_bytes", "expected"),
     [
-        (1, "embedding", 9 + 12),
-        (3, "embedding", 3 + 12),
-        (1, "explaining", 9),
-        (4, "explaining", 0),
+        (1, "embedding", 0, 9 + 12),
+        (3, "embedding", 0, 3 + 12),
+        (1, "explaining", 0, 9),
+        (4, "explaining", 0, 0),
+        # What is embedded anew is cached; one more pass measures what it takes.
+        (1, "embedding", 2**20, 1 + 9 + 3),
+        (3, "embedding", 2**20, 1 + 3 + 9),
+        (1, "explaining", 2**20, 9),
     ],
 )
-def test_interrupted_run_goes_on_where_it_was(world, calls, phase, expected):
-    whole = explain_retrieval(world, tiny_model(), key="whole", **OPTIONS)
+def test_interrupted_run_goes_on_where_it_was(
+    world, calls, phase, cache_bytes, expected
+):
+    options = {**OPTIONS, "cache_bytes": cache_bytes}
+    whole = explain_retrieval(world, tiny_model(), key="whole", **options)
     before = blobs(world)
     model = tiny_model()
     with pytest.raises(KeyboardInterrupt):
         explain_retrieval(
-            world, model, progress=interrupt_after(calls, phase), **OPTIONS
+            world, model, progress=interrupt_after(calls, phase), **options
         )
     assert list_runs(world) == ["whole"]
     assert world.get_field("sfam") is None
     with pytest.raises(RunError, match="has no explained run 'sfam'"):
         load_run(world, "sfam")
     counter = PassCounter(model)
-    run = explain_retrieval(world, model, **OPTIONS)
+    run = explain_retrieval(world, model, **options)
     assert counter.images == expected
     assert blobs(world) == 2 * before
     first, second = stored_numbers(whole), stored_numbers(run)

@@ -1,0 +1,560 @@
+"""Verdicts as FiftyOne shows and filters them: fields and tags on the query's sample.
+
+For a run with the key ``sfam``:
+
+* ``sfam_verdicts`` on the sample, ``fo.Classifications`` with one entry per reviewed
+  pair: ``label`` is the verdict, with ``neighbor_id``, ``rank`` and ``note``;
+* the verdict as tag of the neighbor's entry in ``sfam_neighbors``, which belongs to the
+  run. A true match beyond the k neighbors has no entry there, and so no tag.
+
+For a run on detections the entries of ``sfam_verdicts`` also have the ``query_id``,
+and the query's detection gets
+
+* ``sfam_verdicts``: the verdicts on its pairs, a list of strings;
+* the tags ``sfam: VERDICT``. Detections and their tags are the user's, and
+  other runs' too; a tag that names the run can be taken back without harm to those.
+
+All of a query's verdicts are written in one update of one document, so the fields and
+the tags of a sample agree with each other at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import fiftyone as fo
+from bson import ObjectId
+from fiftyone.core.odm import get_db_conn
+from pymongo import UpdateMany, UpdateOne
+
+from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.verdict_store import VerdictStore
+
+VERDICT_FIELD_ENDING = "_verdicts"
+"""A run's verdicts are in the field of its key and this ending."""
+
+# Tells our fields from a user's field that has the same name by chance.
+_INFO = {"fiftyone_sfam": "verdicts"}
+
+_Expression = Any
+"""A MongoDB aggregation expression."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A verdict on one pair of a query.
+
+    Attributes
+    ----------
+    neighbor_id : str
+        The pair's neighbor.
+    rank : int
+        Its rank, from 1.
+    text, note : str
+        The verdict.
+    """
+
+    neighbor_id: str
+    rank: int
+    text: str
+    note: str
+
+
+@dataclass(frozen=True)
+class QueryVerdicts:
+    """All verdicts on the pairs of one query, as its sample has to show them.
+
+    Attributes
+    ----------
+    sample_id, query_id : str
+        The query's sample, and its detection, or its sample again.
+    entries : tuple of Entry
+        The verdicts, nearest neighbor first.
+    dropped : tuple of (str, str)
+        Neighbors and verdicts on them that stand no longer. What the field lists needs
+        no mention; this is for tags that are left when somebody has deleted the field.
+    """
+
+    sample_id: str
+    query_id: str
+    entries: tuple[Entry, ...]
+    dropped: tuple[tuple[str, str], ...] = ()
+
+
+# --------------------------------------------------------------------------------------
+# With the run
+# --------------------------------------------------------------------------------------
+
+
+def check_verdict_fields(
+    dataset: fo.Dataset, key: str, patches_field: str | None
+) -> None:
+    """Refuse a key whose verdicts would go into a field of somebody else.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of a run.
+    patches_field : str or None
+        Field of the detections that it compares.
+
+    Raises
+    ------
+    RunError
+        If there is a field of that name that does not hold verdicts.
+    """
+    _reload_if_stale(dataset, key)
+    for path in verdict_paths(dataset, key, patches_field):
+        field = dataset.get_field(path)
+        if field is not None and not _holds_verdicts(field):
+            raise RunError(
+                f"'{dataset.name}' has a field '{path}' that does not hold verdicts of "
+                f"the run '{key}'; rename the field or the run."
+            )
+
+
+def rename_verdicts(
+    dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
+) -> None:
+    """Move the fields and tags of a run's verdicts to its new key.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key, new_key : str
+        Present and new key.
+    patches_field : str or None
+        Field of the detections that the run compared.
+
+    Raises
+    ------
+    RunError
+        If a field of the new name exists.
+    """
+    _reload_if_stale(dataset, key)
+    old = verdict_paths(dataset, key, patches_field)
+    new = verdict_paths(dataset, new_key, patches_field)
+    moves = {
+        one: other
+        for one, other in zip(old, new, strict=True)
+        if dataset.get_field(one) is not None
+    }
+    for path in moves.values():
+        if dataset.get_field(path) is not None:
+            raise RunError(
+                f"'{dataset.name}' has a field '{path}' already; choose another key."
+            )
+    if moves:
+        dataset.rename_sample_fields(moves)
+    if patches_field is not None:
+        prefix, new_prefix = tag_prefix(key), tag_prefix(new_key)
+        length = len(prefix.encode())
+        rest = {"$substrBytes": ["$$this", length, -1]}
+        renamed = {"$concat": [{"$literal": new_prefix}, rest]}
+        mapped = {"$cond": [_begins("$$this", prefix), renamed, "$$this"]}
+        _edit_tags(dataset, patches_field, prefix, {"$map": {"in": mapped}})
+
+
+def forget_verdicts(
+    dataset: fo.Dataset, key: str, uid: str, patches_field: str | None
+) -> None:
+    """Delete the verdicts of a run: what is recorded, their fields and their tags.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key, uid : str
+        Key and unique id of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+    """
+    delete_verdict_fields(dataset, key, patches_field)
+    VerdictStore(str(dataset._doc.id), uid).delete()
+
+
+def delete_verdict_fields(
+    dataset: fo.Dataset, key: str, patches_field: str | None
+) -> None:
+    """Delete the fields and tags of a run's verdicts, where they exist.
+
+    A field of that name that does not hold verdicts is left alone.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+    """
+    _reload_if_stale(dataset, key)
+    paths = [
+        path
+        for path in verdict_paths(dataset, key, patches_field)
+        if (field := dataset.get_field(path)) is not None and _holds_verdicts(field)
+    ]
+    if paths:
+        dataset.delete_sample_fields(paths)
+    if patches_field is not None:
+        prefix = tag_prefix(key)
+        others = {"cond": {"$not": [_begins("$$this", prefix)]}}
+        _edit_tags(dataset, patches_field, prefix, {"$filter": others})
+
+
+# --------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------
+
+
+def verdict_paths(
+    dataset: fo.Dataset, key: str, patches_field: str | None
+) -> list[str]:
+    """Return the paths of the fields that a run's verdicts are in.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+
+    Returns
+    -------
+    list of str
+        The field of the sample, and the one of the detection where there is one.
+    """
+    name = key + VERDICT_FIELD_ENDING
+    if patches_field is None:
+        return [name]
+    return [name, f"{_labels_path(dataset, patches_field)}.{name}"]
+
+
+def tag_prefix(key: str) -> str:
+    """Return what the tags of a run's verdicts on detections begin with."""
+    return f"{key}: "
+
+
+def _labels_path(dataset: fo.Dataset, patches_field: str) -> str:
+    """Return the path of the detections themselves."""
+    return patches_field + (".detections" if _listed(dataset, patches_field) else "")
+
+
+def _listed(dataset: fo.Dataset, patches_field: str) -> bool:
+    field = dataset.get_field(patches_field)
+    return getattr(field, "document_type", None) is fo.Detections
+
+
+# --------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------
+
+
+def declare_verdict_fields(
+    dataset: fo.Dataset, key: str, patches_field: str | None
+) -> bool:
+    """Add the fields of verdicts to the schema, so that FiftyOne can filter by them.
+
+    What is there has to be asked about before, with :func:`check_verdict_fields`.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+
+    Returns
+    -------
+    bool
+        Whether one was missing.
+    """
+    name = key + VERDICT_FIELD_ENDING
+    missing = False
+
+    def add(path: str, *args: Any, **kwargs: Any) -> None:
+        nonlocal missing
+        if dataset.get_field(path) is None:
+            dataset.add_sample_field(path, *args, **kwargs)
+            missing = True
+
+    add(
+        name,
+        fo.EmbeddedDocumentField,
+        embedded_doc_type=fo.Classifications,
+        description="verdicts on pairs of the run",
+        info=_INFO,
+    )
+    add(f"{name}.classifications.neighbor_id", fo.StringField)
+    add(f"{name}.classifications.rank", fo.IntField)
+    add(f"{name}.classifications.note", fo.StringField)
+    if patches_field is not None:
+        add(f"{name}.classifications.query_id", fo.StringField)
+        if dataset.get_field(patches_field) is not None:
+            add(
+                verdict_paths(dataset, key, patches_field)[1],
+                fo.ListField,
+                subfield=fo.StringField,
+                description="verdicts on pairs of the run",
+                info=_INFO,
+            )
+    return missing
+
+
+def write_verdict_fields(
+    dataset: fo.Dataset,
+    key: str,
+    patches_field: str | None,
+    queries: Iterable[QueryVerdicts],
+) -> None:
+    """Make samples show exactly the verdicts that are given, query by query.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset, whose fields are declared.
+    key : str
+        Key of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+    queries : iterable of QueryVerdicts
+        The verdicts. Samples and detections that were deleted are left out, and tags
+        where the neighbors' field was deleted.
+    """
+    now = datetime.now(timezone.utc)
+    operations, sample_ids = [], []
+    for query in queries:
+        if patches_field is None:
+            update = _sample_update(key, query)
+        else:
+            update = _patch_update(dataset, key, patches_field, query)
+        update["last_modified_at"] = now
+        operations.append(UpdateOne({"_id": ObjectId(query.sample_id)}, [_set(update)]))
+        sample_ids.append(query.sample_id)
+    if operations:
+        # Also refreshes the samples that are loaded in this process.
+        dataset._bulk_write(operations, ids=sample_ids)
+
+
+def shown_queries(
+    dataset: fo.Dataset, key: str, patches_field: str | None
+) -> dict[str, str]:
+    """Find the queries whose samples show verdicts.
+
+    Parameters
+    ----------
+    dataset : fiftyone.Dataset
+        The dataset.
+    key : str
+        Key of the run.
+    patches_field : str or None
+        Field of the detections that it compared.
+
+    Returns
+    -------
+    dict of str to str
+        Sample by query.
+    """
+    entries = f"{key}{VERDICT_FIELD_ENDING}.classifications"
+    found = dataset._sample_collection.find(
+        {f"{entries}.0": {"$exists": True}}, {f"{entries}.query_id": 1}
+    )
+    shown = {}
+    for document in found:
+        sample_id = str(document["_id"])
+        listed = document[key + VERDICT_FIELD_ENDING]["classifications"]
+        for entry in listed:
+            query_id = sample_id if patches_field is None else entry.get("query_id")
+            shown[str(query_id)] = sample_id
+    return shown
+
+
+def _sample_update(key: str, query: QueryVerdicts) -> dict[str, _Expression]:
+    """Return the new values of a sample's fields, of a run on whole images."""
+    name, neighbors = key + VERDICT_FIELD_ENDING, f"{key}_neighbors"
+    shown = _array(f"${name}.classifications")
+    return {
+        name: _classifications(_merged(query, shown, {})),
+        neighbors: _mapped(
+            f"${neighbors}", "classifications", _retagged_neighbor(query, shown)
+        ),
+    }
+
+
+def _patch_update(
+    dataset: fo.Dataset, key: str, patches_field: str, query: QueryVerdicts
+) -> dict[str, _Expression]:
+    """Return the new values of a sample's fields, of a run on detections."""
+    name = key + VERDICT_FIELD_ENDING
+    shown = _array(f"${name}.classifications")
+    own = {"$eq": ["$$this.query_id", query.query_id]}
+    mine = {"$filter": {"input": shown, "cond": own}}
+    others = {"$filter": {"input": shown, "cond": {"$not": [own]}}}
+    merged = _merged(query, mine, {"query_id": query.query_id})
+    update = {name: _classifications({"$concatArrays": [others, merged]})}
+    if dataset.get_field(patches_field) is None:
+        return update
+    texts = list(dict.fromkeys(entry.text for entry in query.entries))
+    prefix = tag_prefix(key)
+    foreign = {
+        "$filter": {
+            "input": _array("$$label.tags"),
+            "cond": {"$not": [_begins("$$this", prefix)]},
+        }
+    }
+    tags = {"$concatArrays": [foreign, {"$literal": [prefix + text for text in texts]}]}
+    changed = {
+        "$mergeObjects": [
+            "$$label",
+            {"tags": tags, name: {"$literal": texts or None}},
+        ]
+    }
+    same = {"$eq": ["$$label._id", ObjectId(query.query_id)]}
+    one = {"$cond": [same, changed, "$$label"]}
+    if _listed(dataset, patches_field):
+        update[patches_field] = _mapped(f"${patches_field}", "detections", one)
+    else:
+        update[patches_field] = {
+            "$let": {"vars": {"label": f"${patches_field}"}, "in": one}
+        }
+    return update
+
+
+def _merged(
+    query: QueryVerdicts, shown: _Expression, more: dict[str, str]
+) -> _Expression:
+    """Return the entries of a query; those that are there keep ids and tags."""
+    rows = []
+    for entry in query.entries:
+        values = {
+            "label": entry.text,
+            "neighbor_id": entry.neighbor_id,
+            "rank": entry.rank,
+            "note": entry.note or None,
+            **more,
+        }
+        fresh = {"_id": ObjectId(), "_cls": "Classification", "tags": []}
+        rows.append({"fresh": fresh, "values": values})
+    # Inside the filter, "this" is what is shown, and "row" what is to be.
+    same = {"$eq": ["$$this.neighbor_id", "$$row.values.neighbor_id"]}
+    present = {"$first": {"$filter": {"input": shown, "cond": same}}}
+    return {
+        "$map": {
+            # Literal, because notes may begin with a dollar sign.
+            "input": {"$literal": rows},
+            "as": "row",
+            "in": {"$mergeObjects": ["$$row.fresh", present, "$$row.values"]},
+        }
+    }
+
+
+def _retagged_neighbor(query: QueryVerdicts, shown: _Expression) -> _Expression:
+    """Return an entry of the neighbors, ``label``, with the verdict as tag."""
+    now = [{"neighbor_id": one.neighbor_id, "label": one.text} for one in query.entries]
+    dropped = [{"neighbor_id": one, "label": text} for one, text in query.dropped]
+    new = _texts_of_neighbor({"$literal": now})
+    ours = {
+        "$concatArrays": [
+            new,
+            _texts_of_neighbor(shown),
+            _texts_of_neighbor({"$literal": dropped}),
+        ]
+    }
+    foreign = {
+        "$filter": {
+            "input": _array("$$label.tags"),
+            "as": "tag",
+            "cond": {"$not": [{"$in": ["$$tag", ours]}]},
+        }
+    }
+    tags = {"$concatArrays": [foreign, new]}
+    return {"$mergeObjects": ["$$label", {"tags": tags}]}
+
+
+def _texts_of_neighbor(entries: _Expression) -> _Expression:
+    """Return the texts of those entries that are about the neighbor ``label``."""
+    same = {"$eq": ["$$this.neighbor_id", "$$label.neighbor_id"]}
+    return {
+        "$map": {
+            "input": {"$filter": {"input": entries, "cond": same}},
+            "in": "$$this.label",
+        }
+    }
+
+
+def _classifications(entries: _Expression) -> _Expression:
+    """Return the label that holds entries; null for none, so that it does not exist."""
+    label = {"_cls": "Classifications", "classifications": "$$entries"}
+    empty = {"$eq": ["$$entries", []]}
+    return {
+        "$let": {"vars": {"entries": entries}, "in": {"$cond": [empty, None, label]}}
+    }
+
+
+def _mapped(document: str, listed: str, each: _Expression) -> _Expression:
+    """Return a label with each of its listed labels changed; as it is without any."""
+    labels = f"{document}.{listed}"
+    mapped = {"$map": {"input": labels, "as": "label", "in": each}}
+    changed = {"$mergeObjects": [document, {listed: mapped}]}
+    # A field that is missing stays so: its own value is no value.
+    return {"$cond": [{"$isArray": [labels]}, changed, document]}
+
+
+def _array(path: str) -> _Expression:
+    return {"$ifNull": [path, []]}
+
+
+def _begins(text: str, prefix: str) -> _Expression:
+    return {"$eq": [{"$indexOfCP": [text, {"$literal": prefix}]}, 0]}
+
+
+def _set(update: dict[str, _Expression]) -> dict[str, Any]:
+    return {"$set": update}
+
+
+def _edit_tags(
+    dataset: fo.Dataset, patches_field: str, prefix: str, change: dict[str, Any]
+) -> None:
+    """Change the tags of all detections that have one with a prefix."""
+    if dataset.get_field(patches_field) is None:
+        return
+    ((operator, arguments),) = change.items()
+    tags = {operator: {"input": _array("$$label.tags"), **arguments}}
+    one = {"$mergeObjects": ["$$label", {"tags": tags}]}
+    value = (
+        _mapped(f"${patches_field}", "detections", one)
+        if _listed(dataset, patches_field)
+        else {"$let": {"vars": {"label": f"${patches_field}"}, "in": one}}
+    )
+    path = f"{_labels_path(dataset, patches_field)}.tags"
+    update = {patches_field: value, "last_modified_at": datetime.now(timezone.utc)}
+    # Keys are names of letters, digits and underscores: nothing to escape.
+    affected = {path: {"$regex": f"^{prefix}"}}
+    dataset._bulk_write([UpdateMany(affected, [_set(update)])])
+
+
+def _holds_verdicts(field: Any) -> bool:
+    return (field.info or {}).items() >= _INFO.items()
+
+
+def _reload_if_stale(dataset: fo.Dataset, key: str) -> None:
+    """Reload a dataset when another process has added or deleted the verdicts' field.
+
+    What is written into a field that the schema lacks makes samples unreadable.
+    """
+    name = key + VERDICT_FIELD_ENDING
+    query = {"_id": dataset._doc.id, "sample_fields.name": name}
+    stored = get_db_conn()["datasets"].find_one(query, {"_id": 1}) is not None
+    if stored != (dataset.get_field(name) is not None):
+        dataset.reload()
