@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from fiftyone_sfam.audit.evaluation import (
     Identification,
@@ -16,9 +18,11 @@ from fiftyone_sfam.audit.evaluation import (
     identify,
     verify,
 )
+from fiftyone_sfam.audit.evaluation_blocks import CameraRule, compare
+from fiftyone_sfam.audit.evaluation_scores import summarize_scores
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.retrieval import find_neighbors, select_candidates
+from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -33,17 +37,19 @@ def evaluated(
     identities: list[str | None],
     cameras: list[str | None] | None = None,
     metric: str = "cosine",
+    rule: CameraRule = "protocol",
+    splits: list[frozenset[str]] | None = None,
     **rules: object,
 ) -> tuple[Identification, Verification]:
     if cameras is not None:
         rules["camera_field"] = "camera"
     protocol = Protocol("identity", **rules)  # type: ignore[arg-type]
     candidates = select_candidates(
-        protocol, identities, cameras or [None] * len(identities), None
+        protocol, identities, cameras or [None] * len(identities), splits
     )
     return (
-        identify(embeddings, candidates, protocol, metric),
-        verify(embeddings, candidates, protocol, metric),
+        identify(embeddings, candidates, protocol, metric, rule),
+        verify(embeddings, candidates, protocol, metric, rule),
     )
 
 
@@ -84,6 +90,85 @@ def test_same_identity_on_the_same_camera_is_left_out() -> None:
     assert scores.impostor == pytest.approx(np.cos(np.deg2rad([20, 19])))
 
 
+def test_junk_is_ignored_and_distractors_count() -> None:
+    # The first image ranks 5 (junk, gone), 10 (distractor), 20 (a), 32 (b); the fourth
+    # ranks 10 (distractor), 32 (b), 0 (a).
+    ranked, scores = evaluated(
+        on_a_circle(0, 5, 10, 20, 32),
+        ["a", "-1", "0", "a", "b"],
+        junk=("-1",),
+        distractors=("0",),
+    )
+    assert list(ranked.query) == [0, 3]
+    assert list(ranked.first_match) == [2, 3]
+    assert ranked.average_precision == pytest.approx([1 / 2, 1 / 3])
+    assert ranked.without_match == 1
+    # A distractor is an impostor of every query, and no query itself.
+    assert scores.genuine == pytest.approx(np.cos(np.deg2rad([20])))
+    assert scores.impostor == pytest.approx(np.cos(np.deg2rad([32, 22, 12, 10, 10])))
+
+
+def test_queries_search_the_gallery_alone() -> None:
+    # Nearest to the query at 0 are 2 and 4, which are queries too.
+    parts = ["query", "query", "query", "gallery", "gallery", "gallery"]
+    ranked, scores = evaluated(
+        on_a_circle(0, 2, 4, 30, 20, 50),
+        ["a", "a", "b", "a", "b", "c"],
+        splits=[frozenset([part]) for part in parts],
+        split_field="part",
+    )
+    assert list(ranked.query) == [0, 1, 2]
+    assert list(ranked.first_match) == [2, 2, 1]
+    assert scores.genuine == pytest.approx(np.cos(np.deg2rad([30, 28, 16])))
+    assert len(scores.impostor) == 3 * 3 - 3
+
+
+@pytest.mark.parametrize(
+    ("rule", "first", "genuine", "impostor"),
+    [
+        # Left out for the first image: nothing; 1 (its identity, its camera); 1 and 40
+        # (its camera); 30 and 20 (other cameras).
+        ("all", 1, [30, 29, 1], [40, 39, 20, 20, 19, 10, 10]),
+        ("protocol", 2, [30, 29], [20, 20, 19, 10]),
+        ("cross", 2, [30, 29], [20, 20, 19, 10]),
+        ("single", 1, [1], [40, 39, 10]),
+    ],
+)
+def test_rules_on_cameras(
+    rule: CameraRule, first: int, genuine: list[float], impostor: list[float]
+) -> None:
+    ranked, scores = evaluated(
+        on_a_circle(0, 1, 30, 20, 40),
+        ["a", "a", "a", "b", "c"],
+        ["1", "1", "2", "2", "1"],
+        rule=rule,
+    )
+    assert ranked.first_match[0] == first
+    assert scores.genuine == pytest.approx(np.cos(np.deg2rad(genuine)))
+    assert scores.impostor == pytest.approx(np.cos(np.deg2rad(impostor)))
+
+
+def test_cross_leaves_out_strangers_of_the_querys_camera() -> None:
+    # The stranger at 5 shares the query's camera, the true match at 10 does not.
+    arguments = on_a_circle(0, 5, 10), ["a", "b", "a"], ["1", "1", "2"]
+    assert evaluated(*arguments)[0].first_match[0] == 2
+    assert evaluated(*arguments, rule="cross")[0].first_match[0] == 1
+
+
+def test_rules_on_cameras_need_cameras() -> None:
+    with pytest.raises(DataError, match="rule 'cross' needs cameras"):
+        evaluated(on_a_circle(0, 5), ["a", "a"], rule="cross")
+    with pytest.raises(DataError, match="unknown camera rule 'both'"):
+        evaluated(on_a_circle(0, 5), ["a", "a"], rule="both")  # type: ignore[arg-type]
+
+
+def test_same_camera_pairs_count_where_the_protocol_allows_them() -> None:
+    _, scores = evaluated(
+        on_a_circle(0, 1, 20), ["a", "a", "b"], ["1"] * 3, exclude_same_camera=False
+    )
+    assert (len(scores.genuine), len(scores.impostor)) == (1, 2)
+
+
 def test_unlabeled_images_are_ranked_but_are_no_pairs() -> None:
     ranked, scores = evaluated(on_a_circle(0, 10, 20), ["a", None, "a"])
     assert list(ranked.first_match) == [2, 2]
@@ -115,6 +200,11 @@ def test_agrees_with_scikit_learn(metric: str) -> None:
         roc_auc_score(same[upper], near[upper]), abs=1e-9
     )
     assert len(scores.genuine) + len(scores.impostor) == upper.sum()
+    fpr, tpr, thresholds = roc_curve(same[upper], near[upper], drop_intermediate=False)
+    # The first threshold of scikit-learn accepts nothing; rounding aside.
+    fmr, fnmr = scores.rates(thresholds[1:] - 1e-9)
+    assert fmr == pytest.approx(fpr[1:], abs=1e-9)
+    assert 1 - fnmr == pytest.approx(tpr[1:], abs=1e-9)
 
 
 def test_rates_and_equal_error_by_hand() -> None:
@@ -156,9 +246,175 @@ def test_ranks_are_those_of_the_run(metric: str, exclude: bool) -> None:
 
 
 def test_too_many_pairs_are_refused() -> None:
-    many = np.ones((6000, 1))
+    protocol = Protocol("identity")
+    candidates = select_candidates(protocol, ["a"] * 6000, [None] * 6000, None)
     with pytest.raises(DataError, match="36,000,000 pairs are too many"):
-        evaluated(many, ["a"] * 6000)
+        verify(np.ones((6000, 1)), candidates, protocol)
+
+
+# --------------------------------------------------------------------------------------
+# Any data, against the definitions spelled out
+# --------------------------------------------------------------------------------------
+
+
+def left_out(
+    candidates: Candidates, protocol: Protocol, rule: str, query: int, other: int
+) -> bool:
+    """Whether a ranking leaves a pair out."""
+    if query == other:
+        return True
+    cameras, identities = candidates.cameras, candidates.identities
+    same_camera = cameras[query] == cameras[other] != -1
+    if rule == "cross":
+        return bool(same_camera)
+    if rule == "single":
+        return not same_camera
+    return bool(
+        rule == "protocol"
+        and protocol.camera_field
+        and protocol.exclude_same_camera
+        and same_camera
+        and identities[query] == identities[other] != -1
+    )
+
+
+def spelled_out(
+    scores: np.ndarray, candidates: Candidates, protocol: Protocol, rule: str
+) -> tuple[dict[int, tuple[float, float, int]], list[float], list[float]]:
+    """AP, INP and first rank by query, and the scores of genuine and impostor pairs."""
+    identities, cameras = candidates.identities, candidates.cameras
+    measures, genuine, impostor, seen = {}, [], [], set()
+
+    def match(query: int, other: int) -> bool:
+        return bool(
+            identities[query] == identities[other] != -1
+            and not candidates.distractors[other]
+        )
+
+    for query in candidates.queries.tolist():
+        ranking = sorted(
+            (
+                other
+                for other in candidates.gallery.tolist()
+                if not left_out(candidates, protocol, rule, query, other)
+            ),
+            key=lambda other, query=query: (-scores[query, other], other),
+        )
+        ranks = [1 + n for n, other in enumerate(ranking) if match(query, other)]
+        if identities[query] != -1 and ranks:
+            precisions = [(n + 1) / rank for n, rank in enumerate(ranks)]
+            measures[query] = (
+                sum(precisions) / len(ranks),
+                len(ranks) / ranks[-1],
+                ranks[0],
+            )
+        for other in ranking:
+            apart = cameras[query] == cameras[other] != -1
+            if (
+                -1 in (identities[query], identities[other])
+                or frozenset((query, other)) in seen
+                or (
+                    rule == "protocol"
+                    and protocol.camera_field
+                    and protocol.exclude_same_camera
+                    and apart
+                )
+            ):
+                continue
+            seen.add(frozenset((query, other)))
+            kind = genuine if match(query, other) else impostor
+            kind.append(scores[query, other])
+    return measures, sorted(genuine), sorted(impostor)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(2, 24),
+    metric=st.sampled_from(["cosine", "euclidean"]),
+    rule=st.sampled_from(["protocol", "all", "cross", "single"]),
+    exclude=st.booleans(),
+    ties=st.booleans(),
+    split=st.booleans(),
+    rows=st.integers(1, 9),
+)
+def test_agrees_with_the_definitions(
+    seed: int,
+    count: int,
+    metric: str,
+    rule: CameraRule,
+    exclude: bool,
+    ties: bool,
+    split: bool,
+    rows: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    embeddings = generator.normal(size=(count, 3))
+    if ties:
+        embeddings = np.round(embeddings) + 0.25
+    known = ["a", "b", "c", "distractor", None]
+    identities = [known[place] for place in generator.integers(0, 5, count)]
+    cameras = [["1", "2", None][place] for place in generator.integers(0, 3, count)]
+    cameras[0] = "1"
+    splits = None
+    if split:
+        choices = [{"query"}, {"gallery"}, {"query", "gallery"}]
+        splits = [frozenset(choices[n]) for n in generator.integers(0, 3, count)]
+    protocol = Protocol(
+        "identity",
+        "camera",
+        exclude,
+        distractors=("distractor",),
+        split_field="part" if split else None,
+    )
+    try:
+        candidates = select_candidates(protocol, identities, cameras, splits)
+    except DataError:
+        return  # no query, or no gallery
+    norms = np.linalg.norm(embeddings, axis=1)
+    if metric == "cosine":
+        near = embeddings @ embeddings.T / norms / norms[:, None]
+    else:
+        near = -np.linalg.norm(embeddings[:, None] - embeddings, axis=2)
+    near = np.round(near, 12)
+    measures, genuine, impostor = spelled_out(near, candidates, protocol, rule)
+    ranked = identify(embeddings, candidates, protocol, metric, rule)
+    scores = verify(embeddings, candidates, protocol, metric, rule)
+    assert list(ranked.query) == list(measures)
+    found = zip(
+        ranked.average_precision,
+        ranked.inverse_negative_penalty,
+        ranked.first_match,
+        strict=True,
+    )
+    for one, expected in zip(found, measures.values(), strict=True):
+        assert one == pytest.approx(expected, abs=1e-9)
+    assert scores.genuine == pytest.approx(genuine, abs=1e-7)
+    assert scores.impostor == pytest.approx(impostor, abs=1e-7)
+    if genuine and impostor:
+        rates = [
+            (
+                (scores.impostor >= threshold).mean(),
+                (scores.genuine < threshold).mean(),
+                threshold,
+            )
+            for threshold in np.unique([*scores.genuine, *scores.impostor])
+        ]
+        fmr, fnmr, at = min(rates, key=lambda one: (abs(one[0] - one[1]), one[2]))
+        assert scores.equal_error() == pytest.approx(((fmr + fnmr) / 2, at))
+    else:
+        assert np.isnan(scores.equal_error()).all()
+    # In other blocks the same, up to rounding.
+    blocks = compare(
+        embeddings, candidates, protocol, metric, rule, rows * 8 * count
+    ).blocks()
+    whole = compare(embeddings, candidates, protocol, metric, rule).blocks()
+    assert np.allclose(
+        np.concatenate([block.scores for block in blocks]),
+        np.concatenate([block.scores for block in whole]),
+        rtol=0,
+        atol=1e-11,
+    )
 
 
 def check_real():  # type: ignore[no-untyped-def]
@@ -178,6 +434,8 @@ def check_real():  # type: ignore[no-untyped-def]
     [
         ("osnet_x0_25_msmt17", 0.7560, 0.9381, 0.565),
         ("mobilefacenet", 0.9938, 0.9938, None),
+        ("hse_faceres_mobilenetv1", 0.9969, 0.9901, None),
+        ("dlib_resnet", 0.9906, 0.9960, None),
     ],
 )
 def test_real_embedders(
@@ -216,5 +474,20 @@ def test_real_embedders(
     ranked, scores = evaluated(embeddings, identities, cameras, network.metric)
     assert round(float(ranked.cmc(1)[0]), 4) == rank1
     assert round(scores.auc, 4) == auc
+    protocol = Protocol("identity", camera_field="camera" if market else None)
+    candidates = select_candidates(
+        protocol, identities, cameras or [None] * len(paths), None
+    )
+    comparisons = compare(embeddings, candidates, protocol, network.metric)
+    summary = summarize_scores(comparisons)
+    assert round(summary.auc, 4) == auc
+    assert (summary.equal_error, summary.equal_error_threshold) == scores.equal_error()
+    # Some 50,000 to 140,000 pairs of two identities: too few to speak of 1e-4.
+    assert [point.supported for point in summary.operating] == [True] * 3 + [False]
     if mean_average_precision is not None:
         assert round(ranked.mean_average_precision, 3) == mean_average_precision
+        # "With same-camera matches allowed, about 89 of 545 images" fail.
+        ranked, _ = evaluated(
+            embeddings, identities, cameras, network.metric, rule="all"
+        )
+        assert round(545 * (1 - float(ranked.cmc(1)[0]))) == 89

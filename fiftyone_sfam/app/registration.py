@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
+from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
@@ -14,5 +16,7 @@ OPERATORS: tuple[type, ...] = (
     ExplainSelected,
     ShowPairs,
     ManageRuns,
+    EvaluateRetrieval,
+    ExplainRegions,
 )
 PANELS: tuple[type, ...] = (SfamPairs, SfamAudit)

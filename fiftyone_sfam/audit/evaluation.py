@@ -3,24 +3,27 @@
 Identification: CMC, mAP and mINP of every query's ranking of the whole gallery
 (M. Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook",
 2021, for mINP). Verification: the error rates of a threshold on the similarity, over
-all pairs of images.
+all pairs of images; here with every score at hand, in ``evaluation_scores`` for any
+number of pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.evaluation_blocks import (
+    Block,
+    CameraRule,
+    Comparisons,
+    compare,
+)
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.retrieval import UNKNOWN, Candidates, are_duplicates
+from fiftyone_sfam.retrieval import UNKNOWN, Candidates
 
-_BLOCK_BYTES = 64 * 2**20
-# Keys that differ by less are taken as equal, since their order is rounding.
-_DECIMALS = 12
 MAX_PAIRS = 30_000_000
 """Most pairs whose scores are kept one by one."""
 
@@ -131,12 +134,38 @@ class Verification:
         Returns
         -------
         rate, threshold : float
-            Mean of both rates at the threshold where they differ least.
+            Mean of both rates at the score where they differ least; of two such scores
+            the lower one. NaN where one kind of pair is missing.
         """
-        thresholds = np.unique(np.concatenate([self.genuine, self.impostor]))
+        kinds = self.genuine, self.impostor
+        if len(self.genuine) == 0 or len(self.impostor) == 0:
+            return float("nan"), float("nan")
+        # Accepted less refused falls from score to score: it is least just before or
+        # just after it turns negative.
+        found = [(one, self._last_accepting(one)) for one in kinds]
+        last = max(float(one[place]) for one, place in found if place >= 0)
+        places = [int(np.searchsorted(one, last, side="right")) for one in kinds]
+        after = [
+            float(one[place])
+            for one, place in zip(kinds, places, strict=True)
+            if place < len(one)
+        ]
+        thresholds = np.array([last, *([min(after)] if after else [])])
         fmr, fnmr = self.rates(thresholds)
         best = int(np.abs(fmr - fnmr).argmin())
         return float((fmr[best] + fnmr[best]) / 2), float(thresholds[best])
+
+    def _last_accepting(self, scores: NDArray[np.float64]) -> int:
+        """Return the place of the last score with no less accepted than refused.
+
+        Without such a score, -1.
+        """
+        low, high = -1, len(scores)
+        while high - low > 1:
+            middle = (low + high) // 2
+            fmr, fnmr = self.rates(scores[middle : middle + 1])
+            low, high = (middle, high) if fmr[0] >= fnmr[0] else (low, middle)
+        return low
 
     def threshold_for(self, fmr: float) -> float:
         """Find the least threshold that accepts no more than a share of impostors.
@@ -153,9 +182,59 @@ class Verification:
         """
         allowed = int(np.floor(fmr * len(self.impostor) + 1e-9))
         if allowed >= len(self.impostor):
-            return float(min(self.impostor.min(initial=np.inf), self.genuine[0]))
+            lowest = (one.min(initial=np.inf) for one in (self.genuine, self.impostor))
+            return float(min(lowest))
         # The first refused impostor, counted from the highest.
         return float(np.nextafter(self.impostor[-1 - allowed], np.inf))
+
+
+class Ranker:
+    """Measures the rankings of queries, block by block.
+
+    Parameters
+    ----------
+    comparisons : Comparisons
+        What is ranked.
+    """
+
+    def __init__(self, comparisons: Comparisons) -> None:
+        self._identities = comparisons.candidates.identities
+        self._rows: list[tuple[int, float, float, int]] = []
+        self._without = 0
+
+    def add(self, block: Block) -> None:
+        """Measure the rankings of a block's queries."""
+        # Each row ascending, which tells how many images are ahead of a true match.
+        ordered = np.sort(block.scores, axis=1)
+        starts = np.searchsorted(block.row, np.arange(len(block.queries) + 1))
+        for row, query in enumerate(block.queries):
+            if self._identities[query] == UNKNOWN:
+                continue
+            column = block.column[starts[row] : starts[row + 1]]
+            if len(column) == 0:
+                self._without += 1
+                continue
+            ranks = _ranks(block.scores[row], ordered[row], column)
+            found = np.arange(1, len(ranks) + 1)
+            self._rows.append(
+                (
+                    int(query),
+                    float((found / ranks).mean()),
+                    float(len(ranks) / ranks[-1]),
+                    int(ranks[0]),
+                )
+            )
+
+    def result(self) -> Identification:
+        """Return the measures of all queries that were added."""
+        columns = list(zip(*self._rows, strict=True)) or [()] * 4
+        return Identification(
+            np.array(columns[0], dtype=np.int64),
+            np.array(columns[1], dtype=np.float64),
+            np.array(columns[2], dtype=np.float64),
+            np.array(columns[3], dtype=np.int64),
+            self._without,
+        )
 
 
 def identify(
@@ -163,8 +242,12 @@ def identify(
     candidates: Candidates,
     protocol: Protocol,
     metric: str = "cosine",
+    cameras: CameraRule = "protocol",
 ) -> Identification:
     """Rank the whole gallery for every query, and measure the rankings.
+
+    Images of equal score are ranked by their index. Junk images are no candidates and
+    are ranked nowhere; a distractor takes its rank and matches nobody.
 
     Parameters
     ----------
@@ -176,38 +259,19 @@ def identify(
         Which pairs are left out.
     metric : {"cosine", "euclidean"}
         What the gallery is ranked by.
+    cameras : CameraRule
+        Which pairs of cameras are compared.
 
     Returns
     -------
     Identification
         The measures of every labeled query.
     """
-    queries, precisions, penalties, firsts = [], [], [], []
-    without = 0
-    for block, keys in _keys(embeddings, candidates, protocol, metric):
-        for row, query in enumerate(block):
-            if candidates.identities[query] == UNKNOWN:
-                continue
-            admitted = np.flatnonzero(np.isfinite(keys[row]))
-            order = admitted[np.lexsort((admitted, -keys[row, admitted]))]
-            others = candidates.gallery[order]
-            matches = candidates.is_true_match(np.full(len(others), query), others)
-            ranks = np.flatnonzero(matches) + 1
-            if len(ranks) == 0:
-                without += 1
-                continue
-            found = np.arange(1, len(ranks) + 1)
-            queries.append(query)
-            precisions.append(float((found / ranks).mean()))
-            penalties.append(len(ranks) / ranks[-1])
-            firsts.append(ranks[0])
-    return Identification(
-        np.array(queries, dtype=np.int64),
-        np.array(precisions, dtype=np.float64),
-        np.array(penalties, dtype=np.float64),
-        np.array(firsts, dtype=np.int64),
-        without,
-    )
+    comparisons = compare(embeddings, candidates, protocol, metric, cameras)
+    ranker = Ranker(comparisons)
+    for block in comparisons.blocks():
+        ranker.add(block)
+    return ranker.result()
 
 
 def verify(
@@ -215,12 +279,13 @@ def verify(
     candidates: Candidates,
     protocol: Protocol,
     metric: str = "cosine",
+    cameras: CameraRule = "protocol",
 ) -> Verification:
     """Collect the similarities of all pairs of labeled images.
 
-    A pair of two images that are both query and gallery counts once. Where the
-    protocol names a camera field, pairs from one camera are left out, genuine and
-    impostor alike.
+    A pair of two images that are both query and gallery counts once. Where the protocol
+    leaves out the query's identity on its own camera, pairs from one camera are left
+    out, genuine and impostor alike.
 
     Parameters
     ----------
@@ -232,6 +297,8 @@ def verify(
         Which pairs are left out.
     metric : {"cosine", "euclidean"}
         How pairs are compared.
+    cameras : CameraRule
+        Which pairs of cameras are compared.
 
     Returns
     -------
@@ -247,68 +314,33 @@ def verify(
     if count > MAX_PAIRS:
         raise DataError(
             f"{count:,} pairs are too many to keep their scores (at most "
-            f"{MAX_PAIRS:,}); evaluate a view of fewer images."
+            f"{MAX_PAIRS:,}); use summarize_scores."
         )
-    both = np.zeros(len(embeddings), dtype=bool)
-    both[candidates.queries] = True
-    in_gallery = np.zeros(len(embeddings), dtype=bool)
-    in_gallery[candidates.gallery] = True
-    both &= in_gallery
-    genuine, impostor = [], []
-    others = candidates.gallery
-    for block, keys in _keys(embeddings, candidates, protocol, metric):
-        mine = block[:, None]
-        keep = np.isfinite(keys)
-        keep &= (candidates.identities[mine] != UNKNOWN) & (
-            candidates.identities[others] != UNKNOWN
-        )
-        keep &= ~(both[mine] & both[others] & (others < mine))
-        if protocol.camera_field is not None:
-            cameras = candidates.cameras
-            keep &= (cameras[mine] != cameras[others]) | (cameras[mine] == UNKNOWN)
-        same = candidates.is_true_match(
-            np.broadcast_to(mine, keep.shape), np.broadcast_to(others, keep.shape)
-        )
-        genuine.append(keys[keep & same])
-        impostor.append(keys[keep & ~same])
-    empty = np.empty(0)
+    comparisons = compare(embeddings, candidates, protocol, metric, cameras)
+    genuine, impostor = [np.empty(0)], [np.empty(0)]
+    for block in comparisons.blocks():
+        own, other = comparisons.pair_scores(block)
+        genuine.append(own)
+        impostor.append(other)
     return Verification(
-        np.sort(np.concatenate([empty, *genuine])),
-        np.sort(np.concatenate([empty, *impostor])),
+        np.sort(np.concatenate(genuine)), np.sort(np.concatenate(impostor))
     )
 
 
-def _keys(
-    embeddings: NDArray[np.floating],
-    candidates: Candidates,
-    protocol: Protocol,
-    metric: str,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-    """Yield blocks of queries with their keys, -inf where the protocol leaves out."""
-    raw = np.asarray(embeddings, dtype=np.float64)
-    norms = np.linalg.norm(raw, axis=1)
-    gallery = candidates.gallery
-    others = raw[gallery]
-    if metric == "cosine":
-        others = others / norms[gallery][:, None]
-    rows = max(1, _BLOCK_BYTES // (8 * max(1, len(gallery))))
-    for start in range(0, len(candidates.queries), rows):
-        block = candidates.queries[start : start + rows]
-        if metric == "cosine":
-            keys = (raw[block] / norms[block][:, None]) @ others.T
-        else:
-            squares = norms[block][:, None] ** 2 + norms[gallery] ** 2
-            keys = -np.sqrt(np.maximum(squares - 2 * raw[block] @ others.T, 0))
-        keys = np.round(keys, _DECIMALS)
-        keys[candidates.left_out(block, protocol)] = -np.inf
-        if protocol.exclude_duplicates:
-            for row, query in enumerate(block):
-                # Far more than rounding allows, so that few are compared one by one.
-                top = 1 - 1e-9 if metric == "cosine" else -1e-5 * norms[query]
-                near = np.flatnonzero(keys[row] >= top)
-                same = are_duplicates(raw, int(query), gallery[near])
-                keys[row, near[same]] = -np.inf
-        yield block, keys
+def _ranks(
+    scores: NDArray[np.float64],
+    ordered: NDArray[np.float64],
+    column: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the ranks of some gallery images among all of a query's, ascending."""
+    own = scores[column]
+    after = np.searchsorted(ordered, own, side="right")
+    if (after - np.searchsorted(ordered, own) == 1).all():
+        return np.sort(len(ordered) - after + 1)
+    # Equal scores are ranked by the index of the image.
+    places = np.empty(len(scores), dtype=np.int64)
+    places[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    return np.sort(places[column]) + 1
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.evaluation import Identification, identify, verify
+from fiftyone_sfam.audit.evaluation import Identification
+from fiftyone_sfam.audit.evaluation_blocks import compare
+from fiftyone_sfam.audit.evaluation_passes import measure
+from fiftyone_sfam.audit.evaluation_scores import ScoreSummary
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.records import FALSE_MATCH, TRUE_MATCH
+from fiftyone_sfam.records import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval import Candidates, encode
-from fiftyone_sfam.runs import Run
-from fiftyone_sfam.storage import Arrays
+from fiftyone_sfam.runs import Run, shard_name
+from fiftyone_sfam.storage import Arrays, unpack_maps
 
 BLOB = "overview"
-BINS = 400
 
-_PAIRS_AT_ONCE = 1000
+LARGE_PAIRS = 5_000_000
+"""Pairs of images from which :func:`overview` is too slow for an event of a panel."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,35 @@ def candidates_of(run: Run) -> Candidates:
     )
 
 
+def stored_overview(run: Run) -> Overview | None:
+    """Read what was found before; None if nothing was.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Overview or None
+        What :func:`overview` or an evaluation has stored.
+    """
+    if BLOB not in run.store.names():
+        return None
+    return _restored(run.store.get(BLOB), run.config.metric)
+
+
+def compared_pairs(run: Run) -> int:
+    """Return how many pairs of a query and a gallery image an overview looks at."""
+    return int(run.items.is_query.sum()) * int(run.items.is_gallery.sum())
+
+
 def overview(run: Run) -> Overview:
-    """Evaluate a run, or read what was found before.
+    """Read what was found before, or evaluate a run.
+
+    Evaluating looks at every pair of images twice; from :data:`LARGE_PAIRS`
+    pairs on it belongs into a delegated operation, see
+    :func:`fiftyone_sfam.audit.evaluation_run.evaluate_retrieval`.
 
     Parameters
     ----------
@@ -93,51 +123,62 @@ def overview(run: Run) -> Overview:
     -------
     Overview
         Exact over all pairs of the run's images, not only the stored ones.
-
-    Raises
-    ------
-    DataError
-        If there are too many pairs to keep their scores.
     """
-    if BLOB not in run.store.names():
-        run.store.put(BLOB, _computed(run))
-    return _restored(run.store.get(BLOB), run.config.metric)
+    stored = stored_overview(run)
+    if stored is not None:
+        return stored
+    comparisons = compare(
+        run.embeddings(),
+        candidates_of(run),
+        Protocol.from_dict(run.config.protocol),
+        run.config.metric,
+    )
+    found = measure(comparisons)
+    return store_overview(run, found.identification, found.scores)
 
 
-def _computed(run: Run) -> Arrays:
-    """Evaluate a run."""
-    candidates = candidates_of(run)
-    protocol = Protocol.from_dict(run.config.protocol)
-    embeddings, metric = run.embeddings(), run.config.metric
-    ranked = identify(embeddings, candidates, protocol, metric)
-    scores = verify(embeddings, candidates, protocol, metric)
-    both = np.concatenate([scores.genuine, scores.impostor])
-    low, high = (both.min(), both.max()) if len(both) else (0.0, 1.0)
-    edges = np.linspace(low, max(high, low + 1e-9), BINS + 1)
-    error, at = float("nan"), float("nan")
-    thresholds = np.empty(0)
-    if len(scores.genuine) and len(scores.impostor):
-        error, at = scores.equal_error()
-        # Where the curve bends: at impostors' scores, evenly over the log of the rate.
-        places = np.unique(
-            np.geomspace(1, len(scores.impostor), 300).astype(np.int64) - 1
-        )
-        thresholds = scores.impostor[::-1][places]
-    fmr, fnmr = scores.rates(thresholds)
-    return {
-        "query": ranked.query,
-        "average_precision": ranked.average_precision,
-        "inverse_negative_penalty": ranked.inverse_negative_penalty,
-        "first_match": ranked.first_match,
-        "edges": edges,
-        "genuine": np.histogram(scores.genuine, edges)[0],
-        "impostor": np.histogram(scores.impostor, edges)[0],
-        "roc_fmr": fmr,
-        "roc_fnmr": fnmr,
-        "roc_threshold": thresholds,
+def store_overview(
+    run: Run, identification: Identification, scores: ScoreSummary
+) -> Overview:
+    """Store an overview of figures that are known.
+
+    Parameters
+    ----------
+    run : Run
+        The run. An overview that it has already is kept.
+    identification : Identification
+        Measures of every query, by the run's own protocol.
+    scores : ScoreSummary
+        Of all pairs, likewise.
+
+    Returns
+    -------
+    Overview
+        The overview as stored.
+    """
+    arrays = {
+        "query": identification.query,
+        "average_precision": identification.average_precision,
+        "inverse_negative_penalty": identification.inverse_negative_penalty,
+        "first_match": identification.first_match,
+        "edges": scores.edges,
+        "genuine": scores.genuine,
+        "impostor": scores.impostor,
+        "roc_fmr": scores.roc_fmr,
+        "roc_fnmr": scores.roc_fnmr,
+        "roc_threshold": scores.roc_threshold,
         **_average_evidence(run),
-        "numbers": np.array([ranked.without_match, scores.auc, error, at]),
+        "numbers": np.array(
+            [
+                identification.without_match,
+                scores.auc,
+                scores.equal_error,
+                scores.equal_error_threshold,
+            ]
+        ),
     }
+    run.store.put(BLOB, arrays)
+    return _restored(arrays, run.config.metric)
 
 
 def _restored(arrays: Arrays, metric: str) -> Overview:
@@ -166,19 +207,27 @@ def _restored(arrays: Arrays, metric: str) -> Overview:
 
 
 def _average_evidence(run: Run) -> Arrays:
-    """Average the evidence of the queries' first pairs, by outcome."""
+    """Average the evidence of the queries' first pairs, by outcome.
+
+    Each shard is read once, and only if the query side of such a pair lies in it.
+    """
     kind = "evidence"
     if kind not in run.config.kinds:
         return {}
     sums = np.zeros((2, *run.config.map_shape[1:]), dtype=np.float64)
     counts = np.zeros(2)
-    first = np.flatnonzero(run.pairs.rank == 1)
-    for start in range(0, len(first), _PAIRS_AT_ONCE):
-        chosen = first[start : start + _PAIRS_AT_ONCE]
-        for pair, maps in zip(chosen, run.many_maps(chosen), strict=True):
-            outcome = int(run.pairs.outcome[pair])
-            if outcome in (TRUE_MATCH, FALSE_MATCH) and maps.query is not None:
-                sums[outcome] += maps.query.maps[kind]
-                counts[outcome] += 1
+    pairs = run.pairs
+    for number in range(run.plan.num_shards):
+        sides, _ = run.plan.sides_of(number)
+        outcome = pairs.outcome[sides // 2]
+        of_first = (sides % 2 == QUERY) & (pairs.rank[sides // 2] == 1)
+        rows = np.flatnonzero(of_first & np.isin(outcome, (TRUE_MATCH, FALSE_MATCH)))
+        if len(rows) == 0:
+            continue
+        shard = run.store.get(shard_name(number))
+        rows = rows[~np.isnan(shard["score"][rows])]
+        maps = unpack_maps(shard[f"{kind}_values"][rows], shard[f"{kind}_scale"][rows])
+        np.add.at(sums, outcome[rows], maps)
+        np.add.at(counts, outcome[rows], 1)
     averages = sums / np.maximum(counts, 1)[:, None, None]
     return {"evidence": averages.astype(np.float32)}

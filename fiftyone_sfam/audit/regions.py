@@ -1,0 +1,307 @@
+"""Partitions of an image on the grid of its maps.
+
+An evidence map adds up to the similarity, so any partition of the image splits the
+similarity into additive parts. A region is a weight per cell of the map: the share of
+the cell's area that the region covers. The weights of all regions add up to 1 in every
+cell, so the parts add up to the sum of the map. All of this is this project's
+definition.
+
+Boxes are ``(left, top, right, bottom)``, relative to the image that the masks cover; a
+map's box may reach beyond it where the network saw padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import DataError
+
+BACKGROUND = "background"
+"""Name of what no mask and no box covers."""
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""Box of a map that covers its whole image."""
+
+Box = Sequence[float]
+
+# Places per side of a cell at which the nearest point is looked for.
+_PLACES = 8
+_THIRDS = ("upper third", "middle third", "lower third")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """A partition of an image, on the grid of its maps.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Name of each of the R regions, no two alike.
+    weights : ndarray of float32
+        Share of each cell that a region covers, in [0, 1], shape (R, h, w); adds up
+        to 1 in every cell.
+    """
+
+    names: tuple[str, ...]
+    weights: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.weights.ndim != 3 or len(self.weights) != len(self.names):
+            raise DataError(
+                f"the weights of {len(self.names)} regions have shape "
+                f"{self.weights.shape}; (regions, height, width) is needed."
+            )
+        if len(set(self.names)) < len(self.names):
+            raise DataError(
+                f"the regions {', '.join(self.names)} do not all have a name of their "
+                "own."
+            )
+
+    @property
+    def area(self) -> NDArray[np.float64]:
+        """Share of the map that each region covers, shape (R,); adds up to 1."""
+        return self.weights.mean(axis=(1, 2), dtype=np.float64)
+
+
+def split(evidence: NDArray[np.floating], regions: Regions) -> NDArray[np.float64]:
+    """Split maps into what each region carries.
+
+    Parameters
+    ----------
+    evidence : ndarray
+        Maps, shape (..., h, w).
+    regions : Regions
+        Partition of the same grid.
+
+    Returns
+    -------
+    ndarray of float64
+        In the unit of the maps, shape (..., R); adds up to the sum of each map.
+
+    Raises
+    ------
+    DataError
+        If the grids are not the same.
+    """
+    grid = regions.weights.shape[1:]
+    if evidence.shape[-2:] != grid:
+        raise DataError(
+            f"the map has shape {evidence.shape[-2:]}, but its regions were made for "
+            f"{grid}."
+        )
+    flat = evidence.reshape(*evidence.shape[:-2], -1).astype(np.float64)
+    return flat @ regions.weights.reshape(len(regions.names), -1).astype(np.float64).T
+
+
+def stripes(height: int, width: int, count: int = 3) -> Regions:
+    """Divide a map into horizontal stripes of the same height.
+
+    Parameters
+    ----------
+    height, width : int
+        Grid of the map.
+    count : int
+        Number of stripes, from 1. Where it does not divide the height, cells belong to
+        two stripes in part.
+
+    Returns
+    -------
+    Regions
+        From top to bottom.
+
+    Raises
+    ------
+    DataError
+        If there are no stripes.
+    """
+    if count < 1:
+        raise DataError(f"an image has no {count} stripes; use 1 or more.")
+    edges = np.linspace(0, height, count + 1)
+    parts = _lengths(edges, height)
+    names = (
+        _THIRDS
+        if count == len(_THIRDS)
+        else tuple(f"stripe {number + 1} of {count}" for number in range(count))
+    )
+    weights = np.repeat(parts[:, :, None], width, axis=2)
+    return Regions(names, weights.astype(np.float32))
+
+
+def from_covers(names: Sequence[str], covers: NDArray[np.floating]) -> Regions:
+    """Make a partition of parts that may overlap.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Name of each part. Parts of one name become one region, and those called
+        ``background`` join it.
+    covers : ndarray
+        Share of each place that a part covers, in [0, 1], shape (M, h, w).
+
+    Returns
+    -------
+    Regions
+        Where parts cover more than there is they share it in proportion; the last
+        region is ``background``: what none covers.
+    """
+    kept = list(dict.fromkeys(name for name in names if name != BACKGROUND))
+    height, width = covers.shape[1:]
+    joined = np.zeros((len(kept) + 1, height, width))
+    for name, cover in zip(names, covers, strict=True):
+        if name != BACKGROUND:
+            joined[kept.index(name)] += cover
+    np.clip(joined, 0, 1, out=joined)
+    joined /= np.maximum(joined.sum(axis=0), 1)
+    joined[-1] = np.maximum(1 - joined.sum(axis=0), 0)
+    return Regions((*kept, BACKGROUND), joined.astype(np.float32))
+
+
+def from_classes(
+    mask: NDArray[np.integer],
+    names: dict[int, str],
+    height: int,
+    width: int,
+    box: Box = WHOLE,
+) -> Regions:
+    """Make a partition of a mask that holds one class per pixel.
+
+    Parameters
+    ----------
+    mask : ndarray of int
+        Class of each pixel, shape (H, W).
+    names : dict of int to str
+        Names of classes; pixels of other classes are background.
+    height, width : int
+        Grid of the map.
+    box : sequence of float
+        Where the map lies on the mask.
+
+    Returns
+    -------
+    Regions
+        A region per name, also where the mask holds none of it, and ``background``.
+    """
+    classes = np.stack([mask == value for value in names] or [np.zeros_like(mask)])
+    covers = resample(classes[: len(names)], height, width, box)
+    return from_covers(list(names.values()), covers)
+
+
+def resample(
+    masks: NDArray[np.floating | np.bool_],
+    height: int,
+    width: int,
+    box: Box = WHOLE,
+    placed: Box = WHOLE,
+) -> NDArray[np.float64]:
+    """Average masks over the cells of a map.
+
+    Parameters
+    ----------
+    masks : ndarray
+        Masks in [0, 1], shape (M, H, W).
+    height, width : int
+        Grid of the map.
+    box : sequence of float
+        Where the map lies on the image.
+    placed : sequence of float
+        Where the masks lie on the image.
+
+    Returns
+    -------
+    ndarray of float64
+        Share of each cell's area that a mask covers, exactly, shape (M, height,
+        width); nothing is covered outside of ``placed``.
+    """
+    rows, from_row, to_row = _averages(
+        (box[1], box[3]), (placed[1], placed[3]), height, masks.shape[1]
+    )
+    columns, from_column, to_column = _averages(
+        (box[0], box[2]), (placed[0], placed[2]), width, masks.shape[2]
+    )
+    seen = masks[:, from_row:to_row, from_column:to_column].astype(np.float64)
+    return rows @ seen @ columns.T
+
+
+def nearest_points(
+    points: NDArray[np.floating],
+    height: int,
+    width: int,
+    box: Box = WHOLE,
+    aspect: float = 1.0,
+) -> NDArray[np.float64]:
+    """Give every place to the point that is nearest to it.
+
+    Parameters
+    ----------
+    points : ndarray
+        Relative x and y on the image, finite, shape (M, 2).
+    height, width : int
+        Grid of the map.
+    box : sequence of float
+        Where the map lies on the image.
+    aspect : float
+        Width over height of the image, in pixels.
+
+    Returns
+    -------
+    ndarray of float64
+        Share of each cell that is nearest to a point, measured at 8 x 8 places of the
+        cell, shape (M, height, width); adds up to 1.
+    """
+    x = box[0] + (box[2] - box[0]) * _centers(width * _PLACES)
+    y = box[1] + (box[3] - box[1]) * _centers(height * _PLACES)
+    across = (x - points[:, :1]) * aspect
+    down = y - points[:, 1:]
+    nearest = (across[:, None, :] ** 2 + down[:, :, None] ** 2).argmin(axis=0)
+    owners = nearest.reshape(height, _PLACES, width, _PLACES)
+    return np.stack(
+        [(owners == place).mean(axis=(1, 3)) for place in range(len(points))]
+    )
+
+
+# Crops of one size, as most data sets hold, ask for the same again and again.
+@lru_cache(maxsize=256)
+def _averages(
+    box: tuple[float, float], placed: tuple[float, float], cells: int, pixels: int
+) -> tuple[NDArray[np.float64], int, int]:
+    """Return how cells average pixels along one axis.
+
+    Parameters
+    ----------
+    box, placed : tuple of float
+        Start and end of the map, and of the mask, on the image.
+    cells, pixels : int
+        Cells of the map and pixels of the mask.
+
+    Returns
+    -------
+    weights : ndarray of float64
+        Share of each cell that lies in a pixel, shape (cells, stop - start).
+    start, stop : int
+        The pixels that cells lie in.
+    """
+    if not placed[1] > placed[0] or not box[1] > box[0]:
+        return np.zeros((cells, 0)), 0, 0
+    bounds = (np.asarray(box) - placed[0]) / (placed[1] - placed[0]) * pixels
+    edges = np.linspace(bounds[0], bounds[1], cells + 1)
+    start = int(np.clip(np.floor(edges[0]), 0, pixels))
+    stop = int(np.clip(np.ceil(edges[-1]), start, pixels))
+    weights = _lengths(edges - start, stop - start) / (edges[1] - edges[0])
+    weights.flags.writeable = False
+    return weights, start, stop
+
+
+def _lengths(edges: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """Return how much of each interval lies in each of ``count`` unit steps from 0."""
+    steps = np.arange(count)
+    ends = np.minimum(edges[1:, None], steps + 1)
+    return np.clip(ends - np.maximum(edges[:-1, None], steps), 0, None)
+
+
+def _centers(count: int) -> NDArray[np.float64]:
+    return (np.arange(count) + 0.5) / count
