@@ -3,7 +3,11 @@
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
 #   make check-real   the four real embedders against the bounds of the method
-#   make pictures     the pictures of the README, made anew
+#   make check-regions, check-suspects   regions and suspects on the real images
+#   make bench-audit  every planted defect of the demo world: precision and recall
+#   make bench-panels what the panels cost over 100,000 pairs
+#   make bench        a run against computing embeddings
+#   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
 
 APP ?= 1
@@ -12,10 +16,11 @@ ADDRESS ?= 127.0.0.1
 SEED ?=
 BIN := .venv/bin
 
-.PHONY: help demo test lint typecheck pytest check-real pictures clean setup-demo setup-test
+.PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
+  bench bench-audit bench-panels pictures example-report clean setup-demo setup-test
 
 help:
-	@sed -n '3,7s/^# *//p' Makefile
+	@sed -n '3,11s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -36,8 +41,26 @@ pytest: setup-test
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
 
-pictures: setup-test
+check-regions: setup-test
+	$(BIN)/python benchmarks/check_regions.py $(ARGS)
+
+check-suspects: setup-test
+	$(BIN)/python benchmarks/check_suspects.py $(ARGS)
+
+bench: setup-test
+	$(BIN)/python benchmarks/performance.py $(ARGS)
+
+bench-audit: setup-test
+	$(BIN)/python benchmarks/audit.py $(ARGS)
+
+bench-panels: setup-test
+	$(BIN)/python benchmarks/panels.py $(ARGS)
+
+pictures: setup-test example-report
 	$(BIN)/python scripts/make_pictures.py
+
+example-report: setup-test
+	$(BIN)/python scripts/make_example_report.py
 
 setup-demo:
 	@scripts/setup.sh demo

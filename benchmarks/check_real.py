@@ -17,13 +17,14 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from isolated import isolated_database
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "real.json"
@@ -87,7 +88,7 @@ def main() -> int:
     if not arguments.assets.is_dir():
         print(f"no assets at {arguments.assets}; give --assets", file=sys.stderr)
         return 2
-    with isolated_database():
+    with isolated_database("sfam_check_real"):
         reports = [
             check_case(case, arguments.assets)
             for case in CASES
@@ -102,22 +103,6 @@ def main() -> int:
     ]
     print("\n".join(broken) if broken else "all bounds hold")
     return 1 if broken else 0
-
-
-@contextmanager
-def isolated_database() -> Iterator[None]:
-    """Give FiftyOne a database of its own, before it is imported."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault("FIFTYONE_DATABASE_DIR", f"{folder}/db")
-        os.environ["FIFTYONE_DATABASE_NAME"] = f"sfam_check_real_{os.getpid()}"
-        os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")
-        os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
-        import fiftyone.core.odm as foo
-
-        try:
-            yield
-        finally:
-            foo.drop_database()
 
 
 def check_case(case: Case, assets: Path) -> Report:

@@ -2,7 +2,7 @@
 
 Draws synthetic people, explains the 10 nearest neighbors of 10,000 images, and executes
 the panels' events as the App's server does: how long each takes, how much is sent, and
-whether memory grows. Prints a table, writes ``benchmarks/out/panels.json`` and ends with
+whether memory grows. Writes ``benchmarks/out/panels.json``, prints it, and ends with
 exit code 1 where a bound is broken.
 
 Usage: ``python benchmarks/panels.py [--images N] [--steps N]``.

@@ -1,4 +1,7 @@
-"""The command line: ``fiftyone-sfam demo | explain | runs | install``.
+"""The command line: ``fiftyone-sfam demo | explain | runs | ... | install``.
+
+The commands that audit a run are in :mod:`fiftyone_sfam.cli_audit` and
+:mod:`fiftyone_sfam.cli_verdicts`.
 
 Arguments are parsed before FiftyOne or torch are imported, so that ``--help`` and
 mistakes answer at once.
@@ -9,10 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fiftyone_sfam import cli_audit, cli_verdicts
 from fiftyone_sfam._version import __version__
+from fiftyone_sfam.cli_support import load_dataset, whole_number
 from fiftyone_sfam.errors import DataError, SfamError
 
 if TYPE_CHECKING:
@@ -37,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        args.run(args)
+        text = args.run(args)
     except SfamError as error:
         print(f"fiftyone-sfam: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    if text:
+        print(text)
     return 0
 
 
@@ -57,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_explain(commands)
     _add_runs(commands)
+    cli_audit.add_commands(commands)
+    cli_verdicts.add_commands(commands)
     _add_install(commands)
     return parser
 
@@ -78,7 +87,7 @@ def _add_demo(commands: Any) -> None:
         "--seed", type=int, default=51, help="seed of the demo people (default: 51)"
     )
     demo.add_argument(
-        "--identities", type=_integer(1), default=40, help="how many (default: 40)"
+        "--identities", type=whole_number(1), default=40, help="how many (default: 40)"
     )
     _add_server(demo)
     demo.set_defaults(run=_run_demo)
@@ -87,7 +96,7 @@ def _add_demo(commands: Any) -> None:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port",
-        type=_integer(1, 65535),
+        type=whole_number(1, 65535),
         help="port of the App; FiftyOne's default otherwise",
     )
     parser.add_argument(
@@ -108,7 +117,7 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument("--model", required=True, help="name of an embedding model")
     explain.add_argument("--key", default="sfam", help="run key (default: %(default)s)")
     explain.add_argument(
-        "--k", type=_integer(1), default=5, help="neighbors per query (default: 5)"
+        "--k", type=whole_number(1), default=5, help="neighbors per query (default: 5)"
     )
     explain.add_argument(
         "--patches-field", help="explain the objects of this field, not whole images"
@@ -126,9 +135,9 @@ def _add_explain(commands: Any) -> None:
         metavar="KEY",
         help="take stored embeddings from this similarity index",
     )
-    explain.add_argument("--batch-size", type=_integer(1), default=32)
+    explain.add_argument("--batch-size", type=whole_number(1), default=32)
     explain.add_argument(
-        "--num-workers", type=_integer(0), help="threads that read images"
+        "--num-workers", type=whole_number(0), help="threads that read images"
     )
     explain.add_argument(
         "--overwrite", action="store_true", help="replace an existing run of this key"
@@ -240,7 +249,7 @@ def _show_heatmaps(dataset: fo.Dataset, key: str) -> None:
 
 
 def _run_explain(args: argparse.Namespace) -> None:
-    dataset = _load_dataset(args.dataset)
+    dataset = load_dataset(args.dataset)
 
     from fiftyone_sfam.explain import explain_retrieval
     from fiftyone_sfam.models import load_model
@@ -273,7 +282,7 @@ def _run_explain(args: argparse.Namespace) -> None:
 
 
 def _run_runs(args: argparse.Namespace) -> None:
-    dataset = _load_dataset(args.dataset)
+    dataset = load_dataset(args.dataset)
 
     from fiftyone_sfam.runs import delete_run, list_runs, rename_run
 
@@ -298,17 +307,6 @@ def _run_install(args: argparse.Namespace) -> None:
 
         folder = fo.config.plugins_dir
     print(install_plugin(folder, copy=args.copy))
-
-
-def _load_dataset(name: str) -> fo.Dataset:
-    import fiftyone as fo
-
-    if not fo.dataset_exists(name):
-        raise DataError(
-            f"There is no dataset '{name}': `fiftyone datasets list` shows those "
-            "that exist."
-        )
-    return fo.load_dataset(name)
 
 
 def _check_replaceable_demo() -> None:
@@ -359,20 +357,3 @@ def _print_summary(
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         print(f"{name.replace('_', ' '):<{width}}  {text}")
     sys.stdout.flush()
-
-
-def _integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    limits = f"{low} or more" if high is None else f"{low} to {high}"
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number"
-            ) from None
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{value} is not {limits}")
-        return value
-
-    return parse

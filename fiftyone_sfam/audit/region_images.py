@@ -158,7 +158,8 @@ class RegionImages:
                 found[item] = str(error)
             else:
                 found[item] = pixels
-                grids[item] = Grid(*pixels.shape[:2], WHOLE, size)
+                height, width = pixels.shape[:2]
+                grids[item] = Grid(height, width, WHOLE, size)
         divided = read_regions(run, grids, self._field, self._stripes)
         return [self._image(item, found[item], divided) for item in items]
 
