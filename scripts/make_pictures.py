@@ -1,7 +1,7 @@
-"""Make the pictures of the README: the real App over the demo people.
+"""Make the pictures of the README and of the guide: the real App over the demo people.
 
-Usage: ``make pictures``. Draws the demo world into a database of its own, explains it,
-serves the App and photographs it in headless Chromium.
+Usage: ``make pictures``. Draws the demo world into a database of its own, explains and
+audits it as the guide says, serves the App and photographs it in headless Chromium.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from find_chromium import find_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
+DATASET = "sfam-demo"
 PORT = 5177
+SIZE = {"width": 1500, "height": 1000}
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -30,6 +32,12 @@ CHROMIUM_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+AUDITS = (
+    ("evaluate", DATASET, "--slice", "camera", "--pair-slice", "camera"),
+    ("suspects", DATASET),
+    ("regions", DATASET, "--field", "person"),
+)
+"""What the guide has the reader start from the panel's buttons."""
 
 
 def main() -> None:
@@ -43,24 +51,61 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
         )
-        page = browser.new_page(viewport={"width": 1500, "height": 860})
-        page.goto(url)
-        photograph_app(page)
+        photograph_pairs(opened(browser.new_page(viewport=SIZE), url))
+        photograph_audit(opened(browser.new_page(viewport=SIZE), url))
         browser.close()
 
 
-def photograph_app(page: Page) -> None:
+def photograph_pairs(page: Page) -> None:
     """Photograph the grid with heatmaps beside the panel of pairs."""
+    open_panel(page, "SFAM pairs")
+    page.wait_for_timeout(6000)
+    keep(page, "app")
+
+
+def photograph_audit(page: Page) -> None:
+    """Photograph the panel of the audit, and follow a finding to its pairs."""
+    open_panel(page, "SFAM audit")
+    keep(page, "audit")
+    for tab, name in (("Scores", "scores"), ("Regions", "regions")):
+        page.get_by_text(tab, exact=True).first.click()
+        page.wait_for_timeout(4000)
+        keep(page, name)
+    page.get_by_text("Suspects", exact=True).first.click()
+    page.wait_for_timeout(4000)
+    page.get_by_text("mislabeled image", exact=True).first.click()
+    page.wait_for_timeout(4000)
+    keep(page, "suspects")
+    page.get_by_role("button", name="Review th").first.click()
+    page.wait_for_timeout(6000)
+    page.get_by_role("button", name="Why not the true match?").first.click()
+    page.wait_for_timeout(6000)
+    keep(page, "why")
+
+
+def opened(page: Page, url: str) -> Page:
+    """Open the App and take away what lies over it."""
+    page.goto(url)
     page.wait_for_selector('[data-cy="new-panel-btn"]', timeout=60_000)
     page.wait_for_timeout(3000)
     dismiss = page.get_by_text("Dismiss", exact=True)
     if dismiss.count():
         dismiss.first.click()
+    return page
+
+
+def open_panel(page: Page, label: str) -> None:
+    """Open a panel from the menu of panels."""
     page.click('[data-cy="new-panel-btn"]')
-    page.get_by_text("SFAM pairs").first.click()
-    page.wait_for_selector('img[alt="The query with its map"]', timeout=30_000)
+    page.get_by_text(label).first.click()
     page.wait_for_timeout(6000)
-    page.screenshot(path=IMAGES / "app.png")
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of the page."""
+    page.mouse.move(5, SIZE["height"] - 5)
+    page.wait_for_timeout(500)
+    page.screenshot(path=IMAGES / f"{name}.png")
 
 
 @contextmanager
@@ -74,9 +119,12 @@ def served_demo(folder: Path) -> Iterator[str]:
         "FIFTYONE_DEFAULT_DATASET_DIR": str(folder / "data"),
         "FIFTYONE_DO_NOT_TRACK": "true",
     }
-    command = [sys.executable, "-m", "fiftyone_sfam", "demo", "--port", str(PORT)]
+    command = [sys.executable, "-m", "fiftyone_sfam"]
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "demo", "--port", str(PORT)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -86,6 +134,8 @@ def served_demo(folder: Path) -> Iterator[str]:
                 break
         else:
             raise RuntimeError("the demo ended before it served the App.")
+        for audit in AUDITS:
+            subprocess.run([*command, *audit], env=environment, check=True)
         yield line.split()[-1]
     finally:
         process.terminate()

@@ -1,4 +1,4 @@
-"""Choosing pairs by what they are."""
+"""Choosing pairs by what they are, and their orders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import pytest
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.records import Pairs
-from fiftyone_sfam.selection import PairFilter, select_pairs
+from fiftyone_sfam.selection import (
+    ORDERS,
+    PairFilter,
+    margins,
+    order_pairs,
+    select_pairs,
+)
 
 PAIRS = Pairs(
     query=np.array([0, 0, 0, 1, 1], np.int32),
@@ -48,3 +54,66 @@ def test_unknown_outcome() -> None:
     assert str(caught.value) == (
         "unknown outcome 'match'; use one of true match, false match, unlabeled."
     )
+
+
+CAMERAS = ("a", "b", None, "a")
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        # Query 0 is of camera a, query 1 of b; their neighbors of b, none, a; a, none.
+        (PairFilter(query_camera="a"), [0, 1, 2]),
+        (PairFilter(query_camera="b"), [3, 4]),
+        (PairFilter(neighbor_camera="a"), [2, 3]),
+        (PairFilter(query_camera="b", neighbor_camera="a"), [3]),
+        (PairFilter(query_camera="a", neighbor_camera="b", max_rank=1), [0]),
+        (PairFilter(query_camera="z"), []),
+    ],
+)
+def test_cameras(conditions: PairFilter, expected: list[int]) -> None:
+    assert select_pairs(PAIRS, conditions, CAMERAS).tolist() == expected
+
+
+def test_margins() -> None:
+    # Query 0's nearest true match is its rank 1, of 0.9; query 1 has none.
+    found = margins(PAIRS)
+    assert found[:3].tolist() == pytest.approx([0.0, 0.4, 0.65])
+    assert np.isnan(found[3:]).all()
+    # The columns need not be in order of rank.
+    turned = Pairs(
+        **{name: column[::-1].copy() for name, column in vars(PAIRS).items()}
+    )
+    assert margins(turned)[::-1][:3].tolist() == pytest.approx([0.0, 0.4, 0.65])
+
+
+def test_margins_of_no_pairs() -> None:
+    none = Pairs(**{name: column[:0] for name, column in vars(PAIRS).items()})
+    assert margins(none).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("run", [0, 1, 2, 3, 4]),
+        # False matches of 0.5 and -0.5, then the others of 0.9, 0.9, 0.25.
+        ("false matches", [1, 4, 0, 3, 2]),
+        # True matches of 0.25 and 0.9, then the others of -0.5, 0.5, 0.9.
+        ("true matches", [2, 0, 4, 1, 3]),
+        # Margins of 0, 0.4, 0.65, and two pairs without.
+        ("margin", [0, 1, 2, 3, 4]),
+        # Pair 3 occurs twice: its first place counts.
+        ("suspects", [3, 4, 0, 1, 2]),
+    ],
+)
+def test_orders(order: str, expected: list[int]) -> None:
+    found = order_pairs(PAIRS, np.arange(5), order, [3, 4, 3])
+    assert found.tolist() == expected
+    some = order_pairs(PAIRS, np.array([1, 3, 4]), order, [3, 4, 3])
+    assert some.tolist() == [pair for pair in expected if pair in (1, 3, 4)]
+    assert order in ORDERS
+
+
+def test_unknown_order() -> None:
+    with pytest.raises(DataError, match="unknown order 'best'; use one of run, false"):
+        order_pairs(PAIRS, np.arange(5), "best")

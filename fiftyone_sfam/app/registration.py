@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
+from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
+from fiftyone_sfam.app.operators.write_report import WriteReport
 from fiftyone_sfam.app.panels.sfam_audit import SfamAudit
 from fiftyone_sfam.app.panels.sfam_pairs import SfamPairs
 
@@ -17,6 +20,9 @@ OPERATORS: tuple[type, ...] = (
     ShowPairs,
     ManageRuns,
     EvaluateRetrieval,
+    FindSuspects,
     ExplainRegions,
+    ApplyVerdicts,
+    WriteReport,
 )
 PANELS: tuple[type, ...] = (SfamPairs, SfamAudit)

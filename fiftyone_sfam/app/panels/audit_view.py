@@ -1,24 +1,33 @@
-"""Figures of a run at a glance, and the images behind each of their marks."""
+"""Figures of a run at a glance, as plain data for Plotly.
+
+Colors of text, axes and background are left to the App, which fills in those of its
+theme. Categories are drawn at numbered places with their names as labels, so that names
+which look alike stay apart and a click tells the place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.app.panels.audit_text import for_plotly, short
+from fiftyone_sfam.audit.evaluation import Identification
 from fiftyone_sfam.audit.overview import Overview
-from fiftyone_sfam.records import FALSE_MATCH, TRUE_MATCH
-from fiftyone_sfam.runs import Run
+from fiftyone_sfam.render import DIVERGING, color_table
 
 TRUE_COLOR, FALSE_COLOR, NEUTRAL = "#1a85ff", "#d41159", "#8a8a8a"
 """Colors that the color-blind can tell apart."""
 
-SHOWN_BINS = 80
 SHOWN_RANKS = 20
-SHOWN_IDENTITIES = 20
-NO_LABEL = "(none)"
+SHOWN_BINS = 80
+_SMALL = 12
+_COLORBAR = {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": _SMALL}}
+# Stops of a color scale; a divisor of 255.
+_STOPS = 15
 
 
 @dataclass(frozen=True)
@@ -37,40 +46,29 @@ class Figure:
     layout: dict[str, Any]
 
 
-# --------------------------------------------------------------------------------------
-# Numbers
-# --------------------------------------------------------------------------------------
-
-
-def cards(run: Run, figures: Overview) -> list[tuple[str, str]]:
-    """Return the names and values of the cards.
+def coarse(
+    figures: Overview,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Put bins of scores together, to as many as are shown.
 
     Parameters
     ----------
-    run : Run
-        The run.
     figures : Overview
-        Its figures.
+        Figures of a run.
 
     Returns
     -------
-    list of (str, str)
-        Name and value of each.
+    edges : ndarray of float64
+        Shape (B + 1,).
+    genuine, impostor : ndarray of int64
+        Pairs per bin, shape (B,).
     """
-    ranked = figures.identification
-    cmc = ranked.cmc(5)
-    counts = run.config.counts
-    return [
-        ("Images", f"{counts['images']:,}"),
-        ("Queries", f"{counts['queries']:,}"),
-        ("Rank-1", _percent(cmc[0] if len(ranked.query) else float("nan"))),
-        ("Rank-5", _percent(cmc[4] if len(ranked.query) else float("nan"))),
-        ("mAP", _percent(ranked.mean_average_precision)),
-        ("mINP", _percent(ranked.mean_inverse_negative_penalty)),
-        ("Equal error", _percent(figures.equal_error)),
-        ("False matches", f"{counts['false match']:,}"),
-        ("Skipped", f"{counts['skipped']:,}"),
-    ]
+    step = max(1, len(figures.genuine) // SHOWN_BINS)
+    return (
+        figures.edges[::step],
+        figures.genuine.reshape(-1, step).sum(axis=1),
+        figures.impostor.reshape(-1, step).sum(axis=1),
+    )
 
 
 def rates_at(figures: Overview, threshold: float) -> tuple[float, float]:
@@ -95,228 +93,271 @@ def rates_at(figures: Overview, threshold: float) -> tuple[float, float]:
     return float(fmr), float(fnmr)
 
 
-# --------------------------------------------------------------------------------------
-# Figures
-# --------------------------------------------------------------------------------------
-
-
 def score_figure(figures: Overview, threshold: float) -> Figure:
     """Draw the scores of genuine and impostor pairs, and the threshold."""
-    edges, genuine, impostor = _coarse(figures)
+    edges, genuine, impostor = coarse(figures)
     centers = (edges[:-1] + edges[1:]) / 2
-    traces = [
-        _bars(centers, genuine / max(1, genuine.sum()), "one identity", TRUE_COLOR),
-        _bars(
-            centers, impostor / max(1, impostor.sum()), "two identities", FALSE_COLOR
-        ),
-    ]
-    layout = _layout("Scores of all pairs", figures.score_name, "share of pairs")
-    layout["barmode"] = "overlay"
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "x0": threshold,
-            "x1": threshold,
-            "y0": 0,
-            "y1": 1,
-            "yref": "paper",
-            "line": {"color": NEUTRAL, "width": 2, "dash": "dash"},
-        }
-    ]
-    return Figure(traces, layout)
+    traces = []
+    for counts, name, color in (
+        (genuine, "same identity", TRUE_COLOR),
+        (impostor, "other identity", FALSE_COLOR),
+    ):
+        traces.append(
+            {
+                "type": "bar",
+                "x": centers.tolist(),
+                "y": (counts / max(1, counts.sum())).tolist(),
+                "customdata": counts.tolist(),
+                "name": name,
+                "marker": {"color": color},
+                "opacity": 0.65,
+                "hovertemplate": "%{x:.3f}: %{customdata:,} pairs (%{y:.2%})",
+            }
+        )
+    layout = make_layout(figures.score_name, "share of pairs")
+    layout.update(barmode="overlay", bargap=0.05, shapes=[_mark_at(threshold)])
+    layout["yaxis"]["tickformat"] = ".0%"
+    return Figure(traces, with_legend(layout))
 
 
-def cmc_figure(figures: Overview) -> Figure:
+def cmc_figure(ranked: Identification) -> Figure:
     """Draw the cumulative match characteristic."""
-    cmc = figures.identification.cmc(SHOWN_RANKS)
-    trace = _line(np.arange(1, SHOWN_RANKS + 1), cmc, "CMC", "lines+markers")
-    layout = _layout("CMC", "rank", "queries with a true match")
-    layout["yaxis"]["range"] = [min(0.98 * float(cmc[0]), 0.9), 1.005]
+    cmc = ranked.cmc(SHOWN_RANKS)
+    trace = {
+        **line(np.arange(1, SHOWN_RANKS + 1), cmc, "CMC", mode="lines+markers"),
+        "hovertemplate": "%{y:.1%} up to rank %{x}<extra></extra>",
+    }
+    layout = make_layout("rank", "queries with a true match")
+    layout["yaxis"].update(range=[min(0.98 * float(cmc[0]), 0.9), 1.005])
+    layout["yaxis"]["tickformat"] = ".0%"
+    layout["xaxis"].update(range=[0.5, SHOWN_RANKS + 0.5], tick0=0, dtick=5)
     return Figure([trace], layout)
 
 
-def roc_figure(figures: Overview) -> Figure:
-    """Draw the verification rate over the false match rate."""
-    trace = _line(figures.roc_fmr, 1 - figures.roc_fnmr, "ROC", "lines")
-    layout = _layout("ROC", "false match rate", "genuine pairs accepted")
-    layout["xaxis"]["type"] = "log"
-    return Figure([trace], layout)
+def roc_figure(figures: Overview, threshold: float) -> Figure:
+    """Draw the verification rate over the false match rate, and where one is on it."""
+    accepted = 1 - figures.roc_fnmr
+    trace = {
+        **line(figures.roc_fmr, accepted, "ROC", mode="lines+markers"),
+        "marker": {"size": 5, "color": TRUE_COLOR},
+        "customdata": figures.roc_threshold.tolist(),
+        "hovertemplate": "at %{customdata:.3f}: false matches %{x:.2e}, "
+        "genuine accepted %{y:.1%}<extra></extra>",
+    }
+    fmr, fnmr = rates_at(figures, threshold)
+    here = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [max(fmr, float(figures.roc_fmr.min()))],
+        "y": [1 - fnmr],
+        "marker": {"size": 11, "color": FALSE_COLOR, "symbol": "diamond"},
+        "name": "threshold",
+        "hovertemplate": "the threshold<extra></extra>",
+    }
+    layout = make_layout("false match rate", "genuine pairs accepted")
+    layout["xaxis"].update(type="log", dtick=1, exponentformat="power")
+    layout["yaxis"]["tickformat"] = ".0%"
+    return Figure([trace, here], layout)
 
 
-def camera_figure(run: Run) -> Figure:
-    """Draw the false matches by the cameras of query and neighbor."""
-    names, counts = _cameras(run)
+def grid_figure(
+    names: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    axes: tuple[str, str],
+) -> Figure:
+    """Draw a table of values by the same names across and down.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of columns and rows.
+    values : sequence of sequences
+        Rows of values; None leaves a cell empty.
+    texts : sequence of sequences
+        What a cell says when the mouse is over it, as plain text.
+    axes : (str, str)
+        Titles of the axes, across and down.
+
+    Returns
+    -------
+    Figure
+        One trace.
+    """
     trace = {
         "type": "heatmap",
-        "x": names,
-        "y": names,
-        "z": counts.tolist(),
+        "z": [list(row) for row in values],
+        "text": [[for_plotly(one) for one in row] for row in texts],
+        "hovertemplate": "%{text}<extra></extra>",
         "colorscale": "Cividis",
-        "name": "false matches",
+        "colorbar": dict(_COLORBAR),
         "xgap": 1,
         "ygap": 1,
     }
-    layout = _layout("False matches by camera", "neighbor's camera", "query's camera")
-    for axis in ("xaxis", "yaxis"):
-        layout[axis]["type"] = "category"
+    shown = labels(names)
+    layout = make_layout(*axes)
+    layout["xaxis"].update(categories(shown), showgrid=False, zeroline=False)
+    layout["yaxis"].update(
+        categories(shown), showgrid=False, zeroline=False, autorange="reversed"
+    )
     return Figure([trace], layout)
 
 
-def identity_figure(run: Run) -> Figure:
-    """Draw the identities with the most false matches."""
-    names, counts = _identities(run)
+def row_figure(
+    names: Sequence[str], values: Sequence[float], title: str, color: str
+) -> Figure:
+    """Draw lying bars with names, the first on top.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the bars.
+    values : sequence of float
+        Their lengths, not negative.
+    title : str
+        Title of the axis.
+    color : str
+        Color of the bars.
+
+    Returns
+    -------
+    Figure
+        One trace.
+    """
+    shown = labels(names)
     trace = {
         "type": "bar",
         "orientation": "h",
-        "y": [_short(name) for name in names],
-        "x": counts.tolist(),
-        "marker": {"color": FALSE_COLOR},
-        "name": "false matches",
+        "y": list(range(len(shown))),
+        "x": list(values),
+        "text": shown,
+        "textposition": "none",
+        "hovertemplate": "%{text}: %{x}<extra></extra>",
+        "marker": {"color": color},
     }
-    layout = _layout("False matches by identity", "queries", "")
-    layout["yaxis"].update(type="category", autorange="reversed")
-    layout["margin"]["l"] = 110
+    layout = make_layout(title, "")
+    layout["yaxis"].update(
+        categories(shown), showgrid=False, zeroline=False, autorange="reversed"
+    )
+    layout["xaxis"]["rangemode"] = "tozero"
+    layout["bargap"] = 0.3
     return Figure([trace], layout)
 
 
-def evidence_figure(figures: Overview) -> Figure | None:
-    """Draw the average evidence of true and of false matches; None without."""
-    if figures.evidence is None:
-        return None
-    limit = float(np.abs(figures.evidence).max()) or 1.0
-    traces = []
-    for column, name in enumerate(("true matches", "false matches")):
+def evidence_figure(
+    maps: Sequence[NDArray[np.floating]], names: Sequence[str]
+) -> Figure:
+    """Draw average evidence maps side by side, on one scale around zero.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray
+        The maps, of one shape (h, w).
+    names : sequence of str
+        What each is of.
+
+    Returns
+    -------
+    Figure
+        One trace per map.
+    """
+    limit = max((float(np.abs(one).max()) for one in maps), default=0.0) or 1.0
+    width = 1 / max(1, len(maps))
+    traces: list[dict[str, Any]] = []
+    layout = make_layout("", "")
+    layout["annotations"] = []
+    for place, (values, name) in enumerate(zip(maps, names, strict=True)):
+        number = "" if place == 0 else str(place + 1)
         traces.append(
             {
                 "type": "heatmap",
-                "z": figures.evidence[column].tolist(),
-                "xaxis": f"x{column + 1}",
-                "yaxis": "y",
+                "z": np.asarray(values, dtype=np.float64).round(7).tolist(),
+                "xaxis": f"x{number}",
+                "yaxis": f"y{number}",
                 "zmin": -limit,
                 "zmax": limit,
-                "colorscale": "RdBu",
-                "reversescale": True,
-                "showscale": column == 1,
-                "name": name,
+                "colorscale": _diverging(),
+                "showscale": place == len(maps) - 1,
+                "colorbar": dict(_COLORBAR),
+                "name": for_plotly(name),
+                "hovertemplate": "%{z:.5f} of similarity<extra></extra>",
             }
         )
-    layout = _layout("Average evidence on the query", "true matches", "")
-    hidden = {"showticklabels": False, "fixedrange": True}
-    layout["xaxis"].update(hidden, domain=[0, 0.45])
-    layout["xaxis2"] = {
-        **hidden,
-        "domain": [0.55, 1],
-        "title": {"text": "false matches"},
-    }
-    layout["yaxis"].update(hidden, autorange="reversed")
+        bare = {"visible": False, "fixedrange": True, "constrain": "domain"}
+        layout[f"xaxis{number}"] = {
+            **bare,
+            "domain": [place * width, (place + 0.9) * width],
+            "anchor": f"y{number}",
+        }
+        layout[f"yaxis{number}"] = {
+            **bare,
+            "anchor": f"x{number}",
+            "autorange": "reversed",
+            "scaleanchor": f"x{number}",
+        }
+        layout["annotations"].append(
+            {
+                "text": for_plotly(name),
+                "x": (place + 0.45) * width,
+                "y": 1.02,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "center",
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
+    layout["margin"].update(t=30, b=10, l=10)
     return Figure(traces, layout)
 
 
 # --------------------------------------------------------------------------------------
-# Doors: the samples behind a mark
+# Parts of figures
 # --------------------------------------------------------------------------------------
 
 
-def samples_of_score(run: Run, figures: Overview, trace: int, place: int) -> list[str]:
-    """Return the queries with a stored pair in a bar of the score figure."""
-    edges, _, _ = _coarse(figures)
-    pairs = run.pairs
-    score = pairs.similarity if run.config.metric == "cosine" else -pairs.distance
-    last = place == len(edges) - 2
-    inside = (score >= edges[place]) & (
-        (score <= edges[place + 1]) if last else (score < edges[place + 1])
-    )
-    wanted = (TRUE_MATCH, FALSE_MATCH)[trace]
-    return _samples(run, pairs.query[inside & (pairs.outcome == wanted)])
-
-
-def samples_of_rank(run: Run, figures: Overview, place: int) -> list[str]:
-    """Return the queries whose nearest true match has a rank."""
-    ranked = figures.identification
-    return _samples(run, ranked.query[ranked.first_match == place + 1])
-
-
-def samples_of_cameras(run: Run, query: str, neighbor: str) -> list[str]:
-    """Return the queries with a false match between two cameras."""
-    false = _false_matches(run)
-    cameras = run.items.cameras
-    chosen = [
-        int(pair)
-        for pair in false
-        if (cameras[run.pairs.query[pair]] or NO_LABEL) == query
-        and (cameras[run.pairs.gallery[pair]] or NO_LABEL) == neighbor
-    ]
-    return _samples(run, run.pairs.query[chosen])
-
-
-def samples_of_identity(run: Run, place: int) -> list[str]:
-    """Return the queries of an identity of the figure that have a false match."""
-    name = _identities(run)[0][place]
-    false = run.pairs.query[_false_matches(run)]
-    return _samples(run, [item for item in false if run.items.identities[item] == name])
-
-
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
-def _false_matches(run: Run) -> NDArray[np.int64]:
-    """Return the pairs of rank 1 that are false matches."""
-    return np.flatnonzero((run.pairs.rank == 1) & (run.pairs.outcome == FALSE_MATCH))
-
-
-def _cameras(run: Run) -> tuple[list[str], NDArray[np.int64]]:
-    """Count the false matches by camera of the query (rows) and of the neighbor."""
-    cameras = [camera or NO_LABEL for camera in run.items.cameras]
-    names = sorted(set(cameras))
-    place = {name: index for index, name in enumerate(names)}
-    counts = np.zeros((len(names), len(names)), dtype=np.int64)
-    for pair in _false_matches(run):
-        row = place[cameras[run.pairs.query[pair]]]
-        counts[row, place[cameras[run.pairs.gallery[pair]]]] += 1
-    return names, counts
-
-
-def _identities(run: Run) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the identities with the most false matches of their queries."""
-    of_query = [run.items.identities[q] for q in run.pairs.query[_false_matches(run)]]
-    names, counts = np.unique([name or "" for name in of_query], return_counts=True)
-    order = np.lexsort((names, -counts))[:SHOWN_IDENTITIES]
-    return [str(name) for name in names[order]], counts[order].astype(np.int64)
-
-
-def _samples(run: Run, items: Any) -> list[str]:
-    """Return the samples of items, each once, in order."""
-    return list(dict.fromkeys(str(run.items.sample_ids[item]) for item in items))
-
-
-def _coarse(
-    figures: Overview,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Put bins of scores together, to as many as are shown."""
-    step = len(figures.genuine) // SHOWN_BINS
-    return (
-        figures.edges[::step],
-        figures.genuine.reshape(-1, step).sum(axis=1),
-        figures.impostor.reshape(-1, step).sum(axis=1),
-    )
-
-
-def _bars(
-    x: NDArray[np.float64], y: NDArray[np.float64], name: str, color: str
-) -> dict[str, Any]:
+def make_layout(x: str, y: str) -> dict[str, Any]:
+    """Return a layout with titled axes, which leaves all colors to the App."""
+    axis: dict[str, Any] = {"tickfont": {"size": _SMALL}, "fixedrange": True}
     return {
-        "type": "bar",
-        "x": x.tolist(),
-        "y": y.tolist(),
-        "name": name,
-        "marker": {"color": color},
-        "opacity": 0.65,
+        "xaxis": {**axis, "title": {"text": x, "font": {"size": _SMALL}}},
+        "yaxis": {**axis, "title": {"text": y, "font": {"size": _SMALL}}},
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "hoverlabel": {"font": {"size": _SMALL}},
+        "hovermode": "closest",
     }
 
 
-def _line(x: Any, y: Any, name: str, mode: str) -> dict[str, Any]:
+def with_legend(layout: dict[str, Any]) -> dict[str, Any]:
+    """Show a legend above the figure."""
+    layout["showlegend"] = True
+    layout["legend"] = {
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "font": {"size": _SMALL},
+    }
+    return layout
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Return names as a figure shows them."""
+    return [for_plotly(short(name, 16)) for name in names]
+
+
+def categories(names: list[str]) -> dict[str, Any]:
+    """Return an axis with a name at each of the places 0, 1, ..."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+    }
+
+
+def line(x: Any, y: Any, name: str, mode: str = "lines") -> dict[str, Any]:
+    """Return a trace of a line."""
     return {
         "type": "scatter",
         "x": np.asarray(x).tolist(),
@@ -327,20 +368,23 @@ def _line(x: Any, y: Any, name: str, mode: str) -> dict[str, Any]:
     }
 
 
-def _layout(title: str, x: str, y: str) -> dict[str, Any]:
-    """Return a layout that takes the App's own colors for text and background."""
+def _diverging() -> list[list[Any]]:
+    """Return the colors that panels draw signed maps in."""
+    table = color_table(DIVERGING[0])[:: 255 // _STOPS]
+    return [
+        [place / _STOPS, f"rgb({red},{green},{blue})"]
+        for place, (red, green, blue) in enumerate(table.tolist())
+    ]
+
+
+def _mark_at(value: float) -> dict[str, Any]:
+    """Return an upright line across a figure."""
     return {
-        "title": {"text": title, "font": {"size": 14}},
-        "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}},
-        "margin": {"l": 60, "r": 15, "t": 40, "b": 45},
-        "legend": {"orientation": "h", "y": 1.0, "x": 0.4},
+        "type": "line",
+        "x0": value,
+        "x1": value,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": NEUTRAL, "width": 2, "dash": "dash"},
     }
-
-
-def _percent(value: float) -> str:
-    return "unknown" if np.isnan(value) else f"{100 * value:.1f} %"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else name[:15] + "…"

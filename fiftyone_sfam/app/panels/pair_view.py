@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.images import pixel_box, read_image
-from fiftyone_sfam.items import all_samples
+from fiftyone_sfam.app.panels.live import live_pairs_of_run, score_problem
+from fiftyone_sfam.app.panels.pair_images import LARGE_BOX, ImageFile, ItemImages
+from fiftyone_sfam.app.panels.pair_maps import (
+    CHANNEL,
+    DIFFERENCE,
+    LIVE,
+    POINT,
+    Live,
+    MapSide,
+    ShownMaps,
+    Wanted,
+    kinds_of,
+    live_maps,
+    no_maps,
+    stored_maps,
+)
+from fiftyone_sfam.app.panels.pair_pictures import (
+    MIDDLE_BOX,
+    SMALL_BOX,
+    Look,
+    Picture,
+    draw,
+    no_picture,
+)
+from fiftyone_sfam.app.panels.receipt import Share, item_receipt
+from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.records import OUTCOMES, TRUE_MATCH
-from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
-from fiftyone_sfam.runs import PairMaps, Run, SideMaps
+from fiftyone_sfam.runs import PairMaps, Run
 
-CONTRAST = "contrast"
-"""Kind of map made of two stored ones: what speaks for the true match (positive) and
-what for the neighbor."""
-
-LARGE_BOX = (300, 420)
-SMALL_BOX = (96, 128)
-"""Largest width and height of a picture, in pixels."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the panel.
-
-    Attributes
-    ----------
-    url : str
-        The image with its map, as a ``data:`` URL; empty where there is none.
-    width, height : int
-        Size in pixels.
-    problem : str or None
-        Why there is no image or no map.
-    """
-
-    url: str
-    width: int
-    height: int
-    problem: str | None
+STRIP = 10
+"""Neighbors that the strip shows at once, beside the nearest true match."""
 
 
 @dataclass(frozen=True)
@@ -54,47 +50,100 @@ class NeighborView:
     ----------
     pair : int
         Index of the pair in the run.
+    place : int
+        Place among the query's pairs, from 0.
     rank : int
         Rank, from 1.
     similarity, distance : float
         Of the pair.
     outcome : str
         One of :data:`fiftyone_sfam.records.OUTCOMES`.
-    identity : str or None
-        Its label.
+    identity, camera : str or None
+        Its labels.
     sample_id : str
         Its sample.
+    best_true : bool
+        Whether it is the query's nearest true match.
     thumbnail : Picture
         Its image with its side's map.
     """
 
     pair: int
+    place: int
     rank: int
     similarity: float
     distance: float
     outcome: str
     identity: str | None
+    camera: str | None
     sample_id: str
+    best_true: bool
     thumbnail: Picture
 
 
 @dataclass(frozen=True)
-class Share:
-    """A part of a similarity, as the receipt lists it.
+class Large:
+    """An image of the chosen pair.
 
     Attributes
     ----------
-    name : str
-        Region of the image, or what no region carries.
-    value : float
-        In units of the similarity.
-    area : float
-        Share of the map's area, 0 for what no region carries.
+    picture : Picture
+        The image with its map.
+    side : MapSide or None
+        The map, for its values beside the pointer.
+    places : tuple of float or None
+        Relative left, top, right and bottom of the maps on the image, where it can be
+        clicked; None where the image has no place to click on.
+    shape : tuple of int
+        Height and width of the maps.
     """
 
-    name: str
-    value: float
-    area: float
+    picture: Picture
+    side: MapSide | None
+    places: tuple[float, float, float, float] | None
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Missed:
+    """The query beside its nearest true match, and why the two are apart.
+
+    Attributes
+    ----------
+    rank : int
+        Rank of the true match.
+    similarity : float
+        Of the two.
+    identity : str or None
+        Its label.
+    query, true : Picture
+        The two images, with their difference maps where the model is there.
+    note : str or None
+        Why there are no difference maps.
+    """
+
+    rank: int
+    similarity: float
+    identity: str | None
+    query: Picture
+    true: Picture
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How important each channel is for a pair.
+
+    Attributes
+    ----------
+    importance : ndarray of float32 or None
+        On the query's side, in units of the similarity, shape (C,).
+    note : str or None
+        Why it is not known.
+    """
+
+    importance: NDArray[np.float32] | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,65 +152,71 @@ class QueryView:
 
     Attributes
     ----------
+    item : int
+        The query, an index into the run's items.
     sample_id : str
-        The query's sample.
-    identity : str or None
-        Its label.
-    query, neighbor : Picture
-        The two images of the chosen pair, each with its side's map.
+        Its sample.
+    identity, camera : str or None
+        Its labels.
+    query, neighbor : Large
+        The two images of the chosen pair.
     neighbors : tuple of NeighborView
-        All pairs of the query, nearest first; a last one of a rank above k is the
-        nearest true match.
-    chosen : int
-        Index into ``neighbors``.
-    limit : float
-        Value of the maps that is shown at full strength: one for all pairs of the
-        query.
-    query_remainder, neighbor_remainder : float
-        What the evidence maps of the chosen pair cannot carry; NaN where there is no
-        map.
+        Those of the strip, nearest first; a last one beyond the others is the nearest
+        true match.
+    count : int
+        All pairs of the query.
+    chosen : NeighborView
+        The one that is shown large.
+    maps : ShownMaps
+        What is drawn, with its range and unit.
+    everything : bool
+        Whether the range is that of all neighbors, not of the nearest alone.
+    remainders : tuple of float or None
+        What the evidence maps of the chosen pair cannot carry, query's side first;
+        None where there is no map.
     receipt : tuple of Share
-        The chosen pair's similarity by thirds of the query, and the remainder; empty
+        The chosen pair's similarity by regions of the query, and the remainder; empty
         where the run stores no evidence of it.
     margin : float or None
         Similarity of the nearest true match minus that of the chosen neighbor; None
         where either is missing.
+    missed : Missed or None
+        Where it was asked for, the true match that was missed.
+    channels : Channels or None
+        Where it was asked for, how important each channel is for the chosen pair.
+    notes : tuple of str
+        What has to be said: why a map is missing, what has changed since the run.
     """
 
+    item: int
     sample_id: str
     identity: str | None
-    query: Picture
-    neighbor: Picture
+    camera: str | None
+    query: Large
+    neighbor: Large
     neighbors: tuple[NeighborView, ...]
-    chosen: int
-    limit: float
-    query_remainder: float
-    neighbor_remainder: float
+    count: int
+    chosen: NeighborView
+    maps: ShownMaps
+    everything: bool
+    remainders: tuple[float | None, float | None]
     receipt: tuple[Share, ...]
     margin: float | None
-
-
-def kinds_of(run: Run) -> tuple[str, ...]:
-    """Return the kinds of map that can be shown of a run."""
-    labeled = any(identity is not None for identity in run.items.identities)
-    derived = (CONTRAST,) if labeled and "evidence" in run.config.kinds else ()
-    return run.config.kinds + derived
-
-
-def queries_of(run: Run) -> NDArray[np.int64]:
-    """Return the items that are queries, in the order of the run."""
-    return np.unique(run.pairs.query).astype(np.int64)
+    missed: Missed | None
+    channels: Channels | None
+    notes: tuple[str, ...]
 
 
 def view_query(
     run: Run,
     item: int,
     chosen: int,
-    kind: str,
-    opacity: float = 0.6,
+    wanted: Wanted,
+    look: Look | None = None,
     *,
-    signed: bool = False,
-    colors: str | None = None,
+    region_field: str | None = None,
+    why: bool = False,
+    channels: bool = False,
 ) -> QueryView:
     """Draw one query of a run beside its neighbors.
 
@@ -172,185 +227,272 @@ def view_query(
     item : int
         The query, an index into the run's items.
     chosen : int
-        Which of its pairs is shown large; bounded to those that there are.
-    kind : str
-        Kind of map, one of :func:`kinds_of`.
-    opacity : float
-        Of the maps, from 0 to 1.
-    signed : bool
-        Show negative values too; a contrast is always signed.
-    colors : str, optional
-        Color map, see :mod:`fiftyone_sfam.render`; by default the first that fits.
+        Which of its pairs is shown large, nearest first; bounded to those that there
+        are.
+    wanted : Wanted
+        Which map, of one of :func:`kinds_of` or of a channel.
+    look : Look, optional
+        How maps are drawn.
+    region_field : str, optional
+        Field that the receipt's regions come from; None for horizontal thirds.
+    why : bool
+        Show the missed true match as well.
+    channels : bool
+        Tell the importance of the channels as well, which takes the model.
 
     Returns
     -------
     QueryView
-        What to show.
+        What to show. Where a map cannot be had its images are shown without, and
+        ``notes`` say why.
 
     Raises
     ------
     DataError
         If the run has no such query or no maps of this kind.
     """
-    if kind not in kinds_of(run):
+    if wanted.kind not in (*kinds_of(run), CHANNEL):
         raise DataError(
-            f"the run '{run.key}' has no '{kind}' maps; choose one of "
+            f"the run '{run.key}' has no '{wanted.kind}' maps; choose one of "
             f"{', '.join(kinds_of(run))}."
         )
     pairs = run.pairs.of_query(item)
     if len(pairs) == 0:
         raise DataError("this image is no query of the run.")
-    chosen = min(max(chosen, 0), len(pairs) - 1)
-    maps = run.many_maps(pairs)
-    true = _nearest_true(run, pairs)
-    if kind == CONTRAST and true is None:
-        raise DataError(
-            "this query has no true match to contrast its neighbors with; choose "
-            "another map."
-        )
-    sides = [_sides(one, kind, maps[true or 0]) for one in maps]
-    signed = signed or kind == CONTRAST
-    shown = [side for pair in sides for side in pair if side is not None]
-    limit = shared_limit(shown if signed else [np.maximum(one, 0) for one in shown])
-    images = _Images(run, [item, *(int(other) for other in run.pairs.gallery[pairs])])
-    style = _Style(limit, opacity, signed, colors)
-    other = int(run.pairs.gallery[pairs[chosen]])
+    query = _Query(run, item, pairs, min(max(chosen, 0), len(pairs) - 1))
+    notes: list[str] = []
+    maps = query.maps(wanted, look or Look(), notes)
+    look = replace(look or Look(), signed=maps.signed)
+    place = query.shown.index(query.chosen)
+    receipt = query.receipt(region_field, notes)
+    neighbors = tuple(
+        query.neighbor(where, maps, look) for where in range(len(query.shown))
+    )
     return QueryView(
+        item,
         str(run.items.sample_ids[item]),
         run.items.identities[item],
-        images.picture(item, maps[chosen].query, sides[chosen][0], style, LARGE_BOX),
-        images.picture(other, maps[chosen].gallery, sides[chosen][1], style, LARGE_BOX),
-        tuple(
-            _neighbor(run, images, int(pair), one.gallery, side[1], style)
-            for pair, one, side in zip(pairs, maps, sides, strict=True)
+        run.items.cameras[item],
+        query.large(item, maps.query[place], query.stored[place].query, maps, look),
+        query.large(
+            query.item_of(place),
+            maps.neighbors[place],
+            query.stored[place].gallery,
+            maps,
+            look,
         ),
-        chosen,
-        limit,
-        _remainder(maps[chosen].query),
-        _remainder(maps[chosen].gallery),
-        _receipt(maps[chosen].query),
-        None
-        if true is None
-        else float(
-            run.pairs.similarity[pairs[true]] - run.pairs.similarity[pairs[chosen]]
-        ),
+        neighbors,
+        len(pairs),
+        neighbors[place],
+        maps,
+        len(query.ranged) == len(pairs),
+        query.remainders(),
+        receipt,
+        query.margin(),
+        query.missed(maps, look) if why else None,
+        query.channels() if channels else None,
+        tuple(notes),
     )
 
 
-@dataclass(frozen=True)
-class _Style:
-    """How maps are drawn: the same for all pictures of a query."""
-
-    limit: float
-    opacity: float
-    signed: bool
-    colors: str | None
+# --------------------------------------------------------------------------------------
+# Helpers
+# --------------------------------------------------------------------------------------
 
 
-def _nearest_true(run: Run, pairs: NDArray[np.int64]) -> int | None:
-    """Return the place of the nearest true match among a query's pairs."""
-    true = np.flatnonzero(run.pairs.outcome[pairs] == TRUE_MATCH)
-    return int(true[0]) if len(true) else None
+class _Query:
+    """A query, the pairs of it that are shown, and their images."""
 
+    def __init__(
+        self, run: Run, item: int, pairs: NDArray[np.int64], chosen: int
+    ) -> None:
+        self._run, self._item, self._pairs = run, item, pairs
+        self.chosen = chosen
+        true = np.flatnonzero(run.pairs.outcome[pairs] == TRUE_MATCH)
+        self.true = int(true[0]) if len(true) else None
+        # The true match beyond k is the last of the pairs, in no block of neighbors.
+        near = int(np.count_nonzero(run.pairs.rank[pairs] <= run.config.k))
+        first = chosen // STRIP * STRIP if chosen < near else 0
+        extra = [place for place in (self.true, chosen) if place is not None]
+        self.shown = _places(near, first, extra)
+        self.ranged = _places(near, 0, [] if self.true is None else [self.true])
+        read = tuple(sorted({*self.shown, *self.ranged}))
+        found = _stored_maps(run, tuple(int(pairs[place]) for place in read))
+        self._maps = dict(zip(read, found, strict=True))
+        self.stored = [self._maps[place] for place in self.shown]
+        others = [int(other) for other in run.pairs.gallery[pairs[self.shown]]]
+        self._images = ItemImages(run, [item, *others])
 
-def _sides(
-    maps: PairMaps, kind: str, true: PairMaps
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Return the maps of a pair's two sides; None where an image has none."""
-    if kind != CONTRAST:
-        one, other = (
-            None if side is None else side.maps[kind]
-            for side in (maps.query, maps.gallery)
-        )
-        return one, other
-    if maps.query is None or true.query is None:
-        return None, None
-    contrast = true.query.maps["evidence"] - maps.query.maps["evidence"]
-    if maps.gallery is None:
-        return contrast, None
-    # On the neighbor, what makes it similar speaks against the true match; on the true
-    # match itself it speaks for it.
-    sign = 1 if maps is true else -1
-    return contrast, sign * maps.gallery.maps["evidence"]
+    def item_of(self, place: int) -> int:
+        """Return the neighbor at a place of those that are shown."""
+        return int(self._run.pairs.gallery[self._pairs[self.shown[place]]])
 
+    def maps(self, wanted: Wanted, look: Look, notes: list[str]) -> ShownMaps:
+        """Find the maps of the shown pairs, or say why there are none."""
+        try:
+            if wanted.kind in LIVE:
+                return self._live_maps(wanted, look, notes)
+            # The range is that of the nearest neighbors, whatever block is shown.
+            places = [*self.shown, *(p for p in self.ranged if p not in self.shown)]
+            return stored_maps(
+                [self._maps[place] for place in places],
+                [places.index(place) for place in self.ranged],
+                wanted,
+                look.signed,
+                None if self.true is None else places.index(self.true),
+            )
+        except (DataError, ModelError) as error:
+            notes.append(str(error))
+            return no_maps(len(self.shown), wanted, look.signed)
 
-def _receipt(side: SideMaps | None) -> tuple[Share, ...]:
-    """Split a side's similarity into thirds of the image and the remainder."""
-    if side is None or "evidence" not in side.maps:
-        return ()
-    evidence = side.maps["evidence"]
-    rows = np.array_split(np.arange(len(evidence)), 3)
-    names = ("upper third", "middle third", "lower third")
-    shares = [
-        Share(name, float(evidence[part].sum()), len(part) / len(evidence))
-        for name, part in zip(names, rows, strict=True)
-        if len(part)
-    ]
-    total = sum(share.value for share in shares)
-    # What the stored bits do not add up to belongs to the remainder as well.
-    return (*shares, Share("not on the map", side.score - total, 0.0))
+    def _live_maps(self, wanted: Wanted, look: Look, notes: list[str]) -> ShownMaps:
+        if wanted.kind == POINT and wanted.spot is None:
+            notes.append(
+                "Click a place on either image: the other one shows what the place is "
+                "matched with."
+            )
+            return no_maps(len(self.shown), wanted, look.signed)
+        live, place = self.live(), self.shown.index(self.chosen)
+        if place in live.places:
+            stored = float(self._run.pairs.similarity[self._pairs[self.chosen]])
+            now = float(live.pairs.scores[live.places[place]])
+            problem = score_problem(stored, now)
+            if problem:
+                notes.append(problem)
+        return live_maps(live, len(self.shown), place, wanted, look.signed)
 
+    def live(self) -> Live:
+        """Run the model on the query and the shown neighbors that can be read."""
+        files, places = [self._images.file(self._item)], {}
+        for place in range(len(self.shown)):
+            if self.stored[place].gallery is None:
+                continue
+            try:
+                file = self._images.file(self.item_of(place))
+            except DataError:
+                # Its own caption says so.
+                continue
+            places[place] = len(files) - 1
+            files.append(file)
+        if not places:
+            raise DataError("none of the neighbors' images can be read.")
+        return Live(live_pairs_of_run(self._run, tuple(files)), places)
 
-class _Images:
-    """The images of some items of a run, read once each."""
+    def channels(self) -> Channels:
+        """Tell how important each channel is for the chosen pair."""
+        try:
+            live, place = self.live(), self.shown.index(self.chosen)
+            if place not in live.places:
+                raise DataError("the neighbor's image cannot be read.")
+            return Channels(live.pairs.importance(live.places[place]))
+        except SfamError as error:
+            return Channels(None, str(error))
 
-    def __init__(self, run: Run, items: Sequence[int]) -> None:
-        self._run = run
-        sample_ids = list({str(run.items.sample_ids[item]) for item in items})
-        view = all_samples(run.dataset).select(sample_ids)
-        self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        self._boxes = _boxes(run, view)
-        self._read: dict[int, Image.Image | str] = {}
-
-    def picture(
+    def large(
         self,
         item: int,
-        side: SideMaps | None,
-        values: NDArray[np.float32] | None,
-        style: _Style,
+        side: MapSide | None,
+        stored: object,
+        maps: ShownMaps,
+        look: Look,
+    ) -> Large:
+        """Draw one of the two large images."""
+        picture = self._picture(item, side, stored is None, maps.limit, look, LARGE_BOX)
+        crop = getattr(stored, "crop", None)
+        height, width = self._run.config.map_shape[1:]
+        return Large(picture, side, crop if picture.url else None, (height, width))
+
+    def neighbor(self, place: int, maps: ShownMaps, look: Look) -> NeighborView:
+        """Describe one neighbor of the strip."""
+        pairs, items = self._run.pairs, self._run.items
+        pair, other = int(self._pairs[self.shown[place]]), self.item_of(place)
+        missing = self.stored[place].gallery is None
+        return NeighborView(
+            pair,
+            self.shown[place],
+            int(pairs.rank[pair]),
+            float(pairs.similarity[pair]),
+            float(pairs.distance[pair]),
+            OUTCOMES[pairs.outcome[pair]],
+            items.identities[other],
+            items.cameras[other],
+            str(items.sample_ids[other]),
+            self.shown[place] == self.true,
+            self._picture(
+                other, maps.neighbors[place], missing, maps.limit, look, SMALL_BOX
+            ),
+        )
+
+    def remainders(self) -> tuple[float | None, float | None]:
+        """Return the remainders of the chosen pair."""
+        stored = self._maps[self.chosen]
+        one, other = (
+            None if side is None else side.remainder
+            for side in (stored.query, stored.gallery)
+        )
+        return one, other
+
+    def receipt(self, field: str | None, notes: list[str]) -> tuple[Share, ...]:
+        """Split the chosen pair's similarity; by thirds where regions are missing."""
+        side = self._maps[self.chosen].query
+        try:
+            return item_receipt(self._run, self._item, side, field)
+        except DataError as error:
+            notes.append(f"{_sentence(str(error))} The receipt is by thirds instead.")
+            return item_receipt(self._run, self._item, side, None)
+
+    def margin(self) -> float | None:
+        """Return how far the nearest true match is ahead of the chosen neighbor."""
+        if self.true is None:
+            return None
+        similarity = self._run.pairs.similarity[self._pairs]
+        return float(similarity[self.true] - similarity[self.chosen])
+
+    def missed(self, maps: ShownMaps, look: Look) -> Missed | None:
+        """Draw the query beside its nearest true match."""
+        if self.true is None:
+            return None
+        pair, place = int(self._pairs[self.true]), self.shown.index(self.true)
+        note, apart = None, no_maps(len(self.shown), Wanted(DIFFERENCE), True)
+        try:
+            live = self.live()
+            apart = live_maps(
+                live, len(self.shown), place, Wanted(DIFFERENCE), signed=True
+            )
+        except SfamError as error:
+            note = str(error)
+        # The colors of one-sided maps have no middle.
+        look = replace(look, signed=True, colors=look.colors if maps.signed else None)
+        other = self.item_of(place)
+        return Missed(
+            int(self._run.pairs.rank[pair]),
+            float(self._run.pairs.similarity[pair]),
+            self._run.items.identities[other],
+            self._picture(
+                self._item, apart.query[place], False, apart.limit, look, MIDDLE_BOX
+            ),
+            self._picture(
+                other, apart.neighbors[place], False, apart.limit, look, MIDDLE_BOX
+            ),
+            note,
+        )
+
+    def _picture(
+        self,
+        item: int,
+        side: MapSide | None,
+        missing: bool,
+        limit: float,
+        look: Look,
         box: tuple[int, int],
     ) -> Picture:
-        """Draw an item with its map; without one, or without image, say why."""
-        image = self._image(item)
-        if isinstance(image, str):
-            return Picture("", *box, image)
-        small = fitted(image, *box)
-        problem = None
-        if side is None or values is None:
-            problem = self._reason(item)
-        else:
-            small = overlay(
-                small,
-                values,
-                style.limit,
-                signed=style.signed,
-                colors=style.colors,
-                opacity=style.opacity,
-                crop=side.crop,
-            )
-        return Picture(data_url(small), small.width, small.height, problem)
-
-    def _image(self, item: int) -> Image.Image | str:
-        """Read an item's image, or say why it cannot be read."""
-        if item not in self._read:
-            try:
-                self._read[item] = self._open(item)
-            except DataError as error:
-                self._read[item] = str(error)
-        return self._read[item]
-
-    def _open(self, item: int) -> Image.Image:
-        items = self._run.items
-        path = self._paths.get(str(items.sample_ids[item]))
-        if path is None:
-            raise DataError("the sample was deleted.")
-        image = read_image(path)
-        if items.label_ids is None:
-            return image
-        box = self._boxes.get(str(items.label_ids[item]))
-        if box is None:
-            raise DataError("the detection was deleted.")
-        return image.crop(pixel_box(box, *image.size))
+        """Draw an item with its map; without image or stored maps, say why."""
+        try:
+            file: ImageFile = self._images.file(item)
+        except DataError as error:
+            return no_picture(str(error), box)
+        problem = self._reason(item) if missing else None
+        return draw(file, side, limit, look, box, problem)
 
     def _reason(self, item: int) -> str:
         for one in self._run.skipped:
@@ -359,38 +501,16 @@ class _Images:
         return "there is no map of this image."
 
 
-def _boxes(run: Run, view: fo.DatasetView) -> dict[str, list[float]]:
-    """Read the boxes of the detections of some samples by their ids."""
-    patches_field = run.config.patches_field
-    if patches_field is None:
-        return {}
-    document = run.dataset.get_field(patches_field).document_type
-    prefix = patches_field + (".detections[]" if document is fo.Detections else "")
-    ids, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return dict(zip(ids, boxes, strict=True))
+@lru_cache(maxsize=8)
+def _stored_maps(run: Run, pairs: tuple[int, ...]) -> tuple[PairMaps, ...]:
+    # Steps from neighbor to neighbor, and other colors, read nothing anew.
+    return tuple(run.many_maps(pairs))
 
 
-def _neighbor(
-    run: Run,
-    images: _Images,
-    pair: int,
-    side: SideMaps | None,
-    values: NDArray[np.float32] | None,
-    style: _Style,
-) -> NeighborView:
-    """Describe one neighbor."""
-    pairs, other = run.pairs, int(run.pairs.gallery[pair])
-    return NeighborView(
-        pair,
-        int(pairs.rank[pair]),
-        float(pairs.similarity[pair]),
-        float(pairs.distance[pair]),
-        OUTCOMES[pairs.outcome[pair]],
-        run.items.identities[other],
-        str(run.items.sample_ids[other]),
-        images.picture(other, side, values, style, SMALL_BOX),
-    )
+def _places(count: int, first: int, extra: Sequence[int]) -> list[int]:
+    """Return the places of a block of neighbors, and of those shown in any case."""
+    return sorted({*range(first, min(first + STRIP, count)), *extra})
 
 
-def _remainder(side: SideMaps | None) -> float:
-    return float("nan") if side is None else side.remainder
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,42 +1,41 @@
-"""The queue of pairs to work through, handed from one panel to another.
-
-Panels know nothing of each other's state. What the audit panel wants looked at is kept
-in FiftyOne's execution store, one queue per dataset, run and user, where the panel of
-pairs finds it when it is opened or when the view changes.
-"""
+"""Pairs that one panel hands to the panel of pairs, to be worked through there."""
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import fiftyone.operators as foo
+import numpy as np
+from bson import ObjectId
 from fiftyone.operators import ExecutionStore
 
+from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs import Run
 
 STORE = "fiftyone_sfam/queue"
-"""Name of the execution store."""
+"""Name of the execution store, one per dataset, for all its runs."""
 
-MAX_PAIRS = 20_000
-"""Most pairs of a queue: one document of the store ends at 16 MB."""
-
-_SECONDS_KEPT = 7 * 24 * 3600
+KEPT_SECONDS = 7 * 24 * 3600
+"""How long a queue waits to be worked through before it is forgotten."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Pairs in the order in which they are to be looked at.
+    """Pairs of a run in the order in which they are to be looked at.
 
     Attributes
     ----------
     title : str
-        What they have in common.
+        What they are, in a few words.
     pairs : tuple of int
-        Indices into the run's pairs.
+        Indices into the columns of the run's pairs.
     created : float
-        When it was filled, in seconds since the epoch: a later one is a newer one.
+        When it was handed over, in seconds since the epoch: of two queues the later
+        one counts.
     """
 
     title: str
@@ -47,61 +46,93 @@ class Queue:
 def put_queue(
     ctx: foo.ExecutionContext, run: Run, pairs: Iterable[int], title: str
 ) -> Queue:
-    """Fill the queue of a run, in place of what it held.
+    """Hand pairs to the panel of pairs, in place of those handed over before.
 
     Parameters
     ----------
     ctx : fiftyone.operators.ExecutionContext
-        Whose queue it is, where FiftyOne knows its users.
+        Whose dataset keeps the queue; where the user is known, each has their own.
     run : Run
         The run.
     pairs : iterable of int
-        Indices into its pairs; those after the first :data:`MAX_PAIRS` are left out.
+        Indices into the columns of its pairs, in order; one that occurs again is
+        left out.
     title : str
-        What they have in common.
+        What they are.
 
     Returns
     -------
     Queue
-        The queue as it is stored.
+        As it is kept.
+
+    Raises
+    ------
+    DataError
+        If the run has no such pair.
     """
-    chosen = tuple(int(pair) for pair in pairs)[:MAX_PAIRS]
+    chosen = tuple(dict.fromkeys(int(pair) for pair in pairs))
+    for pair in chosen:
+        if not 0 <= pair < len(run.pairs):
+            raise DataError(
+                f"the run '{run.key}' has {len(run.pairs)} pairs, numbered from 0; "
+                f"there is no pair {pair} to put into a queue."
+            )
     queue = Queue(title, chosen, time.time())
-    _store(ctx).set(
-        _key(ctx, run),
-        {"title": title, "pairs": list(chosen), "created": queue.created},
-        ttl=_SECONDS_KEPT,
-    )
+    store, key = ctx.store(STORE), _key(ctx, run)
+    before = store.get(key)
+    # What lists the pairs comes last: it never names pairs that are not there yet.
+    store.set(_pairs_key(key, queue.created), _packed(chosen), ttl=KEPT_SECONDS)
+    head = {"title": title, "created": queue.created}
+    store.set(key, head, ttl=KEPT_SECONDS)
+    if before is not None:
+        store.delete(_pairs_key(key, before["created"]))
     return queue
 
 
 def get_queue(ctx: foo.ExecutionContext, run: Run) -> Queue | None:
-    """Read the queue of a run.
+    """Return the pairs that were handed over last.
 
     Parameters
     ----------
     ctx : fiftyone.operators.ExecutionContext
-        Whose queue it is.
+        Whose dataset keeps the queue.
     run : Run
         The run.
 
     Returns
     -------
     Queue or None
-        None if it was never filled, or long ago.
+        None if there is none.
     """
-    stored = _store(ctx).get(_key(ctx, run))
-    if stored is None:
+    key = _key(ctx, run)
+    head = ctx.store(STORE).get(key)
+    if head is None:
         return None
-    count = len(run.pairs)
-    pairs = tuple(int(pair) for pair in stored["pairs"] if 0 <= int(pair) < count)
-    return Queue(str(stored["title"]), pairs, float(stored["created"]))
-
-
-def _store(ctx: foo.ExecutionContext) -> ExecutionStore:
-    return ExecutionStore.create(STORE, ctx.dataset._doc.id)
+    created = float(head["created"])
+    pairs = _read(str(run.dataset._doc.id), _pairs_key(key, created))
+    return None if pairs is None else Queue(str(head["title"]), pairs, created)
 
 
 def _key(ctx: foo.ExecutionContext, run: Run) -> str:
-    """Name the queue; a run that takes another's place starts without one."""
     return f"{run.config.uid}/{ctx.user_id or 'anyone'}"
+
+
+def _pairs_key(key: str, created: float) -> str:
+    return f"{key}/{created!r}"
+
+
+@lru_cache(maxsize=4)
+def _read(dataset_id: str, key: str) -> tuple[int, ...] | None:
+    # The key has the queue's time in it, so what it names never changes.
+    text = ExecutionStore.create(STORE, ObjectId(dataset_id)).get(key)
+    return None if text is None else _unpacked(text)
+
+
+def _packed(pairs: tuple[int, ...]) -> str:
+    """Turn pairs into text, which the database keeps as one value."""
+    return base64.b64encode(np.asarray(pairs, dtype="<i4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> tuple[int, ...]:
+    """Restore pairs from :func:`_packed`."""
+    return tuple(np.frombuffer(base64.b64decode(text), dtype="<i4").tolist())

@@ -5,22 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 import fiftyone.operators as foo
-import numpy as np
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.panels import audit_view
-from fiftyone_sfam.app.panels.audit_view import Figure
-from fiftyone_sfam.app.panels.current_run import (
-    add_run_choice,
-    choose_run,
-    current_run,
+from fiftyone_sfam.app.panels.audit_blocks import (
+    Handler,
+    render_blocks,
+    small_button,
+    styled,
 )
-from fiftyone_sfam.audit.overview import Overview, overview
+from fiftyone_sfam.app.panels.audit_choices import CHOSEN, Choices
+from fiftyone_sfam.app.panels.audit_doors import Door
+from fiftyone_sfam.app.panels.audit_pages import TABS, open_mark, page_of
+from fiftyone_sfam.app.panels.audit_spaces import open_beside
+from fiftyone_sfam.app.panels.audit_text import counted, for_markdown
+from fiftyone_sfam.app.panels.current_run import choose_run, current_run
+from fiftyone_sfam.app.panels.queue import get_queue, put_queue
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs import Run, list_runs
 
 PLUGIN = "@fiftyone-sfam/sfam"
-_HEIGHT = 320
+MOST_OPENED = 5000
+"""Most samples and pairs that one mark opens."""
+
+_PAGE = "page"
+_ROW_STYLE = {
+    "display": "flex",
+    "flexWrap": "wrap",
+    "alignItems": "center",
+    "gap": "4px 10px",
+}
+# Narrow enough for all tabs to fit into half of a small screen.
+_TAB_STYLE = {"minHeight": 40, "minWidth": 0, "px": 1.25}
+# What is open, and the way back, stay in sight.
+_HEAD_STYLE = {
+    "position": "sticky",
+    "top": 0,
+    "zIndex": 3,
+    "py": 1,
+    "bgcolor": "background.mediaSpace",
+}
 
 
 class SfamAudit(foo.Panel):
@@ -40,54 +63,84 @@ class SfamAudit(foo.Panel):
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
         """Choose a run when the panel is opened."""
+        if ctx.dataset is None:
+            return
+        # FiftyOne tells of a change of the dataset, too, when a panel comes back from
+        # behind another one: then everything stays as it was.
+        dataset = str(ctx.dataset._doc.id)
+        if ctx.panel.get_state("dataset") not in (None, dataset):
+            self._forget(ctx, None)
+        ctx.panel.set_state("dataset", dataset)
         choose_run(ctx)
         self._show(ctx)
 
     def on_change_dataset(self, ctx: foo.ExecutionContext) -> None:
         """Start again on another dataset."""
-        ctx.panel.set_state({"run": None, "threshold": None})
         self.on_load(ctx)
 
     def on_run(self, ctx: foo.ExecutionContext) -> None:
         """Show another run."""
-        ctx.panel.set_state({"run": ctx.params.get("value"), "threshold": None})
+        self._forget(ctx, ctx.params.get("value"))
         self._show(ctx)
 
-    def on_threshold(self, ctx: foo.ExecutionContext) -> None:
-        """Move the threshold."""
-        ctx.panel.set_state("threshold", ctx.params.get("value"))
-        self._show(ctx)
+    def on_tab(self, ctx: foo.ExecutionContext) -> None:
+        """Show another page."""
+        page = ctx.params.get("value")
+        # FiftyOne tells of a tab when it is drawn, and of a choice twice.
+        if page != self._chosen(ctx).page:
+            ctx.panel.set_state(_PAGE, page)
+            self._show(ctx)
 
-    def on_explain(self, ctx: foo.ExecutionContext) -> None:
-        """Open the form that makes a run."""
-        ctx.prompt(f"{PLUGIN}/explain_retrieval")
+    def on_choice(self, ctx: foo.ExecutionContext) -> None:
+        """Take over what was chosen in a control of the page."""
+        name = str(ctx.params["path"]).rpartition(".")[2]
+        if name in CHOSEN:
+            ctx.panel.set_state(name, ctx.params.get("value"))
+            self._show(ctx)
+
+    def on_mark(self, ctx: foo.ExecutionContext) -> None:
+        """Open what is behind a bar, a point, a cell, a row or a card."""
+        run = self._run(ctx)
+        if run is None:
+            self.on_load(ctx)
+            return
+        mark = ctx.params.get("mark") or str(ctx.params["path"]).rpartition(".")[2]
+        try:
+            opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
+        except SfamError as error:
+            ctx.ops.notify(str(error), variant="error")
+            return
+        if opened.door is not None:
+            self._open(ctx, run, opened.door)
+        if opened.chosen:
+            ctx.panel.set_state(opened.chosen)
+            self._show(ctx)
+
+    def on_review(self, ctx: foo.ExecutionContext) -> None:
+        """Open the panel of pairs, which takes up the queue."""
+        run = self._run(ctx)
+        queue = None if run is None else get_queue(ctx, run)
+        if run is not None and queue is not None:
+            # As new: the panel leaves an old queue alone.
+            put_queue(ctx, run, queue.pairs, queue.title)
+        open_beside(ctx, "sfam_pairs", self.config.name)
 
     def on_all(self, ctx: foo.ExecutionContext) -> None:
         """Show the whole dataset in the grid again."""
+        ctx.panel.set_state("door", None)
         ctx.ops.clear_view()
 
-    def on_score(self, ctx: foo.ExecutionContext) -> None:
-        """Show the queries of a bar of scores."""
-        run, figures = self._loaded(ctx)
-        trace, place = int(ctx.params["trace_idx"]), int(ctx.params["idx"])
-        self._open(ctx, audit_view.samples_of_score(run, figures, trace, place))
+    def on_explain(self, ctx: foo.ExecutionContext) -> None:
+        """Open the form that makes a run."""
+        ctx.prompt(f"{PLUGIN}/explain_retrieval", on_success=self.on_load)
 
-    def on_rank(self, ctx: foo.ExecutionContext) -> None:
-        """Show the queries whose true match has the rank of a point."""
-        run, figures = self._loaded(ctx)
-        place = int(ctx.params["idx"])
-        self._open(ctx, audit_view.samples_of_rank(run, figures, place))
-
-    def on_cameras(self, ctx: foo.ExecutionContext) -> None:
-        """Show the false matches of a pair of cameras."""
-        run, _ = self._loaded(ctx)
-        query, neighbor = str(ctx.params["y"]), str(ctx.params["x"])
-        self._open(ctx, audit_view.samples_of_cameras(run, query, neighbor))
-
-    def on_identity(self, ctx: foo.ExecutionContext) -> None:
-        """Show the false matches of an identity."""
-        run, _ = self._loaded(ctx)
-        self._open(ctx, audit_view.samples_of_identity(run, int(ctx.params["idx"])))
+    def on_operator(self, ctx: foo.ExecutionContext) -> None:
+        """Open the form of an operator that computes what a page lacks."""
+        ctx.prompt(
+            f"{PLUGIN}/{ctx.params['operator']}",
+            params={"key": ctx.panel.get_state("run")},
+            on_success=self.on_load,
+        )
 
     # -- what is shown -----------------------------------------------------------------
 
@@ -95,7 +148,15 @@ class SfamAudit(foo.Panel):
         """Lay the panel out."""
         panel = types.Object()
         root = types.GridView(
-            orientation="vertical", gap=1, align_x="center", width="90%"
+            **styled(
+                container={"height": "100%"},
+                grid={
+                    "display": "grid",
+                    "gridTemplateColumns": "minmax(0, 1fr)",
+                    "px": 2,
+                    "gap": 1,
+                },
+            )
         )
         keys = list_runs(ctx.dataset) if ctx.dataset is not None else []
         if not keys:
@@ -105,135 +166,124 @@ class SfamAudit(foo.Panel):
             )
             panel.btn("explain", label="Explain retrieval", on_click=self.on_explain)
             return types.Property(panel, view=root)
-        row = panel.h_stack("controls", gap=2, align_y="center")
-        add_run_choice(ctx, row, keys, self.on_run)
-        row.btn("all", label="Show all images", on_click=self.on_all)
+        self._render_head(ctx, panel, keys)
         problem = ctx.panel.get_state("problem")
         if problem:
-            panel.md(f"**{problem}**", name="problem_text")
+            panel.md(f"**{for_markdown(problem)}**", name="problem_text")
             return types.Property(panel, view=root)
-        panel.md(ctx.panel.get_state("cards_text") or "", name="cards_text")
-        self._render_figures(ctx, panel)
+        render_blocks(panel, ctx.panel.get_state("blocks") or [], self._handlers)
         return types.Property(panel, view=root)
 
-    def _render_figures(self, ctx: foo.ExecutionContext, panel: types.Object) -> None:
-        """Add the figures."""
-        layouts = ctx.panel.get_state("layouts") or {}
-        limits = ctx.panel.get_state("limits") or [0, 1]
-        threshold = ctx.panel.get_state("threshold")
-        if threshold is not None:
-            panel.float(
-                "threshold_choice",
-                min=limits[0],
-                max=limits[1],
-                default=threshold,
-                label="Threshold",
-                view=types.SliderView(),
-                on_change=self.on_threshold,
+    def _render_head(
+        self, ctx: foo.ExecutionContext, panel: types.Object, keys: list[str]
+    ) -> None:
+        """Add the choices of run and page, and what is open."""
+        row = panel.grid("controls", **styled(item=_HEAD_STYLE, grid=_ROW_STYLE))
+        runs = types.DropdownView(
+            compact=True, label="Run", **styled(item={"width": "auto"})
+        )
+        for key in keys:
+            runs.add_choice(key, label=key)
+        row.enum(
+            "run_choice",
+            runs.values(),
+            default=ctx.panel.get_state("run") or keys[0],
+            view=runs,
+            on_change=self.on_run,
+        )
+        door = ctx.panel.get_state("door")
+        if door:
+            row.md(
+                for_markdown(door["title"]),
+                name="door_text",
+                **styled(item={"width": "auto", "flex": "1 1 140px"}),
             )
-        panel.md(ctx.panel.get_state("rates_text") or "", name="rates_text")
-        handlers = {
-            "scores": self.on_score,
-            "cmc": self.on_rank,
-            "roc": None,
-            "cameras": self.on_cameras,
-            "identities": self.on_identity,
-            "evidence": None,
-        }
-        for name, handler in handlers.items():
-            if name in layouts:
-                panel.plot(
-                    name,
-                    layout=layouts[name],
-                    height=f"{_HEIGHT}px",
-                    width="100%",
-                    on_click=handler,
+            if door["pairs"]:
+                small_button(
+                    row,
+                    "review",
+                    f"Review these {counted(door['pairs'], 'pair')}",
+                    self.on_review,
                 )
+            small_button(row, "all", "Show all images", self.on_all)
+        tabs = types.TabsView(**styled(tab=_TAB_STYLE))
+        for value, label in TABS.items():
+            tabs.add_choice(value, label=label)
+        panel.enum(
+            "tab",
+            tabs.values(),
+            default=self._chosen(ctx).page,
+            view=tabs,
+            on_change=self.on_tab,
+        )
 
     # -- how it is done ----------------------------------------------------------------
 
-    def _loaded(self, ctx: foo.ExecutionContext) -> tuple[Run, Overview]:
-        """Load the chosen run and its figures."""
-        run = current_run(ctx.dataset, ctx.panel.get_state("run"))
-        if run is None:
-            raise SfamError("the run is gone; choose another.")
-        return run, overview(run)
+    @property
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "on_mark": self.on_mark,
+            "on_choice": self.on_choice,
+            "on_operator": self.on_operator,
+        }
 
-    def _open(self, ctx: foo.ExecutionContext, sample_ids: list[str]) -> None:
-        """Show samples in the grid."""
-        if sample_ids:
-            ctx.ops.set_view(ctx.dataset.select(sample_ids, ordered=True))
-        else:
+    def _run(self, ctx: foo.ExecutionContext) -> Run | None:
+        """Load the chosen run; None if it was deleted meanwhile."""
+        run = current_run(ctx.dataset, ctx.panel.get_state("run"))
+        if run is not None:
+            # The App's server has a new dataset object for every event, and only that
+            # one knows of results that were stored since the run was loaded.
+            pass
+        return run
+
+    def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
+        """Read what is chosen."""
+        return Choices.from_state(ctx.panel.get_state)
+
+    def _forget(self, ctx: foo.ExecutionContext, key: str | None) -> None:
+        """Turn to another run, or to none, with nothing chosen but the page."""
+        cleared = {name: None for name in CHOSEN if name != _PAGE}
+        ctx.panel.set_state({**cleared, "run": key, "door": None})
+
+    def _open(self, ctx: foo.ExecutionContext, run: Run, door: Door) -> None:
+        """Fill the queue of pairs, and show the samples in the grid."""
+        if not door.samples:
             ctx.ops.notify("No stored pair is behind this mark.", variant="info")
+            return
+        pairs, samples, title = door.pairs, door.samples, door.title
+        if len(pairs) > MOST_OPENED:
+            title += f" (the first {MOST_OPENED:,} of {len(pairs):,})"
+            pairs = pairs[:MOST_OPENED]
+        if pairs:
+            put_queue(ctx, run, pairs, title)
+        samples = samples[:MOST_OPENED]
+        ctx.panel.set_state(
+            "door", {"title": title, "pairs": len(pairs), "samples": len(samples)}
+        )
+        ctx.ops.set_view(ctx.dataset.select(samples, ordered=True))
 
     def _show(self, ctx: foo.ExecutionContext) -> None:
         """Compute what the panel shows and hand it over."""
-        run = current_run(ctx.dataset, ctx.panel.get_state("run"))
+        run = self._run(ctx)
         ctx.panel.set_state("problem", None)
         if run is None:
             return
         try:
-            figures = overview(run)
+            page = page_of(run, self._chosen(ctx))
         except SfamError as error:
             ctx.panel.set_state("problem", str(error))
             return
-        threshold = ctx.panel.get_state("threshold")
-        if threshold is None:
-            threshold = figures.equal_error_threshold
-        drawn = _figures(run, figures, float(threshold))
-        ctx.panel.set_state(
-            {
-                "run": run.key,
-                "controls.run_choice": run.key,
-                # JSON has no NaN: without both kinds of pairs there is no threshold.
-                "threshold": None if np.isnan(threshold) else float(threshold),
-                "limits": [float(figures.edges[0]), float(figures.edges[-1])],
-                "layouts": {name: figure.layout for name, figure in drawn.items()},
-                "cards_text": _cards_text(run, figures),
-                "rates_text": _rates_text(figures, float(threshold)),
-            }
+        state: dict[str, Any] = {
+            "run": run.key,
+            "controls.run_choice": run.key,
+            "blocks": [block.layout() for block in page],
+        }
+        state.update(
+            {block.path: block.value for block in page if block.value is not None}
         )
-        ctx.panel.set_data({name: figure.data for name, figure in drawn.items()})
-
-
-def _figures(run: Run, figures: Overview, threshold: float) -> dict[str, Figure]:
-    """Draw the figures that the run has the numbers for."""
-    drawn: dict[str, Figure] = {}
-    if len(figures.roc_fmr):
-        drawn["scores"] = audit_view.score_figure(figures, threshold)
-        drawn["roc"] = audit_view.roc_figure(figures)
-    if len(figures.identification.query):
-        drawn["cmc"] = audit_view.cmc_figure(figures)
-    if run.config.counts["false match"]:
-        if any(camera is not None for camera in run.items.cameras):
-            drawn["cameras"] = audit_view.camera_figure(run)
-        drawn["identities"] = audit_view.identity_figure(run)
-    evidence = audit_view.evidence_figure(figures)
-    if evidence is not None:
-        drawn["evidence"] = evidence
-    return drawn
-
-
-def _rates_text(figures: Overview, threshold: float) -> str:
-    """Say what a threshold does."""
-    if np.isnan(threshold):
-        return (
-            "Without identities there are no pairs of one and of two identities to "
-            "tell apart: make a run with an identity field."
-        )
-    fmr, fnmr = audit_view.rates_at(figures, threshold)
-    return (
-        f"At {threshold:.3f}: {100 * fmr:.2f} % of the pairs of two identities are "
-        f"accepted, {100 * fnmr:.2f} % of the pairs of one identity are not."
-    )
-
-
-def _cards_text(run: Run, figures: Overview) -> str:
-    """Return the cards as a table of Markdown."""
-    cards: list[tuple[str, str]] = audit_view.cards(run, figures)
-    rows: list[Any] = [
-        [name for name, _ in cards],
-        ["---"] * len(cards),
-        [f"**{value}**" for _, value in cards],
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        ctx.panel.set_state(state)
+        content = {
+            block.path: block.content for block in page if block.content is not None
+        }
+        if content:
+            ctx.panel.set_data(content)

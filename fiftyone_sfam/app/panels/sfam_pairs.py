@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-import html
-import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.panels.current_run import (
-    add_run_choice,
-    choose_run,
-    current_run,
+from fiftyone_sfam.app.panels import pair_controls
+from fiftyone_sfam.app.panels.current_run import choose_run, current_run
+from fiftyone_sfam.app.panels.pair_maps import NEIGHBOR, QUERY, SideName, Spot
+from fiftyone_sfam.app.panels.pair_page import (
+    Page,
+    pair_samples,
+    place_clicked,
+    sample_of,
 )
-from fiftyone_sfam.app.panels.pair_view import (
-    CONTRAST,
-    QueryView,
-    kinds_of,
-    queries_of,
-    view_query,
+from fiftyone_sfam.app.panels.pair_queue import QueueSpec
+from fiftyone_sfam.app.panels.pair_render import lay_out
+from fiftyone_sfam.app.panels.pair_review import give, has_verdict_field, take_back
+from fiftyone_sfam.app.panels.pair_sections import channel_clicked
+from fiftyone_sfam.app.panels.pair_session import Sessions
+from fiftyone_sfam.app.panels.pair_show import (
+    Shown,
+    selected_kind,
+    show_page,
+    show_without_run,
 )
-from fiftyone_sfam.app.panels.receipt import receipt_figure
+from fiftyone_sfam.app.panels.pair_state import (
+    PanelState,
+    of_run,
+    with_spot,
+    without_spot,
+    without_why,
+)
 from fiftyone_sfam.errors import SfamError
-from fiftyone_sfam.render import DIVERGING, SEQUENTIAL
-from fiftyone_sfam.runs import Run, list_runs
+from fiftyone_sfam.runs import list_runs
 
 PLUGIN = "@fiftyone-sfam/sfam"
-MARKS = {"true match": "✓", "false match": "✗", "unlabeled": "?"}
-OPACITIES = (0.0, 0.3, 0.6, 0.8, 1.0)
-_OPACITY = 0.6
+
+Change = Callable[[Page], PanelState | None]
+"""Where an event goes from a page; None stays, and shows nothing anew."""
 
 
 class SfamPairs(foo.Panel):
-    """Shows one query of a run, and steps through its neighbors and the queries."""
+    """Shows pairs of a run one by one, and what people say about them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sessions = Sessions()
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -45,74 +62,41 @@ class SfamPairs(foo.Panel):
             help_markdown="Why is this image a neighbor of that one?",
         )
 
-    # -- events ------------------------------------------------------------------------
+    def execute(self, ctx: foo.ExecutionContext) -> Any:
+        """Answer an event, after those of the same panel that came before it."""
+        if ctx.params.get("__method__") in (None, "on_startup"):
+            return super().execute(ctx)
+        session = self._session(ctx)
+        with self._sessions.in_turn(session):
+            newer = self._sessions.newer(session, self._state(ctx).step)
+            if newer:
+                ctx.panel.set_state(newer)
+            return super().execute(ctx)
+
+    # -- opening, and following the App ------------------------------------------------
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
-        """Choose a run and a query when the panel is opened."""
+        """Choose a run and a pair when the panel is opened."""
         choose_run(ctx)
-        self._choose_query(ctx)
-        self._show(ctx)
+        self._move(ctx, Page.opened)
 
     def on_change_dataset(self, ctx: foo.ExecutionContext) -> None:
         """Start again on another dataset."""
-        ctx.panel.set_state({"run": None, "query": 0, "chosen": 0})
+        state = PanelState(step=self._state(ctx).step)
+        ctx.panel.set_state({"run": None, "shown": None, "pairs": state.to_dict()})
         self.on_load(ctx)
+
+    def on_change_view(self, ctx: foo.ExecutionContext) -> None:
+        """Take up a queue that was handed over, or keep to the view."""
+        self._move(ctx, Page.viewed)
 
     def on_change_current_sample(self, ctx: foo.ExecutionContext) -> None:
         """Follow the sample that is open in the modal."""
         self._follow(ctx)
 
     def on_change_selected(self, ctx: foo.ExecutionContext) -> None:
-        """Follow the sample that is selected in the grid."""
+        """Follow what is selected in the grid."""
         self._follow(ctx)
-
-    def on_run(self, ctx: foo.ExecutionContext) -> None:
-        """Show another run."""
-        ctx.panel.set_state("run", ctx.params.get("value"))
-        self._choose_query(ctx)
-        self._show(ctx)
-
-    def on_kind(self, ctx: foo.ExecutionContext) -> None:
-        """Show another kind of map."""
-        ctx.panel.set_state("kind", ctx.params.get("value"))
-        self._show(ctx)
-
-    def on_signed(self, ctx: foo.ExecutionContext) -> None:
-        """Show negative values, or only positive ones."""
-        ctx.panel.set_state({"signed": bool(ctx.params.get("value")), "colors": None})
-        self._show(ctx)
-
-    def on_colors(self, ctx: foo.ExecutionContext) -> None:
-        """Show other colors."""
-        ctx.panel.set_state("colors", ctx.params.get("value"))
-        self._show(ctx)
-
-    def on_opacity(self, ctx: foo.ExecutionContext) -> None:
-        """Show the maps stronger or weaker."""
-        ctx.panel.set_state("opacity", ctx.params.get("value"))
-        self._show(ctx)
-
-    def on_neighbor(self, ctx: foo.ExecutionContext) -> None:
-        """Show the neighbor that was clicked."""
-        self._move(ctx, "chosen", int(ctx.params.get("place", 0)))
-
-    def on_next_neighbor(self, ctx: foo.ExecutionContext) -> None:
-        """Show the next neighbor."""
-        self._move(ctx, "chosen", self._state(ctx, "chosen") + 1)
-
-    def on_previous_neighbor(self, ctx: foo.ExecutionContext) -> None:
-        """Show the previous neighbor."""
-        self._move(ctx, "chosen", self._state(ctx, "chosen") - 1)
-
-    def on_next_query(self, ctx: foo.ExecutionContext) -> None:
-        """Show the next query."""
-        ctx.panel.set_state("chosen", 0)
-        self._move(ctx, "query", self._state(ctx, "query") + 1)
-
-    def on_previous_query(self, ctx: foo.ExecutionContext) -> None:
-        """Show the previous query."""
-        ctx.panel.set_state("chosen", 0)
-        self._move(ctx, "query", self._state(ctx, "query") - 1)
 
     def on_explain(self, ctx: foo.ExecutionContext) -> None:
         """Open the form that makes a run."""
@@ -120,294 +104,320 @@ class SfamPairs(foo.Panel):
 
     # -- what is shown -----------------------------------------------------------------
 
+    def on_run(self, ctx: foo.ExecutionContext) -> None:
+        """Show another run."""
+        key = ctx.params.get("value")
+        if key == ctx.panel.get_state("run") and ctx.panel.get_state("shown"):
+            return
+        ctx.panel.set_state("run", key)
+        self._move(ctx, lambda page: page.following() or page.settled())
+
+    def on_model(self, ctx: foo.ExecutionContext) -> None:
+        """Explain two selected samples with another model."""
+        self._choose(ctx, model=ctx.params.get("value"))
+
+    def on_kind(self, ctx: foo.ExecutionContext) -> None:
+        """Show another kind of map."""
+        kind, state = ctx.params.get("value"), self._state(ctx)
+        if kind != self._kind(ctx) or state.channel is not None:
+            self._choose(ctx, kind=kind, channel=None, spot=None, before=None)
+
+    def on_signed(self, ctx: foo.ExecutionContext) -> None:
+        """Show negative values, or only positive ones."""
+        self._choose(ctx, signed=bool(ctx.params.get("value")), colors=None)
+
+    def on_colors(self, ctx: foo.ExecutionContext) -> None:
+        """Show other colors."""
+        self._choose(ctx, colors=ctx.params.get("value"))
+
+    def on_opacity(self, ctx: foo.ExecutionContext) -> None:
+        """Show the maps stronger or weaker."""
+        self._choose(ctx, opacity=ctx.params.get("value"))
+
+    def on_region(self, ctx: foo.ExecutionContext) -> None:
+        """Divide the receipt by other regions."""
+        field = ctx.params.get("value")
+        self._choose(ctx, region=None if field == pair_controls.THIRDS else field)
+
+    def on_channels(self, ctx: foo.ExecutionContext) -> None:
+        """List the most important channels, or stop doing so."""
+        listed = not self._state(ctx).channels
+        self._choose(ctx, channels=listed, channel=None)
+
+    def on_channel(self, ctx: foo.ExecutionContext) -> None:
+        """Show the activation of the channel that was clicked."""
+        channel = channel_clicked(ctx.params)
+        if channel is not None:
+            self._choose(ctx, channel=channel)
+
+    def on_clear_channel(self, ctx: foo.ExecutionContext) -> None:
+        """Show the map again instead of a channel."""
+        self._choose(ctx, channel=None)
+
+    def on_query_place(self, ctx: foo.ExecutionContext) -> None:
+        """Show on the neighbor what the place that was clicked is matched with."""
+        self._click(ctx, QUERY)
+
+    def on_neighbor_place(self, ctx: foo.ExecutionContext) -> None:
+        """Show on the query what the place that was clicked is matched with."""
+        self._click(ctx, NEIGHBOR)
+
+    def on_clear_point(self, ctx: foo.ExecutionContext) -> None:
+        """Show the map again instead of what a place is matched with."""
+        self._choose(ctx, **without_spot(self._state(ctx)).to_dict())
+
+    def on_why(self, ctx: foo.ExecutionContext) -> None:
+        """Show the missed true match beside the pair, or stop doing so."""
+        self._go(
+            ctx,
+            lambda page: without_why(page.state) if page.state.why else page.with_why(),
+        )
+
+    # -- where one is ------------------------------------------------------------------
+
+    def on_next_pair(self, ctx: foo.ExecutionContext) -> None:
+        """Show the next pair of the queue."""
+        self._move(ctx, lambda page: page.stepped(1))
+
+    def on_previous_pair(self, ctx: foo.ExecutionContext) -> None:
+        """Show the previous pair of the queue."""
+        self._move(ctx, lambda page: page.stepped(-1))
+
+    def on_next_query(self, ctx: foo.ExecutionContext) -> None:
+        """Show the next query of the queue."""
+        self._move(ctx, lambda page: page.stepped_query(1))
+
+    def on_previous_query(self, ctx: foo.ExecutionContext) -> None:
+        """Show the previous query of the queue."""
+        self._move(ctx, lambda page: page.stepped_query(-1))
+
+    def on_place(self, ctx: foo.ExecutionContext) -> None:
+        """Show the pair whose number was given."""
+        number = ctx.params.get("value")
+        if not isinstance(number, (int, float)):
+            return
+
+        def change(page: Page) -> PanelState | None:
+            state = page.placed(int(number) - 1)
+            if state == page.state:
+                return None
+            # A number beyond the queue is put right in its field.
+            right = state.place == int(number) - 1
+            return state if right else replace(state, turn=1 - state.turn)
+
+        self._go(ctx, change)
+
+    def on_neighbor(self, ctx: foo.ExecutionContext) -> None:
+        """Show the neighbor that was clicked."""
+        place = int(ctx.params.get("place", 0))
+        self._move(ctx, lambda page: page.neighbor(place))
+
+    def on_next_neighbor(self, ctx: foo.ExecutionContext) -> None:
+        """Show the next neighbor."""
+        self._move(ctx, lambda page: page.stepped_neighbor(1))
+
+    def on_previous_neighbor(self, ctx: foo.ExecutionContext) -> None:
+        """Show the previous neighbor."""
+        self._move(ctx, lambda page: page.stepped_neighbor(-1))
+
+    # -- the queue ---------------------------------------------------------------------
+
+    def on_filter(self, ctx: foo.ExecutionContext) -> None:
+        """Show the conditions of the queue, or hide them."""
+        self._choose(ctx, filtering=not self._state(ctx).filtering)
+
+    def on_condition(self, ctx: foo.ExecutionContext) -> None:
+        """Change a condition of the queue, or its order."""
+        name = pair_controls.condition_of(str(ctx.params.get("path", "")))
+        value = ctx.params.get("value")
+        value = None if value == pair_controls.ANY else value
+
+        def change(page: Page) -> PanelState | None:
+            before = page.state.spec
+            spec = QueueSpec.from_dict({**before.to_dict(), name: value})
+            return None if spec == before else page.filtered(spec)
+
+        self._move(ctx, change)
+
+    def on_in_view(self, ctx: foo.ExecutionContext) -> None:
+        """Keep the queue to the App's view, or not."""
+        in_view = bool(ctx.params.get("value"))
+        self._move(ctx, lambda page: page.keeping_to_view(in_view))
+
+    def on_leave(self, ctx: foo.ExecutionContext) -> None:
+        """Go back from a queue that was handed over to one's own."""
+        self._move(ctx, lambda page: page.filtered(page.state.spec))
+
+    # -- verdicts ----------------------------------------------------------------------
+
+    def on_verdict(self, ctx: foo.ExecutionContext) -> None:
+        """Give a verdict on the pair."""
+        self._give(ctx, str(ctx.params.get("text")))
+
+    def on_own_verdict(self, ctx: foo.ExecutionContext) -> None:
+        """Give a verdict in own words."""
+        path = f"verdicts.{pair_controls.own_name(self._state(ctx))}"
+        self._give(ctx, str(ctx.panel.get_state(path) or ""))
+
+    def on_undo(self, ctx: foo.ExecutionContext) -> None:
+        """Take the last verdict back."""
+        self._move(ctx, take_back)
+
+    def on_advance(self, ctx: foo.ExecutionContext) -> None:
+        """Go on after a verdict, or stay."""
+        self._choose(ctx, advance=bool(ctx.params.get("value")))
+
+    # -- the App -----------------------------------------------------------------------
+
+    def on_show_in_grid(self, ctx: foo.ExecutionContext) -> None:
+        """Show the two images in the grid."""
+        page = self._page(ctx)
+        if page is not None:
+            # Else the queue would be left with this query.
+            self._choose(ctx, in_view=False)
+            ctx.ops.set_view(pair_samples(page))
+
+    def on_open_query(self, ctx: foo.ExecutionContext) -> None:
+        """Open the query's sample."""
+        self._open(ctx, QUERY)
+
+    def on_open_neighbor(self, ctx: foo.ExecutionContext) -> None:
+        """Open the neighbor's sample."""
+        self._open(ctx, NEIGHBOR)
+
+    def on_leave_selected(self, ctx: foo.ExecutionContext) -> None:
+        """Go back from two selected samples to the run."""
+        self._choose(ctx, selected=(), spot=None)
+
+    # -- layout ------------------------------------------------------------------------
+
     def render(self, ctx: foo.ExecutionContext) -> types.Property:
         """Lay the panel out."""
-        panel = types.Object()
-        root = types.GridView(
-            orientation="vertical", gap=1, align_x="center", width="90%"
+        return lay_out(
+            self._state(ctx),
+            ctx.panel.get_state("shown"),
+            ctx.panel.get_state("problem"),
+            self._event,
         )
-        keys = list_runs(ctx.dataset) if ctx.dataset is not None else []
-        if not keys:
-            panel.md(
-                "### No explained run yet\n\nExplain the dataset's retrieval first: "
-                "every query gets its nearest neighbors, with heatmaps of both sides."
-            )
-            panel.btn("explain", label="Explain retrieval", on_click=self.on_explain)
-            return types.Property(panel, view=root)
-        self._render_controls(ctx, panel, keys)
-        problem = ctx.panel.get_state("problem")
-        if problem:
-            panel.md(f"**{html.escape(problem)}**", name="problem_text")
-            return types.Property(panel, view=root)
-        self._render_pair(ctx, panel)
-        return types.Property(panel, view=root)
-
-    def _render_controls(
-        self, ctx: foo.ExecutionContext, panel: types.Object, keys: list[str]
-    ) -> None:
-        """Add the choices of run and map, and the steps from query to query."""
-        row = panel.h_stack("controls", gap=2, align_y="center")
-        add_run_choice(ctx, row, keys, self.on_run)
-        kinds = types.DropdownView()
-        for kind in ctx.panel.get_state("kinds") or ["sfam"]:
-            kinds.add_choice(kind, label=kind)
-        row.enum(
-            "kind_choice",
-            kinds.values(),
-            label="Map",
-            default=ctx.panel.get_state("kind") or "sfam",
-            view=kinds,
-            on_change=self.on_kind,
-        )
-        row.btn(
-            "previous_query", label="Previous query", on_click=self.on_previous_query
-        )
-        row.btn("next_query", label="Next query", on_click=self.on_next_query)
-        look = panel.h_stack("look", gap=2, align_y="center")
-        colors = types.DropdownView()
-        for name in ctx.panel.get_state("palette") or SEQUENTIAL:
-            colors.add_choice(name, label=name.removesuffix("_r"))
-        look.enum(
-            "colors_choice",
-            colors.values(),
-            label="Colors",
-            default=ctx.panel.get_state("colors") or colors.values()[0],
-            view=colors,
-            on_change=self.on_colors,
-        )
-        look.bool(
-            "signed_choice",
-            label="Negative too",
-            default=bool(ctx.panel.get_state("signed")),
-            view=types.CheckboxView(),
-            on_change=self.on_signed,
-        )
-        opacities = types.DropdownView()
-        for value in OPACITIES:
-            opacities.add_choice(value, label=f"{100 * value:.0f} %")
-        look.enum(
-            "opacity_choice",
-            opacities.values(),
-            label="Opacity",
-            default=_opacity(ctx),
-            view=opacities,
-            on_change=self.on_opacity,
-        )
-
-    def _render_pair(self, ctx: foo.ExecutionContext, panel: types.Object) -> None:
-        """Add the two images of the pair and the strip of neighbors."""
-        shown = ctx.panel.get_state("shown") or {}
-        panel.md(shown.get("title", ""), name="title_text")
-        both = panel.h_stack("both", gap=2, align_y="top")
-        for name in ("query", "neighbor"):
-            side = both.v_stack(f"{name}_side", gap=1)
-            size = shown.get(f"{name}_size") or [0, 0]
-            side.img(
-                f"{name}_image",
-                width=f"{size[0]}px",
-                height=f"{size[1]}px",
-                alt_text=f"The {name} with its map",
-            )
-            side.md(shown.get(f"{name}_caption", ""), name=f"{name}_caption")
-        panel.md(shown.get("range", ""), name="range_text")
-        if shown.get("receipt"):
-            panel.plot(
-                "receipt",
-                layout=shown["receipt"],
-                height="190px",
-                width="100%",
-                config={"displayModeBar": False},
-            )
-        steps = panel.h_stack("steps", gap=2, align_y="center")
-        steps.btn(
-            "previous_neighbor",
-            label="Previous neighbor",
-            on_click=self.on_previous_neighbor,
-        )
-        steps.btn(
-            "next_neighbor", label="Next neighbor", on_click=self.on_next_neighbor
-        )
-        strip = panel.h_stack("strip", gap=1, align_y="top", wrap=True)
-        for place, caption in enumerate(shown.get("captions", [])):
-            one = strip.v_stack(f"place_{place}", gap=0)
-            size = shown["sizes"][place]
-            one.img(
-                f"image_{place}",
-                width=f"{size[0]}px",
-                height=f"{size[1]}px",
-                alt_text=f"Neighbor {place + 1} with its map",
-                on_click=self.on_neighbor,
-                params={"place": place},
-            )
-            one.md(caption, name=f"caption_{place}")
 
     # -- how it is done ----------------------------------------------------------------
 
-    def _state(self, ctx: foo.ExecutionContext, name: str) -> int:
-        return int(ctx.panel.get_state(name) or 0)
+    def _event(self, name: str) -> Callable[[foo.ExecutionContext], Any]:
+        found: Callable[[foo.ExecutionContext], Any] = getattr(self, f"on_{name}")
+        return found
 
-    def _move(self, ctx: foo.ExecutionContext, name: str, value: int) -> None:
-        """Change what is shown, and show it."""
-        ctx.panel.set_state(name, value)
-        self._show(ctx)
+    def _state(self, ctx: foo.ExecutionContext) -> PanelState:
+        return PanelState.from_dict(ctx.panel.get_state("pairs"))
+
+    def _page(self, ctx: foo.ExecutionContext) -> Page | None:
+        """Return the chosen run with its state; None without any run."""
+        keys = list_runs(ctx.dataset) if ctx.dataset is not None else []
+        key = ctx.panel.get_state("run")
+        run = current_run(ctx.dataset, key if key in keys else next(iter(keys), None))
+        if run is None:
+            return None
+        return Page(ctx, run, of_run(self._state(ctx), run.config.uid))
+
+    def _choose(self, ctx: foo.ExecutionContext, **chosen: Any) -> None:
+        """Change what is chosen, and show it; nothing if it is chosen already."""
+        state = self._state(ctx)
+        changed = PanelState.from_dict({**state.to_dict(), **chosen})
+        if changed == state and ctx.panel.get_state("shown"):
+            return
+        ctx.panel.set_state("pairs", changed.to_dict())
+        self._go(ctx, Page.settled)
+
+    def _move(self, ctx: foo.ExecutionContext, change: Change) -> None:
+        """Go elsewhere by something else than the number of the place."""
+
+        def turned(page: Page) -> PanelState | None:
+            state = change(page)
+            # The number's field has to be filled anew.
+            return None if state is None else replace(state, turn=1 - page.state.turn)
+
+        self._go(ctx, turned)
 
     def _follow(self, ctx: foo.ExecutionContext) -> None:
-        """Make the selected or open sample the query, if it is one."""
-        if self._choose_query(ctx):
-            ctx.panel.set_state("chosen", 0)
-            self._show(ctx)
-
-    def _choose_query(self, ctx: foo.ExecutionContext) -> bool:
-        """Find the sample that the App points to among the queries."""
-        run = self._run(ctx)
-        sample_id = ctx.current_sample or next(iter(ctx.selected or []), None)
-        if run is None or sample_id is None:
-            return False
-        queries, items = queries_of(run), run.items
-        # In a view of patches it is a detection that is selected.
-        found = (items.ids[queries] == sample_id) | (
-            items.sample_ids[queries] == sample_id
-        )
-        if not found.any():
-            return False
-        ctx.panel.set_state("query", int(found.argmax()))
-        return True
-
-    def _run(self, ctx: foo.ExecutionContext) -> Run | None:
-        """Load the chosen run, or another one if it was deleted meanwhile."""
-        key = ctx.panel.get_state("run")
-        return current_run(ctx.dataset, key) or current_run(
-            ctx.dataset, next(iter(list_runs(ctx.dataset)), None)
-        )
-
-    def _show(self, ctx: foo.ExecutionContext) -> None:
-        """Draw the chosen pair and hand it to the panel."""
-        run = self._run(ctx)
-        ctx.panel.set_state("problem", None)
-        if run is None:
+        """Go to what is selected or open in the App, if it is something new."""
+        if self._page(ctx) is not None:
+            self._move(ctx, Page.following)
             return
-        kind = ctx.panel.get_state("kind")
-        if kind not in kinds_of(run):
-            kind = run.config.kinds[0]
-        signed = bool(ctx.panel.get_state("signed"))
-        palette = DIVERGING if signed or kind == CONTRAST else SEQUENTIAL
-        colors = ctx.panel.get_state("colors")
-        if colors not in palette:
-            colors = palette[0]
-        ctx.panel.set_state(
-            {
-                "run": run.key,
-                "kind": kind,
-                "kinds": list(kinds_of(run)),
-                "palette": list(palette),
-                "colors": colors,
-                "controls.run_choice": run.key,
-                "controls.kind_choice": kind,
-                "look.colors_choice": colors,
-            }
-        )
-        queries = queries_of(run)
-        place = min(max(self._state(ctx, "query"), 0), len(queries) - 1)
+        chosen = [str(one) for one in ctx.selected or []]
+        self._choose(ctx, selected=chosen if len(chosen) == 2 else (), spot=None)
+
+    def _click(self, ctx: foo.ExecutionContext, side: SideName) -> None:
+        """Show what a place of an image is matched with."""
+        place = place_clicked(ctx.params)
+        if place is not None:
+            state = with_spot(self._state(ctx), self._kind(ctx), Spot(side, *place))
+            self._choose(ctx, **state.to_dict())
+
+    def _give(self, ctx: foo.ExecutionContext, verdict: str) -> None:
+        """Give a verdict; let the App know of its field if it is the first."""
+        page = self._page(ctx)
+        if page is None:
+            return
+        known = has_verdict_field(page)
+        self._move(ctx, lambda page: give(page, verdict))
+        if not known and has_verdict_field(page):
+            ctx.ops.reload_dataset()
+
+    def _open(self, ctx: foo.ExecutionContext, side: SideName) -> None:
+        """Open the sample of one of the two images."""
+        page = self._page(ctx)
+        if page is not None:
+            ctx.ops.open_sample(id=sample_of(page, side))
+
+    def _kind(self, ctx: foo.ExecutionContext) -> str:
+        """Return the kind of map that is shown."""
+        page, state = self._page(ctx), self._state(ctx)
+        return selected_kind(state) if page is None or state.selected else page.kind
+
+    def _go(self, ctx: foo.ExecutionContext, change: Change) -> None:
+        """Go from the page that the event begins with to another, and show it."""
+        page = self._page(ctx)
+        if page is None:
+            without = self._state(ctx)
+            self._answer(ctx, None, without, show_without_run(ctx, without))
+            return
         try:
-            view = view_query(
-                run,
-                int(queries[place]),
-                self._state(ctx, "chosen"),
-                kind,
-                _opacity(ctx),
-                signed=signed,
-                colors=colors,
-            )
+            changed = change(page)
         except SfamError as error:
-            ctx.panel.set_state("problem", str(error))
+            ctx.ops.notify(str(error), variant="error")
             return
-        ctx.panel.set_state(
-            {
-                "query": place,
-                "chosen": view.chosen,
-                "shown": _texts(view, place, len(queries), kind),
-            }
-        )
-        pictures: dict[str, Any] = {
-            "both.query_side.query_image": view.query.url,
-            "both.neighbor_side.neighbor_image": view.neighbor.url,
+        same_run = self._state(ctx).uid == page.run.config.uid
+        if changed is None and same_run and ctx.panel.get_state("shown"):
+            return
+        page = page.with_state(changed or page.state)
+        state = page.settled()
+        if state != page.state:
+            page = page.with_state(state)
+        self._answer(ctx, page.run.key, state, show_page(page))
+
+    def _answer(
+        self,
+        ctx: foo.ExecutionContext,
+        key: str | None,
+        state: PanelState,
+        shown: Shown,
+    ) -> None:
+        """Give the panel its new state and its pictures."""
+        state = replace(state, step=self._state(ctx).step + 1)
+        patch = {
+            "run": key,
+            "pairs": state.to_dict(),
+            "shown": shown.text,
+            "problem": shown.problem,
+            # The App puts data into the state whenever an input is used, and sends it
+            # back with every event from then on, merged into newer data.
+            **dict.fromkeys(shown.pictures),
+            **(pair_controls.control_values(state, shown.text) if shown.text else {}),
         }
-        for index, one in enumerate(view.neighbors):
-            pictures[f"strip.place_{index}.image_{index}"] = one.thumbnail.url
-        pictures["receipt"] = receipt_figure(view.receipt).data
-        ctx.panel.set_data(pictures)
+        ctx.panel.set_state(patch)
+        if shown.pictures:
+            ctx.panel.set_data(shown.pictures)
+        self._sessions.keep(self._session(ctx), state.step, patch)
 
-
-def _opacity(ctx: foo.ExecutionContext) -> float:
-    """Return the opacity that was chosen, within its bounds."""
-    value = ctx.panel.get_state("opacity")
-    return min(max(float(value), 0.0), 1.0) if value is not None else _OPACITY
-
-
-def _range_text(view: QueryView, kind: str) -> str:
-    """Say what the colors mean."""
-    unit = {
-        "evidence": "of similarity in one cell of the map",
-        CONTRAST: "of margin in one cell: red speaks for the true match, blue for the "
-        "neighbor",
-    }.get(kind, "(importance times activation)")
-    text = f"Full color is {view.limit:.3g} {unit}, for all pairs of this query."
-    if kind == CONTRAST and view.margin is not None:
-        text += f" The true match leads by {view.margin:+.4f}."
-    return text
-
-
-def _texts(view: QueryView, place: int, count: int, kind: str) -> dict[str, Any]:
-    """Return the texts and sizes of a view, small enough for the panel's state."""
-    chosen = view.neighbors[view.chosen]
-    return {
-        "title": f"Query {place + 1} of {count}",
-        "query_caption": _lines(
-            f"**Query** {_named(view.identity)}",
-            view.query.problem,
-            _not_on_map(view.query_remainder),
-        ),
-        "neighbor_caption": _lines(
-            f"**Rank {chosen.rank}** {_named(chosen.identity)} "
-            f"{MARKS[chosen.outcome]} {chosen.outcome}",
-            f"similarity {chosen.similarity:.4f}, distance {chosen.distance:.4f}",
-            chosen.thumbnail.problem,
-            _not_on_map(view.neighbor_remainder),
-        ),
-        "range": _range_text(view, kind),
-        "receipt": receipt_figure(view.receipt).layout if view.receipt else None,
-        "query_size": [view.query.width, view.query.height],
-        "neighbor_size": [view.neighbor.width, view.neighbor.height],
-        "captions": [
-            _lines(
-                f"{'▶ ' if index == view.chosen else ''}{one.rank} "
-                f"{MARKS[one.outcome]}",
-                f"{one.similarity:.3f} {_named(one.identity)}",
-            )
-            for index, one in enumerate(view.neighbors)
-        ],
-        "sizes": [
-            [one.thumbnail.width, one.thumbnail.height] for one in view.neighbors
-        ],
-    }
-
-
-def _named(identity: str | None) -> str:
-    """Return an identity as text of Markdown, nothing in it taken as markup."""
-    if identity is None:
-        return "(no identity)"
-    short = identity if len(identity) <= 40 else identity[:39] + "…"
-    escaped = html.escape(short)
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~" else c for c in escaped)
-
-
-def _not_on_map(remainder: float) -> str | None:
-    """Say how much of the similarity the evidence map does not carry."""
-    if math.isnan(remainder) or abs(remainder) < 5e-5:
-        return None
-    return f"{remainder:+.4f} of it is not on the evidence map"
-
-
-def _lines(*parts: str | None) -> str:
-    """Join lines of Markdown."""
-    return "  \n".join(part for part in parts if part)
+    def _session(self, ctx: foo.ExecutionContext) -> str:
+        """Name the panel as it is on this dataset."""
+        return f"{ctx.dataset_name}/{ctx.panel_id}"
