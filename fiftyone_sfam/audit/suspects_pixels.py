@@ -171,7 +171,7 @@ def _details(copy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take the mean of its four neighbors from each value."""
     padded = np.pad(copy, ((1, 1), (1, 1), (0, 0)), mode="edge")
     around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    return copy - around / 4
+    return (copy - around / 4).astype(np.float32)
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -133,10 +133,11 @@ class BackgroundShares:
         if ledger is None or BACKGROUND not in ledger.regions:
             return None
         rows = [ledger.row(int(pair)) for pair in pairs]
-        if any(row is None for row in rows):
+        known = np.array([row for row in rows if row is not None], dtype=np.int64)
+        if len(known) < len(rows):
             return None
         column = ledger.column(BACKGROUND)
-        return ledger.shares[rows, :, column].mean(axis=1, dtype=np.float64)
+        return ledger.shares[known, :, column].mean(axis=1, dtype=np.float64)
 
     def _read(self, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         """Split the stored maps of pairs."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from fiftyone_sfam.audit.calibration import robust_scale
 from fiftyone_sfam.retrieval import UNKNOWN
 
 # Bytes of one block of similarities.
+Value = TypeVar("Value", bound=np.generic)
+
 _BLOCK_BYTES = 64 * 2**20
 # Images of one identity beyond which its pairs are taken from a part of them.
 _MOST_MEMBERS = 200
@@ -346,7 +349,7 @@ def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
     return np.bincount(pairs[0], minlength=len(space))
 
 
-def upper(square: NDArray[np.float64]) -> NDArray[np.float64]:
+def upper(square: NDArray[Value]) -> NDArray[Value]:
     """Return the values above the diagonal."""
     return square[np.triu_indices(len(square), 1)]
 

@@ -71,7 +71,7 @@ def shown_findings(suspects: Suspects, chosen: Choices) -> list[Finding]:
 
 def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
     counts = Counter(one.kind for one in suspects.findings)
-    kind = chosen.kind if chosen.kind in counts else ALL_KINDS
+    kind = chosen.kind if chosen.kind and chosen.kind in counts else ALL_KINDS
     kinds = [(ALL_KINDS, f"all kinds ({len(suspects.findings):,})")]
     kinds += [(name, f"{name} ({count:,})") for name, count in counts.items()]
     shown = shown_findings(suspects, chosen)

@@ -111,7 +111,7 @@ def control_values(state: PanelState, shown: Plain) -> dict[str, Any]:
         REGION: chosen["region"],
     }
     values: dict[str, Any] = {}
-    for name, value in spec.items():
+    for name, value in spec.items() if state.filtering else ():
         if name in NUMBERS:
             values[f"conditions.{name}"] = value
         else:

@@ -17,7 +17,7 @@ from fiftyone_sfam.app.panels.audit_choices import CHOSEN, Choices
 from fiftyone_sfam.app.panels.audit_doors import Door
 from fiftyone_sfam.app.panels.audit_pages import TABS, open_mark, page_of
 from fiftyone_sfam.app.panels.audit_spaces import open_beside
-from fiftyone_sfam.app.panels.audit_text import counted, for_markdown
+from fiftyone_sfam.app.panels.audit_text import counted, for_markdown, short
 from fiftyone_sfam.app.panels.current_run import choose_run, current_run
 from fiftyone_sfam.app.panels.queue import get_queue, put_queue
 from fiftyone_sfam.errors import SfamError
@@ -26,6 +26,9 @@ from fiftyone_sfam.runs import Run, list_runs
 PLUGIN = "@fiftyone-sfam/sfam"
 MOST_OPENED = 5000
 """Most samples and pairs that one mark opens."""
+
+MOST_ORDERED = 1000
+"""Most samples that the grid shows in the order of the mark."""
 
 _PAGE = "page"
 _ROW_STYLE = {
@@ -56,7 +59,8 @@ class SfamAudit(foo.Panel):
             name="sfam_audit",
             label="SFAM audit",
             surfaces="grid",
-            help_markdown="How good is this retrieval, and where does it fail?",
+            help_markdown="How good is this retrieval, and where does it fail? Every "
+            "card, bar, point, cell and row opens the images and pairs behind it.",
         )
 
     # -- events ------------------------------------------------------------------------
@@ -183,7 +187,7 @@ class SfamAudit(foo.Panel):
             compact=True, label="Run", **styled(item={"width": "auto"})
         )
         for key in keys:
-            runs.add_choice(key, label=key)
+            runs.add_choice(key, label=f"Run {short(key, 30)}")
         row.enum(
             "run_choice",
             runs.values(),
@@ -233,7 +237,7 @@ class SfamAudit(foo.Panel):
         if run is not None:
             # The App's server has a new dataset object for every event, and only that
             # one knows of results that were stored since the run was loaded.
-            pass
+            run.dataset = ctx.dataset
         return run
 
     def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
@@ -260,7 +264,9 @@ class SfamAudit(foo.Panel):
         ctx.panel.set_state(
             "door", {"title": title, "pairs": len(pairs), "samples": len(samples)}
         )
-        ctx.ops.set_view(ctx.dataset.select(samples, ordered=True))
+        # The database sorts by place in a list, which takes long in a long one.
+        ordered = len(samples) <= MOST_ORDERED
+        ctx.ops.set_view(ctx.dataset.select(samples, ordered=ordered))
 
     def _show(self, ctx: foo.ExecutionContext) -> None:
         """Compute what the panel shows and hand it over."""
