@@ -21,7 +21,7 @@ from fiftyone_sfam.audit.overview import overview
 from fiftyone_sfam.audit.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects import find_suspects, load_suspects
 from fiftyone_sfam.records import FALSE_MATCH
-from fiftyone_sfam.runs import Run
+from fiftyone_sfam.runs import Run, load_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -279,6 +279,33 @@ def _light(color: str) -> float:
         for value in channels
     ]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_what_is_missing_is_computed(
+    make_dataset: Callable[..., fo.Dataset],
+    audited: Run,
+    open_dataset: Open,
+    page: Page,
+) -> None:
+    console = Console(page)
+    dataset = make_dataset("audit")
+    crops = [fo.Sample(one.filepath, identity=one.identity) for one in audited.dataset]
+    dataset.add_samples(crops, progress=False)
+    explain_retrieval(dataset, "demo", k=2, protocol=Protocol("identity"))
+    open_dataset(dataset)
+    panel = open_audit(page)
+    turn_to(panel, "Suspects")
+    panel.get_by_role("button", name="Find suspects").click()
+    execute = page.get_by_role("button", name="Execute").first
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    # The panel shows them by itself.
+    panel.get_by_text("Worst first.").wait_for(timeout=60_000)
+    dataset.reload()
+    [first, *_] = load_suspects(load_run(dataset, "sfam")).findings
+    panel.get_by_text(first.sentence).wait_for()
+    keep_screenshot(page, "audit_computed")
+    assert console.errors == []
 
 
 def test_without_a_run(

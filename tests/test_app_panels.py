@@ -23,9 +23,23 @@ from app_support import (
     ticked,
     until,
 )
-from fiftyone_sfam import Protocol, explain_retrieval, list_runs, load_run
-from fiftyone_sfam.app.panels.pair_view import queries_of
+from fiftyone_sfam import (
+    Protocol,
+    explain_pair,
+    explain_retrieval,
+    list_runs,
+    load_run,
+)
 from fiftyone_sfam.runs import Run
+from pairs_support import (
+    NEIGHBOR,
+    QUERY,
+    assert_pair,
+    choose_in_panel,
+    open_pairs,
+    press_access_key,
+    source,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -69,24 +83,6 @@ def explain(dataset: fo.Dataset) -> Run:
     )
 
 
-def source(root: Page | Locator, alt: str) -> str:
-    return root.get_by_alt_text(alt, exact=True).get_attribute("src") or ""
-
-
-def assert_pair(root: Page | Locator, run: Run, query: int, place: int) -> None:
-    """Wait until the panel shows a pair, by its rank and its numbers."""
-    pair = int(run.pairs.of_query(int(queries_of(run)[query]))[place])
-    pairs = run.pairs
-    root.get_by_text(f"Query {query + 1} of {len(queries_of(run))}").wait_for()
-    root.get_by_text(
-        f"similarity {pairs.similarity[pair]:.4f}, distance {pairs.distance[pair]:.4f}"
-    ).wait_for()
-    root.get_by_text(f"Rank {pairs.rank[pair]}", exact=True).wait_for()
-
-
-QUERY, NEIGHBOR = "The query with its map", "The neighbor with its map"
-
-
 def test_the_panel_in_the_grid(
     samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
 ) -> None:
@@ -94,9 +90,7 @@ def test_the_panel_in_the_grid(
     dataset = samples(30)
     run = explain(dataset)
     open_dataset(dataset)
-    page.locator('[data-cy="new-panel-btn"]').click()
-    page.get_by_text("SFAM pairs").click()
-    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    panel = open_pairs(page)
     assert_pair(panel, run, 0, 0)
     first = source(panel, QUERY), source(panel, NEIGHBOR)
     # The browser has decoded them, and shows them as large as they are.
@@ -106,12 +100,12 @@ def test_the_panel_in_the_grid(
     assert sizes == [[210, 420, 210, 420]] * 2 + [[64, 128, 64, 128]] * 3
     keep_screenshot(page, "panel_grid")
 
-    panel.get_by_role("button", name="Next neighbor").click()
+    panel.get_by_role("button", name="Neighbor ▶").click()
     assert_pair(panel, run, 0, 1)
     second = source(panel, QUERY), source(panel, NEIGHBOR)
     assert second[0] != first[0]
     assert second[1] != first[1]
-    panel.get_by_role("button", name="Previous neighbor").click()
+    panel.get_by_role("button", name="◀ Neighbor").click()
     assert_pair(panel, run, 0, 0)
     until(
         page,
@@ -123,17 +117,39 @@ def test_the_panel_in_the_grid(
     assert_pair(panel, run, 0, 2)
     assert source(panel, NEIGHBOR) not in (first[1], second[1])
 
-    panel.get_by_role("button", name="Next query").click()
+    panel.get_by_role("button", name="Pair ▶").click()
     assert_pair(panel, run, 1, 0)
     assert source(panel, QUERY) != first[0]
-    panel.get_by_role("button", name="Previous query").click()
-    assert_pair(panel, run, 0, 0)
+    # By the keyboard: a key of the panel's, and the arrows in the number's field.
+    press_access_key(page, "n")
+    assert_pair(panel, run, 2, 0)
+    press_access_key(page, "p")
+    assert_pair(panel, run, 1, 0)
+    number = panel.locator("input[type=number]")
+    until(page, lambda: number.input_value() == "2", "this is the second pair")
+    number.focus()
+    page.keyboard.press("ArrowUp")
+    assert_pair(panel, run, 2, 0)
+    page.keyboard.press("ArrowDown")
+    assert_pair(panel, run, 1, 0)
+    assert number.evaluate("field => field === document.activeElement")
 
-    # Another kind of map.
-    panel.get_by_role("combobox").nth(1).click()
-    page.get_by_role("option", name="evidence").click()
-    until(page, lambda: source(panel, QUERY) != first[0], "the other map")
-    assert_pair(panel, run, 0, 0)
+    # Kind, opacity and colors change what is drawn.
+    large = panel.get_by_alt_text(QUERY, exact=True)
+    shown = painted(page, large)
+    for label, option in (
+        ("sfam", "evidence"),
+        ("60 %", "100 %"),
+        ("Viridis", "Inferno"),
+    ):
+        choose_in_panel(page, panel, label, option)
+        until(
+            page,
+            lambda before=shown: np.abs(pixels_of(large) - before).max() > 20,
+            f"{option} was drawn",
+        )
+        shown = painted(page, large)
+    assert_pair(panel, run, 1, 0)
 
     # The sample that is selected becomes the query.
     select(page, page.locator('[data-cy="looker"]').nth(7))
@@ -161,7 +177,11 @@ def test_the_panel_in_the_modal(
         tab.click()
     assert_pair(modal, run, 4, 0)
     keep_screenshot(page, "panel_modal")
-    modal.get_by_role("button", name="Next neighbor").click()
+    modal.get_by_role("button", name="Neighbor ▶").click()
+    assert_pair(modal, run, 4, 1)
+    # The neighbor is opened from the panel, which keeps its pair.
+    modal.get_by_role("button", name="Open neighbor").click()
+    page.wait_for_timeout(1500)
     assert_pair(modal, run, 4, 1)
     page.keyboard.press("Escape")
     assert console.errors == []
@@ -173,11 +193,25 @@ def test_the_panel_without_a_run(
     console = Console(page)
     dataset = samples(8)
     open_dataset(dataset)
-    page.locator('[data-cy="new-panel-btn"]').click()
-    page.get_by_text("SFAM pairs").click()
-    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    panel = open_pairs(page)
     panel.get_by_text("No explained run yet").wait_for()
     keep_screenshot(page, "panel_no_run")
+
+    # Two selected samples are explained at once, by a model that is chosen.
+    lookers = page.locator('[data-cy="looker"]')
+    select(page, lookers.nth(0))
+    select(page, lookers.nth(3))
+    panel.get_by_text("Choose the model").wait_for()
+    panel.get_by_role("combobox").first.click()
+    page.get_by_role("option", name="demo", exact=True).click()
+    panel.get_by_text("First selected").wait_for(timeout=60_000)
+    panel.get_by_alt_text(NEIGHBOR, exact=True).wait_for()
+    explained = explain_pair("demo", *dataset[0:4:3].values("filepath"))
+    panel.get_by_text(f"similarity {explained.score:.4f},").wait_for()
+    keep_screenshot(page, "panel_two_selected")
+    for place in (0, 3):
+        select(page, lookers.nth(place))
+
     panel.get_by_role("button", name="Explain retrieval").click()
     choose(page, "Model", "demo")
     execute = page.get_by_role("button", name="Execute").first
@@ -217,17 +251,15 @@ def test_the_panel_names_a_broken_image(
     sample.filepath = str(broken)
     sample.save()
     run = explain_retrieval(dataset, "demo", k=3, embeddings="vectors", overwrite=True)
-    [skipped] = run.skipped
-    page_of = open_dataset(dataset)
-    page_of.locator('[data-cy="new-panel-btn"]').click()
-    page_of.get_by_text("SFAM pairs").click()
-    panel = page.locator('[data-cy="panel-content-sfam_pairs"]')
-    assert_pair(panel, run, 0, 0)
-    # The App may still be answering what opening the panel has asked of it.
-    page.wait_for_timeout(1500)
-    panel.get_by_role("button", name="Next query").click()
+    assert len(run.skipped) == 1
+    open_dataset(dataset)
+    panel = open_pairs(page)
+    # At once, while the App is still being answered what opening the panel has asked.
+    panel.get_by_role("button", name="Pair ▶").click()
     assert_pair(panel, run, 1, 0)
-    panel.get_by_text(skipped.reason).first.wait_for()
+    panel.get_by_text("cannot be read as an image").first.wait_for()
+    page.wait_for_timeout(1500)
+    assert_pair(panel, run, 1, 0)
     keep_screenshot(page, "panel_broken")
 
 

@@ -32,7 +32,7 @@ from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs import Run, delete_run, load_run
 from fiftyone_sfam.verdicts import set_verdict
-from worlds import fill, tiny_model
+from worlds import fill, fill_frames, tiny_model
 
 PROTOCOL = Protocol("identity", camera_field="camera")
 
@@ -88,7 +88,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     evaluate_retrieval(run, slices=["camera", "view"], pair_slices=["camera"])
     build_ledger(run, "person")
     find_shortcuts(run)
-    find_suspects(run)
+    find_suspects(run, min_score=0.2)
     check_causally(run, "demo", limit=4, draws=1)
     yield run
     dataset.delete()
@@ -866,6 +866,20 @@ def test_without_false_matches(tiny_world: World) -> None:
     shown.do("on_mark", mark="accepted", path="")
 
 
+def test_detections_open_their_frames(
+    make_dataset: Callable[..., fo.Dataset], tmp_path: Path
+) -> None:
+    dataset = fill_frames(make_dataset("audit"), tmp_path)
+    run = explain(dataset, Protocol("label"), patches_field="people")
+    shown = Shown(dataset)
+    shown.do("on_mark", mark="worst", path="")
+    pairs = get_queue(shown.ctx, run).pairs
+    assert len(pairs) == 12
+    assert sorted(shown.view) == sorted(dataset.values("id"))
+    shown.do("on_tab", path="tab", value="matches")
+    assert shown.blocks in (["identities"], ["none"])
+
+
 HOSTILE = (
     "<script>alert('1')</script>",
     '"><img src=x onerror=alert(1)>',
@@ -887,7 +901,7 @@ def test_names_are_text_and_nothing_else(tiny_world: World) -> None:
     evaluate_retrieval(run, slices=["camera"], pair_slices=["camera"])
     build_ledger(run, by=["identity"])
     find_shortcuts(run)
-    find_suspects(run)
+    find_suspects(run, min_score=0.2)
     shown = Shown(dataset)
     for page in ("overview", "scores", "matches", "regions", "suspects"):
         shown.do("on_tab", path="tab", value=page)

@@ -226,18 +226,18 @@ def _partners(space: Space, nearest: Nearest) -> list[tuple[int, int]]:
         if own == UNKNOWN:
             continue
         # An image has one voice for each identity, however many of its are near.
-        voted = {int(space.identities[other]) for other in others if other != UNKNOWN}
-        counts.setdefault(own, Counter()).update(voted)
+        named = {int(space.identities[other]) for other in others if other != UNKNOWN}
+        counts.setdefault(own, Counter()).update(named)
     # Equally many voices are told apart by the centers, not by the images' order.
     centers = np.array(
         [space.vectors[members].mean(axis=0) for members in space.members]
     )
     found = set()
-    for own, named in counts.items():
-        partners = np.array(list(named), dtype=np.int64)
-        voices = np.array(list(named.values()))
-        away = np.linalg.norm(centers[partners] - centers[own], axis=1)
-        for other in partners[np.lexsort((away, -voices))][:_PARTNERS].tolist():
+    for own, heard in counts.items():
+        others = np.array(list(heard), dtype=np.int64)
+        voices = np.array(list(heard.values()))
+        away = np.linalg.norm(centers[others] - centers[own], axis=1)
+        for other in others[np.lexsort((away, -voices))][:_PARTNERS].tolist():
             found.add((min(own, other), max(own, other)))
     return sorted(found)
 

@@ -221,7 +221,7 @@ def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
         ],
         (f"neighbor's {short(name)}", f"query's {short(name)}"),
     )
-    hint = "Equal error, in percent, of all pairs. Click a cell: its queries."
+    hint = "Equal error, in percent, of all pairs. Click a cell: its stored pairs."
     block = plot_block("errors", f"Equal error by {short(name)} pair", hint, figure)
     fields = [(field, field) for field in evaluation.pair_slices]
     if len(fields) == 1:

@@ -210,8 +210,8 @@ def _share_blocks(ledger: Ledger, chosen: Choices) -> list[Block]:
             plot_block(
                 "shares",
                 "Share of the score by region",
-                f"With 95 % intervals. Click a bar: the {MOST_LEANING} pairs that lean "
-                "on the region most.",
+                "With 95 % intervals. Click a bar: the pairs that lean on the region "
+                f"most, at most {MOST_LEANING}.",
                 share_figure((*ledger.regions, REMAINDER), cells),
                 wide=True,
             )

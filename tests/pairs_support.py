@@ -1,0 +1,64 @@
+"""What the browser tests of the panel of pairs share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fiftyone_sfam.app.panels.pair_queue import queries_of
+from fiftyone_sfam.runs import Run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+QUERY, NEIGHBOR = "The query with its map", "The neighbor with its map"
+
+
+def open_pairs(page: Page) -> Locator:
+    """Open the panel of pairs beside the grid, from the menu; return what is in it."""
+    page.locator('[data-cy="new-panel-btn"]').first.click()
+    page.get_by_text("SFAM pairs").first.click()
+    return page.locator('[data-cy="panel-content-sfam_pairs"]')
+
+
+def source(root: Page | Locator, alt: str) -> str:
+    """Return the picture of an image."""
+    return root.get_by_alt_text(alt, exact=True).get_attribute("src") or ""
+
+
+def assert_pair(root: Page | Locator, run: Run, query: int, place: int) -> None:
+    """Wait until the panel shows a pair, by its rank and its numbers."""
+    pair = int(run.pairs.of_query(int(queries_of(run)[query]))[place])
+    assert_pair_index(root, run, pair)
+
+
+def assert_pair_index(root: Page | Locator, run: Run, pair: int) -> None:
+    """Wait until the panel shows a pair of the run."""
+    pairs = run.pairs
+    root.get_by_text(
+        f"similarity {pairs.similarity[pair]:.4f}, distance {pairs.distance[pair]:.4f}"
+    ).wait_for()
+    root.get_by_text(f"Rank {pairs.rank[pair]}", exact=True).wait_for()
+
+
+def choose_in_panel(page: Page, panel: Locator, shown: str, option: str) -> None:
+    """Choose from the drop-down list of the panel that shows a value."""
+    panel.get_by_role("combobox").get_by_text(shown, exact=True).first.click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def press_access_key(page: Page, key: str) -> None:
+    """Press a key with Alt, as the browser takes it from a keyboard.
+
+    Playwright's own keys never are what Chromium calls a system key, which is what
+    access keys are made of.
+    """
+    session = page.context.new_cdp_session(page)
+    shared = {"modifiers": 1, "key": key, "isSystemKey": True}
+    code = {"code": f"Key{key.upper()}", "windowsVirtualKeyCode": ord(key.upper())}
+    for event in (
+        {"type": "rawKeyDown", **code},
+        {"type": "char", "text": key, "unmodifiedText": key},
+        {"type": "keyUp", **code},
+    ):
+        session.send("Input.dispatchKeyEvent", {**shared, **event})
+    session.detach()
