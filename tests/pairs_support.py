@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from app_support import painted
 from fiftyone_sfam.app.panels.pair_queue import queries_of
 from fiftyone_sfam.runs import Run
 
@@ -40,10 +43,23 @@ def assert_pair_index(root: Page | Locator, run: Run, pair: int) -> None:
     root.get_by_text(f"Rank {pairs.rank[pair]}", exact=True).wait_for()
 
 
-def choose_in_panel(page: Page, panel: Locator, shown: str, option: str) -> None:
-    """Choose from the drop-down list of the panel that shows a value."""
-    panel.get_by_role("combobox").get_by_text(shown, exact=True).first.click()
+def choose_in_panel(page: Page, panel: Locator, label: str, option: str) -> None:
+    """Choose from the drop-down list of the panel below a label."""
+    path = f'xpath=.//p[text()="{label}"]/following::*[@role="combobox"][1]'
+    panel.locator(path).click()
     page.get_by_role("option", name=option, exact=True).click()
+
+
+def pixels_once_there(page: Page, locator: Locator) -> np.ndarray:
+    """Return what is drawn of an element that the App may be replacing."""
+    from playwright.sync_api import Error
+
+    for _ in range(20):
+        try:
+            return painted(page, locator)
+        except Error:
+            page.wait_for_timeout(500)
+    raise AssertionError("the App never kept the picture")
 
 
 def press_access_key(page: Page, key: str) -> None:

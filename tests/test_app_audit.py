@@ -14,6 +14,7 @@ from app_support import Console, context, keep_screenshot, small_crops, until
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.panels.audit_page_matches import tallies
 from fiftyone_sfam.app.panels.audit_page_scores import score_door
+from fiftyone_sfam.app.panels.audit_view import coarse
 from fiftyone_sfam.app.panels.queue import get_queue
 from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
 from fiftyone_sfam.audit.ledger import build_ledger
@@ -124,7 +125,7 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     # The tallest bar of the genuine scores.
     turn_to(panel, "Scores")
     bars = figure(panel, "Scores of all pairs").locator(".trace.bars").nth(0)
-    _, genuine, _ = _coarse(run)
+    edges, genuine, _ = coarse(figures)
     place = int(genuine.argmax())
     click_mark(page, bars.locator(".point path").nth(place))
     door = score_door(run, figures, 0, place)
@@ -141,6 +142,12 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     panel.get_by_text(f"At {figures.edges[-1]:.3f} the false match rate").wait_for()
     panel.get_by_role("button", name="Equal error").click()
     panel.get_by_text(before.split(" the ")[0]).wait_for()
+
+    page.keyboard.down("Shift")
+    click_mark(page, bars.locator(".point path").nth(place))
+    page.keyboard.up("Shift")
+    panel.get_by_text(f"At {edges[place]:.3f} the false match rate").wait_for()
+    wait_for_count(page, len(door.samples))
 
     # A cell.
     turn_to(panel, "False matches")
@@ -189,12 +196,6 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     assert console.errors == []
 
 
-def _coarse(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    from fiftyone_sfam.app.panels.audit_view import coarse
-
-    return coarse(overview(run))
-
-
 def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> None:
     run = audited
     open_dataset(run.dataset)
@@ -214,6 +215,17 @@ def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> 
     assert run.pairs.outcome[pair] == FALSE_MATCH
     wait_for_count(page, 2)
     keep_screenshot(page, "audit_regions")
+    # A box around all of them.
+    box = scatter.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
+    page.mouse.up()
+    shown = int(scatter.locator(".scatterlayer .point").count())
+    panel.get_by_role("button", name=f"Review these {shown} pairs").wait_for()
+    assert len(queued(run)) == shown > 50
 
 
 def _crowd(places: list[list[float]]) -> np.ndarray:

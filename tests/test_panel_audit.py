@@ -14,9 +14,11 @@ import pytest
 
 from app_support import PLUGIN, context, requests, small_crops
 from fiftyone_sfam.app.panels import audit_page_overview
+from fiftyone_sfam.app.panels.audit_choices import Choices
 from fiftyone_sfam.app.panels.audit_page_matches import tallies
 from fiftyone_sfam.app.panels.audit_page_regions import drawn_rows, shares_of
 from fiftyone_sfam.app.panels.audit_page_scores import score_door, scores_of
+from fiftyone_sfam.app.panels.audit_pages import open_mark, page_of
 from fiftyone_sfam.app.panels.audit_results import evaluation_of, ledger_of, stamp_of
 from fiftyone_sfam.app.panels.queue import get_queue
 from fiftyone_sfam.app.panels.sfam_audit import SfamAudit
@@ -27,6 +29,7 @@ from fiftyone_sfam.audit.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.overview import candidates_of, overview
 from fiftyone_sfam.audit.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects import find_suspects, load_suspects
+from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import FALSE_MATCH, TRUE_MATCH
@@ -786,6 +789,18 @@ def test_results_that_were_deleted_meanwhile(tiny_world: World) -> None:
     assert name == "notify"
     assert given["variant"] == "error"
     assert given["message"].startswith("the regions of the run 'sfam' are gone")
+
+
+def test_rows_that_are_gone_meanwhile(audited: Run) -> None:
+    shown = Shown(audited.dataset, "suspects")
+    shown.click("findings", row=1000)
+    [(name, given)] = shown.asked
+    assert (name, given["variant"]) == ("notify", "error")
+    assert given["message"].startswith("what was clicked has changed meanwhile")
+    with pytest.raises(DataError, match="nothing behind 'elsewhere'"):
+        open_mark(audited, "elsewhere", {}, Choices())
+    with pytest.raises(DataError, match="no page 'elsewhere'"):
+        page_of(audited, Choices(page="elsewhere"))
 
 
 def test_without_a_run_it_offers_the_operator(

@@ -48,7 +48,6 @@ class Shown:
 
     def __init__(self, dataset: fo.Dataset, **request: Any) -> None:
         self.dataset = dataset
-        self.panel = foo.get_operator(f"{PLUGIN}/sfam_pairs")
         self.panel_id = f"panel-{id(self)}"
         self.state: dict[str, Any] = {}
         self.data: dict[str, Any] = {}
@@ -76,7 +75,8 @@ class Shown:
             },
             **request,
         )
-        self.panel.execute(ctx)
+        # FiftyOne makes a new object for every event.
+        type(foo.get_operator(f"{PLUGIN}/sfam_pairs"))().execute(ctx)
         return ctx
 
     def take(self, ctx: foo.ExecutionContext) -> None:
@@ -273,6 +273,8 @@ def test_late_answers_do_not_turn_back(crops: fo.Dataset, run: Run) -> None:
     late.append(empty.answer("on_load"))
     late.append(empty.answer("on_change_selected", selected=[]))
     late.append(empty.answer("on_change_view"))
+    # What changes nothing answers nothing, and can come at any time.
+    assert [requests(ctx) for ctx in late[1:]] == [[], []]
     for ctx in late:
         shown.take(ctx)
         assert_shows(shown, run, 1, 0)

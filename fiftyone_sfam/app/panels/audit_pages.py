@@ -103,4 +103,10 @@ def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:
     """
     if mark not in _MARKS:
         raise DataError(f"there is nothing behind '{mark}' of the audit.")
-    return _MARKS[mark](run, params, chosen)
+    try:
+        return _MARKS[mark](run, params, chosen)
+    except IndexError as error:
+        # A table may be older than the result that its rows are looked up in.
+        raise DataError(
+            "what was clicked has changed meanwhile; click it once more."
+        ) from error

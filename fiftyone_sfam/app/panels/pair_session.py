@@ -4,7 +4,7 @@ The App sends with every event the panel's state as it is when the event is aske
 It asks several times for ``on_load`` while a panel opens, and for ``on_change_...`` at
 any time; what these answer may come after the answer to a click that was asked for
 later, and would put the panel back to where it was. So events of one panel are answered
-one after the other, and those that nobody has clicked begin with the newest state.
+one after the other, and begin with the newest state.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 MOST_PANELS = 64
@@ -31,6 +32,15 @@ class _Session:
     state: dict[str, Any] = field(default_factory=dict)
     step: int = -1
     time: float = 0.0
+
+
+@lru_cache(maxsize=1)
+def sessions() -> Sessions:
+    """Return the sessions of this process.
+
+    FiftyOne makes a new object of a panel's class for every event.
+    """
+    return Sessions()
 
 
 class Sessions:

@@ -113,6 +113,7 @@ class SfamAudit(foo.Panel):
             opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
         except SfamError as error:
             ctx.ops.notify(str(error), variant="error")
+            self._show(ctx)
             return
         if opened.door is not None:
             self._open(ctx, run, opened.door)

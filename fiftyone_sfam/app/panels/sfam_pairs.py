@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import fiftyone.operators as foo
+import pydash
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.panels import pair_controls
@@ -22,7 +23,7 @@ from fiftyone_sfam.app.panels.pair_queue import QueueSpec
 from fiftyone_sfam.app.panels.pair_render import lay_out
 from fiftyone_sfam.app.panels.pair_review import give, has_verdict_field, take_back
 from fiftyone_sfam.app.panels.pair_sections import channel_clicked
-from fiftyone_sfam.app.panels.pair_session import Sessions
+from fiftyone_sfam.app.panels.pair_session import sessions
 from fiftyone_sfam.app.panels.pair_show import (
     Shown,
     selected_kind,
@@ -48,10 +49,6 @@ Change = Callable[[Page], PanelState | None]
 class SfamPairs(foo.Panel):
     """Shows pairs of a run one by one, and what people say about them."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._sessions = Sessions()
-
     @property
     def config(self) -> foo.PanelConfig:
         """What FiftyOne shows of the panel."""
@@ -63,15 +60,27 @@ class SfamPairs(foo.Panel):
         )
 
     def execute(self, ctx: foo.ExecutionContext) -> Any:
-        """Answer an event, after those of the same panel that came before it."""
-        if ctx.params.get("__method__") in (None, "on_startup"):
+        """Answer an event, after those of the same panel that came before it.
+
+        An event that changes nothing is not answered: the answer could come after
+        that to a later one, and would put the panel back to where it was.
+        """
+        name = ctx.params.get("__method__")
+        if name in (None, "on_startup"):
             return super().execute(ctx)
+        event = getattr(self, name, None) if str(name).startswith("on_") else None
+        if event is None:
+            raise SfamError(f"the panel of pairs has no event {name!r}.")
         session = self._session(ctx)
-        with self._sessions.in_turn(session):
-            newer = self._sessions.newer(session, self._state(ctx).step)
-            if newer:
-                ctx.panel.set_state(newer)
-            return super().execute(ctx)
+        with sessions().in_turn(session):
+            newer = sessions().newer(session, self._state(ctx).step)
+            for path, value in newer.items():
+                pydash.set_(ctx.panel_state, path, value)
+            step = self._state(ctx).step
+            event(ctx)
+            if self._state(ctx).step > step:
+                ctx.ops.show_panel_output(self.render(ctx))
+        return None
 
     # -- opening, and following the App ------------------------------------------------
 
@@ -416,7 +425,7 @@ class SfamPairs(foo.Panel):
         ctx.panel.set_state(patch)
         if shown.pictures:
             ctx.panel.set_data(shown.pictures)
-        self._sessions.keep(self._session(ctx), state.step, patch)
+        sessions().keep(self._session(ctx), state.step, patch)
 
     def _session(self, ctx: foo.ExecutionContext) -> str:
         """Name the panel as it is on this dataset."""
