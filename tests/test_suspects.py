@@ -15,10 +15,11 @@ from fiftyone_sfam.audit.calibration import (
     label_effect,
     robust_scale,
 )
-from fiftyone_sfam.audit.suspects_build import image_scores
-from fiftyone_sfam.audit.suspects_identities import best_division
+from fiftyone_sfam.audit.suspects_build import image_scores, split_score
+from fiftyone_sfam.audit.suspects_identities import IdentityPair, best_division
 from fiftyone_sfam.audit.suspects_images import ImageFigures
 from fiftyone_sfam.audit.suspects_measure import Measured, measure
+from fiftyone_sfam.audit.suspects_regions import BackgroundShare
 from fiftyone_sfam.audit.suspects_space import (
     TWINS,
     compared_with,
@@ -460,6 +461,32 @@ def test_a_wrong_label_does_not_make_two_identities_one() -> None:
     assert mislabeled(found) == [0, 10]
     assert one_person(found) == set()
     assert two_persons(found) == set()
+
+
+@pytest.mark.parametrize(
+    ("z", "support", "background", "expected"),
+    [
+        # An error is half way to certainty: 2.5 errors are the threshold.
+        (2.5, 2.0, None, 0.5),
+        (1.5, 2.0, None, 0.75),
+        (3.5, 2.0, None, 0.25),
+        (1.5, -1.0, None, 0.25),
+        # A usual background makes up for one and a half errors, not for support.
+        (4.0, 2.0, 0.0, 0.5),
+        (4.0, 2.0, 1.0, 1 / 3),
+        (1.0, -1.0, 0.0, 0.25),
+        # Each spread beyond two counts as two errors.
+        (1.5, 2.0, 2.0, 0.75),
+        (1.5, 2.0, 3.0, 0.25),
+        (-2.0, 2.0, 3.5, 0.25),
+    ],
+)
+def test_the_background_speaks_for_and_against_one_person(
+    z: float, support: float, background: float | None, expected: float
+) -> None:
+    pair = IdentityPair(0, 1, (6, 6), 0.9, 0.9, 0.1, z, 20.0, support)
+    share = None if background is None else BackgroundShare(0.5, 0.5, background, 9)
+    assert split_score(pair, share) == pytest.approx(expected)
 
 
 def test_wrong_labels_are_no_second_person() -> None:

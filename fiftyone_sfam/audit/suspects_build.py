@@ -38,10 +38,10 @@ _GAP = 0.5
 _LIKENESS = (1 - ALIKE) / 2
 
 # How the background's share counts in the search for split identities: up to so many
-# spreads above what is usual it speaks for one person, beyond against it, and by at
-# most so many errors.
+# spreads above what is usual it speaks for one person, an error each; beyond it speaks
+# against it, twice as loud, since that is what two persons before one wall look like.
 _USUAL_SHARE = 2.0
-_MOST_BONUS, _MOST_MALUS = 1.5, 4.0
+_MOST_BONUS, _MALUS = 1.5, 2.0
 # Pairs whose margin is worse than this cannot be saved by their background.
 _HOPELESS = -2 * _MOST_BONUS
 
@@ -169,7 +169,7 @@ def find_split(
         share = None
         if background is not None and pairs and pair.margin > _HOPELESS:
             share = background.of(pairs)
-        score = _split_score(pair, share)
+        score = split_score(pair, share)
         if score < min_score:
             continue
         names = (context.names[pair.first], context.names[pair.second])
@@ -378,14 +378,28 @@ def find_duplicates(
 # --------------------------------------------------------------------------------------
 
 
-def _split_score(pair: IdentityPair, share: BackgroundShare | None) -> float:
-    """Score a pair of identities, with what its background carries if that is known."""
+def split_score(pair: IdentityPair, share: BackgroundShare | None) -> float:
+    """Score a pair of identities as one person.
+
+    Parameters
+    ----------
+    pair : IdentityPair
+        What the names explain.
+    share : BackgroundShare, optional
+        What the background carries of their similarity, if that is known.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
     margin = pair.margin
     if share is not None:
-        credit = float(np.clip(_USUAL_SHARE - share.z, -_MOST_MALUS, _MOST_BONUS))
-        # Effect and power ask for what they ask whatever the background carries.
-        others = margin if margin < SAME - pair.z else np.inf
-        margin = min(SAME + credit - pair.z, others + min(credit, 0.0))
+        away = _USUAL_SHARE - share.z
+        bonus = min(max(away, 0.0), _MOST_BONUS)
+        malus = _MALUS * min(away, 0.0)
+        # A usual background makes up for names that explain a little, not for more.
+        margin = min(SAME + bonus - pair.z, pair.support) + malus
     return float(confidence(margin, _ERRORS)) if np.isfinite(margin) else 0.0
 
 

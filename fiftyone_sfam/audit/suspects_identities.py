@@ -68,9 +68,9 @@ class IdentityPair:
         The same in errors.
     usual_z : float
         What it would be if these were as different as is usual for nearest identities.
-    margin : float
-        How far above the threshold for one person: the least of what is left of
-        ``SAME``, of ``MOST_EFFECT`` and of the power.
+    support : float
+        How far above its threshold what else is asked for is, in the same errors: the
+        effect, and the power to see one.
     """
 
     first: int
@@ -81,7 +81,12 @@ class IdentityPair:
     effect: float
     z: float
     usual_z: float
-    margin: float
+    support: float
+
+    @property
+    def margin(self) -> float:
+        """How far above the threshold for one person, in errors."""
+        return min(SAME - self.z, self.support)
 
 
 @dataclass(frozen=True)
@@ -282,8 +287,7 @@ def _measure_pair(
 def _judge_pair(pair: IdentityPair, usual: float) -> IdentityPair:
     """Complete a pair, knowing what names usually explain in the run, in spreads."""
     usual_z = usual * pair.usual_z
-    margin = min(
-        SAME - pair.z,
+    support = min(
         (MOST_EFFECT - pair.effect) * SAME / MOST_EFFECT,
         (usual_z - USUAL) * SAME / USUAL,
     )
@@ -296,7 +300,7 @@ def _judge_pair(pair: IdentityPair, usual: float) -> IdentityPair:
         pair.effect,
         pair.z,
         usual_z,
-        margin if np.isfinite(margin) else -np.inf,
+        support if np.isfinite(support) else -np.inf,
     )
 
 
