@@ -14,6 +14,7 @@ APP ?= 1
 PORT ?= 5151
 ADDRESS ?= 127.0.0.1
 SEED ?=
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
@@ -35,8 +36,9 @@ lint: setup-test
 typecheck: setup-test
 	$(BIN)/mypy
 
+# A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
 pytest: setup-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)

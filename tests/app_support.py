@@ -208,7 +208,17 @@ def select(page: Page, looker: Locator) -> None:
 
 def open_sample(page: Page, looker: Locator) -> None:
     """Open a sample of the grid in the modal."""
-    box = looker.bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.locator('[data-cy="modal"]').wait_for()
+    from playwright.sync_api import TimeoutError as TooLate
+
+    modal = page.locator('[data-cy="modal"]')
+    for _ in range(5):
+        box = looker.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        try:
+            modal.wait_for(timeout=10_000)
+        except TooLate:
+            # A grid that is being drawn anew does not take clicks.
+            continue
+        return
+    raise AssertionError("the App never opened the sample")

@@ -50,6 +50,9 @@ _database_name = f"sfam-tests-{uuid.uuid4().hex[:12]}"
 
 def _isolate() -> None:
     _plugins.mkdir()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Processes that share the cores are slowed down by threads that share them.
+        os.environ["OMP_NUM_THREADS"] = "1"
     (_plugins / "sfam").symlink_to(ROOT, target_is_directory=True)
     for name in [name for name in os.environ if name.startswith("FIFTYONE_")]:
         del os.environ[name]

@@ -26,7 +26,7 @@ from fiftyone_sfam.app.panels.pair_sections import (
 )
 from fiftyone_sfam.app.panels.pair_selected import stored_pair, view_selected
 from fiftyone_sfam.app.panels.pair_session import Sessions
-from fiftyone_sfam.app.panels.pair_show import place_traces
+from fiftyone_sfam.app.panels.pair_shown import place_traces
 from fiftyone_sfam.app.panels.pair_state import PanelState, Undo, of_run
 from fiftyone_sfam.app.panels.pair_style import as_label, as_text
 from fiftyone_sfam.app.panels.pair_texts import color_bar
@@ -352,6 +352,7 @@ def test_the_most_important_channels() -> None:
     [bars] = channel_bars(importance, 4)
     assert bars["x"][:3] == ["ch 1", "ch 4", "ch 2"]
     assert bars["y"][:3] == pytest.approx([-0.5, 0.4, 0.2])
+    assert bars["hovertext"][:2] == ["channel 1: -0.5000", "channel 4: +0.4000"]
     assert bars["marker"]["color"][0] != bars["marker"]["color"][1]
     assert bars["marker"]["line"]["width"][:3] == [0, 3, 0]
     assert len(bars["x"]) == 12
@@ -500,6 +501,7 @@ def test_the_receipt_as_a_bar() -> None:
     assert bars[-1]["marker"]["color"] == "#999999"
     assert share_text(shares[1]) == "-0.125 (75 % of the area)"
     assert share_text(shares[2]) == "+0.250"
+    assert share_text(Share("nothing", -0.0001, 0.0)) == "+0.000"
     assert share_colors(()) == ()
 
 
@@ -553,6 +555,7 @@ def test_texts_from_the_data_are_no_markup() -> None:
     assert as_text("**[a](http://b)**") == "\\*\\*\\[a\\]\\(http://b\\)\\*\\*"
     assert as_text("x" * 100) == "x" * 39 + "…"
     assert as_text("x" * 100, most=None) == "x" * 100
+    assert as_text('it\'s a "&"') == 'it\'s a "&amp;"'
     assert as_text(None) == "(no identity)"
     assert as_label("<b>a</b>%{y}") == "&lt;b&gt;a&lt;/b&gt;%\u200b{y}"
 

@@ -30,7 +30,11 @@ def current_run(dataset: fo.Dataset, key: str | None) -> Run | None:
     """
     if not key or key not in list_runs(dataset):
         return None
-    return _loaded(dataset.name, key, load_run(dataset, key).config.uid)
+    run = _loaded(dataset.name, key, load_run(dataset, key).config.uid)
+    # The App's server has a new dataset object for every event, and only that one knows
+    # of results that were stored since the run was loaded.
+    run.dataset = dataset
+    return run
 
 
 def choose_run(ctx: foo.ExecutionContext) -> None:

@@ -55,7 +55,7 @@ KEYS_TEXT = (
     "Keys, with Alt (Alt+Shift in Firefox, Ctrl+Option on a Mac): **N** and **P** next "
     "and previous pair, **J** and **K** next and previous neighbor, **U** undo; "
     + ", ".join(f"**{key.upper()}** {name}" for name, key in VERDICT_KEYS.items())
-    + ". In the number of the pair, the arrows up and down step as well."
+    + "."
 )
 
 
@@ -64,9 +64,9 @@ def place_name(state: PanelState) -> str:
     return f"place_{state.turn}"
 
 
-def own_name(state: PanelState) -> str:
-    """Return the name of the field of a verdict in own words."""
-    return f"own_{state.turn}"
+def own_path(state: PanelState) -> str:
+    """Return the path of the field of a verdict in own words."""
+    return f"verdicts.own_{state.turn}"
 
 
 def choice_name(name: str, value: Any) -> str:
@@ -205,7 +205,7 @@ def add_verdicts(panel: types.Object, state: PanelState, shown: Plain, on: On) -
             componentsProps=joined(button(verdict["chosen"] == name, key), item()),
         )
     row.str(
-        own_name(state),
+        own_path(state).rpartition(".")[2],
         view=types.FieldView(
             placeholder="own words",
             compact=True,

@@ -1,12 +1,13 @@
 """Where the panel of pairs shows its pictures: the pair, its neighbors, the missed one.
 
 The layout holds texts and sizes only; pictures are data, which the App is sent beside
-it, at the paths that the functions here name.
+it, at the paths that the functions here name. The App draws every element of a panel
+anew, several times per event, so what can be said in one element is not said in three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -48,7 +49,7 @@ def places_path(side: str) -> str:
 
 def strip_path(index: int) -> str:
     """Return the path of the data of a neighbor of the strip."""
-    return f"strip.neighbor_{index}.image_{index}"
+    return f"strip.neighbor_{index}"
 
 
 def missed_path(side: str) -> str:
@@ -59,7 +60,7 @@ def missed_path(side: str) -> str:
 def add_pair(panel: types.Object, shown: Plain, on: On) -> None:
     """Add the two large images, side by side however narrow the pane is."""
     row = panel.h_stack(
-        "pair", componentsProps=joined(flow("12px", "flex-start"), _no_wrap())
+        "pair", componentsProps=joined(flow("12px", "flex-end"), _no_wrap())
     )
     sides = shown["sides"]
     most = max(one["caption"].count("\n") + 1 for one in sides.values())
@@ -101,7 +102,6 @@ def add_missed(panel: types.Object, missed: Plain) -> None:
         part = both.v_stack(
             side, componentsProps=joined(column(), item(f"{one['size'][0]}px"))
         )
-        part.md(one["caption"], name="caption", componentsProps=text("0.8rem"))
         if one["there"]:
             part.img(
                 "image",
@@ -109,6 +109,12 @@ def add_missed(panel: types.Object, missed: Plain) -> None:
                 height=f"{one['size'][1]}px",
                 alt_text=f"The {side} image with what sets it apart",
             )
+        part.md(one["caption"], name="caption", componentsProps=text("0.8rem"))
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Return Markdown with a paragraph for each text."""
+    return "\n\n".join(one.strip() for one in texts)
 
 
 # --------------------------------------------------------------------------------------
@@ -182,79 +188,106 @@ def _add_large(
 
 def _add_bar(panel: types.Object, bar: Plain) -> None:
     """Add the color bar: its gradient, its ticks and their unit."""
-    box = panel.v_stack("bar", componentsProps=joined(column("2px"), _bar_width()))
-    box.md(
-        "",
-        name="gradient",
-        componentsProps={
-            "container": {
-                "sx": {
-                    "height": "12px",
-                    "borderRadius": "2px",
-                    "background": bar["gradient"],
-                    "& > *": {"display": "none"},
-                }
-            }
-        },
+    gradient = {
+        "content": '""',
+        "flex": "0 0 100%",
+        "height": "12px",
+        "borderRadius": "2px",
+        "background": bar["gradient"],
+    }
+    panel.md(
+        paragraphs(tick.replace("-", "−") for tick in bar["ticks"]),
+        name="bar",
+        componentsProps=text(
+            "0.75rem",
+            width="min(100%, 480px)",
+            display="flex",
+            flexWrap="wrap",
+            justifyContent="space-between",
+            **{
+                "&::before": gradient,
+                # FiftyOne's own heading of the element, which is empty.
+                "& > div": {"display": "none"},
+            },
+        ),
     )
-    ticks = box.h_stack(
-        "ticks",
-        componentsProps={
-            "grid": {"sx": {"display": "flex", "justifyContent": "space-between"}}
-        },
-    )
-    for index, tick in enumerate(bar["ticks"]):
-        ticks.md(
-            tick.replace("-", "−"),
-            name=f"tick_{index}",
-            componentsProps=joined(text("0.75rem"), item()),
-        )
-    box.md(
+    panel.md(
         bar["unit"],
         name="unit",
-        componentsProps=text("0.75rem", color="text.secondary"),
+        componentsProps=joined(
+            text("0.75rem", color="text.secondary"), item("auto", marginTop="-8px")
+        ),
     )
 
 
 def _add_neighbor(row: types.Object, index: int, one: Plain, on: On) -> None:
-    """Add a neighbor of the strip, framed in the color of its outcome."""
+    """Add a neighbor of the strip, underlined in the color of its outcome."""
     width, height = one["size"]
-    part = row.v_stack(
-        f"neighbor_{index}",
-        componentsProps=joined(column("2px"), item(f"{max(width, _CAPTION_WIDTH)}px")),
-    )
-    if one["there"]:
-        part.img(
-            f"image_{index}",
-            width=f"{width}px",
-            height=f"{height}px",
-            alt_text=f"Neighbor {one['place'] + 1} with its map",
+    caption = ("▶ " if one["chosen"] else "") + one["caption"]
+    params = {"place": one["place"]}
+    if not one["there"]:
+        part = row.v_stack(
+            f"neighbor_{index}",
+            componentsProps=joined(column("2px"), item(f"{_CAPTION_WIDTH}px")),
+        )
+        part.btn(
+            "open",
+            label="Show",
             on_click=on("neighbor"),
-            params={"place": one["place"]},
-            componentsProps={
-                "image": {
-                    "style": {
-                        "display": "block",
-                        "boxSizing": "content-box",
-                        "borderBottom": f"4px solid {one['color']}",
-                        "outline": f"2px solid {ACCENT}" if one["chosen"] else "none",
-                        "outlineOffset": "1px",
+            params=params,
+            componentsProps=button(one["chosen"]),
+        )
+        part.md(caption, name="caption", componentsProps=text("0.75rem"))
+        return
+    row.img(
+        f"neighbor_{index}",
+        width=f"{width}px",
+        height=f"{height}px",
+        alt_text=f"Neighbor {one['place'] + 1} with its map",
+        label=caption,
+        on_click=on("neighbor"),
+        params=params,
+        componentsProps={
+            # FiftyOne makes an element as high as its picture alone.
+            "item": {
+                "sx": {
+                    "width": f"{max(width, _CAPTION_WIDTH)}px",
+                    "height": "auto !important",
+                }
+            },
+            # What FiftyOne writes above a picture is read better below it.
+            "container": {
+                "sx": {
+                    "display": "flex",
+                    "flexDirection": "column-reverse",
+                    "justifyContent": "flex-end",
+                    "height": "auto",
+                }
+            },
+            "header": {
+                "label": {
+                    "sx": {
+                        "fontSize": "0.75rem",
+                        "lineHeight": 1.4,
+                        "marginTop": "4px",
+                        "overflowWrap": "anywhere",
+                        "& p": {"margin": 0, "fontSize": "inherit"},
                     }
                 }
             },
-        )
-    else:
-        part.btn(
-            f"open_{index}",
-            label="Show",
-            on_click=on("neighbor"),
-            params={"place": one["place"]},
-            componentsProps=button(one["chosen"]),
-        )
-    part.md(
-        ("▶ " if one["chosen"] else "") + one["caption"],
-        name=f"caption_{index}",
-        componentsProps=text("0.75rem", marginTop="4px"),
+            "image": {
+                "style": {
+                    "display": "block",
+                    "cursor": "pointer",
+                    "width": f"{width}px",
+                    "height": f"{height}px",
+                    "boxSizing": "content-box",
+                    "borderBottom": f"4px solid {one['color']}",
+                    "outline": f"2px solid {ACCENT}" if one["chosen"] else "none",
+                    "outlineOffset": "1px",
+                }
+            },
+        },
     )
 
 
@@ -310,14 +343,11 @@ def _no_wrap() -> Style:
                 "display": "flex",
                 "flexWrap": "nowrap",
                 "gap": "12px",
-                "alignItems": "flex-start",
+                # Captions may take another line on one side than on the other.
+                "alignItems": "flex-end",
             }
         }
     }
-
-
-def _bar_width() -> Style:
-    return {"container": {"sx": {"width": "min(100%, 480px)"}}}
 
 
 def _text_item() -> Style:

@@ -10,7 +10,7 @@ from fiftyone.operators import types
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.panels.pair_controls import KEYS_TEXT, add_region_choice
-from fiftyone_sfam.app.panels.pair_layout import On
+from fiftyone_sfam.app.panels.pair_layout import On, paragraphs
 from fiftyone_sfam.app.panels.pair_state import PanelState
 from fiftyone_sfam.app.panels.pair_style import (
     ACCENT,
@@ -53,30 +53,36 @@ def add_receipt(panel: types.Object, shown: Plain, on: On) -> None:
         width="100%",
         config={"displayModeBar": False, "scrollZoom": False},
     )
-    legend = box.h_stack("legend", componentsProps=flow("2px 14px"))
-    for index, part in enumerate(receipt["parts"]):
-        legend.md(
-            f"{part['name']} {part['text']}",
-            name=f"part_{index}",
-            componentsProps=joined(
-                text(
-                    "0.8rem",
-                    display="flex",
-                    alignItems="center",
-                    **{
-                        "&::before": {
-                            "content": '""',
-                            "flex": "none",
-                            "width": "10px",
-                            "height": "10px",
-                            "marginRight": "6px",
-                            "backgroundColor": part["color"],
-                        }
-                    },
-                ),
-                item(),
-            ),
-        )
+    parts = receipt["parts"]
+    square = {
+        "content": '""',
+        "flex": "none",
+        "width": "10px",
+        "height": "10px",
+        "marginRight": "6px",
+    }
+    box.md(
+        paragraphs(f"{part['name']} {part['text']}" for part in parts),
+        name="legend",
+        componentsProps=text(
+            "0.8rem",
+            display="flex",
+            flexWrap="wrap",
+            gap="2px 14px",
+            **{
+                # FiftyOne's own heading of the element, which is empty.
+                "& > div": {"display": "none"},
+                "&& p": {"display": "flex", "alignItems": "center"},
+                "& p::before": square,
+                **{
+                    f"& p:nth-of-type({index + 1})::before": {
+                        "backgroundColor": part["color"]
+                    }
+                    for index, part in enumerate(parts)
+                },
+            },
+        ),
+    )
 
 
 def add_channels(panel: types.Object, state: PanelState, shown: Plain, on: On) -> None:
@@ -151,7 +157,7 @@ def channel_bars(
     Returns
     -------
     list of dict
-        Plotly traces; ``customdata`` are the channels' numbers.
+        Plotly traces, for :func:`channel_clicked`.
     """
     listed = most_important(importance)
     values = importance[listed]
@@ -160,7 +166,10 @@ def channel_bars(
             "type": "bar",
             "x": [f"{_CHANNEL}{channel}" for channel in listed],
             "y": [float(value) for value in values],
-            "customdata": listed.tolist(),
+            "hovertext": [
+                f"channel {channel}: {value:+.4f}"
+                for channel, value in zip(listed, values, strict=True)
+            ],
             "name": as_label("importance"),
             "marker": {
                 "color": [POSITIVE if value >= 0 else NEGATIVE for value in values],
@@ -169,7 +178,7 @@ def channel_bars(
                     "width": [3 if channel == chosen else 0 for channel in listed],
                 },
             },
-            "hovertemplate": "channel %{customdata}: %{y:+.4f}<extra></extra>",
+            "hoverinfo": "text",
         }
     ]
 

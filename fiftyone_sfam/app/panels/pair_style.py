@@ -41,7 +41,8 @@ def as_text(text: str | None, *, most: int | None = MOST_SHOWN) -> str:
     """
     if text is None:
         return "(no identity)"
-    escaped = html.escape(_shortened(text, most))
+    # Quotes mean nothing outside of tags, and would become escapes with a "#".
+    escaped = html.escape(_shortened(text, most), quote=False)
     return "".join(f"\\{c}" if c in _MARKUP else c for c in escaped)
 
 
@@ -90,7 +91,9 @@ def item(width: str = "auto", **rules: Any) -> Style:
 def text(size: str = "0.85rem", **rules: Any) -> Style:
     """Return the style of a text, without the margins of Markdown's paragraphs."""
     rules = {"fontSize": size, "lineHeight": 1.4, "overflowWrap": "anywhere", **rules}
-    return {"container": {"sx": {**rules, "& p": {"margin": 0, "fontSize": "inherit"}}}}
+    # FiftyOne's own rules for paragraphs are as strong as one "&".
+    inner = {"margin": 0, "fontSize": "inherit"}
+    return {"container": {"sx": {**rules, "&&& p": inner}}}
 
 
 def button(chosen: bool = False, key: str | None = None) -> Style:

@@ -33,7 +33,7 @@ def query_caption(view: QueryView) -> str:
     """Say what the query is."""
     return lines(
         f"**Query** {_labels(view.identity, view.camera)}",
-        view.query.picture.problem,
+        problem_text(view.query.picture),
         not_on_map(view.remainders[0]),
     )
 
@@ -45,7 +45,7 @@ def neighbor_caption(view: QueryView) -> str:
         f"**Rank {chosen.rank}** {_labels(chosen.identity, chosen.camera)} "
         f"{MARKS[chosen.outcome]} {chosen.outcome}",
         f"similarity {chosen.similarity:.4f}, distance {chosen.distance:.4f}",
-        view.neighbor.picture.problem,
+        problem_text(view.neighbor.picture),
         not_on_map(view.remainders[1]),
     )
 
@@ -56,7 +56,6 @@ def large_text(large: Large, caption: str) -> Plain:
         "caption": caption,
         "size": [large.picture.width, large.picture.height],
         "there": bool(large.picture.url),
-        "problem": large.picture.problem,
         "clickable": large.places is not None,
     }
 
@@ -67,7 +66,6 @@ def picture_text(picture: Picture, caption: str) -> Plain:
         "caption": caption,
         "size": [picture.width, picture.height],
         "there": bool(picture.url),
-        "problem": picture.problem,
     }
 
 
@@ -167,15 +165,20 @@ def missed_text(view: QueryView) -> Plain:
             if missed.note is None
             else as_sentence(missed.note),
         ),
-        "query": picture_text(missed.query, lines("Query", missed.query.problem)),
+        "query": picture_text(missed.query, lines("Query", problem_text(missed.query))),
         "true": picture_text(
             missed.true,
             lines(
                 f"True match, rank {missed.rank}: {as_text(missed.identity)}",
-                missed.true.problem,
+                problem_text(missed.true),
             ),
         ),
     }
+
+
+def problem_text(picture: Picture) -> str | None:
+    """Say why there is no picture, or no map; None where there are both."""
+    return None if picture.problem is None else as_sentence(picture.problem)
 
 
 def not_on_map(remainder: float | None) -> str | None:

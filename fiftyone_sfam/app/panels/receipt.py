@@ -149,7 +149,8 @@ def share_colors(shares: Sequence[Share]) -> tuple[str, ...]:
 def share_text(share: Share) -> str:
     """Say what a part is worth, and how much of the area it has."""
     area = f" ({100 * share.area:.0f} % of the area)" if share.area else ""
-    return f"{share.value:+.3f}{area}"
+    # No minus in front of what is nothing.
+    return f"{round(share.value, 3) + 0.0:+.3f}{area}"
 
 
 def receipt_layout() -> dict[str, Any]:

@@ -234,12 +234,7 @@ class SfamAudit(foo.Panel):
 
     def _run(self, ctx: foo.ExecutionContext) -> Run | None:
         """Load the chosen run; None if it was deleted meanwhile."""
-        run = current_run(ctx.dataset, ctx.panel.get_state("run"))
-        if run is not None:
-            # The App's server has a new dataset object for every event, and only that
-            # one knows of results that were stored since the run was loaded.
-            run.dataset = ctx.dataset
-        return run
+        return current_run(ctx.dataset, ctx.panel.get_state("run"))
 
     def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
         """Read what is chosen."""

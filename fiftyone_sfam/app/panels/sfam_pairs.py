@@ -24,12 +24,9 @@ from fiftyone_sfam.app.panels.pair_render import lay_out
 from fiftyone_sfam.app.panels.pair_review import give, has_verdict_field, take_back
 from fiftyone_sfam.app.panels.pair_sections import channel_clicked
 from fiftyone_sfam.app.panels.pair_session import sessions
-from fiftyone_sfam.app.panels.pair_show import (
-    Shown,
-    selected_kind,
-    show_page,
-    show_without_run,
-)
+from fiftyone_sfam.app.panels.pair_show import show_page
+from fiftyone_sfam.app.panels.pair_show_selected import selected_kind, show_without_run
+from fiftyone_sfam.app.panels.pair_shown import Shown
 from fiftyone_sfam.app.panels.pair_state import (
     PanelState,
     of_run,
@@ -265,7 +262,7 @@ class SfamPairs(foo.Panel):
 
     def on_own_verdict(self, ctx: foo.ExecutionContext) -> None:
         """Give a verdict in own words."""
-        path = f"verdicts.{pair_controls.own_name(self._state(ctx))}"
+        path = pair_controls.own_path(self._state(ctx))
         self._give(ctx, str(ctx.panel.get_state(path) or ""))
 
     def on_undo(self, ctx: foo.ExecutionContext) -> None:
@@ -411,7 +408,8 @@ class SfamPairs(foo.Panel):
         shown: Shown,
     ) -> None:
         """Give the panel its new state and its pictures."""
-        state = replace(state, step=self._state(ctx).step + 1)
+        before = self._state(ctx)
+        state = replace(state, step=before.step + 1)
         patch = {
             "run": key,
             "pairs": state.to_dict(),
@@ -422,7 +420,9 @@ class SfamPairs(foo.Panel):
             **dict.fromkeys(shown.pictures),
             **(pair_controls.control_values(state, shown.text) if shown.text else {}),
         }
-        ctx.panel.set_state(patch)
+        # Own words that were given when the field had this name before.
+        own = {pair_controls.own_path(state): ""} if state.turn != before.turn else {}
+        ctx.panel.set_state({**patch, **own})
         if shown.pictures:
             ctx.panel.set_data(shown.pictures)
         sessions().keep(self._session(ctx), state.step, patch)
