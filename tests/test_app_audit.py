@@ -104,8 +104,7 @@ def wait_for_count(page: Page, count: int) -> None:
 
 def queued(run: Run) -> tuple[int, ...]:
     queue = get_queue(context(run.dataset), run)
-    assert queue is not None
-    return queue.pairs
+    return () if queue is None else queue.pairs
 
 
 def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
