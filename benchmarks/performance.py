@@ -17,11 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from check_real import load_reference
 from isolated import isolated_database
+from performance_profile import profiled
+from performance_rivals import Explain, Pair, rivals
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "performance.json"
@@ -53,6 +56,7 @@ def main() -> int:
     parser.add_argument("--only")
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=4, help="pairs of other packages")
     arguments = parser.parse_args()
     with isolated_database("sfam_performance") as folder:
         found = {
@@ -66,7 +70,7 @@ def main() -> int:
     return 0
 
 
-def measure(case: Case, arguments: Any, folder: Path) -> dict[str, float]:
+def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
     """Measure one network."""
     from fiftyone_sfam import Protocol, explain_retrieval
     from fiftyone_sfam.explain import _workers
@@ -74,12 +78,10 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, float]:
     model = make_model(case, arguments.assets)
     dataset = make_dataset(case, arguments, folder)
     theirs = for_fiftyone(model)
-    vectors = dataset.compute_embeddings(
-        theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
-    )
+    vectors = embed(dataset, theirs)
     protocol = Protocol(identity_field="identity")
 
-    def run(k: int, embeddings: Any) -> Callable[[], None]:
+    def run(k: int, embeddings: Any) -> Callable[[], Any]:
         return lambda: explain_retrieval(
             dataset,
             model,
@@ -87,34 +89,85 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, float]:
             protocol=protocol,
             embeddings=embeddings,
             batch_size=BATCH,
+            num_workers=_workers(None),
             overwrite=True,
             progress=False,
         )
 
-    variants = {
-        "embeddings": lambda: dataset.compute_embeddings(
-            theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
-        ),
+    variants: dict[str, Callable[[], Any]] = {
+        "embeddings": lambda: embed(dataset, theirs),
         "stored_k1": run(1, vectors),
         "stored_k10": run(10, vectors),
         "stored_k50": run(50, vectors),
         "computed_k10": run(10, None),
     }
+    pairs = len(run(10, vectors)().pairs)
+    chosen = some_pairs(model, dataset, arguments.pairs)
+    variants |= {
+        name: partial(explain_each, explain, chosen)
+        for name, explain in rivals(model).items()
+    }
+    medians = take_turns(variants, arguments.repeats)
+    per_pair = {name: medians.pop(name) / len(chosen) for name in rivals(model)}
+    ours = medians["stored_k10"] / pairs
+    profile = profiled(run(10, vectors))
+    dataset.delete()
+    return {
+        "images": len(vectors),
+        "pairs_k10": pairs,
+        "ratio_stored_k10": medians["stored_k10"] / medians["embeddings"],
+        "ratio_computed_k10": medians["computed_k10"] / medians["embeddings"],
+        "ratio_k50_over_k1": medians["stored_k50"] / medians["stored_k1"],
+        **{f"speedup_vs_{name}": value / ours for name, value in per_pair.items()},
+        "shares_of_stored_k10": profile,
+        **{f"seconds_{name}": value for name, value in medians.items()},
+        **{f"ms_per_pair_{name}": 1000 * value for name, value in per_pair.items()},
+        "ms_per_pair": 1000 * ours,
+    }
+
+
+def take_turns(
+    variants: dict[str, Callable[[], Any]], repeats: int
+) -> dict[str, float]:
+    """Time variants in turn; return their medians in seconds.
+
+    Taking turns spreads what else the machine does over all of them.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(arguments.repeats):
+    for _ in range(repeats):
         for name, variant in variants.items():
             start = time.perf_counter()
             variant()
             times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    dataset.delete()
-    return {
-        "images": len(vectors),
-        "ratio_stored_k10": medians["stored_k10"] / medians["embeddings"],
-        "ratio_computed_k10": medians["computed_k10"] / medians["embeddings"],
-        "ratio_k50_over_k1": medians["stored_k50"] / medians["stored_k1"],
-        **{f"seconds_{name}": value for name, value in medians.items()},
-    }
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def embed(dataset: Any, theirs: Any) -> Any:
+    """Compute embeddings as FiftyOne does."""
+    from fiftyone_sfam.explain import _workers
+
+    return dataset.compute_embeddings(
+        theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
+    )
+
+
+def some_pairs(model: Any, dataset: Any, count: int) -> list[Pair]:
+    """Prepare pairs of successive images."""
+    from fiftyone_sfam.images import read_image
+
+    paths = dataset.limit(2 * count).values("filepath")
+    images = [model.prepare(read_image(path)) for path in paths]
+    embeddings = [model.embed(image[None])[0] for image in images]
+    return [
+        Pair(*images[one : one + 2], *embeddings[one : one + 2])
+        for one in range(0, len(images) - 1, 2)
+    ]
+
+
+def explain_each(explain: Explain, pairs: list[Pair]) -> None:
+    """Explain pairs one by one."""
+    for pair in pairs:
+        explain(pair)
 
 
 def make_model(case: Case, assets: Path) -> Any:

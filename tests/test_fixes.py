@@ -250,9 +250,13 @@ def test_look_alikes_of_one_label_may_be_merged_elsewhere() -> None:
 
 
 def found(
-    kind: str, items: tuple[int, ...], names: tuple[str, ...], own: float = 5.0
+    kind: str,
+    items: tuple[int, ...],
+    names: tuple[str, ...],
+    own: float = 5.0,
+    score: float = 0.9,
 ) -> Finding:
-    return Finding(kind, 0.9, (), items, (), names, {"own_images": own})
+    return Finding(kind, score, (), items, (), names, {"own_images": own})
 
 
 def test_what_findings_suggest() -> None:
@@ -262,8 +266,11 @@ def test_what_findings_suggest() -> None:
         found(SPLIT, (6, 7), ("a", "b")),
         # It may as well be the only other image of the label that is wrong.
         found(MISLABELED, (8,), ("d", "e"), own=1.0),
+        # Weak findings are listed for those who ask for them, and change nothing.
+        found(MISLABELED, (9,), ("d", "e"), score=0.49),
+        found(MISLABELED, (10,), ("d", "e"), score=0.5),
     ]
-    assert suggested_labels(findings) == {4: "b", 5: "c", 8: None}
+    assert suggested_labels(findings) == {4: "b", 5: "c", 8: None, 10: "e"}
 
 
 def test_a_doubt_without_a_name_keeps_identities_apart() -> None:

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.audit.fixes_rules import RULES, Ground, Judged, Labels, derive
-from fiftyone_sfam.audit.suspects_finding import MISLABELED, Finding
+from fiftyone_sfam.audit.suspects_finding import MISLABELED, THRESHOLD, Finding
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -224,13 +224,16 @@ def suggested_labels(findings: Iterable[Finding]) -> dict[int, str | None]:
     Returns
     -------
     dict of int to str or None
-        By image, an index into the run's items: what the first finding of it suggests;
+        By image, an index into the run's items: what the first finding of it suggests,
+        findings below their threshold left out;
         None where it rests on a single other image of the label, so that it is open
         which of the two is wrong.
     """
     suggested: dict[int, str | None] = {}
     for one in findings:
         if one.kind != MISLABELED or len(one.identities) != 2:
+            continue
+        if one.score < THRESHOLD:
             continue
         decided = one.evidence.get("own_images") != 1
         for item in one.items:

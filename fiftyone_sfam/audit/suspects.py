@@ -34,6 +34,7 @@ from fiftyone_sfam.audit.suspects_finding import (
     MERGED,
     MISLABELED,
     SPLIT,
+    THRESHOLD,
     UNINFORMATIVE,
     Finding,
 )
@@ -82,7 +83,7 @@ __all__ = [
 RESULT = "suspects"
 """Name of the stored result."""
 
-MIN_SCORE = 0.5
+MIN_SCORE = THRESHOLD
 """The threshold of every kind."""
 
 # Pairs of near images whose pixels are compared, the nearest ones.

@@ -11,6 +11,9 @@ MERGED = "merged identity"
 DUPLICATE = "near-duplicate"
 UNINFORMATIVE = "uninformative image"
 
+THRESHOLD = 0.5
+"""Score from which on a finding of any kind is meant; weaker ones are asked for."""
+
 KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, UNINFORMATIVE)
 """Kinds of findings."""
 
