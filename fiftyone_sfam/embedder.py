@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric, as_leaf
+from fiftyone_sfam.compute import PRECISIONS, Precision, lower_precision, reads_rows
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.normalization import hold_length, is_constant_length
 from fiftyone_sfam.preprocess import Box, Preprocessing
@@ -82,11 +83,16 @@ class EmbeddingModel:
         Name for records and messages; the network's class by default.
     device : str or torch.device, optional
         Where to run; by default where the network's parameters are.
+    precision : {"float32", "bfloat16", "float16"}
+        Type in which what comes before the layer is computed, by torch's autocast. The
+        layer's output and the head are computed in the network's own type, so the
+        maps add up as exactly as ever, to a score that differs a little. Worth it
+        where the hardware is good at it, see ``benchmarks/performance.py``.
 
     Raises
     ------
     ModelError
-        If the metric is unknown or a named module does not exist.
+        If the metric or the precision is unknown or a named module does not exist.
     """
 
     def __init__(
@@ -100,7 +106,12 @@ class EmbeddingModel:
         embedding_layer: str | None = None,
         name: str | None = None,
         device: str | torch.device | None = None,
+        precision: Precision = "float32",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise ModelError(
+                f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}."
+            )
         if metric not in METRICS:
             raise ModelError(
                 f"unknown metric {metric!r}; use one of {', '.join(METRICS)}."
@@ -120,6 +131,8 @@ class EmbeddingModel:
         self._layer = layer
         self._info: LayerInfo | None = None
         self._scales_to_one_length = False
+        self.precision: Precision = precision
+        self._memory_format: torch.memory_format | None = None
         if device is not None:
             network.to(device)
         for module_name in (layer, embedding_layer):
@@ -163,6 +176,7 @@ class EmbeddingModel:
             embedding=self._embedding_key,
             embedding_layer=self._embedding_layer,
             name=self.name,
+            precision=self.precision,
         )
 
     def weights_hash(self) -> str:
@@ -255,7 +269,10 @@ class EmbeddingModel:
         ModelError
             If the network fails on this input or returns no embeddings.
         """
-        with self._quiet(), torch.no_grad():
+        if self.precision != "float32":
+            # The layer is where the lower precision ends.
+            return self._run_split(images, self.find_layer(images))[1].detach().float()
+        with self._quiet(images), torch.no_grad():
             return self._forward(images).float()
 
     def linearize(self, images: Tensor) -> LinearizedHead:
@@ -352,13 +369,18 @@ class EmbeddingModel:
         return modules[name]
 
     @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Put the network into evaluation mode, and back into the modes it was in."""
+    def _quiet(self, images: Tensor) -> Iterator[None]:
+        """Put the network into evaluation mode, and back into the modes it was in.
+
+        The first time, find out in which order it likes the numbers of images.
+        """
         modes = [(module, module.training) for module in self.network.modules()]
         try:
             self.network.eval()
             # A caller's inference mode would forbid to record the head's graph.
             with torch.inference_mode(False):
+                if self._memory_format is None:
+                    self._memory_format = self._faster_format(images)
                 yield
         finally:
             for module, training in modes:
@@ -376,11 +398,35 @@ class EmbeddingModel:
             for parameter in trained:
                 parameter.requires_grad_(True)
 
+    def _faster_format(self, images: Tensor) -> torch.memory_format:
+        """Choose the order of numbers in which convolutions are fastest.
+
+        Where the device is not known to like channels last, or the network reshapes
+        maps in a way that this order does not allow, it is the usual one.
+        """
+        device = self.device
+        if device.type == "cuda" and self.dtype == self._lowest_dtype == torch.float32:
+            return torch.contiguous_format
+        if images.ndim == 4 and reads_rows(self.network, self._moved(images[:1])):
+            return torch.channels_last
+        return torch.contiguous_format
+
+    @property
+    def _lowest_dtype(self) -> torch.dtype:
+        """Type in which what comes before the layer is computed."""
+        own = self.dtype
+        return own if self.precision == "float32" else getattr(torch, self.precision)
+
+    def _moved(self, images: Tensor) -> Tensor:
+        """Bring images to where the network is, in its type."""
+        images = images.to(self.device)
+        return images.to(self.dtype) if images.is_floating_point() else images
+
     def _forward(self, images: Tensor) -> Tensor:
         """Run the network in the caller's gradient mode; return (B, D)."""
-        images = images.to(self.device)
-        if images.is_floating_point():
-            images = images.to(self.dtype)
+        images = self._moved(images)
+        if images.ndim == 4 and self._memory_format is not None:
+            images = images.contiguous(memory_format=self._memory_format)
         caught: list[Any] = []
         with ExitStack() as hooks:
             if self._embedding_layer is not None:
@@ -448,7 +494,7 @@ class EmbeddingModel:
 
             return hook
 
-        with self._quiet(), torch.no_grad(), ExitStack() as hooks:
+        with self._quiet(images), torch.no_grad(), ExitStack() as hooks:
             for name, module in self.network.named_modules():
                 if name:
                     hooks.enter_context(_hooked(module, record(name)))
@@ -551,7 +597,11 @@ class EmbeddingModel:
             calls += tensor is not None
             if tensor is None or calls < info.calls:
                 return None
-            leaves.append(as_leaf(tensor))
+            if self.precision == "float32":
+                leaves.append(as_leaf(tensor))
+            else:
+                torch.set_autocast_enabled(tensor.device.type, False)
+                leaves.append(as_leaf(tensor.to(self.dtype)))
             # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
             # The clone lets the network go on in place without touching the leaf.
@@ -560,9 +610,10 @@ class EmbeddingModel:
         # With constant parameters nothing is recorded before there is a leaf. Leaving
         # enable_grad restores the caller's mode, whatever the hook has set.
         with (
-            self._quiet(),
+            self._quiet(images),
             self._constant_parameters(),
             torch.enable_grad(),
+            lower_precision(self.device, self.precision),
             _hooked(self._module(info.name), cut),
         ):
             output = self._forward(images)

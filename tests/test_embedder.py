@@ -88,7 +88,7 @@ def test_embed_gives_the_networks_output(name: str) -> None:
     with torch.no_grad():
         expected = case.network(images(3))
     found = model_of(case.network).embed(images(3))
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert not found.requires_grad
 
 
@@ -110,10 +110,11 @@ def test_finding_the_layer_runs_single_images_once() -> None:
     model = model_of(network)
     calls = count_calls(network)
     model.linearize(images(5))
-    # One run to see the layers, one to see that the embedding depends on the last.
-    assert calls == [(1, 3, 8, 6), (1, 3, 8, 6), (5, 3, 8, 6)]
+    # One run to see how it likes its images, one to see the layers, one to see that the
+    # embedding depends on the last.
+    assert calls == [(1, 3, 8, 6)] * 3 + [(5, 3, 8, 6)]
     model.linearize(images(4))
-    assert calls[3:] == [(4, 3, 8, 6)]
+    assert calls[4:] == [(4, 3, 8, 6)]
 
 
 def test_only_the_head_is_recorded() -> None:
@@ -831,11 +832,11 @@ def test_real_embedders(
     batch = torch.stack([model.prepare(Image.open(file)) for file in files])
     calls = count_calls(network)
     head = model.linearize(batch)
-    assert len(calls) == 3
+    assert len(calls) == 4
     assert model.layer == network.last_conv_stage
     with torch.no_grad():
         maps = network.features(batch)
-    torch.testing.assert_close(head.feature_map, maps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(head.feature_map, maps, rtol=1e-4, atol=1e-4)
 
     result = attribute(head, torch.tensor([0, 1]), head.embedding[[1, 0]], model.metric)
     remainder, score = REAL[name]

@@ -1,0 +1,76 @@
+"""Where the time of a run goes, by stage."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+# Stages by the functions that do them. None of them calls another one's, but for
+# "head", which is a part of "maps" and is taken out of it.
+STAGES = {
+    "waiting for images": [("streaming", "ImageStream._next_block")],
+    "forward": [("embedder", "EmbeddingModel.linearize")],
+    "maps": [("streaming", "attribute")],
+    "packing": [("streaming", "pack_maps")],
+    "storing": [("storage", "BlobStore.put")],
+    "neighbors": [("explain", "find_neighbors")],
+    "fields": [("explain", "publish_fields")],
+    "fingerprint": [
+        ("explain", "fingerprint_of"),
+        ("embedder", "EmbeddingModel.weights_hash"),
+    ],
+    "collecting": [("explain", "collect")],
+}
+
+
+def profiled(run: Callable[[], Any]) -> dict[str, float]:
+    """Run something once; return the share of its time that each stage took.
+
+    Parameters
+    ----------
+    run : callable
+        Makes a run.
+
+    Returns
+    -------
+    dict of str to float
+        Shares by stage, the rest as ``"other"``; they add up to 1. The functions are
+        watched from outside, in this call only.
+    """
+    spent: dict[str, float] = defaultdict(float)
+    with ExitStack() as stack:
+        for stage, functions in STAGES.items():
+            for module, name in functions:
+                stack.enter_context(_watched(module, name, stage, spent))
+        start = time.perf_counter()
+        run()
+        total = time.perf_counter() - start
+    shares = {stage: spent[stage] / total for stage in STAGES}
+    return {**shares, "other": 1 - sum(shares.values())}
+
+
+@contextmanager
+def _watched(
+    module: str, name: str, stage: str, spent: dict[str, float]
+) -> Iterator[None]:
+    """Add what a function takes to its stage."""
+    owner: Any = importlib.import_module(f"fiftyone_sfam.{module}")
+    *parents, attribute = name.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    function = getattr(owner, attribute)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return function(*arguments, **options)
+        finally:
+            spent[stage] += time.perf_counter() - start
+
+    with patch.object(owner, attribute, timed):
+        yield
