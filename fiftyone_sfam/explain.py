@@ -7,11 +7,10 @@ embedding (METHOD: N passes for N images, whatever k is).
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone as fo
 import numpy as np
@@ -26,18 +25,25 @@ from fiftyone_sfam.embeddings import (
     keep_as_index,
     stored_embeddings,
 )
+from fiftyone_sfam.engines import Work, check_engine, make_engine
 from fiftyone_sfam.errors import DataError, RunError, SfamError
 from fiftyone_sfam.items import Items, collect_items
+from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.publish import publish_fields
-from fiftyone_sfam.records import Pairs, make_pairs, make_plan
+from fiftyone_sfam.records import (
+    BY_BLOCK,
+    BY_COUNT,
+    BY_ITEM,
+    Pairs,
+    make_pairs,
+    make_plan,
+)
 from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.resume import fingerprint_of, resumable_uid
 from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
 from fiftyone_sfam.runs import (
-    BY_COUNT,
-    BY_ITEM,
     COMPLETE,
     PUBLISHING,
     TABLE,
@@ -55,7 +61,7 @@ from fiftyone_sfam.storage import (
     MAP_TYPES,
     BlobStore,
 )
-from fiftyone_sfam.streaming import COMPUTED, ImageStream, collect
+from fiftyone_sfam.streaming import COMPUTED, ImageStream, MapTask
 from fiftyone_sfam.verdicts import carry_over
 
 if TYPE_CHECKING:
@@ -86,6 +92,8 @@ def explain_retrieval(
     cache_bytes: int = 2**30,
     overwrite: bool = False,
     progress: bool | Progress | None = None,
+    engine: Literal["local", "ray"] = "local",
+    engine_options: Mapping[str, Any] | None = None,
 ) -> Run:
     """Explain every query's nearest neighbors, and store what was found.
 
@@ -121,7 +129,8 @@ def explain_retrieval(
         Threads that read images; by default one per core, at most 8.
     cache_bytes : int
         Memory for what computing the embeddings finds at the layer and the maps need;
-        0 computes it twice. Without effect where embeddings are given.
+        0 computes it twice. Without effect where embeddings are given. With
+        ``engine="ray"`` it is the memory of each worker.
     overwrite : bool
         Replace an existing run of this key, once the new one is complete. Otherwise an
         existing key is refused.
@@ -129,6 +138,14 @@ def explain_retrieval(
         A bar, or a function that is called with the number of images done, their
         total, and the phase: ``"embedding"`` or ``"explaining"``. None shows a bar
         where FiftyOne's ``show_progress_bars`` says so.
+    engine : {"local", "ray"}
+        Who does the work: this process, or the workers of a Ray cluster, which share
+        the database. Runs of both are the same, and either goes on with what the other
+        has begun. The cluster is the one that this process is connected to, or else
+        that of the environment variable ``RAY_ADDRESS``, or else one on this machine.
+    engine_options : mapping, optional
+        Options of the engine "ray": see
+        :class:`fiftyone_sfam.engines.ray_options.RayOptions`.
 
     Returns
     -------
@@ -148,15 +165,16 @@ def explain_retrieval(
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
     _check_options(kinds, weights, map_dtype, batch_size, k)
+    check_engine(engine, engine_options)
     existing = _check_existing(dataset, key, patches_field, overwrite)
     if keep_index is not None:
         check_index_key(samples, keep_index)
+    model_name = None
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
 
-        model = load_model(model)
+        model_name, model = model, load_model(model)
     items = collect_items(samples, protocol, patches_field)
-    job = ImageStream(items, model, batch_size, _workers(num_workers), cache_bytes)
 
     given = None
     if embeddings is not None:
@@ -181,17 +199,32 @@ def explain_retrieval(
         shard_images=batch_size,
         versions=_versions(),
     )
-    fingerprint = fingerprint_of(config, items, given, model, job.sample_input())
+    sample_input = ImageStream(items, model, 1, 0).sample_input()
+    fingerprint = fingerprint_of(config, items, given, model, sample_input)
     uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
     store = BlobStore(str(dataset._doc.id), uid)
     config = replace(
         config, uid=uid, fingerprint=fingerprint, replaces=_replaced(existing, uid)
     )
+    work = Work(
+        items,
+        model,
+        model_name,
+        batch_size,
+        num_workers,
+        cache_bytes,
+        store.dataset_id,
+        uid,
+        fingerprint,
+    )
     try:
-        with reporting(progress) as job.progress:
-            used = given or job.embed(store, fingerprint)
+        with (
+            reporting(progress) as report,
+            make_engine(engine, work, engine_options) as workers,
+        ):
             if given is not None:
-                job.store_embeddings(store, fingerprint, given)
+                keep_embeddings(work, store, given)
+            used = given or embed_all(workers, work, store, report)
             candidates = _usable(
                 select_candidates(
                     protocol, items.identities, items.cameras, items.splits
@@ -199,8 +232,9 @@ def explain_retrieval(
                 used,
             )
             pairs = _find_pairs(candidates, used, protocol, k, model.metric)
-            plan = make_plan(pairs, batch_size, by_count=config.order == BY_COUNT)
-            layer, map_shape = job.explain(store, config, plan, pairs, used)
+            plan = make_plan(pairs, batch_size, config.order)
+            task = MapTask(config, plan, pairs, used.vectors)
+            layer, map_shape = explain_all(workers, work, store, task, report)
     except SfamError:
         # The work cannot be done as asked, so there is nothing to go on with later.
         store.delete()
@@ -299,16 +333,11 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     """Choose in which order the images are explained.
 
     By the number of their sides, unless something is at hand in the items' own order:
-    the other detections of a frame, or what computing the embeddings has kept.
+    what computing the embeddings has kept, or the other detections of a frame.
     """
-    return BY_COUNT if patches_field is None and embeddings is not None else BY_ITEM
-
-
-def _workers(num_workers: int | None) -> int:
-    """Choose how many threads read images."""
-    if num_workers is None:
-        return min(8, os.cpu_count() or 1)
-    return max(0, num_workers)
+    if embeddings is None:
+        return BY_BLOCK
+    return BY_COUNT if patches_field is None else BY_ITEM
 
 
 def _find_pairs(

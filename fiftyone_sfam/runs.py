@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.records import (
+    BY_COUNT,
+    BY_ITEM,
     FALSE_MATCH,
     GALLERY,
     OUTCOMES,
@@ -43,7 +45,6 @@ METHOD = "fiftyone_sfam/explain_retrieval"
 
 TABLE = "table"
 COMPLETE, PUBLISHING = "complete", "publishing"
-BY_COUNT, BY_ITEM = "count", "item"
 
 # What a run writes on samples: the run's key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
@@ -85,9 +86,8 @@ class RunConfig:
     shard_images : int
         Images per stored shard.
     order : str
-        Order of the images in the shards: ``count``, by the number of their sides, or
-        ``item``, that of the run's items. Empty in runs of earlier versions, where it
-        followed from ``patches_field``.
+        Order of the images in the shards, see :func:`fiftyone_sfam.records.make_plan`.
+        Empty in runs of earlier versions, where it followed from ``patches_field``.
     replaces : tuple of (str, str or None)
         Unique id and ``patches_field`` of the runs whose place this one takes, until
         they are deleted.
@@ -383,7 +383,7 @@ class Run:
         """Where the maps of each side are stored."""
         config = self.config
         order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
-        return make_plan(self.pairs, config.shard_images, order == BY_COUNT)
+        return make_plan(self.pairs, config.shard_images, order)
 
     @cached_property
     def _names(self) -> set[str]:

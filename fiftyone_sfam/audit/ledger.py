@@ -203,8 +203,7 @@ def build_ledger(
         for start, stop in _spans(run.plan.num_shards, run.plan.shard_images):
             _enter_shards(run, range(start, stop), field, stripes, books)
             if report is not None:
-                images = len(run.plan.order)
-                report(min(stop * run.plan.shard_images, images), images, PHASE)
+                report(int(run.plan.bounds[stop]), len(run.plan.order), PHASE)
     ledger = _assembled(run, field, chosen, books.arrays(), books.missing, ())
     cells: list[Cell] = []
     for group in groups:

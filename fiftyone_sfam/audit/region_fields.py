@@ -157,11 +157,9 @@ def map_grids(run: Run, items: Iterable[int]) -> dict[int, Grid]:
     dict of int to Grid
         By item, without those that have no maps.
     """
-    plan = run.plan
     wanted = np.unique(np.fromiter(items, dtype=np.int64))
-    places = np.flatnonzero(np.isin(plan.order, wanted))
     grids: dict[int, Grid] = {}
-    for number in np.unique(places // plan.shard_images):
+    for number in run.plan.shards_of(wanted):
         found = shard_grids(run, int(number), run.store.get(shard_name(int(number))))
         grids |= {item: grid for item, grid in found.items() if item in wanted}
     return grids
