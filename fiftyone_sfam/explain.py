@@ -27,6 +27,7 @@ from fiftyone_sfam.embeddings import (
 )
 from fiftyone_sfam.engines import Work, check_engine, make_engine
 from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
 from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
 from fiftyone_sfam.progress import Progress, reporting
@@ -37,26 +38,29 @@ from fiftyone_sfam.records import (
     BY_COUNT,
     BY_ITEM,
     Pairs,
+    count_outcomes,
     make_pairs,
     make_plan,
 )
 from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.resume import fingerprint_of, resumable_uid
-from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
-from fiftyone_sfam.runs import (
+from fiftyone_sfam.retrieval import (
+    Candidates,
+    Neighbors,
+    find_neighbors,
+    select_candidates,
+)
+from fiftyone_sfam.retrieval_index import find_proposed_neighbors
+from fiftyone_sfam.run_config import (
     COMPLETE,
     PUBLISHING,
-    TABLE,
-    Run,
     RunConfig,
-    RunItems,
     check_key,
-    count_outcomes,
-    load_run,
-    pack_table,
     record_run,
     run_config,
 )
+from fiftyone_sfam.run_table import PART_PAIRS, RunItems, write_table
+from fiftyone_sfam.runs import Run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
     BlobStore,
@@ -73,6 +77,9 @@ Kind = Literal["sfam", "evidence"]
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run can store; the others are computed for one pair at a time."""
 
+NEIGHBORS = ("exact", "index")
+"""Where the neighbors can come from."""
+
 
 def explain_retrieval(
     samples: SampleCollection,
@@ -83,6 +90,7 @@ def explain_retrieval(
     protocol: Protocol | None = None,
     patches_field: str | None = None,
     embeddings: str | NDArray[np.floating] | None = None,
+    neighbors: Literal["exact", "index"] = "exact",
     keep_index: str | None = None,
     kinds: Sequence[Kind] = KINDS,
     weights: Weights = "signed",
@@ -115,6 +123,12 @@ def explain_retrieval(
         Brain key of a similarity index, or name of a field, or an array (N, D) in the
         order of the images. None computes them with the model; images that do not fit
         into the cache then cost a second forward pass.
+    neighbors : {"exact", "index"}
+        Where the neighbors come from: every query is compared with the whole gallery,
+        or with what the similarity index of ``embeddings`` finds near it (any backend
+        but the built-in one). Scores are computed from the embeddings either way. An
+        approximate index forgets some neighbors; ranks then count what it found, and a
+        nearest true match that it did not find is not added to the pairs.
     keep_index : str, optional
         Brain key under which computed embeddings are kept as a similarity index.
     kinds : sequence of {"sfam", "evidence"}
@@ -164,7 +178,7 @@ def explain_retrieval(
     """
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
-    _check_options(kinds, weights, map_dtype, batch_size, k)
+    _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
     check_engine(engine, engine_options)
     existing = _check_existing(dataset, key, patches_field, overwrite)
     if keep_index is not None:
@@ -179,6 +193,9 @@ def explain_retrieval(
     given = None
     if embeddings is not None:
         given = stored_embeddings(samples, items, embeddings, patches_field)
+    proposals = None
+    if neighbors == "index":
+        proposals = _index_of(samples, items, embeddings, model.metric, patches_field)
     config = RunConfig(
         uid="",
         state=PUBLISHING,
@@ -195,8 +212,10 @@ def explain_retrieval(
         protocol=protocol.to_dict(),
         patches_field=patches_field,
         embeddings=_source_name(embeddings),
+        neighbors=neighbors,
         order=_order(patches_field, embeddings),
         shard_images=batch_size,
+        part_pairs=PART_PAIRS,
         versions=_versions(),
     )
     sample_input = ImageStream(items, model, 1, 0).sample_input()
@@ -231,7 +250,10 @@ def explain_retrieval(
                 ),
                 used,
             )
-            pairs = _find_pairs(candidates, used, protocol, k, model.metric)
+            found = _find_neighbors(
+                candidates, used, protocol, k, model.metric, proposals
+            )
+            pairs = _pairs_of(found, candidates)
             plan = make_plan(pairs, batch_size, config.order)
             task = MapTask(config, plan, pairs, used.vectors)
             layer, map_shape = explain_all(workers, work, store, task, report)
@@ -240,11 +262,8 @@ def explain_retrieval(
         store.delete()
         raise
     skipped, remainders = collect(store, plan, pairs, items, used.skipped)
-    store.put(
-        TABLE,
-        pack_table(pairs, _run_items(items, candidates), skipped, remainders),
-        fingerprint=fingerprint,
-    )
+    kept = _run_items(items, candidates)
+    write_table(store, pairs, plan, kept, skipped, remainders, fingerprint)
     config = replace(
         config,
         layer=layer,
@@ -277,7 +296,12 @@ def explain_retrieval(
 
 
 def _check_options(
-    kinds: Sequence[str], weights: str, map_dtype: str, batch_size: int, k: int
+    kinds: Sequence[str],
+    weights: str,
+    map_dtype: str,
+    neighbors: str,
+    batch_size: int,
+    k: int,
 ) -> None:
     """Refuse options that cannot be used, with what can be."""
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -292,6 +316,10 @@ def _check_options(
     if map_dtype not in MAP_TYPES:
         raise DataError(
             f"unknown map_dtype {map_dtype!r}; use one of {', '.join(MAP_TYPES)}."
+        )
+    if neighbors not in NEIGHBORS:
+        raise DataError(
+            f"unknown neighbors {neighbors!r}; use one of {', '.join(NEIGHBORS)}."
         )
     for name, value in (("batch_size", batch_size), ("k", k)):
         if not isinstance(value, (int, np.integer)) or value < 1:
@@ -340,15 +368,39 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     return BY_COUNT if patches_field is None else BY_ITEM
 
 
-def _find_pairs(
+def _index_of(
+    samples: SampleCollection,
+    items: Items,
+    embeddings: str | NDArray[np.floating] | None,
+    metric: str,
+    patches_field: str | None,
+) -> IndexSearch:
+    """Return the index that neighbors are to be taken from."""
+    if not isinstance(embeddings, str):
+        raise DataError(
+            "neighbors='index' takes the neighbors from a similarity index; give its "
+            "brain key as embeddings."
+        )
+    return IndexSearch(samples, items, embeddings, metric, patches_field)
+
+
+def _find_neighbors(
     candidates: Candidates,
     embeddings: Embeddings,
     protocol: Protocol,
     k: int,
     metric: str,
-) -> Pairs:
-    """Find the pairs that are to be explained."""
-    neighbors = find_neighbors(embeddings.vectors, candidates, protocol, k, metric)
+    proposals: IndexSearch | None,
+) -> Neighbors:
+    """Find the neighbors, among all of the gallery or what an index proposes."""
+    vectors = embeddings.vectors
+    if proposals is None:
+        return find_neighbors(vectors, candidates, protocol, k, metric)
+    return find_proposed_neighbors(vectors, candidates, protocol, k, proposals, metric)
+
+
+def _pairs_of(neighbors: Neighbors, candidates: Candidates) -> Pairs:
+    """List the pairs that are to be explained."""
     pairs = make_pairs(neighbors, candidates)
     if len(pairs) == 0:
         raise DataError(

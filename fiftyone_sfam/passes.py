@@ -14,7 +14,7 @@ from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.items import Items
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.records import Pairs, Plan
-from fiftyone_sfam.runs import shard_name
+from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.storage import BlobStore
 from fiftyone_sfam.streaming import (
     COMPUTED,

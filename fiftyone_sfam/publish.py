@@ -25,12 +25,9 @@ from fiftyone_sfam.heatmaps import (
 )
 from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.runs import (
-    Run,
-    delete_fields,
-    field_paths,
-    shard_name,
-)
+from fiftyone_sfam.run_config import delete_fields, field_paths
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
 from fiftyone_sfam.storage import Arrays, unpack_maps
 
 # Samples per bulk write.

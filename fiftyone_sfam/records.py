@@ -162,6 +162,15 @@ def outcomes_of(
     ).astype(np.int8)
 
 
+def count_outcomes(pairs: Pairs) -> dict[str, int]:
+    """Count the outcomes of the queries' first neighbors."""
+    first = pairs.outcome[pairs.rank == 1]
+    return {
+        OUTCOMES[code]: int(np.count_nonzero(first == code))
+        for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
+    }
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which image explains which sides, in which order, in which shard.

@@ -30,7 +30,8 @@ from fiftyone_sfam.images import (
 )
 from fiftyone_sfam.items import Items
 from fiftyone_sfam.records import Pairs, Plan
-from fiftyone_sfam.runs import RunConfig, shard_name
+from fiftyone_sfam.run_config import RunConfig
+from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.storage import Arrays, BlobStore, pack_maps
 
 COMPUTED = "computed"
@@ -284,7 +285,7 @@ class ImageStream:
         sides, image = task.plan.sides_of(number)
         taking_part = set(images.tolist())
         reasons = {at: why for at, why in reasons.items() if at in taking_part}
-        shard = _empty_shard(len(images), sides, image)
+        shard = empty_shard(len(images), sides, image)
         places = [place for place, index in enumerate(images) if int(index) in seen]
         if not places:
             return shard | {"reasons": _json_array(reasons)}, []
@@ -474,10 +475,26 @@ def _unexplained(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
     return np.zeros((count, *like.shape[1:]), dtype=like.dtype)
 
 
-def _empty_shard(
+def empty_shard(
     images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
 ) -> Arrays:
-    """Return a shard in which nothing is explained yet."""
+    """Return a shard in which nothing is explained yet.
+
+    Parameters
+    ----------
+    images : int
+        Images of the shard.
+    sides : ndarray of int64
+        Sides that it explains, shape (S,).
+    image : ndarray of int64
+        Place of each side's image in the shard, shape (S,).
+
+    Returns
+    -------
+    dict of str to ndarray
+        Columns of the sides (``sides``, ``image``, ``score``, ``remainder``) and of the
+        images (``crop``, ``size``); maps are added as ``KIND_values``, ``KIND_scale``.
+    """
     return {
         "sides": sides,
         "image": image.astype(np.int32),

@@ -42,7 +42,8 @@ from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import OUTCOMES, QUERY
-from fiftyone_sfam.runs import Run, shard_name
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
 from fiftyone_sfam.storage import Arrays, unpack_maps
 
 RESULT = "regions"

@@ -14,7 +14,8 @@ from fiftyone_sfam.audit.evaluation_scores import ScoreSummary
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval import Candidates, encode
-from fiftyone_sfam.runs import Run, shard_name
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
 from fiftyone_sfam.storage import Arrays, unpack_maps
 
 BLOB = "overview"

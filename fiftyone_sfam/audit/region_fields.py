@@ -32,7 +32,8 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heatmaps import inner_box
 from fiftyone_sfam.images import load_in_background, pixel_box
 from fiftyone_sfam.items import all_samples
-from fiftyone_sfam.runs import Run, SideMaps, shard_name
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run, SideMaps
 
 FOREGROUND = "foreground"
 """Name of what a mask covers where the dataset gives its values no names."""

@@ -29,7 +29,8 @@ from fiftyone_sfam.audit.regions import BACKGROUND
 from fiftyone_sfam.audit.shortcut_scores import GroupScores, score_groups
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.records import FALSE_MATCH, OUTCOMES
-from fiftyone_sfam.runs import Run, shard_name
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
 from fiftyone_sfam.storage import Arrays, unpack_maps
 
 RESULT = "shortcuts"

@@ -25,7 +25,7 @@ from fiftyone_sfam.engines.ray_options import RayOptions
 from fiftyone_sfam.engines.ray_worker import ShardWorker, WorkerSettings
 from fiftyone_sfam.engines.work import Engine, Work
 from fiftyone_sfam.errors import DataError, RunError
-from fiftyone_sfam.runs import shard_name
+from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.storage import BlobStore
 from fiftyone_sfam.streaming import (
     Embedded,
