@@ -14,14 +14,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.records import Pairs, Plan
-from fiftyone_sfam.storage import Arrays, BlobStore
+from fiftyone_sfam.storage import BlobStore
 
 TABLE = "table"
 """Blob of what is said of the images; in earlier versions also of the pairs."""
 
-PART_PAIRS = 8192
+PART_PAIRS = 2048
 """Pairs of which one part of the table holds the columns."""
 
 
@@ -181,8 +182,9 @@ def read_pairs(
         columns = {one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)}
         return Pairs(**columns), arrays["remainders"]
     whole: Arrays = {}
-    for start in range(0, count, part_pairs):
-        arrays = store.get(part_name(start // part_pairs))
+    starts = range(0, count, part_pairs)
+    parts = store.get_many([part_name(start // part_pairs) for start in starts])
+    for start, arrays in zip(starts, parts, strict=True):
         for name in ("remainders", *(one.name for one in fields(Pairs))):
             if name not in whole:
                 shape = (count, *arrays[name].shape[1:])

@@ -11,6 +11,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.records import (
@@ -40,7 +41,7 @@ from fiftyone_sfam.run_table import (
     read_part,
     shard_name,
 )
-from fiftyone_sfam.storage import Arrays, BlobStore, unpack_maps
+from fiftyone_sfam.storage import BlobStore, unpack_maps
 from fiftyone_sfam.verdict_fields import forget_verdicts, rename_verdicts
 
 if TYPE_CHECKING:
@@ -226,22 +227,15 @@ class Run:
                 f"the run '{self.key}' has {count} pairs, numbered from 0; there is no "
                 f"pair {pair}."
             )
-        shards: dict[int, Arrays] = {}
-
-        def side(number: int, row: int) -> SideMaps | None:
-            if number not in shards:
-                shards[number] = self.store.get(shard_name(number))
-            return _read_side(shards[number], row, self.config.kinds)
-
-        places = zip(
-            *(self.locate(2 * chosen + which) for which in (QUERY, GALLERY)),
-            strict=True,
-        )
-        numbers, rows = (np.stack(one, axis=1).tolist() for one in places)
-        return [
-            PairMaps(*(side(*one) for one in zip(number, row, strict=True)))
-            for number, row in zip(numbers, rows, strict=True)
-        ]
+        sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
+        numbers, rows = self.locate(sides.reshape(-1))
+        used = np.unique(numbers).tolist()
+        blobs = self.store.get_many([shard_name(number) for number in used])
+        found: dict[int, SideMaps | None] = {}
+        for number, shard in zip(used, blobs, strict=True):
+            for place in np.flatnonzero(numbers == number).tolist():
+                found[place] = _read_side(shard, int(rows[place]), self.config.kinds)
+        return [PairMaps(found[2 * at], found[2 * at + 1]) for at in range(len(chosen))]
 
     def locate(
         self, sides: NDArray[np.int64]

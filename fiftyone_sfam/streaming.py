@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Attribution, LinearizedHead, attribute
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import MISMATCH, check_usable
@@ -32,7 +33,7 @@ from fiftyone_sfam.items import Items
 from fiftyone_sfam.records import Pairs, Plan
 from fiftyone_sfam.run_config import RunConfig
 from fiftyone_sfam.run_table import shard_name
-from fiftyone_sfam.storage import Arrays, BlobStore, pack_maps
+from fiftyone_sfam.storage import BlobStore, pack_maps
 
 COMPUTED = "computed"
 """Source of embeddings that the run computes itself."""

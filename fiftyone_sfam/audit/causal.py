@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Metric, similarity
 from fiftyone_sfam.audit.ledger import EVIDENCE, Ledger, load_ledger
 from fiftyone_sfam.audit.region_fields import Grid, map_grids
@@ -41,7 +42,7 @@ from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import GALLERY, QUERY
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.runs import Run
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.storage import unpack_maps
 
 RESULT = "regions_causal"
 """Name of the stored result."""

@@ -23,6 +23,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.ledger_cells import (
     CAMERAS,
     OUTCOME,
@@ -44,7 +45,7 @@ from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import OUTCOMES, QUERY
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.runs import Run
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.storage import unpack_maps
 
 RESULT = "regions"
 """Name of the stored result."""
