@@ -24,6 +24,7 @@ BUCKET = "fiftyone_sfam"
 
 # Order in which the index of the chunks gives them.
 _ORDER = [("files_id", 1), ("n", 1)]
+_BYTES = {"_id": 0, "files_id": 1, "data": 1}
 # Blobs whose bytes are asked for at once.
 _AT_ONCE = 128
 
@@ -111,21 +112,24 @@ class BlobStore:
             If one does not exist.
         """
         for start in range(0, len(names), _AT_ONCE):
-            some = names[start : start + _AT_ONCE]
-            query = {"$in": [self._id(name) for name in some]}
-            listed = {one["_id"] for one in _files().find({"_id": query}, {"_id": 1})}
-            for name in some:
-                if self._id(name) not in listed:
-                    raise RunError(
-                        f"the stored maps of this run are incomplete (no '{name}'); "
-                        "run explain_retrieval again with overwrite=True."
-                    )
-            chunks: dict[str, list[bytes]] = {one: [] for one in listed}
-            for chunk in _chunks().find({"files_id": query}).sort(_ORDER):
+            some = [self._id(name) for name in names[start : start + _AT_ONCE]]
+            chunks: dict[str, list[bytes]] = {one: [] for one in some}
+            # Not through GridFS, which asks twice for each blob. That all of its bytes
+            # are there is known from themselves.
+            query = {"files_id": {"$in": some}}
+            for chunk in _chunks().find(query, _BYTES).sort(_ORDER):
                 chunks[chunk["files_id"]].append(chunk["data"])
-            for name in some:
-                parts = chunks[self._id(name)]
-                yield unpack_arrays(parts[0] if len(parts) == 1 else b"".join(parts))
+            for one in some:
+                parts = chunks[one]
+                try:
+                    data = parts[0] if len(parts) == 1 else b"".join(parts)
+                    yield unpack_arrays(data)
+                except ValueError as error:
+                    raise RunError(
+                        "the stored maps of this run are incomplete (no "
+                        f"'{one[len(self.uid) + 1 :]}'); run explain_retrieval again "
+                        "with overwrite=True."
+                    ) from error
 
     def names(self) -> set[str]:
         """List the names of the run's blobs."""

