@@ -91,9 +91,13 @@ def run_child(count: int, k: int, database: str) -> None:
     before = peak_mb()
     start = time.perf_counter()
     phases: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    ended: dict[str, float] = {}
 
     def progress(_done: int, _total: int, phase: str) -> None:
         phases[phase] = peak_mb()
+        ended[phase] = time.perf_counter()
+        begun.setdefault(phase, ended[phase])
 
     run = explain_retrieval(
         dataset,
@@ -109,6 +113,10 @@ def run_child(count: int, k: int, database: str) -> None:
         "images": count,
         "pairs": pairs,
         "seconds": round(time.perf_counter() - start, 1),
+        "embedding_s": round(ended["embedding"] - start, 1),
+        "neighbors_s": round(begun["explaining"] - ended["embedding"], 1),
+        "explaining_s": round(ended["explaining"] - begun["explaining"], 1),
+        "publishing_s": round(time.perf_counter() - ended["explaining"], 1),
         "before_mb": round(before, 1),
         "after_embedding_mb": round(phases["embedding"], 1),
         "after_explaining_mb": round(phases["explaining"], 1),

@@ -71,7 +71,12 @@ class BlobStore:
             # A process that was killed while it wrote has left a part of the blob,
             # which nothing can read: a blob exists once it is listed.
             _chunks().delete_many({"files_id": self._id(name)})
-            self._bucket.put(data, _id=self._id(name), metadata=facts)
+            try:
+                self._bucket.put(data, _id=self._id(name), metadata=facts)
+            except gridfs.errors.FileExists:
+                # It was not killed, only slow, and has written the same meanwhile.
+                if not self._bucket.exists(self._id(name)):
+                    raise
 
     def get(self, name: str) -> Arrays:
         """Read the arrays of a blob.
