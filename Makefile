@@ -6,7 +6,7 @@
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-panels what the panels cost over 100,000 pairs
-#   make bench-storage, bench-memory, bench-neighbors   a million pairs; 100,000 images; indexes
+#   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
 #   make bench        a run against computing embeddings
 #   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
@@ -18,7 +18,7 @@ SEED ?=
 BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
-  bench bench-audit bench-panels bench-storage bench-memory bench-neighbors \
+  bench bench-audit bench-panels bench-storage bench-memory bench-neighbors bench-engines \
   pictures example-report clean setup-demo setup-test
 
 help:
@@ -66,6 +66,9 @@ bench-memory: setup-test
 
 bench-neighbors: setup-test
 	$(BIN)/python benchmarks/neighbors.py $(ARGS)
+
+bench-engines: setup-test
+	$(BIN)/python benchmarks/engines.py $(ARGS)
 
 pictures: setup-test example-report
 	$(BIN)/python scripts/make_pictures.py

@@ -84,6 +84,7 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     )
     store = BlobStore(str(dataset._doc.id), config.uid)
     remainders = np.zeros((len(pairs), 2), dtype=np.float32)
+    putting = 0.0
     for number in range(plan.num_shards):
         sides, image = plan.sides_of(number)
         shard = empty_shard(len(plan.images_of(number)), sides, image)
@@ -96,7 +97,9 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
             maps = rng.standard_normal((len(sides), *shape), dtype=np.float32)
             for part, values in pack_maps(maps, config.map_dtype).items():
                 shard[f"{kind}_{part}"] = values
+        start = time.perf_counter()
         store.put(shard_name(number), shard, fingerprint=config.fingerprint)
+        putting += time.perf_counter() - start
     items = RunItems(
         np.array([f"{number:024x}" for number in range(images)]),
         None,
@@ -107,7 +110,7 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     )
     write_table(store, pairs, plan, items, (), remainders, config.fingerprint)
     record_run(dataset, "sfam", config)
-    return pairs
+    return pairs, putting
 
 
 def milliseconds(function, times: int = 1) -> list[float]:
@@ -128,7 +131,7 @@ def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int)
 
     dataset = fo.Dataset("storage")
     start = time.perf_counter()
-    pairs = write_run(dataset, images, k, shape, seed)
+    pairs, putting = write_run(dataset, images, k, shape, seed)
     written = time.perf_counter() - start
     rng = np.random.default_rng(seed + 1)
     chosen = rng.integers(0, len(pairs), size=opened).tolist()
@@ -160,6 +163,7 @@ def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int)
         "shards": shards,
         "blobs": len(names),
         "write_s": round(written, 1),
+        "put_shard_ms": round(1000 * putting / shards, 2),
         "bytes_per_pair": round(size / len(pairs), 1),
         "map_bytes_per_pair": raw,
         "open_run_and_first_pair_ms": round(first, 2),
