@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from isolated import isolated_database
 
 OUT = Path(__file__).resolve().parent / "out" / "engines.json"

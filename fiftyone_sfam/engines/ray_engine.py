@@ -318,10 +318,17 @@ class _Waiting:
 
 def _connect() -> None:
     """Connect to the cluster that the environment names, or start one here."""
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", log_to_driver=False)
-    else:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
+        return
+    try:
+        ray.init(address="auto", log_to_driver=False)
+    except ConnectionError as error:
+        raise DataError(
+            f"no Ray cluster can be reached at RAY_ADDRESS={address} ({error}); unset "
+            "it to start one on this machine."
+        ) from error
 
 
 def _database_uri() -> str:
