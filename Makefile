@@ -6,6 +6,7 @@
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-panels what the panels cost over 100,000 pairs
+#   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
 #   make bench        a run against computing embeddings
 #   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
@@ -18,10 +19,11 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
-  bench bench-audit bench-panels pictures example-report clean setup-demo setup-test
+  bench bench-audit bench-panels bench-storage bench-memory bench-neighbors bench-engines \
+  pictures example-report clean setup-demo setup-test
 
 help:
-	@sed -n '3,11s/^# *//p' Makefile
+	@sed -n '3,12s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -57,6 +59,18 @@ bench-audit: setup-test
 
 bench-panels: setup-test
 	$(BIN)/python benchmarks/panels.py $(ARGS)
+
+bench-storage: setup-test
+	$(BIN)/python benchmarks/storage.py $(ARGS)
+
+bench-memory: setup-test
+	$(BIN)/python benchmarks/memory.py $(ARGS)
+
+bench-neighbors: setup-test
+	$(BIN)/python benchmarks/neighbors.py $(ARGS)
+
+bench-engines: setup-test
+	$(BIN)/python benchmarks/engines.py $(ARGS)
 
 pictures: setup-test example-report
 	$(BIN)/python scripts/make_pictures.py

@@ -142,8 +142,39 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument(
         "--overwrite", action="store_true", help="replace an existing run of this key"
     )
+    explain.add_argument(
+        "--neighbors",
+        choices=("exact", "index"),
+        default="exact",
+        help="compare with the whole gallery, or with what the similarity index of "
+        "--brain-key finds (default: %(default)s)",
+    )
+    _add_engine(explain)
     _add_protocol(explain)
     explain.set_defaults(run=_run_explain)
+
+
+def _add_engine(explain: argparse.ArgumentParser) -> None:
+    engine = explain.add_argument_group("engine: who does the work")
+    engine.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or the Ray cluster of RAY_ADDRESS, or else one on this "
+        "machine (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--ray-workers", type=whole_number(1), help="workers of the cluster"
+    )
+    engine.add_argument(
+        "--gpus-per-worker", type=float, metavar="GPUS", help="may be a part of one"
+    )
+
+
+def _engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the options of the engine that were given."""
+    options = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _add_protocol(explain: argparse.ArgumentParser) -> None:
@@ -252,7 +283,6 @@ def _run_explain(args: argparse.Namespace) -> None:
     dataset = load_dataset(args.dataset)
 
     from fiftyone_sfam.explain import explain_retrieval
-    from fiftyone_sfam.models import load_model
     from fiftyone_sfam.protocol import Protocol
 
     protocol = Protocol(
@@ -268,7 +298,7 @@ def _run_explain(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     run = explain_retrieval(
         dataset,
-        load_model(args.model),
+        args.model,
         key=args.key,
         k=args.k,
         protocol=protocol,
@@ -276,6 +306,9 @@ def _run_explain(args: argparse.Namespace) -> None:
         embeddings=args.embeddings,
         batch_size=args.batch_size,
         num_workers=args.num_workers,
+        neighbors=args.neighbors,
+        engine=args.engine,
+        engine_options=_engine_options(args),
         overwrite=args.overwrite,
     )
     _print_summary(dataset.name, run.key, run.summary(), started)

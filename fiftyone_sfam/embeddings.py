@@ -237,6 +237,43 @@ def _rows_of_index(
     samples: SampleCollection, items: Items, key: str, patches_field: str | None
 ) -> list[Any]:
     """Read the vectors of a similarity index."""
+    index = load_index(samples, key, patches_field)
+    vectors, sample_ids, label_ids = index.get_embeddings()
+    ids = sample_ids if label_ids is None else label_ids
+    position = {str(one): place for place, one in enumerate(ids)}
+    rows = [vectors[position[one]] if one in position else None for one in items.ids]
+    if all(row is None for row in rows):
+        raise DataError(
+            f"the similarity index '{key}' holds none of these images; it may be the "
+            "index of another dataset or view."
+        )
+    return rows
+
+
+def load_index(
+    samples: SampleCollection, key: str, patches_field: str | None
+) -> fob.SimilarityIndex:
+    """Load a similarity index of any backend, as it was made.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        The images.
+    key : str
+        Its brain key.
+    patches_field : str, optional
+        Field of the detections that are compared.
+
+    Returns
+    -------
+    fiftyone.brain.SimilarityIndex
+        The index.
+
+    Raises
+    ------
+    DataError
+        If it is no similarity index, or was made for something else.
+    """
     # FiftyOne's built-in index changes its embeddings in place when it is queried, so
     # a cached one may hold centered vectors.
     index = samples._dataset.load_brain_results(key, cache=False)
@@ -251,16 +288,7 @@ def _rows_of_index(
             f"the similarity index '{key}' was made for '{made_for}', but this run "
             f"compares '{patches_field or 'whole images'}'."
         )
-    vectors, sample_ids, label_ids = index.get_embeddings()
-    ids = sample_ids if label_ids is None else label_ids
-    position = {str(one): place for place, one in enumerate(ids)}
-    rows = [vectors[position[one]] if one in position else None for one in items.ids]
-    if all(row is None for row in rows):
-        raise DataError(
-            f"the similarity index '{key}' holds none of these images; it may be the "
-            "index of another dataset or view."
-        )
-    return rows
+    return index
 
 
 def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:

@@ -7,11 +7,10 @@ embedding (METHOD: N passes for N images, whatever k is).
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone as fo
 import numpy as np
@@ -26,36 +25,47 @@ from fiftyone_sfam.embeddings import (
     keep_as_index,
     stored_embeddings,
 )
+from fiftyone_sfam.engines import Work, check_engine, make_engine
 from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
+from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.publish import publish_fields
-from fiftyone_sfam.records import Pairs, make_pairs, make_plan
-from fiftyone_sfam.results import ResultStore
-from fiftyone_sfam.resume import fingerprint_of, resumable_uid
-from fiftyone_sfam.retrieval import Candidates, find_neighbors, select_candidates
-from fiftyone_sfam.runs import (
+from fiftyone_sfam.records import (
+    BY_BLOCK,
     BY_COUNT,
     BY_ITEM,
+    Pairs,
+    count_outcomes,
+    make_pairs,
+    make_plan,
+)
+from fiftyone_sfam.results import ResultStore
+from fiftyone_sfam.resume import fingerprint_of, resumable_uid
+from fiftyone_sfam.retrieval import (
+    Candidates,
+    Neighbors,
+    find_neighbors,
+    select_candidates,
+)
+from fiftyone_sfam.retrieval_index import find_proposed_neighbors
+from fiftyone_sfam.run_config import (
     COMPLETE,
     PUBLISHING,
-    TABLE,
-    Run,
     RunConfig,
-    RunItems,
     check_key,
-    count_outcomes,
-    load_run,
-    pack_table,
     record_run,
     run_config,
 )
+from fiftyone_sfam.run_table import PART_PAIRS, RunItems, write_table
+from fiftyone_sfam.runs import Run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
     BlobStore,
 )
-from fiftyone_sfam.streaming import COMPUTED, ImageStream, collect
+from fiftyone_sfam.streaming import COMPUTED, ImageStream, MapTask
 from fiftyone_sfam.verdicts import carry_over
 
 if TYPE_CHECKING:
@@ -67,6 +77,9 @@ Kind = Literal["sfam", "evidence"]
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run can store; the others are computed for one pair at a time."""
 
+NEIGHBORS = ("exact", "index")
+"""Where the neighbors can come from."""
+
 
 def explain_retrieval(
     samples: SampleCollection,
@@ -77,6 +90,7 @@ def explain_retrieval(
     protocol: Protocol | None = None,
     patches_field: str | None = None,
     embeddings: str | NDArray[np.floating] | None = None,
+    neighbors: Literal["exact", "index"] = "exact",
     keep_index: str | None = None,
     kinds: Sequence[Kind] = KINDS,
     weights: Weights = "signed",
@@ -86,6 +100,8 @@ def explain_retrieval(
     cache_bytes: int = 2**30,
     overwrite: bool = False,
     progress: bool | Progress | None = None,
+    engine: Literal["local", "ray"] = "local",
+    engine_options: Mapping[str, Any] | None = None,
 ) -> Run:
     """Explain every query's nearest neighbors, and store what was found.
 
@@ -107,6 +123,12 @@ def explain_retrieval(
         Brain key of a similarity index, or name of a field, or an array (N, D) in the
         order of the images. None computes them with the model; images that do not fit
         into the cache then cost a second forward pass.
+    neighbors : {"exact", "index"}
+        Where the neighbors come from: every query is compared with the whole gallery,
+        or with what the similarity index of ``embeddings`` finds near it (any backend
+        but the built-in one). Scores are computed from the embeddings either way. An
+        approximate index forgets some neighbors; ranks then count what it found, and a
+        nearest true match that it did not find is not added to the pairs.
     keep_index : str, optional
         Brain key under which computed embeddings are kept as a similarity index.
     kinds : sequence of {"sfam", "evidence"}
@@ -121,7 +143,8 @@ def explain_retrieval(
         Threads that read images; by default one per core, at most 8.
     cache_bytes : int
         Memory for what computing the embeddings finds at the layer and the maps need;
-        0 computes it twice. Without effect where embeddings are given.
+        0 computes it twice. Without effect where embeddings are given. With
+        ``engine="ray"`` it is the memory of each worker.
     overwrite : bool
         Replace an existing run of this key, once the new one is complete. Otherwise an
         existing key is refused.
@@ -129,6 +152,14 @@ def explain_retrieval(
         A bar, or a function that is called with the number of images done, their
         total, and the phase: ``"embedding"`` or ``"explaining"``. None shows a bar
         where FiftyOne's ``show_progress_bars`` says so.
+    engine : {"local", "ray"}
+        Who does the work: this process, or the workers of a Ray cluster, which share
+        the database. Runs of both are the same, and either goes on with what the other
+        has begun. The cluster is the one that this process is connected to, or else
+        that of the environment variable ``RAY_ADDRESS``, or else one on this machine.
+    engine_options : mapping, optional
+        Options of the engine "ray": see
+        :class:`fiftyone_sfam.engines.ray_options.RayOptions`.
 
     Returns
     -------
@@ -147,20 +178,24 @@ def explain_retrieval(
     """
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
-    _check_options(kinds, weights, map_dtype, batch_size, k)
+    _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
+    check_engine(engine, engine_options)
     existing = _check_existing(dataset, key, patches_field, overwrite)
     if keep_index is not None:
         check_index_key(samples, keep_index)
+    model_name = None
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
 
-        model = load_model(model)
+        model_name, model = model, load_model(model)
     items = collect_items(samples, protocol, patches_field)
-    job = ImageStream(items, model, batch_size, _workers(num_workers), cache_bytes)
 
     given = None
     if embeddings is not None:
         given = stored_embeddings(samples, items, embeddings, patches_field)
+    proposals = None
+    if neighbors == "index":
+        proposals = _index_of(samples, items, embeddings, model.metric, patches_field)
     config = RunConfig(
         uid="",
         state=PUBLISHING,
@@ -177,40 +212,58 @@ def explain_retrieval(
         protocol=protocol.to_dict(),
         patches_field=patches_field,
         embeddings=_source_name(embeddings),
+        neighbors=neighbors,
         order=_order(patches_field, embeddings),
         shard_images=batch_size,
+        part_pairs=PART_PAIRS,
         versions=_versions(),
     )
-    fingerprint = fingerprint_of(config, items, given, model, job.sample_input())
+    sample_input = ImageStream(items, model, 1, 0).sample_input()
+    fingerprint = fingerprint_of(config, items, given, model, sample_input)
     uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
     store = BlobStore(str(dataset._doc.id), uid)
     config = replace(
         config, uid=uid, fingerprint=fingerprint, replaces=_replaced(existing, uid)
     )
+    work = Work(
+        items,
+        model,
+        model_name,
+        batch_size,
+        num_workers,
+        cache_bytes,
+        store.dataset_id,
+        uid,
+        fingerprint,
+    )
     try:
-        with reporting(progress) as job.progress:
-            used = given or job.embed(store, fingerprint)
+        with (
+            reporting(progress) as report,
+            make_engine(engine, work, engine_options) as workers,
+        ):
             if given is not None:
-                job.store_embeddings(store, fingerprint, given)
+                keep_embeddings(work, store, given)
+            used = given or embed_all(workers, work, store, report)
             candidates = _usable(
                 select_candidates(
                     protocol, items.identities, items.cameras, items.splits
                 ),
                 used,
             )
-            pairs = _find_pairs(candidates, used, protocol, k, model.metric)
-            plan = make_plan(pairs, batch_size, by_count=config.order == BY_COUNT)
-            layer, map_shape = job.explain(store, config, plan, pairs, used)
+            found = _find_neighbors(
+                candidates, used, protocol, k, model.metric, proposals
+            )
+            pairs = _pairs_of(found, candidates)
+            plan = make_plan(pairs, batch_size, config.order)
+            task = MapTask(config, plan, pairs, used.vectors)
+            layer, map_shape = explain_all(workers, work, store, task, report)
     except SfamError:
         # The work cannot be done as asked, so there is nothing to go on with later.
         store.delete()
         raise
     skipped, remainders = collect(store, plan, pairs, items, used.skipped)
-    store.put(
-        TABLE,
-        pack_table(pairs, _run_items(items, candidates), skipped, remainders),
-        fingerprint=fingerprint,
-    )
+    kept = _run_items(items, candidates)
+    write_table(store, pairs, plan, kept, skipped, remainders, fingerprint)
     config = replace(
         config,
         layer=layer,
@@ -243,7 +296,12 @@ def explain_retrieval(
 
 
 def _check_options(
-    kinds: Sequence[str], weights: str, map_dtype: str, batch_size: int, k: int
+    kinds: Sequence[str],
+    weights: str,
+    map_dtype: str,
+    neighbors: str,
+    batch_size: int,
+    k: int,
 ) -> None:
     """Refuse options that cannot be used, with what can be."""
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -258,6 +316,10 @@ def _check_options(
     if map_dtype not in MAP_TYPES:
         raise DataError(
             f"unknown map_dtype {map_dtype!r}; use one of {', '.join(MAP_TYPES)}."
+        )
+    if neighbors not in NEIGHBORS:
+        raise DataError(
+            f"unknown neighbors {neighbors!r}; use one of {', '.join(NEIGHBORS)}."
         )
     for name, value in (("batch_size", batch_size), ("k", k)):
         if not isinstance(value, (int, np.integer)) or value < 1:
@@ -299,27 +361,46 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     """Choose in which order the images are explained.
 
     By the number of their sides, unless something is at hand in the items' own order:
-    the other detections of a frame, or what computing the embeddings has kept.
+    what computing the embeddings has kept, or the other detections of a frame.
     """
-    return BY_COUNT if patches_field is None and embeddings is not None else BY_ITEM
+    if embeddings is None:
+        return BY_BLOCK
+    return BY_COUNT if patches_field is None else BY_ITEM
 
 
-def _workers(num_workers: int | None) -> int:
-    """Choose how many threads read images."""
-    if num_workers is None:
-        return min(8, os.cpu_count() or 1)
-    return max(0, num_workers)
+def _index_of(
+    samples: SampleCollection,
+    items: Items,
+    embeddings: str | NDArray[np.floating] | None,
+    metric: str,
+    patches_field: str | None,
+) -> IndexSearch:
+    """Return the index that neighbors are to be taken from."""
+    if not isinstance(embeddings, str):
+        raise DataError(
+            "neighbors='index' takes the neighbors from a similarity index; give its "
+            "brain key as embeddings."
+        )
+    return IndexSearch(samples, items, embeddings, metric, patches_field)
 
 
-def _find_pairs(
+def _find_neighbors(
     candidates: Candidates,
     embeddings: Embeddings,
     protocol: Protocol,
     k: int,
     metric: str,
-) -> Pairs:
-    """Find the pairs that are to be explained."""
-    neighbors = find_neighbors(embeddings.vectors, candidates, protocol, k, metric)
+    proposals: IndexSearch | None,
+) -> Neighbors:
+    """Find the neighbors, among all of the gallery or what an index proposes."""
+    vectors = embeddings.vectors
+    if proposals is None:
+        return find_neighbors(vectors, candidates, protocol, k, metric)
+    return find_proposed_neighbors(vectors, candidates, protocol, k, proposals, metric)
+
+
+def _pairs_of(neighbors: Neighbors, candidates: Candidates) -> Pairs:
+    """List the pairs that are to be explained."""
     pairs = make_pairs(neighbors, candidates)
     if len(pairs) == 0:
         raise DataError(

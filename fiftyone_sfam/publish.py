@@ -14,6 +14,7 @@ import numpy as np
 from bson import ObjectId
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
@@ -25,13 +26,10 @@ from fiftyone_sfam.heatmaps import (
 )
 from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.runs import (
-    Run,
-    delete_fields,
-    field_paths,
-    shard_name,
-)
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.run_config import delete_fields, field_paths
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
+from fiftyone_sfam.storage import unpack_maps
 
 # Samples per bulk write.
 _WRITE_BATCH = 1000

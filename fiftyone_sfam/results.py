@@ -16,8 +16,9 @@ from typing import Any
 
 import fiftyone as fo
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.storage import Arrays, BlobStore
+from fiftyone_sfam.storage import BlobStore
 
 METHOD_PREFIX = "fiftyone_sfam/result/"
 """Methods of results begin like this; the name of the result follows."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import Embeddings
 from fiftyone_sfam.items import Items
-from fiftyone_sfam.runs import COMPLETE, METHOD, RunConfig, run_config
+from fiftyone_sfam.run_config import COMPLETE, METHOD, RunConfig, run_config
 from fiftyone_sfam.storage import unfinished_uids
 
 

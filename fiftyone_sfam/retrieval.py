@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,17 +85,35 @@ class Candidates:
         ndarray of bool
             Shape (B, G).
         """
-        out = np.zeros((len(queries), len(self.gallery)), dtype=bool)
+        return self.left_out_pairs(queries[:, None], self.gallery, protocol)
+
+    def left_out_pairs(
+        self, query: NDArray[np.int64], other: NDArray[np.int64], protocol: Protocol
+    ) -> NDArray[np.bool_]:
+        """Mark pairs of images that a protocol does not compare, as :meth:`left_out`.
+
+        Parameters
+        ----------
+        query, other : ndarray of int64
+            Images, of shapes that go together.
+        protocol : Protocol
+            The protocol.
+
+        Returns
+        -------
+        ndarray of bool
+            Of their common shape.
+        """
+        out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
         if protocol.exclude_self:
-            out |= queries[:, None] == self.gallery
+            out |= query == other
         if protocol.exclude_same_camera and protocol.camera_field is not None:
-            identity = self.identities[queries][:, None]
-            camera = self.cameras[queries][:, None]
+            identity, camera = self.identities[query], self.cameras[query]
             out |= (
                 (identity != UNKNOWN)
                 & (camera != UNKNOWN)
-                & (identity == self.identities[self.gallery])
-                & (camera == self.cameras[self.gallery])
+                & (identity == self.identities[other])
+                & (camera == self.cameras[other])
             )
         return out
 
@@ -255,9 +274,9 @@ def find_neighbors(
     """
     if k < 1:
         raise DataError(f"k is {k}; ask for at least one neighbor.")
-    search = _Search(embeddings, candidates, protocol, metric)
+    search = Search(embeddings, candidates, protocol, metric)
     width = min(k, len(candidates.gallery))
-    found = _no_neighbors(candidates.queries, width)
+    found = no_neighbors(candidates.queries, width)
     done = 0
     for block in _blocks(candidates.queries, len(candidates.gallery), block_bytes):
         keys = search.keys(block)
@@ -282,7 +301,7 @@ def find_neighbors(
     return found
 
 
-class _Search:
+class Search:
     """Embeddings made ready for ranking: larger keys are nearer."""
 
     def __init__(
@@ -300,10 +319,13 @@ class _Search:
         self.norms = np.concatenate(
             [np.linalg.norm(part.astype(np.float64), axis=1) for part in self._parts()]
         )
-        gallery = candidates.gallery
-        self.gallery32 = self._scaled(gallery)
-        self.gallery_identity = candidates.identities[gallery]
-        self.gallery_norms = self.norms[gallery]
+        self.gallery_identity = candidates.identities[candidates.gallery]
+        self.gallery_norms = self.norms[candidates.gallery]
+
+    @cached_property
+    def gallery32(self) -> NDArray[np.float32]:
+        """The gallery's embeddings as screening needs them, shape (G, D)."""
+        return self._scaled(self.candidates.gallery)
 
     def keys(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """Screen the gallery: keys in single precision, -inf where left out."""
@@ -469,8 +491,21 @@ def _blocks(
         yield queries[start : start + rows]
 
 
-def _no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
-    """Return places for the neighbors of queries."""
+def no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
+    """Return empty places for the neighbors of queries.
+
+    Parameters
+    ----------
+    queries : ndarray of int64
+        The query images, shape (Q,).
+    width : int
+        Neighbors per query.
+
+    Returns
+    -------
+    Neighbors
+        All places ``UNKNOWN`` and NaN.
+    """
     count = len(queries)
     return Neighbors(
         queries,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,165 +11,44 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.records import (
-    FALSE_MATCH,
+    BY_COUNT,
+    BY_ITEM,
     GALLERY,
-    OUTCOMES,
     QUERY,
-    TRUE_MATCH,
-    UNLABELED,
     Pairs,
     Plan,
     make_plan,
 )
 from fiftyone_sfam.results import ResultStore
-from fiftyone_sfam.storage import Arrays, BlobStore, unpack_maps
-from fiftyone_sfam.verdict_fields import (
-    check_verdict_fields,
-    forget_verdicts,
-    rename_verdicts,
+from fiftyone_sfam.run_config import (
+    COMPLETE,
+    METHOD,
+    RunConfig,
+    check_key,
+    delete_fields,
+    field_paths,
+    run_config,
 )
+from fiftyone_sfam.run_table import (
+    PairPart,
+    RunItems,
+    read_items,
+    read_pairs,
+    read_part,
+    shard_name,
+)
+from fiftyone_sfam.storage import BlobStore, unpack_maps
+from fiftyone_sfam.verdict_fields import forget_verdicts, rename_verdicts
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-    from fiftyone_sfam.attribution import Weights
-
-METHOD = "fiftyone_sfam/explain_retrieval"
-"""Method under which FiftyOne lists the runs of this package."""
-
-TABLE = "table"
-COMPLETE, PUBLISHING = "complete", "publishing"
-BY_COUNT, BY_ITEM = "count", "item"
-
-# What a run writes on samples: the run's key and these endings.
-SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
-PATCH_FIELDS = ("_score", "_outcome", "_neighbor", "_neighbor_id")
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How a run was made.
-
-    Attributes
-    ----------
-    uid : str
-        Unique id, under which its maps are stored.
-    state : str
-        ``complete``, or ``publishing`` while its fields are being written.
-    fingerprint : str
-        Digest of everything that determines its results.
-    model, weights_hash, layer : str
-        The network, its weights and the layer that the maps lie at.
-    map_shape : tuple of int
-        Channels, height and width of the feature map.
-    metric : str
-        ``cosine`` or ``euclidean``.
-    k : int
-        Neighbors per query that were asked for.
-    kinds : tuple of str
-        Kinds of map that are stored; the first is shown as heatmap field.
-    weights : str
-        Channel weights of the ``sfam`` map.
-    map_dtype : str
-        Type in which maps are stored.
-    protocol : dict
-        Rules of the retrieval.
-    patches_field : str or None
-        Field of the detections that were compared.
-    embeddings : str
-        Where the embeddings came from.
-    shard_images : int
-        Images per stored shard.
-    order : str
-        Order of the images in the shards: ``count``, by the number of their sides, or
-        ``item``, that of the run's items. Empty in runs of earlier versions, where it
-        followed from ``patches_field``.
-    replaces : tuple of (str, str or None)
-        Unique id and ``patches_field`` of the runs whose place this one takes, until
-        they are deleted.
-    counts : dict
-        Images, queries, pairs, skipped images, and the outcomes of rank 1.
-    versions : dict
-        Versions of the packages that matter.
-    """
-
-    uid: str
-    state: str
-    fingerprint: str
-    model: str
-    weights_hash: str
-    layer: str
-    map_shape: tuple[int, int, int]
-    metric: str
-    k: int
-    kinds: tuple[str, ...]
-    weights: Weights
-    map_dtype: str
-    protocol: dict[str, Any]
-    patches_field: str | None
-    embeddings: str
-    shard_images: int
-    order: str = ""
-    replaces: tuple[tuple[str, str | None], ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
-        """Restore a config from plain data; unknown keys are ignored."""
-        known = {item.name for item in fields(cls)}
-        chosen = {key: value for key, value in values.items() if key in known}
-        chosen["map_shape"] = tuple(chosen["map_shape"])
-        chosen["kinds"] = tuple(chosen["kinds"])
-        chosen["replaces"] = tuple((uid, of) for uid, of in chosen.get("replaces", ()))
-        return cls(**chosen)
-
-
-@dataclass(frozen=True)
-class RunItems:
-    """The images that a run compared.
-
-    Attributes
-    ----------
-    sample_ids : ndarray of str
-        Sample of each item, shape (N,).
-    label_ids : ndarray of str or None
-        Detection of each item; None where whole images were compared.
-    identities, cameras : tuple of str or None
-        Labels of each item as they were when it was run.
-    is_query, is_gallery : ndarray of bool
-        Which items the run took as queries and as gallery, shape (N,).
-    """
-
-    sample_ids: NDArray[np.str_]
-    label_ids: NDArray[np.str_] | None
-    identities: tuple[str | None, ...]
-    cameras: tuple[str | None, ...]
-    is_query: NDArray[np.bool_]
-    is_gallery: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.sample_ids)
-
-    @property
-    def ids(self) -> NDArray[np.str_]:
-        """What identifies each item: its detection's id, or its sample's."""
-        return self.sample_ids if self.label_ids is None else self.label_ids
-
-    def index(self, item_id: str) -> int:
-        """Return the index of an item by its id, or -1."""
-        return self._positions.get(item_id, -1)
-
-    def indices_of_sample(self, sample_id: str) -> NDArray[np.int64]:
-        """Return the items of a sample."""
-        return np.flatnonzero(self.sample_ids == sample_id)
-
-    @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {str(one): place for place, one in enumerate(self.ids)}
+# Parts of the table that a run keeps in memory.
+_KEPT_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -226,6 +104,7 @@ class Run:
         self.dataset = dataset
         self.key = key
         self.config = config
+        self._parts: dict[int, PairPart] = {}
 
     def __repr__(self) -> str:
         return f"<Run '{self.key}' of '{self.dataset.name}': {self.summary()}>"
@@ -235,22 +114,22 @@ class Run:
     @property
     def pairs(self) -> Pairs:
         """The pairs as columns."""
-        return self._table[0]
+        return self._pairs[0]
 
     @property
     def items(self) -> RunItems:
         """The images that the pairs' columns refer to."""
-        return self._table[1]
+        return self._items[0]
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """The images that could not be used, with the reasons."""
-        return self._table[2]
+        return self._items[1]
 
     @property
     def remainders(self) -> NDArray[np.float32]:
         """Remainders of the query and the gallery side, shape (P, 2); NaN if none."""
-        return self._table[3]
+        return self._pairs[1]
 
     @property
     def query_outcomes(self) -> NDArray[np.int8]:
@@ -341,22 +220,49 @@ class Run:
         RunError
             If there is no such pair.
         """
-        shards: dict[int, Arrays] = {}
+        chosen = np.array([int(pair) for pair in pairs], dtype=np.int64)
+        count = self._num_pairs
+        for pair in chosen[(chosen < 0) | (chosen >= count)]:
+            raise RunError(
+                f"the run '{self.key}' has {count} pairs, numbered from 0; there is no "
+                f"pair {pair}."
+            )
+        sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
+        numbers, rows = self.locate(sides.reshape(-1))
+        used = np.unique(numbers).tolist()
+        blobs = self.store.get_many([shard_name(number) for number in used])
+        found: dict[int, SideMaps | None] = {}
+        for number, shard in zip(used, blobs, strict=True):
+            for place in np.flatnonzero(numbers == number).tolist():
+                found[place] = _read_side(shard, int(rows[place]), self.config.kinds)
+        return [PairMaps(found[2 * at], found[2 * at + 1]) for at in range(len(chosen))]
 
-        def side(pair: int, which: int) -> SideMaps | None:
-            number, row = self.plan.locate(2 * pair + which)
-            if number not in shards:
-                shards[number] = self.store.get(shard_name(number))
-            return _read_side(shards[number], row, self.config.kinds)
+    def locate(
+        self, sides: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tell where the maps of some sides are, without reading all pairs.
 
-        chosen = [int(pair) for pair in pairs]
-        for pair in chosen:
-            if not 0 <= pair < len(self.pairs):
-                raise RunError(
-                    f"the run '{self.key}' has {len(self.pairs)} pairs, numbered from "
-                    f"0; there is no pair {pair}."
-                )
-        return [PairMaps(side(pair, QUERY), side(pair, GALLERY)) for pair in chosen]
+        Parameters
+        ----------
+        sides : ndarray of int64
+            Sides, as :meth:`Pairs.sides` numbers them, shape (S,).
+
+        Returns
+        -------
+        shards, rows : ndarray of int64
+            Shard of each, and its row in it, shape (S,).
+        """
+        size = self.config.part_pairs
+        if not size:
+            return self.plan.locate_many(sides)
+        shards, rows = (np.empty(len(sides), dtype=np.int64) for _ in range(2))
+        parts = sides // (2 * size)
+        for number in np.unique(parts):
+            part, here = self._part(int(number)), np.flatnonzero(parts == number)
+            inside = sides[here] - 2 * size * int(number)
+            shards[here] = part.shards.reshape(-1)[inside]
+            rows[here] = part.rows.reshape(-1)[inside]
+        return shards, rows
 
     def to_pairs_dataset(
         self, selection: Iterable[int] | None = None, name: str | None = None
@@ -383,17 +289,33 @@ class Run:
         """Where the maps of each side are stored."""
         config = self.config
         order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
-        return make_plan(self.pairs, config.shard_images, order == BY_COUNT)
+        return make_plan(self.pairs, config.shard_images, order)
 
     @cached_property
     def _names(self) -> set[str]:
         return self.store.names()
 
+    @property
+    def _num_pairs(self) -> int:
+        count = self.config.counts.get("pairs")
+        return len(self.pairs) if count is None else count
+
     @cached_property
-    def _table(
-        self,
-    ) -> tuple[Pairs, RunItems, tuple[Skipped, ...], NDArray[np.float32]]:
-        return unpack_table(self.store.get(TABLE))
+    def _pairs(self) -> tuple[Pairs, NDArray[np.float32]]:
+        size = self.config.part_pairs
+        return read_pairs(self.store, self._num_pairs if size else 0, size)
+
+    @cached_property
+    def _items(self) -> tuple[RunItems, tuple[Skipped, ...]]:
+        return read_items(self.store)
+
+    def _part(self, number: int) -> PairPart:
+        """Read a part of the pairs; the last ones are kept."""
+        if number not in self._parts:
+            while len(self._parts) >= _KEPT_PARTS:
+                self._parts.pop(next(iter(self._parts)))
+            self._parts[number] = read_part(self.store, number)
+        return self._parts[number]
 
 
 # --------------------------------------------------------------------------------------
@@ -523,142 +445,6 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     dataset.rename_run(key, new_key)
 
 
-def run_config(dataset: fo.Dataset, key: str) -> RunConfig | None:
-    """Return the config of one of our runs, finished or not; None if there is none."""
-    if key not in dataset.list_runs(method=METHOD):
-        return None
-    return RunConfig.from_dict(dataset.get_run_info(key).config.serialize())
-
-
-def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
-    """Write a run's config, new or in place of the one under its key."""
-    if key in dataset.list_runs():
-        # One document is replaced at once: never no run, never half a run.
-        dataset.update_run_config(key, _fiftyone_config(dataset, config))
-    else:
-        dataset.register_run(key, _fiftyone_config(dataset, config))
-
-
-def _fiftyone_config(dataset: fo.Dataset, config: RunConfig) -> Any:
-    """Return a config as FiftyOne keeps it."""
-    values = asdict(config)
-    values["map_shape"] = list(config.map_shape)
-    values["kinds"] = list(config.kinds)
-    values["replaces"] = [list(one) for one in config.replaces]
-    return dataset.init_run(method=METHOD, **values)
-
-
-# --------------------------------------------------------------------------------------
-# Fields
-# --------------------------------------------------------------------------------------
-
-
-def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> list[str]:
-    """Return the paths of the fields that a run writes."""
-    if patches_field is None:
-        return [key + ending for ending in SAMPLE_FIELDS]
-    document = dataset.get_field(patches_field)
-    listed = getattr(document, "document_type", None) is fo.Detections
-    prefix = f"{patches_field}.detections." if listed else f"{patches_field}."
-    return [key, *(prefix + key + ending for ending in PATCH_FIELDS)]
-
-
-def delete_fields(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
-    """Delete the fields of a run, where they exist."""
-    paths = [
-        path
-        for path in field_paths(dataset, key, patches_field)
-        if dataset.get_field(path) is not None
-    ]
-    if paths:
-        dataset.delete_sample_fields(paths)
-
-
-def check_key(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
-    """Refuse a key that is no name, or whose fields are somebody else's.
-
-    Raises
-    ------
-    RunError
-        If the key cannot be used.
-    """
-    if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
-        raise RunError(
-            f"the run key {key!r} cannot be used; give a name of letters, digits and "
-            "underscores that starts with a letter."
-        )
-    if key in dataset.list_runs() and run_config(dataset, key) is None:
-        raise RunError(
-            f"'{dataset.name}' has a run '{key}' of another kind; choose another key."
-        )
-    check_verdict_fields(dataset, key, patches_field)
-    config = run_config(dataset, key)
-    own: set[str] = set()
-    if config is not None:
-        for _, of in (*config.replaces, (config.uid, config.patches_field)):
-            own.update(field_paths(dataset, key, of))
-    for path in field_paths(dataset, key, patches_field):
-        if path not in own and dataset.get_field(path) is not None:
-            raise RunError(
-                f"'{dataset.name}' has a field '{path}' that is not of a run; choose "
-                "another key."
-            )
-
-
-# --------------------------------------------------------------------------------------
-# The table
-# --------------------------------------------------------------------------------------
-
-
-def shard_name(number: int) -> str:
-    """Name the blob of a shard."""
-    return f"maps-{number:06d}"
-
-
-def pack_table(
-    pairs: Pairs,
-    items: RunItems,
-    skipped: Iterable[Skipped],
-    remainders: NDArray[np.float32],
-) -> Arrays:
-    """Turn a run's columns into arrays to store."""
-    texts = {
-        "identities": items.identities,
-        "cameras": items.cameras,
-        "skipped": [asdict(one) for one in skipped],
-    }
-    arrays: Arrays = {
-        **{f"pairs_{one.name}": getattr(pairs, one.name) for one in fields(pairs)},
-        "sample_ids": items.sample_ids.astype("S"),
-        "is_query": items.is_query,
-        "is_gallery": items.is_gallery,
-        "remainders": remainders,
-        "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
-    }
-    if items.label_ids is not None:
-        arrays["label_ids"] = items.label_ids.astype("S")
-    return arrays
-
-
-def unpack_table(
-    arrays: Arrays,
-) -> tuple[Pairs, RunItems, tuple[Skipped, ...], NDArray[np.float32]]:
-    """Restore a run's columns from :func:`pack_table`."""
-    texts = json.loads(arrays["texts"].tobytes().decode())
-    pairs = Pairs(**{one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)})
-    label_ids = arrays.get("label_ids")
-    items = RunItems(
-        arrays["sample_ids"].astype("U"),
-        None if label_ids is None else label_ids.astype("U"),
-        tuple(texts["identities"]),
-        tuple(texts["cameras"]),
-        arrays["is_query"],
-        arrays["is_gallery"],
-    )
-    skipped = tuple(Skipped(**one) for one in texts["skipped"])
-    return pairs, items, skipped, arrays["remainders"]
-
-
 def _read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | None:
     """Read one side out of a shard; None if its image could not be read."""
     if np.isnan(shard["score"][row]):
@@ -680,12 +466,3 @@ def _read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | No
         (left, top, right, bottom),
         (width, height),
     )
-
-
-def count_outcomes(pairs: Pairs) -> dict[str, int]:
-    """Count the outcomes of the queries' first neighbors."""
-    first = pairs.outcome[pairs.rank == 1]
-    return {
-        OUTCOMES[code]: int(np.count_nonzero(first == code))
-        for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
-    }

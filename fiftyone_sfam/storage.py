@@ -7,9 +7,8 @@ own in a GridFS bucket of the same database: a pair costs the reading of two sma
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gridfs
@@ -17,12 +16,17 @@ import numpy as np
 from fiftyone.core.odm import get_db_conn
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays, pack_arrays, unpack_arrays
 from fiftyone_sfam.errors import RunError
 
 BUCKET = "fiftyone_sfam"
 """Name of the GridFS bucket, the prefix of its two collections."""
 
-Arrays = dict[str, NDArray[Any]]
+# Order in which the index of the chunks gives them.
+_ORDER = [("files_id", 1), ("n", 1)]
+_BYTES = {"_id": 0, "files_id": 1, "data": 1}
+# Blobs whose bytes are asked for at once.
+_AT_ONCE = 128
 
 
 class BlobStore:
@@ -40,6 +44,7 @@ class BlobStore:
         self.dataset_id = dataset_id
         self.uid = uid
         self._bucket = gridfs.GridFS(get_db_conn(), collection=BUCKET)
+        _files().create_index("metadata.uid")
 
     def put(self, name: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
         """Store arrays under a name that is not in use yet.
@@ -56,18 +61,22 @@ class BlobStore:
         **facts
             Small values to record with the blob, to find it by.
         """
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        data = pack_arrays(arrays)
         facts = {"dataset_id": self.dataset_id, "uid": self.uid, **facts}
         try:
-            self._bucket.put(stream.getvalue(), _id=self._id(name), metadata=facts)
+            self._bucket.put(data, _id=self._id(name), metadata=facts)
         except gridfs.errors.FileExists:
             if self._bucket.exists(self._id(name)):
                 return
             # A process that was killed while it wrote has left a part of the blob,
             # which nothing can read: a blob exists once it is listed.
             _chunks().delete_many({"files_id": self._id(name)})
-            self._bucket.put(stream.getvalue(), _id=self._id(name), metadata=facts)
+            try:
+                self._bucket.put(data, _id=self._id(name), metadata=facts)
+            except gridfs.errors.FileExists:
+                # It was not killed, only slow, and has written the same meanwhile.
+                if not self._bucket.exists(self._id(name)):
+                    raise
 
     def get(self, name: str) -> Arrays:
         """Read the arrays of a blob.
@@ -80,22 +89,52 @@ class BlobStore:
         Returns
         -------
         dict of str to ndarray
-            The arrays.
+            The arrays; they may not be writable.
 
         Raises
         ------
         RunError
             If the blob does not exist.
         """
-        try:
-            data = self._bucket.get(self._id(name)).read()
-        except gridfs.errors.NoFile as error:
-            raise RunError(
-                f"the stored maps of this run are incomplete (no '{name}'); run "
-                "explain_retrieval again with overwrite=True."
-            ) from error
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        return next(self.get_many([name]))
+
+    def get_many(self, names: Sequence[str]) -> Iterator[Arrays]:
+        """Read the arrays of blobs, many with one question to the database.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of blobs.
+
+        Yields
+        ------
+        dict of str to ndarray
+            The arrays of each, as :meth:`get` returns them.
+
+        Raises
+        ------
+        RunError
+            If one does not exist.
+        """
+        for start in range(0, len(names), _AT_ONCE):
+            some = [self._id(name) for name in names[start : start + _AT_ONCE]]
+            chunks: dict[str, list[bytes]] = {one: [] for one in some}
+            # Not through GridFS, which asks twice for each blob. That all of its bytes
+            # are there is known from themselves.
+            query = {"files_id": {"$in": some}}
+            for chunk in _chunks().find(query, _BYTES).sort(_ORDER):
+                chunks[chunk["files_id"]].append(chunk["data"])
+            for one in some:
+                parts = chunks[one]
+                try:
+                    data = parts[0] if len(parts) == 1 else b"".join(parts)
+                    yield unpack_arrays(data)
+                except ValueError as error:
+                    raise RunError(
+                        "the stored maps of this run are incomplete (no "
+                        f"'{one[len(self.uid) + 1 :]}'); run explain_retrieval again "
+                        "with overwrite=True."
+                    ) from error
 
     def names(self) -> set[str]:
         """List the names of the run's blobs."""
@@ -155,10 +194,8 @@ def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
 
 
 def _files() -> Any:
-    """Return the collection that describes the blobs, with its index."""
-    files = get_db_conn()[f"{BUCKET}.files"]
-    files.create_index("metadata.uid")
-    return files
+    """Return the collection that describes the blobs."""
+    return get_db_conn()[f"{BUCKET}.files"]
 
 
 def _chunks() -> Any:

@@ -1,13 +1,14 @@
-"""The streaming half of a run: images in, shards of embeddings and maps out.
+"""The streaming core of a run: images in, shards of embeddings and maps out.
 
 Every image is read once per pass, and one forward pass of it serves all the sides of
-pairs that it takes part in.
+pairs that it takes part in. What is computed for a shard depends on its number alone,
+not on who computes it, nor on what was computed before: the engines build on that.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,30 +17,84 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Attribution, LinearizedHead, attribute
 from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.embeddings import MISMATCH, Embeddings, check_usable
+from fiftyone_sfam.embeddings import MISMATCH, check_usable
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.head_cache import HeadCache, Seen
 from fiftyone_sfam.images import (
     Loaded,
-    Skipped,
     load_in_background,
     pixel_box,
     read_image,
 )
 from fiftyone_sfam.items import Items
-from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.records import Pairs, Plan
-from fiftyone_sfam.runs import RunConfig, shard_name
-from fiftyone_sfam.storage import Arrays, BlobStore, pack_maps
+from fiftyone_sfam.run_config import RunConfig
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.storage import BlobStore, pack_maps
 
 COMPUTED = "computed"
 """Source of embeddings that the run computes itself."""
 
 
-# Recomputed embeddings after which it is decided whether they are the stored ones.
-_ENOUGH = 16
+@dataclass(frozen=True)
+class Embedded:
+    """One block of items with their embeddings.
+
+    Attributes
+    ----------
+    number : int
+        Number of the block.
+    vectors : ndarray of float32
+        Shape (B, D), zeros where there is none; D is 0 if no image could be read.
+    reasons : dict of int to str
+        Why items have no embedding, by their index.
+    """
+
+    number: int
+    vectors: NDArray[np.float32]
+    reasons: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One shard whose maps are stored.
+
+    Attributes
+    ----------
+    number : int
+        Number of the shard.
+    gaps : tuple of float
+        ``1 - similarity`` of each recomputed embedding with the one in use; empty
+        where somebody else had stored the shard before.
+    """
+
+    number: int
+    gaps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """What the maps of a run depend on, beside its images and its model.
+
+    Attributes
+    ----------
+    config : RunConfig
+        Kinds, weights and types of the maps.
+    plan : Plan
+        Which image explains which sides.
+    pairs : Pairs
+        The pairs.
+    vectors : ndarray of float32
+        Embeddings of the items, shape (N, D).
+    """
+
+    config: RunConfig
+    plan: Plan
+    pairs: Pairs
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,14 +119,8 @@ class ImageStream:
         Images per forward pass, and per shard.
     num_workers : int
         Threads that read images; 0 reads in the caller's.
-
     cache_bytes : int
         Bytes that what the first pass finds may take until the second needs it.
-
-    Attributes
-    ----------
-    progress : callable or None
-        Told of the images done, their total, and the phase.
     """
 
     def __init__(
@@ -87,61 +136,45 @@ class ImageStream:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.cache = HeadCache(model, cache_bytes)
-        self.progress: Progress | None = None
         # Detections of one frame follow each other: the frame is decoded once.
         self.read = read_image if items.boxes is None else lru_cache(8)(read_image)
 
     # -- embeddings --------------------------------------------------------------------
 
-    def embed(self, store: BlobStore, fingerprint: str) -> Embeddings:
-        """Compute the embeddings of all items, shard by shard, and store them."""
-        total = len(self.items)
-        names = store.names()
-        vectors: list[NDArray[np.float32]] = []
-        reasons: dict[int, str] = {}
-        blocks = [
-            list(range(start, min(start + self.batch_size, total)))
-            for start in range(0, total, self.batch_size)
-        ]
-        todo = [
-            block
-            for number, block in enumerate(blocks)
-            if _embedding_name(number) not in names
-        ]
-        loaded = self._load_blocks(todo)
-        for number, block in enumerate(blocks):
-            name = _embedding_name(number)
-            if name in names:
-                stored = store.get(name)
-                vectors.append(stored["vectors"])
-                texts = json.loads(stored["reasons"].tobytes().decode())
-                reasons.update({int(index): text for index, text in texts.items()})
-            else:
-                block_vectors, block_reasons = self._embed_block(next(loaded))
-                store.put(
-                    name,
-                    {"vectors": block_vectors, "reasons": _json_array(block_reasons)},
-                    fingerprint=fingerprint,
-                )
-                vectors.append(block_vectors)
-                reasons.update(block_reasons)
-            self._report(block[-1] + 1, total, "embedding")
-        return self._embeddings(vectors, reasons)
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks of ``batch_size`` items."""
+        return -(-len(self.items) // self.batch_size)
 
-    def store_embeddings(
-        self, store: BlobStore, fingerprint: str, given: Embeddings
-    ) -> None:
-        """Keep given embeddings with the run, in the same shards as computed ones."""
-        size = self.batch_size
-        for number, start in enumerate(range(0, len(self.items), size)):
-            store.put(
-                _embedding_name(number),
-                {
-                    "vectors": given.vectors[start : start + size],
-                    "reasons": _json_array({}),
-                },
-                fingerprint=fingerprint,
-            )
+    def embed(
+        self, store: BlobStore, fingerprint: str, numbers: Sequence[int]
+    ) -> Iterator[Embedded]:
+        """Compute the embeddings of blocks of items, and store them.
+
+        Parameters
+        ----------
+        store : BlobStore
+            Where to.
+        fingerprint : str
+            Of the run, to find the blobs by.
+        numbers : sequence of int
+            Numbers of the blocks.
+
+        Yields
+        ------
+        Embedded
+            Each block once it is stored.
+        """
+        loaded = self._load_blocks([self.block(number) for number in numbers])
+        for number, block in zip(numbers, loaded, strict=True):
+            vectors, reasons = self._embed_block(block)
+            store_embedded(store, fingerprint, Embedded(number, vectors, reasons))
+            yield Embedded(number, vectors, reasons)
+
+    def block(self, number: int) -> range:
+        """Return the items of a block."""
+        start = number * self.batch_size
+        return range(start, min(start + self.batch_size, len(self.items)))
 
     def _embed_block(
         self, block: list[Loaded[_Prepared]]
@@ -175,96 +208,69 @@ class ImageStream:
             self.cache.keep(one.index, Seen(head, row, one.value.crop, one.value.size))
         return head.embedding.float().cpu().numpy()
 
-    def _embeddings(
-        self, blocks: list[NDArray[np.float32]], reasons: dict[int, str]
-    ) -> Embeddings:
-        """Put the blocks together; a block without any readable image has no width."""
-        width = max(block.shape[1] for block in blocks)
-        if width == 0:
-            reason = next(iter(reasons.values()))
-            raise DataError(
-                f"none of the {len(self.items)} images could be embedded; the first "
-                f"reason: {reason}"
-            )
-        vectors = np.concatenate(
-            [
-                block
-                if block.shape[1]
-                else np.zeros((len(block), width), dtype=np.float32)
-                for block in blocks
-            ]
-        )
-        usable = np.ones(len(vectors), dtype=bool)
-        usable[list(reasons)] = False
-        return Embeddings(
-            vectors,
-            usable,
-            tuple(
-                self._skipped(index, text) for index, text in sorted(reasons.items())
-            ),
-        )
-
     # -- maps --------------------------------------------------------------------------
 
     def explain(
-        self,
-        store: BlobStore,
-        config: RunConfig,
-        plan: Plan,
-        pairs: Pairs,
-        embeddings: Embeddings,
-    ) -> tuple[str, tuple[int, int, int]]:
-        """Compute and store the maps of every side; return layer and map shape."""
-        names = store.names()
-        shards = range(plan.num_shards)
-        todo = [number for number in shards if shard_name(number) not in names]
-        done = (plan.num_shards - len(todo)) * plan.shard_images
-        total = len(plan.order)
-        kept = {number: self.cache.take(plan.images_of(number)) for number in todo}
+        self, store: BlobStore, task: MapTask, numbers: Sequence[int]
+    ) -> Iterator[Explained]:
+        """Compute the maps of every side of some shards, and store them.
+
+        Parameters
+        ----------
+        store : BlobStore
+            Where to.
+        task : MapTask
+            What is to be explained.
+        numbers : sequence of int
+            Numbers of the shards.
+
+        Yields
+        ------
+        Explained
+            Each shard once it is stored.
+        """
+        batches = [task.plan.batch_of(number, len(self.items)) for number in numbers]
+        kept = [self.cache.take(batch.tolist()) for batch in batches]
         loaded = self._load_blocks(
             [
-                [index for index in plan.images_of(number) if index not in kept[number]]
-                for number in todo
+                # An image that the first pass could not use takes no part in pairs.
+                [] if seen.keys() >= set(task.plan.images_of(number)) else list(batch)
+                for number, batch, seen in zip(numbers, batches, kept, strict=True)
             ]
         )
-        gaps: list[float] = []
-        # What is gone on with was found to be right when it was begun.
-        judged = len(todo) < plan.num_shards
-        for number, block in zip(todo, loaded, strict=True):
+        for place, (number, block) in enumerate(zip(numbers, loaded, strict=True)):
             # Handed over, so that its memory is free when the shard is written.
-            seen = kept.pop(number)
-            arrays, block_gaps = self._explain_block(
-                seen, block, plan, number, pairs, embeddings, config
-            )
-            gaps += block_gaps
-            if not judged and (len(gaps) >= _ENOUGH or number == todo[-1]):
-                self._check_gaps(np.array(gaps), config.embeddings == COMPUTED)
-                judged = True
-            store.put(shard_name(number), arrays, fingerprint=config.fingerprint)
-            done += len(plan.images_of(number))
-            self._report(min(done, total), total, "explaining")
-        for number in shards:
-            facts = store.get(shard_name(number))
-            channels, height, width = (int(v) for v in facts["map_shape"])
-            if channels:
-                layer = facts["layer"].tobytes().decode()
-                return layer, (channels, height, width)
-        raise DataError(
-            f"none of the {total} images could be read again to be explained; check "
-            "that the files are still where the dataset says."
-        )
+            seen, kept[place] = kept[place], {}
+            arrays, gaps = self._explain_block(seen, block, number, task)
+            del seen
+            store.put(shard_name(number), arrays, fingerprint=task.config.fingerprint)
+            yield Explained(number, tuple(gaps))
+
+    def find_layer(self, batches: Iterable[Sequence[int]]) -> None:
+        """Find the layer with the first batch that has a readable image.
+
+        Whoever explains only a part of the shards has to find it with the images that
+        whoever explains all of them finds it with.
+
+        Parameters
+        ----------
+        batches : iterable of sequence of int
+            Items that go through the network together, in order.
+        """
+        for batch in batches:
+            good, _ = _split(next(self._load_blocks([batch])))
+            if good:
+                self.model.find_layer(_stack(good, self.model))
+                return
 
     def _explain_block(
         self,
         seen: dict[int, Seen],
         block: list[Loaded[_Prepared]],
-        plan: Plan,
         number: int,
-        pairs: Pairs,
-        embeddings: Embeddings,
-        config: RunConfig,
+        task: MapTask,
     ) -> tuple[Arrays, list[float]]:
-        """Explain all sides of one shard's images, kept ones and newly loaded ones.
+        """Explain all sides of one shard's images, kept ones or newly loaded ones.
 
         Returns the shard, and how far each recomputed embedding is from the one that
         retrieval used.
@@ -272,55 +278,50 @@ class ImageStream:
         good, reasons = _split(block)
         if good:
             head = self.model.linearize(_stack(good, self.model))
+            seen = {}
             for row, one in enumerate(good):
                 assert one.value is not None
                 seen[one.index] = Seen(head, row, one.value.crop, one.value.size)
-        images = plan.images_of(number)
-        sides, image = plan.sides_of(number)
-        shard = _empty_shard(len(images), sides, image)
-        gaps: list[float] = []
-        for head in {id(own.head): own.head for own in seen.values()}.values():
-            places = [
-                place
-                for place, index in enumerate(images)
-                if index in seen and seen[index].head is head
-            ]
-            mine = [seen[index] for index in images[places]]
-            rows = [own.row for own in mine]
-            off = self._gaps(images[places], head, rows, embeddings)
-            gaps += off.tolist()
-            row_of = np.full(len(images), -1, dtype=np.int64)
-            for place, own, gap in zip(places, mine, off, strict=True):
-                shard["crop"][place], shard["size"][place] = own.crop, own.size
-                if gap <= MISMATCH:
-                    row_of[place] = own.row
-                else:
-                    reasons[int(images[place])] = (
-                        "its stored embedding is not the one that the model gives now "
-                        f"(1 - similarity {gap:.3g}); the file or its reading has "
-                        "changed."
-                    )
-            self._explain_sides(head, row_of[image], shard, pairs, embeddings, config)
-        return shard | {"reasons": _json_array(reasons)}, gaps
+        images = task.plan.images_of(number)
+        sides, image = task.plan.sides_of(number)
+        taking_part = set(images.tolist())
+        reasons = {at: why for at, why in reasons.items() if at in taking_part}
+        shard = empty_shard(len(images), sides, image)
+        places = [place for place, index in enumerate(images) if int(index) in seen]
+        if not places:
+            return shard | {"reasons": _json_array(reasons)}, []
+        mine = [seen[int(index)] for index in images[places]]
+        off = self._gaps(images[places], mine, task.vectors)
+        row_of = np.full(len(images), -1, dtype=np.int64)
+        for place, own, gap in zip(places, mine, off, strict=True):
+            shard["crop"][place], shard["size"][place] = own.crop, own.size
+            if gap <= MISMATCH:
+                row_of[place] = own.row
+            else:
+                reasons[int(images[place])] = (
+                    "its stored embedding is not the one that the model gives now "
+                    f"(1 - similarity {gap:.3g}); the file or its reading has "
+                    "changed."
+                )
+        self._explain_sides(mine[0].head, row_of[image], shard, task)
+        return shard | {"reasons": _json_array(reasons)}, off.tolist()
 
     def _explain_sides(
         self,
         head: LinearizedHead,
         rows: NDArray[np.int64],
         shard: Arrays,
-        pairs: Pairs,
-        embeddings: Embeddings,
-        config: RunConfig,
+        task: MapTask,
     ) -> None:
         """Put the maps of the sides that a head explains, in its rows, in a shard."""
-        sides = shard["sides"]
+        sides, config = shard["sides"], task.config
         chosen = np.flatnonzero(rows >= 0)
-        others = pairs.sides()[sides[chosen] ^ 1]
+        others = task.pairs.items_of(sides[chosen] ^ 1)
         device = head.embedding.device
         result = attribute(
             head,
             torch.from_numpy(rows[chosen]).to(device),
-            torch.from_numpy(embeddings.vectors[others]).to(device),
+            torch.from_numpy(task.vectors[others]).to(device),
             self.model.metric,
             config.weights,
         )
@@ -341,13 +342,13 @@ class ImageStream:
     def _gaps(
         self,
         indices: NDArray[np.int32],
-        head: LinearizedHead,
-        rows: list[int],
-        embeddings: Embeddings,
+        seen: list[Seen],
+        vectors: NDArray[np.float32],
     ) -> NDArray[np.float64]:
         """Return ``1 - similarity`` of recomputed embeddings with the ones in use."""
-        found = head.embedding[rows].float().cpu().numpy().astype(np.float64)
-        stored = embeddings.vectors[indices].astype(np.float64)
+        rows = [own.row for own in seen]
+        found = seen[0].head.embedding[rows].float().cpu().numpy().astype(np.float64)
+        stored = vectors[indices].astype(np.float64)
         if found.shape[1] != stored.shape[1]:
             raise DataError(
                 f"the stored embeddings have {stored.shape[1]} numbers, but those of "
@@ -355,24 +356,6 @@ class ImageStream:
                 "model's."
             )
         return 1 - _similarities(found, stored, self.model.metric)
-
-    def _check_gaps(self, gaps: NDArray[np.float64], own: bool) -> None:
-        """Refuse embeddings of which half are not the model's: they are another's."""
-        off = ~(gaps <= MISMATCH)
-        if len(off) == 0 or off.mean() < 0.5:
-            return
-        what = (
-            "the model gives other embeddings on a second pass; it is not deterministic"
-            if own
-            else "they were made by another model, other weights or another "
-            "preprocessing; compute them again, or name the right model"
-        )
-        raise DataError(
-            f"the stored embeddings do not match model '{self.model.name}': "
-            f"{int(off.sum())} of the first {len(off)} recomputed ones differ "
-            f"(median 1 - similarity {np.median(gaps):.3g}, accepted "
-            f"{MISMATCH:g}); {what}."
-        )
 
     # -- images ------------------------------------------------------------------------
 
@@ -408,58 +391,49 @@ class ImageStream:
         crop = (left / width, top / height, right / width, bottom / height)
         return _Prepared(self.model.prepare(image), crop, size)
 
-    def _skipped(self, index: int, reason: str) -> Skipped:
-        """Record an image that could not be used."""
-        return Skipped(
-            index, self.items.ids[index], self.items.filepaths[index], reason
-        )
 
-    def _report(self, done: int, total: int, phase: str) -> None:
-        if self.progress is not None:
-            self.progress(done, total, phase)
-
-
-def collect(
-    store: BlobStore,
-    plan: Plan,
-    pairs: Pairs,
-    items: Items,
-    skipped: tuple[Skipped, ...],
-) -> tuple[list[Skipped], NDArray[np.float32]]:
-    """Gather what the shards say of remainders and of images left out.
+def store_embedded(store: BlobStore, fingerprint: str, block: Embedded) -> None:
+    """Store the embeddings of a block.
 
     Parameters
     ----------
     store : BlobStore
-        Blobs of the run, all shards stored.
-    plan : Plan
-        Where the sides are.
-    pairs : Pairs
-        The pairs.
-    items : Items
-        The images.
-    skipped : tuple of Skipped
-        Images that were left out before.
+        Where to.
+    fingerprint : str
+        Of the run.
+    block : Embedded
+        The block.
+    """
+    arrays: Arrays = {
+        "vectors": block.vectors,
+        "reasons": _json_array(block.reasons),
+    }
+    store.put(embedding_name(block.number), arrays, fingerprint=fingerprint)
+
+
+def read_embedded(store: BlobStore, number: int) -> Embedded:
+    """Read what :func:`store_embedded` has stored.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Where from.
+    number : int
+        Number of the block.
 
     Returns
     -------
-    skipped : list of Skipped
-        All that were left out, in the order of the items.
-    remainders : ndarray of float32
-        Of query and gallery side, shape (P, 2); NaN where there is no map.
+    Embedded
+        The block.
     """
-    remainders = np.full(2 * len(pairs), np.nan, dtype=np.float32)
-    left_out = {one.index: one for one in skipped}
-    for number in range(plan.num_shards):
-        shard = store.get(shard_name(number))
-        remainders[shard["sides"]] = shard["remainder"]
-        reasons = json.loads(shard["reasons"].tobytes().decode())
-        for index, reason in reasons.items():
-            place = int(index)
-            left_out[place] = Skipped(
-                place, items.ids[place], items.filepaths[place], reason
-            )
-    return [left_out[place] for place in sorted(left_out)], remainders.reshape(-1, 2)
+    stored = store.get(embedding_name(number))
+    return Embedded(number, stored["vectors"], read_reasons(stored))
+
+
+def read_reasons(stored: Arrays) -> dict[int, str]:
+    """Return the reasons that a blob holds, by the index of the item."""
+    texts = json.loads(stored["reasons"].tobytes().decode())
+    return {int(index): text for index, text in texts.items()}
 
 
 def _split(
@@ -502,10 +476,26 @@ def _unexplained(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
     return np.zeros((count, *like.shape[1:]), dtype=like.dtype)
 
 
-def _empty_shard(
+def empty_shard(
     images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
 ) -> Arrays:
-    """Return a shard in which nothing is explained yet."""
+    """Return a shard in which nothing is explained yet.
+
+    Parameters
+    ----------
+    images : int
+        Images of the shard.
+    sides : ndarray of int64
+        Sides that it explains, shape (S,).
+    image : ndarray of int64
+        Place of each side's image in the shard, shape (S,).
+
+    Returns
+    -------
+    dict of str to ndarray
+        Columns of the sides (``sides``, ``image``, ``score``, ``remainder``) and of the
+        images (``crop``, ``size``); maps are added as ``KIND_values``, ``KIND_scale``.
+    """
     return {
         "sides": sides,
         "image": image.astype(np.int32),
@@ -527,7 +517,8 @@ def _check_finite(model: EmbeddingModel, result: Attribution) -> None:
         )
 
 
-def _embedding_name(number: int) -> str:
+def embedding_name(number: int) -> str:
+    """Name the blob of a block of embeddings."""
     return f"embeddings-{number:06d}"
 
 

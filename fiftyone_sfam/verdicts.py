@@ -32,7 +32,8 @@ import numpy as np
 from fiftyone.core.odm import get_db_conn
 
 from fiftyone_sfam.errors import DataError, RunError
-from fiftyone_sfam.runs import METHOD, Run
+from fiftyone_sfam.run_config import METHOD
+from fiftyone_sfam.runs import Run
 from fiftyone_sfam.verdict_fields import VERDICT_FIELD_ENDING as VERDICT_FIELD_ENDING
 from fiftyone_sfam.verdict_fields import (
     Entry,

@@ -2,8 +2,8 @@
 # Makes .venv and everything that the two commands need: scripts/setup.sh demo|test
 #
 # On Debian and Ubuntu what is missing from the system (Python's venv module, a library that
-# mongod needs, Chromium for the tests) is installed with apt when this runs as root or can
-# use sudo. Elsewhere a sentence says what to install.
+# mongod needs, Chromium and PostgreSQL for the tests) is installed with apt when this runs as
+# root or can use sudo. Elsewhere a sentence says what to install.
 #
 #   PYTHON                  the Python to make .venv with (default: the first >= 3.10 found)
 #   CHROMIUM                the browser for the tests
@@ -148,6 +148,22 @@ setup_chromium() {
       "Google Chrome's .deb works.)"
 }
 
+# --- PostgreSQL --------------------------------------------------------------------------
+
+setup_postgres() {
+  if "$py" scripts/find_postgres.py >/dev/null; then
+    return
+  fi
+  # No wheel brings it here: the system's, if it has the extension.
+  local package
+  apt_install postgresql-common || true
+  package="$(apt-cache search --names-only '^postgresql-[0-9]+-pgvector$' 2>/dev/null |
+    sort -V | tail -n 1 | cut -d ' ' -f 1)"
+  [ -z "$package" ] || apt_install "$package" || true
+  "$py" scripts/find_postgres.py >/dev/null ||
+    say "no PostgreSQL with pgvector was found: its tests are skipped, and fail in CI."
+}
+
 # --- all of it, once ---------------------------------------------------------------------
 
 fingerprint="$(cat pyproject.toml scripts/setup.sh | cksum)"
@@ -164,4 +180,5 @@ fi
 if [ "$level" = test ]; then
   setup_playwright
   setup_chromium
+  setup_postgres
 fi

@@ -19,7 +19,8 @@ from PIL import Image
 from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.records import Pairs
-from fiftyone_sfam.runs import field_paths, load_run
+from fiftyone_sfam.run_config import field_paths
+from fiftyone_sfam.runs import load_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Error, Locator, Page

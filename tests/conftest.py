@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from find_chromium import find_chromium
-from services import start_app, start_mongod, stop_app, stop_mongod
+from services import (
+    start_app,
+    start_mongod,
+    start_postgres,
+    stop_app,
+    stop_mongod,
+    stop_postgres,
+)
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -140,6 +147,21 @@ def chromium() -> str:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """A PostgreSQL with pgvector, of this test run."""
+    folder = Path(tempfile.mkdtemp(prefix="fiftyone-sfam-postgres-"))
+    try:
+        process, uri = start_postgres(folder / "server")
+    except FileNotFoundError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield uri
+    stop_postgres(process)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

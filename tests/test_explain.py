@@ -26,14 +26,8 @@ from fiftyone_sfam.pair import explain_pair
 from fiftyone_sfam.preprocess import Preprocessing
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.runs import (
-    METHOD,
-    delete_run,
-    list_runs,
-    load_run,
-    record_run,
-    run_config,
-)
+from fiftyone_sfam.run_config import METHOD, record_run, run_config
+from fiftyone_sfam.runs import delete_run, list_runs, load_run
 from fiftyone_sfam.storage import BUCKET
 from worlds import (
     FRAME,

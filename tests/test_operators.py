@@ -43,7 +43,13 @@ from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.errors import DataError, ModelError, RunError
-from fiftyone_sfam.runs import METHOD, PUBLISHING, field_paths, record_run, run_config
+from fiftyone_sfam.run_config import (
+    METHOD,
+    PUBLISHING,
+    field_paths,
+    record_run,
+    run_config,
+)
 
 EXPLAIN = f"{PLUGIN}/explain_retrieval"
 PROTOCOL = Protocol(identity_field="identity", camera_field="camera")

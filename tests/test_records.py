@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import (
     FALSE_MATCH,
+    ORDERS,
     TRUE_MATCH,
     UNLABELED,
     Pairs,
@@ -103,7 +104,7 @@ def test_plan_by_hand():
     assert [part.tolist() for part in plan.sides_of(0)] == [[1, 3, 0], [0, 0, 1]]
     assert [part.tolist() for part in plan.sides_of(1)] == [[2], [0]]
     assert [plan.locate(side) for side in range(4)] == [(0, 2), (0, 0), (1, 0), (0, 1)]
-    in_order = make_plan(some_pairs([5, 6], [7, 7]), shard_images=2, by_count=False)
+    in_order = make_plan(some_pairs([5, 6], [7, 7]), shard_images=2, order="item")
     assert in_order.order.tolist() == [5, 6, 7]
 
 
@@ -111,11 +112,11 @@ def test_plan_by_hand():
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40),
     st.integers(1, 5),
-    st.booleans(),
+    st.sampled_from(ORDERS),
 )
-def test_plan_serves_every_side_once(pairs, shard_images, by_count):
+def test_plan_serves_every_side_once(pairs, shard_images, order):
     pairs = some_pairs(*zip(*pairs, strict=True))
-    plan = make_plan(pairs, shard_images, by_count)
+    plan = make_plan(pairs, shard_images, order)
     seen: dict[int, tuple[int, int]] = {}
     images = []
     for shard in range(plan.num_shards):
@@ -125,15 +126,37 @@ def test_plan_serves_every_side_once(pairs, shard_images, by_count):
         sides, places = plan.sides_of(shard)
         for row, (side, place) in enumerate(zip(sides, places, strict=True)):
             assert own[place] == pairs.sides()[side]
+            assert pairs.items_of(np.array([side])) == own[place]
             seen[int(side)] = (shard, row)
     assert sorted(seen) == list(range(2 * len(pairs)))
     assert sorted(images) == sorted(set(pairs.sides().tolist()))
     assert all(plan.locate(side) == place for side, place in seen.items())
-    if by_count:
+    wanted = np.array(images[::2])
+    holding = [
+        shard
+        for shard in range(plan.num_shards)
+        if np.isin(plan.images_of(shard), wanted).any()
+    ]
+    assert plan.shards_of(wanted).tolist() == holding
+    if order == "count":
         counts = [np.count_nonzero(pairs.sides() == image) for image in images]
         assert counts == sorted(counts, reverse=True)
     else:
         assert images == sorted(images)
+
+
+def test_blocks_by_hand():
+    # Of the blocks 0-2, 3-5, 6-8 and 9-10 the second takes no part.
+    plan = make_plan(some_pairs([1, 7], [2, 10]), shard_images=3, order="block")
+    assert [plan.images_of(s).tolist() for s in range(3)] == [[1, 2], [7], [10]]
+    batches = [plan.batch_of(s, total=11).tolist() for s in range(3)]
+    assert batches == [[0, 1, 2], [6, 7, 8], [9, 10]]
+    assert plan.num_shards == 3
+    by_item = make_plan(some_pairs([1, 7], [2, 10]), shard_images=3, order="item")
+    assert [by_item.batch_of(s, total=11).tolist() for s in range(2)] == [
+        [1, 2, 7],
+        [10],
+    ]
 
 
 def test_no_pairs_no_plan():

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fiftyone as fo
 import numpy as np
 import pytest
 from fiftyone.core.odm import get_db_conn
 
+from fiftyone_sfam import explain as explain_module
+from fiftyone_sfam import run_table
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.runs import (
-    RunConfig,
-    delete_run,
-    list_runs,
-    load_run,
-    rename_run,
-    run_config,
-)
+from fiftyone_sfam.run_config import RunConfig, record_run, run_config
+from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
 from fiftyone_sfam.storage import BUCKET
 from worlds import fill, fill_frames, tiny_model
 
@@ -133,9 +131,60 @@ def test_no_such_run(world, action):
 
 def test_incomplete_maps_say_so(world):
     run = explain(world)
-    get_db_conn()[f"{BUCKET}.files"].delete_one({"_id": f"{run.config.uid}/table"})
-    with pytest.raises(RunError, match=r"incomplete .* explain_retrieval again"):
-        _ = load_run(world, "sfam").pairs
+    for name, read in (
+        ("maps-000000", lambda: load_run(world, "sfam").maps(0)),
+        ("pairs-000000", lambda: load_run(world, "sfam").pairs),
+        ("table", lambda: load_run(world, "sfam").items),
+    ):
+        run.store.delete_one(name)
+        message = rf"incomplete \(no '{name}'\); run explain_retrieval again"
+        with pytest.raises(RunError, match=message):
+            read()
+
+
+def test_parts_of_the_table_make_the_whole(world, monkeypatch):
+    whole = explain(world, "whole", k=3, batch_size=5)
+    for module in (explain_module, run_table):
+        monkeypatch.setattr(module, "PART_PAIRS", 7)
+    parts = explain(world, "parts", k=3, batch_size=5)
+    count = len(whole.pairs)
+    assert parts.config.part_pairs == 7
+    names = {name for name in parts.store.names() if name.startswith("pairs-")}
+    assert len(names) == -(-count // 7) > 5
+    for name in ("query", "gallery", "rank", "similarity", "distance", "outcome"):
+        one, other = getattr(parts.pairs, name), getattr(whole.pairs, name)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(parts.remainders, whole.remainders)
+    sides = np.random.default_rng(0).permutation(2 * count)
+    for found, planned in zip(
+        parts.locate(sides), parts.plan.locate_many(sides), strict=True
+    ):
+        np.testing.assert_array_equal(found, planned)
+    # Opening a pair reads its part, not the table of all of them.
+    fresh = load_run(world, "parts")
+    assert fresh.maps(count - 1).query.score == whole.maps(count - 1).query.score
+    assert set(fresh._parts) == {(count - 1) // 7}
+    assert not {"_pairs", "_items", "plan"} & set(vars(fresh))
+
+
+def test_a_table_of_an_earlier_version_is_read(world):
+    """Earlier versions kept the columns of the pairs in the table's one blob."""
+    run = explain(world, k=2)
+    score = run.maps(5).gallery.score
+    table = run.store.get("table")
+    for name in ("query", "gallery", "rank", "similarity", "distance", "outcome"):
+        table[f"pairs_{name}"] = getattr(run.pairs, name)
+    table["remainders"] = run.remainders
+    run.store.delete_one("table")
+    run.store.put("table", table)
+    run.store.delete_one("pairs-000000")
+    record_run(world, "sfam", replace(run.config, part_pairs=0))
+    old = load_run(world, "sfam")
+    np.testing.assert_array_equal(old.pairs.gallery, run.pairs.gallery)
+    np.testing.assert_array_equal(old.remainders, run.remainders)
+    assert old.items.sample_ids.tolist() == run.items.sample_ids.tolist()
+    assert old.maps(5).gallery.score == score
 
 
 # -- delete ----------------------------------------------------------------------------

@@ -57,6 +57,8 @@ def test_what_a_killed_writer_left_is_written_again(store):
         {"files_id": f"{store.uid}/one", "n": 0, "data": b"half"}
     )
     assert store.names() == set()
+    with pytest.raises(RunError, match=r"\(no 'one'\)"):
+        store.get("one")
     store.put("one", {"x": np.arange(3)})
     assert store.names() == {"one"}
     np.testing.assert_array_equal(store.get("one")["x"], [0, 1, 2])
@@ -86,6 +88,20 @@ def test_another_dataset_reads_but_does_not_delete(store):
     clone.delete()
     assert clone.get("a")["x"].tolist() == [1]
     assert chunks(store) == 1
+
+
+def test_blobs_of_several_chunks_are_read_together_in_the_order_asked_for(store):
+    noise = np.random.default_rng(0).integers(0, 255, (4, 700_000), dtype=np.uint8)
+    for number, values in enumerate(noise):
+        store.put(str(number), {"x": values})
+    assert chunks(store) == 4 * 3
+    names = ["2", "0", "3", "0"]
+    found = [blob["x"] for blob in store.get_many(names)]
+    np.testing.assert_array_equal(found, noise[[2, 0, 3, 0]])
+    # A chunk that is not there is noticed.
+    get_db_conn()[f"{BUCKET}.chunks"].delete_one({"files_id": f"{store.uid}/3", "n": 1})
+    with pytest.raises(RunError, match=r"\(no '3'\)"):
+        list(store.get_many(names))
 
 
 def test_missing_blob_says_what_to_do(store):

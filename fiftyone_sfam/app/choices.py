@@ -10,7 +10,8 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models
-from fiftyone_sfam.runs import METHOD, list_runs
+from fiftyone_sfam.run_config import METHOD
+from fiftyone_sfam.runs import list_runs
 
 
 def add_choice(

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Metric, similarity
 from fiftyone_sfam.audit.ledger import EVIDENCE, Ledger, load_ledger
 from fiftyone_sfam.audit.region_fields import Grid, map_grids
@@ -39,8 +40,9 @@ from fiftyone_sfam.embeddings import MISMATCH
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import GALLERY, QUERY
-from fiftyone_sfam.runs import Run, shard_name
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
+from fiftyone_sfam.storage import unpack_maps
 
 RESULT = "regions_causal"
 """Name of the stored result."""
@@ -474,7 +476,8 @@ def _measure(
 
 def _evidence(run: Run, pairs: NDArray[np.int64], which: int) -> NDArray[np.float32]:
     """Read one side's evidence maps of some pairs, shard by shard."""
-    places = [run.plan.locate(2 * int(pair) + which) for pair in pairs]
+    shards, rows = run.locate(2 * np.asarray(pairs, dtype=np.int64) + which)
+    places = list(zip(shards.tolist(), rows.tolist(), strict=True))
     maps = np.zeros((len(pairs), *run.config.map_shape[1:]), dtype=np.float32)
     for number in sorted({shard for shard, _ in places}):
         shard = run.store.get(shard_name(number))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.bootstrap import Estimate
 from fiftyone_sfam.audit.slices import PairSliceRow, SliceRow
-from fiftyone_sfam.storage import Arrays
 
 Slices = dict[str, tuple[SliceRow, ...]]
 PairSlices = dict[str, tuple[PairSliceRow, ...]]

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.bootstrap import RESAMPLES, equal_error_estimate
 from fiftyone_sfam.audit.evaluation import Identification
 from fiftyone_sfam.audit.evaluation_blocks import CameraRule, Comparisons, compare
@@ -42,7 +43,6 @@ from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.retrieval import UNKNOWN
 from fiftyone_sfam.runs import Run
-from fiftyone_sfam.storage import Arrays
 
 NAME = "evaluation"
 """Name of the stored result."""

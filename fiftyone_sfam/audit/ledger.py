@@ -23,6 +23,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.ledger_cells import (
     CAMERAS,
     OUTCOME,
@@ -42,8 +43,9 @@ from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import OUTCOMES, QUERY
-from fiftyone_sfam.runs import Run, shard_name
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
+from fiftyone_sfam.storage import unpack_maps
 
 RESULT = "regions"
 """Name of the stored result."""
@@ -203,8 +205,7 @@ def build_ledger(
         for start, stop in _spans(run.plan.num_shards, run.plan.shard_images):
             _enter_shards(run, range(start, stop), field, stripes, books)
             if report is not None:
-                images = len(run.plan.order)
-                report(min(stop * run.plan.shard_images, images), images, PHASE)
+                report(int(run.plan.bounds[stop]), len(run.plan.order), PHASE)
     ledger = _assembled(run, field, chosen, books.arrays(), books.missing, ())
     cells: list[Cell] = []
     for group in groups:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.evaluation import Identification
 from fiftyone_sfam.audit.evaluation_blocks import compare
 from fiftyone_sfam.audit.evaluation_passes import measure
@@ -14,8 +15,9 @@ from fiftyone_sfam.audit.evaluation_scores import ScoreSummary
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.records import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval import Candidates, encode
-from fiftyone_sfam.runs import Run, shard_name
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
+from fiftyone_sfam.storage import unpack_maps
 
 BLOB = "overview"
 

@@ -32,7 +32,8 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heatmaps import inner_box
 from fiftyone_sfam.images import load_in_background, pixel_box
 from fiftyone_sfam.items import all_samples
-from fiftyone_sfam.runs import Run, SideMaps, shard_name
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run, SideMaps
 
 FOREGROUND = "foreground"
 """Name of what a mask covers where the dataset gives its values no names."""
@@ -157,11 +158,9 @@ def map_grids(run: Run, items: Iterable[int]) -> dict[int, Grid]:
     dict of int to Grid
         By item, without those that have no maps.
     """
-    plan = run.plan
     wanted = np.unique(np.fromiter(items, dtype=np.int64))
-    places = np.flatnonzero(np.isin(plan.order, wanted))
     grids: dict[int, Grid] = {}
-    for number in np.unique(places // plan.shard_images):
+    for number in run.plan.shards_of(wanted):
         found = shard_grids(run, int(number), run.store.get(shard_name(int(number))))
         grids |= {item: grid for item, grid in found.items() if item in wanted}
     return grids

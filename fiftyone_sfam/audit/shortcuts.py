@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.ledger import (
     EVIDENCE,
     Ledger,
@@ -29,8 +30,9 @@ from fiftyone_sfam.audit.regions import BACKGROUND
 from fiftyone_sfam.audit.shortcut_scores import GroupScores, score_groups
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.records import FALSE_MATCH, OUTCOMES
-from fiftyone_sfam.runs import Run, shard_name
-from fiftyone_sfam.storage import Arrays, unpack_maps
+from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.runs import Run
+from fiftyone_sfam.storage import unpack_maps
 
 RESULT = "shortcuts"
 """Name of the stored result."""

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.audit.evaluation_fields import slice_values
 from fiftyone_sfam.audit.suspects_build import (
     Context,
@@ -64,7 +65,6 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval import UNKNOWN, encode
 from fiftyone_sfam.runs import Run
-from fiftyone_sfam.storage import Arrays
 
 __all__ = [
     "DUPLICATE",

@@ -19,7 +19,8 @@ from fiftyone_sfam.app.settings import (
     RunSettings,
 )
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.runs import check_key, list_runs
+from fiftyone_sfam.run_config import check_key
+from fiftyone_sfam.runs import list_runs
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection

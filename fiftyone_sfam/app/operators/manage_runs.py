@@ -10,7 +10,8 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
 from fiftyone_sfam.errors import RunError, SfamError
-from fiftyone_sfam.runs import check_key, delete_run, list_runs, load_run, rename_run
+from fiftyone_sfam.run_config import check_key
+from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
