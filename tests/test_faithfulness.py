@@ -23,12 +23,13 @@ from fiftyone_sfam.audit.faithfulness_curves import (
     similarity_curves,
     verification_accuracy,
 )
-from fiftyone_sfam.audit.faithfulness_fills import FILLS, blur, hide, inpaint
+from fiftyone_sfam.audit.faithfulness_fills import FILLS, hide, inpaint
 from fiftyone_sfam.audit.faithfulness_masks import (
     first_pixels,
     masked_embeddings,
     pixel_ranks,
 )
+from fiftyone_sfam.blurring import blur
 from fiftyone_sfam.errors import DataError
 
 
@@ -71,7 +72,7 @@ def test_the_curves_of_a_linear_network() -> None:
     deletion = [16 / 88**0.5, 12 / 40**0.5, 12 / 40**0.5, 14 / 52**0.5, 16 / 8]
     deletion = [value / 2 for value in deletion]
     insertion = [1.0, 10 / 112**0.5, 10 / 112**0.5, 9 / 100**0.5, 8 / 88**0.5]
-    np.testing.assert_allclose(curves.deletion[0], deletion[:4] + [1.0])
+    np.testing.assert_allclose(curves.deletion[0], [*deletion[:4], 1.0])
     np.testing.assert_allclose(curves.insertion[0], insertion)
     # Trapezoids: the ends count half.
     expected = (insertion[0] / 2 + sum(insertion[1:4]) + insertion[4] / 2) / 4 - (

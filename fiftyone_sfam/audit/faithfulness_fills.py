@@ -6,23 +6,17 @@ holes are linear in the pixels, so they mean there what they mean on the picture
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from fiftyone_sfam.blurring import blur
 from fiftyone_sfam.errors import DataError
 
 Fill = Literal["blur", "mean", "inpaint"]
 FILLS: tuple[Fill, ...] = ("blur", "mean", "inpaint")
-
-BLUR = 0.1
-"""Standard deviation of the blur, as a share of the image's shorter side."""
-
-# Standard deviations that the kernel of the blur reaches to each side.
-_REACH = 3.0
 
 
 def hide(image: Tensor, hidden: Tensor, fill: Fill = "blur") -> Tensor:
@@ -35,8 +29,8 @@ def hide(image: Tensor, hidden: Tensor, fill: Fill = "blur") -> Tensor:
     hidden : Tensor
         Pixels that are hidden, shape (M, H, W), bool.
     fill : {"blur", "mean", "inpaint"}
-        What is put there: the blurred image (:func:`blur`), the image's mean color, or
-        what is left of the image around them (:func:`inpaint`).
+        What is put there: the blurred image (:mod:`fiftyone_sfam.blurring`), the
+        image's mean color, or what is left of the image around them (:func:`inpaint`).
 
     Returns
     -------
@@ -57,27 +51,6 @@ def hide(image: Tensor, hidden: Tensor, fill: Fill = "blur") -> Tensor:
     else:
         raise DataError(f"unknown fill {fill!r}; use one of {', '.join(FILLS)}.")
     return torch.where(hidden[:, None], other, image[None])
-
-
-def blur(images: Tensor, share: float = BLUR) -> Tensor:
-    """Blur images with a Gaussian.
-
-    Parameters
-    ----------
-    images : Tensor
-        Shape (B, 3, H, W).
-    share : float
-        Standard deviation as a share of the shorter side.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, 3, H, W). At the border the weights that fall outside are given to
-        those inside, so no color is made up there.
-    """
-    sigma = share * min(images.shape[-2:])
-    down, across = (_gaussian(size, sigma).to(images) for size in images.shape[-2:])
-    return torch.einsum("ij,bcjk,lk->bcil", down, images, across)
 
 
 def inpaint(images: Tensor, hidden: Tensor) -> Tensor:
@@ -120,12 +93,3 @@ def inpaint(images: Tensor, hidden: Tensor) -> Tensor:
 def _halved(images: Tensor) -> Tensor:
     """Average squares of two pixels; the last row or column may stand alone."""
     return F.avg_pool2d(images, 2, ceil_mode=True)
-
-
-def _gaussian(size: int, sigma: float) -> Tensor:
-    """Return the matrix that blurs an axis; its rows add up to 1."""
-    reach = math.ceil(_REACH * sigma)
-    places = torch.arange(size, dtype=torch.float64)
-    apart = places[:, None] - places
-    weights = torch.exp(-0.5 * (apart / sigma) ** 2) * (apart.abs() <= reach)
-    return weights / weights.sum(1, keepdim=True)
