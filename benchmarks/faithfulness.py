@@ -4,9 +4,9 @@ For each query its best true match and its nearest impostor are explained by eve
 method, and the query is masked in the order of each map (blur fill). Settings of our
 maps were chosen on one half of the identities; the queries here are of the other half.
 
-Every query is one line in ``benchmarks/out/faithfulness/NETWORK.jsonl`` as soon as it is
-done, so a run that was stopped goes on where it was. ``benchmarks/out/faithfulness.json``
-and the table that is printed are made of all lines that there are.
+Every query is one line in ``benchmarks/out/faithfulness/NETWORK.jsonl`` as soon as it
+is done, so a run that was stopped goes on where it was. The table that is printed and
+``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
 [--steps T] [--masks M] [--half dev|report] [--table] [--demo]``.
@@ -29,9 +29,9 @@ from check_real import CASES, MARKET_NAME, ROOT, load_reference
 OUT = ROOT / "benchmarks" / "out"
 NETWORKS = ("dlib", "osnet", "mobilefacenet", "hse_faceres")
 PAIRS = 300
-STEPS = 6
-MASKS = 300
-# Largest half first: the report's.
+STEPS = 5
+MASKS = 200
+# Identities by their place in alphabetical order, even or odd.
 HALVES = {"dev": 0, "report": 1}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fiftyone_sfam.audit.faithfulness_baselines import (
 )
 from fiftyone_sfam.blurring import blur
 from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.path import attribute_path
+from fiftyone_sfam.path import SCALES, STEPS, attribute_path, path_layers
 
 Maps = Callable[[EmbeddingModel, Tensor, Tensor], Tensor]
 BATCH = 16
@@ -54,11 +55,12 @@ def methods(masks: int) -> tuple[Method, ...]:
         In the order of the table.
     """
     return (
-        Method("path, 4 steps", "ours", lambda m, x, p: attribute_path(m, x, p).path),
+        Method("path", "ours", lambda m, x, p: attribute_path(m, x, p).path),
+        Method("path of several scales", "ours", _scaled),
         Method(
-            "path, 2 steps",
+            "path, smoothed by 5 %",
             "ours",
-            lambda m, x, p: attribute_path(m, x, p, steps=2).path,
+            lambda m, x, p: attribute_path(m, x, p, scales=[0.05]).path,
         ),
         Method("evidence", "ours", lambda m, x, p: _attributed(m, x, p).evidence),
         Method("sfam, signed", "ours", lambda m, x, p: _attributed(m, x, p).sfam),
@@ -69,7 +71,8 @@ def methods(masks: int) -> tuple[Method, ...]:
             Method(f"{name}, {target}", "gradient", _cam(kind, target))
             for name, kind, targets in (
                 ("Grad-CAM", "GradCAM", ("cosine", "dot")),
-                ("HiResCAM", "HiResCAM", ("cosine", "dot")),
+                # With the dot product it is the evidence without its negative part.
+                ("HiResCAM", "HiResCAM", ("cosine",)),
                 ("LayerCAM", "LayerCAM", ("cosine", "dot")),
             )
             for target in targets
@@ -100,6 +103,26 @@ def _attributed(
     head = model.linearize(image[None])
     rows = torch.zeros(len(partners), dtype=torch.long)
     return attribute(head, rows, partners, model.metric, weights)
+
+
+@lru_cache(maxsize=1)
+def _layers_of(model: EmbeddingModel) -> Callable[[Tensor], tuple[str, ...]]:
+    """Look for layers once per network."""
+    found: list[tuple[str, ...]] = []
+
+    def layers(image: Tensor) -> tuple[str, ...]:
+        if not found:
+            found.append(path_layers(model, image))
+        return found[0]
+
+    return layers
+
+
+def _scaled(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
+    layers = _layers_of(model)(image)
+    return attribute_path(
+        model, image, partners, steps=2 * STEPS, scales=SCALES, layers=layers
+    ).path
 
 
 def _activation(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:

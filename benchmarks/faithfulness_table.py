@@ -58,8 +58,8 @@ def summarize(settings: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str
 def table(found: dict[str, Any]) -> str:
     """Write a network's figures as Markdown."""
     head = (
-        f"### {found['network']}\n\n{found['pairs']} pairs of {found['queries']} queries, "
-        f"{found['steps']} steps, layer `{found['layer']}`.\n\n"
+        f"### {found['network']}\n\n{found['pairs']} pairs of {found['queries']} "
+        f"queries, {found['steps']} steps, layer `{found['layer']}`.\n\n"
         "| map | ins - del | genuine | impostor | accuracy, 1/3 hidden | 1/3 shown | "
         "rank 1 kept | ms per pair |\n|---|---|---|---|---|---|---|---|"
     )

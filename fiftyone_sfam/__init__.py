@@ -14,6 +14,7 @@ from fiftyone_sfam._version import __version__
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.causal import check_causally
     from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval, load_evaluation
+    from fiftyone_sfam.audit.faithfulness import check_faithfulness, load_faithfulness
     from fiftyone_sfam.audit.fixes_apply import apply_verdicts
     from fiftyone_sfam.audit.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.report import write_report
@@ -38,6 +39,7 @@ __all__ = [
     "apply_verdicts",
     "build_ledger",
     "check_causally",
+    "check_faithfulness",
     "delete_run",
     "evaluate_retrieval",
     "explain_contrast",
@@ -49,6 +51,7 @@ __all__ = [
     "list_models",
     "list_runs",
     "load_evaluation",
+    "load_faithfulness",
     "load_ledger",
     "load_model",
     "load_run",
@@ -69,6 +72,7 @@ _MODULE_OF = {
     "apply_verdicts": "audit.fixes_apply",
     "build_ledger": "audit.ledger",
     "check_causally": "audit.causal",
+    "check_faithfulness": "audit.faithfulness",
     "delete_run": "runs",
     "evaluate_retrieval": "audit.evaluation_run",
     "explain_contrast": "pair",
@@ -80,6 +84,7 @@ _MODULE_OF = {
     "list_models": "models",
     "list_runs": "runs",
     "load_evaluation": "audit.evaluation_run",
+    "load_faithfulness": "audit.faithfulness",
     "load_ledger": "audit.ledger",
     "load_model": "models",
     "load_run": "runs",

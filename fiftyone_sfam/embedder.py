@@ -348,6 +348,38 @@ class EmbeddingModel:
             )
         return leaf, outputs, embeddings
 
+    def carries_all(self, images: Tensor, layer: str) -> bool:
+        """Tell whether all of the embedding is computed from a layer's output.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W); the first is used.
+        layer : str
+            Name of a module.
+
+        Returns
+        -------
+        bool
+            False for a layer on one of several branches, as inside a residual block:
+            cut off there, the embedding still depends on the image.
+        """
+
+        def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            tensor = _map_of(output)
+            return (
+                None if tensor is None else _replaced(output, tensor, tensor.detach())
+            )
+
+        with (
+            self._quiet(),
+            self._constant_parameters(),
+            torch.enable_grad(),
+            _hooked(self._module(layer), cut),
+        ):
+            leaf = as_leaf(images[:1].to(self.device))
+            return not self._forward(leaf.clone()).requires_grad
+
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
 

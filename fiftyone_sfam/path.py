@@ -18,13 +18,19 @@ the image itself it vanishes for near-duplicates, along the path it does not.
 
 One forward pass over the steps serves all partners of an image, and each partner costs
 one backward pass over them.
+
+On the way the same passes give maps at the network's layers: with ``A(t)`` the layer's
+output for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of
+several scales can be averaged; as each of them has the same sum, so has the average.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fiftyone_sfam.attribution import similarity
@@ -33,6 +39,12 @@ from fiftyone_sfam.embedder import EmbeddingModel
 
 STEPS = 4
 """Images along the path."""
+
+SCALES = (0.0, 0.02, 0.06)
+"""Blurs of the map that a path of several scales averages."""
+
+# Longer sides of the maps that a path of several scales averages.
+_SMALLEST, _LARGEST = 7, 64
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ def attribute_path(
     *,
     steps: int = STEPS,
     share: float = BLUR,
-    smoothing: float = 0.0,
+    scales: Sequence[float] = (0.0,),
+    layers: Sequence[str] = (),
 ) -> PathAttribution:
     """Explain the similarity of an image with its partners along a path from a blur.
 
@@ -82,9 +95,12 @@ def attribute_path(
         Images along the path.
     share : float
         Standard deviation of the blur, as a share of the shorter side.
-    smoothing : float
-        Standard deviation of a blur of the map, as a share of the shorter side; its
-        sum stays the same.
+    scales : sequence of float
+        Blurs of the map itself, as shares of the shorter side; 0 leaves it as it is.
+    layers : sequence of str
+        Layers whose maps are averaged with those of the pixels. Upsampled maps keep
+        their sums. Of several maps each gets the weight that gives all of them the
+        same spread, and the weights add up to 1.
 
     Returns
     -------
@@ -96,27 +112,120 @@ def attribute_path(
     ModelError
         If the network cannot be differentiated down to its input.
     ValueError
-        If there are no steps.
+        If there are no steps, or neither scales nor layers.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps!r}; a whole number from 1 is needed.")
+    if not scales and not layers:
+        raise ValueError("there are no scales and no layers; give at least one.")
     clear = image[None].to(model.device, torch.float32)
     start = blur(clear, share)
-    middles = (torch.arange(steps, device=clear.device) + 0.5) / steps
-    change = clear - start
-    leaf, _, embeddings = model.record(start + middles[:, None, None, None] * change)
+    places = (torch.arange(steps, device=clear.device) + 0.5) / steps
+    middle = slice(None)
+    if layers:
+        # What a layer's output changes by over a step is told by its neighbors.
+        ends = torch.tensor([0.0, 1.0], device=clear.device)
+        places = torch.cat([ends[:1], places, ends[1:]])
+        middle = slice(1, -1)
+    images = start + places[:, None, None, None] * (clear - start)
+    leaf, outputs, embeddings = model.record(images, layers)
+    tensors = [leaf, *(outputs[name] for name in layers)]
+    changes = [(clear - start) / steps, *(_changes(one) for one in tensors[1:])]
+    size = (int(image.shape[-2]), int(image.shape[-1]))
     maps = []
     with torch.inference_mode(False), torch.enable_grad():
         # What inference mode made cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
-        embeddings = embeddings.float()
+        chosen = embeddings[middle].float()
         for partner in partners:
-            along = similarity(embeddings, partner, model.metric).mean()
-            (slope,) = torch.autograd.grad(along, leaf, retain_graph=True)
-            maps.append((slope.float().sum(0) * change[0]).sum(0))
+            along = similarity(chosen, partner, model.metric).sum()
+            slopes = torch.autograd.grad(along, tensors, retain_graph=True)
+            pixels, *others = (
+                (slope[middle].float() * change).sum((0, 1))
+                for slope, change in zip(slopes, changes, strict=True)
+            )
+            parts = [smooth(pixels[None], one)[0] if one else pixels for one in scales]
+            maps.append(_average(parts + [_enlarged(one, size) for one in others]))
     path = torch.stack(maps)
-    if smoothing > 0:
-        path = smooth(path, smoothing)
     ends = model.embed(torch.cat([start, clear]))
     blurred, score = (similarity(end, partners, model.metric) for end in ends)
     return PathAttribution(score, path, score - path.sum((1, 2)), blurred)
+
+
+def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
+    """Choose layers for a path of several scales.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    image : Tensor
+        Prepared image, shape (3, H, W).
+
+    Returns
+    -------
+    tuple of str
+        Those of :func:`last_layers` whose longer side is from 7 to 64 positions.
+    """
+    return tuple(
+        name
+        for shape, name in last_layers(model, image).items()
+        if _SMALLEST <= max(shape) <= _LARGEST
+    )
+
+
+def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], str]:
+    """Find the last layer of each resolution that all of the embedding comes through.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    image : Tensor
+        Prepared image, shape (3, H, W).
+
+    Returns
+    -------
+    dict of (int, int) to str
+        By height and width of the map, the latest first. A resolution without such a
+        layer, or only with one that runs several times, is left out.
+    """
+    chosen: dict[tuple[int, int], str] = {}
+    for info in reversed(model.layers(image[None])):
+        shape = (info.shape[1], info.shape[2])
+        if shape in chosen or info.calls > 1:
+            continue
+        if model.carries_all(image[None], info.name):
+            chosen[shape] = info.name
+    return chosen
+
+
+def _changes(outputs: Tensor) -> Tensor:
+    """Return what a layer's output changes by over each step, shape (steps, ...).
+
+    Between the middles of two steps it is taken to be halfway; the first image is the
+    beginning of the first step and the last the end of the last.
+    """
+    values = outputs.detach().float()
+    between = (values[1:-2] + values[2:-1]) / 2
+    edges = torch.cat([values[:1], between, values[-1:]])
+    return edges[1:] - edges[:-1]
+
+
+def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a map (h, w) to the size of the image; its sum stays the same."""
+    large = F.interpolate(maps[None, None], size, mode="bilinear", align_corners=False)
+    total = maps.sum()
+    # Bilinear weights lose a little at the borders.
+    found = large[0, 0] * (maps.numel() / (size[0] * size[1]))
+    return found + (total - found.sum()) / found.numel()
+
+
+def _average(maps: list[Tensor]) -> Tensor:
+    """Average maps of one sum, each weighted to have the same spread."""
+    if len(maps) == 1:
+        return maps[0]
+    spreads = torch.stack([one.std() for one in maps])
+    weights = 1 / spreads.clamp(min=torch.finfo(torch.float32).tiny)
+    weights = weights / weights.sum()
+    return sum((w * one for w, one in zip(weights, maps, strict=True)), maps[0] * 0)

@@ -121,7 +121,7 @@ def test_sums_scale_and_order(seed: int, factor: float, steps: int) -> None:
     # The cosine knows no lengths, and partners know nothing of each other.
     other = attribute_path(model, image, factor * partners.flip(0), steps=steps)
     torch.testing.assert_close(other.path.flip(0), found.path, rtol=1e-4, atol=1e-6)
-    soft = attribute_path(model, image, partners, steps=steps, smoothing=0.2)
+    soft = attribute_path(model, image, partners, steps=steps, scales=[0.2])
     torch.testing.assert_close(
         soft.path.sum((1, 2)), found.path.sum((1, 2)), rtol=1e-4, atol=1e-5
     )
