@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.explain import explain_retrieval
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.pair import PairExplanation, explain_contrast, explain_pair
+    from fiftyone_sfam.pair_path import explain_path
     from fiftyone_sfam.preprocess import Preprocessing
     from fiftyone_sfam.protocol import Protocol
     from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
@@ -44,6 +45,7 @@ __all__ = [
     "evaluate_retrieval",
     "explain_contrast",
     "explain_pair",
+    "explain_path",
     "explain_retrieval",
     "find_shortcuts",
     "find_suspects",
@@ -77,6 +79,7 @@ _MODULE_OF = {
     "evaluate_retrieval": "audit.evaluation_run",
     "explain_contrast": "pair",
     "explain_pair": "pair",
+    "explain_path": "pair_path",
     "explain_retrieval": "explain",
     "find_shortcuts": "audit.shortcuts",
     "find_suspects": "audit.suspects",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 
+from fiftyone_sfam import Preprocessing
 from fiftyone_sfam.attribution import similarity
 from fiftyone_sfam.blurring import blur, smooth
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.path import attribute_path
+from fiftyone_sfam.pair_path import explain_path
+from fiftyone_sfam.path import SCALES, attribute_path, last_layers, path_layers
 
 
 class Averages(nn.Module):
@@ -152,3 +157,106 @@ def test_unusable_requests() -> None:
         attribute_path(model_of(Frozen()), image, partner)
     with pytest.raises(ValueError, match="steps is 0"):
         attribute_path(model_of(Averages()), image, partner, steps=0)
+
+
+# --------------------------------------------------------------------------------------
+# Several scales
+# --------------------------------------------------------------------------------------
+
+
+class Branched(nn.Module):
+    """Maps of three resolutions; inside the block, a branch that is not everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.narrow = nn.Conv2d(4, 4, 1)
+        self.down = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(4, 6, 1, stride=2)
+        self.last = nn.Conv2d(6, 5, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.stem(images).relu()
+        # After ``stem`` in time and of its size, but beside the shortcut.
+        branch = self.down(self.narrow(first).tanh())
+        second = (branch + self.shortcut(first)).relu()
+        return self.last(second).flatten(2).mean(2) + 0.1
+
+
+def branched() -> EmbeddingModel:
+    torch.manual_seed(3)
+    return model_of(Branched())
+
+
+def test_layers_that_everything_comes_through() -> None:
+    model, image = branched(), noise(1, 3, 8, 12)
+    assert model.carries_all(image[None], "stem")
+    assert not model.carries_all(image[None], "narrow")
+    assert not model.carries_all(image[None], "shortcut")
+    # Of the middle resolution only branches are modules.
+    assert last_layers(model, image) == {(2, 3): "last", (8, 12): "stem"}
+    # The smallest has too few positions to tell places apart.
+    assert path_layers(model, image) == ("stem",)
+
+
+def test_every_scale_has_the_same_sum() -> None:
+    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 2, 5)
+    sums = [
+        attribute_path(model, image, partner, steps=200, **scale).path.sum((1, 2))
+        for scale in (
+            {"scales": [0.0]},
+            {"scales": [0.3]},
+            {"scales": [], "layers": ["stem"]},
+            {"scales": [], "layers": ["last"]},
+            {"scales": [0.0, 0.1], "layers": ["stem", "last"]},
+        )
+    ]
+    found = attribute_path(model, image, partner)
+    for one in sums:
+        expected = found.score - found.blurred_score
+        torch.testing.assert_close(one, expected, rtol=0.02, atol=2e-3)
+    # Of a branch it has not.
+    beside = attribute_path(
+        model, image, partner, steps=200, scales=[], layers=["shortcut"]
+    )
+    assert float((beside.path.sum((1, 2)) - sums[0]).abs().max()) > 0.02
+
+
+def test_maps_are_averaged_with_equal_spread() -> None:
+    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 1, 5)
+    fine = attribute_path(model, image, partner).path[0]
+    soft = attribute_path(model, image, partner, scales=[0.2]).path[0]
+    both = attribute_path(model, image, partner, scales=[0.0, 0.2]).path[0]
+    weight = (1 / fine.std()) / (1 / fine.std() + 1 / soft.std())
+    torch.testing.assert_close(both, weight * fine + (1 - weight) * soft)
+    assert float(weight) < 0.5
+    with pytest.raises(ValueError, match="no scales and no layers"):
+        attribute_path(model, image, partner, scales=[])
+
+
+def test_a_pair_of_pictures(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        for _ in range(2)
+    ]
+    pictures[1].save(tmp_path / "other.png")
+    torch.manual_seed(3)
+    preprocess = Preprocessing((8, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = EmbeddingModel(Branched(), preprocess)
+    sides = explain_path(model, pictures[0], tmp_path / "other.png")
+    images = torch.stack([model.prepare(one) for one in pictures])
+    one, other = model.embed(images)
+    for own, side in enumerate(sides):
+        partner = (other, one)[own]
+        expected = attribute_path(model, images[own], partner[None])
+        np.testing.assert_allclose(side.path, expected.path[0], atol=1e-6)
+        assert side.score == pytest.approx(float(similarity(one, other)), abs=1e-6)
+        total = float(side.path.sum()) + side.remainder
+        assert total == pytest.approx(side.score, abs=1e-6)
+        assert side.crop == (0, 0, 1, 1)
+    finer = explain_path(model, *pictures, several_scales=True)[0]
+    expected = attribute_path(
+        model, images[0], other[None], steps=8, scales=SCALES, layers=["stem"]
+    )
+    np.testing.assert_allclose(finer.path, expected.path[0], atol=1e-6)
