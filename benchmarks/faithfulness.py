@@ -9,7 +9,7 @@ is done, so a run that was stopped goes on where it was. The table that is print
 ``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
-[--steps T] [--masks M] [--half dev|report] [--table] [--demo]``.
+[--steps T] [--masks M] [--half dev|report] [--trials] [--table] [--demo]``.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--half", choices=tuple(HALVES), default="report")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--trials", action="store_true", help="ideas, not methods")
     parser.add_argument("--demo", action="store_true", help="the demo world's answer")
     arguments = parser.parse_args()
     if arguments.demo:
@@ -78,12 +79,13 @@ def main() -> int:
     from faithfulness_table import summarize, table
 
     found = [
-        summarize(*read_lines(path))
-        for path in (lines_path(arguments.out, title) for title in titles)
+        summarize(*read_lines(path), listed(arguments.trials, arguments.masks))
+        for path in (lines_path(arguments, title) for title in titles)
         if path.exists()
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "faithfulness.json").write_text(json.dumps(found, indent=1) + "\n")
+    name = "faithfulness_trials.json" if arguments.trials else "faithfulness.json"
+    (arguments.out / name).write_text(json.dumps(found, indent=1) + "\n")
     print("\n\n".join(table(one) for one in found))
     return 0
 
@@ -93,9 +95,21 @@ def main() -> int:
 # --------------------------------------------------------------------------------------
 
 
-def lines_path(out: Path, title: str) -> Path:
+def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     """Return the file of a network's lines."""
-    return out / "faithfulness" / f"{title}.jsonl"
+    folder = "faithfulness_trials" if arguments.trials else "faithfulness"
+    return arguments.out / folder / f"{title}.jsonl"
+
+
+def listed(trials: bool, masks: int) -> tuple[Any, ...]:
+    """List what is compared."""
+    if trials:
+        from faithfulness_trials import trials as ideas
+
+        return ideas()
+    from faithfulness_methods import methods
+
+    return methods(masks)
 
 
 def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -121,7 +135,7 @@ def measure(title: str, arguments: argparse.Namespace) -> None:
         "metric": data.model.metric,
         "layer": data.model.find_layer(data.images[:1]).name,
     }
-    path = lines_path(arguments.out, title)
+    path = lines_path(arguments, title)
     path.parent.mkdir(parents=True, exist_ok=True)
     done: set[int] = set()
     if path.exists():
@@ -144,7 +158,7 @@ def measure_query(
 ) -> dict[str, Any]:
     """Explain a query towards two partners by all methods, and mask it."""
     import torch
-    from faithfulness_methods import BATCH, methods
+    from faithfulness_methods import BATCH
 
     from fiftyone_sfam.audit.faithfulness_curves import partner_ranks, similarity_curves
     from fiftyone_sfam.audit.faithfulness_masks import (
@@ -156,7 +170,7 @@ def measure_query(
     image, others = data.images[query], data.embeddings[list(partners)]
     size = (int(image.shape[-2]), int(image.shape[-1]))
     found, seconds = [], {}
-    for method in methods(arguments.masks):
+    for method in listed(arguments.trials, arguments.masks):
         begun = time.perf_counter()
         maps = method.maps(data.model, image, others)
         seconds[method.name] = (time.perf_counter() - begun) / len(partners)

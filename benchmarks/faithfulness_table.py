@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from faithfulness_methods import Method, methods
+from faithfulness_methods import Method
 
 from fiftyone_sfam.audit.bootstrap import Estimate
 from fiftyone_sfam.audit.faithfulness_curves import area, verification_accuracy
@@ -15,8 +15,13 @@ from fiftyone_sfam.audit.faithfulness_intervals import mean_estimate
 # Share of the pixels that are hidden, or shown, where decisions are compared.
 DECIDED_AT = 1 / 3
 
+OURS = ("path of several scales", "path")
+"""Maps that are compared with the best of the others."""
 
-def summarize(settings: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str, Any]:
+
+def summarize(
+    settings: dict[str, Any], lines: list[dict[str, Any]], listed: tuple[Method, ...]
+) -> dict[str, Any]:
     """Put a network's lines together.
 
     Parameters
@@ -25,31 +30,33 @@ def summarize(settings: dict[str, Any], lines: list[dict[str, Any]]) -> dict[str
         The first line.
     lines : list of dict
         The others, one per query.
+    listed : tuple of Method
+        What was compared.
 
     Returns
     -------
     dict
-        Settings, and per method its figures with 95 % intervals over queries; our best
-        method against the best other in ``difference``.
+        Settings, and per method its figures with 95 % intervals over queries; in
+        ``differences`` path maps against the best other and two baselines.
     """
-    listed = methods(settings["masks"])
     queries = np.repeat(np.arange(len(lines)), 2)
     margins = {one.name: _margins(lines, one.name) for one in listed}
     rows = [_row(settings, lines, one, margins[one.name], queries) for one in listed]
     rows.sort(key=lambda row: -row["margin"]["value"])
-    ours = listed[0]
-    others = [row for row in rows if row["family"] != "ours"]
-    against = [others[0]["method"], "centre prior", "plain activation"]
+    others = [row["method"] for row in rows if row["family"] != "ours"]
+    against = dict.fromkeys([others[0], "centre prior", "plain activation"])
     differences = {
-        name: asdict(mean_estimate(margins[ours.name] - margins[name], queries))
-        for name in dict.fromkeys(against)
+        ours: {
+            name: asdict(mean_estimate(margins[ours] - margins[name], queries))
+            for name in against
+        }
+        for ours in OURS
     }
     return {
         **settings,
         "queries": len(lines),
         "pairs": 2 * len(lines),
-        "method": ours.name,
-        "best other": others[0]["method"],
+        "best other": others[0],
         "differences": differences,
         "rows": rows,
     }
@@ -71,10 +78,12 @@ def table(found: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     tail = [
-        f"{found['method']} minus {name}: {_interval(value, signed=True)}"
-        for name, value in found["differences"].items()
+        f"| {ours} minus {name} | {_interval(value, signed=True)} |"
+        for ours, values in found["differences"].items()
+        for name, value in values.items()
     ]
-    return "\n".join([head, *body, "", "; ".join(tail) + "."])
+    between = ["", "| difference of ins - del | |", "|---|---|"]
+    return "\n".join([head, *body, *between, *tail])
 
 
 def _margins(lines: list[dict[str, Any]], name: str) -> np.ndarray:

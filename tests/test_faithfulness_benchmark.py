@@ -51,7 +51,7 @@ def test_a_table_worked_out_by_hand() -> None:
         "threshold": 0.45,
     }
     lines = [line(number, {"path": 0.2, "SBSM": 0.1}) for number in range(1, 8)]
-    found = summarize(settings, lines)
+    found = summarize(settings, lines, methods(9))
     assert (found["queries"], found["pairs"]) == (7, 14)
     assert found["best other"] == "SBSM"
     rows = {row["method"]: row for row in found["rows"]}
@@ -60,9 +60,10 @@ def test_a_table_worked_out_by_hand() -> None:
         {"value": 0.2, "low": 0.2, "high": 0.2}
     )
     assert rows["random"]["margin"]["value"] == pytest.approx(0)
-    difference = found["differences"]["SBSM"]
+    difference = found["differences"]["path"]["SBSM"]
     assert difference == pytest.approx({"value": 0.1, "low": 0.1, "high": 0.1})
-    assert set(found["differences"]) == {"SBSM", "centre prior", "plain activation"}
+    others = {"SBSM", "centre prior", "plain activation"}
+    assert set(found["differences"]["path of several scales"]) == others
     # Halfway hidden: 0.3 and 0.1 are below 0.45, so genuine pairs are refused.
     assert rows["path"]["accuracy hidden"] == 0.5
     # Halfway shown: 0.7 is accepted, and so is 0.5.
@@ -74,7 +75,7 @@ def test_a_table_worked_out_by_hand() -> None:
     assert rows["path"]["seconds"] == pytest.approx(0.004)
     text = table(found)
     assert text.splitlines()[6].startswith("| path | 0.2000 (0.2000 to 0.2000) |")
-    assert "path minus SBSM: +0.1000 (+0.1000 to +0.1000)" in text
+    assert "| path minus SBSM | +0.1000 (+0.1000 to +0.1000) |" in text
 
 
 def test_masks_of_rise() -> None:
