@@ -165,17 +165,18 @@ def test_the_verdict(found: Faithfulness) -> None:
     own = found.figures_of("evidence")
     chance = own.over_chance
     assert (
-        f"the evidence maps find what matters {chance.value:.2f} x better than (95 % "
-        f"interval {chance.low:.2f} to {chance.high:.2f}) chance"
+        f"the evidence maps find what matters {chance.value:.2f} x better than chance "
+        f"(95 % interval {chance.low:.2f} to {chance.high:.2f}), and "
     ) in found.sentence
-    assert "24 pairs, query side." in found.sentence
+    assert "24 pairs, the query masked." in found.sentence
 
 
 def test_a_verdict_that_is_no_praise(run: Run, found: Faithfulness) -> None:
     from dataclasses import replace
 
     # As if the run showed what is known to be random, or to look elsewhere.
-    assert "so not surely better than, chance" in replace(found, kind="random").sentence
+    random = replace(found, kind="random").sentence
+    assert "1.00 x as well as chance (95 % interval 1.00 to 1.00), so not" in random
     centre = replace(found, kind="centre prior").sentence
     assert "The maps '" in centre
     flat = np.full_like(found.deletion, 0.5)

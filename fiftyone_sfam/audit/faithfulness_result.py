@@ -27,6 +27,12 @@ from fiftyone_sfam.records import TRUE_MATCH, UNLABELED
 DECIDED_AT = 0.3
 """Share of the pixels that are hidden, or shown, where decisions are compared."""
 
+_SIDES = {
+    "query": "the query masked",
+    "gallery": "the neighbor masked",
+    "both": "both images masked",
+}
+
 
 @dataclass(frozen=True)
 class MapFigures:
@@ -178,9 +184,9 @@ class Faithfulness:
                 f"similarity of these {len(self):,} pairs."
             )
         return (
-            f"{start}find what matters {_times(chance)} chance, and "
-            f"{_times(ignorant)} a map that ignores the partner; {len(self):,} pairs, "
-            f"{self.side} side."
+            f"{start}find what matters {_times(chance, 'chance')}, and "
+            f"{_times(ignorant, 'a map that ignores the partner')}; {len(self):,} "
+            f"pairs, {_SIDES[self.side]}."
         )
 
     def _centre_sentence(self) -> str:
@@ -249,15 +255,11 @@ class Faithfulness:
         return float((self.rank[place, first, self._step] == 1).mean())
 
 
-def _times(found: Estimate) -> str:
+def _times(found: Estimate, other: str) -> str:
     """Say how a ratio stands, and whether it is above 1 at all."""
-    interval = (
-        ""
-        if math.isnan(found.low)
-        else f" (95 % interval {found.low:.2f} to {found.high:.2f})"
-    )
-    if found.high < 1:
-        return f"{found.value:.2f} x as well as{interval}, which is worse than,"
-    if not found.low > 1:
-        return f"{found.value:.2f} x as well as{interval}, so not surely better than,"
-    return f"{found.value:.2f} x better than{interval}"
+    known = not math.isnan(found.low)
+    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if known else ""
+    if found.low > 1:
+        return f"{found.value:.2f} x better than {other}{interval}"
+    text = f"{found.value:.2f} x as well as {other}{interval}"
+    return text + (", which is worse" if found.high < 1 else ", so not surely better")
