@@ -5,6 +5,8 @@
 #   make check-real   the four real embedders against the bounds of the method
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
+#   make bench-faithfulness   our maps against others' on the real embedders
+#   make bench-faithfulness-demo   maps on the demo world, where the answer is known
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
 #   make bench        a run against computing embeddings
@@ -19,11 +21,12 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
-  bench bench-audit bench-panels bench-storage bench-memory bench-neighbors bench-engines \
-  pictures example-report clean setup-demo setup-test
+  bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
+  bench-memory bench-neighbors bench-engines pictures example-report clean \
+  setup-demo setup-test setup-bench
 
 help:
-	@sed -n '3,12s/^# *//p' Makefile
+	@sed -n '3,14s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -57,6 +60,12 @@ bench: setup-test
 bench-audit: setup-test
 	$(BIN)/python benchmarks/audit.py $(ARGS)
 
+bench-faithfulness: setup-bench
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faithfulness.py $(ARGS)
+
+bench-faithfulness-demo: setup-test
+	$(BIN)/python benchmarks/faithfulness.py --demo
+
 bench-panels: setup-test
 	$(BIN)/python benchmarks/panels.py $(ARGS)
 
@@ -83,6 +92,9 @@ setup-demo:
 
 setup-test:
 	@scripts/setup.sh test
+
+setup-bench:
+	@scripts/setup.sh bench
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from fiftyone_sfam._version import __version__
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.causal import check_causally
     from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval, load_evaluation
+    from fiftyone_sfam.audit.faithfulness import check_faithfulness, load_faithfulness
     from fiftyone_sfam.audit.fixes_apply import apply_verdicts
     from fiftyone_sfam.audit.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.report import write_report
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.explain import explain_retrieval
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.pair import PairExplanation, explain_contrast, explain_pair
+    from fiftyone_sfam.pair_path import explain_path
     from fiftyone_sfam.preprocess import Preprocessing
     from fiftyone_sfam.protocol import Protocol
     from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
@@ -38,10 +40,12 @@ __all__ = [
     "apply_verdicts",
     "build_ledger",
     "check_causally",
+    "check_faithfulness",
     "delete_run",
     "evaluate_retrieval",
     "explain_contrast",
     "explain_pair",
+    "explain_path",
     "explain_retrieval",
     "find_shortcuts",
     "find_suspects",
@@ -49,6 +53,7 @@ __all__ = [
     "list_models",
     "list_runs",
     "load_evaluation",
+    "load_faithfulness",
     "load_ledger",
     "load_model",
     "load_run",
@@ -69,10 +74,12 @@ _MODULE_OF = {
     "apply_verdicts": "audit.fixes_apply",
     "build_ledger": "audit.ledger",
     "check_causally": "audit.causal",
+    "check_faithfulness": "audit.faithfulness",
     "delete_run": "runs",
     "evaluate_retrieval": "audit.evaluation_run",
     "explain_contrast": "pair",
     "explain_pair": "pair",
+    "explain_path": "pair_path",
     "explain_retrieval": "explain",
     "find_shortcuts": "audit.shortcuts",
     "find_suspects": "audit.suspects",
@@ -80,6 +87,7 @@ _MODULE_OF = {
     "list_models": "models",
     "list_runs": "runs",
     "load_evaluation": "audit.evaluation_run",
+    "load_faithfulness": "audit.faithfulness",
     "load_ledger": "audit.ledger",
     "load_model": "models",
     "load_run": "runs",

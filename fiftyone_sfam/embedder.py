@@ -304,6 +304,99 @@ class EmbeddingModel:
             )
         return LinearizedHead(leaf, output)
 
+    def record(
+        self, images: Tensor, layers: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Run images and record the graph of the whole network.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W).
+        layers : sequence of str
+            Modules whose outputs are wanted; the last run of each counts.
+
+        Returns
+        -------
+        images : Tensor
+            The leaf that the network was run on, shape (B, 3, H, W).
+        outputs : dict of str to Tensor
+            Output of each layer, with its graph.
+        embeddings : Tensor
+            Shape (B, D), with their graph.
+
+        Raises
+        ------
+        ModelError
+            If a layer did not run, or the embedding cannot be differentiated down to
+            the images.
+        """
+        leaf = as_leaf(images.to(self.device))
+        outputs: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                tensor = _map_of(output)
+                if tensor is not None:
+                    outputs[name] = tensor
+
+            return hook
+
+        with (
+            self._quiet(images),
+            self._constant_parameters(),
+            torch.enable_grad(),
+            ExitStack() as hooks,
+        ):
+            for name in layers:
+                hooks.enter_context(_hooked(self._module(name), keep(name)))
+            # The clone lets a network work in place without touching the leaf.
+            embeddings = self._forward(leaf.clone())
+        missing = [name for name in layers if name not in outputs]
+        if missing:
+            raise ModelError(
+                f"layer '{missing[0]}' of model '{self.name}' did not run or returned "
+                "no tensor; name one with a feature map."
+            )
+        if not embeddings.requires_grad:
+            raise ModelError(
+                f"model '{self.name}' computes its embedding without a gradient down "
+                "to the image; maps along a path of images need one."
+            )
+        return leaf, outputs, embeddings
+
+    def carries_all(self, images: Tensor, layer: str) -> bool:
+        """Tell whether all of the embedding is computed from a layer's output.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W); the first is used.
+        layer : str
+            Name of a module.
+
+        Returns
+        -------
+        bool
+            False for a layer on one of several branches, as inside a residual block:
+            cut off there, the embedding still depends on the image.
+        """
+
+        def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            tensor = _map_of(output)
+            return (
+                None if tensor is None else _replaced(output, tensor, tensor.detach())
+            )
+
+        with (
+            self._quiet(images),
+            self._constant_parameters(),
+            torch.enable_grad(),
+            _hooked(self._module(layer), cut),
+        ):
+            leaf = as_leaf(images[:1].to(self.device))
+            return not self._forward(leaf.clone()).requires_grad
+
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
 

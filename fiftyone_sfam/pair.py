@@ -179,7 +179,7 @@ def explain_pair(
     ModelError
         If the model cannot be explained.
     """
-    model = _model(model)
+    model = as_model(model)
     head, crops = _linearize(model, [query, gallery])
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
@@ -222,7 +222,7 @@ def explain_contrast(
         match minus similarity to the impostor. Positive evidence speaks for the true
         match.
     """
-    model = _model(model)
+    model = as_model(model)
     head, crops = _linearize(model, [query, true_match, impostor])
     result = attribute_contrast(
         head,
@@ -235,7 +235,7 @@ def explain_contrast(
     return _side(result, 0, crops[0])
 
 
-def _model(model: EmbeddingModel | str) -> EmbeddingModel:
+def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
     """Load a model that was named."""
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
@@ -244,10 +244,30 @@ def _model(model: EmbeddingModel | str) -> EmbeddingModel:
     return model
 
 
-def _linearize(
+def prepare_images(
     model: EmbeddingModel, images: Sequence[ImageLike]
-) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
-    """Run the model on images; return its head there, and what it saw of each."""
+) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
+    """Read images and turn them into the network's input.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    images : sequence of path, Pillow image, FiftyOne sample, or tuple
+        The images, as for :func:`explain_pair`.
+
+    Returns
+    -------
+    images : Tensor
+        Shape (B, 3, H, W).
+    crops : list of tuple of float
+        Relative left, top, right and bottom of what the network sees of each.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read, or they do not come to one size.
+    """
     tensors, crops = [], []
     for image in map(_read, images):
         width, height = image.size
@@ -259,7 +279,15 @@ def _linearize(
             f"the preprocessing of model '{model.name}' gives images of different "
             "shapes; it has to resize all of them to one size."
         )
-    head = model.linearize(torch.stack(tensors))
+    return torch.stack(tensors), crops
+
+
+def _linearize(
+    model: EmbeddingModel, images: Sequence[ImageLike]
+) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
+    """Run the model on images; return its head there, and what it saw of each."""
+    prepared, crops = prepare_images(model, images)
+    head = model.linearize(prepared)
     if not bool((head.embedding.abs().sum(1) > 0).all()):
         raise DataError(
             f"model '{model.name}' gives one of the images a zero embedding; its "

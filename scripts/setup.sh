@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv and everything that the two commands need: scripts/setup.sh demo|test
+# Makes .venv and everything that the two commands need: scripts/setup.sh demo|test|bench
 #
 # On Debian and Ubuntu what is missing from the system (Python's venv module, a library that
 # mongod needs, Chromium and PostgreSQL for the tests) is installed with apt when this runs as
@@ -15,7 +15,8 @@ level="${1:-demo}"
 case "$level" in
   demo) extras="" ;;
   test) extras="[test]" ;;
-  *) echo "usage: scripts/setup.sh demo|test" >&2; exit 2 ;;
+  bench) extras="[bench]" ;;
+  *) echo "usage: scripts/setup.sh demo|test|bench" >&2; exit 2 ;;
 esac
 
 venv=".venv"

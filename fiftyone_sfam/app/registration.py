@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
+from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
@@ -22,6 +23,7 @@ OPERATORS: tuple[type, ...] = (
     EvaluateRetrieval,
     FindSuspects,
     ExplainRegions,
+    CheckFaithfulness,
     ApplyVerdicts,
     WriteReport,
 )

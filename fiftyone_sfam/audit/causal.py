@@ -238,7 +238,7 @@ def check_causally(
         from fiftyone_sfam.models import load_model
 
         model = load_model(model)
-    _check_model(run, model)
+    check_model(run, model)
     _check_options(change, side, draws, limit)
     ledger = ledger or load_ledger(run)
     if ledger is None:
@@ -496,7 +496,7 @@ def _evidence(run: Run, pairs: NDArray[np.int64], which: int) -> NDArray[np.floa
 # --------------------------------------------------------------------------------------
 
 
-def _check_model(run: Run, model: EmbeddingModel) -> None:
+def check_model(run: Run, model: EmbeddingModel) -> None:
     """Refuse a model that the run was not made with."""
     found = model.weights_hash()
     if found != run.config.weights_hash:

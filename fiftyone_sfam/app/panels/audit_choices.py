@@ -9,15 +9,17 @@ from typing import Any
 from fiftyone_sfam.app.panels.audit_doors import Door
 from fiftyone_sfam.runs import Run
 
-OVERVIEW, SCORES, MATCHES, REGIONS, SUSPECTS = (
+OVERVIEW, SCORES, MATCHES, REGIONS, SUSPECTS, MAPS = (
     "overview",
     "scores",
     "matches",
     "regions",
     "suspects",
+    "maps",
 )
 """The pages of the panel."""
 
+CHECK_FAITHFULNESS = "check_faithfulness"
 EVALUATE = "evaluate_retrieval"
 EXPLAIN_REGIONS = "explain_regions"
 FIND_SUSPECTS = "find_suspects"

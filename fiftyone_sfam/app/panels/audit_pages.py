@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from fiftyone_sfam.app.panels import (
+    audit_page_maps,
     audit_page_matches,
     audit_page_overview,
     audit_page_regions,
@@ -13,6 +14,7 @@ from fiftyone_sfam.app.panels import (
 )
 from fiftyone_sfam.app.panels.audit_blocks import Block
 from fiftyone_sfam.app.panels.audit_choices import (
+    MAPS,
     MATCHES,
     OVERVIEW,
     REGIONS,
@@ -32,6 +34,7 @@ TABS = {
     MATCHES: "False matches",
     REGIONS: "Regions",
     SUSPECTS: "Suspects",
+    MAPS: "Maps",
 }
 """Pages and the labels of their tabs."""
 
@@ -41,6 +44,7 @@ _PAGES: Mapping[str, Callable[[Run, Choices], list[Block]]] = {
     MATCHES: audit_page_matches.page,
     REGIONS: audit_page_regions.page,
     SUSPECTS: audit_page_suspects.page,
+    MAPS: audit_page_maps.page,
 }
 
 _MARKS: Mapping[str, Mark] = {
@@ -49,6 +53,7 @@ _MARKS: Mapping[str, Mark] = {
     **audit_page_matches.MARKS,
     **audit_page_regions.MARKS,
     **audit_page_suspects.MARKS,
+    **audit_page_maps.MARKS,
 }
 
 

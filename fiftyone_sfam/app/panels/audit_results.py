@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from fiftyone_sfam.audit.shortcuts import Shortcuts, load_shortcuts
 from fiftyone_sfam.audit.suspects import Suspects, load_suspects
 from fiftyone_sfam.runs import Run
 
-EVALUATION, LEDGER, SUSPECTS, SHORTCUTS, CAUSAL = (
+EVALUATION, LEDGER, SUSPECTS, SHORTCUTS, CAUSAL, FAITHFULNESS = (
     "evaluation",
     "regions",
     "suspects",
     "shortcuts",
     "regions_causal",
+    "faithfulness",
 )
 """Names of the results."""
 
@@ -48,6 +50,29 @@ class CausalClaims:
     pairs: NDArray[np.int64]
     claim: NDArray[np.float64]
     drop: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MapVerdict:
+    """How far the maps of a run are to be trusted.
+
+    Attributes
+    ----------
+    sentence : str
+        The verdict in words.
+    figures : list of dict
+        Figures of each map, the most faithful first.
+    pairs : ndarray of int64
+        The pairs that were checked, shape (P,).
+    deletion, insertion : dict of str to ndarray
+        Mean curve of each map, shape (T + 1,).
+    """
+
+    sentence: str
+    figures: list[dict[str, Any]]
+    pairs: NDArray[np.int64]
+    deletion: dict[str, NDArray[np.float64]]
+    insertion: dict[str, NDArray[np.float64]]
 
 
 def evaluation_of(run: Run) -> Evaluation | None:
@@ -86,6 +111,21 @@ def causal_of(run: Run) -> CausalClaims | None:
         arrays["pairs"],
         arrays["claim"],
         arrays["drop"],
+    )
+
+
+def verdict_of(run: Run) -> MapVerdict | None:
+    """Return the stored check of a run's maps, or None."""
+    result = run.results.load(FAITHFULNESS)
+    if result is None:
+        return None
+    config, arrays = result.config, result.arrays
+    deletion, insertion = (
+        dict(zip(config["names"], arrays[name].mean(axis=1), strict=True))
+        for name in ("deletion", "insertion")
+    )
+    return MapVerdict(
+        config["sentence"], config["figures"], arrays["pairs"], deletion, insertion
     )
 
 

@@ -1,0 +1,303 @@
+"""Which maps find what matters: ours, others' and baselines on real embedders.
+
+For each query its best true match and its nearest impostor are explained by every
+method, and the query is masked in the order of each map (blur fill). Settings of our
+maps were chosen on one half of the identities; the queries here are of the other half.
+
+Every query is one line in ``benchmarks/out/faithfulness/NETWORK.jsonl`` as soon as it
+is done, so a run that was stopped goes on where it was. The table that is printed and
+``benchmarks/out/faithfulness.json`` are made of all lines that there are.
+
+Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
+[--steps T] [--masks M] [--half dev|report] [--trials] [--table] [--demo]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from check_real import CASES, MARKET_NAME, ROOT, load_reference
+
+OUT = ROOT / "benchmarks" / "out"
+NETWORKS = ("dlib", "osnet", "mobilefacenet", "hse_faceres")
+PAIRS = 300
+STEPS = 5
+MASKS = 200
+# Identities by their place in alphabetical order, even or odd.
+HALVES = {"dev": 0, "report": 1}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The prepared images of half of the identities, and the model."""
+
+    title: str
+    model: Any
+    images: Any
+    embeddings: Any
+    identities: np.ndarray
+    cameras: list[str | None]
+
+
+def main() -> int:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
+    parser.add_argument("--assets", type=Path, default=Path(default))
+    parser.add_argument("--only", help="networks, separated by commas")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs per network")
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps of a curve")
+    parser.add_argument("--masks", type=int, default=MASKS, help="masks of RISE")
+    parser.add_argument("--half", choices=tuple(HALVES), default="report")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--trials", action="store_true", help="ideas, not methods")
+    parser.add_argument("--demo", action="store_true", help="the demo world's answer")
+    arguments = parser.parse_args()
+    if arguments.demo:
+        from faithfulness_demo import main as demo
+
+        return int(demo(arguments.out))
+    titles = arguments.only.split(",") if arguments.only else list(NETWORKS)
+    unknown = sorted(set(titles) - set(NETWORKS))
+    if unknown:
+        parser.error(f"unknown network {unknown[0]!r}; use {', '.join(NETWORKS)}")
+    if not arguments.table:
+        if not arguments.assets.is_dir():
+            print(f"no assets at {arguments.assets}; give --assets", file=sys.stderr)
+            return 2
+        for title in titles:
+            measure(title, arguments)
+    from faithfulness_table import summarize, table
+
+    found = [
+        summarize(*read_lines(path), listed(arguments.trials, arguments.masks))
+        for path in (lines_path(arguments, title) for title in titles)
+        if path.exists()
+    ]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    name = "faithfulness_trials.json" if arguments.trials else "faithfulness.json"
+    (arguments.out / name).write_text(json.dumps(found, indent=1) + "\n")
+    print("\n\n".join(table(one) for one in found))
+    return 0
+
+
+# --------------------------------------------------------------------------------------
+# Lines
+# --------------------------------------------------------------------------------------
+
+
+def lines_path(arguments: argparse.Namespace, title: str) -> Path:
+    """Return the file of a network's lines."""
+    folder = "faithfulness_trials" if arguments.trials else "faithfulness"
+    return arguments.out / folder / f"{title}.jsonl"
+
+
+def listed(trials: bool, masks: int) -> tuple[Any, ...]:
+    """List what is compared."""
+    if trials:
+        from faithfulness_trials import trials as ideas
+
+        return ideas()
+    from faithfulness_methods import methods
+
+    return methods(masks)
+
+
+def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Read settings and finished queries."""
+    head, *rest = map(json.loads, path.read_text().splitlines())
+    return head, rest
+
+
+def measure(title: str, arguments: argparse.Namespace) -> None:
+    """Measure the queries of a network that have no line yet."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    data = load_data(title, arguments.assets, HALVES[arguments.half])
+    triples = choose(data, arguments.pairs // 2)
+    settings = {
+        "network": title,
+        "half": arguments.half,
+        "steps": arguments.steps,
+        "masks": arguments.masks,
+        "images": len(data.images),
+        "threshold": threshold(data),
+        "metric": data.model.metric,
+        "layer": data.model.find_layer(data.images[:1]).name,
+    }
+    path = lines_path(arguments, title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done: set[int] = set()
+    if path.exists():
+        old, lines = read_lines(path)
+        if old != settings:
+            raise SystemExit(f"{path} is of other settings; delete it to begin anew.")
+        done = {line["query"] for line in lines}
+    else:
+        path.write_text(json.dumps(settings) + "\n")
+    for query, match, impostor in triples:
+        if query in done:
+            continue
+        line = measure_query(data, query, (match, impostor), arguments)
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def measure_query(
+    data: Data, query: int, partners: tuple[int, int], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Explain a query towards two partners by all methods, and mask it."""
+    import torch
+    from faithfulness_methods import BATCH
+
+    from fiftyone_sfam.audit.faithfulness_curves import partner_ranks, similarity_curves
+    from fiftyone_sfam.audit.faithfulness_masks import (
+        MaskedEmbeddings,
+        masked_embeddings,
+        upsample,
+    )
+
+    image, others = data.images[query], data.embeddings[list(partners)]
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    found, seconds = [], {}
+    for method in listed(arguments.trials, arguments.masks):
+        begun = time.perf_counter()
+        maps = method.maps(data.model, image, others)
+        seconds[method.name] = (time.perf_counter() - begun) / len(partners)
+        found.append((method.name, upsample(maps.detach(), size)))
+
+    def embed(images: Any) -> Any:
+        return data.model.embed(images.contiguous(memory_format=torch.channels_last))
+
+    masked = masked_embeddings(
+        embed,
+        image,
+        torch.cat([maps for _, maps in found]),
+        steps=arguments.steps,
+        batch_size=BATCH,
+    )
+    rivals = data.identities != data.identities[query]
+    line: dict[str, Any] = {
+        "query": query,
+        "partners": partners,
+        "seconds": seconds,
+        "deletion": {},
+        "insertion": {},
+        "rank": {},
+    }
+    start = 0
+    for name, maps in found:
+        rows = [start] * 2 if len(maps) == 1 else [start, start + 1]
+        start += len(maps)
+        chosen = MaskedEmbeddings(masked.deletion[rows], masked.insertion[rows])
+        curves = similarity_curves(chosen, others, data.model.metric)
+        line["deletion"][name] = curves.deletion.round(6).tolist()
+        line["insertion"][name] = curves.insertion.round(6).tolist()
+        ranks = partner_ranks(
+            masked.deletion[rows[0]],
+            data.embeddings,
+            partners[0],
+            rivals,
+            data.model.metric,
+        )
+        line["rank"][name] = ranks.tolist()
+    return line
+
+
+# --------------------------------------------------------------------------------------
+# Data
+# --------------------------------------------------------------------------------------
+
+
+def load_data(title: str, assets: Path, half: int) -> Data:
+    """Load a network, and prepare and embed the images of half of the identities."""
+    import torch
+
+    from fiftyone_sfam import EmbeddingModel
+    from fiftyone_sfam.images import read_image
+
+    reference = load_reference(assets)
+    name = next(case.reference for case in CASES if case.title == title)
+    network = reference.load_reference_model(name, assets)
+    # Twice as fast on a processor, and the same to rounding.
+    network = network.to(memory_format=torch.channels_last)
+    model = EmbeddingModel(
+        network, network.preprocess, metric=network.metric, name=title
+    )
+    folder = assets / "data" / reference.REFERENCE_MODELS[name].data_folder
+    paths = sorted(folder.rglob("*.jpg"))
+    named = [MARKET_NAME.match(path.name) for path in paths]
+    identities = [
+        match["identity"] if match else path.parent.name
+        for match, path in zip(named, paths, strict=True)
+    ]
+    order = sorted(set(identities))
+    kept = [i for i, one in enumerate(identities) if order.index(one) % 2 == half]
+    images = torch.stack([model.prepare(read_image(paths[i])) for i in kept])
+    embeddings = torch.cat([model.embed(part) for part in images.split(16)])
+    matches = [named[i] for i in kept]
+    return Data(
+        title,
+        model,
+        images,
+        embeddings,
+        np.array([identities[i] for i in kept]),
+        [match["camera"] if match else None for match in matches],
+    )
+
+
+def scores_of(data: Data) -> np.ndarray:
+    """Return the similarities of all images, shape (N, N)."""
+    from fiftyone_sfam.attribution import similarity
+
+    rows = [
+        similarity(one, data.embeddings, data.model.metric) for one in data.embeddings
+    ]
+    return np.stack([row.double().numpy() for row in rows])
+
+
+def kinds_of(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which pairs are genuine and which impostor, shapes (N, N)."""
+    same = data.identities[:, None] == data.identities
+    cameras = np.array([camera or "" for camera in data.cameras])
+    apart = cameras[:, None] != cameras if any(data.cameras) else np.ones_like(same)
+    return same & apart & ~np.eye(len(same), dtype=bool), ~same
+
+
+def threshold(data: Data) -> float:
+    """Find the similarity of equal errors over all pairs of untouched images."""
+    from fiftyone_sfam.audit.faithfulness_curves import equal_error_threshold
+
+    scores = scores_of(data)
+    genuine, impostor = kinds_of(data)
+    return equal_error_threshold(scores[genuine], scores[impostor])
+
+
+def choose(data: Data, count: int) -> list[tuple[int, int, int]]:
+    """Draw queries; give each its best true match and its nearest impostor."""
+    scores = scores_of(data)
+    genuine, impostor = kinds_of(data)
+    able = np.flatnonzero(genuine.any(axis=1))
+    drawn = np.random.default_rng(0).permutation(able)[:count]
+    return [
+        (
+            int(query),
+            int(np.where(genuine[query], scores[query], -np.inf).argmax()),
+            int(np.where(impostor[query], scores[query], -np.inf).argmax()),
+        )
+        for query in drawn
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
