@@ -213,6 +213,7 @@ def explain_retrieval(
         patches_field=patches_field,
         embeddings=_source_name(embeddings),
         neighbors=neighbors,
+        precision=model.precision,
         order=_order(patches_field, embeddings),
         shard_images=batch_size,
         part_pairs=PART_PAIRS,

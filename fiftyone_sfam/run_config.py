@@ -63,6 +63,8 @@ class RunConfig:
         Empty in runs of earlier versions, where it followed from ``patches_field``.
     neighbors : str
         ``exact``, or ``index`` where a similarity index proposed them.
+    precision : str
+        Type in which the network was computed up to the layer.
     part_pairs : int
         Pairs per stored part of the table; 0 in runs of earlier versions, whose table
         is one blob.
@@ -93,6 +95,7 @@ class RunConfig:
     shard_images: int
     order: str = ""
     neighbors: str = "exact"
+    precision: str = "float32"
     part_pairs: int = 0
     replaces: tuple[tuple[str, str | None], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)

@@ -121,6 +121,7 @@ def test_everything_an_entry_can_say(registry: Any, tmp_path: Path) -> None:
                 "layer": "conv",
                 "metric": "euclidean",
                 "embedding": "embedding",
+                "precision": "float32",
                 "description": "Bäume",
             }
         }
@@ -137,7 +138,7 @@ def test_everything_an_entry_can_say(registry: Any, tmp_path: Path) -> None:
     )
     with torch.no_grad():
         expected = trained(images)["embedding"]
-    torch.testing.assert_close(model.embed(images), expected, rtol=0, atol=0)
+    torch.testing.assert_close(model.embed(images), expected)
 
 
 def test_embedding_layers(registry: Any) -> None:
@@ -359,6 +360,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ({"layer": 4}, "layer", "4 is not the name of a module"),
         ({"metric": "dot"}, "metric", "\"dot\" is not 'cosine' or 'euclidean'"),
         ({"metric": ["cosine"]}, "metric", "is not 'cosine'"),
+        ({"precision": "int8"}, "precision", "\"int8\" is not 'float32', 'bfloat16'"),
         ({"embedding": 1.5}, "embedding", "1.5 is not a text or a whole number"),
         ({"embedding": True}, "embedding", "true is not a text"),
         ({"description": None}, "description", "null is not a text"),
@@ -457,7 +459,7 @@ entries = st.fixed_dictionaries(
         for key in (
             *("factory", "kwargs", "python_path", "weights", "weights_key", "strict"),
             *("preprocess", "preprocess_factory", "layer", "metric", "embedding"),
-            *("embedding_layer", "strip_prefix", "description"),
+            *("embedding_layer", "strip_prefix", "description", "precision"),
         )
     },
 )

@@ -132,6 +132,7 @@ def config_table(run: Run) -> Table:
         ("weights (hash)", config.weights_hash),
         ("layer", config.layer),
         ("feature map", f"{channels} channels of {height} x {width}"),
+        ("precision", config.precision),
         ("metric", config.metric),
         ("neighbors per query (k)", config.k),
         ("kinds of map", ", ".join(config.kinds)),

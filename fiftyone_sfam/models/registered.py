@@ -81,6 +81,7 @@ def load_registered(
             embedding_layer=embedding_layer,
             name=entry.name,
             device=device,
+            precision=entry.precision,
         )
     except ModelError as error:
         if layer is not None:

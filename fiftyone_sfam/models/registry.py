@@ -31,6 +31,7 @@ from fiftyone_sfam.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from fiftyone_sfam.attribution import Metric
+    from fiftyone_sfam.compute import Precision
 
 ENVIRONMENT = "FIFTYONE_SFAM_MODELS"
 FILE_NAME = "sfam_models.json"
@@ -79,6 +80,8 @@ class RegisteredModel:
         Key or index of the embedding in the network's output.
     embedding_layer : str, optional
         Module whose output is the embedding; ``<`` in front takes its input.
+    precision : {"float32", "bfloat16", "float16"}
+        Type in which the network is computed up to the layer.
     description : str
         One line for forms.
     """
@@ -98,6 +101,7 @@ class RegisteredModel:
     metric: Metric = "cosine"
     embedding: str | int | None = None
     embedding_layer: str | None = None
+    precision: Precision = "float32"
     description: str = ""
 
     @property
@@ -259,6 +263,10 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metric": (
         lambda value: value in ("cosine", "euclidean"),
         "'cosine' or 'euclidean'",
+    ),
+    "precision": (
+        lambda value: value in ("float32", "bfloat16", "float16"),
+        "'float32', 'bfloat16' or 'float16'",
     ),
     "embedding": (_is_index, "a text or a whole number"),
     "embedding_layer": (_is_text, "the name of a module"),
