@@ -137,11 +137,13 @@ def attribute_path(
         # What inference mode made cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
         chosen = embeddings[middle].float()
+        # Without it, slopes of a network in half precision would vanish.
+        factor = float(chosen.detach().norm().clamp(min=1))
         for partner in partners:
-            along = similarity(chosen, partner, model.metric).sum()
+            along = factor * similarity(chosen, partner, model.metric).sum()
             slopes = torch.autograd.grad(along, tensors, retain_graph=True)
             pixels, *others = (
-                (slope[middle].float() * change).sum((0, 1))
+                (slope[middle].float() * change).sum((0, 1)) / factor
                 for slope, change in zip(slopes, changes, strict=True)
             )
             parts = [smooth(pixels[None], one)[0] if one else pixels for one in scales]

@@ -8,41 +8,28 @@ activation, which ignores the partner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from fiftyone_sfam.attribution import Metric, similarity
 from fiftyone_sfam.audit.causal import check_model
 from fiftyone_sfam.audit.faithfulness_curves import (
     equal_error_threshold,
-    map_correlations,
     partner_ranks,
     similarity_curves,
 )
 from fiftyone_sfam.audit.faithfulness_fills import FILLS, Fill
-from fiftyone_sfam.audit.faithfulness_maps import (
-    ImageMaps,
-    candidate_layers,
-    image_maps,
-)
-from fiftyone_sfam.audit.faithfulness_masks import (
-    STEPS,
-    MaskedEmbeddings,
-    masked_embeddings,
-)
+from fiftyone_sfam.audit.faithfulness_lab import Lab
+from fiftyone_sfam.audit.faithfulness_masks import STEPS, MaskedEmbeddings
 from fiftyone_sfam.audit.faithfulness_result import Faithfulness
-from fiftyone_sfam.audit.suspects_sources import picture_reader
 from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.embeddings import MISMATCH
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.path import path_layers
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import FALSE_MATCH, GALLERY, QUERY, TRUE_MATCH
 from fiftyone_sfam.runs import Run
@@ -57,8 +44,6 @@ PHASE = "masking"
 AUTO = "auto"
 """Stands for the last layer of each resolution."""
 
-# Noise under which maps should stay the same, in standard deviations of the image.
-_NOISE = 0.02
 _FACTS = ("kind", "side", "fill", "model", "layer", "threshold", "seed")
 _COLUMNS = (
     "pairs",
@@ -132,7 +117,7 @@ def check_faithfulness(
     model = _model(run, model)
     chosen = _chosen_pairs(run, pairs, seed)
     sides = (QUERY, GALLERY) if side == "both" else (SIDES.index(side),)
-    lab = _Lab(run, model, fill, steps, batch_size, seed, layers)
+    lab = Lab(run, model, fill, steps, batch_size, seed, layers)
     with reporting(progress) as report:
         jobs = _jobs(run, chosen, sides)
         for done in lab.work(jobs):
@@ -244,131 +229,12 @@ def _jobs(
 
 
 # --------------------------------------------------------------------------------------
-# Masking
-# --------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Lab:
-    """Explains and masks images; keeps what the measures need."""
-
-    run: Run
-    model: EmbeddingModel
-    fill: Fill
-    steps: int
-    batch_size: int
-    seed: int
-    layers: Sequence[str] | str
-    scaled: tuple[str, ...] | None = None
-    names: tuple[str, ...] = ()
-    masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)
-    specificity: list[NDArray[np.float64]] = field(default_factory=list)
-    stability: list[NDArray[np.float64]] = field(default_factory=list)
-    remainder: list[NDArray[np.float64]] = field(default_factory=list)
-    skipped: dict[int, str] = field(default_factory=dict)
-
-    def work(self, jobs: dict[int, list[int]]) -> Iterator[int]:
-        """Mask the images of all jobs; yield how many are done."""
-        read = picture_reader(self.run, jobs)
-        embeddings = torch.from_numpy(self.run.embeddings())
-        for done, (item, sides) in enumerate(jobs.items(), 1):
-            try:
-                self._image(item, sides, read, embeddings)
-            except DataError as error:
-                self.skipped[item] = str(error)
-            yield done
-
-    def _image(
-        self,
-        item: int,
-        sides: list[int],
-        read: Callable[[int], Image.Image],
-        embeddings: Tensor,
-    ) -> None:
-        image = self.model.prepare(read(item))
-        found = self.model.embed(image[None])[0].cpu()
-        metric: Metric = self.model.metric
-        if not 1 - float(similarity(found, embeddings[item], metric)) <= MISMATCH:
-            raise DataError(
-                "its embedding is not the run's any more; the file has changed."
-            )
-        partners = embeddings[self._others(sides)]
-        explained = self._maps(image, partners, item)
-        self.names = tuple(explained.maps)
-        counts = [len(maps) for maps in explained.maps.values()]
-        masked = masked_embeddings(
-            self.model.embed,
-            image,
-            torch.cat(list(explained.maps.values())),
-            steps=self.steps,
-            fill=self.fill,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        starts = np.cumsum([0, *counts[:-1]])
-        for place, side in enumerate(sides):
-            rows = starts + np.minimum(place, np.array(counts) - 1)
-            self.masked[side] = MaskedEmbeddings(
-                masked.deletion[rows], masked.insertion[rows]
-            )
-        scores = similarity(found, partners, metric).numpy()
-        self._qualities(image, partners, item, explained, scores)
-
-    def _others(self, sides: list[int]) -> list[int]:
-        """Return the items on the other sides."""
-        items = self.run.pairs.sides()
-        return [int(items[side ^ 1]) for side in sides]
-
-    def _maps(self, image: Tensor, partners: Tensor, item: int) -> ImageMaps:
-        if isinstance(self.layers, str):
-            self.layers = candidate_layers(self.model, image)
-        if self.scaled is None:
-            self.scaled = path_layers(self.model, image)
-        return image_maps(
-            self.model,
-            image,
-            partners,
-            weights=self.run.config.weights,
-            scaled=self.scaled,
-            layers=self.layers,
-            seed=self.seed + item,
-        )
-
-    def _qualities(
-        self,
-        image: Tensor,
-        partners: Tensor,
-        item: int,
-        explained: ImageMaps,
-        scores: NDArray[np.floating],
-    ) -> None:
-        """Note what can be said of maps without masking anything."""
-        generator = torch.Generator().manual_seed(self.seed + item)
-        noise = torch.randn(image.shape, generator=generator).to(image)
-        changed = self._maps(
-            image + _NOISE * float(image.std()) * noise, partners[:1], item
-        )
-        stable, specific, left = [], [], []
-        for name, maps in explained.maps.items():
-            stable.append(map_correlations(maps[:1], changed.maps[name][:1])[0])
-            several = len(maps) > 1
-            correlation = map_correlations(maps[:1], maps[1:2])[0] if several else 1.0
-            specific.append(correlation if len(partners) > 1 else np.nan)
-            rest = explained.remainders.get(name)
-            shares = np.nan if rest is None else np.abs(rest.numpy() / scores).mean()
-            left.append(shares)
-        self.stability.append(np.array(stable))
-        self.specificity.append(np.array(specific, dtype=np.float64))
-        self.remainder.append(np.array(left, dtype=np.float64))
-
-
-# --------------------------------------------------------------------------------------
 # Measuring
 # --------------------------------------------------------------------------------------
 
 
 def _measure(
-    run: Run, lab: _Lab, chosen: NDArray[np.int64], sides: tuple[int, ...]
+    run: Run, lab: Lab, chosen: NDArray[np.int64], sides: tuple[int, ...]
 ) -> Faithfulness:
     """Turn masked embeddings into curves and ranks."""
     kept = [

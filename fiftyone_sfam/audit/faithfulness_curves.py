@@ -55,7 +55,7 @@ def area(curves: NDArray[np.floating]) -> NDArray[np.float64]:
         Shape (...).
     """
     values = np.asarray(curves, dtype=np.float64)
-    return np.trapezoid(values, axis=-1) / (values.shape[-1] - 1)
+    return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
 
 
 def similarity_curves(
