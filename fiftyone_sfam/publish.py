@@ -7,18 +7,21 @@ publication is repeated and ends the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import fiftyone as fo
 import numpy as np
 from bson import ObjectId
 from numpy.typing import NDArray
+from pymongo import UpdateOne
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
     canvas_size,
+    heatmap_document,
     inner_box,
     place,
     shared_range,
@@ -49,11 +52,10 @@ def publish_fields(run: Run) -> None:
         delete_fields(run.dataset, run.key, of)
     if patches_field is None:
         _declare_sample_fields(run)
-        _write(run, run.key, _sample_heatmaps(run))
-        _write_sample_labels(run)
+        _write(run, _sample_values(run))
     else:
         _declare_patch_fields(run, patches_field)
-        _write(run, run.key, _frame_heatmaps(run, patches_field))
+        _write(run, _frame_values(run, patches_field))
         _write_patch_labels(run, patches_field)
 
 
@@ -90,66 +92,58 @@ def _declare_sample_fields(run: Run) -> None:
         add(f"{neighbors}.classifications.{name}", kind_of_field)
 
 
-def _write_sample_labels(run: Run) -> None:
-    """Write scores, outcomes and neighbors."""
-    _, score, outcome, neighbors = field_paths(run.dataset, run.key, None)
-    pairs, items = run.pairs, run.items
-    first = np.flatnonzero(pairs.rank == 1)
-    ids = [str(items.sample_ids[item]) for item in pairs.query[first]]
-    scores = [float(value) for value in pairs.similarity[first]]
-    outcomes = [OUTCOMES[value] for value in pairs.outcome[first]]
-    _write(run, score, zip(ids, scores, strict=True))
-    _write(run, outcome, zip(ids, outcomes, strict=True))
-    _write(run, neighbors, _neighbors_of_queries(run), documents=True)
+def _sample_values(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each query's sample, and the documents of its fields by their paths.
 
-
-def _neighbors_of_queries(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the neighbors of each query, the extra true match not among them.
-
-    They are the documents of ``fo.Classifications``: making ten million objects to
-    turn them into these would take longer than the run.
+    They are what FiftyOne would make of its labels: making ten million objects to turn
+    them into these would take longer than the run.
     """
-    pairs, items = run.pairs, run.items
-    one = fo.Classification(label="", confidence=0.0).to_mongo().to_dict()
-    several = fo.Classifications().to_mongo().to_dict()
-    listed = np.flatnonzero(pairs.rank <= run.config.k)
-    starts = np.flatnonzero(np.diff(pairs.query[listed], prepend=-1))
-    for rows in np.split(listed, starts[1:]):
-        if len(rows) == 0:
-            continue
-        neighbors = [{**one, **_neighbor(run, int(pair))} for pair in rows]
-        yield (
-            str(items.sample_ids[pairs.query[rows[0]]]),
-            {**several, "classifications": neighbors},
-        )
-
-
-def _neighbor(run: Run, pair: int) -> dict[str, Any]:
-    """Return what the label of one neighbor holds."""
-    pairs = run.pairs
-    other = int(pairs.gallery[pair])
-    return {
-        "_id": ObjectId(),
-        "tags": [],
-        "label": run.items.identities[other],
-        "confidence": float(pairs.similarity[pair]),
-        "rank": int(pairs.rank[pair]),
-        "outcome": OUTCOMES[pairs.outcome[pair]],
-        "neighbor_id": str(run.items.ids[other]),
-        "distance": float(pairs.distance[pair]),
-    }
-
-
-def _sample_heatmaps(run: Run) -> Iterator[tuple[str, fo.Heatmap]]:
-    """Yield each query sample's heatmap."""
+    heatmap, *paths = field_paths(run.dataset, run.key, None)
+    left = dict.fromkeys(np.unique(run.pairs.query).tolist())
     full = _range_of_run(run)
     for item, values, crop, size in _first_maps(run):
         canvas = np.zeros(canvas_size(*size, LONG_SIDE), dtype=np.float32)
         place(canvas, values, crop)
+        labels = dict(zip(paths, _labels(run, item), strict=True))
+        del left[item]
         yield (
             str(run.items.sample_ids[item]),
-            fo.Heatmap(map=to_bytes(canvas, full), range=[0, 255]),
+            {heatmap: heatmap_document(to_bytes(canvas, full)), **labels},
         )
+    # The images of which there is no map.
+    for item in left:
+        labels = dict(zip(paths, _labels(run, item), strict=True))
+        yield str(run.items.sample_ids[item]), labels
+
+
+def _labels(run: Run, item: int) -> tuple[float, str, dict[str, Any]]:
+    """Return a query's score, outcome, and neighbors without the extra true match."""
+    pairs, items = run.pairs, run.items
+    found = pairs.of_query(item)
+    found = found[pairs.rank[found] <= run.config.k]
+    columns = (
+        pairs.gallery[found].tolist(),
+        pairs.similarity[found].tolist(),
+        pairs.rank[found].tolist(),
+        [OUTCOMES[code] for code in pairs.outcome[found].tolist()],
+        pairs.distance[found].tolist(),
+    )
+    neighbors = [
+        {
+            "_id": ObjectId(),
+            "_cls": "Classification",
+            "tags": [],
+            "label": items.identities[other],
+            "confidence": similarity,
+            "rank": rank,
+            "outcome": outcome,
+            "neighbor_id": str(items.ids[other]),
+            "distance": distance,
+        }
+        for other, similarity, rank, outcome, distance in zip(*columns, strict=True)
+    ]
+    document = {"_cls": "Classifications", "classifications": neighbors}
+    return columns[1][0], columns[3][0], document
 
 
 # --------------------------------------------------------------------------------------
@@ -194,7 +188,15 @@ def _write_patch_labels(run: Run, patches_field: str) -> None:
         samples.set_label_values(path, dict(zip(label_ids, column, strict=True)))
 
 
-def _frame_heatmaps(run: Run, patches_field: str) -> Iterator[tuple[str, fo.Heatmap]]:
+def _frame_values(run: Run, patches_field: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each frame, and its heatmap's document by its path."""
+    for sample_id, canvas in _frame_heatmaps(run, patches_field):
+        yield sample_id, {run.key: heatmap_document(canvas)}
+
+
+def _frame_heatmaps(
+    run: Run, patches_field: str
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield each frame's heatmap, with the maps of all its detections."""
     full = _range_of_run(run)
     boxes = _boxes(run, patches_field)
@@ -205,12 +207,12 @@ def _frame_heatmaps(run: Run, patches_field: str) -> Iterator[tuple[str, fo.Heat
             continue  # the detection was deleted while the run was made
         if run.items.sample_ids[item] != sample_id:
             if sample_id is not None:
-                yield sample_id, fo.Heatmap(map=to_bytes(canvas, full), range=[0, 255])
+                yield sample_id, to_bytes(canvas, full)
             sample_id = str(run.items.sample_ids[item])
             canvas = np.zeros(canvas_size(*size, FRAME_LONG_SIDE), dtype=np.float32)
         place(canvas, values, inner_box(boxes[str(run.items.ids[item])], crop))
     if sample_id is not None:
-        yield sample_id, fo.Heatmap(map=to_bytes(canvas, full), range=[0, 255])
+        yield sample_id, to_bytes(canvas, full)
 
 
 def _boxes(run: Run, patches_field: str) -> dict[str, list[float]]:
@@ -260,32 +262,21 @@ def _first_maps(
             yield item, values, (left, top, right, bottom), (width, height)
 
 
-def _write(
-    run: Run,
-    field: str,
-    values: Iterable[tuple[str, Any]],
-    documents: bool = False,
-) -> None:
-    """Write values by sample id, in batches; samples deleted meanwhile are left out.
-
-    Documents are stored as they are; everything else is checked by FiftyOne.
-    """
-    batch: dict[str, Any] = {}
-    samples = all_samples(run.dataset)
+def _write(run: Run, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Write fields by sample id, in batches; samples deleted meanwhile stay so."""
+    operations: dict[str, UpdateOne] = {}
 
     def flush() -> None:
-        present = samples.select(list(batch)).values("id")
-        samples.select(present, ordered=True).set_values(
-            field,
-            [batch[one] for one in present],
-            validate=not documents,
-            expand_schema=not documents,
-        )
-        batch.clear()
+        # All fields of a sample at once; ``set_values`` takes one field at a time.
+        run.dataset._bulk_write(list(operations.values()), ids=list(operations))
+        operations.clear()
 
-    for sample_id, value in values:
-        batch[sample_id] = value
-        if len(batch) >= _WRITE_BATCH:
+    for sample_id, values in rows:
+        changes = {**values, "last_modified_at": datetime.now(timezone.utc)}
+        operations[sample_id] = UpdateOne(
+            {"_id": ObjectId(sample_id)}, {"$set": changes}
+        )
+        if len(operations) >= _WRITE_BATCH:
             flush()
-    if batch:
+    if operations:
         flush()

@@ -940,16 +940,23 @@ def test_embeddings_given_go_on_too(world):
 _KILLED = """
 import os, signal, sys
 import fiftyone as fo
+from fiftyone_sfam import publish
 from fiftyone_sfam.explain import explain_retrieval
-from fiftyone_sfam.publish import _write
 from worlds import tiny_model
 
-code = _write.__code__
+publish._WRITE_BATCH = 2
+batches = 0
 
 def kill(frame, event, arg):
-    # Ends the process as it is about to write the field of the given name.
-    if frame.f_code is code and frame.f_locals["field"] == sys.argv[2]:
-        os.kill(os.getpid(), signal.SIGKILL)
+    # Ends the process as it is about to write the fields of the second two samples.
+    global batches
+    code = frame.f_code
+    if event == "call" and (code.co_name, code.co_filename) == (
+        "flush", publish.__file__
+    ):
+        batches += 1
+        if batches == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 dataset = fo.load_dataset(sys.argv[1])
 sys.setprofile(kill)
@@ -963,7 +970,7 @@ def test_killed_while_publishing(world):
     old = explain_retrieval(world, tiny_model(1), k=2)
     tests = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", _KILLED, world.name, "sfam_outcome"],
+        [sys.executable, "-c", _KILLED, world.name],
         env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},
         capture_output=True,
         text=True,
@@ -972,6 +979,7 @@ def test_killed_while_publishing(world):
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     world.reload()
+    assert sum(one is not None for one in world.values("sfam_score")) == 2
     assert world.list_runs(method=METHOD) == ["sfam"]
     assert list_runs(world) == []
     with pytest.raises(RunError, match="was interrupted while its fields were written"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fiftyone as fo
+import fiftyone.core.utils as fou
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.heatmaps import (
     canvas_size,
+    heatmap_document,
     inner_box,
     place,
     shared_range,
@@ -171,3 +174,14 @@ def test_bytes_are_monotonic_and_transparent_below_zero(
     np.testing.assert_allclose(
         found, np.clip(row, 0, full) / full * 255, atol=0.5 + 1e-4
     )
+
+
+def test_the_document_is_what_fiftyone_makes_of_a_heatmap() -> None:
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    found = heatmap_document(values)
+    expected = fo.Heatmap(map=values, range=[0, 255]).to_mongo().to_dict()
+    assert list(found) == list(expected)
+    assert found["_id"] != expected["_id"]
+    for name in ("_cls", "tags", "range"):
+        assert found[name] == expected[name]
+    np.testing.assert_array_equal(fou.deserialize_numpy_array(found["map"]), values)
