@@ -1,14 +1,14 @@
 """What finding neighbors costs: exactly, and with the indexes that FiftyOne has.
 
     python benchmarks/neighbors.py [--exact 10000 50000 200000] [--queries 2000]
-        [--indexed 20000] [--width 512]
+        [--indexed 20000] [--asked 500] [--width 512]
 
 Exact search: all vectors against all, time and peak memory, each size in a process of
 its own. Above ``--queries`` queries only so many are run against the whole gallery, and
 ``seconds_all`` is computed from them: the work is the same for every query. Indexes:
-LanceDB (exact scan, and IVF-PQ) and pgvector (HNSW, at two widths of its search), their
-time, and their recall against the exact neighbors after the exact second look. Prints
-JSON and writes it to ``benchmarks/out/neighbors.json``.
+LanceDB (exact scan, and IVF-PQ) and pgvector (HNSW, at two widths of its search), with
+``--asked`` queries: time, and recall of the exact neighbors after the second look.
+Prints JSON and writes it to ``benchmarks/out/neighbors.json``.
 """
 
 from __future__ import annotations
@@ -200,6 +200,7 @@ def main() -> None:
     )
     parser.add_argument("--indexed", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=2000)
+    parser.add_argument("--asked", type=int, default=500)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
@@ -217,7 +218,7 @@ def main() -> None:
             try:
                 found["indexed_vectors"] = args.indexed
                 found["indexes"] = measure_indexes(
-                    args.indexed, args.queries, args.width, folder, uri
+                    args.indexed, args.asked, args.width, folder, uri
                 )
             finally:
                 stop_postgres(process)
