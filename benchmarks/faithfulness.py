@@ -1,7 +1,7 @@
 """Which maps find what matters: ours, others' and baselines on real embedders.
 
 For each query its best true match and its nearest impostor are explained by every
-method, and the query is masked in the order of each map (blur fill). Settings of our
+method, and the query is masked in the order of each map. Settings of our
 maps were chosen on one half of the identities; the queries here are of the other half.
 
 Every query is one line in ``benchmarks/out/faithfulness/NETWORK.jsonl`` as soon as it
@@ -9,7 +9,8 @@ is done, so a run that was stopped goes on where it was. The table that is print
 ``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
-[--steps T] [--masks M] [--half dev|report] [--trials] [--table] [--demo]``.
+[--steps T] [--masks M] [--fill blur|mean|inpaint] [--half dev|report] [--trials]
+[--table] [--demo]``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs per network")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a curve")
     parser.add_argument("--masks", type=int, default=MASKS, help="masks of RISE")
+    parser.add_argument("--fill", choices=("blur", "mean", "inpaint"), default="blur")
     parser.add_argument("--half", choices=tuple(HALVES), default="report")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -84,8 +86,11 @@ def main() -> int:
         if path.exists()
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = "faithfulness_trials.json" if arguments.trials else "faithfulness.json"
-    (arguments.out / name).write_text(json.dumps(found, indent=1) + "\n")
+    name = "faithfulness_trials" if arguments.trials else "faithfulness"
+    fill = "" if arguments.fill == "blur" else f"_{arguments.fill}"
+    (arguments.out / f"{name}{fill}.json").write_text(
+        json.dumps(found, indent=1) + "\n"
+    )
     print("\n\n".join(table(one) for one in found))
     return 0
 
@@ -98,7 +103,8 @@ def main() -> int:
 def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     """Return the file of a network's lines."""
     folder = "faithfulness_trials" if arguments.trials else "faithfulness"
-    return arguments.out / folder / f"{title}.jsonl"
+    fill = "" if arguments.fill == "blur" else f"_{arguments.fill}"
+    return arguments.out / folder / f"{title}{fill}.jsonl"
 
 
 def listed(trials: bool, masks: int) -> tuple[Any, ...]:
@@ -184,6 +190,7 @@ def measure_query(
         image,
         torch.cat([maps for _, maps in found]),
         steps=arguments.steps,
+        fill=arguments.fill,
         batch_size=BATCH,
     )
     rivals = data.identities != data.identities[query]

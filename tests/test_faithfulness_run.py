@@ -168,7 +168,7 @@ def test_the_verdict(found: Faithfulness) -> None:
         f"the evidence maps find what matters {chance.value:.2f} x better than chance "
         f"(95 % interval {chance.low:.2f} to {chance.high:.2f}), and "
     ) in found.sentence
-    assert "24 pairs, the query masked." in found.sentence
+    assert "24 pairs, the query blurred bit by bit." in found.sentence
 
 
 def test_a_verdict_that_is_no_praise(run: Run, found: Faithfulness) -> None:

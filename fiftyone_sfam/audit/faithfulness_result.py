@@ -27,11 +27,8 @@ from fiftyone_sfam.records import TRUE_MATCH, UNLABELED
 DECIDED_AT = 0.3
 """Share of the pixels that are hidden, or shown, where decisions are compared."""
 
-_SIDES = {
-    "query": "the query masked",
-    "gallery": "the neighbor masked",
-    "both": "both images masked",
-}
+_SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
+_FILLS = {"blur": "blurred", "mean": "in its mean color", "inpaint": "filled in"}
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ class Faithfulness:
         return (
             f"{start}find what matters {_times(chance, 'chance')}, and "
             f"{_times(ignorant, 'a map that ignores the partner')}; {len(self):,} "
-            f"pairs, {_SIDES[self.side]}."
+            f"pairs, {_SIDES[self.side]} {_FILLS[self.fill]} bit by bit."
         )
 
     def _centre_sentence(self) -> str:
