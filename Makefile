@@ -9,7 +9,7 @@
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
-#   make bench        a run against computing embeddings
+#   make bench        a run against computing embeddings, and against explaining pair by pair
 #   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
 
@@ -54,7 +54,7 @@ check-regions: setup-test
 check-suspects: setup-test
 	$(BIN)/python benchmarks/check_suspects.py $(ARGS)
 
-bench: setup-test
+bench: setup-bench
 	$(BIN)/python benchmarks/performance.py $(ARGS)
 
 bench-audit: setup-test

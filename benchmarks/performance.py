@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import storage
 from check_real import load_reference
 from isolated import isolated_database
 from performance_profile import profiled
@@ -58,16 +59,35 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=4, help="pairs of other packages")
     arguments = parser.parse_args()
-    with isolated_database("sfam_performance") as folder:
-        found = {
-            case.name: measure(case, arguments, folder)
-            for case in CASES
-            if arguments.only in (None, case.name)
-        }
     OUT.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    with isolated_database("sfam_performance") as folder:
+        for case in CASES:
+            if arguments.only in (None, case.name):
+                found[case.name] = measure(case, arguments, folder)
+                OUT.write_text(json.dumps(found, indent=2) + "\n")
+        if arguments.only is None:
+            opened = storage.measure(images=100_000, k=10, shape=(16, 8), opened=300)
+            found["open_pair_ms_at_1m"] = opened["open_pair_ms_at_1m"]
     OUT.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    print(table(found))
     return 0
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as Markdown, a column for each network."""
+    networks = {name: one for name, one in found.items() if isinstance(one, dict)}
+    rows = [["", *networks], ["---"] * (1 + len(networks))]
+    for key in next(iter(networks.values())):
+        if key != "shares_of_stored_k10":
+            rows.append([key, *(f"{one[key]:.4g}" for one in networks.values())])
+    for stage in next(iter(networks.values()))["shares_of_stored_k10"]:
+        shares = (one["shares_of_stored_k10"][stage] for one in networks.values())
+        rows.append([f"share of time: {stage}", *(f"{share:.1%}" for share in shares)])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    if "open_pair_ms_at_1m" in found:
+        lines += ["", f"open_pair_ms_at_1m {found['open_pair_ms_at_1m']}"]
+    return "\n".join(lines)
 
 
 def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-# Stages by the functions that do them. None of them calls another one's, but for
-# "head", which is a part of "maps" and is taken out of it.
+# Stages by the functions that do them; none of them calls another one's.
 STAGES = {
-    "waiting for images": [("streaming", "ImageStream._next_block")],
+    "waiting for images": [("streaming", "next_block")],
     "forward": [("embedder", "EmbeddingModel.linearize")],
     "maps": [("streaming", "attribute")],
     "packing": [("streaming", "pack_maps")],

@@ -123,7 +123,7 @@ def milliseconds(function, times: int = 1) -> list[float]:
     return found
 
 
-def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int):
+def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int = 0):
     """Write the run, open it, and open pairs of it."""
     import fiftyone as fo
 

@@ -26,14 +26,13 @@ part of the network before the feature map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
+
+from fiftyone_sfam.heads import LinearizedHead
 
 Metric = Literal["cosine", "euclidean"]
 Weights = Literal["signed", "minmax"]
@@ -42,9 +41,6 @@ Side = Literal["query", "gallery"]
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 WEIGHTS: tuple[Weights, ...] = ("signed", "minmax")
 SIDES: tuple[Side, ...] = ("query", "gallery")
-
-# Relative difference of two derivatives that is rounding.
-_SAME = 1e-6
 
 
 # --------------------------------------------------------------------------------------
@@ -116,231 +112,6 @@ def distance(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tenso
     if metric == "euclidean":
         return (query - gallery).norm(dim=-1)
     return 1 - similarity(query, gallery, metric)
-
-
-# --------------------------------------------------------------------------------------
-# The head
-# --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LinearizedHead:
-    """Feature maps, their embeddings, and the derivative of the one after the other.
-
-    Build it with :func:`linearize_head` from a head, or with
-    ``EmbeddingModel.linearize`` from images.
-
-    Attributes
-    ----------
-    leaf : Tensor
-        The tensor that the head was evaluated at, shape (B, C, h, w).
-    output : Tensor
-        The head's value with its graph, shape (B, D).
-    """
-
-    leaf: Tensor
-    output: Tensor
-
-    def __len__(self) -> int:
-        return len(self.leaf)
-
-    @property
-    def feature_map(self) -> Tensor:
-        """Feature maps, shape (B, C, h, w), at least float32, without gradient."""
-        return _at_least_float32(self.leaf.detach())
-
-    @property
-    def embedding(self) -> Tensor:
-        """Embeddings, shape (B, D), at least float32, without gradient."""
-        return _at_least_float32(self.output.detach())
-
-    def vjp(self, cotangents: Tensor) -> Tensor:
-        """Multiply cotangents by the head's Jacobian, from the left.
-
-        Parameters
-        ----------
-        cotangents : Tensor
-            One per image, shape (B, D).
-
-        Returns
-        -------
-        Tensor
-            ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w), at least
-            float32.
-        """
-        return self._pull_back(self.leaf, cotangents)
-
-    def vjp_per_channel(self, cotangents: Tensor) -> Tensor | None:
-        """Multiply cotangents by the Jacobian of a head that begins by averaging.
-
-        What global average pooling hands back is the same at all positions, so it is
-        known by one number per channel, and no tensor of the feature map's size is
-        needed.
-
-        Parameters
-        ----------
-        cotangents : Tensor
-            One per image, shape (B, D).
-
-        Returns
-        -------
-        Tensor or None
-            What :meth:`vjp` has at every position, shape (B, C), at least float32;
-            None if the head does something else with the feature map first.
-        """
-        if self._pooling is None:
-            return None
-        averages = self._pull_back(self._pooling, cotangents)
-        return averages.flatten(1) / (self.leaf.shape[2] * self.leaf.shape[3])
-
-    @cached_property
-    def is_the_same_for_all(self) -> bool:
-        """Whether the head has one Jacobian for all images, as a linear head has.
-
-        Seen in one direction that is not special to any head, to rounding: Jacobians
-        that differ agree in it with probability zero.
-        """
-        if len(self) < 2:
-            return False
-        generator = torch.Generator().manual_seed(0)
-        one = torch.randn(1, self.output.shape[1], generator=generator)
-        probe = one.expand(len(self), -1).to(self.output.device)
-        found = self.vjp_per_channel(probe)
-        if found is None:
-            found = self.vjp(probe)
-        largest = float(found.abs().amax())
-        return bool((found - found[:1]).abs().amax() <= _SAME * largest)
-
-    @cached_property
-    def _pooling(self) -> GradientEdge | None:
-        """Where the gradient of the averages is, if all of the map goes into them."""
-        consumers: dict[Any, list[Any]] = {}
-        todo, seen = [self.output.grad_fn], set()
-        while todo:
-            node = todo.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            for following, _ in node.next_functions:
-                consumers.setdefault(following, []).append(node)
-                todo.append(following)
-        (start,) = [
-            node for node in consumers if getattr(node, "variable", None) is self.leaf
-        ] or [None]
-        path = consumers.get(start, [])
-        while len(path) == 1 and path[0].name() == "CloneBackward0":
-            path = consumers.get(path[0], [])
-        if len(path) != 1 or path[0].name() != "MeanBackward1":
-            return None
-        # Saved as unsigned numbers of 64 bits, negative ones too.
-        averaged = sorted((dim + 4) % 2**64 % 4 for dim in path[0]._saved_dim or ())
-        return GradientEdge(path[0], 0) if averaged == [2, 3] else None
-
-    def _pull_back(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
-        """Run the head's backward pass down to a place; return at least float32."""
-        dtype = self.output.dtype
-        if torch.finfo(dtype).bits >= 32:
-            return self._gradient(to, cotangents.to(dtype))
-        # Partners over Z are small, and their gradients vanish in half precision.
-        scale = cotangents.abs().amax(1, keepdim=True)
-        scale = torch.where(scale > 0, scale, 1)
-        gradient = self._gradient(to, (cotangents / scale).to(dtype))
-        return gradient * scale.reshape(-1, *[1] * (gradient.ndim - 1))
-
-    def _gradient(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
-        with torch.inference_mode(False):
-            (gradient,) = torch.autograd.grad(
-                self.output,
-                to,
-                cotangents,
-                retain_graph=True,
-                materialize_grads=isinstance(to, Tensor),
-            )
-        return _at_least_float32(gradient)
-
-    def jvp(self, tangents: Tensor) -> Tensor:
-        """Multiply tangents by the head's Jacobian, from the right.
-
-        The Jacobian-vector product is taken as the derivative of the vector-Jacobian
-        product, which is linear in its vector (J. Townsend, "A new trick for
-        calculating Jacobian vector products", 2017): no further evaluation of the
-        head, and no forward-mode support needed in its operations.
-
-        Parameters
-        ----------
-        tangents : Tensor
-            One per image, shape (B, C, h, w).
-
-        Returns
-        -------
-        Tensor
-            Shape (B, D), at least float32, without gradient. Of the feature map itself
-            it is the part of the embedding that maps carry; the head's biases and its
-            curvature, which leave a remainder, are the rest.
-        """
-        with torch.inference_mode(False), torch.enable_grad():
-            probe = torch.zeros_like(self.output, requires_grad=True)
-            (gradient,) = torch.autograd.grad(
-                self.output,
-                self.leaf,
-                probe,
-                create_graph=True,
-                materialize_grads=True,
-            )
-            (product,) = torch.autograd.grad(
-                gradient,
-                probe,
-                tangents.to(gradient.dtype),
-                retain_graph=True,
-                materialize_grads=True,
-            )
-        return _at_least_float32(product)
-
-
-def linearize_head(
-    head: Callable[[Tensor], Tensor], feature_map: Tensor
-) -> LinearizedHead:
-    """Evaluate a head and keep what its derivative needs.
-
-    Parameters
-    ----------
-    head : callable
-        Maps (B, C, h, w) to (B, D), each image on its own.
-    feature_map : Tensor
-        Shape (B, C, h, w).
-
-    Returns
-    -------
-    LinearizedHead
-        The head at these feature maps.
-
-    Raises
-    ------
-    ValueError
-        If the feature map has not four dimensions or the head returns no (B, D).
-    """
-    if feature_map.ndim != 4:
-        raise ValueError(
-            f"the feature map has shape {tuple(feature_map.shape)}; four dimensions "
-            "(batch, channels, height, width) are needed."
-        )
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = as_leaf(feature_map)
-        # The clone lets a head work in place without touching the leaf.
-        output = head(leaf.clone())
-    if output.ndim != 2 or output.shape[0] != feature_map.shape[0]:
-        raise ValueError(
-            f"the head returned shape {tuple(output.shape)} for a batch of "
-            f"{feature_map.shape[0]}; (batch, embedding size) is needed."
-        )
-    return LinearizedHead(leaf, output)
-
-
-def as_leaf(tensor: Tensor) -> Tensor:
-    """Cut a tensor off its graph and let it start a new one."""
-    leaf = tensor.detach()
-    # What inference mode made can never ask for a gradient; a copy can.
-    return (leaf.clone() if leaf.is_inference() else leaf).requires_grad_(True)
 
 
 # --------------------------------------------------------------------------------------
@@ -600,32 +371,16 @@ def _attribute(
     weights: Weights,
 ) -> Attribution:
     """Pull cotangents back to the feature maps and reduce them to maps."""
-    feature_map = head.feature_map.float()
-    _, channels, height, width = feature_map.shape
-    evidence = feature_map.new_empty(len(rows), height, width)
-    sfam = feature_map.new_empty(len(rows), height, width)
-    cis = feature_map.new_empty(len(rows), channels)
-    gradients = feature_map.new_empty(len(rows), channels)
-    pooled = False
-    for pairs, slots in _passes(head, rows):
-        batch = torch.zeros_like(head.embedding)
-        batch[slots] = cotangents[pairs]
-        per_channel = head.vjp_per_channel(batch)
-        if per_channel is not None:
-            gradients[pairs] = per_channel[slots].float()
-            pooled = True
-            continue
-        activation = feature_map[rows[pairs]]
-        contribution = head.vjp(batch)[slots].float().mul_(activation)
-        evidence[pairs] = contribution.sum(1)
-        cis[pairs] = contribution.sum((2, 3))
-        sfam[pairs] = torch.einsum(
-            "pc,pchw->phw", channel_weights(cis[pairs], weights), activation
-        )
-    if pooled:
-        cis = gradients * feature_map.sum((2, 3))[rows]
-        evidence = _weighted(feature_map, rows, gradients)
-        sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
+    # What the head did to the layout of the maps in memory is not ours to keep.
+    feature_map = head.feature_map.float().contiguous()
+    pooled = head.pull_per_channel(rows, cotangents)
+    if pooled is not None:
+        cis = pooled.float() * feature_map.sum((2, 3))[rows]
+        evidence = _weighted(feature_map, rows, pooled.float())
+    else:
+        found = head.contributions(rows, cotangents)
+        evidence, cis = (one.float() for one in found)
+    sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
     score = score.float()
     return Attribution(score, evidence, sfam, cis, score - evidence.sum((1, 2)))
 
@@ -637,31 +392,3 @@ def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
         mine = rows == image
         maps[mine] = torch.tensordot(weights[mine], feature_map[image], dims=1)
     return maps
-
-
-def _passes(head: LinearizedHead, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Split pairs into backward passes: which pairs, and in which rows of the batch.
-
-    One pass through the head serves one partner of every image of the batch, so there
-    are as many as the largest number of partners of one image. Where the derivative is
-    the same for all images, any row serves any pair, and no row is left empty.
-    """
-    if len(rows) == 0:
-        return
-    order = torch.argsort(rows, stable=True)
-    ordered = rows[order]
-    starts = torch.searchsorted(ordered, ordered)
-    occurrence = torch.arange(len(rows), device=rows.device) - starts
-    count = int(occurrence.max()) + 1
-    if -(-len(rows) // len(head)) < count and head.is_the_same_for_all:
-        for pairs in torch.arange(len(rows), device=rows.device).split(len(head)):
-            yield pairs, torch.arange(len(pairs), device=rows.device)
-        return
-    for group in range(count):
-        pairs = order[occurrence == group]
-        yield pairs, rows[pairs]
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Leave half precision, in which scores would overflow and maps lose digits."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -20,9 +20,10 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
-from fiftyone_sfam.attribution import METRICS, LinearizedHead, Metric, as_leaf
+from fiftyone_sfam.attribution import METRICS, Metric
 from fiftyone_sfam.compute import PRECISIONS, Precision, lower_precision, reads_rows
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.heads import Jacobian, LinearizedHead, as_leaf
 from fiftyone_sfam.normalization import hold_length, is_constant_length
 from fiftyone_sfam.preprocess import Box, Preprocessing
 from fiftyone_sfam.transforms import with_crop_box
@@ -133,6 +134,7 @@ class EmbeddingModel:
         self._scales_to_one_length = False
         self.precision: Precision = precision
         self._memory_format: torch.memory_format | None = None
+        self._jacobians: dict[tuple[int, ...], Jacobian] = {}
         if device is not None:
             network.to(device)
         for module_name in (layer, embedding_layer):
@@ -302,7 +304,7 @@ class EmbeddingModel:
                 "that cannot be told from the rest of it, which would leave every map "
                 "without evidence; name the layer before with embedding_layer=..."
             )
-        return LinearizedHead(leaf, output)
+        return LinearizedHead(leaf, output, self._jacobians)
 
     def record(
         self, images: Tensor, layers: Sequence[str] = ()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fiftyone_sfam.attribution import LinearizedHead
 from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.heads import LinearizedHead
 
 if TYPE_CHECKING:
     from fiftyone_sfam.preprocess import Box

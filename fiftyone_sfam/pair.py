@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from fiftyone_sfam.attribution import (
     SIDES,
     Attribution,
-    LinearizedHead,
     Metric,
     Side,
     Weights,
@@ -28,6 +27,7 @@ from fiftyone_sfam.attribution import (
 )
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.heads import LinearizedHead
 from fiftyone_sfam.images import pixel_box, read_image
 
 ImageLike = Any

@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
-from fiftyone_sfam.attribution import Attribution, LinearizedHead, attribute
+from fiftyone_sfam.attribution import Attribution, attribute
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import MISMATCH, check_usable
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.head_cache import HeadCache, Seen
+from fiftyone_sfam.heads import LinearizedHead
 from fiftyone_sfam.images import (
     Loaded,
     load_in_background,
@@ -371,7 +372,7 @@ class ImageStream:
         )
         sizes = iter([len(block) for block in blocks])
         for size in sizes:
-            yield [next(loaded) for _ in range(size)]
+            yield next_block(loaded, size)
 
     def sample_input(self) -> NDArray[Any] | None:
         """Prepare the first readable image; None if there is none."""
@@ -390,6 +391,13 @@ class ImageStream:
         left, top, right, bottom = self.model.crop_box(width, height)
         crop = (left / width, top / height, right / width, bottom / height)
         return _Prepared(self.model.prepare(image), crop, size)
+
+
+def next_block(
+    loaded: Iterator[Loaded[_Prepared]], size: int
+) -> list[Loaded[_Prepared]]:
+    """Wait for the next images; benchmarks tell by it how long that takes."""
+    return [next(loaded) for _ in range(size)]
 
 
 def store_embedded(store: BlobStore, fingerprint: str, block: Embedded) -> None:

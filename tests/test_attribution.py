@@ -20,18 +20,17 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.attribution import (
     Attribution,
-    LinearizedHead,
     attribute,
     attribute_contrast,
     attribute_difference,
     attribute_point,
     channel_weights,
     distance,
-    linearize_head,
     normalizer,
     similarity,
 )
 from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.heads import LinearizedHead, linearize_head
 
 MAP_Q = torch.tensor([[[1.0, 3.0]], [[2.0, 0.0]]])
 MAP_G = torch.tensor([[[4.0, 2.0]], [[0.0, 8.0]]])

@@ -12,7 +12,6 @@ from fiftyone_sfam.attribution import (
     METRICS,
     WEIGHTS,
     Attribution,
-    LinearizedHead,
     Metric,
     Weights,
     attribute,
@@ -25,6 +24,7 @@ from fiftyone_sfam.attribution import (
     similarity,
 )
 from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.heads import LinearizedHead
 from networks import CASES, CHANNELS, HEIGHT, WIDTH, Case, build, images
 
 # Forward-mode differentiation loads torch's own scripted decompositions.

@@ -12,7 +12,6 @@ from PIL import Image
 
 from fiftyone_sfam.attribution import (
     Attribution,
-    LinearizedHead,
     Metric,
     Weights,
     attribute,
@@ -24,6 +23,7 @@ from fiftyone_sfam.attribution import (
 )
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.heads import LinearizedHead
 
 Box = tuple[float, float, float, float]
 Maps = tuple[NDArray[np.float32], ...]

@@ -1,0 +1,467 @@
+"""Heads: what a network does after its feature map, and the derivative of it.
+
+The maps need, for each pair, ``V = d<embedding, cotangent>/d feature map``. One
+backward pass through the head gives it for one cotangent of every image of a batch. Two
+kinds of head, both recognized by what they do, cost less:
+
+- One that begins by averaging each channel hands the same number back to all positions
+  of a channel, so ``V`` is known by one number per channel, and several passes are done
+  at once.
+- One that is linear has one Jacobian ``J`` for all images. The sums over channels and
+  over positions that maps and channel importance are made of, are then taken once per
+  image, ``sum_c J[d, c, p] A[c, p]`` and ``sum_p J[d, c, p] A[c, p]``, and each partner
+  costs a product with its embedding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+# Relative difference of two derivatives that is rounding.
+_SAME = 1e-6
+# Bytes that a Jacobian may take.
+_LARGEST_JACOBIAN = 2**28
+# Partners per image from which on a Jacobian pays.
+_MANY_PARTNERS = 4
+# Numbers that passes done at once may work on.
+_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """The derivative of a linear head, in the two orders that products need.
+
+    Attributes
+    ----------
+    by_position : Tensor
+        Shape (h w, C, D), float32.
+    by_channel : Tensor
+        Shape (C, h w, D), float32.
+    """
+
+    by_position: Tensor
+    by_channel: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Jacobian:
+        """Arrange a Jacobian of shape (D, C, h, w)."""
+        flat = rows.float().flatten(2)
+        return cls(
+            flat.permute(2, 1, 0).contiguous(), flat.permute(1, 2, 0).contiguous()
+        )
+
+    def pull_back(self, cotangent: Tensor) -> Tensor:
+        """Multiply a cotangent (D,) from the left; shape (h w, C)."""
+        return self.by_position @ cotangent
+
+
+@dataclass(frozen=True)
+class LinearizedHead:
+    """Feature maps, their embeddings, and the derivative of the one after the other.
+
+    Build it with :func:`linearize_head` from a head, or with
+    ``EmbeddingModel.linearize`` from images.
+
+    Attributes
+    ----------
+    leaf : Tensor
+        The tensor that the head was evaluated at, shape (B, C, h, w).
+    output : Tensor
+        The head's value with its graph, shape (B, D).
+    known : dict
+        Jacobians of linear heads by the shapes of map and embedding, which batches of
+        one network share.
+    """
+
+    leaf: Tensor
+    output: Tensor
+    known: dict[tuple[int, ...], Jacobian] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    def __len__(self) -> int:
+        return len(self.leaf)
+
+    @property
+    def feature_map(self) -> Tensor:
+        """Feature maps, shape (B, C, h, w), at least float32, without gradient."""
+        return _at_least_float32(self.leaf.detach())
+
+    @property
+    def embedding(self) -> Tensor:
+        """Embeddings, shape (B, D), at least float32, without gradient."""
+        return _at_least_float32(self.output.detach())
+
+    def vjp(self, cotangents: Tensor) -> Tensor:
+        """Multiply cotangents by the head's Jacobian, from the left.
+
+        Parameters
+        ----------
+        cotangents : Tensor
+            One per image, shape (B, D).
+
+        Returns
+        -------
+        Tensor
+            ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w), at least
+            float32.
+        """
+        return self._pull_back(self.leaf, cotangents)
+
+    def vjp_per_channel(self, cotangents: Tensor) -> Tensor | None:
+        """Multiply cotangents by the Jacobian of a head that begins by averaging.
+
+        What global average pooling hands back is the same at all positions, so it is
+        known by one number per channel, and no tensor of the feature map's size is
+        needed.
+
+        Parameters
+        ----------
+        cotangents : Tensor
+            One per image, shape (B, D), or of N passes at once, shape (N, B, D).
+
+        Returns
+        -------
+        Tensor or None
+            What :meth:`vjp` has at every position, shape (..., B, C), at least float32;
+            None if the head does something else with the feature map first.
+        """
+        if self._pooling is None:
+            return None
+        averages = self._pull_back(self._pooling, cotangents)
+        averages = averages.reshape(*cotangents.shape[:-1], -1)
+        return averages / (self.leaf.shape[2] * self.leaf.shape[3])
+
+    def pull_per_channel(self, rows: Tensor, cotangents: Tensor) -> Tensor | None:
+        """Pull cotangents of pairs back through a head that begins by averaging.
+
+        Parameters
+        ----------
+        rows : Tensor
+            For each pair its image, shape (P,), int64 in 0..B-1.
+        cotangents : Tensor
+            One per pair, shape (P, D).
+
+        Returns
+        -------
+        Tensor or None
+            What the derivative is at every position, shape (P, C), at least float32;
+            None if the head does something else with the feature map first.
+        """
+        if self._pooling is None:
+            return None
+        found = self.feature_map.new_empty(len(rows), self.leaf.shape[1])
+        size = len(self) * max(self.leaf.shape[1], self.output.shape[1])
+        for passes in _grouped(self._passes(rows), max(1, _AT_ONCE // size)):
+            batches = self.embedding.new_zeros(len(passes), *self.output.shape)
+            for batch, (pairs, slots) in zip(batches, passes, strict=True):
+                batch[slots] = cotangents[pairs]
+            pulled = self.vjp_per_channel(batches)
+            assert pulled is not None
+            for one, (pairs, slots) in zip(pulled, passes, strict=True):
+                found[pairs] = one[slots]
+        return found
+
+    def contributions(self, rows: Tensor, cotangents: Tensor) -> tuple[Tensor, Tensor]:
+        """Add up, over channels and over positions, what they contribute to pairs.
+
+        Parameters
+        ----------
+        rows : Tensor
+            For each pair its image, shape (P,), int64 in 0..B-1.
+        cotangents : Tensor
+            One per pair, shape (P, D).
+
+        Returns
+        -------
+        by_position : Tensor
+            ``sum over channels of V * A``, shape (P, h, w).
+        by_channel : Tensor
+            ``sum over positions of V * A``, shape (P, C).
+        """
+        if len(rows) >= _MANY_PARTNERS * len(self):
+            jacobian = self._jacobian
+            if jacobian is not None:
+                return self._contributions_by(jacobian, rows, cotangents)
+        feature_map = self.feature_map
+        by_position = feature_map.new_empty(len(rows), *feature_map.shape[2:])
+        by_channel = feature_map.new_empty(len(rows), feature_map.shape[1])
+        for pairs, slots in self._passes(rows):
+            batch = torch.zeros_like(self.embedding)
+            batch[slots] = cotangents[pairs]
+            # A pass for each image: the maps are in the right rows already.
+            whole = len(slots) == len(self) and torch.equal(rows[pairs], slots)
+            pulled = self.vjp(batch)
+            part = pulled if whole else pulled[slots]
+            part = part.mul_(feature_map if whole else feature_map[rows[pairs]])
+            by_position[pairs] = part.sum(1).to(by_position)
+            by_channel[pairs] = part.sum((2, 3)).to(by_channel)
+        return by_position, by_channel
+
+    @property
+    def is_the_same_for_all(self) -> bool:
+        """Whether the head has one Jacobian for all images, as a linear head has.
+
+        Seen in one direction that is not special to any head, to rounding: Jacobians
+        that differ agree in it with probability zero.
+        """
+        if len(self) < 2:
+            return False
+        _, found = self._probed
+        largest = float(found.abs().amax())
+        return bool((found - found[:1]).abs().amax() <= _SAME * largest)
+
+    @cached_property
+    def _probed(self) -> tuple[Tensor, Tensor]:
+        """A direction (D,), and what it is pulled back to on each image."""
+        generator = torch.Generator().manual_seed(0)
+        one = torch.randn(1, self.output.shape[1], generator=generator)
+        one = one.to(self.output.device)
+        probe = one.expand(len(self), -1)
+        found = self.vjp_per_channel(probe)
+        return one[0], self.vjp(probe) if found is None else found
+
+    @property
+    def _jacobian(self) -> Jacobian | None:
+        """The Jacobian, if the head is linear and it is not too large."""
+        count, channels, height, width = self.leaf.shape
+        size = self.output.shape[1]
+        if 4 * size * channels * height * width > _LARGEST_JACOBIAN:
+            return None
+        if not self.is_the_same_for_all:
+            return None
+        key = (size, channels, height, width)
+        known = self.known.get(key)
+        if known is not None:
+            # The network may have been given other weights since.
+            probe, found = self._probed
+            here = found[0].float().flatten(1).T
+            off = (known.pull_back(probe) - here).abs().amax()
+            if off <= 10 * _SAME * here.abs().amax():
+                return known
+        units = torch.eye(size, device=self.leaf.device)
+        blocks = []
+        for part in units.split(count):
+            batch = self.output.new_zeros(count, size)
+            batch[: len(part)] = part
+            blocks.append(self.vjp(batch)[: len(part)])
+        self.known[key] = Jacobian.of(torch.cat(blocks))
+        return self.known[key]
+
+    def _contributions_by(
+        self, jacobian: Jacobian, rows: Tensor, cotangents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add contributions up with a linear head's Jacobian."""
+        height, width = self.leaf.shape[2:]
+        maps = self.feature_map.float().flatten(2)
+        cotangents = cotangents.float()
+        # Of each image, (h w, B, D) and (C, B, D).
+        positions = maps.permute(2, 0, 1) @ jacobian.by_position
+        channels = maps.permute(1, 0, 2) @ jacobian.by_channel
+        by_position = maps.new_empty(len(rows), height * width)
+        by_channel = maps.new_empty(len(rows), maps.shape[1])
+        for image in torch.unique(rows).tolist():
+            mine = rows == image
+            by_position[mine] = cotangents[mine] @ positions[:, image].T
+            by_channel[mine] = cotangents[mine] @ channels[:, image].T
+        return by_position.unflatten(1, (height, width)), by_channel
+
+    def _passes(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Split pairs into backward passes: which pairs, and in which rows.
+
+        One pass through the head serves one partner of every image of the batch, so
+        there are as many as the largest number of partners of one image. Where the
+        derivative is the same for all images, any row serves any pair, and no row is
+        left empty.
+        """
+        if len(rows) == 0:
+            return
+        order = torch.argsort(rows, stable=True)
+        ordered = rows[order]
+        starts = torch.searchsorted(ordered, ordered)
+        occurrence = torch.arange(len(rows), device=rows.device) - starts
+        count = int(occurrence.max()) + 1
+        if -(-len(rows) // len(self)) < count and self.is_the_same_for_all:
+            for pairs in torch.arange(len(rows), device=rows.device).split(len(self)):
+                yield pairs, torch.arange(len(pairs), device=rows.device)
+            return
+        for group in range(count):
+            pairs = order[occurrence == group]
+            yield pairs, rows[pairs]
+
+    @cached_property
+    def _pooling(self) -> GradientEdge | None:
+        """Where the gradient of the averages is, if all of the map goes into them."""
+        consumers: dict[Any, list[Any]] = {}
+        todo, seen = [self.output.grad_fn], set()
+        while todo:
+            node = todo.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            for following, _ in node.next_functions:
+                consumers.setdefault(following, []).append(node)
+                todo.append(following)
+        (start,) = [
+            node for node in consumers if getattr(node, "variable", None) is self.leaf
+        ] or [None]
+        path = consumers.get(start, [])
+        while len(path) == 1 and path[0].name() == "CloneBackward0":
+            path = consumers.get(path[0], [])
+        if len(path) != 1 or path[0].name() != "MeanBackward1":
+            return None
+        # Saved as unsigned numbers of 64 bits, negative ones too.
+        averaged = sorted((dim + 4) % 2**64 % 4 for dim in path[0]._saved_dim or ())
+        return GradientEdge(path[0], 0) if averaged == [2, 3] else None
+
+    def _pull_back(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
+        """Run the head's backward pass down to a place; return at least float32."""
+        dtype = self.output.dtype
+        if torch.finfo(dtype).bits >= 32:
+            return self._gradient(to, cotangents.to(dtype))
+        # Partners over Z are small, and their gradients vanish in half precision.
+        scale = cotangents.abs().amax(-1)
+        scale = torch.where(scale > 0, scale, 1)
+        gradient = self._gradient(to, (cotangents / scale[..., None]).to(dtype))
+        return gradient * scale.reshape(
+            *scale.shape, *[1] * (gradient.ndim - scale.ndim)
+        )
+
+    def _gradient(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
+        several = cotangents.ndim == 3
+        if several and (len(cotangents) == 1 or not self._vectorizes):
+            return torch.stack([self._gradient(to, one) for one in cotangents])
+        with torch.inference_mode(False):
+            (gradient,) = torch.autograd.grad(
+                self.output,
+                to,
+                cotangents,
+                retain_graph=True,
+                materialize_grads=isinstance(to, Tensor),
+                is_grads_batched=several,
+            )
+        return _at_least_float32(gradient)
+
+    @cached_property
+    def _vectorizes(self) -> bool:
+        """Whether torch can do several backward passes of this head at once.
+
+        It cannot do so for operations of the user's own.
+        """
+        place = self.leaf if self._pooling is None else self._pooling
+        zeros = self.output.new_zeros(2, *self.output.shape)
+        try:
+            with torch.inference_mode(False), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.autograd.grad(
+                    self.output, place, zeros, retain_graph=True, is_grads_batched=True
+                )
+        except RuntimeError:
+            return False
+        return True
+
+    def jvp(self, tangents: Tensor) -> Tensor:
+        """Multiply tangents by the head's Jacobian, from the right.
+
+        The Jacobian-vector product is taken as the derivative of the vector-Jacobian
+        product, which is linear in its vector (J. Townsend, "A new trick for
+        calculating Jacobian vector products", 2017): no further evaluation of the
+        head, and no forward-mode support needed in its operations.
+
+        Parameters
+        ----------
+        tangents : Tensor
+            One per image, shape (B, C, h, w).
+
+        Returns
+        -------
+        Tensor
+            Shape (B, D), at least float32, without gradient. Of the feature map itself
+            it is the part of the embedding that maps carry; the head's biases and its
+            curvature, which leave a remainder, are the rest.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            probe = torch.zeros_like(self.output, requires_grad=True)
+            (gradient,) = torch.autograd.grad(
+                self.output,
+                self.leaf,
+                probe,
+                create_graph=True,
+                materialize_grads=True,
+            )
+            (product,) = torch.autograd.grad(
+                gradient,
+                probe,
+                tangents.to(gradient.dtype),
+                retain_graph=True,
+                materialize_grads=True,
+            )
+        return _at_least_float32(product)
+
+
+def linearize_head(
+    head: Callable[[Tensor], Tensor], feature_map: Tensor
+) -> LinearizedHead:
+    """Evaluate a head and keep what its derivative needs.
+
+    Parameters
+    ----------
+    head : callable
+        Maps (B, C, h, w) to (B, D), each image on its own.
+    feature_map : Tensor
+        Shape (B, C, h, w).
+
+    Returns
+    -------
+    LinearizedHead
+        The head at these feature maps.
+
+    Raises
+    ------
+    ValueError
+        If the feature map has not four dimensions or the head returns no (B, D).
+    """
+    if feature_map.ndim != 4:
+        raise ValueError(
+            f"the feature map has shape {tuple(feature_map.shape)}; four dimensions "
+            "(batch, channels, height, width) are needed."
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = as_leaf(feature_map)
+        # The clone lets a head work in place without touching the leaf.
+        output = head(leaf.clone())
+    if output.ndim != 2 or output.shape[0] != feature_map.shape[0]:
+        raise ValueError(
+            f"the head returned shape {tuple(output.shape)} for a batch of "
+            f"{feature_map.shape[0]}; (batch, embedding size) is needed."
+        )
+    return LinearizedHead(leaf, output)
+
+
+def as_leaf(tensor: Tensor) -> Tensor:
+    """Cut a tensor off its graph and let it start a new one."""
+    leaf = tensor.detach()
+    # What inference mode made can never ask for a gradient; a copy can.
+    return (leaf.clone() if leaf.is_inference() else leaf).requires_grad_(True)
+
+
+def _grouped(
+    passes: Iterator[tuple[Tensor, Tensor]], size: int
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Put passes together that are done at once."""
+    while group := list(islice(passes, size)):
+        yield group
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Leave half precision, in which scores would overflow and maps lose digits."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
