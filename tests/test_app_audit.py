@@ -31,7 +31,7 @@ pytestmark = pytest.mark.browser
 
 Open = Callable[[fo.Dataset], "Page"]
 PANEL = '[data-cy="panel-content-sfam_audit"]'
-PAGES = ("Overview", "Scores", "False matches", "Regions", "Suspects")
+PAGES = ("Overview", "Scores", "False matches", "Regions", "Maps", "Suspects")
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ _ROW_STYLE = {
     "gap": "4px 10px",
 }
 # Narrow enough for all tabs to fit into half of a small screen.
-_TAB_STYLE = {"minHeight": 40, "minWidth": 0, "px": 1.25}
+_TAB_STYLE = {"minHeight": 40, "minWidth": 0, "px": 0.9, "fontSize": "0.82rem"}
 # What is open, and the way back, stay in sight.
 _HEAD_STYLE = {
     "position": "sticky",
