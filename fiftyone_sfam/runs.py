@@ -221,7 +221,7 @@ class Run:
             If there is no such pair.
         """
         chosen = np.array([int(pair) for pair in pairs], dtype=np.int64)
-        count = self._num_pairs
+        count = self.num_pairs
         for pair in chosen[(chosen < 0) | (chosen >= count)]:
             raise RunError(
                 f"the run '{self.key}' has {count} pairs, numbered from 0; there is no "
@@ -296,14 +296,15 @@ class Run:
         return self.store.names()
 
     @property
-    def _num_pairs(self) -> int:
+    def num_pairs(self) -> int:
+        """Number of pairs, without reading them."""
         count = self.config.counts.get("pairs")
         return len(self.pairs) if count is None else count
 
     @cached_property
     def _pairs(self) -> tuple[Pairs, NDArray[np.float32]]:
         size = self.config.part_pairs
-        return read_pairs(self.store, self._num_pairs if size else 0, size)
+        return read_pairs(self.store, self.num_pairs if size else 0, size)
 
     @cached_property
     def _items(self) -> tuple[RunItems, tuple[Skipped, ...]]:

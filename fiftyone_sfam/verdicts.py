@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import SupportsIndex
 
-import numpy as np
 from fiftyone.core.odm import get_db_conn
 
 from fiftyone_sfam.errors import DataError, RunError
@@ -269,9 +268,9 @@ def reviewed(run: Run) -> Reviewed:
     verdicts = get_verdicts(run).values()
     return Reviewed(
         len(verdicts),
-        len(run.pairs),
+        run.num_pairs,
         len({one.query_id for one in verdicts}),
-        len(np.unique(run.pairs.query)),
+        run.config.counts["queries"],
     )
 
 

@@ -20,6 +20,7 @@ from fiftyone_sfam.app.panels.audit_page_regions import drawn_rows, shares_of
 from fiftyone_sfam.app.panels.audit_page_scores import score_door, scores_of
 from fiftyone_sfam.app.panels.audit_pages import open_mark, page_of
 from fiftyone_sfam.app.panels.audit_results import evaluation_of, ledger_of, stamp_of
+from fiftyone_sfam.app.panels.current_run import current_run
 from fiftyone_sfam.app.panels.queue import get_queue
 from fiftyone_sfam.app.panels.sfam_audit import SfamAudit
 from fiftyone_sfam.audit.causal import check_causally
@@ -829,6 +830,20 @@ def test_a_large_run_offers_the_evaluation(
     evaluate_retrieval(run)
     shown.do("on_load")
     assert "cmc" in shown.blocks
+
+
+def test_opening_does_not_read_the_pairs(tiny_world: World) -> None:
+    """So that it takes as long for many neighbors as for few."""
+    dataset = tiny_world()
+    evaluate_retrieval(explain(dataset))
+    overview(load_run(dataset, "sfam"))
+    shown = Shown(dataset)
+    assert "cmc" in shown.blocks
+    shown_run = current_run(dataset, "sfam")
+    assert shown_run is not None
+    assert "_pairs" not in vars(shown_run)
+    assert len(shown_run.pairs) == shown_run.num_pairs
+    assert "_pairs" in vars(shown_run)
 
 
 # --------------------------------------------------------------------------------------
