@@ -197,7 +197,8 @@ def page(browser: Browser) -> Iterator[Page]:
     """A new page in a fresh context, 1400 x 900."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    # Two of these tests may share the two cores of a small machine.
+    page.set_default_timeout(90_000)
     yield page
     context.close()
 

@@ -270,10 +270,18 @@ def assert_legible(panel: Locator, light: bool) -> None:
     """Assert that the text of a figure stands out from its ground, in its theme."""
     tick = figure(panel, "ROC").locator(".ytick text").first
     tick.wait_for(state="attached")
-    color, ground = tick.evaluate(
-        "tick => [getComputedStyle(tick).fill, getComputedStyle("
-        "tick.closest('.main-svg')).backgroundColor]"
-    )
+    colors: list[str] = []
+
+    def read() -> bool:
+        # Plotly draws the ticks anew when the theme changes: one may be off the page.
+        colors[:] = tick.evaluate(
+            "tick => { const svg = tick.closest('.main-svg'); return svg === null ? []"
+            " : [getComputedStyle(tick).fill, getComputedStyle(svg).backgroundColor] }"
+        )
+        return len(colors) == 2
+
+    until(panel.page, read, "the figure is drawn")
+    color, ground = colors
     assert (_light(ground) > 0.5) == light
     dark_one, light_one = sorted((_light(color), _light(ground)))
     # WCAG 2.1 asks 4.5 of text.
