@@ -51,35 +51,39 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
         )
-        photograph_pairs(opened(browser.new_page(viewport=SIZE), url))
-        photograph_audit(opened(browser.new_page(viewport=SIZE), url))
+        for photograph in (photograph_pairs, photograph_audit):
+            page = browser.new_page(viewport=SIZE)
+            page.set_default_timeout(120_000)
+            photograph(opened(page, url))
         browser.close()
 
 
 def photograph_pairs(page: Page) -> None:
     """Photograph the grid with heatmaps beside the panel of pairs."""
-    open_panel(page, "SFAM pairs")
-    page.wait_for_timeout(6000)
+    open_panel(page, "SFAM pairs", "Rank 1")
     keep(page, "app")
 
 
 def photograph_audit(page: Page) -> None:
     """Photograph the panel of the audit, and follow a finding to its pairs."""
-    open_panel(page, "SFAM audit")
+    open_panel(page, "SFAM audit", "Rank of the nearest true match")
     keep(page, "audit")
-    for tab, name in (("Scores", "scores"), ("Regions", "regions")):
-        page.get_by_text(tab, exact=True).first.click()
-        page.wait_for_timeout(4000)
+    for tab, shown, name in (
+        ("Scores", "Scores of all pairs", "scores"),
+        ("Regions", "Share of the score by region", "regions"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        page.get_by_text(shown).first.wait_for()
         keep(page, name)
-    page.get_by_text("Suspects", exact=True).first.click()
-    page.wait_for_timeout(4000)
+    page.get_by_role("tab", name="Suspects").click()
+    page.get_by_text("Worst first.").wait_for()
     page.get_by_text("mislabeled image", exact=True).first.click()
-    page.wait_for_timeout(4000)
+    review = page.get_by_role("button", name="Review th").first
+    review.wait_for()
     keep(page, "suspects")
-    page.get_by_role("button", name="Review th").first.click()
-    page.wait_for_timeout(6000)
+    review.click()
     page.get_by_role("button", name="Why not the true match?").first.click()
-    page.wait_for_timeout(6000)
+    page.get_by_role("button", name="Leave the true match").wait_for()
     keep(page, "why")
 
 
@@ -94,17 +98,23 @@ def opened(page: Page, url: str) -> Page:
     return page
 
 
-def open_panel(page: Page, label: str) -> None:
-    """Open a panel from the menu of panels."""
+def open_panel(page: Page, label: str, shown: str) -> None:
+    """Open a panel from the menu of panels, and wait until it shows a text."""
     page.click('[data-cy="new-panel-btn"]')
     page.get_by_text(label).first.click()
-    page.wait_for_timeout(6000)
+    page.get_by_text(shown).first.wait_for()
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep a picture of the page."""
+    """Keep a picture of the page once the panels have nothing left to load."""
     page.mouse.move(5, SIZE["height"] - 5)
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(4000)
+    spinner = page.locator('[data-cy^="panel-tab-"] [role="progressbar"]')
+    for _ in range(100):
+        if not spinner.count():
+            break
+        page.wait_for_timeout(300)
+    page.wait_for_timeout(1000)
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
