@@ -7,6 +7,7 @@ audits it as the guide says, serves the App and photographs it in headless Chrom
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -135,6 +136,8 @@ def served_demo(folder: Path) -> Iterator[str]:
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
+        # FiftyOne's server outlives a process that is told to end: both end as a group.
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -148,7 +151,7 @@ def served_demo(folder: Path) -> Iterator[str]:
             subprocess.run([*command, *audit], env=environment, check=True)
         yield line.split()[-1]
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
 
 

@@ -49,6 +49,7 @@ CHROMIUM_ARGS = [
     "--disable-dev-shm-usage",
 ]
 
+_failed = pytest.StashKey[bool]()
 _scratch = Path(tempfile.mkdtemp(prefix="fiftyone-sfam-tests-"))
 _plugins = _scratch / "plugins"
 _own_uri = os.environ.get("FIFTYONE_DATABASE_URI")
@@ -192,14 +193,25 @@ def browser(chromium: str) -> Iterator[Browser]:
         asyncio.get_running_loop()
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Keep whether a test failed, for the fixtures that end after it."""
+    outcome = yield
+    item.stash[_failed] = item.stash.get(_failed, False) or outcome.get_result().failed
+
+
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A new page in a fresh context, 1400 x 900."""
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A new page in a fresh context, 1400 x 900; photographed if its test fails."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
     # Two of these tests may share the two cores of a small machine.
-    page.set_default_timeout(90_000)
+    page.set_default_timeout(60_000)
     yield page
+    if request.node.stash.get(_failed, False):
+        folder = Path(__file__).parent / "artifacts"
+        folder.mkdir(exist_ok=True)
+        page.screenshot(path=folder / f"failed_{request.node.name}.png")
     context.close()
 
 

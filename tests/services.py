@@ -48,9 +48,13 @@ def start_mongod(folder: Path) -> tuple[Popen[bytes], str]:
 
 
 _APP = """
-import sys
+import sys, time
 import fiftyone as fo
 session = fo.launch_app(address="127.0.0.1", port=int(sys.argv[1]), remote=True)
+while not session._client._connected:
+    time.sleep(0.1)
+time.sleep(1)
+print("the session is there", flush=True)
 sys.stdin.read()
 """
 
@@ -70,8 +74,14 @@ def start_app(log: Path) -> tuple[Popen[bytes], str]:
             preexec_fn=_end_with_parent,
         )
     url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        # A session that finds no server tries again after 10 seconds; where a page is
+        # open by then, it takes the page's dataset away.
+        return _answers(f"{url}/fiftyone") and "the session is there" in log.read_text()
+
     try:
-        _wait(process, "the FiftyOne App", lambda: _answers(f"{url}/fiftyone"))
+        _wait(process, "the FiftyOne App", ready)
     except RuntimeError as error:
         raise RuntimeError(f"{error}\n{log.read_text()}") from error
     return process, url
