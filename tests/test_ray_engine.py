@@ -24,6 +24,8 @@ ray = pytest.importorskip("ray")
 
 REID = Protocol(identity_field="identity", camera_field="camera")
 TASK = {"num_workers": 2, "cpus_per_worker": 0.5, "shards_per_task": 1}
+# Where one is enough: a worker takes seconds to start.
+ONE = {**TASK, "num_workers": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,10 +58,10 @@ def stored(run: Run) -> dict[str, bytes]:
     return {name: bucket.get(f"{run.config.uid}/{name}").read() for name in names}
 
 
-def on_ray(samples, model, key="ray", **options):
+def on_ray(samples, model, key="ray", workers=TASK, **options):
     options = {"k": 3, "protocol": REID, "batch_size": 4, **options}
     return explain_retrieval(
-        samples, model, key=key, engine="ray", engine_options=TASK, **options
+        samples, model, key=key, engine="ray", engine_options=workers, **options
     )
 
 
@@ -138,7 +140,7 @@ def test_detections_and_stored_embeddings(dataset, tmp_path):
             detection["vector"] = vector.tolist()
         sample.save()
     one = locally(dataset, tiny_model(), **options)
-    other = on_ray(dataset, tiny_model(), **options)
+    other = on_ray(dataset, tiny_model(), workers=ONE, **options)
     assert stored(one) == stored(other)
 
 
@@ -173,7 +175,7 @@ def test_a_shard_that_kills_every_worker_ends_the_run_and_leaves_it_to_be_gone_o
 ):
     model = deadly_model(world.last(), tmp_path / "lives", deaths=3)
     with pytest.raises(RunError, match="3 workers died one after the other over the 1"):
-        on_ray(world, model, key="sfam")
+        on_ray(world, model, key="sfam", workers=ONE)
     assert world.list_runs() == []
     # Nothing kills it now, and this process goes on where the cluster stopped.
     done = []
@@ -190,7 +192,7 @@ def test_what_goes_wrong_at_a_worker_is_said_as_here(world):
     with pytest.raises(DataError) as here:
         locally(world, tiny_model(), embeddings=wrong)
     with pytest.raises(DataError) as there:
-        on_ray(world, tiny_model(), embeddings=wrong)
+        on_ray(world, tiny_model(), workers=ONE, embeddings=wrong)
     assert str(there.value) == str(here.value)
     assert "do not match model 'tiny-0': 16 of the first 16" in str(there.value)
     query = {"metadata.dataset_id": str(world._doc.id)}
