@@ -260,6 +260,55 @@ def test_batches_and_workers_change_nothing(world):
         assert_same_numbers(runs[0], run)
 
 
+def test_a_larger_k_adds_neighbors_and_changes_none(world):
+    options = {"protocol": REID, "map_dtype": "float32", "batch_size": 5}
+    few = explain_retrieval(world, tiny_model(), key="few", k=2, **options)
+    many = explain_retrieval(world, tiny_model(), key="many", k=6, **options)
+    places = {
+        (query, gallery): place
+        for place, (query, gallery) in enumerate(
+            zip(many.pairs.query, many.pairs.gallery, strict=True)
+        )
+    }
+    assert len(many.pairs) > len(few.pairs)
+    shared = [
+        places[pair] for pair in zip(few.pairs.query, few.pairs.gallery, strict=True)
+    ]
+    for name in ("rank", "similarity", "distance", "outcome"):
+        expected = getattr(few.pairs, name)
+        assert getattr(many.pairs, name)[shared].tolist() == expected.tolist()
+    maps = zip(few.many_maps(range(len(shared))), many.many_maps(shared), strict=True)
+    for one, other in maps:
+        for kind in ("sfam", "evidence"):
+            assert np.array_equal(one.query.maps[kind], other.query.maps[kind])
+            assert np.array_equal(one.gallery.maps[kind], other.gallery.maps[kind])
+
+
+def test_a_run_in_lower_precision_is_near(world):
+    options = {"k": 3, "protocol": REID, "map_dtype": "float32"}
+    exact = explain_retrieval(world, tiny_model(), key="exact", **options)
+    lower = tiny_model(precision="bfloat16")
+    # The same pairs: which are neighbors may turn on the last digit.
+    about = explain_retrieval(
+        world, lower, key="about", embeddings=exact.embeddings(), **options
+    )
+    assert (exact.config.precision, about.config.precision) == ("float32", "bfloat16")
+    assert about.pairs.gallery.tolist() == exact.pairs.gallery.tolist()
+    sides = zip(
+        exact.many_maps(range(len(exact.pairs))),
+        about.many_maps(range(len(exact.pairs))),
+        strict=True,
+    )
+    gaps, correlations = [], []
+    for one, other in sides:
+        gaps.append(abs(one.query.score - other.query.score))
+        for kind in ("sfam", "evidence"):
+            both = [one.query.maps[kind].ravel(), other.query.maps[kind].ravel()]
+            correlations.append(np.corrcoef(both)[0, 1])
+    assert 0 < max(gaps) < 0.01
+    assert min(correlations) > 0.99
+
+
 def test_one_pass_per_image_with_stored_embeddings_and_two_without(world):
     model = tiny_model()
     counter = PassCounter(model)
