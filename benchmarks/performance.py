@@ -25,12 +25,15 @@ import entry
 import storage
 from check_real import load_reference
 from isolated import isolated_database
+from performance_precision import compare_precisions
 from performance_profile import profiled
 from performance_rivals import Explain, Pair, rivals
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "performance.json"
 BATCH = 32
+# For both sides, as many as a run has by default.
+WORKERS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,6 @@ def table(found: dict[str, Any]) -> str:
 def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
     """Measure one network."""
     from fiftyone_sfam import Protocol, explain_retrieval
-    from fiftyone_sfam.explain import _workers
 
     model = make_model(case, arguments.assets)
     dataset = make_dataset(case, arguments, folder)
@@ -113,7 +115,7 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
             protocol=protocol,
             embeddings=embeddings,
             batch_size=BATCH,
-            num_workers=_workers(None),
+            num_workers=WORKERS,
             overwrite=True,
             progress=False,
         )
@@ -135,6 +137,7 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
     per_pair = {name: medians.pop(name) / len(chosen) for name in rivals(model)}
     ours = medians["stored_k10"] / pairs
     profile = profiled(run(10, vectors))
+    precision = compare_precisions(model, dataset.values("filepath"))
     dataset.delete()
     return {
         "images": len(vectors),
@@ -147,6 +150,7 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
         **{f"seconds_{name}": value for name, value in medians.items()},
         **{f"ms_per_pair_{name}": 1000 * value for name, value in per_pair.items()},
         "ms_per_pair": 1000 * ours,
+        **precision,
     }
 
 
@@ -168,10 +172,8 @@ def take_turns(
 
 def embed(dataset: Any, theirs: Any) -> Any:
     """Compute embeddings as FiftyOne does."""
-    from fiftyone_sfam.explain import _workers
-
     return dataset.compute_embeddings(
-        theirs, batch_size=BATCH, num_workers=_workers(None), progress=False
+        theirs, batch_size=BATCH, num_workers=WORKERS, progress=False
     )
 
 

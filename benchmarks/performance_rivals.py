@@ -86,7 +86,9 @@ def xaitk_sbsm(model: EmbeddingModel) -> Explain:
     it hides is black. The bytes are those of the prepared images, stretched, so that
     what the network computes has its usual size.
     """
-    from smqtk_descriptors import ImageDescriptorGenerator
+    from smqtk_descriptors.interfaces.image_descriptor_generator import (
+        ImageDescriptorGenerator,
+    )
     from xaitk_saliency.impls.gen_image_similarity_blackbox_sal.sbsm import SBSMStack
 
     class Embedder(ImageDescriptorGenerator):
