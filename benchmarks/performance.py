@@ -22,12 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import entry
-import storage
 from check_real import load_reference
 from isolated import isolated_database
-from performance_precision import compare_precisions
 from performance_profile import profiled
-from performance_rivals import Explain, Pair, rivals
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "performance.json"
@@ -62,18 +59,25 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=320)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=4, help="pairs of other packages")
+    parser.add_argument(
+        "--runs-only",
+        action="store_true",
+        help="no other packages: for an earlier version, put on PYTHONPATH",
+    )
     arguments = parser.parse_args()
     OUT.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     with isolated_database("sfam_performance") as folder:
-        if arguments.only is None:
+        if arguments.only is None and not arguments.runs_only:
             # First of all, while nothing else has imported torch.
             found |= entry.measure()
         for case in CASES:
             if arguments.only in (None, case.name):
                 found[case.name] = measure(case, arguments, folder)
                 OUT.write_text(json.dumps(found, indent=2) + "\n")
-        if arguments.only is None:
+        if arguments.only is None and not arguments.runs_only:
+            import storage
+
             opened = storage.measure(images=100_000, k=10, shape=(16, 8), opened=300)
             found["open_pair_ms_at_1m"] = opened["open_pair_ms_at_1m"]
     OUT.write_text(json.dumps(found, indent=2) + "\n")
@@ -128,30 +132,31 @@ def measure(case: Case, arguments: Any, folder: Path) -> dict[str, Any]:
         "computed_k10": run(10, None),
     }
     pairs = len(run(10, vectors)().pairs)
-    chosen = some_pairs(model, dataset, arguments.pairs)
-    variants |= {
-        name: partial(explain_each, explain, chosen)
-        for name, explain in rivals(model).items()
-    }
-    medians = take_turns(variants, arguments.repeats)
-    per_pair = {name: medians.pop(name) / len(chosen) for name in rivals(model)}
+    others, chosen = {}, []
+    if not arguments.runs_only:
+        chosen = some_pairs(model, dataset, arguments.pairs)
+        others = against(model, chosen)
+    medians = take_turns(variants | others, arguments.repeats)
+    per_pair = {name: medians.pop(name) / len(chosen) for name in others}
     ours = medians["stored_k10"] / pairs
-    profile = profiled(run(10, vectors))
-    precision = compare_precisions(model, dataset.values("filepath"))
-    dataset.delete()
-    return {
+    found = {
         "images": len(vectors),
         "pairs_k10": pairs,
         "ratio_stored_k10": medians["stored_k10"] / medians["embeddings"],
         "ratio_computed_k10": medians["computed_k10"] / medians["embeddings"],
         "ratio_k50_over_k1": medians["stored_k50"] / medians["stored_k1"],
         **{f"speedup_vs_{name}": value / ours for name, value in per_pair.items()},
-        "shares_of_stored_k10": profile,
+        "shares_of_stored_k10": profiled(run(10, vectors)),
         **{f"seconds_{name}": value for name, value in medians.items()},
         **{f"ms_per_pair_{name}": 1000 * value for name, value in per_pair.items()},
         "ms_per_pair": 1000 * ours,
-        **precision,
     }
+    if not arguments.runs_only:
+        from performance_precision import compare_precisions
+
+        found |= compare_precisions(model, dataset.values("filepath"))
+    dataset.delete()
+    return found
 
 
 def take_turns(
@@ -177,8 +182,10 @@ def embed(dataset: Any, theirs: Any) -> Any:
     )
 
 
-def some_pairs(model: Any, dataset: Any, count: int) -> list[Pair]:
+def some_pairs(model: Any, dataset: Any, count: int) -> list[Any]:
     """Prepare pairs of successive images."""
+    from performance_rivals import Pair
+
     from fiftyone_sfam.images import read_image
 
     paths = dataset.limit(2 * count).values("filepath")
@@ -190,10 +197,17 @@ def some_pairs(model: Any, dataset: Any, count: int) -> list[Pair]:
     ]
 
 
-def explain_each(explain: Explain, pairs: list[Pair]) -> None:
-    """Explain pairs one by one."""
-    for pair in pairs:
-        explain(pair)
+def against(model: Any, pairs: list[Any]) -> dict[str, Callable[[], None]]:
+    """Explain pairs one by one with other packages."""
+    from performance_rivals import rivals
+
+    def explain_each(explain: Callable[[Any], Any]) -> None:
+        for pair in pairs:
+            explain(pair)
+
+    return {
+        name: partial(explain_each, explain) for name, explain in rivals(model).items()
+    }
 
 
 def make_model(case: Case, assets: Path) -> Any:

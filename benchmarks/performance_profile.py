@@ -7,15 +7,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
-# Stages by the functions that do them; none of them calls another one's.
+# Stages by the functions that do them; none of them calls another one's. Of earlier
+# versions too: what a version has not is left out.
 STAGES = {
     "waiting for images": [("streaming", "next_block")],
     "forward": [("embedder", "EmbeddingModel.linearize")],
-    "maps": [("streaming", "attribute")],
-    "packing": [("streaming", "pack_maps")],
+    "maps": [("streaming", "attribute"), ("explain", "attribute")],
+    "packing": [("streaming", "pack_maps"), ("explain", "pack_maps")],
     "storing": [("storage", "BlobStore.put")],
     "neighbors": [("explain", "find_neighbors")],
     "fields": [("explain", "publish_fields")],
@@ -57,12 +59,18 @@ def profiled(run: Callable[[], Any]) -> dict[str, float]:
 def _watched(
     module: str, name: str, stage: str, spent: dict[str, float]
 ) -> Iterator[None]:
-    """Add what a function takes to its stage."""
+    """Add what a function takes to its stage, if this version has it."""
+    if find_spec(f"fiftyone_sfam.{module}") is None:
+        yield
+        return
     owner: Any = importlib.import_module(f"fiftyone_sfam.{module}")
     *parents, attribute = name.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    function = getattr(owner, attribute)
+    function = getattr(owner, attribute, None)
+    if function is None:
+        yield
+        return
 
     def timed(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
