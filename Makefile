@@ -2,6 +2,7 @@
 #
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
+#   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
 #   make check-real   the four real embedders against the bounds of the method
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
@@ -20,13 +21,13 @@ SEED ?=
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
+.PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines pictures example-report clean \
   setup-demo setup-test setup-bench
 
 help:
-	@sed -n '3,14s/^# *//p' Makefile
+	@sed -n '3,15s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -37,6 +38,7 @@ test: lint typecheck pytest
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -r fiftyone_sfam -c pyproject.toml
 
 typecheck: setup-test
 	$(BIN)/mypy
@@ -44,6 +46,11 @@ typecheck: setup-test
 # A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
 pytest: setup-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Asks the vulnerability service of PyPI for every installed package, so it needs the network.
+audit-dependencies: setup-test
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off $(ARGS)
 
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
