@@ -12,14 +12,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import psutil
 from fiftyone.core.odm import get_db_conn
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from fiftyone_sfam.errors import RunError
 
@@ -124,7 +124,10 @@ def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-        _signs().delete_one({"_id": name, **own})
+        # Where the database is gone, that is what the run ends with; the sign grows old
+        # by itself.
+        with suppress(ConnectionFailure):
+            _signs().delete_one({"_id": name, **own})
 
 
 def _claim(name: str, own: Mapping[str, Any]) -> bool:

@@ -32,42 +32,54 @@ AUDITS = ("evaluation", "regions", "suspects")
 FIELDS = ("sfam_ap", "sfam_first_match", "sfam_suspects")
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Exit code of a job; its writes and its result, if it was not killed."""
+
+    status: int
+    writes: list[str]
+    result: Any
+
+
 class Worker:
     """The process that does a run's work in children, see :mod:`crashing`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
         tests = Path(__file__).parent
         path = os.pathsep.join([str(tests), str(tests.parent)])
         self._process = subprocess.Popen(
             [sys.executable, str(tests / "crashing.py")],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "OMP_NUM_THREADS": "1",
+                **environment,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
     def do(
-        self,
-        dataset: str,
-        write: int = 0,
-        after: bool = False,
-        overwrite: bool = False,
-        delete: bool = False,
-    ) -> tuple[int, list[str]]:
-        """Work, and be killed at a write; return exit code, and all writes if alive."""
-        request = {
-            "dataset": dataset,
-            "delete": delete,
-            "overwrite": overwrite,
-            "write": write,
-            "after": after,
-        }
+        self, dataset: str, job: str = "work", write: int = 0, **request: Any
+    ) -> Answer:
+        """Do a job, and be killed at a write."""
+        self.begin(dataset, job, write, **request)
+        return self.end()
+
+    def begin(
+        self, dataset: str, job: str = "work", write: int = 0, **request: Any
+    ) -> None:
+        """Begin with a job."""
+        told = {"after": False, "job": job, "dataset": dataset, "write": write}
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(json.dumps(told | request) + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return answer["status"], answer["writes"]
+
+    def end(self) -> Answer:
+        """Wait for the end of the job."""
+        assert self._process.stdout is not None
+        return Answer(**json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
         assert self._process.stdin is not None

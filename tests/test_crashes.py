@@ -43,15 +43,16 @@ def trials(writes: int, count: int, seed: int) -> list[tuple[int, bool]]:
 
 
 def test_killed_at_any_write(world: CrashWorld) -> None:
-    status, writes = world.worker.do(world.name)
-    assert status == 0
+    whole = world.worker.do(world.name)
+    assert whole.status == 0
+    writes = whole.writes
     delete_run(world.fresh(), "sfam")
     phases = set()
     for write, after in trials(len(writes), KILLS, SEED):
         # Shown when it fails.
         print(write, after, writes[write - 1])
-        status, _ = world.worker.do(world.name, write, after)
-        assert status == -signal.SIGKILL
+        killed = world.worker.do(world.name, write=write, after=after)
+        assert killed.status == -signal.SIGKILL
         phases.add(phase_of(writes[write - 1]))
         world.check_after_crash()
         world.check_rerun()
@@ -65,27 +66,29 @@ def test_killed_while_another_run_is_replaced(world: CrashWorld) -> None:
 
     old_run()
     before = stored_numbers(world.fresh(), "sfam")
-    status, writes = world.worker.do(world.name, overwrite=True)
-    assert status == 0
+    whole = world.worker.do(world.name, overwrite=True)
+    assert whole.status == 0
+    writes = whole.writes
     delete_run(world.fresh(), "sfam")
     for write, after in trials(len(writes), KILLS // 2, SEED + 1):
         print(write, after, writes[write - 1])
         old_run()
-        status, _ = world.worker.do(world.name, write, after, overwrite=True)
-        assert status == -signal.SIGKILL
+        killed = world.worker.do(world.name, write=write, after=after, overwrite=True)
+        assert killed.status == -signal.SIGKILL
         world.check_after_crash(before)
         world.check_rerun()
 
 
 def test_killed_while_a_run_is_deleted(world: CrashWorld) -> None:
-    assert world.worker.do(world.name)[0] == 0
-    status, writes = world.worker.do(world.name, delete=True)
-    assert status == 0
+    assert world.worker.do(world.name).status == 0
+    whole = world.worker.do(world.name, "delete")
+    assert whole.status == 0
+    writes = whole.writes
     for write, after in trials(len(writes), KILLS // 4, SEED + 2):
         print(write, after, writes[write - 1])
-        assert world.worker.do(world.name)[0] == 0
-        status, _ = world.worker.do(world.name, write, after, delete=True)
-        assert status == -signal.SIGKILL
+        assert world.worker.do(world.name).status == 0
+        killed = world.worker.do(world.name, "delete", write, after=after)
+        assert killed.status == -signal.SIGKILL
         world.check_after_crash()
         world.check_rerun()
     assert list_runs(world.fresh()) == ["other"]
