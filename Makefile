@@ -10,6 +10,7 @@
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
+#   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
 #   make bench        a run against computing embeddings, and against explaining pair by pair
 #   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
@@ -23,11 +24,11 @@ BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines pictures example-report clean \
+  bench-memory bench-neighbors bench-engines soak pictures example-report clean \
   setup-demo setup-test setup-bench
 
 help:
-	@sed -n '3,15s/^# *//p' Makefile
+	@sed -n '3,16s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -87,6 +88,9 @@ bench-neighbors: setup-test
 
 bench-engines: setup-test
 	$(BIN)/python benchmarks/engines.py $(ARGS)
+
+soak: setup-test
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 pictures: setup-test example-report
 	$(BIN)/python scripts/make_pictures.py
