@@ -47,6 +47,12 @@ GROWTH_MIB = 64
 LEFT_OPEN = 4
 SEED = 7
 
+
+def _at(place: int) -> dict[str, int]:
+    """What the App tells of a click on a point, or on a row."""
+    return {"idx": place, "row": place, "trace_idx": 0}
+
+
 PAIRS = (
     *(("on_next_pair", {}), ("on_previous_pair", {}), ("on_next_query", {})),
     *(("on_previous_query", {}), ("on_next_neighbor", {}), ("on_why", {})),
@@ -62,7 +68,7 @@ AUDIT = (
     *(("on_tab", {"value": one}) for one in ("overview", "scores", "matches")),
     *(("on_tab", {"value": one}) for one in ("regions", "suspects", "maps")),
     *(
-        ("on_mark", {"mark": mark, "path": "", "idx": place, "row": place})
+        ("on_mark", {"mark": mark, "path": "", **_at(place)})
         for mark in ("cmc", "worst", "missed_1", "scores", "identities", "findings")
         for place in (0, 1, 5)
     ),
