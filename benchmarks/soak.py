@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -248,7 +249,7 @@ def long_tests() -> dict[str, Any]:
         }
         if name == "kills":
             found[name]["trials"] = sum(
-                one.lstrip(".").split(" ")[0].isdigit() for one in lines
+                re.match(r"\.?\d+ (True|False) ", one) is not None for one in lines
             )
     return found
 
