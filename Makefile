@@ -2,6 +2,7 @@
 #
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
+#   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
 #   make check-real   the four real embedders against the bounds of the method
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
@@ -9,6 +10,7 @@
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
+#   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
 #   make bench        a run against computing embeddings, and against explaining pair by pair
 #   make pictures     the pictures and the example report of the docs, made anew
 #   make clean        remove .venv and caches
@@ -20,13 +22,13 @@ SEED ?=
 WORKERS ?= 2
 BIN := .venv/bin
 
-.PHONY: help demo test lint typecheck pytest check-real check-regions check-suspects \
+.PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines pictures example-report clean \
+  bench-memory bench-neighbors bench-engines soak pictures example-report clean \
   setup-demo setup-test setup-bench
 
 help:
-	@sed -n '3,14s/^# *//p' Makefile
+	@sed -n '3,16s/^# *//p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -37,6 +39,7 @@ test: lint typecheck pytest
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -r fiftyone_sfam -c pyproject.toml
 
 typecheck: setup-test
 	$(BIN)/mypy
@@ -44,6 +47,11 @@ typecheck: setup-test
 # A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
 pytest: setup-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Asks the vulnerability service of PyPI for every installed package, so it needs the network.
+audit-dependencies: setup-test
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --local --skip-editable --progress-spinner off $(ARGS)
 
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
@@ -80,6 +88,9 @@ bench-neighbors: setup-test
 
 bench-engines: setup-test
 	$(BIN)/python benchmarks/engines.py $(ARGS)
+
+soak: setup-test
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 pictures: setup-test example-report
 	$(BIN)/python scripts/make_pictures.py

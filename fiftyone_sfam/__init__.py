@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.pair_path import explain_path
     from fiftyone_sfam.preprocess import Preprocessing
     from fiftyone_sfam.protocol import Protocol
+    from fiftyone_sfam.pruning import prune
     from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
     from fiftyone_sfam.verdicts import get_verdicts, restore_verdict, set_verdict
 
@@ -59,6 +60,7 @@ __all__ = [
     "load_run",
     "load_shortcuts",
     "load_suspects",
+    "prune",
     "rename_run",
     "restore_verdict",
     "set_verdict",
@@ -93,6 +95,7 @@ _MODULE_OF = {
     "load_run": "runs",
     "load_shortcuts": "audit.shortcuts",
     "load_suspects": "audit.suspects",
+    "prune": "pruning",
     "rename_run": "runs",
     "restore_verdict": "verdicts",
     "set_verdict": "verdicts",

@@ -1,7 +1,8 @@
 """The command line: ``fiftyone-sfam demo | explain | runs | ... | install``.
 
 The commands that audit a run are in :mod:`fiftyone_sfam.cli_audit`,
-:mod:`fiftyone_sfam.cli_faithfulness` and :mod:`fiftyone_sfam.cli_verdicts`.
+:mod:`fiftyone_sfam.cli_faithfulness` and :mod:`fiftyone_sfam.cli_verdicts`; ``prune``
+is in :mod:`fiftyone_sfam.cli_prune`.
 
 Arguments are parsed before FiftyOne or torch are imported, so that ``--help`` and
 mistakes answer at once.
@@ -15,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_sfam import cli_audit, cli_faithfulness, cli_verdicts
+from fiftyone_sfam import cli_audit, cli_faithfulness, cli_prune, cli_verdicts
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.cli_support import load_dataset, whole_number
 from fiftyone_sfam.errors import DataError, SfamError
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_audit.add_commands(commands)
     cli_faithfulness.add_commands(commands)
     cli_verdicts.add_commands(commands)
+    cli_prune.add_commands(commands)
     _add_install(commands)
     return parser
 

@@ -27,6 +27,7 @@ from fiftyone_sfam.embeddings import (
 )
 from fiftyone_sfam.engines import Work, check_engine, make_engine
 from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.heartbeat import one_maker, working_on
 from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
 from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
@@ -53,6 +54,7 @@ from fiftyone_sfam.retrieval import (
 from fiftyone_sfam.retrieval_index import find_proposed_neighbors
 from fiftyone_sfam.run_config import (
     COMPLETE,
+    DELETING,
     PUBLISHING,
     RunConfig,
     check_key,
@@ -60,7 +62,7 @@ from fiftyone_sfam.run_config import (
     run_config,
 )
 from fiftyone_sfam.run_table import PART_PAIRS, RunItems, write_table
-from fiftyone_sfam.runs import Run, load_run
+from fiftyone_sfam.runs import Run, delete_run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
     BlobStore,
@@ -81,6 +83,7 @@ NEIGHBORS = ("exact", "index")
 """Where the neighbors can come from."""
 
 
+@one_maker
 def explain_retrieval(
     samples: SampleCollection,
     model: EmbeddingModel | str,
@@ -174,7 +177,7 @@ def explain_retrieval(
     ModelError
         If the model cannot be explained.
     RunError
-        If the key cannot be used.
+        If the key cannot be used, or another process is making a run of it.
     """
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
@@ -223,6 +226,7 @@ def explain_retrieval(
     fingerprint = fingerprint_of(config, items, given, model, sample_input)
     uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
     store = BlobStore(str(dataset._doc.id), uid)
+    working_on(store.dataset_id, key, uid)
     config = replace(
         config, uid=uid, fingerprint=fingerprint, replaces=_replaced(existing, uid)
     )
@@ -331,8 +335,13 @@ def _check_existing(
     dataset: fo.Dataset, key: str, patches_field: str | None, overwrite: bool
 ) -> RunConfig | None:
     """Refuse a key that is not free; return the run whose place is taken."""
+    # Another process may have made a run since the dataset was loaded.
+    dataset._doc.reload("runs")
     check_key(dataset, key, patches_field)
     existing = run_config(dataset, key)
+    if existing is not None and existing.state == DELETING:
+        delete_run(dataset, key)
+        return None
     if existing is not None and existing.state == COMPLETE and not overwrite:
         raise RunError(
             f"'{dataset.name}' has a run '{key}' already; give overwrite=True to "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.embeddings import MISMATCH, Embeddings
 from fiftyone_sfam.engines.work import Engine, Work
 from fiftyone_sfam.errors import DataError
@@ -130,11 +131,21 @@ def explain_all(
     shards = range(plan.num_shards)
     todo = [number for number in shards if shard_name(number) not in names]
     done = len(plan.order) - sum(len(plan.images_of(number)) for number in todo)
-    judge = None if _JUDGED in names else _Judge(work, task, todo)
-    for one in engine.explain(task, todo):
-        if judge is not None and judge.hear(one.number, one.gaps):
+    judge = None if _JUDGED in names else _Judge(work, task, shards)
+
+    def hear(number: int, gaps: tuple[float, ...]) -> None:
+        nonlocal judge
+        if judge is not None and judge.hear(number, gaps):
             store.put(_JUDGED, {}, fingerprint=work.fingerprint)
             judge = None
+
+    # Whoever was killed before the decision has left what it is decided by.
+    for number in sorted(set(shards) - set(todo)):
+        if judge is None:
+            break
+        hear(number, _gaps_of(store.get(shard_name(number))))
+    for one in engine.explain(task, todo):
+        hear(one.number, one.gaps)
         done += len(plan.images_of(one.number))
         _report(progress, done, len(plan.order), "explaining")
     for number in shards:
@@ -271,6 +282,11 @@ class _Judge:
             f"(median 1 - similarity {np.median(gaps):.3g}, accepted "
             f"{MISMATCH:g}); {what}."
         )
+
+
+def _gaps_of(shard: Arrays) -> tuple[float, ...]:
+    """Return how far a shard's embeddings were off; old shards do not say."""
+    return tuple(shard["gaps"].tolist()) if "gaps" in shard else ()
 
 
 def _skipped(items: Items, index: int, reason: str) -> Skipped:

@@ -69,10 +69,11 @@ class ResultStore:
         self._blobs = BlobStore(str(dataset._doc.id), uid)
 
     def names(self) -> list[str]:
-        """List the names of the results that there are."""
+        """List the names of the results that there are, with all of their fields."""
         return sorted(
-            str(self._config(key).method).removeprefix(METHOD_PREFIX)
-            for key in self._keys()
+            _name(config)
+            for config in map(self._config, self._keys())
+            if _is_finished(config)
         )
 
     def load(self, name: str) -> Result | None:
@@ -86,12 +87,15 @@ class ResultStore:
         Returns
         -------
         Result or None
-            None if there is none.
+            None if there is none, or whoever stored it was interrupted before its
+            fields were written.
         """
         key = self._key(name)
         if key not in self._keys():
             return None
         config = self._config(key)
+        if not _is_finished(config):
+            return None
         return Result(
             name,
             json.loads(config.json),
@@ -135,6 +139,7 @@ class ResultStore:
         config: Mapping[str, Any],
         arrays: Arrays,
         fields: Iterable[str] = (),
+        finished: bool = True,
     ) -> None:
         """Store a result in the place of an earlier one of its name.
 
@@ -147,7 +152,10 @@ class ResultStore:
         arrays : dict of str to ndarray
             Everything larger, without Python objects.
         fields : iterable of str
-            Paths that the caller writes next; they are deleted with the result.
+            Paths that the caller writes; they are deleted with the result.
+        finished : bool
+            Whether they are written already. If not, the result is listed after
+            :meth:`finish`, so that it is never seen without its fields.
 
         Raises
         ------
@@ -169,11 +177,27 @@ class ResultStore:
             blob=blob,
             json=json.dumps(dict(config)),
             fields=fields,
+            finished=finished,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        self.dataset.register_run(key, record, overwrite=True)
-        if old is not None:
+        if old is None:
+            self.dataset.register_run(key, record)
+        else:
+            # One document is replaced at once: the fields are never without an owner.
+            self.dataset.update_run_config(key, record)
             self._blobs.delete_one(old.blob)
+
+    def finish(self, name: str) -> None:
+        """Say that the fields of a result are written.
+
+        Parameters
+        ----------
+        name : str
+            Kind of audit, saved before.
+        """
+        config = self._config(self._key(name))
+        config.finished = True
+        self.dataset.update_run_config(self._key(name), config)
 
     def delete(self, name: str) -> None:
         """Delete a result with its fields, if there is one."""
@@ -186,7 +210,7 @@ class ResultStore:
 
     def delete_all(self) -> None:
         """Delete all results with their fields."""
-        for name in self.names():
+        for name in self._all_names():
             self.delete(name)
 
     def rename(self, new_key: str) -> None:
@@ -205,7 +229,7 @@ class ResultStore:
             If a result's new key or a field's new name is in use.
         """
         moves = []
-        for name in self.names():
+        for name in self._all_names():
             old = self._config(self._key(name))
             renamed = {path: self._renamed(path, new_key) for path in old.fields}
             target = ResultStore(self.dataset, new_key, self.uid)
@@ -230,6 +254,10 @@ class ResultStore:
             return path
         return head + dot + new_key + last[len(self.key) :]
 
+    def _all_names(self) -> list[str]:
+        """List the names of all results, finished or not."""
+        return sorted(_name(self._config(key)) for key in self._keys())
+
     def _keys(self) -> list[str]:
         """List the keys of this run's results."""
         found = []
@@ -249,3 +277,13 @@ class ResultStore:
         present = [path for path in paths if self.dataset.get_field(path) is not None]
         if present:
             self.dataset.delete_sample_fields(present)
+
+
+def _name(config: Any) -> str:
+    """Return the name of a result from its record."""
+    return str(config.method).removeprefix(METHOD_PREFIX)
+
+
+def _is_finished(config: Any) -> bool:
+    """Tell whether a result has its fields; earlier versions did not say."""
+    return bool(getattr(config, "finished", True))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 METHOD = "fiftyone_sfam/explain_retrieval"
 """Method under which FiftyOne lists the runs of this package."""
 
-COMPLETE, PUBLISHING = "complete", "publishing"
+COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
 # What a run writes on samples: the run's key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
@@ -33,7 +33,8 @@ class RunConfig:
     uid : str
         Unique id, under which its maps are stored.
     state : str
-        ``complete``, or ``publishing`` while its fields are being written.
+        ``complete``, or ``publishing`` while its fields are being written, or
+        ``deleting`` while they are being deleted.
     fingerprint : str
         Digest of everything that determines its results.
     model, weights_hash, layer : str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,13 @@ from fiftyone_sfam.records import (
 from fiftyone_sfam.results import ResultStore
 from fiftyone_sfam.run_config import (
     COMPLETE,
+    DELETING,
     METHOD,
     RunConfig,
     check_key,
     delete_fields,
     field_paths,
+    record_run,
     run_config,
 )
 from fiftyone_sfam.run_table import (
@@ -374,6 +376,11 @@ def load_run(samples: SampleCollection, key: str) -> Run:
             "one with explain_retrieval, or call dataset.reload() if another process "
             "has made it."
         )
+    if config.state == DELETING:
+        raise RunError(
+            f"the run '{key}' of '{dataset.name}' was interrupted while it was "
+            "deleted; delete it again."
+        )
     if config.state != COMPLETE:
         raise RunError(
             f"the run '{key}' of '{dataset.name}' was interrupted while its fields "
@@ -402,6 +409,8 @@ def delete_run(samples: SampleCollection, key: str) -> None:
     config = run_config(dataset, key)
     if config is None:
         raise RunError(f"'{dataset.name}' has no explained run '{key}' to delete.")
+    # From here on nobody sees it, whatever becomes of this process.
+    record_run(dataset, key, replace(config, state=DELETING))
     for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
         ResultStore(dataset, key, uid).delete_all()
         forget_verdicts(dataset, key, uid, patches_field)

@@ -154,7 +154,9 @@ class BlobStore:
         """
         query = {"metadata.uid": self.uid, "metadata.dataset_id": self.dataset_id}
         # First what lists them: half a deletion must not leave names without blobs.
-        if _files().delete_many(query).deleted_count:
+        _files().delete_many(query)
+        if not _files().count_documents({"metadata.uid": self.uid}, limit=1):
+            # Also what an interrupted deletion, or a killed process, has left of them.
             _chunks().delete_many({"files_id": {"$regex": f"^{re.escape(self.uid)}/"}})
 
     def delete_one(self, name: str) -> None:

@@ -293,6 +293,7 @@ class ImageStream:
             return shard | {"reasons": _json_array(reasons)}, []
         mine = [seen[int(index)] for index in images[places]]
         off = self._gaps(images[places], mine, task.vectors)
+        shard["gaps"] = off
         row_of = np.full(len(images), -1, dtype=np.int64)
         for place, own, gap in zip(places, mine, off, strict=True):
             shard["crop"][place], shard["size"][place] = own.crop, own.size
@@ -502,7 +503,9 @@ def empty_shard(
     -------
     dict of str to ndarray
         Columns of the sides (``sides``, ``image``, ``score``, ``remainder``) and of the
-        images (``crop``, ``size``); maps are added as ``KIND_values``, ``KIND_scale``.
+        images (``crop``, ``size``); ``gaps``, ``1 - similarity`` of each recomputed
+        embedding with the one in use; maps are added as
+        ``KIND_values``, ``KIND_scale``.
     """
     return {
         "sides": sides,
@@ -513,6 +516,7 @@ def empty_shard(
         "size": np.zeros((images, 2), dtype=np.int32),
         "map_shape": np.zeros(3, dtype=np.int32),
         "layer": np.zeros(0, dtype=np.uint8),
+        "gaps": np.zeros(0, dtype=np.float64),
     }
 
 

@@ -182,7 +182,8 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
     Raises
     ------
     DataError
-        If there is no such pair, or the earlier verdict is on another one.
+        If there is no such pair, or the earlier verdict is on another one or cannot
+        have been one.
     RunError
         As for :func:`set_verdict`.
     """
@@ -199,9 +200,10 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
         before = _store(run).put(
             ids,
             {
-                "text": previous.text,
-                "note": previous.note,
-                "created": previous.created,
+                # It comes back from a client, which may have sent anything.
+                "text": _clean_text(previous.text),
+                "note": _clean_note(previous.note),
+                "created": _clean_time(previous.created),
             },
         )
     _show_query(run, ids, before)
@@ -532,6 +534,17 @@ def _clean_note(note: str) -> str:
             f"most {MAX_NOTE} characters without control characters."
         )
     return clean
+
+
+def _clean_time(time: str) -> str:
+    """Return the time of a verdict as it is recorded, or refuse it."""
+    try:
+        return datetime.fromisoformat(time).isoformat(timespec="milliseconds")
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{_shortened(time)} cannot be the time of a verdict; give a time in ISO "
+            "8601."
+        ) from error
 
 
 def _has_controls(text: str, allowed: str) -> bool:

@@ -26,15 +26,16 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def start_mongod(folder: Path) -> tuple[Popen[bytes], str]:
+def start_mongod(folder: Path, port: int | None = None) -> tuple[Popen[bytes], str]:
     """Start FiftyOne's own mongod in ``folder``; return it with its URI.
 
     FiftyOne attaches to any mongod of the same user that another FiftyOne process
     started, whatever its folder is. A server of our own keeps the tests out of the
-    data that someone is working with on this machine.
+    data that someone is working with on this machine. One that was killed is started
+    again on its ``port``.
     """
-    folder.mkdir(parents=True)
-    port = free_port()
+    folder.mkdir(parents=True, exist_ok=port is not None)
+    port = port or free_port()
     purelib = Path(sysconfig.get_path("purelib"))
     command = [
         str(purelib / "fiftyone" / "db" / "bin" / "mongod"),

@@ -984,6 +984,25 @@ def test_embeddings_given_go_on_too(world):
     assert counter.images == 6
 
 
+def test_an_interruption_does_not_let_wrong_embeddings_through(world):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    # Of the last three images alone they would pass.
+    vectors[:9] = np.random.default_rng(0).normal(size=(9, 5))
+    # Every image has as many sides as any other, so they come in their order.
+    options = {**OPTIONS, "k": 11, "protocol": None, "embeddings": vectors}
+    refused = "9 of the first 12 recomputed ones differ"
+    with pytest.raises(DataError, match=refused):
+        explain_retrieval(world, model, **options)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, model, progress=interrupt_after(3, "explaining"), **options
+        )
+    with pytest.raises(DataError, match=refused):
+        explain_retrieval(world, model, **options)
+    assert blobs(world) == 0
+
+
 # -- killed while the fields are written -----------------------------------------------
 
 _KILLED = """

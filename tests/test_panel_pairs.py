@@ -477,7 +477,7 @@ def test_broken_and_missing_images(
     # A file that was deleted after the run.
     paths[0].unlink()
     shown.do("on_kind", {"value": "sfam"})
-    assert as_text(str(paths[0]), most=None) in shown.text("pair.query.caption")
+    assert as_text(paths[0].name, most=None) in shown.text("pair.query.caption")
     assert "Put it back" in shown.text("pair.query.caption")
 
     # A sample that was deleted after the run.

@@ -8,6 +8,7 @@ from typing import Any
 import fiftyone as fo
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.messages import for_user
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models
 from fiftyone_sfam.run_config import METHOD
@@ -87,7 +88,7 @@ def model_choices() -> tuple[list[tuple[str, str]], str | None]:
     try:
         models = list_models()
     except ModelError as error:
-        return [], str(error)
+        return [], for_user(error)
     return [
         (
             info.name,

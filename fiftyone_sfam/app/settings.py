@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from fiftyone_sfam.app.parameters import MAX_TEXT, checked_whole, shown_value
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
 
 MAX_K = 1000
 MAX_BATCH_SIZE = 1024
-MAX_TEXT = 10_000
 
 COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
@@ -171,21 +171,16 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     """Check a parameter's type and bounds."""
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise DataError(f"{name} is {value!r}; true or false is needed.")
+            raise DataError(f"{name} is {shown_value(value)}; true or false is needed.")
         return value
     if isinstance(default, int):
-        largest = MAX_K if name == "k" else MAX_BATCH_SIZE
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # The bounds come first: neither NaN nor infinity is within them.
-        if not number or not 1 <= value <= largest or value != int(value):
-            raise DataError(
-                f"{name} is {value!r}; a whole number from 1 to {largest} is needed."
-            )
-        return int(value)
+        return checked_whole(name, value, 1, MAX_K if name == "k" else MAX_BATCH_SIZE)
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise DataError(f"{name} has to be a text of at most {MAX_TEXT} characters.")
     if value not in _CHOICES.get(name, (value,)):
-        raise DataError(f"{name} is {value!r}; use one of {', '.join(_CHOICES[name])}.")
+        raise DataError(
+            f"{name} is {shown_value(value)}; use one of {', '.join(_CHOICES[name])}."
+        )
     return value
 
 

@@ -189,8 +189,10 @@ def evaluate_retrieval(
         "equal_error": found.scores.equal_error,
         "equal_error_threshold": found.scores.equal_error_threshold,
     }
-    run.results.save(NAME, config, _pack(found, rows, pair_rows), paths)
+    arrays = _pack(found, rows, pair_rows)
+    run.results.save(NAME, config, arrays, paths, finished=False)
     write_measures(run, found.identification)
+    run.results.finish(NAME)
     if cameras == "protocol":
         store_overview(run, found.identification, found.scores)
     else:

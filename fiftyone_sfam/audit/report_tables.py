@@ -1,9 +1,9 @@
 """Findings and pairs as files of columns, for other programs: CSV and Parquet.
 
 Both files of a table hold the same columns, rows and values. CSV knows only text, so
-there a missing value is empty, a list is JSON, and numbers are written in full. Texts
-are as they are in the dataset: a spreadsheet takes one that begins with ``=`` for a
-formula, so import such columns as text.
+there a missing value is empty, a list is JSON, and numbers are written in full. A text
+that a spreadsheet would take for a formula, as one that begins with ``=``, has an
+apostrophe before it in CSV; in Parquet texts are as they are in the dataset.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fiftyone_sfam.runs import Run
     from fiftyone_sfam.verdicts import Verdict
 
+# What a spreadsheet takes for the beginning of a formula; also behind spaces. Numbers
+# are no texts here, so their minus signs stay.
+_FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 # Rows of a table that are in memory at once.
 _ROWS = 50_000
 
@@ -128,7 +131,7 @@ def write_csv(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
         writer = csv.writer(stream)
         for number, columns in enumerate(blocks):
             if number == 0:
-                writer.writerow([one.name for one in columns])
+                writer.writerow([_cell(one.name) for one in columns])
             shown = [list(map(_cell, one.values)) for one in columns]
             writer.writerows(zip(*shown, strict=True))
 
@@ -279,4 +282,6 @@ def _numbers(values: Any) -> list[float | None]:
 
 def _cell(value: Any) -> Any:
     """Return a value as CSV holds it."""
+    if isinstance(value, str):
+        return f"'{value}" if value.lstrip(" ").startswith(_FORMULAS) else value
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

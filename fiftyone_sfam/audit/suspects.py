@@ -243,8 +243,9 @@ def find_suspects(
         "findings": np.frombuffer(text, dtype=np.uint8),
         "label_scores": label_scores,
     }
-    run.results.save(RESULT, config, arrays, [suspects_path(run)])
+    run.results.save(RESULT, config, arrays, [suspects_path(run)], finished=False)
     write_suspects(run, _kinds_of_items(findings))
+    run.results.finish(RESULT)
     stored = load_suspects(run)
     assert stored is not None
     return stored

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+# For the name of its exception: nothing here unpickles.
+import pickle  # nosec B403
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from fiftyone_sfam.errors import ModelError
 
 _SHOWN = 4
+# From here on ``weights_only`` holds what it promises.
+_SAFE_TORCH = (2, 6)
 
 
 def load_state_dict(
@@ -126,6 +129,7 @@ def _read_safetensors(file: Path) -> Any:
 
 def _read_torch(file: Path) -> Any:
     """Read what ``torch.save`` has written, tensors and plain values only."""
+    _check_torch(file, torch.__version__)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -140,6 +144,18 @@ def _read_torch(file: Path) -> Any:
             f"the weights file {file} is not a checkpoint that torch can read "
             f"({_first_sentence(error)}); save the network's state_dict() again."
         ) from error
+
+
+def _check_torch(file: Path, version: str) -> None:
+    """Refuse checkpoints where torch cannot be kept from running what is in them."""
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < _SAFE_TORCH:
+        raise ModelError(
+            f"the weights file {file} was not loaded: with torch {version} a "
+            "checkpoint can run code even if only weights are asked for "
+            "(CVE-2025-32434); update torch to 2.6 or later, or convert the weights to "
+            "safetensors."
+        )
 
 
 # --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes_apply import (
     applied_fields,
@@ -86,6 +87,7 @@ class ApplyVerdicts(foo.Operator):
             _apply_inputs(ctx, inputs, keys)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes_apply`."""
         action = ctx.params.get("action") or APPLY

@@ -11,7 +11,8 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameters import MAX_SEED, one_text, whole_number
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.faithfulness_result import Faithfulness
 
 PAIRS = 100
+MAX_PAIRS = 10_000
+"""Most pairs that are drawn from the App."""
+
 FEW = 25
 """Pairs up to which the operation runs at once unless the user says otherwise."""
 
@@ -78,23 +82,21 @@ class CheckFaithfulness(foo.Operator):
             _inputs(ctx, inputs, run)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness import AUTO, check_faithfulness
 
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
-        pairs = params.get("pairs")
-        if pairs is not None and int(pairs) < 1:
-            raise DataError(f"'pairs' is {pairs}; a whole number from 1 is needed.")
         found = check_faithfulness(
             run,
-            params.get("model") or run.config.model,
-            int(pairs or PAIRS),
+            one_text(params, "model") or run.config.model,
+            whole_number(params, "pairs", PAIRS, most=MAX_PAIRS),
             side=params.get("side") or "query",
             fill=params.get("fill") or "blur",
             layers=AUTO if params.get("layers") else (),
-            seed=int(params.get("seed") or 0),
+            seed=whole_number(params, "seed", 0, least=0, most=MAX_SEED),
             progress=_reporter(ctx) if ctx.delegated else None,
         )
         return {
@@ -179,7 +181,7 @@ def _inputs(ctx: foo.ExecutionContext, inputs: types.Object, run: Run) -> None:
         default=run.config.model if run.config.model in known else None,
         error=error,
     )
-    inputs.int("pairs", label="Pairs to draw", default=PAIRS, min=1)
+    inputs.int("pairs", label="Pairs to draw", default=PAIRS, min=1, max=MAX_PAIRS)
     choices.add_choice(
         inputs, "side", list(_SIDES.items()), label="Masked is", default="query"
     )

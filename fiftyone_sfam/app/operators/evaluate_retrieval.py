@@ -13,7 +13,16 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.parameters import (
+    MAX_CHOSEN,
+    MAX_SEED,
+    MAX_TEXT,
+    one_text,
+    some_texts,
+    whole_number,
+)
 from fiftyone_sfam.audit.bootstrap import RESAMPLES
 from fiftyone_sfam.audit.evaluation_fields import ENDINGS
 from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
@@ -34,6 +43,9 @@ CAMERAS = (
     ("cross", "only pairs of two cameras"),
     ("single", "only pairs of one camera"),
 )
+
+MAX_RESAMPLES = 100_000
+"""Most draws per interval that can be asked for from the App."""
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -111,6 +123,7 @@ class EvaluateRetrieval(foo.Operator):
         _estimate(inputs, run)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Evaluate; see :func:`evaluate_retrieval` of the library."""
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
@@ -218,12 +231,12 @@ def _chosen_run(ctx: foo.ExecutionContext) -> Run | None:
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of the library's function."""
     return {
-        "slices": params.get("slices") or (),
-        "pair_slices": params.get("pair_slices") or (),
-        "cameras": params.get("cameras") or "protocol",
+        "slices": some_texts(params, "slices"),
+        "pair_slices": some_texts(params, "pair_slices"),
+        "cameras": one_text(params, "cameras") or "protocol",
         "fars": _rates(params.get("fars")),
-        "resamples": int(params.get("resamples") or RESAMPLES),
-        "seed": int(params.get("seed") or 0),
+        "resamples": whole_number(params, "resamples", RESAMPLES, most=MAX_RESAMPLES),
+        "seed": whole_number(params, "seed", 0, least=0, most=MAX_SEED),
     }
 
 
@@ -237,12 +250,17 @@ def _rates(given: Any) -> tuple[float, ...]:
     """
     if not given:
         return FARS
+    parts = str(given)[:MAX_TEXT].split(",")
+    if len(parts) > MAX_CHOSEN:
+        raise DataError(
+            f"{len(parts)} false accept rates are too many; give up to {MAX_CHOSEN}."
+        )
     try:
-        rates = tuple(float(part) for part in str(given).split(","))
+        rates = tuple(float(part) for part in parts)
     except ValueError as error:
         raise DataError(
-            f"the false accept rates {given!r} are no numbers; give some as 0.01, "
-            "separated by commas."
+            f"the false accept rates {str(given)[:60]!r} are no numbers; give some as "
+            "0.01, separated by commas."
         ) from error
     for rate in rates:
         if not 0 < rate <= 1:

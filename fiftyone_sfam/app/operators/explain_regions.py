@@ -11,13 +11,15 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameters import MAX_SEED, one_text, some_texts, whole_number
 from fiftyone_sfam.audit.ledger import Ledger, build_ledger, check_evidence
 from fiftyone_sfam.audit.ledger_cells import FALSE, TRUE, find_cell, sentence
 from fiftyone_sfam.audit.region_fields import STRIPES, region_fields
 from fiftyone_sfam.audit.region_images import CHANGES
 from fiftyone_sfam.audit.regions import BACKGROUND
 from fiftyone_sfam.audit.shortcuts import find_shortcuts
-from fiftyone_sfam.errors import DataError, SfamError
+from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ AUTO = "auto"
 IN_STRIPES = "(stripes)"
 LIMIT = 200
 MAX_STRIPES = 20
+MAX_LIMIT = 10_000
+MAX_RANK = 10_000_000
+"""Bounds of what the form asks for."""
+
 
 _SECONDS_BETWEEN_REPORTS = 1.0
 _DONE = {
@@ -92,18 +98,19 @@ class ExplainRegions(foo.Operator):
             _causal_inputs(ctx, inputs, run)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Build the ledger, and what else was asked for."""
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         report = _reporter(ctx) if ctx.delegated else None
-        seed = int(params.get("seed") or 0)
+        seed = whole_number(params, "seed", 0, least=0, most=MAX_SEED)
         ledger = build_ledger(
             run,
-            _field(run, params.get("field")),
-            max_rank=params.get("max_rank"),
-            stripes=_count(params, "stripes", STRIPES),
-            by=params.get("by") or (),
+            _field(run, one_text(params, "field")),
+            max_rank=_rank(params),
+            stripes=whole_number(params, "stripes", STRIPES, most=MAX_STRIPES),
+            by=some_texts(params, "by"),
             seed=seed,
             progress=report,
         )
@@ -122,11 +129,11 @@ class ExplainRegions(foo.Operator):
 
             check = check_causally(
                 run,
-                params.get("model") or run.config.model,
+                one_text(params, "model") or run.config.model,
                 ledger=ledger,
-                region=params.get("region") or _default_region(ledger),
+                region=one_text(params, "region") or _default_region(ledger),
                 change=params.get("change") or CHANGES[0],
-                limit=_count(params, "limit", LIMIT),
+                limit=whole_number(params, "limit", LIMIT, most=MAX_LIMIT),
                 seed=seed,
                 progress=report,
             )
@@ -301,7 +308,7 @@ def _causal_inputs(ctx: foo.ExecutionContext, inputs: types.Object, run: Run) ->
         label="The region is",
         default=CHANGES[0],
     )
-    inputs.int("limit", label="Pairs to test", default=LIMIT, min=1)
+    inputs.int("limit", label="Pairs to test", default=LIMIT, min=1, max=MAX_LIMIT)
 
 
 def _chosen_run(ctx: foo.ExecutionContext) -> Run | None:
@@ -332,14 +339,9 @@ def _field(run: Run, given: Any) -> str | None:
     return str(given) if given else next(iter(region_fields(run)), None)
 
 
-def _count(params: dict[str, Any], name: str, default: int) -> int:
-    """Read a whole number from 1."""
-    value = params.get(name)
-    if value is None:
-        return default
-    if int(value) < 1:
-        raise DataError(f"'{name}' is {value}; a whole number from 1 is needed.")
-    return int(value)
+def _rank(params: dict[str, Any]) -> int | None:
+    """Read the largest rank; None for all."""
+    return whole_number(params, "max_rank", 0, most=MAX_RANK) or None
 
 
 def _sentences(ledger: Ledger) -> list[str]:

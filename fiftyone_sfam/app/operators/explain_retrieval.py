@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.settings import (
     COMPUTE,
     FIELD,
@@ -68,6 +69,7 @@ class ExplainRetrieval(foo.Operator):
             inputs, view=types.View(label="Explain retrieval with SFAM")
         )
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.explain import explain_retrieval

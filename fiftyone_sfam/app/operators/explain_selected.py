@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ExplainSelected(foo.Operator):
             return choices.mark(found, f"select two samples; {count} selected now.")
         return found
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Explain the two samples."""
         from fiftyone_sfam.pair import explain_pair

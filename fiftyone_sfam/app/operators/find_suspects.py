@@ -11,7 +11,9 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.parameters import one_text, real_number, some_texts
 from fiftyone_sfam.audit.region_fields import region_fields
 from fiftyone_sfam.audit.suspects import KINDS, MIN_SCORE, find_suspects
 from fiftyone_sfam.audit.suspects_regions import AUTO
@@ -89,6 +91,7 @@ class FindSuspects(foo.Operator):
         _notices(inputs, run)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Search; see :func:`fiftyone_sfam.audit.suspects.find_suspects`."""
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
@@ -178,13 +181,12 @@ def _chosen_run(ctx: foo.ExecutionContext) -> Run | None:
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of the library's function."""
-    score = params.get("min_score")
-    field = params.get("region_field") or AUTO
+    field = one_text(params, "region_field") or AUTO
     return {
-        "kinds": params.get("kinds") or None,
-        "min_score": MIN_SCORE if score is None else float(score),
+        "kinds": some_texts(params, "kinds") or None,
+        "min_score": real_number(params, "min_score", MIN_SCORE, least=0, most=1),
         "region_field": None if field == NONE else field,
-        "split_field": params.get("split_field") or None,
+        "split_field": one_text(params, "split_field"),
     }
 
 

@@ -9,6 +9,8 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
+from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.panels.pair_style import as_text
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.run_config import check_key
 from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
@@ -77,6 +79,7 @@ class ManageRuns(foo.Operator):
             choices.mark(inputs.str("new_key", label="New key", required=True), problem)
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen."""
         key = str(ctx.params.get("key"))
@@ -147,7 +150,8 @@ def _description(ctx: foo.ExecutionContext, key: str) -> str:
     rank1 = summary["rank1"]
     return "\n".join(
         [
-            f"- model `{config.model}`, layer `{config.layer}`, {config.metric}",
+            f"- model {as_text(config.model)}, layer {as_text(config.layer)}, "
+            f"{as_text(config.metric)}",
             f"- {summary['queries']} queries, {summary['pairs']} pairs (k={config.k}), "
             f"{summary['skipped']} images skipped",
             "- rank-1 "

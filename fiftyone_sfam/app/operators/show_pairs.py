@@ -9,7 +9,9 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameters import one_text, real_number, whole_number
+from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.runs import Run, list_runs, load_run
 from fiftyone_sfam.selection import PairFilter, select_pairs
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 VIEW, DATASET = "view", "dataset"
+MAX_RANK = 10_000_000
 MAX_PAIRS = 10_000
 """Most pairs that one export makes samples of."""
 
@@ -73,9 +76,12 @@ class ShowPairs(foo.Operator):
         )
         key = ctx.params.get("key", keys[0])
         if key in keys:
-            count = len(_chosen(load_run(ctx.dataset, key), ctx.params))
-            error = None
-            if count == 0:
+            count, error = 0, None
+            try:
+                count = len(_chosen(load_run(ctx.dataset, key), ctx.params))
+            except SfamError as found:
+                error = str(found)
+            if error is None and count == 0:
                 error = "no pair is like that; relax the conditions."
             elif ctx.params.get("show") == DATASET and count > MAX_PAIRS:
                 error = f"at most {MAX_PAIRS:,} pairs become a dataset; choose fewer."
@@ -84,6 +90,7 @@ class ShowPairs(foo.Operator):
             )
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Show the pairs."""
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
@@ -154,13 +161,19 @@ class ShowPairs(foo.Operator):
         return call_operator(self, sample_collection, params)
 
 
+def _similarity(params: dict[str, Any], name: str) -> float | None:
+    """Read a bound of the similarity; None for none."""
+    if params.get(name) is None:
+        return None
+    return real_number(params, name, 0, least=-1, most=1)
+
+
 def _chosen(run: Run, params: dict[str, Any]) -> list[int]:
     """Return the pairs that the form describes."""
-    max_rank = params.get("max_rank")
     chosen = PairFilter(
-        outcome=params.get("outcome"),
-        max_rank=1 if max_rank is None else int(max_rank),
-        min_similarity=params.get("min_similarity"),
-        max_similarity=params.get("max_similarity"),
+        outcome=one_text(params, "outcome"),
+        max_rank=whole_number(params, "max_rank", 1, most=MAX_RANK),
+        min_similarity=_similarity(params, "min_similarity"),
+        max_similarity=_similarity(params, "max_similarity"),
     )
     return [int(pair) for pair in select_pairs(run.pairs, chosen)]

@@ -20,6 +20,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
@@ -93,6 +94,7 @@ class WriteReport(foo.Operator):
             inputs.view("state", types.Notice(label=_state(run)))
         return types.Property(inputs, view=view)
 
+    @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Write; see :func:`fiftyone_sfam.audit.report.write_report`."""
         from fiftyone_sfam.audit.report import write_report

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fiftyone_sfam.app.messages import for_user
 from fiftyone_sfam.app.panels.pair_maps import ShownMaps
 from fiftyone_sfam.app.panels.pair_pictures import Look, Picture
 from fiftyone_sfam.app.panels.pair_style import (
@@ -193,8 +194,9 @@ def lines(*parts: str | None) -> str:
     return "  \n".join(part for part in parts if part)
 
 
-def as_sentence(text: str) -> str:
-    """Turn a message into Markdown; what is in it is no markup."""
+def as_sentence(message: str) -> str:
+    """Turn a message into Markdown; nothing in it is markup, nor a folder's name."""
+    text = for_user(message)
     return as_text(text[:1].upper() + text[1:], most=None)
 
 

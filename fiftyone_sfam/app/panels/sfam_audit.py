@@ -7,6 +7,7 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.messages import for_user
 from fiftyone_sfam.app.panels.audit_blocks import (
     Handler,
     render_blocks,
@@ -112,7 +113,7 @@ class SfamAudit(foo.Panel):
         try:
             opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
         except SfamError as error:
-            ctx.ops.notify(str(error), variant="error")
+            ctx.ops.notify(for_user(error), variant="error")
             self._show(ctx)
             return
         if opened.door is not None:
@@ -273,7 +274,7 @@ class SfamAudit(foo.Panel):
         try:
             page = page_of(run, self._chosen(ctx))
         except SfamError as error:
-            ctx.panel.set_state("problem", str(error))
+            ctx.panel.set_state("problem", for_user(error))
             return
         state: dict[str, Any] = {
             "run": run.key,

@@ -10,6 +10,7 @@ import fiftyone.operators as foo
 import pydash
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.messages import for_user
 from fiftyone_sfam.app.panels import pair_controls
 from fiftyone_sfam.app.panels.current_run import choose_run, current_run
 from fiftyone_sfam.app.panels.pair_maps import NEIGHBOR, QUERY, SideName, Spot
@@ -389,7 +390,7 @@ class SfamPairs(foo.Panel):
         try:
             changed = change(page)
         except SfamError as error:
-            ctx.ops.notify(str(error), variant="error")
+            ctx.ops.notify(for_user(error), variant="error")
             return
         same_run = self._state(ctx).uid == page.run.config.uid
         if changed is None and same_run and ctx.panel.get_state("shown"):
