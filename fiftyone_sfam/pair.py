@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fiftyone_sfam.attribution import (
     SIDES,
@@ -28,7 +28,7 @@ from fiftyone_sfam.attribution import (
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heads import LinearizedHead
-from fiftyone_sfam.images import pixel_box, read_image
+from fiftyone_sfam.images import as_shown, pixel_box, read_image
 
 ImageLike = Any
 """A path, a Pillow image, a FiftyOne sample, or a tuple of one of these and a relative
@@ -309,7 +309,7 @@ def _read(image: ImageLike) -> Image.Image:
         whole = _read(image[0])
         return whole.crop(pixel_box(image[1], *whole.size))
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return as_shown(image)
     if isinstance(image, (str, Path)):
         return read_image(image)
     filepath = getattr(image, "filepath", None)

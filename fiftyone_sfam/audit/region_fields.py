@@ -30,7 +30,7 @@ from fiftyone_sfam.audit.regions import (
 )
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heatmaps import inner_box
-from fiftyone_sfam.images import load_in_background, pixel_box
+from fiftyone_sfam.images import BROKEN, load_in_background, pixel_box
 from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.runs import Run, SideMaps
@@ -527,7 +527,7 @@ def _read_mask(mask: Any, mask_path: str | None) -> NDArray[np.int64]:
         try:
             # FiftyOne's own reading, which detections share.
             mask = fo.Segmentation(mask_path=mask_path).get_mask()
-        except OSError as error:
+        except BROKEN as error:
             raise DataError(f"its mask cannot be read: {mask_path}.") from error
     values = np.asarray(mask)
     if values.ndim == 3 and values.shape[2] == 1:

@@ -72,7 +72,7 @@ def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
     """
     try:
         found = Path(path).stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"the file does not exist: {path}. Put it back, or correct the sample's "
             "filepath."
