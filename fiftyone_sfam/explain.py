@@ -26,7 +26,7 @@ from fiftyone_sfam.embeddings import (
     stored_embeddings,
 )
 from fiftyone_sfam.engines import Work, check_engine, make_engine
-from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.errors import DataError, NetworkError, RunError, SfamError
 from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
 from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
@@ -59,7 +59,7 @@ from fiftyone_sfam.run_config import (
     record_run,
     run_config,
 )
-from fiftyone_sfam.run_table import PART_PAIRS, RunItems, write_table
+from fiftyone_sfam.run_table import PART_PAIRS, RunItems, shard_name, write_table
 from fiftyone_sfam.runs import Run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
@@ -258,9 +258,11 @@ def explain_retrieval(
             plan = make_plan(pairs, batch_size, config.order)
             task = MapTask(config, plan, pairs, used.vectors)
             layer, map_shape = explain_all(workers, work, store, task, report)
-    except SfamError:
-        # The work cannot be done as asked, so there is nothing to go on with later.
-        store.delete()
+    except SfamError as error:
+        # Work that cannot be done as asked leaves nothing to go on with later. But a
+        # network that fails on some images may be mended: what it did is still right.
+        if not (isinstance(error, NetworkError) and _has_results(store, given)):
+            store.delete()
         raise
     skipped, remainders = collect(store, plan, pairs, items, used.skipped)
     kept = _run_items(items, candidates)
@@ -367,6 +369,12 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     if embeddings is None:
         return BY_BLOCK
     return BY_COUNT if patches_field is None else BY_ITEM
+
+
+def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
+    """Tell whether a run that failed has stored what the network has computed."""
+    names = store.names()
+    return bool(names) if given is None else shard_name(0) in names
 
 
 def _index_of(

@@ -25,6 +25,7 @@ from fiftyone_sfam.attribution import (
     distance,
     similarity,
 )
+from fiftyone_sfam.checks import check_embeddings, check_maps
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heads import LinearizedHead
@@ -183,6 +184,7 @@ def explain_pair(
     head, crops = _linearize(model, [query, gallery])
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
+    check_maps(model, both)
     one, other = head.embedding.double()
     return PairExplanation(
         float(similarity(one, other, model.metric)),
@@ -232,6 +234,7 @@ def explain_contrast(
         model.metric,
         weights,
     )
+    check_maps(model, result)
     return _side(result, 0, crops[0])
 
 
@@ -288,11 +291,7 @@ def _linearize(
     """Run the model on images; return its head there, and what it saw of each."""
     prepared, crops = prepare_images(model, images)
     head = model.linearize(prepared)
-    if not bool((head.embedding.abs().sum(1) > 0).all()):
-        raise DataError(
-            f"model '{model.name}' gives one of the images a zero embedding; its "
-            "similarity is not defined."
-        )
+    check_embeddings(model, head.embedding)
     return head, crops
 
 
