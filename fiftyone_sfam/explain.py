@@ -77,6 +77,9 @@ Kind = Literal["sfam", "evidence"]
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run can store; the others are computed for one pair at a time."""
 
+# What the columns of pairs and the database can hold.
+_LARGEST = 2**31 - 1
+
 NEIGHBORS = ("exact", "index")
 """Where the neighbors can come from."""
 
@@ -327,6 +330,8 @@ def _check_options(
     for name, value in (("batch_size", batch_size), ("k", k)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise DataError(f"{name} is {value!r}; a whole number from 1 is needed.")
+        if value > _LARGEST:
+            raise DataError(f"{name} is {value}; at most {_LARGEST} can be kept.")
 
 
 def _check_existing(

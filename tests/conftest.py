@@ -62,7 +62,8 @@ def _isolate() -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
     (_plugins / "sfam").symlink_to(ROOT, target_is_directory=True)
     for name in [name for name in os.environ if name.startswith("FIFTYONE_")]:
-        del os.environ[name]
+        if name != "FIFTYONE_SFAM_FUZZ":
+            del os.environ[name]
     os.environ.update(
         FIFTYONE_CONFIG_PATH=str(_scratch / "config.json"),
         FIFTYONE_APP_CONFIG_PATH=str(_scratch / "app_config.json"),

@@ -176,7 +176,7 @@ def test_unusable_requests(crops: fo.Dataset, run: Run) -> None:
         execute(key="x")
     with pytest.raises(DataError, match="no field 'view' of masks"):
         execute(key="sfam", field="view")
-    with pytest.raises(DataError, match="'stripes' is 0"):
+    with pytest.raises(DataError, match="stripes is 0"):
         execute(key="sfam", field="(stripes)", stripes=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", causal=True, model="mine")

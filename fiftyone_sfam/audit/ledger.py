@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
+from fiftyone_sfam.audit.bootstrap import check_seed
 from fiftyone_sfam.audit.ledger_cells import (
     CAMERAS,
     OUTCOME,
@@ -194,6 +195,7 @@ def build_ledger(
         If the field or a group cannot be used, or no pair is left.
     """
     check_evidence(run)
+    check_seed(seed)
     check_region_field(run, field)
     if stripes < 1:
         raise DataError(f"an image has no {stripes} stripes; use 1 or more.")

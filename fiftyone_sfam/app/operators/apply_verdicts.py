@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes_apply import (
     applied_fields,
@@ -64,6 +65,7 @@ class ApplyVerdicts(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Apply a run's verdicts")
         keys, applied = list_runs(ctx.dataset), applied_fields(ctx.dataset)
@@ -88,6 +90,7 @@ class ApplyVerdicts(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes_apply`."""
+        check_parameters(ctx.params)
         action = ctx.params.get("action") or APPLY
         if action == UNDO:
             result = _undo(ctx)

@@ -11,6 +11,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
@@ -58,6 +59,7 @@ class CheckFaithfulness(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Check how faithful the maps are")
         keys = list_runs(ctx.dataset)
@@ -82,6 +84,7 @@ class CheckFaithfulness(foo.Operator):
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness import AUTO, check_faithfulness
 
+        check_parameters(ctx.params)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         pairs = params.get("pairs")

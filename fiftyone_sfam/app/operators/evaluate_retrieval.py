@@ -14,6 +14,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.audit.bootstrap import RESAMPLES
 from fiftyone_sfam.audit.evaluation_fields import ENDINGS
 from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
@@ -66,6 +67,7 @@ class EvaluateRetrieval(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Evaluate a run's retrieval")
         keys = list_runs(ctx.dataset)
@@ -113,6 +115,7 @@ class EvaluateRetrieval(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Evaluate; see :func:`evaluate_retrieval` of the library."""
+        check_parameters(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 

@@ -11,6 +11,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.audit.ledger import Ledger, build_ledger, check_evidence
 from fiftyone_sfam.audit.ledger_cells import FALSE, TRUE, find_cell, sentence
 from fiftyone_sfam.audit.region_fields import STRIPES, region_fields
@@ -69,6 +70,7 @@ class ExplainRegions(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Split the similarity by regions")
         keys = list_runs(ctx.dataset)
@@ -94,6 +96,7 @@ class ExplainRegions(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Build the ledger, and what else was asked for."""
+        check_parameters(ctx.params)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         report = _reporter(ctx) if ctx.delegated else None

@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ExplainSelected(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         models, error = choices.model_choices()
         choices.add_choice(
@@ -64,6 +66,7 @@ class ExplainSelected(foo.Operator):
         from fiftyone_sfam.pair import explain_pair
         from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
 
+        check_parameters(ctx.params)
         selected = list(ctx.selected or [])
         if len(selected) != 2:
             raise DataError(f"select two samples; {len(selected)} selected now.")

@@ -9,6 +9,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.run_config import check_key
 from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
@@ -34,6 +35,7 @@ class ManageRuns(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Explained runs")
         runs = choices.run_choices(ctx.dataset, interrupted=True)
@@ -79,6 +81,7 @@ class ManageRuns(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen."""
+        check_parameters(ctx.params)
         key = str(ctx.params.get("key"))
         action = ctx.params.get("action") or SHOW
         if action == DELETE:

@@ -9,6 +9,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
+from fiftyone_sfam.app.parameters import check_parameters, check_types
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.runs import Run, list_runs, load_run
@@ -37,6 +38,7 @@ class ShowPairs(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Show explained pairs")
         keys = list_runs(ctx.dataset)
@@ -86,6 +88,7 @@ class ShowPairs(foo.Operator):
 
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Show the pairs."""
+        check_parameters(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         pairs = _chosen(run, ctx.params)
         if len(pairs) == 0:
