@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import Skipped
-from fiftyone_sfam.items import Items
+from fiftyone_sfam.items import Items, values_by_id
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -218,10 +218,11 @@ def _rows_of_field(
             f"'{samples._dataset.name}' has neither a field '{path}' nor a similarity "
             f"index '{field}' to take embeddings from (its brain keys: {known})."
         )
-    values = samples.values(path)
+    ids = dict.fromkeys(items.sample_ids)
+    values = values_by_id(samples, ids, path)
     if not prefix:
-        return list(values)
-    present = samples.values(prefix + "id")
+        return values
+    present = values_by_id(samples, ids, prefix + "id")
     if not listed:
         pairs = zip(values, present, strict=True)
         return [vector for vector, one in pairs if one is not None]

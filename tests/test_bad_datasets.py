@@ -33,7 +33,7 @@ from fiftyone_sfam.storage import BUCKET
 from fiftyone_sfam.verdicts import set_verdict
 from test_panel_audit import Shown as AuditPanel
 from test_panel_pairs import Shown as PairsPanel
-from worlds import fill, fill_frames, person, tiny_model
+from worlds import embeddings_of, fill, fill_frames, person, tiny_model
 
 IDENTITY = Protocol(identity_field="identity")
 
@@ -451,3 +451,35 @@ def test_a_run_whose_record_fiftyone_has_deleted(
     AuditPanel(dataset)
     PairsPanel(dataset)
     assert len(explain_retrieval(dataset, tiny_model(), key="new", k=1).pairs) == 12
+
+
+def test_views_whose_order_is_another_each_time(
+    dataset: fo.Dataset, tmp_path: Path
+) -> None:
+    """Labels and embeddings stay with their images."""
+    fill(dataset, tmp_path)
+    model = tiny_model()
+    vectors = embeddings_of(model, dataset.values("filepath"))
+    dataset.set_values("vector", list(vectors))
+    labels = dict(zip(*dataset.values(["id", "identity"]), strict=True))
+    view = dataset.group_by("filepath", flat=True)
+    orders = {tuple(view.values("id")) for _ in range(20)}
+    assert len(orders) > 1
+    for key in "abcd":
+        run = explain_retrieval(
+            view, model, key=key, k=2, protocol=IDENTITY, embeddings="vector"
+        )
+        assert run.items.identities == tuple(labels[i] for i in run.items.sample_ids)
+        assert run.skipped == ()
+    with pytest.raises(DataError, match="is grouped by a field, so it shows one"):
+        explain_retrieval(dataset.group_by("filepath"), model)
+
+
+def test_views_that_hold_other_samples_each_time(
+    dataset: fo.Dataset, tmp_path: Path
+) -> None:
+    fill(dataset, tmp_path, identities=10, shots=2)
+    view = dataset.mongo([{"$sample": {"size": 4}}])
+    with pytest.raises(DataError, match="holds other samples each time that it"):
+        explain_retrieval(view, tiny_model(), protocol=IDENTITY)
+    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
