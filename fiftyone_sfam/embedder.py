@@ -564,6 +564,9 @@ class EmbeddingModel:
         """Pick the embeddings from what the network returned."""
         if self._embedding_key is not None:
             try:
+                if isinstance(output, Tensor):
+                    # Its entries are images of the batch.
+                    raise TypeError("a tensor has no entries")
                 output = output[self._embedding_key]
             except (KeyError, IndexError, TypeError) as error:
                 raise ModelError(

@@ -275,6 +275,8 @@ def test_a_network_in_training_mode_is_run_as_in_use(world) -> None:
         (lambda e: {"logits": e[:, :2], "features": e}, None, "a mapping of 'logits'"),
         (lambda e: (e[:, :2], e), None, "a tuple of 0: a tensor of shape"),
         (lambda e: {"features": e}, "feature", "has no entry 'feature'"),
+        # Taken as an index, it would be the batch's first image.
+        (lambda e: e, 0, "has no entry 0; it is a tensor of shape"),
     ],
 )
 def test_answers_in_packages(world, pack, embedding, problem) -> None:
