@@ -22,11 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app_support import PLUGIN, context
+from fiftyone_sfam.app.parameters import check_parameters
 from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
+from fiftyone_sfam.audit.ledger import build_ledger
 from fiftyone_sfam.cli import main
-from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.protocol import Protocol
+from fiftyone_sfam.runs import load_run
 from fuzzing import anything, fuzz
 from worlds import fill, tiny_model
 
@@ -202,3 +205,65 @@ def test_any_arguments_give_a_result_or_a_sentence(
     check()
     assert codes[2] > codes[0] > 0
     assert state_of(people) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("evaluate NAME --seed -5", "--seed: -5 is not 0 or more"),
+        ("faithfulness NAME --seed -1", "--seed: -1 is not 0 or more"),
+        ("demo --seed -1", "--seed: -1 is not 0 or more"),
+        (
+            f"explain NAME --model demo --key x --k {10**20}",
+            f"k is {10**20}; at most 2147483647 can be kept.",
+        ),
+        (
+            f"explain NAME --model demo --key x --batch-size {10**11}",
+            f"batch_size is {10**11}; at most 2147483647 can be kept.",
+        ),
+        ("install --plugins-dir /dev/null", "(Not a directory): name another folder."),
+    ],
+)
+def test_arguments_that_ended_in_a_traceback(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str], argv: str, message: str
+) -> None:
+    words = [people.name if word == "NAME" else word for word in argv.split()]
+    try:
+        code = main(words)
+    except SystemExit as exited:
+        code = int(exited.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
+    run = load_run(people, "sfam")
+    for seed in (-1, 1.5, "0"):
+        for audit in (evaluate_retrieval, build_ledger):
+            with pytest.raises(DataError, match=r"seed is .*; a whole number from 0"):
+                audit(run, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"resamples": [None]}, "resamples has to be a number."),
+        (
+            {"resamples": 10**30},
+            f"resamples is {10**30}; a whole number from 1 to 100000",
+        ),
+        ({"max_rank": []}, "max_rank has to be a number."),
+        ({"seed": 1.5}, "seed is 1.5; a whole number from 0 to 4294967295 is needed."),
+        ({"slices": {"a": 1}}, "slices has to be a list of at most 1000 texts of at"),
+        ({"slices": ["a"] * 1001}, "slices has to be a list of at most 1000 texts"),
+        ({"key": {"a": 1}}, "key has to be a text of at most 10000 characters."),
+        ({"key": "\ud800"}, "key has to be a text of at most 10000 characters."),
+        ({"overwrite": 1}, "overwrite is 1; true or false is needed."),
+    ],
+)
+def test_parameters_that_no_form_gives(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_parameters(params)
+    assert message in str(error.value)
+    check_parameters(dict.fromkeys(params))
+    check_parameters(dict.fromkeys(params, ""))
