@@ -87,7 +87,10 @@ def _add_demo(commands: Any) -> None:
         help="serve the App after the summary",
     )
     demo.add_argument(
-        "--seed", type=int, default=51, help="seed of the demo people (default: 51)"
+        "--seed",
+        type=whole_number(0),
+        default=51,
+        help="seed of the demo people (default: 51)",
     )
     demo.add_argument(
         "--identities", type=whole_number(1), default=40, help="how many (default: 40)"

@@ -83,7 +83,9 @@ def _add_evaluate(commands: Any) -> None:
         default=1000,
         help="draws of the intervals (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the draws"
+    )
     parser.set_defaults(run=_run_evaluate)
 
 

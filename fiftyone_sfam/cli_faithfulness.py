@@ -65,7 +65,9 @@ def add_commands(commands: Any) -> None:
         default=10,
         help="steps of a curve (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the draws"
+    )
     parser.set_defaults(run=_run)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.attribution import METRICS, Metric
 from fiftyone_sfam.compute import PRECISIONS, Precision, lower_precision, reads_rows
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.heads import Jacobian, LinearizedHead, as_leaf
 from fiftyone_sfam.normalization import hold_length, is_constant_length
 from fiftyone_sfam.preprocess import Box, Preprocessing
@@ -470,8 +470,16 @@ class EmbeddingModel:
         The first time, find out in which order it likes the numbers of images.
         """
         modes = [(module, module.training) for module in self.network.modules()]
+        compiled = [
+            (module, module._compiled_call_impl)
+            for module in self.network.modules()
+            if getattr(module, "_compiled_call_impl", None) is not None
+        ]
         try:
             self.network.eval()
+            for module, _ in compiled:
+                # Compiled code knows nothing of the hooks that take the maps.
+                module._compiled_call_impl = None
             # A caller's inference mode would forbid to record the head's graph.
             with torch.inference_mode(False):
                 if self._memory_format is None:
@@ -480,6 +488,8 @@ class EmbeddingModel:
         finally:
             for module, training in modes:
                 module.training = training
+            for module, call in compiled:
+                module._compiled_call_impl = call
 
     @contextmanager
     def _constant_parameters(self) -> Iterator[None]:
@@ -536,7 +546,7 @@ class EmbeddingModel:
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
-                raise ModelError(
+                raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
                     f"{tuple(images.shape)} ({_first_line(error)}); check that its "
                     "preprocessing gives the size that the network expects."
@@ -554,6 +564,9 @@ class EmbeddingModel:
         """Pick the embeddings from what the network returned."""
         if self._embedding_key is not None:
             try:
+                if isinstance(output, Tensor):
+                    # Its entries are images of the batch.
+                    raise TypeError("a tensor has no entries")
                 output = output[self._embedding_key]
             except (KeyError, IndexError, TypeError) as error:
                 raise ModelError(
@@ -628,6 +641,7 @@ class EmbeddingModel:
         if not output.requires_grad:
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+        own = F.normalize(output.detach())
         try:
             with torch.inference_mode(False):
                 anywhere, lengthwise = (
@@ -638,7 +652,7 @@ class EmbeddingModel:
                         retain_graph=True,
                         materialize_grads=True,
                     )[0]
-                    for direction in (F.normalize(probe), F.normalize(output.detach()))
+                    for direction in (F.normalize(probe), own)
                 )
         except RuntimeError as error:
             raise ModelError(
@@ -646,7 +660,8 @@ class EmbeddingModel:
                 f"differentiated ({_first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
-        self._scales_to_one_length = bool(output.detach().any()) and is_constant_length(
+        # An embedding that is zero, or too long for its type, has no direction.
+        self._scales_to_one_length = bool(own.any()) and is_constant_length(
             anywhere, lengthwise
         )
         return bool(anywhere.any())
@@ -753,7 +768,13 @@ def _unwrapped(network: nn.Module) -> nn.Module:
         elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
             network = network._orig_mod  # type: ignore[assignment]
         else:
-            return network
+            break
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ModelError(
+            f"the network {network.original_name} is compiled by TorchScript, which "
+            "hides its layers; give the torch.nn.Module that it was made of."
+        )
+    return network
 
 
 def _is_map(shape: Sequence[int]) -> bool:

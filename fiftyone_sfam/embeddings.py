@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import Skipped
-from fiftyone_sfam.items import Items
+from fiftyone_sfam.items import Items, values_by_id
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -73,7 +73,7 @@ def stored_embeddings(
         have not all one length.
     """
     if not isinstance(source, str):
-        rows = _rows_of_array(np.asarray(source), items)
+        rows = _rows_of_array(source, items)
         where = "the given array"
     elif source in samples._dataset.list_brain_runs():
         rows = _rows_of_index(samples, items, source, patches_field)
@@ -184,8 +184,16 @@ def keep_as_index(
     index.save()
 
 
-def _rows_of_array(array: NDArray[Any], items: Items) -> list[Any]:
+def _rows_of_array(source: Any, items: Items) -> list[Any]:
     """Take the rows of an array."""
+    try:
+        array = np.asarray(source)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"the embeddings are no array of numbers ({reason}); give one of shape "
+            f"({len(items)}, embedding size)."
+        ) from error
     if array.ndim != 2 or len(array) != len(items):
         raise DataError(
             f"the embeddings have shape {array.shape}; one row for each of the "
@@ -210,10 +218,11 @@ def _rows_of_field(
             f"'{samples._dataset.name}' has neither a field '{path}' nor a similarity "
             f"index '{field}' to take embeddings from (its brain keys: {known})."
         )
-    values = samples.values(path)
+    ids = dict.fromkeys(items.sample_ids)
+    values = values_by_id(samples, ids, path)
     if not prefix:
-        return list(values)
-    present = samples.values(prefix + "id")
+        return values
+    present = values_by_id(samples, ids, prefix + "id")
     if not listed:
         pairs = zip(values, present, strict=True)
         return [vector for vector, one in pairs if one is not None]
@@ -294,7 +303,7 @@ def load_index(
 def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
     """Stack vectors of one length and say which items have none."""
     try:
-        vectors = [None if row is None else np.asarray(row, np.float32) for row in rows]
+        vectors = [None if row is None else _as_vector(row) for row in rows]
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{where} holds no vectors of numbers ({error}); name one that does."
@@ -327,3 +336,12 @@ def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
             if reason is not None
         ),
     )
+
+
+def _as_vector(row: Any) -> NDArray[np.float32]:
+    """Return a row as float32; what is too large for that becomes infinite."""
+    vector = np.asarray(row)
+    if vector.dtype.kind not in "fiubO":
+        raise TypeError(f"they are of type {vector.dtype}")
+    with np.errstate(over="ignore"):
+        return vector.astype(np.float32)

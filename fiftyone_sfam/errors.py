@@ -15,6 +15,10 @@ class ModelError(SfamError):
     """A model that cannot be loaded, split at a layer, or run."""
 
 
+class NetworkError(ModelError):
+    """A network that failed while it ran on images, possibly on these alone."""
+
+
 class DataError(SfamError):
     """A dataset, a field or an embedding that cannot be used as asked."""
 

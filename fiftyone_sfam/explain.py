@@ -26,7 +26,7 @@ from fiftyone_sfam.embeddings import (
     stored_embeddings,
 )
 from fiftyone_sfam.engines import Work, check_engine, make_engine
-from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.errors import DataError, NetworkError, RunError, SfamError
 from fiftyone_sfam.heartbeat import one_maker, working_on
 from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
@@ -61,7 +61,7 @@ from fiftyone_sfam.run_config import (
     record_run,
     run_config,
 )
-from fiftyone_sfam.run_table import PART_PAIRS, RunItems, write_table
+from fiftyone_sfam.run_table import PART_PAIRS, RunItems, shard_name, write_table
 from fiftyone_sfam.runs import Run, delete_run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
@@ -78,6 +78,9 @@ Kind = Literal["sfam", "evidence"]
 
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run can store; the others are computed for one pair at a time."""
+
+# What the columns of pairs and the database can hold.
+_LARGEST = 2**31 - 1
 
 NEIGHBORS = ("exact", "index")
 """Where the neighbors can come from."""
@@ -262,9 +265,11 @@ def explain_retrieval(
             plan = make_plan(pairs, batch_size, config.order)
             task = MapTask(config, plan, pairs, used.vectors)
             layer, map_shape = explain_all(workers, work, store, task, report)
-    except SfamError:
-        # The work cannot be done as asked, so there is nothing to go on with later.
-        store.delete()
+    except SfamError as error:
+        # Work that cannot be done as asked leaves nothing to go on with later. But a
+        # network that fails on some images may be mended: what it did is still right.
+        if not (isinstance(error, NetworkError) and _has_results(store, given)):
+            store.delete()
         raise
     skipped, remainders = collect(store, plan, pairs, items, used.skipped)
     kept = _run_items(items, candidates)
@@ -329,6 +334,8 @@ def _check_options(
     for name, value in (("batch_size", batch_size), ("k", k)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise DataError(f"{name} is {value!r}; a whole number from 1 is needed.")
+        if value > _LARGEST:
+            raise DataError(f"{name} is {value}; at most {_LARGEST} can be kept.")
 
 
 def _check_existing(
@@ -376,6 +383,12 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     if embeddings is None:
         return BY_BLOCK
     return BY_COUNT if patches_field is None else BY_ITEM
+
+
+def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
+    """Tell whether a run that failed has stored what the network has computed."""
+    names = store.names()
+    return bool(names) if given is None else shard_name(0) in names
 
 
 def _index_of(

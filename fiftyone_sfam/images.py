@@ -19,8 +19,7 @@ from fiftyone_sfam.errors import DataError
 
 Result = TypeVar("Result")
 
-# What Pillow's decoders raise on files that are no image, or no longer a whole one.
-_BROKEN = (
+BROKEN = (
     OSError,
     ValueError,
     SyntaxError,
@@ -30,8 +29,18 @@ _BROKEN = (
     LookupError,
     struct.error,
     zlib.error,
+    TypeError,
+    AttributeError,
     Image.DecompressionBombError,
+    # An error where the caller has made warnings errors.
+    Image.DecompressionBombWarning,
 )
+"""What Pillow's decoders raise on files that are no image, or no longer a whole one."""
+
+# Modes of 16-bit images in grey, in every order of their bytes.
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+# Formats whose 16 bits Pillow hands out as mode "I", scaled to the whole of them.
+_DEEP_FORMATS = ("PNG", "PPM")
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,8 @@ def read_image(filepath: str | Path) -> Image.Image:
     Parameters
     ----------
     filepath : str or Path
-        Image file. An orientation stored in it (EXIF) is applied.
+        Image file. An orientation stored in it (EXIF) is applied, of an animation the
+        first frame is read, and 16 bits become 8. Transparency is left out.
 
     Returns
     -------
@@ -81,17 +91,70 @@ def read_image(filepath: str | Path) -> Image.Image:
     Raises
     ------
     DataError
-        If the file cannot be read as an image.
+        If the file cannot be read as an image, has more pixels than Pillow's limit
+        ``PIL.Image.MAX_IMAGE_PIXELS``, or numbers of which no display knows the range.
     """
     path = Path(filepath)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            # Opening a pipe would wait for ever.
+            raise DataError(f"the file cannot be read as an image: {path} is no file.")
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            _check_pixels(*image.size)
+            return as_shown(image)
     except FileNotFoundError as error:
         raise DataError(f"the file does not exist: {path}.") from error
-    except _BROKEN as error:
-        reason = str(error).strip().rstrip(".") or type(error).__name__
+    except DataError:
+        raise
+    except BROKEN as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise DataError(f"the file cannot be read as an image: {reason}.") from error
+
+
+def as_shown(image: Image.Image) -> Image.Image:
+    """Turn an image upright and into RGB, with as much light as a display gives it.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Image of any mode.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+
+    Raises
+    ------
+    DataError
+        If it holds 32-bit numbers.
+    ValueError
+        If Pillow cannot convert its mode.
+    """
+    form, image = image.format, ImageOps.exif_transpose(image)
+    if image.mode in _DEEP or (image.mode == "I" and form in _DEEP_FORMATS):
+        # Pillow's own conversion makes white of everything above 255.
+        values = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise DataError(
+            "the image holds 32-bit numbers, whose range no display knows; save it "
+            "with 8 or 16 bits."
+        )
+    elif image.mode == "P" and "transparency" in image.info:
+        # The same colors; straight to RGB, Pillow warns of each such image.
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _check_pixels(width: int, height: int) -> None:
+    """Refuse what Pillow itself only warns of."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise DataError(
+            f"the image of {width} x {height} pixels is larger than Pillow's limit of "
+            f"{limit} pixels; make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS."
+        )
 
 
 def pixel_box(

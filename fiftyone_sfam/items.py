@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +108,9 @@ def collect_items(
             None,
             tuple(filepaths),
             None,
-            _labels(samples, protocol.identity_field, "identity"),
-            _labels(samples, protocol.camera_field, "camera"),
-            _splits(samples, protocol.split_field),
+            _labels(samples, ids, protocol.identity_field, "identity"),
+            _labels(samples, ids, protocol.camera_field, "camera"),
+            _splits(samples, ids, protocol.split_field),
         )
     else:
         items = _collect_patches(samples, ids, filepaths, protocol, patches_field)
@@ -126,6 +127,45 @@ def all_samples(dataset: fo.Dataset) -> SampleCollection:
     if dataset.media_type == fo.core.media.GROUP:
         return dataset.select_group_slices(_allow_mixed=True)
     return dataset
+
+
+def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> list[Any]:
+    """Read a field's values in a given order of the samples.
+
+    Some views have their samples in another order each time that they are read, as
+    ``group_by(..., flat=True)``, so a column is read together with its ids.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        The samples.
+    ids : iterable of str
+        Ids of some or all of them.
+    path : str
+        Path of the field.
+
+    Returns
+    -------
+    list
+        One value per id, in their order.
+
+    Raises
+    ------
+    DataError
+        If one of them is not among the samples now.
+    """
+    wanted = list(ids)
+    found, values = samples.values(["id", path])
+    if found == wanted:
+        return list(values)
+    by_id = dict(zip(found, values, strict=True))
+    if not by_id.keys() >= set(wanted):
+        raise DataError(
+            "the view holds other samples each time that it is read, or samples were "
+            "deleted meanwhile; give a view that stays the same, as select(...) makes "
+            "it of ids."
+        )
+    return [by_id[one] for one in wanted]
 
 
 def label_path(
@@ -181,6 +221,11 @@ def _check_media(samples: SampleCollection) -> None:
             "time; give the samples themselves (with patches_field for detections), "
             "or make a dataset of the view with clone()."
         )
+    if samples._is_dynamic_groups:
+        raise DataError(
+            "the view is grouped by a field, so it shows one sample of each group; "
+            "give the samples themselves, or group with flat=True."
+        )
     if samples.media_type == fo.core.media.GROUP:
         slices = ", ".join(f"'{name}'" for name in samples.group_slices)
         raise DataError(
@@ -218,7 +263,9 @@ def _collect_patches(
             f"the field '{patches_field}' holds {_type_name(field)}; detections are "
             "needed."
         )
-    boxes, label_ids = samples.values([prefix + "bounding_box", prefix + "id"])
+    boxes, label_ids = (
+        values_by_id(samples, ids, prefix + name) for name in ("bounding_box", "id")
+    )
     if not listed:
         boxes = [[] if box is None else [box] for box in boxes]
         label_ids = [[] if label is None else [label] for label in label_ids]
@@ -236,12 +283,13 @@ def _collect_patches(
         if name is None:
             return [None] * len(of_sample)
         if samples.get_field(prefix + name) is not None:
-            values = samples.values(label_path(samples, name, what, prefix))
+            path = label_path(samples, name, what, prefix)
+            values = values_by_id(samples, ids, path)
         elif samples.get_field(name) is not None:
-            of_samples = _labels(samples, name, what)
+            of_samples = _labels(samples, ids, name, what)
             return [of_samples[index] for index in of_sample]
         else:
-            values = _undeclared(samples, prefix, name, what)
+            values = _undeclared(samples, ids, prefix, name, what)
         rows = values if listed else [[value] for value in values]
         return [
             _text(value)
@@ -249,7 +297,7 @@ def _collect_patches(
             for value in (row or [None] * count)[:count]
         ]
 
-    splits = _splits(samples, protocol.split_field)
+    splits = _splits(samples, ids, protocol.split_field)
     return Items(
         tuple(ids[index] for index in of_sample),
         tuple(label for row in label_ids for label in (row or [])),
@@ -262,13 +310,13 @@ def _collect_patches(
 
 
 def _labels(
-    samples: SampleCollection, field: str | None, what: str
+    samples: SampleCollection, ids: list[str], field: str | None, what: str
 ) -> list[str | None]:
     """Read a field of labels as text."""
     if field is None:
-        return [None] * len(samples)
+        return [None] * len(ids)
     path = label_path(samples, field, what)
-    values = samples.values(path)
+    values = values_by_id(samples, ids, path)
     if any(isinstance(value, list) for value in values):
         raise DataError(
             f"the {what} field '{path}' holds several values per sample; one is needed."
@@ -277,10 +325,10 @@ def _labels(
 
 
 def _undeclared(
-    samples: SampleCollection, prefix: str, name: str, what: str
+    samples: SampleCollection, ids: list[str], prefix: str, name: str, what: str
 ) -> list[Any]:
     """Read an attribute of labels that the dataset's schema does not list."""
-    values: list[Any] = samples.values(prefix + name)
+    values = values_by_id(samples, ids, prefix + name)
     flat = [
         value
         for row in values
@@ -297,14 +345,14 @@ def _undeclared(
 
 
 def _splits(
-    samples: SampleCollection, field: str | None
+    samples: SampleCollection, ids: list[str], field: str | None
 ) -> list[frozenset[str]] | None:
     """Read the values of the field that tells queries from gallery images."""
     if field is None:
         return None
     if field == "tags":
-        return [frozenset(tags or ()) for tags in samples.values("tags")]
-    values = _labels(samples, field, "split")
+        return [frozenset(tags or ()) for tags in values_by_id(samples, ids, "tags")]
+    values = _labels(samples, ids, field, "split")
     return [frozenset(() if value is None else (value,)) for value in values]
 
 

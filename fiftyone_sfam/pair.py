@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fiftyone_sfam.attribution import (
     SIDES,
@@ -25,10 +25,11 @@ from fiftyone_sfam.attribution import (
     distance,
     similarity,
 )
+from fiftyone_sfam.checks import check_embeddings, check_maps
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heads import LinearizedHead
-from fiftyone_sfam.images import pixel_box, read_image
+from fiftyone_sfam.images import as_shown, pixel_box, read_image
 
 ImageLike = Any
 """A path, a Pillow image, a FiftyOne sample, or a tuple of one of these and a relative
@@ -183,6 +184,7 @@ def explain_pair(
     head, crops = _linearize(model, [query, gallery])
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
+    check_maps(model, both)
     one, other = head.embedding.double()
     return PairExplanation(
         float(similarity(one, other, model.metric)),
@@ -232,6 +234,7 @@ def explain_contrast(
         model.metric,
         weights,
     )
+    check_maps(model, result)
     return _side(result, 0, crops[0])
 
 
@@ -288,11 +291,7 @@ def _linearize(
     """Run the model on images; return its head there, and what it saw of each."""
     prepared, crops = prepare_images(model, images)
     head = model.linearize(prepared)
-    if not bool((head.embedding.abs().sum(1) > 0).all()):
-        raise DataError(
-            f"model '{model.name}' gives one of the images a zero embedding; its "
-            "similarity is not defined."
-        )
+    check_embeddings(model, head.embedding)
     return head, crops
 
 
@@ -309,7 +308,7 @@ def _read(image: ImageLike) -> Image.Image:
         whole = _read(image[0])
         return whole.crop(pixel_box(image[1], *whole.size))
     if isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return as_shown(image)
     if isinstance(image, (str, Path)):
         return read_image(image)
     filepath = getattr(image, "filepath", None)

@@ -9,6 +9,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
@@ -111,15 +112,7 @@ class _Sources:
         view = all_samples(run.dataset).select(sample_ids)
         ids, paths = view.values(["id", "filepath"])
         self.filepaths: dict[str, str] = dict(zip(ids, paths, strict=True))
-        self.boxes: dict[str, list[float]] = {}
-        patches_field = run.config.patches_field
-        if patches_field is not None:
-            document = run.dataset.get_field(patches_field).document_type
-            prefix = patches_field + (
-                ".detections[]" if document is fo.Detections else ""
-            )
-            labels, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-            self.boxes = dict(zip(labels, boxes, strict=True))
+        self.boxes = detection_boxes(view, run.config.patches_field)
 
     def has(self, run: Run, item: int) -> bool:
         """Tell whether an image, or its detection, is still in the dataset."""

@@ -148,15 +148,17 @@ def explain_all(
         hear(one.number, one.gaps)
         done += len(plan.images_of(one.number))
         _report(progress, done, len(plan.order), "explaining")
+    reasons: dict[int, str] = {}
     for number in shards:
         facts = store.get(shard_name(number))
         channels, height, width = (int(v) for v in facts["map_shape"])
         if channels:
             layer = facts["layer"].tobytes().decode()
             return layer, (channels, height, width)
+        reasons |= read_reasons(facts)
     raise DataError(
-        f"none of the {len(plan.order)} images could be read again to be explained; "
-        "check that the files are still where the dataset says."
+        f"none of the {len(plan.order)} images could be explained; the first reason: "
+        f"{reasons[min(reasons)]}"
     )
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pymongo import UpdateOne
 
 from fiftyone_sfam.arrays import Arrays
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
@@ -199,7 +200,7 @@ def _frame_heatmaps(
 ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield each frame's heatmap, with the maps of all its detections."""
     full = _range_of_run(run)
-    boxes = _boxes(run, patches_field)
+    boxes = detection_boxes(all_samples(run.dataset), patches_field)
     sample_id: str | None = None
     canvas = np.zeros((1, 1), dtype=np.float32)
     for item, values, crop, size in _first_maps(run):
@@ -213,17 +214,6 @@ def _frame_heatmaps(
         place(canvas, values, inner_box(boxes[str(run.items.ids[item])], crop))
     if sample_id is not None:
         yield sample_id, to_bytes(canvas, full)
-
-
-def _boxes(run: Run, patches_field: str) -> dict[str, list[float]]:
-    """Read the boxes of the detections by their ids."""
-    document = run.dataset.get_field(patches_field).document_type
-    prefix = patches_field + (".detections[]" if document is fo.Detections else "")
-    paths = [f"{prefix}.id", f"{prefix}.bounding_box"]
-    ids, boxes = all_samples(run.dataset).values(paths)
-    return {
-        str(one): box for one, box in zip(ids, boxes, strict=True) if one is not None
-    }
 
 
 # --------------------------------------------------------------------------------------

@@ -71,9 +71,9 @@ class ResultStore:
     def names(self) -> list[str]:
         """List the names of the results that there are, with all of their fields."""
         return sorted(
-            _name(config)
-            for config in map(self._config, self._keys())
-            if _is_finished(config)
+            name
+            for name, key in self._found().items()
+            if _is_finished(self._config(key))
         )
 
     def load(self, name: str) -> Result | None:
@@ -90,8 +90,8 @@ class ResultStore:
             None if there is none, or whoever stored it was interrupted before its
             fields were written.
         """
-        key = self._key(name)
-        if key not in self._keys():
+        key = self._found().get(name)
+        if key is None:
             return None
         config = self._config(key)
         if not _is_finished(config):
@@ -120,12 +120,12 @@ class ResultStore:
             If one of them, or the result's own key, is somebody else's.
         """
         key = self._key(name)
-        own = key in self._keys()
-        if key in self.dataset.list_runs() and not own:
+        own = self._found().get(name)
+        if key in self.dataset.list_runs() and key != own:
             raise RunError(
                 f"'{self.dataset.name}' has a run '{key}' of another kind; rename it."
             )
-        written = set(self._config(key).fields) if own else set()
+        written = set(self._config(own).fields) if own is not None else set()
         for path in fields:
             if path not in written and self.dataset.get_field(path) is not None:
                 raise RunError(
@@ -164,9 +164,9 @@ class ResultStore:
         """
         fields = list(fields)
         self.check_fields(name, fields)
-        key, old = self._key(name), None
-        if key in self._keys():
-            old = self._config(key)
+        key, old_key, old = self._key(name), self._found().get(name), None
+        if old_key is not None:
+            old = self._config(old_key)
             self._delete_fields(set(old.fields) - set(fields))
         blob = f"result-{name}-{uuid.uuid4().hex[:8]}"
         self._blobs.put(blob, arrays)
@@ -180,11 +180,14 @@ class ResultStore:
             finished=finished,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        if old is None:
-            self.dataset.register_run(key, record)
-        else:
+        if old_key == key:
             # One document is replaced at once: the fields are never without an owner.
             self.dataset.update_run_config(key, record)
+        else:
+            self.dataset.register_run(key, record)
+        if old is not None:
+            if old_key != key:
+                self.dataset.delete_run(old_key)
             self._blobs.delete_one(old.blob)
 
     def finish(self, name: str) -> None:
@@ -201,8 +204,8 @@ class ResultStore:
 
     def delete(self, name: str) -> None:
         """Delete a result with its fields, if there is one."""
-        key = self._key(name)
-        if key in self._keys():
+        key = self._found().get(name)
+        if key is not None:
             config = self._config(key)
             self._delete_fields(config.fields)
             self.dataset.delete_run(key)
@@ -210,7 +213,7 @@ class ResultStore:
 
     def delete_all(self) -> None:
         """Delete all results with their fields."""
-        for name in self._all_names():
+        for name in list(self._found()):
             self.delete(name)
 
     def rename(self, new_key: str) -> None:
@@ -229,21 +232,25 @@ class ResultStore:
             If a result's new key or a field's new name is in use.
         """
         moves = []
-        for name in self._all_names():
-            old = self._config(self._key(name))
+        for name, key in self._found().items():
+            old = self._config(key)
             renamed = {path: self._renamed(path, new_key) for path in old.fields}
             target = ResultStore(self.dataset, new_key, self.uid)
             target.check_fields(
                 name, [new for path, new in renamed.items() if new != path]
             )
-            moves.append((name, old, renamed, target))
-        for name, old, renamed, target in moves:
-            self.dataset.rename_sample_fields(
-                {path: new for path, new in renamed.items() if new != path}
-            )
+            moves.append((name, key, old, renamed, target))
+        for name, key, old, renamed, target in moves:
+            present = {
+                path: new
+                for path, new in renamed.items()
+                if new != path and self.dataset.get_field(path) is not None
+            }
+            if present:
+                self.dataset.rename_sample_fields(present)
             old.run_key_of, old.fields = new_key, list(renamed.values())
             self.dataset.register_run(target._key(name), old)
-            self.dataset.delete_run(self._key(name))
+            self.dataset.delete_run(key)
 
     def _key(self, name: str) -> str:
         return f"{self.key}_{name}"
@@ -254,20 +261,22 @@ class ResultStore:
             return path
         return head + dot + new_key + last[len(self.key) :]
 
-    def _all_names(self) -> list[str]:
-        """List the names of all results, finished or not."""
-        return sorted(_name(self._config(key)) for key in self._keys())
+    def key_of(self, name: str) -> str | None:
+        """Return the key that a result is recorded under, or None.
 
-    def _keys(self) -> list[str]:
-        """List the keys of this run's results."""
-        found = []
+        It is not that of the run's present key where the run was renamed by FiftyOne,
+        which knows nothing of its results.
+        """
+        return self._found().get(name)
+
+    def _found(self) -> dict[str, str]:
+        """Return the keys of this run's results by their names."""
+        found = {}
         for key in self.dataset.list_runs():
             config = self._config(key)
-            if (
-                str(config.method).startswith(METHOD_PREFIX)
-                and config.run_uid == self.uid
-            ):
-                found.append(key)
+            method = str(config.method)
+            if method.startswith(METHOD_PREFIX) and config.run_uid == self.uid:
+                found[method.removeprefix(METHOD_PREFIX)] = key
         return found
 
     def _config(self, key: str) -> Any:
@@ -277,11 +286,6 @@ class ResultStore:
         present = [path for path in paths if self.dataset.get_field(path) is not None]
         if present:
             self.dataset.delete_sample_fields(present)
-
-
-def _name(config: Any) -> str:
-    """Return the name of a result from its record."""
-    return str(config.method).removeprefix(METHOD_PREFIX)
 
 
 def _is_finished(config: Any) -> bool:

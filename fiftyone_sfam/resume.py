@@ -75,7 +75,7 @@ def _file_facts(filepath: str) -> tuple[str, int, int]:
     """Return what tells whether a file has changed."""
     try:
         status = os.stat(filepath)
-    except OSError:
+    except (OSError, ValueError):  # a path with a zero byte is no path
         return filepath, -1, -1
     return filepath, status.st_size, status.st_mtime_ns
 

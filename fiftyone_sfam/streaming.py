@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
-from fiftyone_sfam.attribution import Attribution, attribute
+from fiftyone_sfam.attribution import attribute
+from fiftyone_sfam.checks import finite_maps, maps_problem
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import MISMATCH, check_usable
 from fiftyone_sfam.errors import DataError
@@ -305,41 +306,51 @@ class ImageStream:
                     f"(1 - similarity {gap:.3g}); the file or its reading has "
                     "changed."
                 )
-        self._explain_sides(mine[0].head, row_of[image], shard, task)
+        unfit = self._explain_sides(mine[0].head, row_of, shard, task)
+        reasons |= {int(images[place]): maps_problem(self.model) for place in unfit}
         return shard | {"reasons": _json_array(reasons)}, off.tolist()
 
     def _explain_sides(
         self,
         head: LinearizedHead,
-        rows: NDArray[np.int64],
+        row_of: NDArray[np.int64],
         shard: Arrays,
         task: MapTask,
-    ) -> None:
-        """Put the maps of the sides that a head explains, in its rows, in a shard."""
-        sides, config = shard["sides"], task.config
-        chosen = np.flatnonzero(rows >= 0)
+    ) -> list[int]:
+        """Put the maps of the images that a head explains, in its rows, in a shard.
+
+        Returns the images whose maps are no numbers; they have none.
+        """
+        sides, image, config = shard["sides"], shard["image"], task.config
+        chosen = np.flatnonzero(row_of[image] >= 0)
         others = task.pairs.items_of(sides[chosen] ^ 1)
         device = head.embedding.device
         result = attribute(
             head,
-            torch.from_numpy(rows[chosen]).to(device),
+            torch.from_numpy(row_of[image[chosen]]).to(device),
             torch.from_numpy(task.vectors[others]).to(device),
             self.model.metric,
             config.weights,
         )
-        _check_finite(self.model, result)
-        shard["score"][chosen] = result.score.cpu().numpy()
-        shard["remainder"][chosen] = result.remainder.cpu().numpy()
+        finite = finite_maps(result).cpu().numpy()
+        unfit = np.unique(image[chosen[~finite]])
+        kept = ~np.isin(image[chosen], unfit)
+        if not kept.any():
+            return unfit.tolist()
+        chosen = chosen[kept]
+        shard["score"][chosen] = result.score.cpu().numpy()[kept]
+        shard["remainder"][chosen] = result.remainder.cpu().numpy()[kept]
         shape = head.feature_map.shape[1:]
         shard["map_shape"] = np.array(shape, dtype=np.int32)
         shard["layer"] = np.frombuffer(str(self.model.layer).encode(), dtype=np.uint8)
         for kind in config.kinds:
-            maps = getattr(result, kind).cpu().numpy()
+            maps = getattr(result, kind).cpu().numpy()[kept]
             for part, values in pack_maps(maps, config.map_dtype).items():
                 name = f"{kind}_{part}"
                 if name not in shard:
                     shard[name] = _unexplained(len(sides), values, part)
                 shard[name][chosen] = values
+        return unfit.tolist()
 
     def _gaps(
         self,
@@ -518,15 +529,6 @@ def empty_shard(
         "layer": np.zeros(0, dtype=np.uint8),
         "gaps": np.zeros(0, dtype=np.float64),
     }
-
-
-def _check_finite(model: EmbeddingModel, result: Attribution) -> None:
-    """Refuse maps that are no numbers."""
-    if not bool(torch.isfinite(result.evidence).all()):
-        raise DataError(
-            f"model '{model.name}' gives maps with NaN or infinity at layer "
-            f"'{model.layer}'; check its weights, or name another layer."
-        )
 
 
 def embedding_name(number: int) -> str:

@@ -69,10 +69,15 @@ def install_plugin(plugins_dir: str | Path, *, copy: bool = False) -> Installati
         system does not permit links.
     """
     target = Path(plugins_dir).expanduser().absolute().joinpath(*PLUGIN_NAME.split("/"))
-    _check_replaceable(target)
-    if copy or not _is_checkout():
-        return Installation(target, _write(target))
-    return Installation(target, _link(target))
+    try:
+        _check_replaceable(target)
+        if copy or not _is_checkout():
+            return Installation(target, _write(target))
+        return Installation(target, _link(target))
+    except OSError as error:
+        raise SfamError(
+            f"{target} cannot be written ({error.strerror}): name another folder."
+        ) from error
 
 
 def _is_checkout() -> bool:

@@ -167,6 +167,16 @@ class RunSettings:
         }
 
 
+def is_text(value: Any) -> bool:
+    """Tell whether a parameter is a text that the database can keep."""
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_TEXT
+        and "\0" not in value
+        and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    )
+
+
 def _checked(name: str, value: Any, default: Any) -> Any:
     """Check a parameter's type and bounds."""
     if isinstance(default, bool):
@@ -175,7 +185,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         return value
     if isinstance(default, int):
         return checked_whole(name, value, 1, MAX_K if name == "k" else MAX_BATCH_SIZE)
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+    if not is_text(value):
         raise DataError(f"{name} has to be a text of at most {MAX_TEXT} characters.")
     if value not in _CHOICES.get(name, (value,)):
         raise DataError(

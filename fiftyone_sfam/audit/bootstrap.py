@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.errors import DataError
+
 RESAMPLES = 1000
 """Draws per interval."""
 
@@ -209,3 +211,20 @@ def around(value: float, low: float, high: float) -> Estimate:
         The estimate.
     """
     return Estimate(value, min(low, value), max(high, value))
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no draw can begin with.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of draws.
+
+    Raises
+    ------
+    DataError
+        If it is no whole number from 0.
+    """
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise DataError(f"seed is {seed!r}; a whole number from 0 is needed.")

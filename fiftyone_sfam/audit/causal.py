@@ -22,6 +22,7 @@ from scipy import stats
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Metric, similarity
+from fiftyone_sfam.audit.bootstrap import check_seed
 from fiftyone_sfam.audit.ledger import EVIDENCE, Ledger, load_ledger
 from fiftyone_sfam.audit.region_fields import Grid, map_grids
 from fiftyone_sfam.audit.region_images import (
@@ -246,6 +247,7 @@ def check_causally(
             f"the run '{run.key}' has no ledger to check; make one with build_ledger."
         )
     which = QUERY if side == "query" else GALLERY
+    check_seed(seed)
     generator = np.random.default_rng(seed)
     rows = _chosen_rows(ledger, pairs, ledger.column(region), which, limit, generator)
     items = _sides(ledger, which)[rows]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation import Identification
 from fiftyone_sfam.audit.slices import Values
+from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.runs import Run
 
@@ -39,7 +40,10 @@ def measure_paths(run: Run) -> list[str]:
     list of str
         ``KEY_ap`` and ``KEY_first_match``, on the samples or on the labels.
     """
-    return [_patches_prefix(run) + run.key + ending for ending in ENDINGS]
+    return [
+        detections_prefix(run.dataset, run.config.patches_field) + run.key + ending
+        for ending in ENDINGS
+    ]
 
 
 def write_measures(run: Run, identification: Identification) -> None:
@@ -84,7 +88,10 @@ def _write(run: Run, path: str, values: dict[str, Any]) -> None:
     if run.items.label_ids is None:
         run.dataset.set_values(path, values, key_field="id")
         return
-    samples, prefix = all_samples(run.dataset), _patches_prefix(run)
+    samples, prefix = (
+        all_samples(run.dataset),
+        detections_prefix(run.dataset, run.config.patches_field),
+    )
     ids, rows = samples.values(["id", prefix + "id"])
     present = [
         {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
@@ -125,7 +132,10 @@ def slice_values(run: Run, field: str) -> Values:
     ):
         if field == protocol[rule]:
             return [() if value is None else (value,) for value in column]
-    samples, prefix = all_samples(run.dataset), _patches_prefix(run)
+    samples, prefix = (
+        all_samples(run.dataset),
+        detections_prefix(run.dataset, run.config.patches_field),
+    )
     if prefix and field != _TAGS and samples.get_field(prefix + field) is not None:
         assert run.items.label_ids is not None
         path = _value_path(samples, field, prefix)
@@ -209,12 +219,3 @@ def _value_path(samples: SampleCollection, field: str, prefix: str) -> str:
     if isinstance(found, fo.ListField) and isinstance(found.field, fo.StringField):
         return prefix + field
     return label_path(samples, field, "slice", prefix)
-
-
-def _patches_prefix(run: Run) -> str:
-    """Return the path below which a run's detections have attributes, or nothing."""
-    field = run.config.patches_field
-    if field is None:
-        return ""
-    document = run.dataset.get_field(field).document_type
-    return f"{field}.detections." if document is fo.Detections else f"{field}."

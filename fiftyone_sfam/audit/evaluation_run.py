@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
-from fiftyone_sfam.audit.bootstrap import RESAMPLES, equal_error_estimate
+from fiftyone_sfam.audit.bootstrap import RESAMPLES, check_seed, equal_error_estimate
 from fiftyone_sfam.audit.evaluation import Identification
 from fiftyone_sfam.audit.evaluation_blocks import CameraRule, Comparisons, compare
 from fiftyone_sfam.audit.evaluation_fields import (
@@ -149,6 +149,7 @@ def evaluate_retrieval(
     for name, fields in (("slices", slices), ("pair_slices", pair_slices)):
         if isinstance(fields, str):
             raise DataError(f"{name} is the text {fields!r}; give a list of fields.")
+    check_seed(seed)
     if resamples < 1:
         raise DataError(f"resamples is {resamples}; draw at least once.")
     candidates = candidates_of(run)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fiftyone_sfam.attribution import Metric, similarity
+from fiftyone_sfam.audit.bootstrap import check_seed
 from fiftyone_sfam.audit.causal import check_model
 from fiftyone_sfam.audit.faithfulness_curves import (
     equal_error_threshold,
@@ -115,6 +116,7 @@ def check_faithfulness(
     """
     _check_options(side, fill, steps)
     model = _model(run, model)
+    check_seed(seed)
     chosen = _chosen_pairs(run, pairs, seed)
     sides = (QUERY, GALLERY) if side == "both" else (SIDES.index(side),)
     lab = Lab(run, model, fill, steps, batch_size, seed, layers)

@@ -22,6 +22,7 @@ import fiftyone as fo
 
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes_rules import BY_MERGE, quoted
+from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.runs import Run
@@ -450,7 +451,7 @@ class _Column:
 def _identity_column(run: Run) -> _Column:
     """Find the identities that a run has compared."""
     dataset, name = run.dataset, str(run.config.protocol["identity_field"])
-    prefix = _prefix(dataset, run.config.patches_field)
+    prefix = detections_prefix(dataset, run.config.patches_field)
     if prefix and dataset.get_field(prefix + name) is not None:
         path = label_path(dataset, name, "identity", prefix)
         ids = prefix + "id"
@@ -463,17 +464,6 @@ def _identity_column(run: Run) -> _Column:
         )
     kind = type(dataset.get_field(path)).__name__
     return _Column(prefix + name, path, ids, bool(prefix), kind)
-
-
-def _prefix(dataset: fo.Dataset, patches_field: str | None) -> str:
-    """Return the path below which the attributes of detections lie."""
-    if patches_field is None:
-        return ""
-    field = dataset.get_field(patches_field)
-    if field is None:
-        raise DataError(f"'{dataset.name}' has no field '{patches_field}' any more.")
-    listed = getattr(field, "document_type", None) is fo.Detections
-    return f"{patches_field}.detections." if listed else f"{patches_field}."
 
 
 def _target_column(dataset: fo.Dataset, source: _Column, name: str) -> _Column:

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
+from fiftyone_sfam.audit.bootstrap import check_seed
 from fiftyone_sfam.audit.ledger_cells import (
     CAMERAS,
     OUTCOME,
@@ -39,6 +39,7 @@ from fiftyone_sfam.audit.region_fields import (
     shard_grids,
 )
 from fiftyone_sfam.audit.regions import BACKGROUND, Regions, split
+from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.progress import Progress, reporting
@@ -194,6 +195,7 @@ def build_ledger(
         If the field or a group cannot be used, or no pair is left.
     """
     check_evidence(run)
+    check_seed(seed)
     check_region_field(run, field)
     if stripes < 1:
         raise DataError(f"an image has no {stripes} stripes; use 1 or more.")
@@ -485,8 +487,7 @@ def _item_values(run: Run, name: str) -> list[str | None]:
     ids, wanted = "id", run.items.sample_ids
     path = ""
     if patches_field is not None:
-        listed = dataset.get_field(patches_field).document_type is fo.Detections
-        prefix = f"{patches_field}.detections." if listed else f"{patches_field}."
+        prefix = detections_prefix(dataset, patches_field)
         if dataset.get_field(prefix + name) is not None:
             path = label_path(view, name, "group", prefix)
             ids, wanted = prefix + "id", run.items.ids

@@ -28,9 +28,10 @@ from fiftyone_sfam.audit.regions import (
     resample,
     stripes,
 )
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heatmaps import inner_box
-from fiftyone_sfam.images import load_in_background, pixel_box
+from fiftyone_sfam.images import BROKEN, load_in_background, pixel_box
 from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.runs import Run, SideMaps
@@ -286,31 +287,6 @@ def check_region_field(run: Run, field: str | None) -> None:
     )
 
 
-def detection_boxes(run: Run, view: fo.DatasetView) -> dict[str, list[float]]:
-    """Read the boxes of the detections that a run compared.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    view : fiftyone.DatasetView
-        The samples to read.
-
-    Returns
-    -------
-    dict of str to list of float
-        Relative left, top, width and height by the detection's id; nothing where the
-        run compared whole images.
-    """
-    patches_field = run.config.patches_field
-    if patches_field is None:
-        return {}
-    listed = _document(run, patches_field) is fo.Detections
-    prefix = patches_field + (".detections[]" if listed else "")
-    ids, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return dict(zip(ids, boxes, strict=True))
-
-
 def _document(run: Run, field: str) -> type | None:
     """Return the type of label that a field holds."""
     found = run.dataset.get_field(field)
@@ -344,7 +320,7 @@ class _Source:
         sample_ids = sorted({str(run.items.sample_ids[item]) for item in items})
         self._view = all_samples(run.dataset).select(sample_ids)
         self._ids: list[str] = self._view.values("id")
-        self._boxes = detection_boxes(run, self._view)
+        self._boxes = detection_boxes(self._view, run.config.patches_field)
         document = _document(run, field)
         self._shape: Callable[[int, Any, Grid, Box], Regions]
         if document is fo.Segmentation:
@@ -527,7 +503,7 @@ def _read_mask(mask: Any, mask_path: str | None) -> NDArray[np.int64]:
         try:
             # FiftyOne's own reading, which detections share.
             mask = fo.Segmentation(mask_path=mask_path).get_mask()
-        except OSError as error:
+        except BROKEN as error:
             raise DataError(f"its mask cannot be read: {mask_path}.") from error
     values = np.asarray(mask)
     if values.ndim == 3 and values.shape[2] == 1:

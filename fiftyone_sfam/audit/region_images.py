@@ -13,10 +13,10 @@ from PIL import Image, ImageFilter
 from fiftyone_sfam.audit.region_fields import (
     Grid,
     RegionSet,
-    detection_boxes,
     read_regions,
 )
 from fiftyone_sfam.audit.regions import WHOLE
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.items import all_samples
@@ -148,7 +148,7 @@ class RegionImages:
         samples = sorted({str(run.items.sample_ids[item]) for item in items})
         view = all_samples(run.dataset).select(samples)
         paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        boxes = detection_boxes(run, view)
+        boxes = detection_boxes(view, run.config.patches_field)
         found: dict[int, NDArray[np.float32] | str] = {}
         grids: dict[int, Grid] = {}
         for item in items:

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fiftyone_sfam.audit.report_cells import without_folders
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heatmaps import shared_range
 from fiftyone_sfam.images import pixel_box, read_image
@@ -130,7 +130,7 @@ class _Sources:
         sample_ids = list({str(run.items.sample_ids[item]) for item in items})
         view = all_samples(run.dataset).select(sample_ids)
         self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        self._boxes = _boxes(run, view)
+        self._boxes = detection_boxes(view, run.config.patches_field)
 
     def image(self, item: int) -> Image.Image | str:
         """Read an item's image, or say why it cannot be read."""
@@ -147,19 +147,6 @@ class _Sources:
             return image.crop(pixel_box(box, *image.size))
         except DataError as error:
             return without_folders(str(error), path)
-
-
-def _boxes(run: Run, view: fo.DatasetView) -> dict[str, list[float]]:
-    """Read the boxes of the detections of some samples by their ids."""
-    patches_field = run.config.patches_field
-    if patches_field is None or run.dataset.get_field(patches_field) is None:
-        return {}
-    document = run.dataset.get_field(patches_field).document_type
-    prefix = patches_field + (".detections[]" if document is fo.Detections else "")
-    ids, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return {
-        str(one): box for one, box in zip(ids, boxes, strict=True) if one is not None
-    }
 
 
 def map_picture(values: NDArray[np.floating], limit: float) -> Picture:

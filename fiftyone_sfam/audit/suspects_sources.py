@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fiftyone_sfam.detections import detection_boxes, detections_prefix
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.items import all_samples
@@ -84,7 +85,7 @@ def picture_reader(run: Run, items: Iterable[int]) -> Callable[[int], Image.Imag
     view = all_samples(run.dataset).select(sample_ids)
     ids, paths = view.values(["id", "filepath"])
     path_of = dict(zip(ids, paths, strict=True))
-    box_of = _boxes(run, view)
+    box_of = detection_boxes(view, run.config.patches_field)
 
     def read(item: int) -> Image.Image:
         path = path_of.get(str(known.sample_ids[item]))
@@ -103,7 +104,8 @@ def picture_reader(run: Run, items: Iterable[int]) -> Callable[[int], Image.Imag
 
 def suspects_path(run: Run) -> str:
     """Return the path of the field that says of what an image is suspected."""
-    return _labels_prefix(run) + run.key + "_suspects"
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
+    return prefix + run.key + "_suspects"
 
 
 def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
@@ -131,7 +133,8 @@ def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
         values = {one: value for one, value in values.items() if one in present}
         samples.set_values(path, values, key_field="id")
         return
-    ids, rows = samples.values(["id", _labels_prefix(run) + "id"])
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
+    ids, rows = samples.values(["id", prefix + "id"])
     labeled = [
         {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
         for sample_id, row in zip(ids, rows, strict=True)
@@ -148,23 +151,3 @@ def some_items(run: Run, items: NDArray[np.int64], most: int) -> NDArray[np.int6
         return items
     order = items[np.argsort(run.items.ids[items])]
     return order[np.linspace(0, len(order) - 1, most).round().astype(int)]
-
-
-def _labels_prefix(run: Run) -> str:
-    """Return the path below which a run's detections have attributes, or nothing."""
-    field = run.config.patches_field
-    if field is None:
-        return ""
-    document = run.dataset.get_field(field).document_type
-    return f"{field}.detections." if document is fo.Detections else f"{field}."
-
-
-def _boxes(run: Run, view: fo.DatasetView) -> dict[str, list[float]]:
-    """Read the boxes of the detections of some samples by their ids."""
-    field = run.config.patches_field
-    if field is None:
-        return {}
-    document = run.dataset.get_field(field).document_type
-    prefix = field + (".detections[]" if document is fo.Detections else "")
-    ids, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return dict(zip(ids, boxes, strict=True))

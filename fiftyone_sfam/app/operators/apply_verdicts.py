@@ -11,6 +11,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes_apply import (
     applied_fields,
@@ -65,6 +66,7 @@ class ApplyVerdicts(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Apply a run's verdicts")
         keys, applied = list_runs(ctx.dataset), applied_fields(ctx.dataset)
@@ -90,6 +92,7 @@ class ApplyVerdicts(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes_apply`."""
+        check_types(ctx.params)
         action = ctx.params.get("action") or APPLY
         if action == UNDO:
             result = _undo(ctx)

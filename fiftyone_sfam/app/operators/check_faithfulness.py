@@ -12,6 +12,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.parameters import MAX_SEED, one_text, whole_number
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
@@ -62,6 +63,7 @@ class CheckFaithfulness(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Check how faithful the maps are")
         keys = list_runs(ctx.dataset)
@@ -87,6 +89,7 @@ class CheckFaithfulness(foo.Operator):
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness import AUTO, check_faithfulness
 
+        check_types(ctx.params)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         found = check_faithfulness(

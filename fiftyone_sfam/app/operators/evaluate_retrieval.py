@@ -15,6 +15,7 @@ from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.parameters import (
     MAX_CHOSEN,
     MAX_SEED,
@@ -78,6 +79,7 @@ class EvaluateRetrieval(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Evaluate a run's retrieval")
         keys = list_runs(ctx.dataset)
@@ -126,6 +128,7 @@ class EvaluateRetrieval(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Evaluate; see :func:`evaluate_retrieval` of the library."""
+        check_types(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 

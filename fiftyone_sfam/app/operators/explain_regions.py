@@ -12,6 +12,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.parameters import MAX_SEED, one_text, some_texts, whole_number
 from fiftyone_sfam.audit.ledger import Ledger, build_ledger, check_evidence
 from fiftyone_sfam.audit.ledger_cells import FALSE, TRUE, find_cell, sentence
@@ -75,6 +76,7 @@ class ExplainRegions(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Split the similarity by regions")
         keys = list_runs(ctx.dataset)
@@ -101,6 +103,7 @@ class ExplainRegions(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Build the ledger, and what else was asked for."""
+        check_types(ctx.params)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         report = _reporter(ctx) if ctx.delegated else None

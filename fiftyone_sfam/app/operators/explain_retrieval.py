@@ -11,6 +11,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.settings import (
     COMPUTE,
     FIELD,
@@ -58,6 +59,7 @@ class ExplainRetrieval(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
         _model_inputs(ctx, inputs)
@@ -74,6 +76,7 @@ class ExplainRetrieval(foo.Operator):
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.explain import explain_retrieval
 
+        check_types(ctx.params)
         settings = RunSettings.from_params(ctx.params)
         if settings.model is None:
             raise DataError("choose a model to explain.")

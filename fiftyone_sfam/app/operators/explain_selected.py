@@ -11,6 +11,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ExplainSelected(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         models, error = choices.model_choices()
         choices.add_choice(
@@ -66,6 +68,7 @@ class ExplainSelected(foo.Operator):
         from fiftyone_sfam.pair import explain_pair
         from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
 
+        check_types(ctx.params)
         selected = list(ctx.selected or [])
         if len(selected) != 2:
             raise DataError(f"select two samples; {len(selected)} selected now.")

@@ -13,6 +13,7 @@ from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.current_run import current_run
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.parameters import one_text, real_number, some_texts
 from fiftyone_sfam.audit.region_fields import region_fields
 from fiftyone_sfam.audit.suspects import KINDS, MIN_SCORE, find_suspects
@@ -58,6 +59,7 @@ class FindSuspects(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Find suspects in a run")
         keys = list_runs(ctx.dataset)
@@ -94,6 +96,7 @@ class FindSuspects(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Search; see :func:`fiftyone_sfam.audit.suspects.find_suspects`."""
+        check_types(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 

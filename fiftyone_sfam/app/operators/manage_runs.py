@@ -11,6 +11,7 @@ from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator, shown_fields
 from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.pair_style import as_text
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.run_config import check_key
 from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
@@ -36,6 +37,7 @@ class ManageRuns(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Explained runs")
         runs = choices.run_choices(ctx.dataset, interrupted=True)
@@ -82,6 +84,7 @@ class ManageRuns(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen."""
+        check_types(ctx.params)
         key = str(ctx.params.get("key"))
         action = ctx.params.get("action") or SHOW
         if action == DELETE:

@@ -10,6 +10,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.app.parameters import one_text, real_number, whole_number
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.records import OUTCOMES
@@ -40,6 +41,7 @@ class ShowPairs(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Show explained pairs")
         keys = list_runs(ctx.dataset)
@@ -93,6 +95,7 @@ class ShowPairs(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Show the pairs."""
+        check_types(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         pairs = _chosen(run, ctx.params)
         if len(pairs) == 0:

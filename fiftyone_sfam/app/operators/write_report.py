@@ -21,6 +21,7 @@ from fiftyone.operators import types
 from fiftyone_sfam.app import choices
 from fiftyone_sfam.app.call import call_operator
 from fiftyone_sfam.app.messages import for_users
+from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs import Run, list_runs, load_run
 
@@ -68,6 +69,7 @@ class WriteReport(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
+        check_types(ctx.params)
         inputs = types.Object()
         view = types.View(label="Write a run's report")
         keys = list_runs(ctx.dataset)
@@ -99,6 +101,7 @@ class WriteReport(foo.Operator):
         """Write; see :func:`fiftyone_sfam.audit.report.write_report`."""
         from fiftyone_sfam.audit.report import write_report
 
+        check_types(ctx.params)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         folder = report_folder(run)
         try:

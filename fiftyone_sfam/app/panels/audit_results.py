@@ -144,9 +144,8 @@ def stamp_of(run: Run, name: str) -> str | None:
     str or None
         The name of its blob, which is never used again; None if nothing is stored.
     """
-    if name not in run.results.names():
-        return None
-    return str(run.dataset.get_run_info(f"{run.key}_{name}").config.blob)
+    key = run.results.key_of(name)
+    return None if key is None else str(run.dataset.get_run_info(key).config.blob)
 
 
 @lru_cache(maxsize=4)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import fiftyone as fo
 from PIL import Image
 
+from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.items import all_samples
@@ -72,7 +72,7 @@ def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
     """
     try:
         found = Path(path).stat()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             f"the file does not exist: {path}. Put it back, or correct the sample's "
             "filepath."
@@ -97,7 +97,7 @@ class ItemImages:
         sample_ids = list({str(run.items.sample_ids[item]) for item in items})
         view = all_samples(run.dataset).select(sample_ids)
         self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        self._boxes = _boxes(run, view)
+        self._boxes = detection_boxes(view, run.config.patches_field)
 
     def file(self, item: int) -> ImageFile:
         """Look at an item's file.
@@ -116,17 +116,6 @@ class ItemImages:
         if box is None:
             raise DataError("the detection was deleted.")
         return image_file(path, box)
-
-
-def _boxes(run: Run, view: fo.DatasetView) -> dict[str, list[float]]:
-    """Read the boxes of the detections of some samples by their ids."""
-    patches_field = run.config.patches_field
-    if patches_field is None:
-        return {}
-    document = run.dataset.get_field(patches_field).document_type
-    prefix = patches_field + (".detections[]" if document is fo.Detections else "")
-    ids, boxes = view.values([f"{prefix}.id", f"{prefix}.bounding_box"])
-    return dict(zip(ids, boxes, strict=True))
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from fiftyone_sfam.attribution import (
     normalizer,
     similarity,
 )
+from fiftyone_sfam.checks import check_embeddings, check_maps
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.heads import LinearizedHead
@@ -68,6 +69,7 @@ class LivePairs:
         images: Sequence[Image.Image],
         weights: Weights = "signed",
     ) -> None:
+        self._model = model
         self.metric: Metric = model.metric
         self.weights: Weights = weights
         self.crops = tuple(_crop(model, image) for image in images)
@@ -212,7 +214,7 @@ class LivePairs:
                 self._others(),
                 self._zeros(),
             )
-            return (
+            both = (
                 attribute(
                     self._head, zeros, embedding[others], self.metric, self.weights
                 ),
@@ -220,6 +222,9 @@ class LivePairs:
                     self._head, others, embedding[zeros], self.metric, self.weights
                 ),
             )
+        for result in both:
+            check_maps(self._model, result)
+        return both
 
     def _others(self) -> torch.Tensor:
         return torch.arange(1, len(self._head), device=self._head.leaf.device)
@@ -257,11 +262,7 @@ def _linearized(model: EmbeddingModel, images: Sequence[Image.Image]) -> Lineari
             "shapes; it has to resize all of them to one size."
         )
     head = model.linearize(torch.stack(tensors))
-    if not bool((head.embedding.abs().sum(1) > 0).all()):
-        raise DataError(
-            f"model '{model.name}' gives one of the images a zero embedding; its "
-            "similarity is not defined."
-        )
+    check_embeddings(model, head.embedding)
     return head
 
 
