@@ -58,7 +58,8 @@ class ExplainRetrieval(foo.Operator):
 
     def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
         """Build the form."""
-        check_types(ctx.params)
+        # What is wrong with a number is said beside its field.
+        check_types({**ctx.params, "k": None, "batch_size": None})
         inputs = types.Object()
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
         _model_inputs(ctx, inputs)
