@@ -137,9 +137,11 @@ def test_nothing_from_a_form_becomes_a_path(run: Run, reports: Path) -> None:
     params = {"key": "sfam", "out": "/tmp/elsewhere", "path": "/tmp/elsewhere"}
     WriteReport().execute(context(dataset, params))
     assert [one.name for one in reports.iterdir()] == [folder.name]
-    for key in ("../sfam", "", None, 3):
+    for key in ("../sfam", "", None):
         with pytest.raises(ValueError, match="has no explained run"):
             WriteReport().execute(context(dataset, {"key": key}))
+    with pytest.raises(ValueError, match="key has to be a text"):
+        WriteReport().execute(context(dataset, {"key": 3}))
 
 
 def test_long_names_do_not_share_a_folder(
@@ -293,7 +295,7 @@ def test_an_existing_field_is_changed_only_if_allowed(judged: Run) -> None:
     with pytest.raises(DataError, match="has a field 'identity' already"):
         operator.execute(context(dataset, params))
     # Only true is true.
-    with pytest.raises(DataError, match="has a field 'identity' already"):
+    with pytest.raises(DataError, match="overwrite is 'no'; true or false is needed"):
         operator.execute(context(dataset, {**params, "overwrite": "no"}))
     params["overwrite"] = True
     assert problems(operator, context(dataset, params)) == {}
