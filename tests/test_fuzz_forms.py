@@ -248,12 +248,7 @@ def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
     ("params", "message"),
     [
         ({"resamples": [None]}, "resamples has to be a number."),
-        (
-            {"resamples": 10**30},
-            f"resamples is {10**30}; a whole number from 1 to 100000",
-        ),
         ({"max_rank": []}, "max_rank has to be a number."),
-        ({"seed": 1.5}, "seed is 1.5; a whole number from 0 to 4294967295 is needed."),
         ({"slices": {"a": 1}}, "slices has to be a list of at most 1000 texts of at"),
         ({"slices": ["a"] * 1001}, "slices has to be a list of at most 1000 texts"),
         ({"key": {"a": 1}}, "key has to be a text of at most 10000 characters."),
