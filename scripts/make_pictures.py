@@ -7,14 +7,14 @@ audits it as the guide says, serves the App and photographs it in headless Chrom
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from find_chromium import find_chromium
@@ -136,8 +136,6 @@ def served_demo(folder: Path) -> Iterator[str]:
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
-        # FiftyOne's server outlives a process that is told to end: both end as a group.
-        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -151,8 +149,13 @@ def served_demo(folder: Path) -> Iterator[str]:
             subprocess.run([*command, *audit], env=environment, check=True)
         yield line.split()[-1]
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        # FiftyOne's server and database outlive a process that is told to end.
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
         process.wait()
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
 
 
 if __name__ == "__main__":
