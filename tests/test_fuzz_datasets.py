@@ -226,7 +226,7 @@ def test_any_dataset(files: list[str]) -> None:
     networks = {metric: tiny_model(metric=metric) for metric in ("cosine", "euclidean")}
     vectors = embeddings_of(networks["cosine"], files)
 
-    @fuzz(30)
+    @fuzz(20)
     @given(plan=plans())
     def check(plan: dict[str, Any]) -> None:
         dataset = build(plan, files, vectors)
@@ -261,4 +261,4 @@ def test_any_dataset(files: list[str]) -> None:
 
     check()
     assert [one for one in told if "\n" in one or not one.endswith((".", "?"))] == []
-    assert min(outcomes["right"], outcomes["refused"]) >= 8
+    assert min(outcomes["right"], outcomes["refused"]) >= 5
