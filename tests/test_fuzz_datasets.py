@@ -60,28 +60,37 @@ MAKE = {"label": _labels, "labels": _lists}
 
 DAMAGES = st.sampled_from(["none", "none", "none", "nan", "inf", "zero", "missing"])
 STRUCTURES = (
-    *("flat", "flat", "shuffled", "half", "reversed", "none", "without fields"),
+    *("flat", "shuffled", "half", "reversed", "none", "without fields"),
     *("twice", "slices", "one slice", "grouped by", "flat groups"),
 )
+
+
+def one_of(*choices: Any) -> st.SearchStrategy[Any]:
+    """Choose each equally often, drawn from where it is a strategy."""
+    made = [
+        one if isinstance(one, st.SearchStrategy) else st.just(one) for one in choices
+    ]
+    return st.integers(0, len(made) - 1).flatmap(made.__getitem__)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a dataset, a view of it, and the rules of a retrieval."""
+    readable = st.sampled_from(READABLE)
     columns = {
         name: (kind, draw(st.lists(COLUMNS[kind], min_size=IMAGES, max_size=IMAGES)))
         for name in ("who", "cam", "part")
-        for kind in [draw(st.sampled_from([*READABLE, *READABLE, *COLUMNS]))]
+        for kind in [draw(one_of(*[readable] * 4, st.sampled_from([*COLUMNS])))]
     }
     name = st.sampled_from([None, "who", "cam", "part", "filepath", "nope", "metadata"])
     return {
         "columns": columns,
         "damage": draw(st.lists(DAMAGES, min_size=IMAGES, max_size=IMAGES)),
         "given": draw(st.booleans()),
-        "structure": draw(st.sampled_from(STRUCTURES)),
-        "identity": draw(st.just("who") | name),
-        "camera": draw(st.none() | st.just("cam") | name),
-        "split": draw(st.none() | st.none() | st.just("part") | name),
+        "structure": draw(one_of(*["flat"] * 3, st.sampled_from(STRUCTURES))),
+        "identity": draw(one_of("who", "who", "who", "who", "who", "who", None, name)),
+        "camera": draw(one_of("cam", "cam", "cam", None, None, None, name)),
+        "split": draw(one_of(None, None, None, None, "part", "part", name)),
         "k": draw(st.sampled_from([1, 2, 100])),
         "metric": draw(st.sampled_from(["cosine", "euclidean"])),
     }
@@ -217,7 +226,7 @@ def test_any_dataset(files: list[str]) -> None:
     networks = {metric: tiny_model(metric=metric) for metric in ("cosine", "euclidean")}
     vectors = embeddings_of(networks["cosine"], files)
 
-    @fuzz(30)
+    @fuzz(20)
     @given(plan=plans())
     def check(plan: dict[str, Any]) -> None:
         dataset = build(plan, files, vectors)
@@ -252,4 +261,4 @@ def test_any_dataset(files: list[str]) -> None:
 
     check()
     assert [one for one in told if "\n" in one or not one.endswith((".", "?"))] == []
-    assert min(outcomes["right"], outcomes["refused"]) >= 8
+    assert min(outcomes["right"], outcomes["refused"]) >= 5
