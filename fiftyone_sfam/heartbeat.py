@@ -11,6 +11,7 @@ import inspect
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -31,6 +32,8 @@ INTERVAL = 20.0
 
 SILENCE = timedelta(minutes=3)
 """Whoever was silent for longer is taken for dead."""
+
+_WAIT = 0.05
 
 
 P = ParamSpec("P")
@@ -89,24 +92,23 @@ def living(now: datetime) -> set[str]:
     set of str
         The unique ids of the runs.
     """
-    return {str(one.get("uid")) for one in _signs().find() if _is_alive(one, now)}
+    return {
+        str(one["uid"])
+        for one in _signs().find()
+        if "uid" in one and _is_alive(one, now)
+    }
 
 
 def server_time() -> datetime:
     """Return the time of the database's server, which all machines share."""
-    time: datetime = get_db_conn().command("hello")["localTime"]
-    return time
+    now: datetime = get_db_conn().command("hello")["localTime"]
+    return now
 
 
 @contextmanager
 def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
     """Be the only one who makes a run, and give signs of life meanwhile."""
-    own = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
-        "thread": threading.get_ident(),
-    }
+    own = _myself()
     name = f"{dataset_id}/{key}"
     if not _claim(name, own):
         raise RunError(
@@ -128,6 +130,40 @@ def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
         # by itself.
         with suppress(ConnectionFailure):
             _signs().delete_one({"_id": name, **own})
+
+
+@contextmanager
+def changing_schema(dataset_id: str) -> Iterator[None]:
+    """Wait for one's turn to add and delete fields of a dataset.
+
+    FiftyOne writes fields by their place in the dataset's document: two processes that
+    do so at once leave a hole there, and a dataset that cannot be opened.
+
+    Parameters
+    ----------
+    dataset_id : str
+        The dataset.
+    """
+    # A slash is in no key.
+    name, own = f"{dataset_id}/fields/", _myself()
+    while not _claim(name, own):
+        time.sleep(_WAIT)
+    try:
+        yield
+    finally:
+        # Where the database is gone, that is what the run ends with.
+        with suppress(ConnectionFailure):
+            _signs().delete_one({"_id": name, **own})
+
+
+def _myself() -> dict[str, Any]:
+    """Describe this thread, so that others can tell whether it lives."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "thread": threading.get_ident(),
+    }
 
 
 def _claim(name: str, own: Mapping[str, Any]) -> bool:

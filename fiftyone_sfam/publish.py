@@ -18,6 +18,7 @@ from pymongo import UpdateOne
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.detections import detection_boxes
+from fiftyone_sfam.heartbeat import changing_schema
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
@@ -49,13 +50,16 @@ def publish_fields(run: Run) -> None:
         under its key are removed first.
     """
     patches_field = run.config.patches_field
-    for of in {patches_field, *(of for _, of in run.config.replaces)}:
-        delete_fields(run.dataset, run.key, of)
+    with changing_schema(str(run.dataset._doc.id)):
+        for of in {patches_field, *(of for _, of in run.config.replaces)}:
+            delete_fields(run.dataset, run.key, of)
+        if patches_field is None:
+            _declare_sample_fields(run)
+        else:
+            _declare_patch_fields(run, patches_field)
     if patches_field is None:
-        _declare_sample_fields(run)
         _write(run, _sample_values(run))
     else:
-        _declare_patch_fields(run, patches_field)
         _write(run, _frame_values(run, patches_field))
         _write_patch_labels(run, patches_field)
 

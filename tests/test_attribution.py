@@ -536,7 +536,11 @@ def test_the_heat_follows_what_the_partner_shows() -> None:
 # --------------------------------------------------------------------------------------
 
 POOL = nn.AdaptiveAvgPool2d(1)
-LINEAR = nn.Linear(4, 3).requires_grad_(False)
+with torch.random.fork_rng():
+    # With other weights a rectified embedding may be all zeros, and a score 0 / 0.
+    torch.manual_seed(0)
+    LINEAR = nn.Linear(4, 3).requires_grad_(False)
+    LINEAR.bias.fill_(1)
 NORM = nn.BatchNorm1d(3).eval().requires_grad_(False)
 
 AVERAGING = {

@@ -42,7 +42,7 @@ _WHOLE = frozenset(
 )
 
 
-def check_types(params: Mapping[str, Any]) -> None:
+def check_types(params: Mapping[str, Any], numbers: bool = True) -> None:
     """Refuse parameters of another type than a form gives them.
 
     Parameters
@@ -50,6 +50,8 @@ def check_types(params: Mapping[str, Any]) -> None:
     params : mapping
         Parameters of an operator; what is missing, None or empty is not looked at, nor
         are names that no form has.
+    numbers : bool
+        Look at numbers too. What reads them with their bounds does it itself.
 
     Raises
     ------
@@ -70,7 +72,7 @@ def check_types(params: Mapping[str, Any]) -> None:
             )
         if name in _FLAGS and not isinstance(value, bool):
             raise DataError(f"{name} is {value!r}; true or false is needed.")
-        if (name in _NUMBERS or name in _WHOLE) and not _is_number(value):
+        if numbers and name in _NUMBERS | _WHOLE and not _is_number(value):
             raise DataError(f"{name} has to be a number.")
 
 

@@ -92,7 +92,7 @@ class ApplyVerdicts(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes_apply`."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         action = ctx.params.get("action") or APPLY
         if action == UNDO:
             result = _undo(ctx)

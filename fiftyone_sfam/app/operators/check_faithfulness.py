@@ -89,7 +89,7 @@ class CheckFaithfulness(foo.Operator):
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness import AUTO, check_faithfulness
 
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         found = check_faithfulness(

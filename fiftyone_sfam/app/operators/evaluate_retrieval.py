@@ -128,7 +128,7 @@ class EvaluateRetrieval(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Evaluate; see :func:`evaluate_retrieval` of the library."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 

@@ -103,7 +103,7 @@ class ExplainRegions(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Build the ledger, and what else was asked for."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         params = ctx.params
         run = load_run(ctx.dataset, str(params.get("key")))
         report = _reporter(ctx) if ctx.delegated else None

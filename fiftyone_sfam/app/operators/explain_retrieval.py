@@ -77,7 +77,7 @@ class ExplainRetrieval(foo.Operator):
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.explain import explain_retrieval
 
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         settings = RunSettings.from_params(ctx.params)
         if settings.model is None:
             raise DataError("choose a model to explain.")

@@ -68,7 +68,7 @@ class ExplainSelected(foo.Operator):
         from fiftyone_sfam.pair import explain_pair
         from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
 
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         selected = list(ctx.selected or [])
         if len(selected) != 2:
             raise DataError(f"select two samples; {len(selected)} selected now.")

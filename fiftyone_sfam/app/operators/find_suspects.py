@@ -96,7 +96,7 @@ class FindSuspects(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Search; see :func:`fiftyone_sfam.audit.suspects.find_suspects`."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
 

@@ -84,7 +84,7 @@ class ManageRuns(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Do what was chosen."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         key = str(ctx.params.get("key"))
         action = ctx.params.get("action") or SHOW
         if action == DELETE:

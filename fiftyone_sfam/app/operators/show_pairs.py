@@ -95,7 +95,7 @@ class ShowPairs(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Show the pairs."""
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         pairs = _chosen(run, ctx.params)
         if len(pairs) == 0:

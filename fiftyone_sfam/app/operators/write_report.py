@@ -101,7 +101,7 @@ class WriteReport(foo.Operator):
         """Write; see :func:`fiftyone_sfam.audit.report.write_report`."""
         from fiftyone_sfam.audit.report import write_report
 
-        check_types(ctx.params)
+        check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         folder = report_folder(run)
         try:
