@@ -71,9 +71,7 @@ class ResultStore:
     def names(self) -> list[str]:
         """List the names of the results that there are, with all of their fields."""
         return sorted(
-            name
-            for name, key in self._found().items()
-            if _is_finished(self._config(key))
+            name for name, (_, record) in self._found().items() if _is_finished(record)
         )
 
     def load(self, name: str) -> Result | None:
@@ -90,11 +88,8 @@ class ResultStore:
             None if there is none, or whoever stored it was interrupted before its
             fields were written.
         """
-        key = self._found().get(name)
-        if key is None:
-            return None
-        config = self._config(key)
-        if not _is_finished(config):
+        config = self._record(name)[1]
+        if config is None or not _is_finished(config):
             return None
         return Result(
             name,
@@ -119,13 +114,12 @@ class ResultStore:
         RunError
             If one of them, or the result's own key, is somebody else's.
         """
-        key = self._key(name)
-        own = self._found().get(name)
+        key, (own, record) = self._key(name), self._record(name)
         if key in self.dataset.list_runs() and key != own:
             raise RunError(
                 f"'{self.dataset.name}' has a run '{key}' of another kind; rename it."
             )
-        written = set(self._config(own).fields) if own is not None else set()
+        written = set() if record is None else set(record.fields)
         for path in fields:
             if path not in written and self.dataset.get_field(path) is not None:
                 raise RunError(
@@ -164,9 +158,8 @@ class ResultStore:
         """
         fields = list(fields)
         self.check_fields(name, fields)
-        key, old_key, old = self._key(name), self._found().get(name), None
-        if old_key is not None:
-            old = self._config(old_key)
+        key, (old_key, old) = self._key(name), self._record(name)
+        if old is not None:
             self._delete_fields(set(old.fields) - set(fields))
         blob = f"result-{name}-{uuid.uuid4().hex[:8]}"
         self._blobs.put(blob, arrays)
@@ -198,15 +191,14 @@ class ResultStore:
         name : str
             Kind of audit, saved before.
         """
-        config = self._config(self._key(name))
+        key, config = self._record(name)
         config.finished = True
-        self.dataset.update_run_config(self._key(name), config)
+        self.dataset.update_run_config(key, config)
 
     def delete(self, name: str) -> None:
         """Delete a result with its fields, if there is one."""
-        key = self._found().get(name)
-        if key is not None:
-            config = self._config(key)
+        key, config = self._record(name)
+        if config is not None:
             self._delete_fields(config.fields)
             self.dataset.delete_run(key)
             self._blobs.delete_one(config.blob)
@@ -232,8 +224,7 @@ class ResultStore:
             If a result's new key or a field's new name is in use.
         """
         moves = []
-        for name, key in self._found().items():
-            old = self._config(key)
+        for name, (key, old) in self._found().items():
             renamed = {path: self._renamed(path, new_key) for path in old.fields}
             target = ResultStore(self.dataset, new_key, self.uid)
             target.check_fields(
@@ -261,26 +252,28 @@ class ResultStore:
             return path
         return head + dot + new_key + last[len(self.key) :]
 
-    def key_of(self, name: str) -> str | None:
-        """Return the key that a result is recorded under, or None.
+    def blob_of(self, name: str) -> str | None:
+        """Return the name of a finished result's blob, which is never used again."""
+        config = self._record(name)[1]
+        return str(config.blob) if config is not None and _is_finished(config) else None
 
-        It is not that of the run's present key where the run was renamed by FiftyOne,
-        which knows nothing of its results.
+    def _record(self, name: str) -> tuple[str | None, Any]:
+        """Return the key of a result, and its record; None where there is none.
+
+        The key is not that of the run's present key where the run was renamed by
+        FiftyOne, which knows nothing of its results.
         """
-        return self._found().get(name)
+        return self._found().get(name, (None, None))
 
-    def _found(self) -> dict[str, str]:
-        """Return the keys of this run's results by their names."""
+    def _found(self) -> dict[str, tuple[str, Any]]:
+        """Return the keys and the records of this run's results by their names."""
         found = {}
         for key in self.dataset.list_runs():
-            config = self._config(key)
+            config = self.dataset.get_run_info(key).config
             method = str(config.method)
             if method.startswith(METHOD_PREFIX) and config.run_uid == self.uid:
-                found[method.removeprefix(METHOD_PREFIX)] = key
+                found[method.removeprefix(METHOD_PREFIX)] = key, config
         return found
-
-    def _config(self, key: str) -> Any:
-        return self.dataset.get_run_info(key).config
 
     def _delete_fields(self, paths: Iterable[str]) -> None:
         present = [path for path in paths if self.dataset.get_field(path) is not None]

@@ -90,6 +90,21 @@ def test_two_runs_do_not_share_results(run):
     assert run.results.names() == ["ranks"]
 
 
+def test_a_result_without_its_fields_is_not_seen_yet(run):
+    run.results.save("ranks", {"value": 1}, {}, ["sfam_ap"], finished=False)
+    assert run.results.names() == []
+    assert run.results.load("ranks") is None
+    # Nor may a panel keep that there is none.
+    assert run.results.blob_of("ranks") is None
+    run.results.finish("ranks")
+    assert run.results.names() == ["ranks"]
+    assert run.results.load("ranks").config == {"value": 1}
+    blob = run.results.blob_of("ranks")
+    assert blob in run.store.names()
+    run.results.save("ranks", {"value": 2}, {})
+    assert run.results.blob_of("ranks") not in (None, blob)
+
+
 def test_deleting_one_or_all(run):
     save(run, "ranks")
     save(run, "more", fields=("sfam_more",))

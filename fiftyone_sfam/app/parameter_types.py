@@ -6,12 +6,10 @@ checked where a parameter is read, see :mod:`fiftyone_sfam.app.parameters`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from fiftyone_sfam.app.parameters import MAX_TEXT
-from fiftyone_sfam.app.settings import is_text
+from fiftyone_sfam.app.parameters import MAX_TEXT, is_number, is_text
 from fiftyone_sfam.errors import DataError
 
 MAX_ENTRIES = 1000
@@ -72,13 +70,10 @@ def check_types(params: Mapping[str, Any], numbers: bool = True) -> None:
             )
         if name in _FLAGS and not isinstance(value, bool):
             raise DataError(f"{name} is {value!r}; true or false is needed.")
-        if numbers and name in _NUMBERS | _WHOLE and not _is_number(value):
+        # NaN is not equal to itself.
+        number = is_number(value) and value == value
+        if numbers and name in _NUMBERS | _WHOLE and not number:
             raise DataError(f"{name} has to be a number.")
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and not (isinstance(value, float) and math.isnan(value))
 
 
 def _is_listed(value: Any) -> bool:

@@ -62,7 +62,7 @@ def real_number(
     value = params.get(name)
     if value is None:
         return default
-    if not _is_number(value) or not least <= value <= most:
+    if not is_number(value) or not least <= value <= most:
         raise DataError(
             f"{name} is {shown_value(value)}; a number from {least:g} to {most:g} is "
             "needed."
@@ -82,7 +82,7 @@ def some_texts(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
     if values is None or values == "":
         return ()
     listed = isinstance(values, (list, tuple)) and len(values) <= MAX_CHOSEN
-    if not listed or not all(isinstance(v, str) and len(v) <= MAX_TEXT for v in values):
+    if not listed or not all(map(is_text, values)):
         raise DataError(f"{name} has to be a list of at most {MAX_CHOSEN} texts.")
     return tuple(values)
 
@@ -98,7 +98,7 @@ def one_text(params: Mapping[str, Any], name: str) -> str | None:
     value = params.get(name)
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
+    if not is_text(value):
         raise DataError(f"{name} has to be a text of at most {MAX_TEXT} characters.")
     return value
 
@@ -106,7 +106,7 @@ def one_text(params: Mapping[str, Any], name: str) -> str | None:
 def checked_whole(name: str, value: Any, least: int, most: int) -> int:
     """Check a whole number, as :func:`whole_number` does."""
     # The bounds come first: neither NaN nor infinity is within them.
-    if not _is_number(value) or not least <= value <= most or value != int(value):
+    if not is_number(value) or not least <= value <= most or value != int(value):
         raise DataError(
             f"{name} is {shown_value(value)}; a whole number from {least} to {most} is "
             "needed."
@@ -120,5 +120,16 @@ def shown_value(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_number(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Tell whether a parameter is a text that the database can keep."""
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_TEXT
+        and "\0" not in value
+        and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a parameter is a number; neither true nor false is one."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fiftyone_sfam.app.parameters import MAX_TEXT, checked_whole, shown_value
+from fiftyone_sfam.app.parameters import (
+    MAX_TEXT,
+    checked_whole,
+    is_text,
+    shown_value,
+)
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.protocol import Protocol
 
@@ -165,16 +170,6 @@ class RunSettings:
             "batch_size": self.batch_size,
             "overwrite": self.overwrite,
         }
-
-
-def is_text(value: Any) -> bool:
-    """Tell whether a parameter is a text that the database can keep."""
-    return (
-        isinstance(value, str)
-        and len(value) <= MAX_TEXT
-        and "\0" not in value
-        and not any("\ud800" <= letter <= "\udfff" for letter in value)
-    )
 
 
 def _checked(name: str, value: Any, default: Any) -> Any:

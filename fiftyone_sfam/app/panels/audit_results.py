@@ -144,8 +144,7 @@ def stamp_of(run: Run, name: str) -> str | None:
     str or None
         The name of its blob, which is never used again; None if nothing is stored.
     """
-    key = run.results.key_of(name)
-    return None if key is None else str(run.dataset.get_run_info(key).config.blob)
+    return run.results.blob_of(name)
 
 
 @lru_cache(maxsize=4)
