@@ -31,7 +31,15 @@ pytestmark = pytest.mark.browser
 
 Open = Callable[[fo.Dataset], "Page"]
 PANEL = '[data-cy="panel-content-sfam_audit"]'
-PAGES = ("Overview", "Scores", "False matches", "Regions", "Maps", "Suspects")
+PAGES = {
+    "Overview": "Rank of the nearest true match",
+    "Scores": "Scores of all pairs",
+    "False matches": "By camera pair",
+    "Regions": "Share of the score by region",
+    "Maps": "A map that looks right may be wrong",
+    "Suspects": "Worst first.",
+}
+"""What each page shows."""
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +263,9 @@ def test_both_themes_in_a_narrow_pane(
     box = panel.bounding_box()
     assert box is not None
     assert 460 < box["width"] < 500
-    for name in PAGES:
+    for name, shown in PAGES.items():
         turn_to(panel, name)
+        panel.get_by_text(shown).first.wait_for()
         page.wait_for_timeout(600)
         keep_screenshot(page, f"audit_light_{name.split()[0].lower()}")
         wider = panel.evaluate(
