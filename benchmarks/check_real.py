@@ -300,8 +300,9 @@ def remainder_vectors(case: Case, model: Any, paths: list[str], run: Any) -> Any
     Nothing of ``attribution`` is used: for pooled and bias-free linear heads it is
     zero, for an affine head its value at zero, and for any other the difference to a
     forward-mode derivative of the network in the direction of the feature map.
-    That one is taken in the batches of the run: a ReLU within the last bit of its
-    kink turns with the batch's arithmetic, and its part of the derivative with it.
+    That one is taken in the batches of the run, with the numbers in the same order in
+    memory: a ReLU within the last bit of its kink turns with the arithmetic, and its
+    part of the derivative with it.
     """
     import torch
 
@@ -328,6 +329,8 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     import torch
     import torch.autograd.forward_ad as fwad
 
+    from fiftyone_sfam.compute import reads_rows
+
     def make_dual(_module: Any, _inputs: Any, output: Any) -> Any:
         return fwad.make_dual(output, output.clone())
 
@@ -335,6 +338,8 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     try:
         with fwad.dual_level():
             images = torch.stack([prepared(model, path) for path in paths])
+            if reads_rows(model.network, images[:1]):
+                images = images.contiguous(memory_format=torch.channels_last)
             value, tangent = fwad.unpack_dual(model.network(images))
             return value - tangent
     finally:
