@@ -133,19 +133,15 @@ def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def changing_schema(dataset_id: str) -> Iterator[None]:
-    """Wait for one's turn to add and delete fields of a dataset.
-
-    FiftyOne writes fields by their place in the dataset's document: two processes that
-    do so at once leave a hole there, and a dataset that cannot be opened.
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Wait for one's turn to do something short.
 
     Parameters
     ----------
-    dataset_id : str
-        The dataset.
+    name : str
+        What. The makers of runs have names of their own, ``DATASET_ID/KEY``.
     """
-    # A slash is in no key.
-    name, own = f"{dataset_id}/fields/", _myself()
+    own = _myself()
     while not _claim(name, own):
         time.sleep(_WAIT)
     try:

@@ -18,7 +18,6 @@ from pymongo import UpdateOne
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.detections import detection_boxes
-from fiftyone_sfam.heartbeat import changing_schema
 from fiftyone_sfam.heatmaps import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
@@ -34,6 +33,7 @@ from fiftyone_sfam.records import OUTCOMES
 from fiftyone_sfam.run_config import delete_fields, field_paths
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.runs import Run
+from fiftyone_sfam.schema import FieldOptions, add_fields
 from fiftyone_sfam.storage import unpack_maps
 
 # Samples per bulk write.
@@ -50,16 +50,13 @@ def publish_fields(run: Run) -> None:
         under its key are removed first.
     """
     patches_field = run.config.patches_field
-    with changing_schema(str(run.dataset._doc.id)):
-        for of in {patches_field, *(of for _, of in run.config.replaces)}:
-            delete_fields(run.dataset, run.key, of)
-        if patches_field is None:
-            _declare_sample_fields(run)
-        else:
-            _declare_patch_fields(run, patches_field)
+    for of in {patches_field, *(of for _, of in run.config.replaces)}:
+        delete_fields(run.dataset, run.key, of)
     if patches_field is None:
+        add_fields(run.dataset, _sample_fields(run))
         _write(run, _sample_values(run))
     else:
+        add_fields(run.dataset, _patch_fields(run, patches_field))
         _write(run, _frame_values(run, patches_field))
         _write_patch_labels(run, patches_field)
 
@@ -69,32 +66,36 @@ def publish_fields(run: Run) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def _declare_sample_fields(run: Run) -> None:
-    """Add the fields of a run on whole images to the schema."""
+def _sample_fields(run: Run) -> dict[str, FieldOptions]:
+    """Describe the fields of a run on whole images."""
     heatmap, score, outcome, neighbors = field_paths(run.dataset, run.key, None)
     kind = run.config.kinds[0]
-    add = run.dataset.add_sample_field
-    add(
-        heatmap,
-        fo.EmbeddedDocumentField,
-        embedded_doc_type=fo.Heatmap,
-        description=f"{kind} map towards the nearest neighbor; one range for the run",
-    )
-    add(score, fo.FloatField, description="similarity to the nearest neighbor")
-    add(outcome, fo.StringField, description="whether the nearest neighbor matches")
-    add(
-        neighbors,
-        fo.EmbeddedDocumentField,
-        embedded_doc_type=fo.Classifications,
-        description="the nearest neighbors, by identity and similarity",
-    )
-    for name, kind_of_field in (
-        ("rank", fo.IntField),
-        ("outcome", fo.StringField),
-        ("neighbor_id", fo.StringField),
-        ("distance", fo.FloatField),
-    ):
-        add(f"{neighbors}.classifications.{name}", kind_of_field)
+    below = f"{neighbors}.classifications"
+    return {
+        heatmap: {
+            "ftype": fo.EmbeddedDocumentField,
+            "embedded_doc_type": fo.Heatmap,
+            "description": f"{kind} map towards the nearest neighbor; one range for "
+            "the run",
+        },
+        score: {
+            "ftype": fo.FloatField,
+            "description": "similarity to the nearest neighbor",
+        },
+        outcome: {
+            "ftype": fo.StringField,
+            "description": "whether the nearest neighbor matches",
+        },
+        neighbors: {
+            "ftype": fo.EmbeddedDocumentField,
+            "embedded_doc_type": fo.Classifications,
+            "description": "the nearest neighbors, by identity and similarity",
+        },
+        f"{below}.rank": {"ftype": fo.IntField},
+        f"{below}.outcome": {"ftype": fo.StringField},
+        f"{below}.neighbor_id": {"ftype": fo.StringField},
+        f"{below}.distance": {"ftype": fo.FloatField},
+    }
 
 
 def _sample_values(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -156,22 +157,35 @@ def _labels(run: Run, item: int) -> tuple[float, str, dict[str, Any]]:
 # --------------------------------------------------------------------------------------
 
 
-def _declare_patch_fields(run: Run, patches_field: str) -> None:
-    """Add the fields of a run on detections to the schema."""
+def _patch_fields(run: Run, patches_field: str) -> dict[str, FieldOptions]:
+    """Describe the fields of a run on detections."""
     heatmap, score, outcome, neighbor, neighbor_id = field_paths(
         run.dataset, run.key, patches_field
     )
-    add = run.dataset.add_sample_field
-    add(
-        heatmap,
-        fo.EmbeddedDocumentField,
-        embedded_doc_type=fo.Heatmap,
-        description=f"{run.config.kinds[0]} maps of the detections in their boxes",
-    )
-    add(score, fo.FloatField, description="similarity to the nearest neighbor")
-    add(outcome, fo.StringField, description="whether the nearest neighbor matches")
-    add(neighbor, fo.StringField, description="identity of the nearest neighbor")
-    add(neighbor_id, fo.StringField, description="detection that is nearest")
+    kind = run.config.kinds[0]
+    return {
+        heatmap: {
+            "ftype": fo.EmbeddedDocumentField,
+            "embedded_doc_type": fo.Heatmap,
+            "description": f"{kind} maps of the detections in their boxes",
+        },
+        score: {
+            "ftype": fo.FloatField,
+            "description": "similarity to the nearest neighbor",
+        },
+        outcome: {
+            "ftype": fo.StringField,
+            "description": "whether the nearest neighbor matches",
+        },
+        neighbor: {
+            "ftype": fo.StringField,
+            "description": "identity of the nearest neighbor",
+        },
+        neighbor_id: {
+            "ftype": fo.StringField,
+            "description": "detection that is nearest",
+        },
+    }
 
 
 def _write_patch_labels(run: Run, patches_field: str) -> None:

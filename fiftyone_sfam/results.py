@@ -18,6 +18,7 @@ import fiftyone as fo
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.schema import delete_fields, rename_fields
 from fiftyone_sfam.storage import BlobStore
 
 METHOD_PREFIX = "fiftyone_sfam/result/"
@@ -160,7 +161,7 @@ class ResultStore:
         self.check_fields(name, fields)
         key, (old_key, old) = self._key(name), self._record(name)
         if old is not None:
-            self._delete_fields(set(old.fields) - set(fields))
+            delete_fields(self.dataset, set(old.fields) - set(fields))
         blob = f"result-{name}-{uuid.uuid4().hex[:8]}"
         self._blobs.put(blob, arrays)
         record = self.dataset.init_run(
@@ -199,7 +200,7 @@ class ResultStore:
         """Delete a result with its fields, if there is one."""
         key, config = self._record(name)
         if config is not None:
-            self._delete_fields(config.fields)
+            delete_fields(self.dataset, config.fields)
             self.dataset.delete_run(key)
             self._blobs.delete_one(config.blob)
 
@@ -232,13 +233,10 @@ class ResultStore:
             )
             moves.append((name, key, old, renamed, target))
         for name, key, old, renamed, target in moves:
-            present = {
-                path: new
-                for path, new in renamed.items()
-                if new != path and self.dataset.get_field(path) is not None
-            }
-            if present:
-                self.dataset.rename_sample_fields(present)
+            rename_fields(
+                self.dataset,
+                {path: new for path, new in renamed.items() if new != path},
+            )
             old.run_key_of, old.fields = new_key, list(renamed.values())
             self.dataset.register_run(target._key(name), old)
             self.dataset.delete_run(key)
@@ -274,11 +272,6 @@ class ResultStore:
             if method.startswith(METHOD_PREFIX) and config.run_uid == self.uid:
                 found[method.removeprefix(METHOD_PREFIX)] = key, config
         return found
-
-    def _delete_fields(self, paths: Iterable[str]) -> None:
-        present = [path for path in paths if self.dataset.get_field(path) is not None]
-        if present:
-            self.dataset.delete_sample_fields(present)
 
 
 def _is_finished(config: Any) -> bool:

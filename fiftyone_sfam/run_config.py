@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 
+from fiftyone_sfam import schema
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.verdict_fields import check_verdict_fields
 
@@ -155,13 +156,7 @@ def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> lis
 
 def delete_fields(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
     """Delete the fields of a run, where they exist."""
-    paths = [
-        path
-        for path in field_paths(dataset, key, patches_field)
-        if dataset.get_field(path) is not None
-    ]
-    if paths:
-        dataset.delete_sample_fields(paths)
+    schema.delete_fields(dataset, field_paths(dataset, key, patches_field))
 
 
 def check_key(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:

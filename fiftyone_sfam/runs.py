@@ -43,6 +43,7 @@ from fiftyone_sfam.run_table import (
     read_part,
     shard_name,
 )
+from fiftyone_sfam.schema import rename_fields
 from fiftyone_sfam.storage import BlobStore, unpack_maps
 from fiftyone_sfam.verdict_fields import forget_verdicts, rename_verdicts
 
@@ -445,13 +446,7 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     rename_verdicts(dataset, key, new_key, patches_field)
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
-    mapping = {
-        one: other
-        for one, other in zip(old, new, strict=True)
-        if dataset.get_field(one) is not None
-    }
-    if mapping:
-        dataset.rename_sample_fields(mapping)
+    rename_fields(dataset, dict(zip(old, new, strict=True)))
     dataset.rename_run(key, new_key)
 
 

@@ -31,6 +31,7 @@ from fiftyone.core.odm import get_db_conn
 from pymongo import UpdateMany, UpdateOne
 
 from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.schema import FieldOptions, add_fields, delete_fields, rename_fields
 from fiftyone_sfam.verdict_store import VerdictStore
 
 VERDICT_FIELD_ENDING = "_verdicts"
@@ -150,8 +151,7 @@ def rename_verdicts(
             raise RunError(
                 f"'{dataset.name}' has a field '{path}' already; choose another key."
             )
-    if moves:
-        dataset.rename_sample_fields(moves)
+    rename_fields(dataset, moves)
     if patches_field is not None:
         prefix, new_prefix = tag_prefix(key), tag_prefix(new_key)
         length = len(prefix.encode())
@@ -201,8 +201,7 @@ def delete_verdict_fields(
         for path in verdict_paths(dataset, key, patches_field)
         if (field := dataset.get_field(path)) is not None and _holds_verdicts(field)
     ]
-    if paths:
-        dataset.delete_sample_fields(paths)
+    delete_fields(dataset, paths)
     if patches_field is not None:
         prefix = tag_prefix(key)
         others = {"cond": {"$not": [_begins("$$this", prefix)]}}
@@ -281,35 +280,27 @@ def declare_verdict_fields(
         Whether one was missing.
     """
     name = key + VERDICT_FIELD_ENDING
-    missing = False
-
-    def add(path: str, *args: Any, **kwargs: Any) -> None:
-        nonlocal missing
-        if dataset.get_field(path) is None:
-            dataset.add_sample_field(path, *args, **kwargs)
-            missing = True
-
-    add(
-        name,
-        fo.EmbeddedDocumentField,
-        embedded_doc_type=fo.Classifications,
-        description="verdicts on pairs of the run",
-        info=_INFO,
-    )
-    add(f"{name}.classifications.neighbor_id", fo.StringField)
-    add(f"{name}.classifications.rank", fo.IntField)
-    add(f"{name}.classifications.note", fo.StringField)
+    about = {"description": "verdicts on pairs of the run", "info": _INFO}
+    fields: dict[str, FieldOptions] = {
+        name: {
+            "ftype": fo.EmbeddedDocumentField,
+            "embedded_doc_type": fo.Classifications,
+            **about,
+        },
+        f"{name}.classifications.neighbor_id": {"ftype": fo.StringField},
+        f"{name}.classifications.rank": {"ftype": fo.IntField},
+        f"{name}.classifications.note": {"ftype": fo.StringField},
+    }
     if patches_field is not None:
-        add(f"{name}.classifications.query_id", fo.StringField)
+        fields[f"{name}.classifications.query_id"] = {"ftype": fo.StringField}
         if dataset.get_field(patches_field) is not None:
-            add(
-                verdict_paths(dataset, key, patches_field)[1],
-                fo.ListField,
-                subfield=fo.StringField,
-                description="verdicts on pairs of the run",
-                info=_INFO,
-            )
-    return missing
+            path = verdict_paths(dataset, key, patches_field)[1]
+            fields[path] = {
+                "ftype": fo.ListField,
+                "subfield": fo.StringField,
+                **about,
+            }
+    return add_fields(dataset, fields)
 
 
 def write_verdict_fields(

@@ -14,6 +14,7 @@ from fiftyone_sfam.audit.slices import Values
 from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.runs import Run
+from fiftyone_sfam.schema import add_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -70,8 +71,7 @@ def write_measures(run: Run, identification: Identification) -> None:
         ),
     )
     for path, (field, text, column) in zip(measure_paths(run), columns, strict=True):
-        if run.dataset.get_field(path) is None:
-            run.dataset.add_sample_field(path, field, description=text)
+        add_fields(run.dataset, {path: {"ftype": field, "description": text}})
         values = dict.fromkeys(run.items.ids[run.items.is_query].tolist())
         values.update(
             zip(

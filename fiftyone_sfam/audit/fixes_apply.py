@@ -26,6 +26,7 @@ from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.items import all_samples, label_path
 from fiftyone_sfam.runs import Run
+from fiftyone_sfam.schema import delete_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -230,7 +231,7 @@ def undo_fixes(
                 f"the field '{column.root}' was changed since the fixes were applied; "
                 "keep it, or take the fixes back by force to delete it."
             )
-        dataset.delete_sample_field(column.root)
+        delete_fields(dataset, [column.root])
     else:
         current = _read(dataset, column)
         back: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from fiftyone_sfam.images import pixel_box, read_image
 from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.records import Pairs
 from fiftyone_sfam.runs import Run
+from fiftyone_sfam.schema import add_fields
 
 # Most pairs of the run that a finding lists.
 _MOST_PAIRS = 50
@@ -119,13 +120,12 @@ def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
         By item. All others get nothing.
     """
     path, items = suspects_path(run), run.items
-    if run.dataset.get_field(path) is None:
-        run.dataset.add_sample_field(
-            path,
-            fo.ListField,
-            subfield=fo.StringField,
-            description="kinds of suspects that the image is part of",
-        )
+    field = {
+        "ftype": fo.ListField,
+        "subfield": fo.StringField,
+        "description": "kinds of suspects that the image is part of",
+    }
+    add_fields(run.dataset, {path: field})
     values = {str(one): kinds.get(item) for item, one in enumerate(items.ids)}
     samples = all_samples(run.dataset)
     if items.label_ids is None:
