@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -240,13 +241,27 @@ class ImageStream:
                 for number, batch, seen in zip(numbers, batches, kept, strict=True)
             ]
         )
-        for place, (number, block) in enumerate(zip(numbers, loaded, strict=True)):
-            # Handed over, so that its memory is free when the shard is written.
-            seen, kept[place] = kept[place], {}
-            arrays, gaps = self._explain_block(seen, block, number, task)
-            del seen
-            store.put(shard_name(number), arrays, fingerprint=task.config.fingerprint)
-            yield Explained(number, tuple(gaps))
+        before: tuple[Explained, Future[None]] | None = None
+        # A shard is packed and written while the next one is computed.
+        with ThreadPoolExecutor(1, thread_name_prefix="sfam-store") as writer:
+            for place, (number, block) in enumerate(zip(numbers, loaded, strict=True)):
+                # Handed over, so that its memory is free when the shard is written.
+                seen, kept[place] = kept[place], {}
+                arrays, gaps = self._explain_block(seen, block, number, task)
+                del seen
+                if before is not None:
+                    before[1].result()
+                    yield before[0]
+                written = writer.submit(
+                    store.put,
+                    shard_name(number),
+                    arrays,
+                    fingerprint=task.config.fingerprint,
+                )
+                before = Explained(number, tuple(gaps)), written
+            if before is not None:
+                before[1].result()
+                yield before[0]
 
     def find_layer(self, batches: Iterable[Sequence[int]]) -> None:
         """Find the layer with the first batch that has a readable image.
