@@ -48,8 +48,8 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
         shard_name,
         write_table,
     )
+    from fiftyone_sfam.shards import empty_shard
     from fiftyone_sfam.storage import BlobStore, pack_maps
-    from fiftyone_sfam.streaming import empty_shard
 
     rng = np.random.default_rng(seed)
     pairs = synthetic_pairs(images, k, rng)

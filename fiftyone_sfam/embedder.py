@@ -7,12 +7,10 @@ can be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,31 +22,27 @@ from fiftyone_sfam.attribution import METRICS, Metric
 from fiftyone_sfam.compute import PRECISIONS, Precision, lower_precision, reads_rows
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.heads import Jacobian, LinearizedHead, as_leaf
+from fiftyone_sfam.layers import (
+    LayerInfo,
+    SeenOutputs,
+    is_map,
+    last_map,
+    layers_of,
+    module_of,
+    named_map,
+)
+from fiftyone_sfam.network_state import (
+    constant_parameters,
+    evaluating,
+    hooked,
+    unwrapped,
+)
 from fiftyone_sfam.normalization import hold_length, is_constant_length
+from fiftyone_sfam.outputs import embeddings_of, first_line, map_of, replaced
 from fiftyone_sfam.preprocess import Box, Preprocessing
 from fiftyone_sfam.transforms import with_crop_box
 
 Preprocess = Callable[[Image.Image], Tensor]
-_Outputs = dict[str, tuple[tuple[int, ...], int]]
-
-
-@dataclass(frozen=True)
-class LayerInfo:
-    """A layer whose output the embedding can be explained at.
-
-    Attributes
-    ----------
-    name : str
-        Name of the module, as ``network.get_submodule`` takes it.
-    shape : tuple of int
-        Channels, height and width of its output.
-    calls : int
-        How often one forward pass runs the module; the last run is the one used.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    calls: int
 
 
 class EmbeddingModel:
@@ -122,7 +116,7 @@ class EmbeddingModel:
                 f"preprocess is {preprocess!r}; give a function from a Pillow image to "
                 "a tensor, or a Preprocessing."
             )
-        network = _unwrapped(network)
+        network = unwrapped(network)
         self.network = network
         self.preprocess = with_crop_box(preprocess)
         self.metric: Metric = metric
@@ -139,7 +133,7 @@ class EmbeddingModel:
             network.to(device)
         for module_name in (layer, embedding_layer):
             if module_name is not None:
-                self._module(module_name)
+                module_of(network, module_name, self.name)
 
     # -- what the model is -------------------------------------------------------------
 
@@ -338,7 +332,7 @@ class EmbeddingModel:
 
         def keep(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                tensor = _map_of(output)
+                tensor = map_of(output)
                 if tensor is not None:
                     outputs[name] = tensor
 
@@ -346,12 +340,14 @@ class EmbeddingModel:
 
         with (
             self._quiet(images),
-            self._constant_parameters(),
+            constant_parameters(self.network),
             torch.enable_grad(),
             ExitStack() as hooks,
         ):
             for name in layers:
-                hooks.enter_context(_hooked(self._module(name), keep(name)))
+                hooks.enter_context(
+                    hooked(module_of(self.network, name, self.name), keep(name))
+                )
             # The clone lets a network work in place without touching the leaf.
             embeddings = self._forward(leaf.clone())
         missing = [name for name in layers if name not in outputs]
@@ -385,16 +381,14 @@ class EmbeddingModel:
         """
 
         def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            tensor = _map_of(output)
-            return (
-                None if tensor is None else _replaced(output, tensor, tensor.detach())
-            )
+            tensor = map_of(output)
+            return None if tensor is None else replaced(output, tensor, tensor.detach())
 
         with (
             self._quiet(images),
-            self._constant_parameters(),
+            constant_parameters(self.network),
             torch.enable_grad(),
-            _hooked(self._module(layer), cut),
+            hooked(module_of(self.network, layer, self.name), cut),
         ):
             leaf = as_leaf(images[:1].to(self.device))
             return not self._forward(leaf.clone()).requires_grad
@@ -423,10 +417,12 @@ class EmbeddingModel:
             contrast = images.float().flatten(1).std(1)
             one = images[int(contrast.argmax())][None]
             seen = self._outputs(one)
+            depends_on = partial(self._depends_on, one)
             if self._layer is None:
-                self._info = self._last_map(one, seen)
+                self._info = last_map(seen, depends_on, self.name)
             else:
-                self._info = self._named_map(one, self._layer, seen)
+                module_of(self.network, self._layer, self.name)
+                self._info = named_map(self._layer, seen, depends_on, self.name)
         return self._info
 
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
@@ -442,26 +438,9 @@ class EmbeddingModel:
         tuple of LayerInfo
             Modules whose output has four dimensions and more than one position.
         """
-        seen = self._outputs(images[:1])
-        return tuple(
-            _layer_info(name, shape, calls)
-            for name, (shape, calls) in seen.items()
-            if _is_map(shape)
-        )
+        return layers_of(self._outputs(images[:1]))
 
     # -- how it is done ----------------------------------------------------------------
-
-    def _module(self, name: str) -> nn.Module:
-        """Return a module by its name."""
-        modules = dict(self.network.named_modules())
-        if name not in modules or name == "":
-            close = _closest(name, [key for key in modules if key])
-            hint = " or ".join(repr(key) for key in close)
-            raise ModelError(
-                f"model '{self.name}' has no layer '{name}'; "
-                + (f"did you mean {hint}?" if close else "it has no modules inside.")
-            )
-        return modules[name]
 
     @contextmanager
     def _quiet(self, images: Tensor) -> Iterator[None]:
@@ -469,39 +448,10 @@ class EmbeddingModel:
 
         The first time, find out in which order it likes the numbers of images.
         """
-        modes = [(module, module.training) for module in self.network.modules()]
-        compiled = [
-            (module, module._compiled_call_impl)
-            for module in self.network.modules()
-            if getattr(module, "_compiled_call_impl", None) is not None
-        ]
-        try:
-            self.network.eval()
-            for module, _ in compiled:
-                # Compiled code knows nothing of the hooks that take the maps.
-                module._compiled_call_impl = None
-            # A caller's inference mode would forbid to record the head's graph.
-            with torch.inference_mode(False):
-                if self._memory_format is None:
-                    self._memory_format = self._faster_format(images)
-                yield
-        finally:
-            for module, training in modes:
-                module.training = training
-            for module, call in compiled:
-                module._compiled_call_impl = call
-
-    @contextmanager
-    def _constant_parameters(self) -> Iterator[None]:
-        """Let no parameter ask for a gradient for the time being."""
-        trained = [one for one in self.network.parameters() if one.requires_grad]
-        try:
-            for parameter in trained:
-                parameter.requires_grad_(False)
+        with evaluating(self.network):
+            if self._memory_format is None:
+                self._memory_format = self._faster_format(images)
             yield
-        finally:
-            for parameter in trained:
-                parameter.requires_grad_(True)
 
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         """Choose the order of numbers in which convolutions are fastest.
@@ -536,8 +486,8 @@ class EmbeddingModel:
         with ExitStack() as hooks:
             if self._embedding_layer is not None:
                 hooks.enter_context(
-                    _hooked(
-                        self._module(self._embedding_layer),
+                    hooked(
+                        module_of(self.network, self._embedding_layer, self.name),
                         lambda _module, _inputs, output: caught.append(output),
                     )
                 )
@@ -548,7 +498,7 @@ class EmbeddingModel:
             except Exception as error:
                 raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
-                    f"{tuple(images.shape)} ({_first_line(error)}); check that its "
+                    f"{tuple(images.shape)} ({first_line(error)}); check that its "
                     "preprocessing gives the size that the network expects."
                 ) from error
         if self._embedding_layer is not None:
@@ -558,44 +508,18 @@ class EmbeddingModel:
                     f"'{self.name}' did not run; name another."
                 )
             output = caught[-1]
-        return self._embedding_of(output, len(images))
+        return embeddings_of(output, len(images), self._embedding_key, self.name)
 
-    def _embedding_of(self, output: Any, batch: int) -> Tensor:
-        """Pick the embeddings from what the network returned."""
-        if self._embedding_key is not None:
-            try:
-                if isinstance(output, Tensor):
-                    # Its entries are images of the batch.
-                    raise TypeError("a tensor has no entries")
-                output = output[self._embedding_key]
-            except (KeyError, IndexError, TypeError) as error:
-                raise ModelError(
-                    f"the output of model '{self.name}' has no entry "
-                    f"{self._embedding_key!r}; it is {_describe(output)}."
-                ) from error
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"model '{self.name}' returned {_describe(output)}; say with "
-                "embedding=... which entry is the embedding."
-            )
-        output = output.flatten(1) if output.ndim > 2 else output
-        if output.ndim != 2 or len(output) != batch:
-            raise ModelError(
-                f"model '{self.name}' returned shape {tuple(output.shape)} for a batch "
-                f"of {batch}; (batch, embedding size) is needed."
-            )
-        return output
-
-    def _outputs(self, images: Tensor) -> _Outputs:
+    def _outputs(self, images: Tensor) -> SeenOutputs:
         """Run the network; return each module's last output shape and call count.
 
         Modules are in the order in which their last call ended.
         """
-        seen: _Outputs = {}
+        seen: dict[str, tuple[tuple[int, ...], int]] = {}
 
         def record(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                tensor = _map_of(output)
+                tensor = map_of(output)
                 if tensor is not None:
                     calls = seen.pop(name, ((), 0))[1]
                     seen[name] = (tuple(tensor.shape), calls + 1)
@@ -605,32 +529,9 @@ class EmbeddingModel:
         with self._quiet(images), torch.no_grad(), ExitStack() as hooks:
             for name, module in self.network.named_modules():
                 if name:
-                    hooks.enter_context(_hooked(module, record(name)))
+                    hooks.enter_context(hooked(module, record(name)))
             self._forward(images)
         return seen
-
-    def _last_map(self, images: Tensor, seen: _Outputs) -> LayerInfo:
-        """Return the last layer with a map that the embedding depends on."""
-        for name, (shape, calls) in reversed(seen.items()):
-            if not _is_map(shape):
-                continue
-            info = _layer_info(name, shape, calls)
-            if not self._depends_on(images, info):
-                continue
-            if _becomes_tokens(info, seen):
-                raise ModelError(
-                    f"model '{self.name}' turns its last feature map, that of layer "
-                    f"'{name}', into tokens, as a vision transformer does; only "
-                    "convolutional networks can be explained by themselves: name a "
-                    "layer if its map is to be explained nevertheless."
-                )
-            return info
-        raise ModelError(
-            f"model '{self.name}' has no layer with a feature map (batch, channels, "
-            "height, width) of more than one position that its embedding depends on; "
-            "only convolutional networks can be explained (a vision transformer "
-            "cannot)."
-        )
 
     def _depends_on(self, images: Tensor, info: LayerInfo) -> bool:
         """Tell whether the embedding has a non-zero derivative at a layer.
@@ -657,7 +558,7 @@ class EmbeddingModel:
         except RuntimeError as error:
             raise ModelError(
                 f"what model '{self.name}' does after layer '{info.name}' cannot be "
-                f"differentiated ({_first_line(error)}); name a later layer, or give a "
+                f"differentiated ({first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
         # An embedding that is zero, or too long for its type, has no direction.
@@ -666,36 +567,6 @@ class EmbeddingModel:
         )
         return bool(anywhere.any())
 
-    def _named_map(self, images: Tensor, name: str, seen: _Outputs) -> LayerInfo:
-        """Check the layer that the user has named."""
-        self._module(name)
-        maps = [key for key, (shape, _) in seen.items() if _is_map(shape)]
-        hint = f"the last layer with a map is '{maps[-1]}'" if maps else "it has none"
-        if name not in seen:
-            raise ModelError(
-                f"layer '{name}' of model '{self.name}' did not run or returned no "
-                f"tensor; name one with a feature map ({hint})."
-            )
-        shape, calls = seen[name]
-        if len(shape) != 4:
-            raise ModelError(
-                f"layer '{name}' of model '{self.name}' returns shape {shape}, which "
-                f"has no positions left; name a layer before the pooling ({hint})."
-            )
-        if not _is_map(shape):
-            raise ModelError(
-                f"layer '{name}' of model '{self.name}' returns a map of a single "
-                f"position; name a layer before the pooling ({hint})."
-            )
-        info = _layer_info(name, shape, calls)
-        if not self._depends_on(images, info):
-            raise ModelError(
-                f"the embedding of model '{self.name}' does not depend on layer "
-                f"'{name}', or is computed from it without a gradient; name a layer "
-                f"that the embedding is computed from ({hint})."
-            )
-        return info
-
     def _run_split(self, images: Tensor, info: LayerInfo) -> tuple[Tensor, Tensor]:
         """Run the network; return the layer's output as a leaf, and the embedding."""
         leaves: list[Tensor] = []
@@ -703,7 +574,7 @@ class EmbeddingModel:
 
         def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             nonlocal calls
-            tensor = _map_of(output)
+            tensor = map_of(output)
             calls += tensor is not None
             if tensor is None or calls < info.calls:
                 return None
@@ -715,16 +586,16 @@ class EmbeddingModel:
             # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
             # The clone lets the network go on in place without touching the leaf.
-            return _replaced(output, tensor, leaves[-1].clone())
+            return replaced(output, tensor, leaves[-1].clone())
 
         # With constant parameters nothing is recorded before there is a leaf. Leaving
         # enable_grad restores the caller's mode, whatever the hook has set.
         with (
             self._quiet(images),
-            self._constant_parameters(),
+            constant_parameters(self.network),
             torch.enable_grad(),
             lower_precision(self.device, self.precision),
-            _hooked(self._module(info.name), cut),
+            hooked(module_of(self.network, info.name, self.name), cut),
         ):
             output = self._forward(images)
         if not leaves:
@@ -732,117 +603,10 @@ class EmbeddingModel:
                 f"layer '{info.name}' of model '{self.name}' did not run on an input "
                 f"of shape {tuple(images.shape)}."
             )
-        if not _is_map(tuple(leaves[-1].shape)):
+        if not is_map(tuple(leaves[-1].shape)):
             raise ModelError(
                 f"layer '{info.name}' of model '{self.name}' returns shape "
                 f"{tuple(leaves[-1].shape)} on an input of shape "
                 f"{tuple(images.shape)}; give larger images or name an earlier layer."
             )
         return leaves[-1], output
-
-
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """Register a forward hook and remove it again, whatever happens."""
-    handle = module.register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _unwrapped(network: nn.Module) -> nn.Module:
-    """Take off the wrappers that would run the network elsewhere or compiled."""
-    if not isinstance(network, nn.Module):
-        raise ModelError(
-            f"the network is {type(network).__name__}; a torch.nn.Module is needed."
-        )
-    while True:
-        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            network = network.module
-        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
-            network = network._orig_mod  # type: ignore[assignment]
-        else:
-            break
-    if isinstance(network, torch.jit.ScriptModule):
-        raise ModelError(
-            f"the network {network.original_name} is compiled by TorchScript, which "
-            "hides its layers; give the torch.nn.Module that it was made of."
-        )
-    return network
-
-
-def _is_map(shape: Sequence[int]) -> bool:
-    """Tell whether a shape is that of feature maps with several positions."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
-
-
-def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
-    """Describe a layer whose output has the shape of feature maps."""
-    _, channels, height, width = shape
-    return LayerInfo(name, (channels, height, width), calls)
-
-
-def _becomes_tokens(info: LayerInfo, seen: _Outputs) -> bool:
-    """Tell whether a later module of a run on one image works on the map's positions.
-
-    A patch embedding is such a map: of its channels, the transformer makes as many
-    tokens as there are positions, or more.
-    """
-    channels, height, width = info.shape
-    names = list(seen)
-    later = (seen[name][0] for name in names[names.index(info.name) + 1 :])
-    return any(
-        len(shape) == 3
-        and shape[-1] == channels
-        and math.prod(shape[:-1]) >= height * width
-        for shape in later
-    )
-
-
-def _map_of(output: Any) -> Tensor | None:
-    """Return the tensor in a module's output, the first of a tuple or list."""
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, (tuple, list)):
-        return next((item for item in output if isinstance(item, Tensor)), None)
-    return None
-
-
-def _replaced(output: Any, old: Tensor, new: Tensor) -> Any:
-    """Return a module's output with one tensor replaced."""
-    if output is old:
-        return new
-    items = [new if item is old else item for item in output]
-    if isinstance(output, tuple) and hasattr(output, "_fields"):
-        return type(output)(*items)
-    return type(output)(items)
-
-
-def _describe(output: Any) -> str:
-    """Describe a network's output for a message."""
-    if isinstance(output, Mapping):
-        entries = [f"{key!r}: {_describe(value)}" for key, value in output.items()]
-        return "a mapping of " + ", ".join(entries)
-    if isinstance(output, (tuple, list)):
-        entries = [f"{index}: {_describe(item)}" for index, item in enumerate(output)]
-        return f"a {type(output).__name__} of " + ", ".join(entries)
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}"
-    return type(output).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    """Return an error's first line without its final full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def _closest(name: str, names: Sequence[str]) -> list[str]:
-    """Return the names most like a wrong one."""
-    return difflib.get_close_matches(name, names, n=3, cutoff=0.0)

@@ -16,16 +16,15 @@ from fiftyone_sfam.items import Items
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.records import Pairs, Plan
 from fiftyone_sfam.run_table import shard_name
-from fiftyone_sfam.storage import BlobStore
-from fiftyone_sfam.streaming import (
-    COMPUTED,
+from fiftyone_sfam.shards import (
     Embedded,
-    MapTask,
     embedding_name,
     read_embedded,
     read_reasons,
     store_embedded,
 )
+from fiftyone_sfam.storage import BlobStore
+from fiftyone_sfam.streaming import COMPUTED, MapTask
 
 # Recomputed embeddings after which it is decided whether they are the stored ones.
 _ENOUGH = 16

@@ -7,7 +7,6 @@ not on who computes it, nor on what was computed before: the engines build on th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,29 +35,17 @@ from fiftyone_sfam.items import Items
 from fiftyone_sfam.records import Pairs, Plan
 from fiftyone_sfam.run_config import RunConfig
 from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.shards import (
+    Embedded,
+    empty_shard,
+    json_array,
+    store_embedded,
+    unexplained,
+)
 from fiftyone_sfam.storage import BlobStore, pack_maps
 
 COMPUTED = "computed"
 """Source of embeddings that the run computes itself."""
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """One block of items with their embeddings.
-
-    Attributes
-    ----------
-    number : int
-        Number of the block.
-    vectors : ndarray of float32
-        Shape (B, D), zeros where there is none; D is 0 if no image could be read.
-    reasons : dict of int to str
-        Why items have no embedding, by their index.
-    """
-
-    number: int
-    vectors: NDArray[np.float32]
-    reasons: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -306,7 +293,7 @@ class ImageStream:
         shard = empty_shard(len(images), sides, image)
         places = [place for place, index in enumerate(images) if int(index) in seen]
         if not places:
-            return shard | {"reasons": _json_array(reasons)}, []
+            return shard | {"reasons": json_array(reasons)}, []
         mine = [seen[int(index)] for index in images[places]]
         off = self._gaps(images[places], mine, task.vectors)
         shard["gaps"] = off
@@ -323,7 +310,7 @@ class ImageStream:
                 )
         unfit = self._explain_sides(mine[0].head, row_of, shard, task)
         reasons |= {int(images[place]): maps_problem(self.model) for place in unfit}
-        return shard | {"reasons": _json_array(reasons)}, off.tolist()
+        return shard | {"reasons": json_array(reasons)}, off.tolist()
 
     def _explain_sides(
         self,
@@ -363,7 +350,7 @@ class ImageStream:
             for part, values in pack_maps(maps, config.map_dtype).items():
                 name = f"{kind}_{part}"
                 if name not in shard:
-                    shard[name] = _unexplained(len(sides), values, part)
+                    shard[name] = unexplained(len(sides), values, part)
                 shard[name][chosen] = values
         return unfit.tolist()
 
@@ -427,50 +414,6 @@ def next_block(
     return [next(loaded) for _ in range(size)]
 
 
-def store_embedded(store: BlobStore, fingerprint: str, block: Embedded) -> None:
-    """Store the embeddings of a block.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Where to.
-    fingerprint : str
-        Of the run.
-    block : Embedded
-        The block.
-    """
-    arrays: Arrays = {
-        "vectors": block.vectors,
-        "reasons": _json_array(block.reasons),
-    }
-    store.put(embedding_name(block.number), arrays, fingerprint=fingerprint)
-
-
-def read_embedded(store: BlobStore, number: int) -> Embedded:
-    """Read what :func:`store_embedded` has stored.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Where from.
-    number : int
-        Number of the block.
-
-    Returns
-    -------
-    Embedded
-        The block.
-    """
-    stored = store.get(embedding_name(number))
-    return Embedded(number, stored["vectors"], read_reasons(stored))
-
-
-def read_reasons(stored: Arrays) -> dict[int, str]:
-    """Return the reasons that a blob holds, by the index of the item."""
-    texts = json.loads(stored["reasons"].tobytes().decode())
-    return {int(index): text for index, text in texts.items()}
-
-
 def _split(
     block: list[Loaded[_Prepared]],
 ) -> tuple[list[Loaded[_Prepared]], dict[int, str]]:
@@ -502,56 +445,3 @@ def _similarities(
     if metric == "cosine":
         return products / np.sqrt(squares[0] * squares[1])
     return 2 * products / (squares[0] + squares[1])
-
-
-def _unexplained(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
-    """Return what stands for sides without a map: zeros, of any scale."""
-    if part == "scale":
-        return np.ones(count, dtype=like.dtype)
-    return np.zeros((count, *like.shape[1:]), dtype=like.dtype)
-
-
-def empty_shard(
-    images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
-) -> Arrays:
-    """Return a shard in which nothing is explained yet.
-
-    Parameters
-    ----------
-    images : int
-        Images of the shard.
-    sides : ndarray of int64
-        Sides that it explains, shape (S,).
-    image : ndarray of int64
-        Place of each side's image in the shard, shape (S,).
-
-    Returns
-    -------
-    dict of str to ndarray
-        Columns of the sides (``sides``, ``image``, ``score``, ``remainder``) and of the
-        images (``crop``, ``size``); ``gaps``, ``1 - similarity`` of each recomputed
-        embedding with the one in use; maps are added as
-        ``KIND_values``, ``KIND_scale``.
-    """
-    return {
-        "sides": sides,
-        "image": image.astype(np.int32),
-        "score": np.full(len(sides), np.nan, dtype=np.float32),
-        "remainder": np.full(len(sides), np.nan, dtype=np.float32),
-        "crop": np.zeros((images, 4), dtype=np.float32),
-        "size": np.zeros((images, 2), dtype=np.int32),
-        "map_shape": np.zeros(3, dtype=np.int32),
-        "layer": np.zeros(0, dtype=np.uint8),
-        "gaps": np.zeros(0, dtype=np.float64),
-    }
-
-
-def embedding_name(number: int) -> str:
-    """Name the blob of a block of embeddings."""
-    return f"embeddings-{number:06d}"
-
-
-def _json_array(values: dict[int, str]) -> NDArray[np.uint8]:
-    """Encode texts by index as an array."""
-    text = json.dumps({str(index): reason for index, reason in values.items()})
-    return np.frombuffer(text.encode(), dtype=np.uint8)

@@ -21,7 +21,6 @@ the tags of a sample agree with each other at any time.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -33,56 +32,22 @@ from pymongo import UpdateMany, UpdateOne
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.schema import FieldOptions, add_fields, delete_fields, rename_fields
 from fiftyone_sfam.verdict_store import VerdictStore
-
-VERDICT_FIELD_ENDING = "_verdicts"
-"""A run's verdicts are in the field of its key and this ending."""
+from fiftyone_sfam.verdict_updates import (
+    VERDICT_FIELD_ENDING,
+    Expression,
+    QueryVerdicts,
+    array_of,
+    begins_with,
+    is_listed,
+    labels_path,
+    mapped_labels,
+    patch_update,
+    sample_update,
+    tag_prefix,
+)
 
 # Tells our fields from a user's field that has the same name by chance.
 _INFO = {"fiftyone_sfam": "verdicts"}
-
-_Expression = Any
-"""A MongoDB aggregation expression."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A verdict on one pair of a query.
-
-    Attributes
-    ----------
-    neighbor_id : str
-        The pair's neighbor.
-    rank : int
-        Its rank, from 1.
-    text, note : str
-        The verdict.
-    """
-
-    neighbor_id: str
-    rank: int
-    text: str
-    note: str
-
-
-@dataclass(frozen=True)
-class QueryVerdicts:
-    """All verdicts on the pairs of one query, as its sample has to show them.
-
-    Attributes
-    ----------
-    sample_id, query_id : str
-        The query's sample, and its detection, or its sample again.
-    entries : tuple of Entry
-        The verdicts, nearest neighbor first.
-    dropped : tuple of (str, str)
-        Neighbors and verdicts on them that stand no longer. What the field lists needs
-        no mention; this is for tags that are left when somebody has deleted the field.
-    """
-
-    sample_id: str
-    query_id: str
-    entries: tuple[Entry, ...]
-    dropped: tuple[tuple[str, str], ...] = ()
 
 
 # --------------------------------------------------------------------------------------
@@ -157,7 +122,7 @@ def rename_verdicts(
         length = len(prefix.encode())
         rest = {"$substrBytes": ["$$this", length, -1]}
         renamed = {"$concat": [{"$literal": new_prefix}, rest]}
-        mapped = {"$cond": [_begins("$$this", prefix), renamed, "$$this"]}
+        mapped = {"$cond": [begins_with("$$this", prefix), renamed, "$$this"]}
         _edit_tags(dataset, patches_field, prefix, {"$map": {"in": mapped}})
 
 
@@ -204,7 +169,7 @@ def delete_verdict_fields(
     delete_fields(dataset, paths)
     if patches_field is not None:
         prefix = tag_prefix(key)
-        others = {"cond": {"$not": [_begins("$$this", prefix)]}}
+        others = {"cond": {"$not": [begins_with("$$this", prefix)]}}
         _edit_tags(dataset, patches_field, prefix, {"$filter": others})
 
 
@@ -235,22 +200,7 @@ def verdict_paths(
     name = key + VERDICT_FIELD_ENDING
     if patches_field is None:
         return [name]
-    return [name, f"{_labels_path(dataset, patches_field)}.{name}"]
-
-
-def tag_prefix(key: str) -> str:
-    """Return what the tags of a run's verdicts on detections begin with."""
-    return f"{key}: "
-
-
-def _labels_path(dataset: fo.Dataset, patches_field: str) -> str:
-    """Return the path of the detections themselves."""
-    return patches_field + (".detections" if _listed(dataset, patches_field) else "")
-
-
-def _listed(dataset: fo.Dataset, patches_field: str) -> bool:
-    field = dataset.get_field(patches_field)
-    return getattr(field, "document_type", None) is fo.Detections
+    return [name, f"{labels_path(dataset, patches_field)}.{name}"]
 
 
 # --------------------------------------------------------------------------------------
@@ -327,9 +277,9 @@ def write_verdict_fields(
     operations, sample_ids = [], []
     for query in queries:
         if patches_field is None:
-            update = _sample_update(key, query)
+            update = sample_update(key, query)
         else:
-            update = _patch_update(dataset, key, patches_field, query)
+            update = patch_update(dataset, key, patches_field, query)
         update["last_modified_at"] = now
         operations.append(UpdateOne({"_id": ObjectId(query.sample_id)}, [_set(update)]))
         sample_ids.append(query.sample_id)
@@ -371,146 +321,7 @@ def shown_queries(
     return shown
 
 
-def _sample_update(key: str, query: QueryVerdicts) -> dict[str, _Expression]:
-    """Return the new values of a sample's fields, of a run on whole images."""
-    name, neighbors = key + VERDICT_FIELD_ENDING, f"{key}_neighbors"
-    shown = _array(f"${name}.classifications")
-    return {
-        name: _classifications(_merged(query, shown, {})),
-        neighbors: _mapped(
-            f"${neighbors}", "classifications", _retagged_neighbor(query, shown)
-        ),
-    }
-
-
-def _patch_update(
-    dataset: fo.Dataset, key: str, patches_field: str, query: QueryVerdicts
-) -> dict[str, _Expression]:
-    """Return the new values of a sample's fields, of a run on detections."""
-    name = key + VERDICT_FIELD_ENDING
-    shown = _array(f"${name}.classifications")
-    own = {"$eq": ["$$this.query_id", query.query_id]}
-    mine = {"$filter": {"input": shown, "cond": own}}
-    others = {"$filter": {"input": shown, "cond": {"$not": [own]}}}
-    merged = _merged(query, mine, {"query_id": query.query_id})
-    update = {name: _classifications({"$concatArrays": [others, merged]})}
-    if dataset.get_field(patches_field) is None:
-        return update
-    texts = list(dict.fromkeys(entry.text for entry in query.entries))
-    prefix = tag_prefix(key)
-    foreign = {
-        "$filter": {
-            "input": _array("$$label.tags"),
-            "cond": {"$not": [_begins("$$this", prefix)]},
-        }
-    }
-    tags = {"$concatArrays": [foreign, {"$literal": [prefix + text for text in texts]}]}
-    changed = {
-        "$mergeObjects": [
-            "$$label",
-            {"tags": tags, name: {"$literal": texts or None}},
-        ]
-    }
-    same = {"$eq": ["$$label._id", ObjectId(query.query_id)]}
-    one = {"$cond": [same, changed, "$$label"]}
-    if _listed(dataset, patches_field):
-        update[patches_field] = _mapped(f"${patches_field}", "detections", one)
-    else:
-        update[patches_field] = {
-            "$let": {"vars": {"label": f"${patches_field}"}, "in": one}
-        }
-    return update
-
-
-def _merged(
-    query: QueryVerdicts, shown: _Expression, more: dict[str, str]
-) -> _Expression:
-    """Return the entries of a query; those that are there keep ids and tags."""
-    rows = []
-    for entry in query.entries:
-        values = {
-            "label": entry.text,
-            "neighbor_id": entry.neighbor_id,
-            "rank": entry.rank,
-            "note": entry.note or None,
-            **more,
-        }
-        fresh = {"_id": ObjectId(), "_cls": "Classification", "tags": []}
-        rows.append({"fresh": fresh, "values": values})
-    # Inside the filter, "this" is what is shown, and "row" what is to be.
-    same = {"$eq": ["$$this.neighbor_id", "$$row.values.neighbor_id"]}
-    present = {"$first": {"$filter": {"input": shown, "cond": same}}}
-    return {
-        "$map": {
-            # Literal, because notes may begin with a dollar sign.
-            "input": {"$literal": rows},
-            "as": "row",
-            "in": {"$mergeObjects": ["$$row.fresh", present, "$$row.values"]},
-        }
-    }
-
-
-def _retagged_neighbor(query: QueryVerdicts, shown: _Expression) -> _Expression:
-    """Return an entry of the neighbors, ``label``, with the verdict as tag."""
-    now = [{"neighbor_id": one.neighbor_id, "label": one.text} for one in query.entries]
-    dropped = [{"neighbor_id": one, "label": text} for one, text in query.dropped]
-    new = _texts_of_neighbor({"$literal": now})
-    ours = {
-        "$concatArrays": [
-            new,
-            _texts_of_neighbor(shown),
-            _texts_of_neighbor({"$literal": dropped}),
-        ]
-    }
-    foreign = {
-        "$filter": {
-            "input": _array("$$label.tags"),
-            "as": "tag",
-            "cond": {"$not": [{"$in": ["$$tag", ours]}]},
-        }
-    }
-    tags = {"$concatArrays": [foreign, new]}
-    return {"$mergeObjects": ["$$label", {"tags": tags}]}
-
-
-def _texts_of_neighbor(entries: _Expression) -> _Expression:
-    """Return the texts of those entries that are about the neighbor ``label``."""
-    same = {"$eq": ["$$this.neighbor_id", "$$label.neighbor_id"]}
-    return {
-        "$map": {
-            "input": {"$filter": {"input": entries, "cond": same}},
-            "in": "$$this.label",
-        }
-    }
-
-
-def _classifications(entries: _Expression) -> _Expression:
-    """Return the label that holds entries; null for none, so that it does not exist."""
-    label = {"_cls": "Classifications", "classifications": "$$entries"}
-    empty = {"$eq": ["$$entries", []]}
-    return {
-        "$let": {"vars": {"entries": entries}, "in": {"$cond": [empty, None, label]}}
-    }
-
-
-def _mapped(document: str, listed: str, each: _Expression) -> _Expression:
-    """Return a label with each of its listed labels changed; as it is without any."""
-    labels = f"{document}.{listed}"
-    mapped = {"$map": {"input": labels, "as": "label", "in": each}}
-    changed = {"$mergeObjects": [document, {listed: mapped}]}
-    # A field that is missing stays so: its own value is no value.
-    return {"$cond": [{"$isArray": [labels]}, changed, document]}
-
-
-def _array(path: str) -> _Expression:
-    return {"$ifNull": [path, []]}
-
-
-def _begins(text: str, prefix: str) -> _Expression:
-    return {"$eq": [{"$indexOfCP": [text, {"$literal": prefix}]}, 0]}
-
-
-def _set(update: dict[str, _Expression]) -> dict[str, Any]:
+def _set(update: dict[str, Expression]) -> dict[str, Any]:
     return {"$set": update}
 
 
@@ -521,14 +332,14 @@ def _edit_tags(
     if dataset.get_field(patches_field) is None:
         return
     ((operator, arguments),) = change.items()
-    tags = {operator: {"input": _array("$$label.tags"), **arguments}}
+    tags = {operator: {"input": array_of("$$label.tags"), **arguments}}
     one = {"$mergeObjects": ["$$label", {"tags": tags}]}
     value = (
-        _mapped(f"${patches_field}", "detections", one)
-        if _listed(dataset, patches_field)
+        mapped_labels(f"${patches_field}", "detections", one)
+        if is_listed(dataset, patches_field)
         else {"$let": {"vars": {"label": f"${patches_field}"}, "in": one}}
     )
-    path = f"{_labels_path(dataset, patches_field)}.tags"
+    path = f"{labels_path(dataset, patches_field)}.tags"
     update = {patches_field: value, "last_modified_at": datetime.now(timezone.utc)}
     # Keys are names of letters, digits and underscores: nothing to escape.
     affected = {path: {"$regex": f"^{prefix}"}}

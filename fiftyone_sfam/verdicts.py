@@ -21,7 +21,6 @@ deleted is recorded like any other, and has nothing to be shown on.
 from __future__ import annotations
 
 import operator
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,18 +32,17 @@ from fiftyone.core.odm import get_db_conn
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.run_config import METHOD
 from fiftyone_sfam.runs import Run
-from fiftyone_sfam.verdict_fields import VERDICT_FIELD_ENDING as VERDICT_FIELD_ENDING
 from fiftyone_sfam.verdict_fields import (
-    Entry,
-    QueryVerdicts,
     check_verdict_fields,
     declare_verdict_fields,
     delete_verdict_fields,
     shown_queries,
-    tag_prefix,
     write_verdict_fields,
 )
 from fiftyone_sfam.verdict_store import PairIds, Record, VerdictStore
+from fiftyone_sfam.verdict_texts import clean_note, clean_text, clean_time
+from fiftyone_sfam.verdict_updates import VERDICT_FIELD_ENDING as VERDICT_FIELD_ENDING
+from fiftyone_sfam.verdict_updates import Entry, QueryVerdicts, tag_prefix
 
 VERDICTS = (
     "fine",
@@ -55,9 +53,6 @@ VERDICTS = (
     "occlusion",
 )
 """The usual verdicts; any other text may be given as well."""
-
-MAX_TEXT, MAX_NOTE = 200, 2000
-"""Most characters of a verdict and of a note."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +153,8 @@ def set_verdict(
     _check_usable(run)
     pair, ids = _find(run, pair)
     record = {
-        "text": _clean_text(text),
-        "note": _clean_note(note),
+        "text": clean_text(text),
+        "note": clean_note(note),
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
     before = _store(run).put(ids, record)
@@ -201,9 +196,9 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
             ids,
             {
                 # It comes back from a client, which may have sent anything.
-                "text": _clean_text(previous.text),
-                "note": _clean_note(previous.note),
-                "created": _clean_time(previous.created),
+                "text": clean_text(previous.text),
+                "note": clean_note(previous.note),
+                "created": clean_time(previous.created),
             },
         )
     _show_query(run, ids, before)
@@ -498,66 +493,3 @@ def _check_usable(run: Run) -> None:
             "loaded; load it again."
         )
     check_verdict_fields(run.dataset, run.key, run.config.patches_field)
-
-
-# --------------------------------------------------------------------------------------
-# Texts
-# --------------------------------------------------------------------------------------
-
-
-def _clean_text(text: str) -> str:
-    """Return a verdict's text without white space around it, or refuse it.
-
-    FiftyOne takes a tag with a dollar sign in front for a field's name, and does not
-    find it; commas and everything else may stand in a tag.
-    """
-    clean = text.strip() if isinstance(text, str) else ""
-    if (
-        len(clean) > MAX_TEXT
-        or not _is_visible(clean)
-        or _has_controls(clean, "")
-        or clean.startswith("$")
-    ):
-        raise DataError(
-            f"{_shortened(text)} cannot be a verdict; give one line of 1 to {MAX_TEXT} "
-            "characters, without control characters and without a $ in front."
-        )
-    return clean
-
-
-def _clean_note(note: str) -> str:
-    """Return a note without white space around it, or refuse it."""
-    clean = note.strip() if isinstance(note, str) else None
-    if clean is None or len(clean) > MAX_NOTE or _has_controls(clean, "\n\r\t"):
-        raise DataError(
-            f"{_shortened(note)} cannot be the note of a verdict; give a text of at "
-            f"most {MAX_NOTE} characters without control characters."
-        )
-    return clean
-
-
-def _clean_time(time: str) -> str:
-    """Return the time of a verdict as it is recorded, or refuse it."""
-    try:
-        return datetime.fromisoformat(time).isoformat(timespec="milliseconds")
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{_shortened(time)} cannot be the time of a verdict; give a time in ISO "
-            "8601."
-        ) from error
-
-
-def _has_controls(text: str, allowed: str) -> bool:
-    """Tell whether a text has line breaks, controls, or what is no character."""
-    kinds = {unicodedata.category(one) for one in text if one not in allowed}
-    return bool(kinds & {"Cc", "Cs", "Zl", "Zp"})
-
-
-def _is_visible(text: str) -> bool:
-    """Tell whether a text has something to be seen, beside joiners and spaces."""
-    return any(unicodedata.category(one)[0] not in "CZ" for one in text)
-
-
-def _shortened(value: object) -> str:
-    shown = ascii(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}..."

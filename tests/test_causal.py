@@ -20,9 +20,9 @@ from fiftyone_sfam.audit.causal import (
     CausalCheck,
     check_causally,
     load_causal_check,
-    rank_correlation,
 )
 from fiftyone_sfam.audit.ledger import Ledger, build_ledger
+from fiftyone_sfam.audit.rank_correlation import rank_correlation
 from fiftyone_sfam.audit.region_images import (
     Fills,
     RegionImage,

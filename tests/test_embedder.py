@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution import attribute, attribute_point
-from fiftyone_sfam.embedder import EmbeddingModel, LayerInfo
+from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.layers import LayerInfo
 from fiftyone_sfam.preprocess import Preprocessing
 from networks import (
     CASES,

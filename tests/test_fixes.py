@@ -20,12 +20,8 @@ from fiftyone_sfam.audit.fixes import (
     suggested_labels,
     write_fixes,
 )
-from fiftyone_sfam.audit.fixes_apply import (
-    METHOD,
-    applied_fields,
-    apply_verdicts,
-    undo_fixes,
-)
+from fiftyone_sfam.audit.fixes_apply import apply_verdicts, undo_fixes
+from fiftyone_sfam.audit.fixes_history import METHOD, applied_fields
 from fiftyone_sfam.audit.fixes_rules import (
     BY_FINDING,
     BY_MERGE,

@@ -12,13 +12,12 @@ from PIL import Image
 
 from fiftyone_sfam import explain_retrieval
 from fiftyone_sfam.audit.region_fields import (
-    FOREGROUND,
-    Grid,
     map_grids,
     read_regions,
     region_fields,
     regions_of,
 )
+from fiftyone_sfam.audit.region_labels import FOREGROUND, Grid
 from fiftyone_sfam.audit.regions import BACKGROUND, WHOLE, stripes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.preprocess import Preprocessing

@@ -25,8 +25,8 @@ from fiftyone_sfam.verdict_fields import (
     rename_verdicts,
 )
 from fiftyone_sfam.verdict_store import VerdictStore
+from fiftyone_sfam.verdict_updates import VERDICT_FIELD_ENDING
 from fiftyone_sfam.verdicts import (
-    VERDICT_FIELD_ENDING,
     VERDICTS,
     CarriedOver,
     Reviewed,

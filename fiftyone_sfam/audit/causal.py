@@ -10,34 +10,28 @@ to a random place.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.attribution import Metric, similarity
 from fiftyone_sfam.audit.bootstrap import check_seed
+from fiftyone_sfam.audit.causal_lab import RegionLab
 from fiftyone_sfam.audit.ledger import EVIDENCE, Ledger, load_ledger
-from fiftyone_sfam.audit.region_fields import Grid, map_grids
+from fiftyone_sfam.audit.rank_correlation import Correlation, rank_correlation
 from fiftyone_sfam.audit.region_images import (
     CHANGES,
     Change,
-    Fills,
-    RegionImage,
     RegionImages,
-    changed,
     make_fills,
-    rolled,
 )
-from fiftyone_sfam.audit.regions import BACKGROUND, resample
+from fiftyone_sfam.audit.regions import BACKGROUND
 from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.embeddings import MISMATCH
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.records import GALLERY, QUERY
@@ -50,11 +44,8 @@ RESULT = "regions_causal"
 
 Side = Literal["query", "gallery"]
 LIMIT = 200
-RESAMPLES = 1000
 PHASE = "changing"
 
-_NAN = float("nan")
-_FEWEST = 5
 _FACTS = ("region", "field", "change", "side")
 _CORRELATIONS = (
     "correlation",
@@ -73,24 +64,6 @@ _COLUMNS = (
     "control_claim",
     "control_drop",
 )
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A rank correlation (C. Spearman, 1904) and its 95 % interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-        In [-1, 1]; NaN where it is not defined.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
 
 
 @dataclass(frozen=True)
@@ -255,7 +228,7 @@ def check_causally(
     known = np.flatnonzero(ledger.item_area[:, ledger.column(region)] > 0)
     fills = make_fills(images, change, known.tolist(), generator)
     embeddings = torch.from_numpy(run.embeddings())
-    lab = _Lab(run, model, images, fills, draws, seed)
+    lab = RegionLab(run, model, images, fills, draws, seed)
     with reporting(progress) as report:
         wanted = np.unique(items).tolist()
         for done in lab.change(wanted, embeddings, batch_size):
@@ -302,145 +275,15 @@ def load_causal_check(run: Run) -> CausalCheck | None:
     return CausalCheck(skipped=skipped, **values)
 
 
-def rank_correlation(
-    one: NDArray[np.floating],
-    other: NDArray[np.floating],
-    clusters: NDArray[np.integer],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Correlation:
-    """Correlate the ranks of two columns.
-
-    Parameters
-    ----------
-    one, other : ndarray
-        The columns, shape (L,).
-    clusters : ndarray of int
-        What rows have in common that makes them depend on each other, shape (L,); the
-        bootstrap draws these, not rows.
-    seed : int
-        Seed of the draws.
-    resamples : int
-        Number of draws.
-
-    Returns
-    -------
-    Correlation
-        Spearman's; NaN where a column is constant, an interval of NaN below five
-        clusters.
-    """
-    names, place = np.unique(clusters, return_inverse=True)
-    members = [np.flatnonzero(place == number) for number in range(len(names))]
-    value = _spearman(one, other)
-    if len(names) < _FEWEST or np.isnan(value):
-        return Correlation(value, _NAN, _NAN)
-    generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(resamples):
-        chosen = generator.integers(0, len(names), len(names))
-        rows = np.concatenate([members[number] for number in chosen.tolist()])
-        draws.append(_spearman(one[rows], other[rows]))
-    low, high = np.nanquantile(draws, (0.025, 0.975))
-    return Correlation(value, float(low), float(high))
-
-
 # --------------------------------------------------------------------------------------
-# Changing
+# Measuring
 # --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Changed:
-    """Embeddings of an image: as it is, with the region changed, with the control.
-
-    ``controls`` are the controls' covers of the map's cells, shape (draws, h, w).
-    """
-
-    original: torch.Tensor
-    changed: torch.Tensor
-    control: torch.Tensor
-    controls: NDArray[np.float64]
-
-
-class _Lab:
-    """Changes images and embeds them."""
-
-    def __init__(
-        self,
-        run: Run,
-        model: EmbeddingModel,
-        images: RegionImages,
-        fills: Fills,
-        draws: int,
-        seed: int,
-    ) -> None:
-        self._run = run
-        self._model = model
-        self._images = images
-        self._fills = fills
-        self._draws = draws
-        self._seed = seed
-        self.found: dict[int, _Changed] = {}
-        self.skipped: dict[int, str] = {}
-
-    def change(
-        self, items: Sequence[int], embeddings: torch.Tensor, batch_size: int
-    ) -> Iterator[int]:
-        """Change images; yield how many are done."""
-        grids = map_grids(self._run, items)
-        block = max(1, batch_size // (1 + 2 * self._draws))
-        for start in range(0, len(items), block):
-            chosen = list(items[start : start + block])
-            for item, image in zip(chosen, self._images.read(chosen), strict=True):
-                try:
-                    if isinstance(image, str):
-                        raise DataError(image)
-                    self.found[item] = self._checked(
-                        image, grids[item], embeddings[item]
-                    )
-                except DataError as error:
-                    self.skipped[item] = str(error)
-            yield start + len(chosen)
-
-    def _checked(
-        self, image: RegionImage, grid: Grid, stored: torch.Tensor
-    ) -> _Changed:
-        """Embed an image that is still the one that the run saw."""
-        found = self._embedded(image, grid)
-        metric: Metric = self._model.metric
-        if not 1 - float(similarity(found.original, stored, metric)) <= MISMATCH:
-            raise DataError(
-                "its embedding is not the run's any more; the file has changed."
-            )
-        return found
-
-    def _embedded(self, image: RegionImage, grid: Grid) -> _Changed:
-        """Embed an image and its changed versions."""
-        generator = np.random.default_rng((self._seed, image.item))
-        identities = self._run.items.identities
-        pictures = [changed(image.pixels, np.zeros_like(image.mask), image.pixels)]
-        controls, moved = [], []
-        for _ in range(self._draws):
-            fill = self._fills.draw(image, identities, generator)
-            pictures.append(changed(image.pixels, image.mask, fill))
-            elsewhere = rolled(image.mask, generator)
-            moved.append(changed(image.pixels, elsewhere, fill))
-            controls.append(elsewhere)
-        tensors = [self._model.prepare(one) for one in (*pictures, *moved)]
-        found = self._model.embed(torch.stack(tensors)).cpu()
-        middle = 1 + self._draws
-        return _Changed(
-            found[0],
-            found[1:middle],
-            found[middle:],
-            resample(np.stack(controls), grid.height, grid.width, grid.crop),
-        )
 
 
 def _measure(
     run: Run,
     ledger: Ledger,
-    lab: _Lab,
+    lab: RegionLab,
     rows: NDArray[np.int64],
     which: int,
     region: str,
@@ -573,17 +416,6 @@ def _correlations(
         seed,
     )
     return found
-
-
-def _spearman(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Return Spearman's rank correlation; NaN where a column is constant."""
-    if len(one) < 2:
-        return _NAN
-    # scipy's spearmanr also tests for significance, which costs most of its time.
-    ranks = stats.rankdata(one), stats.rankdata(other)
-    first, second = (column - column.mean() for column in ranks)
-    length = math.sqrt(float(first @ first) * float(second @ second))
-    return float(first @ second) / length if length > 0 else _NAN
 
 
 def _save(run: Run, check: CausalCheck) -> None:

@@ -9,10 +9,6 @@ were on is gone, and after a process was killed in between.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,29 +17,33 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
+from fiftyone_sfam.audit.fixes_columns import (
+    Column,
+    digest_of,
+    identity_column,
+    read_column,
+    same_value,
+    target_column,
+    text_of,
+    write_column,
+)
+from fiftyone_sfam.audit.fixes_history import (
+    find_record,
+    load_history,
+    make_record,
+    save_history,
+)
 from fiftyone_sfam.audit.fixes_rules import BY_MERGE, quoted
-from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.items import all_samples, label_path
+from fiftyone_sfam.items import all_samples
 from fiftyone_sfam.runs import Run
 from fiftyone_sfam.schema import delete_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-METHOD = "fiftyone_sfam/fixes"
-"""Method under which FiftyOne lists the records of applied fixes."""
-
 FIXED_ENDING = "_fixed"
 """What the default field is called, behind the identity field's name."""
-
-# Samples per bulk write.
-_WRITE_BATCH = 1000
-# Fields of FiftyOne itself, which hold no identities.
-_RESERVED = frozenset(
-    {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
-    | {"bounding_box", "mask", "mask_path", "confidence", "index", "attributes"}
-)
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def apply_verdicts(
     fixes = find_fixes(run) if fixes is None else fixes
     _check_origin(run, fixes)
     dataset = run.dataset
-    source = _identity_column(run)
-    target = _target_column(dataset, source, field or fixes.field + FIXED_ENDING)
+    source = identity_column(run)
+    target = target_column(dataset, source, field or fixes.field + FIXED_ENDING)
     created = dataset.get_field(target.root) is None
     if not created and not overwrite:
         raise DataError(
@@ -166,14 +166,14 @@ def apply_verdicts(
             f"the verdicts of the run '{run.key}' agree on no fix, so there is nothing "
             "to apply; give more, or look at the open ones and the conflicts."
         )
-    identities = _read(dataset, source)
+    identities = read_column(dataset, source)
     values, left_out = _fixed(identities, fixes.agreed, source)
     wanted = {**identities, **values}
-    current = identities if created else _read(dataset, target)
+    current = identities if created else read_column(dataset, target)
     changes = {
         one: (current.get(one), value)
         for one, value in wanted.items()
-        if not _same(current.get(one), value)
+        if not same_value(current.get(one), value)
     }
     changes, unwritable = _writable(dataset, source if created else target, changes)
     left_out += [one for one in unwritable if one.id in values]
@@ -218,14 +218,14 @@ def undo_fixes(
         If no fixes were applied there, or a field that they had made was edited since.
     """
     dataset = samples.dataset if isinstance(samples, Run) else samples._root_dataset
-    record = _find_record(dataset, field)
-    history = _load_history(dataset, record)
-    last, column = history[-1], _Column(*record.column)
+    record = find_record(dataset, field)
+    history = load_history(dataset, record)
+    last, column = history[-1], Column(*record.column)
     restored, left_out = 0, []
     if dataset.get_field(column.root) is None:
         pass  # somebody has deleted it
     elif last["created"]:
-        digest = _digest(_read(dataset, column))
+        digest = digest_of(read_column(dataset, column))
         if last["digest"] not in (None, digest) and not force:
             raise DataError(
                 f"the field '{column.root}' was changed since the fixes were applied; "
@@ -233,41 +233,21 @@ def undo_fixes(
             )
         delete_fields(dataset, [column.root])
     else:
-        current = _read(dataset, column)
+        current = read_column(dataset, column)
         back: dict[str, Any] = {}
         for one, before, after in last["changes"]:
             if one not in current:
                 left_out.append(LeftOut(one, "the image is no longer in the dataset."))
-            elif _same(current[one], before):
+            elif same_value(current[one], before):
                 continue
-            elif _same(current[one], after) or force:
+            elif same_value(current[one], after) or force:
                 back[one] = before
             else:
                 left_out.append(LeftOut(one, "somebody has changed the label since."))
-        _write(dataset, column, back)
+        write_column(dataset, column, back)
         restored = len(back)
-    _save_history(dataset, record, history[:-1])
+    save_history(dataset, record, history[:-1])
     return Undone(column.path, bool(last["created"]), restored, tuple(left_out))
-
-
-def applied_fields(samples: SampleCollection) -> list[str]:
-    """List the fields whose applied fixes can be taken back.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The dataset.
-
-    Returns
-    -------
-    list of str
-        Their paths, sorted.
-    """
-    dataset = samples._root_dataset
-    records = (
-        dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
-    )
-    return sorted(_Column(*one.column).path for one in records)
 
 
 def check_target(run: Run, field: str) -> bool:
@@ -290,7 +270,7 @@ def check_target(run: Run, field: str) -> bool:
     DataError
         If it cannot be used.
     """
-    target = _target_column(run.dataset, _identity_column(run), field)
+    target = target_column(run.dataset, identity_column(run), field)
     return run.dataset.get_field(target.root) is not None
 
 
@@ -315,11 +295,11 @@ def _check_origin(run: Run, fixes: Fixes) -> None:
 
 
 def _fixed(
-    identities: Mapping[str, Any], fixes: Iterable[Fix], source: _Column
+    identities: Mapping[str, Any], fixes: Iterable[Fix], source: Column
 ) -> tuple[dict[str, Any], list[LeftOut]]:
     """Return the new values, and the fixes that do not fit the present labels."""
     # What text each value is shown as, to write numbers as numbers.
-    known = {_text(value): value for value in identities.values()}
+    known = {text_of(value): value for value in identities.values()}
     values: dict[str, Any] = {}
     left_out = []
     for fix in _one_each(fixes, source):
@@ -328,7 +308,7 @@ def _fixed(
         if one not in identities:
             left_out.append(LeftOut(one, "the image is no longer in the dataset."))
             continue
-        present = _text(identities[one])
+        present = text_of(identities[one])
         if present not in (fix.old, fix.new):
             left_out.append(
                 LeftOut(
@@ -349,7 +329,7 @@ def _fixed(
     return values, left_out
 
 
-def _one_each(fixes: Iterable[Fix], source: _Column) -> list[Fix]:
+def _one_each(fixes: Iterable[Fix], source: Column) -> list[Fix]:
     """Return one fix per image; what a person has said comes before a merge."""
     chosen: dict[str, Fix] = {}
     for fix in fixes:
@@ -379,7 +359,7 @@ def _typed(text: str, known: Mapping[str | None, Any], kind: str) -> Any:
 
 
 def _writable(
-    dataset: fo.Dataset, column: _Column, changes: Mapping[str, tuple[Any, Any]]
+    dataset: fo.Dataset, column: Column, changes: Mapping[str, tuple[Any, Any]]
 ) -> tuple[dict[str, tuple[Any, Any]], list[LeftOut]]:
     """Take out changes of classifications that are not there at all."""
     if column.of_labels or column.path == column.root:
@@ -394,15 +374,15 @@ def _writable(
 
 def _apply(
     run: Run,
-    source: _Column,
-    target: _Column,
+    source: Column,
+    target: Column,
     created: bool,
     changes: dict[str, tuple[Any, Any]],
 ) -> None:
     """Record what is replaced, then replace it."""
     dataset = run.dataset
-    record = _make_record(run, target)
-    history = _load_history(dataset, record)
+    record = make_record(run, target)
+    history = load_history(dataset, record)
     entry: dict[str, Any] = {
         "run": run.key,
         "created": created,
@@ -410,204 +390,10 @@ def _apply(
         "changes": [[one, *change] for one, change in changes.items()],
         "digest": None,
     }
-    _save_history(dataset, record, [*history, entry])
+    save_history(dataset, record, [*history, entry])
     if created:
         all_samples(dataset).clone_sample_field(source.root, target.root)
-    _write(dataset, target, {one: after for one, (_, after) in changes.items()})
+    write_column(dataset, target, {one: after for one, (_, after) in changes.items()})
     if created:
-        entry["digest"] = _digest(_read(dataset, target))
-        _save_history(dataset, record, [*history, entry])
-
-
-# --------------------------------------------------------------------------------------
-# Columns
-# --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Where identities lie.
-
-    Attributes
-    ----------
-    root : str
-        The field.
-    path : str
-        Path of the values: the field, or the ``label`` of its classifications.
-    ids : str
-        Path of the ids that tell the values apart.
-    of_labels : bool
-        Whether these are the ids of detections.
-    kind : str
-        Type of the values.
-    """
-
-    root: str
-    path: str
-    ids: str
-    of_labels: bool
-    kind: str
-
-
-def _identity_column(run: Run) -> _Column:
-    """Find the identities that a run has compared."""
-    dataset, name = run.dataset, str(run.config.protocol["identity_field"])
-    prefix = detections_prefix(dataset, run.config.patches_field)
-    if prefix and dataset.get_field(prefix + name) is not None:
-        path = label_path(dataset, name, "identity", prefix)
-        ids = prefix + "id"
-    elif not prefix or dataset.get_field(name) is not None:
-        prefix, path, ids = "", label_path(dataset, name, "identity"), "id"
-    else:
-        raise DataError(
-            f"the attribute '{prefix}{name}' is not declared; call "
-            "dataset.add_dynamic_sample_fields() first."
-        )
-    kind = type(dataset.get_field(path)).__name__
-    return _Column(prefix + name, path, ids, bool(prefix), kind)
-
-
-def _target_column(dataset: fo.Dataset, source: _Column, name: str) -> _Column:
-    """Return the column beside the identities that has a name."""
-    if not name.isidentifier() or name.startswith("_") or name in _RESERVED:
-        raise DataError(
-            f"the field name {name!r} cannot be used; give a name of letters, digits "
-            "and underscores that starts with a letter."
-        )
-    own = source.root.rpartition(".")[2]
-    prefix = source.root.removesuffix(own)
-    root = prefix + name
-    path = root + source.path.removeprefix(source.root)
-    found = dataset.get_field(root)
-    if found is not None:
-        wanted = dataset.get_field(source.root)
-        kinds = [
-            (type(one), getattr(one, "document_type", None)) for one in (found, wanted)
-        ]
-        if kinds[0] != kinds[1]:
-            raise DataError(
-                f"the field '{root}' is not of the same type as '{source.root}'; name "
-                "another one."
-            )
-    return _Column(root, path, source.ids, source.of_labels, source.kind)
-
-
-def _read(dataset: fo.Dataset, column: _Column) -> dict[str, Any]:
-    """Read the values of a column by their ids."""
-    ids, values = all_samples(dataset).values([column.ids, column.path])
-    if not column.of_labels:
-        return dict(zip(ids, values, strict=True))
-    found: dict[str, Any] = {}
-    for one, value in zip(ids, values, strict=True):
-        if isinstance(one, list):
-            found.update(zip(one, value or [None] * len(one), strict=True))
-        elif one is not None:
-            found[one] = value
-    return found
-
-
-def _write(dataset: fo.Dataset, column: _Column, values: Mapping[str, Any]) -> None:
-    """Write values into a column by their ids."""
-    samples = all_samples(dataset)
-    if column.of_labels:
-        if values:
-            samples.set_label_values(column.path, dict(values))
-        return
-    ids = list(values)
-    for start in range(0, len(ids), _WRITE_BATCH):
-        batch = ids[start : start + _WRITE_BATCH]
-        samples.select(batch, ordered=True).set_values(
-            column.path, [values[one] for one in batch]
-        )
-
-
-def _text(value: Any) -> str | None:
-    """Return an identity as a run shows it."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same; NaN is the same as NaN."""
-    return bool(one == other) or (one != one and other != other)
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    """Return a digest of the values that there are."""
-    present = sorted((one, value) for one, value in values.items() if value is not None)
-    return hashlib.sha256(json.dumps(present).encode()).hexdigest()
-
-
-# --------------------------------------------------------------------------------------
-# The record
-# --------------------------------------------------------------------------------------
-
-
-def _make_record(run: Run, target: _Column) -> Any:
-    """Return the record of a column, new where there is none."""
-    dataset = run.dataset
-    key = _record_key(target)
-    if key not in dataset.list_runs():
-        columns = [
-            target.root,
-            target.path,
-            target.ids,
-            target.of_labels,
-            target.kind,
-        ]
-        dataset.register_run(key, dataset.init_run(method=METHOD, column=columns))
-    config = dataset.get_run_info(key).config
-    if config.method != METHOD:
-        raise DataError(
-            f"'{dataset.name}' has a run '{key}' of another kind; rename it."
-        )
-    return config
-
-
-def _record_key(column: _Column) -> str:
-    """Name the record of a column."""
-    name = re.sub(r"\W", "_", column.path)
-    if name != column.path:
-        name += "_" + hashlib.sha256(column.path.encode()).hexdigest()[:8]
-    return f"sfam_fixes_{name}"
-
-
-def _find_record(dataset: fo.Dataset, field: str | None) -> Any:
-    """Return the record of a field, or the only one."""
-    known = applied_fields(dataset)
-    if not known:
-        raise DataError(f"no fixes were applied in '{dataset.name}'.")
-    if field is None and len(known) == 1:
-        field = known[0]
-    if field not in known:
-        listed = ", ".join(f"'{one}'" for one in known)
-        raise DataError(
-            f"fixes were applied to {listed} of '{dataset.name}'; name one of these "
-            "fields."
-        )
-    records = (
-        dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
-    )
-    return next(one for one in records if _Column(*one.column).path == field)
-
-
-def _load_history(dataset: fo.Dataset, record: Any) -> list[dict[str, Any]]:
-    """Read what was applied to a column, the last one last."""
-    key = _record_key(_Column(*record.column))
-    results = dataset.load_run_results(key, cache=False)
-    return [] if results is None else json.loads(results.history)
-
-
-def _save_history(
-    dataset: fo.Dataset, record: Any, history: list[dict[str, Any]]
-) -> None:
-    """Write what was applied to a column; nothing deletes its record."""
-    key = _record_key(_Column(*record.column))
-    if not history:
-        dataset.delete_run(key)
-        return
-    results = dataset.init_run_results(key, history=json.dumps(history))
-    dataset.save_run_results(key, results, overwrite=True, cache=False)
+        entry["digest"] = digest_of(read_column(dataset, target))
+        save_history(dataset, record, [*history, entry])

@@ -33,11 +33,11 @@ from fiftyone_sfam.audit.ledger_cells import (
 )
 from fiftyone_sfam.audit.region_fields import (
     STRIPES,
-    Grid,
     check_region_field,
     read_regions,
     shard_grids,
 )
+from fiftyone_sfam.audit.region_labels import Grid
 from fiftyone_sfam.audit.regions import BACKGROUND, Regions, split
 from fiftyone_sfam.detections import detections_prefix
 from fiftyone_sfam.errors import DataError, RunError

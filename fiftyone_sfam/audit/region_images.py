@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from fiftyone_sfam.audit.region_fields import (
-    Grid,
-    RegionSet,
-    read_regions,
-)
+from fiftyone_sfam.audit.region_fields import RegionSet, read_regions
+from fiftyone_sfam.audit.region_labels import Grid
 from fiftyone_sfam.audit.regions import WHOLE
 from fiftyone_sfam.detections import detection_boxes
 from fiftyone_sfam.errors import DataError

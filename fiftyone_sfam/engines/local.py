@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from fiftyone_sfam.engines.work import Engine, Work
+from fiftyone_sfam.shards import Embedded
 from fiftyone_sfam.storage import BlobStore
-from fiftyone_sfam.streaming import Embedded, Explained, ImageStream, MapTask
+from fiftyone_sfam.streaming import Explained, ImageStream, MapTask
 
 
 class LocalEngine(Engine):

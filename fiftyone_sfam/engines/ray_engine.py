@@ -26,14 +26,9 @@ from fiftyone_sfam.engines.ray_worker import ShardWorker, WorkerSettings
 from fiftyone_sfam.engines.work import Engine, Work
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.run_table import shard_name
+from fiftyone_sfam.shards import Embedded, embedding_name, read_embedded
 from fiftyone_sfam.storage import BlobStore
-from fiftyone_sfam.streaming import (
-    Embedded,
-    Explained,
-    MapTask,
-    embedding_name,
-    read_embedded,
-)
+from fiftyone_sfam.streaming import Explained, MapTask
 
 if TYPE_CHECKING:
     from fiftyone_sfam.embedder import EmbeddingModel

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from fiftyone_sfam.embedder import EmbeddingModel
     from fiftyone_sfam.items import Items
-    from fiftyone_sfam.streaming import Embedded, Explained, MapTask
+    from fiftyone_sfam.shards import Embedded
+    from fiftyone_sfam.streaming import Explained, MapTask
 
 
 @dataclass(frozen=True)

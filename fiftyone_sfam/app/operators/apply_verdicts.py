@@ -14,12 +14,12 @@ from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes_apply import (
-    applied_fields,
     apply_verdicts,
     check_target,
     default_field,
     undo_fixes,
 )
+from fiftyone_sfam.audit.fixes_history import applied_fields
 from fiftyone_sfam.audit.report_tables import item_files
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs import Run, list_runs, load_run

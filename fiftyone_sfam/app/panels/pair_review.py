@@ -7,7 +7,8 @@ from dataclasses import replace
 from fiftyone_sfam.app.panels.pair_page import Page
 from fiftyone_sfam.app.panels.pair_state import MOST_UNDONE, PanelState, Undo
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.verdicts import VERDICT_FIELD_ENDING, restore_verdict, set_verdict
+from fiftyone_sfam.verdict_updates import VERDICT_FIELD_ENDING
+from fiftyone_sfam.verdicts import restore_verdict, set_verdict
 
 
 def give(page: Page, verdict: str) -> PanelState:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.panels.pair_style import as_label
-from fiftyone_sfam.audit.region_fields import Grid, read_regions, region_fields
+from fiftyone_sfam.audit.region_fields import read_regions, region_fields
+from fiftyone_sfam.audit.region_labels import Grid
 from fiftyone_sfam.audit.regions import Regions, split, stripes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs import Run, SideMaps

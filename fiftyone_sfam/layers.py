@@ -1,0 +1,212 @@
+"""Which layers of a network have maps, and which of them is explained."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from fiftyone_sfam.errors import ModelError
+
+# Each module's last output shape and call count, in the order in which the last calls
+# ended.
+SeenOutputs = Mapping[str, tuple[tuple[int, ...], int]]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer whose output the embedding can be explained at.
+
+    Attributes
+    ----------
+    name : str
+        Name of the module, as ``network.get_submodule`` takes it.
+    shape : tuple of int
+        Channels, height and width of its output.
+    calls : int
+        How often one forward pass runs the module; the last run is the one used.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    calls: int
+
+
+def is_map(shape: Sequence[int]) -> bool:
+    """Tell whether a shape is that of feature maps with several positions."""
+    return len(shape) == 4 and shape[2] * shape[3] > 1
+
+
+def layers_of(seen: SeenOutputs) -> tuple[LayerInfo, ...]:
+    """Return the layers that have a feature map, in the order in which they ran."""
+    return tuple(
+        _layer_info(name, shape, calls)
+        for name, (shape, calls) in seen.items()
+        if is_map(shape)
+    )
+
+
+def module_of(network: nn.Module, name: str, model: str) -> nn.Module:
+    """Return a module by its name.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Network that has it.
+    name : str
+        Its name, as ``named_modules`` gives it.
+    model : str
+        Name of the model, for messages.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name; the message names those most like it.
+    """
+    modules = dict(network.named_modules())
+    if name not in modules or name == "":
+        names = [key for key in modules if key]
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+        hint = " or ".join(repr(key) for key in close)
+        raise ModelError(
+            f"model '{model}' has no layer '{name}'; "
+            + (f"did you mean {hint}?" if close else "it has no modules inside.")
+        )
+    return modules[name]
+
+
+def last_map(
+    seen: SeenOutputs, depends_on: Callable[[LayerInfo], bool], model: str
+) -> LayerInfo:
+    """Return the last layer with a map that the embedding depends on.
+
+    Parameters
+    ----------
+    seen : mapping
+        Output shape and call count of each module.
+    depends_on : callable
+        Tells whether the embedding depends on a layer.
+    model : str
+        Name of the model, for messages.
+
+    Returns
+    -------
+    LayerInfo
+        The layer.
+
+    Raises
+    ------
+    ModelError
+        If there is none, or a transformer makes tokens of it.
+    """
+    for info in reversed(layers_of(seen)):
+        if not depends_on(info):
+            continue
+        if _becomes_tokens(info, seen):
+            raise ModelError(
+                f"model '{model}' turns its last feature map, that of layer "
+                f"'{info.name}', into tokens, as a vision transformer does; only "
+                "convolutional networks can be explained by themselves: name a "
+                "layer if its map is to be explained nevertheless."
+            )
+        return info
+    raise ModelError(
+        f"model '{model}' has no layer with a feature map (batch, channels, "
+        "height, width) of more than one position that its embedding depends on; "
+        "only convolutional networks can be explained (a vision transformer "
+        "cannot)."
+    )
+
+
+def named_map(
+    name: str,
+    seen: SeenOutputs,
+    depends_on: Callable[[LayerInfo], bool],
+    model: str,
+) -> LayerInfo:
+    """Check the layer that a user has named.
+
+    Parameters
+    ----------
+    name : str
+        Name of a module that the network has.
+    seen : mapping
+        Output shape and call count of each module.
+    depends_on : callable
+        Tells whether the embedding depends on a layer.
+    model : str
+        Name of the model, for messages.
+
+    Returns
+    -------
+    LayerInfo
+        The layer.
+
+    Raises
+    ------
+    ModelError
+        If it did not run, has no map of several positions, or the embedding does not
+        depend on it.
+    """
+    maps = layers_of(seen)
+    hint = f"the last layer with a map is '{maps[-1].name}'" if maps else "it has none"
+    if name not in seen:
+        raise ModelError(
+            f"layer '{name}' of model '{model}' did not run or returned no "
+            f"tensor; name one with a feature map ({hint})."
+        )
+    shape, calls = seen[name]
+    if len(shape) != 4:
+        raise ModelError(
+            f"layer '{name}' of model '{model}' returns shape {shape}, which "
+            f"has no positions left; name a layer before the pooling ({hint})."
+        )
+    if not is_map(shape):
+        raise ModelError(
+            f"layer '{name}' of model '{model}' returns a map of a single "
+            f"position; name a layer before the pooling ({hint})."
+        )
+    info = _layer_info(name, shape, calls)
+    if not depends_on(info):
+        raise ModelError(
+            f"the embedding of model '{model}' does not depend on layer "
+            f"'{name}', or is computed from it without a gradient; name a layer "
+            f"that the embedding is computed from ({hint})."
+        )
+    return info
+
+
+# --------------------------------------------------------------------------------------
+# Helpers
+# --------------------------------------------------------------------------------------
+
+
+def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
+    """Describe a layer whose output has the shape of feature maps."""
+    _, channels, height, width = shape
+    return LayerInfo(name, (channels, height, width), calls)
+
+
+def _becomes_tokens(info: LayerInfo, seen: SeenOutputs) -> bool:
+    """Tell whether a later module of a run on one image works on the map's positions.
+
+    A patch embedding is such a map: of its channels, the transformer makes as many
+    tokens as there are positions, or more.
+    """
+    channels, height, width = info.shape
+    names = list(seen)
+    later = (seen[name][0] for name in names[names.index(info.name) + 1 :])
+    return any(
+        len(shape) == 3
+        and shape[-1] == channels
+        and math.prod(shape[:-1]) >= height * width
+        for shape in later
+    )

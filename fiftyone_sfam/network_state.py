@@ -1,0 +1,96 @@
+"""Change a network for the time of a call, and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from fiftyone_sfam.errors import ModelError
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """Take off the wrappers that would run a network elsewhere or compiled.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Any module.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module within ``DataParallel`` and ``torch.compile``.
+
+    Raises
+    ------
+    ModelError
+        If it is no module, or one of TorchScript.
+    """
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"the network is {type(network).__name__}; a torch.nn.Module is needed."
+        )
+    while True:
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network = network.module
+        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
+            network = network._orig_mod  # type: ignore[assignment]
+        else:
+            break
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ModelError(
+            f"the network {network.original_name} is compiled by TorchScript, which "
+            "hides its layers; give the torch.nn.Module that it was made of."
+        )
+    return network
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, uncompiled, and back again."""
+    modes = [(module, module.training) for module in network.modules()]
+    compiled = [
+        (module, module._compiled_call_impl)
+        for module in network.modules()
+        if getattr(module, "_compiled_call_impl", None) is not None
+    ]
+    try:
+        network.eval()
+        for module, _ in compiled:
+            # Compiled code knows nothing of the hooks that take the maps.
+            module._compiled_call_impl = None
+        # A caller's inference mode would forbid to record the head's graph.
+        with torch.inference_mode(False):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module, call in compiled:
+            module._compiled_call_impl = call
+
+
+@contextmanager
+def constant_parameters(network: nn.Module) -> Iterator[None]:
+    """Let no parameter of a network ask for a gradient for the time being."""
+    trained = [one for one in network.parameters() if one.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
+    """Register a forward hook and remove it again, whatever happens."""
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
