@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -40,8 +41,9 @@ def profiled(run: Callable[[], Any]) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares by stage, the rest as ``"other"``; they add up to 1. The functions are
-        watched from outside, in this call only.
+        Shares by stage, the rest as ``"other"``; they add up to 1. What another thread
+        does meanwhile is given as ``"beside: STAGE"``, and is none of them. The
+        functions are watched from outside, in this call only.
     """
     spent: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
@@ -52,7 +54,10 @@ def profiled(run: Callable[[], Any]) -> dict[str, float]:
         run()
         total = time.perf_counter() - start
     shares = {stage: spent[stage] / total for stage in STAGES}
-    return {**shares, "other": 1 - sum(shares.values())}
+    beside = {
+        name: value / total for name, value in spent.items() if name not in STAGES
+    }
+    return {**shares, "other": 1 - sum(shares.values()), **beside}
 
 
 @contextmanager
@@ -72,12 +77,16 @@ def _watched(
         yield
         return
 
+    watching = threading.get_ident()
+
     def timed(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         try:
             return function(*arguments, **options)
         finally:
-            spent[stage] += time.perf_counter() - start
+            here = threading.get_ident() == watching
+            name = stage if here else f"beside: {stage}"
+            spent[name] += time.perf_counter() - start
 
     with patch.object(owner, attribute, timed):
         yield

@@ -26,6 +26,8 @@ _LENGTHS = struct.Struct("<QQ")
 _LEVEL = 6
 # Part of its size that compression has to save for an array to be kept compressed.
 _WORTH = 0.1
+# Bytes of a large array that tell whether compressing all of it can be worth while.
+_PROBE = 2**13
 _ALIGNED = 16
 
 
@@ -53,9 +55,8 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
         if array.dtype.hasobject:
             raise ValueError(f"the array '{name}' holds Python objects.")
         raw = array.tobytes()
-        small = zlib.compress(raw, _LEVEL)
-        is_small = len(small) <= (1 - _WORTH) * len(raw)
-        part = small if is_small else raw
+        part = _smaller(raw)
+        is_small = len(part) < len(raw)
         entries.append(
             [name, array.dtype.str, list(array.shape), offset, len(part), is_small]
         )
@@ -65,6 +66,18 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     header = json.dumps(entries).encode()
     header += b" " * (-(len(_MAGIC) + _LENGTHS.size + len(header)) % _ALIGNED)
     return b"".join([_MAGIC, _LENGTHS.pack(len(header), offset), header, *parts])
+
+
+def _smaller(raw: bytes) -> bytes:
+    """Compress bytes; return them as they are where that saves too little."""
+    if len(raw) > 4 * _PROBE:
+        middle = (len(raw) - _PROBE) // 2
+        probe = raw[middle : middle + _PROBE]
+        # Quick compression of a part does almost as well as a thorough one of it all.
+        if len(zlib.compress(probe, 1)) > (1.02 - _WORTH) * len(probe):
+            return raw
+    small = zlib.compress(raw, _LEVEL)
+    return small if len(small) <= (1 - _WORTH) * len(raw) else raw
 
 
 def unpack_arrays(data: bytes) -> Arrays:

@@ -8,7 +8,6 @@ allows; the rest is computed again.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -137,13 +136,11 @@ def bytes_of_head(model: EmbeddingModel, images: torch.Tensor) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # Without its own graph, which would then hold on to itself.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         head = model.linearize(images)
     note(head.leaf)
     note(head.output)
-    del head
-    # A saved output that a hook has seen holds on to its own graph.
-    gc.collect()
     return sum(found.values())
