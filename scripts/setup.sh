@@ -173,7 +173,13 @@ stamp="$venv/.setup-$level"
 if [ "$(cat "$stamp" 2>/dev/null)" != "$fingerprint" ] || ! "$py" -c "" 2>/dev/null; then
   make_venv
   say "installing the package and what it needs (minutes, the first time)"
-  "$py" -m pip install --quiet -e ".$extras"
+  # apt works while pip does. Python compiles what it imports, which is not nearly all.
+  if [ "$level" = test ]; then setup_chromium & fi
+  installed=yes
+  "$py" -m pip install --quiet --no-compile -e ".$extras" || installed=no
+  # Whether there is a browser is asked again below.
+  wait || true
+  [ "$installed" = yes ] || die "pip could not install the package (see above)."
   setup_mongod
   echo "$fingerprint" >"$stamp"
 fi
