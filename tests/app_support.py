@@ -201,10 +201,19 @@ def ticked(page: Page, field: str) -> bool:
 
 def select(page: Page, looker: Locator) -> None:
     """Select a sample of the grid, or take its selection back."""
-    looker.hover()
-    box = looker.bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + 12, box["y"] + 12)
+    counter = page.locator('[data-cy="action-manage-selected"]')
+    before = counter.all_inner_texts()
+    for _ in range(10):
+        looker.hover()
+        box = looker.bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + 12, box["y"] + 12)
+        for _ in range(50):
+            if counter.all_inner_texts() != before:
+                return
+            page.wait_for_timeout(100)
+        # A grid that is being drawn anew does not take clicks.
+    raise AssertionError(f"the App never counted the selection anew: {before!r}")
 
 
 def open_sample(page: Page, looker: Locator) -> None:

@@ -49,6 +49,21 @@ CHROMIUM_ARGS = [
     "--disable-dev-shm-usage",
 ]
 
+# Files that mostly wait: for a browser, a cluster, processes. Where several processes
+# share the files these come first, so that none is left alone with one of them.
+_SLOW = (
+    "test_ray_engine",
+    "test_app_pairs",
+    "test_crashes",
+    "test_app_audit",
+    "test_app_operators",
+    "test_crashes_services",
+    "test_app_panels",
+    "test_plugin_loading",
+    "test_verdicts_runs",
+    "test_packaging",
+)
+
 _failed = pytest.StashKey[bool]()
 _scratch = Path(tempfile.mkdtemp(prefix="fiftyone-sfam-tests-"))
 _plugins = _scratch / "plugins"
@@ -102,6 +117,12 @@ def _clean_up() -> None:
         with pymongo.MongoClient(_uri) as client:
             client.drop_database(_database_name)
     shutil.rmtree(_scratch, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files."""
+    places = {name: place for place, name in enumerate(_SLOW)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(_SLOW)))
 
 
 @pytest.fixture(scope="session")

@@ -216,19 +216,26 @@ def test_the_panel_without_a_run(
     page.get_by_role("button", name="Close").click()
     looker = page.locator('[data-cy="looker"]').first
     until(page, lambda: ticked(page, "sfam"), "the heatmap is active")
-    shown = pixels_once_there(page, looker)
-    page.locator('[data-cy="checkbox-sfam"]').click()
-    until(
-        page,
-        lambda: np.abs(pixels_of(looker) - shown).max() > 40,
-        "the heatmap was drawn",
-    )
+    assert_drawn_when_ticked(page, "sfam", looker)
     # The panel has found the new run by itself.
     dataset.reload()
     assert list_runs(dataset) == ["sfam"]
     assert_pair(panel, load_run(dataset, "sfam"), 0, 0)
     keep_screenshot(page, "panel_after_run")
     assert console.errors == []
+
+
+def assert_drawn_when_ticked(page: Page, field: str, looker: Locator) -> None:
+    """Turn a field off and on until that changes what is drawn."""
+    # The App may draw a field that is new only after it has told that it is active.
+    for _ in range(4):
+        shown = pixels_once_there(page, looker)
+        page.locator(f'[data-cy="checkbox-{field}"]').click()
+        for _ in range(50):
+            if np.abs(pixels_of(looker) - shown).max() > 40:
+                return
+            page.wait_for_timeout(100)
+    raise AssertionError(f"'{field}' was never drawn")
 
 
 def test_the_panel_names_a_broken_image(
