@@ -19,7 +19,7 @@ APP ?= 1
 PORT ?= 5151
 ADDRESS ?= 127.0.0.1
 SEED ?=
-WORKERS ?= 3
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
@@ -45,7 +45,7 @@ typecheck: setup-test
 	$(BIN)/mypy
 
 # A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
-# Three on two cores: much of the time is waiting. The slow files come first, see conftest.
+# The slow files come first, see conftest.
 pytest: setup-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

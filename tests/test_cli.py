@@ -210,7 +210,7 @@ def test_demo_serves_the_app(tmp_path: Path) -> None:
         assert len(dataset) > 100
         assert plugins.joinpath(*PLUGIN_PATH).resolve() == ROOT
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=180) == 130
         assert "Traceback" not in log.read_text()
     finally:
         process.kill()

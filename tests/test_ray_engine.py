@@ -30,6 +30,8 @@ ONE = {**TASK, "num_workers": 1}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
+    # Ray lets workers yield to everything else, which on a busy machine is to starve.
+    os.environ["RAY_worker_niceness"] = "0"
     # The tests' own modules are not installed where the workers look.
     path = os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
@@ -44,6 +46,7 @@ def cluster():
     )
     yield
     ray.shutdown()
+    del os.environ["RAY_worker_niceness"]
 
 
 @pytest.fixture
