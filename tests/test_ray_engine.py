@@ -26,12 +26,13 @@ REID = Protocol(identity_field="identity", camera_field="camera")
 TASK = {"num_workers": 2, "cpus_per_worker": 0.5, "shards_per_task": 1}
 # Where one is enough: a worker takes seconds to start.
 ONE = {**TASK, "num_workers": 1}
+NICENESS = "RAY_worker_niceness"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     # Ray lets workers yield to everything else, which on a busy machine is to starve.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ[NICENESS] = "0"
     # The tests' own modules are not installed where the workers look.
     path = os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
@@ -46,7 +47,7 @@ def cluster():
     )
     yield
     ray.shutdown()
-    del os.environ["RAY_worker_niceness"]
+    del os.environ[NICENESS]
 
 
 @pytest.fixture
