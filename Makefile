@@ -45,7 +45,7 @@ typecheck: setup-test
 	$(BIN)/mypy
 
 # A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
-# The slow files come first, see conftest.
+# The slow files are spread, see conftest.
 pytest: setup-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -49,8 +49,8 @@ CHROMIUM_ARGS = [
     "--disable-dev-shm-usage",
 ]
 
-# Files that mostly wait: for a browser, a cluster, processes. Where several processes
-# share the files these come first, so that none is left alone with one of them.
+# Files that keep several processes busy: a browser and the App, a cluster, copies of a
+# run. Where processes share the files, one of these at a time is enough for two cores.
 _SLOW = (
     "test_ray_engine",
     "test_app_pairs",
@@ -120,9 +120,13 @@ def _clean_up() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow files."""
-    places = {name: place for place, name in enumerate(_SLOW)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(_SLOW)))
+    """Put other files between the slow ones."""
+    stems = list(dict.fromkeys(item.path.stem for item in items))
+    slow = [stem for stem in _SLOW if stem in stems]
+    others = [stem for stem in stems if stem not in _SLOW]
+    places = {stem: place / max(1, len(slow)) for place, stem in enumerate(slow)}
+    places |= {stem: place / len(others) for place, stem in enumerate(others)}
+    items.sort(key=lambda item: places[item.path.stem])
 
 
 @pytest.fixture(scope="session")
