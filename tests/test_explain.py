@@ -1,4 +1,4 @@
-"""The run, from images to stored numbers, and everything that can come between."""
+"""The run, from images to stored numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts: given, found, undone, and what becomes of them with run and dataset."""
+"""Verdicts: given, shown, found and undone, on images and on detections."""
 
 from __future__ import annotations
 

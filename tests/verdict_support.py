@@ -11,9 +11,7 @@ from fiftyone.core.odm import get_db_conn
 
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.verdicts import (
-    get_verdicts,
-)
+from fiftyone_sfam.verdicts import get_verdicts
 from worlds import tiny_model
 
 REID = Protocol(identity_field="identity", camera_field="camera")

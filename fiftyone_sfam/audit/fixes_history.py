@@ -33,11 +33,7 @@ def applied_fields(samples: SampleCollection) -> list[str]:
     list of str
         Their paths, sorted.
     """
-    dataset = samples._root_dataset
-    records = (
-        dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
-    )
-    return sorted(Column(*one.column).path for one in records)
+    return sorted(_records(samples._root_dataset))
 
 
 def make_record(run: Run, target: Column) -> Any:
@@ -71,21 +67,26 @@ def _record_key(column: Column) -> str:
 
 def find_record(dataset: fo.Dataset, field: str | None) -> Any:
     """Return the record of a field, or the only one."""
-    known = applied_fields(dataset)
+    known = _records(dataset)
     if not known:
         raise DataError(f"no fixes were applied in '{dataset.name}'.")
     if field is None and len(known) == 1:
-        field = known[0]
+        field = next(iter(known))
     if field not in known:
-        listed = ", ".join(f"'{one}'" for one in known)
+        listed = ", ".join(f"'{one}'" for one in sorted(known))
         raise DataError(
             f"fixes were applied to {listed} of '{dataset.name}'; name one of these "
             "fields."
         )
+    return known[field]
+
+
+def _records(dataset: fo.Dataset) -> dict[str, Any]:
+    """Return the records of applied fixes, by the paths of their fields."""
     records = (
         dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
     )
-    return next(one for one in records if Column(*one.column).path == field)
+    return {Column(*one.column).path: one for one in records}
 
 
 def load_history(dataset: fo.Dataset, record: Any) -> list[dict[str, Any]]:
