@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 
 NAMES = (
+    # The same Chromium without windows: less work where there is no graphics card.
+    "chromium-headless-shell",
     "chromium",
     "chromium-browser",
     "google-chrome",

@@ -142,7 +142,8 @@ setup_chromium() {
   if [ -n "${CHROMIUM:-}" ]; then
     die "CHROMIUM=$CHROMIUM does not run: name another browser, or unset it."
   fi
-  apt_install chromium fonts-dejavu-core || true
+  apt_install chromium-headless-shell fonts-dejavu-core ||
+    apt_install chromium fonts-dejavu-core || true
   "$py" scripts/find_chromium.py >/dev/null ||
     die "the browser tests need Chromium or Chrome: install one, or name it with" \
       "CHROMIUM=/path/to/chrome. (Ubuntu's apt package chromium-browser only points to snap;" \
