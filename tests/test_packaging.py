@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from test_plugin_loading import NAME, REPORT, assert_loaded
+from test_plugin_loading import NAME, REPORT, assert_loaded, weights_in
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def test_it_installs_and_the_plugin_loads(
     settings = {**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins)}
     settings.pop("PYTHONPATH", None)
     command = environment / scripts / "fiftyone-sfam"
+    folder = plugins.joinpath(*NAME.split("/"))
+    said = []
     for asked in (
         [command, "install", "--plugins-dir", plugins],
         [python, "-c", REPORT],
@@ -85,8 +87,13 @@ def test_it_installs_and_the_plugin_loads(
             asked, env=settings, cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-    [line] = [one for one in done.stdout.splitlines() if one.startswith("REPORT")]
+        said.append(done.stdout)
+    assert said[0] == f"The plugin {NAME} is now written at {folder}.\n"
+    [line] = [one for one in said[1].splitlines() if one.startswith("REPORT")]
     found = json.loads(line.removeprefix("REPORT"))
     assert_loaded(found)
-    assert Path(found["package"]).is_relative_to(purelib)
-    assert found["folders"] == [str(plugins.joinpath(*NAME.split("/")))]
+    assert found["folders"] == [str(folder)]
+    package = Path(found["package"]).parent
+    assert package.is_relative_to(purelib)
+    assert weights_in(package) == weights_in(ROOT / "fiftyone_sfam")
+    assert (package / "py.typed").is_file()

@@ -111,30 +111,6 @@ def test_downloaded_plugin_loads_without_the_package(
     assert weights_in(folder / "fiftyone_sfam") == weights_in(ROOT / "fiftyone_sfam")
 
 
-def test_installed_wheel_loads(wheel: Path, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    plugins = tmp_path / "plugins"
-    done = subprocess.run(
-        [sys.executable, "-m", "fiftyone_sfam", "install", "--plugins-dir", plugins],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    folder = plugins.joinpath(*NAME.split("/"))
-    assert done.stderr == ""
-    assert done.stdout == f"The plugin {NAME} is now written at {folder}.\n"
-
-    found = report(plugins, tmp_path, HIDE=str(ROOT), PYTHONPATH=str(site))
-    assert_loaded(found)
-    assert found["package"] == str(site / "fiftyone_sfam" / "__init__.py")
-    assert weights_in(site / "fiftyone_sfam") == weights_in(ROOT / "fiftyone_sfam")
-    assert (site / "fiftyone_sfam" / "py.typed").is_file()
-
-
 def test_folder_without_its_package_says_so(tmp_path: Path) -> None:
     from fiftyone_sfam.app.install import install_plugin
 
@@ -166,20 +142,6 @@ def weights_in(package: Path) -> dict[str, int]:
     files = {p.name: p.stat().st_size for p in package.glob("demo/weights/*")}
     assert files, f"no weights in {package}"
     return files
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-            *("--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)),
-        ],
-        check=True,
-    )
-    [path] = folder.glob("*.whl")
-    return path
 
 
 @pytest.fixture(scope="module")
