@@ -54,6 +54,7 @@ class Shown:
         self.data: dict[str, Any] = {}
         self.layout: dict[str, Any] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.answers: list[str] = []
         self.do("on_load", **request)
 
     def do(
@@ -83,6 +84,7 @@ class Shown:
     def take(self, ctx: foo.ExecutionContext) -> None:
         """Do what an event has answered."""
         self.asked = []
+        self.answers = [name for name, _ in requests(ctx)]
         for name, given in requests(ctx):
             if name == "patch_panel_state":
                 for path, value in given["state"].items():
@@ -742,8 +744,9 @@ def test_verdicts(crops: fo.Dataset, run: Run) -> None:
     assert shown.text("queue.reviewed_text") == "0 of 36 reviewed"
     assert shown.at("verdicts.undo")["view"]["disabled"]
     shown.do("on_verdict", {"text": "wrong label"})
-    # The App is told of the new field, once; the next pair is shown.
-    assert ("reload_dataset", {}) in shown.asked
+    # The App is told of the new field, once and last; the next pair is shown.
+    assert shown.asked == [("reload_dataset", {})]
+    assert shown.answers[-2:] == ["show_panel_output", "reload_dataset"]
     assert_shows(shown, run, 1, 0)
     assert shown.text("queue.reviewed_text") == "1 of 36 reviewed"
     shown.do("on_verdict", {"text": "look-alike"})

@@ -635,7 +635,7 @@ def test_a_panel_that_was_opened_long_ago(monkeypatch: pytest.MonkeyPatch) -> No
 
     sessions = Sessions()
     sessions.keep("panel", 5, {"a": 1})
-    later = time.monotonic() + 11
+    later = time.monotonic() + 31
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert sessions.newer("panel", 0) == {}
 

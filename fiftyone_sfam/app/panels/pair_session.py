@@ -21,7 +21,7 @@ from typing import Any
 MOST_PANELS = 64
 """Panels that are remembered."""
 
-RECENT_SECONDS = 10.0
+RECENT_SECONDS = 30.0
 """How long an event can be under way. A panel that is opened later, by somebody else or
 after a reload of the page, has a state of its own."""
 

@@ -75,9 +75,12 @@ class SfamPairs(foo.Panel):
             for path, value in newer.items():
                 pydash.set_(ctx.panel_state, path, value)
             step = self._state(ctx).step
-            event(ctx)
+            new_field = event(ctx) is True
             if self._state(ctx).step > step:
                 ctx.ops.show_panel_output(self.render(ctx))
+            if new_field:
+                # Last: what comes after it may reach a panel that is being made anew.
+                ctx.ops.reload_dataset()
         return None
 
     # -- opening, and following the App ------------------------------------------------
@@ -257,14 +260,14 @@ class SfamPairs(foo.Panel):
 
     # -- verdicts ----------------------------------------------------------------------
 
-    def on_verdict(self, ctx: foo.ExecutionContext) -> None:
-        """Give a verdict on the pair."""
-        self._give(ctx, str(ctx.params.get("text")))
+    def on_verdict(self, ctx: foo.ExecutionContext) -> bool:
+        """Give a verdict on the pair; tell whether the dataset has a new field."""
+        return self._give(ctx, str(ctx.params.get("text")))
 
-    def on_own_verdict(self, ctx: foo.ExecutionContext) -> None:
-        """Give a verdict in own words."""
+    def on_own_verdict(self, ctx: foo.ExecutionContext) -> bool:
+        """Give a verdict in own words; tell whether the dataset has a new field."""
         path = pair_controls.own_path(self._state(ctx))
-        self._give(ctx, str(ctx.panel.get_state(path) or ""))
+        return self._give(ctx, str(ctx.panel.get_state(path) or ""))
 
     def on_undo(self, ctx: foo.ExecutionContext) -> None:
         """Take the last verdict back."""
@@ -359,15 +362,14 @@ class SfamPairs(foo.Panel):
             state = with_spot(self._state(ctx), self._kind(ctx), Spot(side, *place))
             self._choose(ctx, **state.to_dict())
 
-    def _give(self, ctx: foo.ExecutionContext, verdict: str) -> None:
-        """Give a verdict; let the App know of its field if it is the first."""
+    def _give(self, ctx: foo.ExecutionContext, verdict: str) -> bool:
+        """Give a verdict; tell whether it is the first, which makes a new field."""
         page = self._page(ctx)
         if page is None:
-            return
+            return False
         known = has_verdict_field(page)
         self._move(ctx, lambda page: give(page, verdict))
-        if not known and has_verdict_field(page):
-            ctx.ops.reload_dataset()
+        return not known and has_verdict_field(page)
 
     def _open(self, ctx: foo.ExecutionContext, side: SideName) -> None:
         """Open the sample of one of the two images."""
