@@ -121,8 +121,9 @@ FIFTYONE_RACES = (
     # Its grid, when masks are painted anew while they are on their way to a worker,
     # which happens when a dataset is reloaded beside a panel; they are painted later.
     "Cannot perform Construct on a detached ArrayBuffer",
+    "An ArrayBuffer is detached and could not be cloned",
 )
-"""Exceptions of FiftyOne's own pages that leave no trace."""
+"""What is in exceptions of FiftyOne's own pages that leave no trace."""
 
 
 class Console:
@@ -134,14 +135,17 @@ class Console:
         page.on("pageerror", self._exception)
 
     def _exception(self, error: Error) -> None:
-        if str(error) not in FIFTYONE_RACES:
-            self.errors.append(str(error))
+        self._add(str(error))
 
     def _message(self, message: ConsoleMessage) -> None:
         source = message.location.get("url", "")
         elsewhere = source.startswith("http") and "//127.0.0.1" not in source
         if message.type == "error" and not elsewhere:
-            self.errors.append(f"{message.text} {source}")
+            self._add(f"{message.text} {source}")
+
+    def _add(self, text: str) -> None:
+        if not any(race in text for race in FIFTYONE_RACES):
+            self.errors.append(text)
 
 
 def keep_screenshot(page: Page, name: str) -> None:
