@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.checks import check_embeddings
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.pair import ImageLike, as_model, prepare_images
 from fiftyone_sfam.path import SCALES, STEPS, attribute_path, path_layers
@@ -79,6 +80,7 @@ def explain_path(
     model = as_model(model)
     images, crops = prepare_images(model, [query, gallery])
     embeddings = model.embed(images)
+    check_embeddings(model, embeddings)
     sides = []
     for own in (0, 1):
         found = attribute_path(

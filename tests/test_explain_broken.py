@@ -14,6 +14,9 @@ from explain_support import (
     REID,
     blobs,
 )
+from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
+from fiftyone_sfam.audit.ledger import build_ledger
+from fiftyone_sfam.audit.shortcuts import find_shortcuts
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.explain import explain_retrieval
@@ -94,6 +97,27 @@ def test_broken_images_with_stored_embeddings(world, batch_size):
         assert np.isnan(run.remainders[pair, 0]) == (run.pairs.query[pair] in broken)
     assert len(world.exists("sfam_score")) == 12
     assert len(world.exists("sfam")) == 8
+
+
+def test_audits_of_a_run_with_a_shard_without_maps(world):
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    broken = break_files(world)
+    run = explain_retrieval(
+        world,
+        model,
+        k=2,
+        protocol=Protocol(identity_field="identity"),
+        embeddings=vectors,
+        batch_size=1,
+    )
+    evaluate_retrieval(run)
+    ledger = build_ledger(run)
+    explained = [one for one in run.pairs.query.tolist() if one not in broken]
+    assert 0 < len(explained) < len(run.pairs)
+    entered = ledger.query[~np.isnan(ledger.shares[:, 0]).all(axis=1)]
+    assert set(entered.tolist()) == set(explained)
+    find_shortcuts(run)
 
 
 def test_the_first_images_broken_does_not_hide_wrong_embeddings(world):

@@ -434,6 +434,9 @@ def _enter_shards(
         shard = run.store.get(shard_name(number))
         sides, image = run.plan.sides_of(number)
         chosen = np.flatnonzero(books.wanted(sides) & ~np.isnan(shard["score"]))
+        if len(chosen) == 0:
+            # A shard of broken images has no maps at all.
+            continue
         used = set(run.plan.images_of(number)[image[chosen]].tolist())
         found = shard_grids(run, number, shard)
         grids |= {item: grid for item, grid in found.items() if item in used}

@@ -228,6 +228,9 @@ def _average_evidence(run: Run) -> Arrays:
             continue
         shard = run.store.get(shard_name(number))
         rows = rows[~np.isnan(shard["score"][rows])]
+        if len(rows) == 0:
+            # A shard of broken images has no maps at all.
+            continue
         maps = unpack_maps(shard[f"{kind}_values"][rows], shard[f"{kind}_scale"][rows])
         np.add.at(sums, outcome[rows], maps)
         np.add.at(counts, outcome[rows], 1)

@@ -391,6 +391,9 @@ def _average_maps(
         shard = run.store.get(shard_name(shard_number))
         found = row_of_side[run.plan.sides_of(shard_number)[0]]
         kept = np.flatnonzero((found >= 0) & ~np.isnan(shard["score"]))
+        if len(kept) == 0:
+            # A shard of broken images has no maps at all.
+            continue
         maps = unpack_maps(
             shard[f"{EVIDENCE}_values"][kept], shard[f"{EVIDENCE}_scale"][kept]
         )
