@@ -33,7 +33,7 @@ def lower_precision(device: torch.device, precision: Precision) -> Iterator[None
         yield
 
 
-def reads_rows(network: nn.Module, image: Tensor) -> bool:
+def reads_rows(network: nn.Module, images: Tensor) -> bool:
     """Tell whether a network can be given images with their channels last in memory.
 
     Convolutions are faster so. Values and shapes stay what they are, but ``view`` of a
@@ -43,8 +43,9 @@ def reads_rows(network: nn.Module, image: Tensor) -> bool:
     ----------
     network : torch.nn.Module
         In evaluation mode.
-    image : Tensor
-        One prepared image, shape (1, 3, H, W). The network is run on it.
+    images : Tensor
+        Prepared images, shape (2, 3, H, W) or more: a view that joins images and
+        channels fails only with more than one. The network is run on them.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def reads_rows(network: nn.Module, image: Tensor) -> bool:
     """
     try:
         with torch.no_grad():
-            network(image.contiguous(memory_format=torch.channels_last))
+            network(images.contiguous(memory_format=torch.channels_last))
     except Exception:  # noqa: BLE001
         return False
     return True

@@ -462,7 +462,10 @@ class EmbeddingModel:
         device = self.device
         if device.type == "cuda" and self.dtype == self._lowest_dtype == torch.float32:
             return torch.contiguous_format
-        if images.ndim == 4 and reads_rows(self.network, self._moved(images[:1])):
+        if images.ndim != 4:
+            return torch.contiguous_format
+        two = self._moved(images[:1]).expand(2, -1, -1, -1)
+        if reads_rows(self.network, two):
             return torch.channels_last
         return torch.contiguous_format
 

@@ -25,3 +25,7 @@ class DataError(SfamError):
 
 class RunError(SfamError):
     """A run that does not exist, exists already, or cannot be read."""
+
+
+class WorkerError(RunError):
+    """Workers that died over a run; what they had stored can be gone on with."""

@@ -26,11 +26,23 @@ from fiftyone_sfam.embeddings import (
     stored_embeddings,
 )
 from fiftyone_sfam.engines import Work, check_engine, make_engine
-from fiftyone_sfam.errors import DataError, NetworkError, RunError, SfamError
-from fiftyone_sfam.heartbeat import one_maker, working_on
+from fiftyone_sfam.errors import (
+    DataError,
+    NetworkError,
+    RunError,
+    SfamError,
+    WorkerError,
+)
+from fiftyone_sfam.heartbeat import one_at_a_time, one_maker, working_on
 from fiftyone_sfam.index_search import IndexSearch
 from fiftyone_sfam.items import Items, collect_items
-from fiftyone_sfam.passes import collect, embed_all, explain_all, keep_embeddings
+from fiftyone_sfam.passes import (
+    collect,
+    embed_all,
+    explain_all,
+    keep_embeddings,
+    keep_plan,
+)
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.publish import publish_fields
@@ -61,7 +73,7 @@ from fiftyone_sfam.run_config import (
     record_run,
     run_config,
 )
-from fiftyone_sfam.run_table import PART_PAIRS, RunItems, shard_name, write_table
+from fiftyone_sfam.run_table import PART_PAIRS, RunItems, is_shard, write_table
 from fiftyone_sfam.runs import Run, delete_run, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
@@ -187,8 +199,7 @@ def explain_retrieval(
     _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
     check_engine(engine, engine_options)
     existing = _check_existing(dataset, key, patches_field, overwrite)
-    if keep_index is not None:
-        check_index_key(samples, keep_index)
+    _check_index(samples, keep_index, existing)
     model_name = None
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
@@ -227,9 +238,12 @@ def explain_retrieval(
     )
     sample_input = ImageStream(items, model, 1, 0).sample_input()
     fingerprint = fingerprint_of(config, items, given, model, sample_input)
-    uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
-    store = BlobStore(str(dataset._doc.id), uid)
-    working_on(store.dataset_id, key, uid)
+    dataset_id = str(dataset._doc.id)
+    # Of two that start at once, under different keys, one goes on with what is left.
+    with one_at_a_time(f"resume/{fingerprint}"):
+        uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
+        working_on(dataset_id, key, uid)
+    store = BlobStore(dataset_id, uid)
     config = replace(
         config, uid=uid, fingerprint=fingerprint, replaces=_replaced(existing, uid)
     )
@@ -244,11 +258,13 @@ def explain_retrieval(
         uid,
         fingerprint,
     )
+    begun = False
     try:
         with (
             reporting(progress) as report,
             make_engine(engine, work, engine_options) as workers,
         ):
+            begun = True
             if given is not None:
                 keep_embeddings(work, store, given)
             used = given or embed_all(workers, work, store, report)
@@ -263,12 +279,15 @@ def explain_retrieval(
             )
             pairs = _pairs_of(found, candidates)
             plan = make_plan(pairs, batch_size, config.order)
+            keep_plan(store, plan, pairs, fingerprint)
             task = MapTask(config, plan, pairs, used.vectors)
             layer, map_shape = explain_all(workers, work, store, task, report)
     except SfamError as error:
         # Work that cannot be done as asked leaves nothing to go on with later. But a
-        # network that fails on some images may be mended: what it did is still right.
-        if not (isinstance(error, NetworkError) and _has_results(store, given)):
+        # network that fails on some images may be mended, as may the workers or what
+        # they are reached by: what was done is still right.
+        mendable = not begun or isinstance(error, (NetworkError, WorkerError))
+        if not mendable or not _has_results(store, given):
             store.delete()
         raise
     skipped, remainders = collect(store, plan, pairs, items, used.skipped)
@@ -286,6 +305,8 @@ def explain_retrieval(
             **count_outcomes(pairs),
         },
     )
+    _check_index(samples, keep_index, existing, delete=True)
+    config = replace(config, keeps_index=keep_index)
     record_run(dataset, key, config)
     publish_fields(Run(dataset, key, config))
     # Also where no run is replaced: the neighbors' tags are gone with the old fields.
@@ -296,7 +317,9 @@ def explain_retrieval(
     if keep_index is not None:
         keep_as_index(samples, items, used, model.metric, keep_index, patches_field)
     # Last of all: until then the same call finishes what was interrupted.
-    record_run(dataset, key, replace(config, state=COMPLETE, replaces=()))
+    record_run(
+        dataset, key, replace(config, state=COMPLETE, replaces=(), keeps_index=None)
+    )
     return load_run(dataset, key)
 
 
@@ -357,6 +380,25 @@ def _check_existing(
     return existing
 
 
+def _check_index(
+    samples: SampleCollection,
+    key: str | None,
+    existing: RunConfig | None,
+    delete: bool = False,
+) -> None:
+    """Refuse a brain key that is in use, but by what an interrupted run has begun.
+
+    That may be deleted, and is this run's again as soon as the run is recorded.
+    """
+    if key is None:
+        return
+    begun = existing is not None and key == existing.keeps_index
+    if begun and delete and samples._dataset.has_brain_run(key):
+        samples._dataset.delete_brain_run(key)
+    if delete or not begun:
+        check_index_key(samples, key)
+
+
 def _replaced(
     existing: RunConfig | None, uid: str
 ) -> tuple[tuple[str, str | None], ...]:
@@ -388,7 +430,7 @@ def _order(patches_field: str | None, embeddings: object) -> str:
 def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
     """Tell whether a run that failed has stored what the network has computed."""
     names = store.names()
-    return bool(names) if given is None else shard_name(0) in names
+    return bool(names) if given is None else any(map(is_shard, names))
 
 
 def _index_of(

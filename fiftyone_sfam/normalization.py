@@ -54,8 +54,9 @@ def hold_length(output: Tensor) -> bool:
     Returns
     -------
     bool
-        Whether the graph ends in such a division (or a multiplication by the inverse),
-        behind operations that only reshape or multiply by a constant.
+        Whether the graph ends in a division by one number per image (or in a
+        multiplication by one), behind operations that only reshape or multiply by a
+        constant.
     """
     node: Any = output.grad_fn
     while node is not None:
@@ -66,9 +67,10 @@ def hold_length(output: Tensor) -> bool:
         elif name.startswith(("DivBackward", "MulBackward")):
             live = [function for function in inputs if function is not None]
             if len(live) == 2:
-                node.register_hook(
-                    _without_second if name[0] == "D" else _without_scale
-                )
+                scale = _place_of_scale(node, len(output), name[0] == "D")
+                if scale is None:
+                    return False
+                node.register_hook(_Without(scale))
                 return True
             node = live[0] if live else None
         else:
@@ -76,20 +78,37 @@ def hold_length(output: Tensor) -> bool:
     return False
 
 
-def _without_second(
-    grad_inputs: tuple[Tensor | None, ...], _grad_outputs: tuple[Tensor, ...]
-) -> tuple[Tensor | None, ...]:
-    """Leave out the gradient of the divisor."""
-    numerator, divisor = grad_inputs
-    return numerator, None if divisor is None else torch.zeros_like(divisor)
+def _place_of_scale(node: Any, images: int, divides: bool) -> int | None:
+    """Tell which operand is one number per image, if one is."""
+    found = [_is_scale(one, images) for one in (node._saved_self, node._saved_other)]
+    if divides:
+        return 1 if found[1] else None
+    return found.index(True) if sum(found) == 1 else None
 
 
-def _without_scale(
-    grad_inputs: tuple[Tensor | None, ...], _grad_outputs: tuple[Tensor, ...]
-) -> tuple[Tensor | None, ...]:
-    """Leave out the gradient of the factor that is one number per image."""
-    sizes = [0 if one is None else one.numel() for one in grad_inputs]
-    return tuple(
-        one if one is None or size == max(sizes) else torch.zeros_like(one)
-        for one, size in zip(grad_inputs, sizes, strict=True)
-    )
+def _is_scale(operand: Tensor, images: int) -> bool:
+    """Tell whether an operand is one number per image, also where it is repeated."""
+    if operand.numel() <= images:
+        return True
+    if len(operand) != images:
+        return False
+    rows = operand.reshape(images, -1)
+    return bool((rows == rows[:, :1]).all())
+
+
+class _Without:
+    """Hook of a node that leaves out the gradient of one operand."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __call__(
+        self,
+        grad_inputs: tuple[Tensor | None, ...],
+        _grad_outputs: tuple[Tensor, ...],
+    ) -> tuple[Tensor | None, ...]:
+        """Put zeros in its place."""
+        return tuple(
+            torch.zeros_like(one) if place == self._place and one is not None else one
+            for place, one in enumerate(grad_inputs)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.shards import (
     Embedded,
     embedding_name,
+    is_embedding,
     read_embedded,
     read_reasons,
     store_embedded,
@@ -30,6 +32,8 @@ from fiftyone_sfam.streaming import COMPUTED, MapTask
 _ENOUGH = 16
 # Blob that says so: what is gone on with need not be judged again.
 _JUDGED = "judged"
+# Blob with the digest of the pairs that are explained.
+_PLANNED = "planned"
 
 
 def embed_all(
@@ -90,6 +94,38 @@ def keep_embeddings(work: Work, store: BlobStore, given: Embeddings) -> None:
         if embedding_name(number) not in names:
             block = Embedded(number, given.vectors[start : start + size], {})
             store_embedded(store, work.fingerprint, block)
+
+
+def keep_plan(store: BlobStore, plan: Plan, pairs: Pairs, fingerprint: str) -> None:
+    """Keep which pairs the shards are made for; delete shards made for others.
+
+    An index may propose other neighbors when an interrupted run is gone on with, and
+    the maps that it has stored are then those of other pairs.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Blobs of the run.
+    plan : Plan
+        Where the sides are.
+    pairs : Pairs
+        The pairs.
+    fingerprint : str
+        Of the run.
+    """
+    digest = hashlib.sha256()
+    for column in (pairs.query, pairs.gallery, plan.order, plan.bounds, plan.sides):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    own = np.frombuffer(digest.digest(), dtype=np.uint8)
+    names = store.names()
+    if _PLANNED in names and np.array_equal(store.get(_PLANNED)["digest"], own):
+        return
+    # Last of all the digest: until then an interruption leads here again.
+    for name in sorted(names):
+        if not is_embedding(name) and name != _PLANNED:
+            store.delete_one(name)
+    store.delete_one(_PLANNED)
+    store.put(_PLANNED, {"digest": own}, fingerprint=fingerprint)
 
 
 def explain_all(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.embeddings import Embeddings
+from fiftyone_sfam.heartbeat import living, server_time
 from fiftyone_sfam.items import Items
 from fiftyone_sfam.run_config import COMPLETE, METHOD, RunConfig, run_config
 from fiftyone_sfam.storage import unfinished_uids
@@ -83,6 +84,8 @@ def _file_facts(filepath: str) -> tuple[str, int, int]:
 def resumable_uid(dataset: fo.Dataset, key: str, fingerprint: str) -> str | None:
     """Find an interrupted run of the same work, which may be gone on with.
 
+    What somebody is at work on is not interrupted, whatever its key.
+
     Parameters
     ----------
     dataset : fiftyone.Dataset
@@ -97,7 +100,7 @@ def resumable_uid(dataset: fo.Dataset, key: str, fingerprint: str) -> str | None
     str or None
         Unique id of the interrupted run.
     """
-    taken = set()
+    taken = living(server_time())
     for one in dataset.list_runs(method=METHOD):
         config = run_config(dataset, one)
         if config is not None and (one != key or config.state == COMPLETE):

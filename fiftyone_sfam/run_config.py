@@ -70,6 +70,9 @@ class RunConfig:
     part_pairs : int
         Pairs per stored part of the table; 0 in runs of earlier versions, whose table
         is one blob.
+    keeps_index : str or None
+        Brain key of the similarity index that its embeddings are being kept as; None
+        once that is done.
     replaces : tuple of (str, str or None)
         Unique id and ``patches_field`` of the runs whose place this one takes, until
         they are deleted.
@@ -99,6 +102,7 @@ class RunConfig:
     neighbors: str = "exact"
     precision: str = "float32"
     part_pairs: int = 0
+    keeps_index: str | None = None
     replaces: tuple[tuple[str, str | None], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -22,6 +22,8 @@ from fiftyone_sfam.storage import BlobStore
 TABLE = "table"
 """Blob of what is said of the images; in earlier versions also of the pairs."""
 
+_SHARD = "maps-"
+
 PART_PAIRS = 2048
 """Pairs of which one part of the table holds the columns."""
 
@@ -230,7 +232,12 @@ def part_name(number: int) -> str:
 
 def shard_name(number: int) -> str:
     """Name the blob of a shard."""
-    return f"maps-{number:06d}"
+    return f"{_SHARD}{number:06d}"
+
+
+def is_shard(name: str) -> bool:
+    """Tell whether a blob is a shard."""
+    return name.startswith(_SHARD)
 
 
 def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:

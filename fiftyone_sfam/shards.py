@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.storage import BlobStore
 
+_EMBEDDINGS = "embeddings-"
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -120,7 +122,12 @@ def empty_shard(
 
 def embedding_name(number: int) -> str:
     """Name the blob of a block of embeddings."""
-    return f"embeddings-{number:06d}"
+    return f"{_EMBEDDINGS}{number:06d}"
+
+
+def is_embedding(name: str) -> bool:
+    """Tell whether a blob is a block of embeddings."""
+    return name.startswith(_EMBEDDINGS)
 
 
 def json_array(values: dict[int, str]) -> NDArray[np.uint8]:

@@ -65,6 +65,32 @@ def test_convolutions_are_given_channels_last() -> None:
         torch.testing.assert_close(found, network(images), rtol=1e-5, atol=1e-6)
 
 
+class Joins(nn.Module):
+    """Joins images and channels in a view, which one image alone would survive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.trunk(images)
+        count, channels, height, width = maps.shape
+        joined = maps.view(count * channels, height, width)
+        return joined.mean((1, 2)).view(count, channels)
+
+
+def test_a_network_that_needs_the_usual_order_for_two_images() -> None:
+    torch.manual_seed(0)
+    network = Joins().eval()
+    images = torch.randn(3, 3, 4, 4)
+    model = model_of(network)
+    # The first call has one image, as where the first batch is small.
+    found = torch.cat([model.embed(images[:1]), model.embed(images[1:])])
+    with torch.no_grad():
+        torch.testing.assert_close(found, network(images))
+    assert model.linearize(images).feature_map.shape == (3, 4, 2, 2)
+
+
 def test_a_network_that_needs_the_usual_order_gets_it() -> None:
     torch.manual_seed(0)
     network = Views().eval()

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import fiftyone.brain as fob
 import numpy as np
 import pytest
 
@@ -19,9 +20,10 @@ from explain_support import (
     interrupt_after,
     stored_numbers,
 )
+from fiftyone_sfam import explain
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.explain import explain_retrieval
-from fiftyone_sfam.run_config import METHOD, record_run, run_config
+from fiftyone_sfam.run_config import COMPLETE, METHOD, record_run, run_config
 from fiftyone_sfam.runs import delete_run, list_runs, load_run
 from worlds import (
     PassCounter,
@@ -173,6 +175,66 @@ def test_interrupted_run_goes_on_where_it_was(
     first, second = stored_numbers(whole), stored_numbers(run)
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values)
+
+
+def test_two_at_once_do_not_share_what_is_stored(world):
+    """The same settings under two keys, one begun while the other is at work."""
+    begun = []
+
+    def progress(_done, _total, phase):
+        if phase == "explaining" and not begun:
+            begun.append(
+                explain_retrieval(world, tiny_model(), key="second", **OPTIONS)
+            )
+
+    first = explain_retrieval(
+        world, tiny_model(), key="first", progress=progress, **OPTIONS
+    )
+    (second,) = begun
+    assert first.config.uid != second.config.uid
+    kept = stored_numbers(second)
+    delete_run(world, "second")
+    for name, values in stored_numbers(load_run(world, "first")).items():
+        np.testing.assert_array_equal(values, kept[name])
+
+
+def test_interrupted_while_the_embeddings_are_kept_as_an_index(world, monkeypatch):
+    """The same call ends it, though the brain key is in use by then."""
+    keep = explain.keep_as_index
+
+    def interrupted(*arguments):
+        keep(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain, "keep_as_index", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(world, tiny_model(), keep_index="kept", **OPTIONS)
+    monkeypatch.undo()
+    assert world.list_brain_runs() == ["kept"]
+    # Other calls may not take it, nor does this one take what somebody else has made.
+    with pytest.raises(DataError, match="the brain key 'kept' is in use"):
+        explain_retrieval(world, tiny_model(), key="x", keep_index="kept", **OPTIONS)
+    fob.compute_similarity(
+        world, embeddings=np.eye(12), brain_key="mine", backend="sklearn"
+    )
+    with pytest.raises(DataError, match="the brain key 'mine' is in use"):
+        explain_retrieval(world, tiny_model(), keep_index="mine", **OPTIONS)
+    model = tiny_model()
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, keep_index="kept", **OPTIONS)
+    assert counter.images == 0
+    assert (run.config.state, run.config.keeps_index) == (COMPLETE, None)
+    assert sorted(world.list_brain_runs()) == ["kept", "mine"]
+    index = world.load_brain_results("kept")
+    assert index.total_index_size == 12
+    found, _, _ = index.get_embeddings()
+    np.testing.assert_array_equal(found, run.embeddings())
+    # It is the user's now: a run in its place leaves it alone.
+    with pytest.raises(DataError, match="the brain key 'kept' is in use"):
+        explain_retrieval(
+            world, model, keep_index="kept", overwrite=True, **OPTIONS | {"k": 1}
+        )
+    assert world.load_brain_results("kept").total_index_size == 12
 
 
 def test_other_work_does_not_go_on_with_it(world):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fiftyone as fo
 import fiftyone.brain as fob
 import numpy as np
 import pytest
 
+from explain_support import assert_same_numbers, blobs, interrupt_after
+from fiftyone_sfam import explain
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.index_search import IndexSearch
@@ -14,7 +18,7 @@ from fiftyone_sfam.items import collect_items
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.retrieval import find_neighbors, select_candidates
 from fiftyone_sfam.retrieval_index import find_proposed_neighbors
-from worlds import embeddings_of, fill, fill_frames, tiny_model
+from worlds import PassCounter, embeddings_of, fill, fill_frames, tiny_model
 
 REID = Protocol(identity_field="identity", camera_field="camera")
 BACKENDS = ("lancedb", "pgvector")
@@ -178,6 +182,35 @@ def test_pgvector_is_made_to_look_as_far_as_is_asked(dataset, backend):
     if backend == "pgvector":
         ids, _ = index._kneighbors(query=vectors[0], k=100)
         assert len(ids) == 40
+
+
+def test_maps_of_other_pairs_are_not_gone_on_with(
+    dataset, tmp_path, backend, monkeypatch
+):
+    """An index that proposes others by the time an interrupted run is gone on with."""
+    world = fill(dataset, tmp_path)
+    model = tiny_model()
+    vectors = embeddings_of(model, world.values("filepath"))
+    make_index(world, vectors, backend)
+    options = {"k": 2, "batch_size": 3, "embeddings": "index", "neighbors": "index"}
+
+    def forgetful(vectors, candidates, *others):
+        known = replace(candidates, gallery=candidates.gallery[3:])
+        return find_proposed_neighbors(vectors, known, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(explain, "find_proposed_neighbors", forgetful)
+        with pytest.raises(KeyboardInterrupt):
+            explain_retrieval(
+                world, model, progress=interrupt_after(3, "explaining"), **options
+            )
+    assert blobs(world) == 4 + 3 + 1  # embeddings, maps, and what they are for
+    counter = PassCounter(model)
+    run = explain_retrieval(world, model, **options)
+    assert counter.images == 12
+    whole = explain_retrieval(world, model, key="whole", **options)
+    assert_same_numbers(run, whole, atol=0)
+    assert blobs(world) == 2 * len(whole.store.names())
 
 
 def test_indexes_that_cannot_be_asked(dataset, tmp_path, backend):

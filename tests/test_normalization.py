@@ -24,6 +24,12 @@ SCALINGS: dict[str, Scaling] = {
     "sqrt": lambda u: u / u.pow(2).sum(1, keepdim=True).sqrt(),
     "clamped": lambda u: u / u.norm(dim=1, keepdim=True).clamp(min=1e-12),
     "rsqrt": lambda u: u * torch.rsqrt(u.square().sum(1, keepdim=True) + 1e-12),
+    "reciprocal": lambda u: u.norm(dim=1, keepdim=True).reciprocal() * u,
+    "expanded": lambda u: u * (1 / u.norm(dim=1, keepdim=True)).expand_as(u),
+    "expanded divisor": lambda u: u / u.norm(dim=1, keepdim=True).expand_as(u),
+    "repeated": lambda u: u * u.norm(dim=1, keepdim=True).pow(-1).repeat(1, u.shape[1]),
+    "over columns": lambda u: (u.T / u.norm(dim=1)[None]).T,
+    "over rows": lambda u: (u.T * (1 / u.norm(dim=1))).T,
     "scaled": lambda u: 64 * F.normalize(u, dim=1),
     "reshaped": lambda u: F.normalize(u, dim=1)[:, :, None, None],
 }

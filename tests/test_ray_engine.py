@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from fiftyone.core.odm import get_db_conn
 from PIL import Image
 
@@ -19,8 +20,6 @@ from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.runs import Run
 from fiftyone_sfam.storage import BUCKET
 from worlds import HEIGHT, WIDTH, fill, fill_frames, tiny_model
-
-ray = pytest.importorskip("ray")
 
 REID = Protocol(identity_field="identity", camera_field="camera")
 TASK = {"num_workers": 2, "cpus_per_worker": 0.5, "shards_per_task": 1}
@@ -181,14 +180,23 @@ def test_a_shard_that_kills_every_worker_ends_the_run_and_leaves_it_to_be_gone_o
     with pytest.raises(RunError, match="3 workers died one after the other over the 1"):
         on_ray(world, model, key="sfam", workers=ONE)
     assert world.list_runs() == []
+    # It dies while it embeds the last of six blocks; the other five are there.
+    files = get_db_conn()[f"{BUCKET}.files"]
+    own = {"metadata.dataset_id": str(world._doc.id)}
+    written = {one["_id"]: one["uploadDate"] for one in files.find(own)}
+    assert sorted(name.split("/")[1] for name in written) == [
+        f"embeddings-00000{number}" for number in range(5)
+    ]
+    # Nor does a cluster that cannot be used now take them away.
+    with pytest.raises(DataError, match="has room for 2 workers"):
+        on_ray(world, model, key="sfam", workers={"num_workers": 3})
     # Nothing kills it now, and this process goes on where the cluster stopped.
     done = []
     run = locally(world, model, "sfam", progress=lambda *report: done.append(report))
     assert done[0] == (4, 24, "embedding")
-    uids = get_db_conn()[f"{BUCKET}.files"].distinct(
-        "metadata.uid", {"metadata.dataset_id": str(world._doc.id)}
-    )
-    assert uids == [run.config.uid]
+    assert files.distinct("metadata.uid", own) == [run.config.uid]
+    after = {one["_id"]: one["uploadDate"] for one in files.find(own)}
+    assert {name: after[name] for name in written} == written
 
 
 def test_what_goes_wrong_at_a_worker_is_said_as_here(world):

@@ -24,7 +24,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from fiftyone_sfam.engines.ray_options import RayOptions
 from fiftyone_sfam.engines.ray_worker import ShardWorker, WorkerSettings
 from fiftyone_sfam.engines.work import Engine, Work
-from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.errors import DataError, WorkerError
 from fiftyone_sfam.run_table import shard_name
 from fiftyone_sfam.shards import Embedded, embedding_name, read_embedded
 from fiftyone_sfam.storage import BlobStore
@@ -180,7 +180,7 @@ class RayEngine(Engine):
         place.given.clear()
         place.owned.clear()
         if worst >= _DEATHS:
-            raise RunError(
+            raise WorkerError(
                 f"{worst} workers died one after the other over the {len(first)} "
                 f"shards from number {first[0]} on. What is stored is kept, and the "
                 f"same call goes on from there. Ray says: {error}"
