@@ -13,7 +13,7 @@ from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.verdict_fields import check_verdict_fields
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.attribution import Weights
+    from fiftyone_sfam.attribution import Metric, Weights
 
 METHOD = "fiftyone_sfam/explain_retrieval"
 """Method under which FiftyOne lists the runs of this package."""
@@ -89,7 +89,7 @@ class RunConfig:
     weights_hash: str
     layer: str
     map_shape: tuple[int, int, int]
-    metric: str
+    metric: Metric
     k: int
     kinds: tuple[str, ...]
     weights: Weights

@@ -17,18 +17,18 @@ from fiftyone.operators.executor import ValidationContext
 
 from app_support import PLUGIN, context
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
-from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval, load_evaluation
+from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
 from fiftyone_sfam.audit.ledger import build_ledger
 from fiftyone_sfam.audit.report import write_report
 from fiftyone_sfam.audit.shortcuts import find_shortcuts
-from fiftyone_sfam.audit.suspects import find_suspects, load_suspects
+from fiftyone_sfam.audit.suspects import find_suspects
 from fiftyone_sfam.cli import main
 from fiftyone_sfam.embeddings import stored_embeddings
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.items import collect_items
 from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
+from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
 from fiftyone_sfam.storage import BUCKET
 from fiftyone_sfam.verdicts import set_verdict
 from test_panel_audit import Shown as AuditPanel
@@ -326,6 +326,18 @@ def _whole_run(dataset: fo.Dataset, folder: Path, frames: bool) -> None:
     set_verdict(run, 1, "wrong label")
 
 
+def _stored_results(run: Run) -> dict[str, tuple[Any, ...]]:
+    """Return everything that a run's audits have stored, to be compared."""
+    found = {}
+    for name in run.results.names():
+        result = run.results.load(name)
+        assert result is not None
+        arrays = {key: value.tobytes() for key, value in result.arrays.items()}
+        found[name] = (arrays, repr((result.config, result.fields)))
+    assert found.keys() == {"evaluation", "regions", "suspects"}
+    return found
+
+
 def _delete_all_fields(dataset: fo.Dataset) -> None:
     own = [name for name in dataset.get_field_schema() if name.startswith("sfam")]
     assert len(own) == 8
@@ -366,14 +378,14 @@ def test_a_run_after_its_dataset_was_changed(
     frames, do = CHANGES[change]
     _whole_run(dataset, tmp_path, frames)
     before = load_run(dataset, "sfam")
+    results = _stored_results(before)
     do(dataset)
     # What is stored is all there: pairs, labels of the time, maps, results.
     run = load_run(dataset, "sfam")
     assert run.items.identities == before.items.identities
     assert run.pairs.similarity.tobytes() == before.pairs.similarity.tobytes()
     assert all(pair.query is not None for pair in run.many_maps(range(len(run.pairs))))
-    assert load_evaluation(run) is not None
-    assert load_suspects(run) is not None
+    assert _stored_results(run) == results
     # Panels open, and the report is written.
     panel = AuditPanel(dataset)
     cards = {card["label"]: card["value"] for card in panel.block("cards")["cards"]}
@@ -410,11 +422,11 @@ def test_a_run_after_its_dataset_was_changed(
 def test_a_run_that_fiftyone_has_renamed(dataset: fo.Dataset, tmp_path: Path) -> None:
     """FiftyOne moves the record, and knows nothing of fields and results."""
     _whole_run(dataset, tmp_path, frames=False)
+    results = _stored_results(load_run(dataset, "sfam"))
     dataset.rename_run("sfam", "mine")
     assert list_runs(dataset) == ["mine"]
     run = load_run(dataset, "mine")
-    assert run.results.names() == ["evaluation", "regions", "suspects"]
-    assert load_evaluation(run) is not None
+    assert _stored_results(run) == results
     AuditPanel(dataset, "suspects")
     assert PairsPanel(dataset).notes == []
     # A new result takes the place of the old one, which had another name.

@@ -397,10 +397,10 @@ def test_the_ledger_of_real_persons(
     totals = ledger.shares.sum(axis=2, dtype=np.float64) + ledger.remainder
     np.testing.assert_allclose(totals, ledger.score[:, None] + np.zeros(2), atol=1e-5)
     # The persons carry most of the score, on about half of the area.
-    for cell in ledger.cells:
-        if cell.groups == (("outcome", "true match"),) and cell.region == "person":
-            assert 0.6 < cell.low < cell.share < cell.high < 0.8
-            assert 0.5 < cell.area < 0.65
+    true = [one for one in ledger.cells if one.groups == (("outcome", "true match"),)]
+    [cell] = [one for one in true if one.region == "person"]
+    assert 0.6 < cell.low < cell.share < cell.high < 0.8
+    assert 0.5 < cell.area < 0.65
     found = check_causally(run, model, change="mean", draws=1)
     assert len(found) == 60
     # The claim tells where the similarity falls, but claims more than is lost.

@@ -866,7 +866,10 @@ def test_real_embedder_at_earlier_layers(
     folder = assets_dir / "data" / "lfw_subset_chips150"
     file = sorted(folder.rglob("*.jpg"))[0]
     model = EmbeddingModel(network, network.preprocess, layer=layer)
-    head = model.linearize(model.prepare(Image.open(file))[None])
+    prepared = model.prepare(Image.open(file))[None]
+    head = model.linearize(prepared)
+    # Cut at the layer, the network is still the same.
+    torch.testing.assert_close(head.embedding, model.embed(prepared))
     assert (
         tuple(head.feature_map.shape)
         == {
@@ -874,7 +877,13 @@ def test_real_embedder_at_earlier_layers(
             "conv128_2": (1, 128, 8, 8),
         }[layer]
     )
-    assert head.jvp(head.feature_map).abs().sum() > 0
+    # Backward mode is the transpose of forward mode.
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(head.embedding.shape, generator=generator)
+    maps = torch.randn(head.feature_map.shape, generator=generator)
+    forward = float((rows * head.jvp(maps)).sum())
+    assert forward != 0
+    assert float((head.vjp(rows) * maps).sum()) == pytest.approx(forward, rel=1e-4)
 
 
 def test_helpers_are_what_they_say() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +18,6 @@ from fiftyone_sfam.audit.faithfulness_curves import similarity_curves
 from fiftyone_sfam.audit.faithfulness_maps import image_maps
 from fiftyone_sfam.audit.faithfulness_masks import masked_embeddings
 from fiftyone_sfam.path import path_layers
-
-ROOT = Path(__file__).resolve().parents[1]
-ASSETS = Path(os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets"))
 
 
 def line(query: int, gain: dict[str, float]) -> dict[str, Any]:
@@ -120,9 +116,8 @@ def test_what_the_demo_world_knows() -> None:
     assert wall_pairs(crops) == [(4, 6), (5, 6), (6, 4), (6, 5)]
 
 
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the private assets are not here")
-def test_on_real_faces() -> None:
-    data = load_data("mobilefacenet", ASSETS, half=1)
+def test_on_real_faces(assets_dir: Path) -> None:
+    data = load_data("mobilefacenet", assets_dir, half=1)
     genuine, impostor = kinds_of(data)
     assert len(data.images) == 160
     assert genuine.sum() == 160 * 7

@@ -227,6 +227,8 @@ def paths_of(run: Run, pair: int) -> list[str]:
 
 def test_the_rank_of_a_true_match(run: Run, found: Faithfulness) -> None:
     true = found.outcome == 0
+    assert true.any()
+    assert not true.all()
     assert bool((found.rank[:, true] > 0).all())
     assert not found.rank[:, ~true].any()
     # Untouched, all maps agree with the run's neighbors.

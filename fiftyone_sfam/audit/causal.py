@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.arrays import Arrays
-from fiftyone_sfam.attribution import Metric, similarity
+from fiftyone_sfam.attribution import similarity
 from fiftyone_sfam.audit.bootstrap import check_seed
 from fiftyone_sfam.audit.causal_lab import RegionLab
 from fiftyone_sfam.audit.ledger import EVIDENCE, Ledger, load_ledger
@@ -293,7 +293,7 @@ def _measure(
     items, partners = _sides(ledger, which)[rows], _sides(ledger, 1 - which)[rows]
     evidence = _evidence(run, ledger.pairs[rows], which)
     column = ledger.column(region)
-    metric: Metric = run.config.metric  # type: ignore[assignment]
+    metric = run.config.metric
     measured = []
     for place, (item, partner) in enumerate(
         zip(items.tolist(), partners.tolist(), strict=True)
