@@ -22,6 +22,11 @@ SEED ?=
 WORKERS ?= 2
 BIN := .venv/bin
 
+# The tests start many processes, which all import FiftyOne and torch: what Python has
+# compiled of them is kept, and nowhere but in .venv.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+
 .PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak pictures example-report clean \
