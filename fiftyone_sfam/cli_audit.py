@@ -415,8 +415,8 @@ def _add_report(commands: Any) -> None:
     parser.add_argument(
         "--parquet",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write the tables as Parquet beside CSV",
+        help="write the tables as Parquet beside CSV (default: where pyarrow is "
+        "installed)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an earlier report"

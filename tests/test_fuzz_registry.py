@@ -124,6 +124,7 @@ FITTING: dict[str, st.SearchStrategy[Any]] = {
     "embedding": st.sampled_from([0, "x"]),
     "embedding_layer": st.just("conv"),
     "precision": st.sampled_from(["float32", "bfloat16"]),
+    "device": st.sampled_from(["cpu", "cpu:0", "cuda:99", "meta"]),
     "description": st.text(max_size=8),
     "weights_key": TEXTS,
     "strip_prefix": TEXTS,

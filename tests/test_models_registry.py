@@ -122,6 +122,7 @@ def test_everything_an_entry_can_say(registry: Any, tmp_path: Path) -> None:
                 "metric": "euclidean",
                 "embedding": "embedding",
                 "precision": "float32",
+                "device": "cpu",
                 "description": "Bäume",
             }
         }
@@ -361,6 +362,12 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ({"metric": "dot"}, "metric", "\"dot\" is not 'cosine' or 'euclidean'"),
         ({"metric": ["cosine"]}, "metric", "is not 'cosine'"),
         ({"precision": "int8"}, "precision", "\"int8\" is not 'float32', 'bfloat16'"),
+        ({"device": "meta"}, "device", '"meta" is not a device as torch names it'),
+        (
+            {"device": 0},
+            "device",
+            "0 is not a device as torch names it, such as 'cuda'",
+        ),
         ({"embedding": 1.5}, "embedding", "1.5 is not a text or a whole number"),
         ({"embedding": True}, "embedding", "true is not a text"),
         ({"description": None}, "description", "null is not a text"),
@@ -413,6 +420,8 @@ def test_missing_keys(registry: Any, missing: str) -> None:
         ({"layer": "cnov"}, "layer", "has no layer 'cnov'; did you mean 'conv'"),
         ({"embedding_layer": "<head"}, "embedding_layer", "has no layer 'head'"),
         ({"embedding_layer": "head"}, "embedding_layer", "has no layer 'head'"),
+        ({"device": "cuda:99"}, "device", r"'cuda:99' cannot be used \("),
+        ({"device": "gpu"}, "device", r"'gpu' cannot be used \(RuntimeError"),
     ],
 )
 def test_mistakes_that_show_on_loading(
@@ -460,6 +469,7 @@ entries = st.fixed_dictionaries(
             *("factory", "kwargs", "python_path", "weights", "weights_key", "strict"),
             *("preprocess", "preprocess_factory", "layer", "metric", "embedding"),
             *("embedding_layer", "strip_prefix", "description", "precision"),
+            "device",
         )
     },
 )

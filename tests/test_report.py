@@ -635,9 +635,11 @@ def test_without_pyarrow_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"pip install 'fiftyone-sfam\[report\]'"):
-        write_report(small, tmp_path / "report")
+        write_report(small, tmp_path / "report", parquet=True)
     assert not (tmp_path / "report").exists()
-    files = write_report(small, tmp_path / "report", parquet=False)
+    files = write_report(small, tmp_path / "report")
+    assert files.pairs_parquet is None
+    assert not list(files.folder.glob("*.parquet"))
     assert len(read_csv(files.pairs_csv)) == len(small.pairs)
 
 

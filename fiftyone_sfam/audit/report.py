@@ -33,6 +33,7 @@ from fiftyone_sfam.audit.report_tables import (
     Column,
     check_parquet,
     finding_columns,
+    has_parquet,
     pair_blocks,
     write_csv,
     write_parquet,
@@ -94,7 +95,7 @@ def write_report(
     *,
     images: bool = False,
     max_findings: int = MAX_FINDINGS,
-    parquet: bool = True,
+    parquet: bool | None = None,
     overwrite: bool = False,
 ) -> ReportFiles:
     """Write the report of a run into a folder.
@@ -111,8 +112,8 @@ def write_report(
         them the page holds no image, but identities, file names and averages of maps.
     max_findings : int
         Most findings that the page shows; the tables hold all.
-    parquet : bool
-        Write the tables as Parquet beside CSV.
+    parquet : bool, optional
+        Write the tables as Parquet beside CSV; None does where pyarrow is installed.
     overwrite : bool
         Replace an earlier report in this folder.
 
@@ -130,7 +131,9 @@ def write_report(
     folder = Path(path)
     if max_findings < 0:
         raise DataError(f"max_findings is {max_findings}; give 0 or more.")
-    if parquet:
+    if parquet is None:
+        parquet = has_parquet()
+    elif parquet:
         check_parquet()
     there = [name for name in FILES if (folder / name).exists()]
     if there and not overwrite:

@@ -175,6 +175,15 @@ def write_parquet(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
             writer.close()
 
 
+def has_parquet() -> bool:
+    """Tell whether Parquet can be written."""
+    try:
+        import_module("pyarrow")
+    except ImportError:
+        return False
+    return True
+
+
 def check_parquet() -> None:
     """Refuse to write Parquet where that is not possible.
 

@@ -256,7 +256,7 @@ class RayEngine(Engine):
             work.batch_size,
             threads if work.num_workers is None else max(0, work.num_workers),
             work.cache_bytes,
-            "cuda" if options.gpus_per_worker else None,
+            "cuda" if options.gpus_per_worker else "cpu",
             work.dataset_id,
             work.uid,
             work.fingerprint,

@@ -21,8 +21,8 @@ class WorkerSettings:
     ----------
     batch_size, num_workers, cache_bytes : int
         As :class:`fiftyone_sfam.engines.Work` has them.
-    device : str or None
-        Where the model runs; None leaves it where it is.
+    device : str
+        Where the model runs.
     dataset_id, uid, fingerprint : str
         Where the results go.
     """
@@ -30,7 +30,7 @@ class WorkerSettings:
     batch_size: int
     num_workers: int
     cache_bytes: int
-    device: str | None
+    device: str
     dataset_id: str
     uid: str
     fingerprint: str
@@ -64,7 +64,7 @@ class ShardWorker:
             from fiftyone_sfam.models import load_model
 
             model = load_model(model, device=settings.device)
-        elif settings.device is not None:
+        else:
             model.network.to(settings.device)
         self._settings = settings
         self._has_layer = False

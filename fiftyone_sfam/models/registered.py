@@ -32,7 +32,7 @@ def load_registered(
     layer : str, optional
         Layer to explain instead of the registered one.
     device : str or torch.device, optional
-        Where to run.
+        Where to run instead of the registered device.
 
     Returns
     -------
@@ -71,6 +71,8 @@ def load_registered(
         network, embedding_layer = tapped(network, entry.embedding_layer)
     except ModelError as error:
         raise entry.error("embedding_layer", error) from error
+    if device is None:
+        _move(entry, network)
     try:
         return EmbeddingModel(
             network.eval().requires_grad_(False),
@@ -104,6 +106,18 @@ def _built(
     # Whatever the owner's code raises is reported with the entry that called it.
     except Exception as error:
         raise entry.error(key, f"{reference} failed ({describe(error)})") from error
+
+
+def _move(entry: RegisteredModel, network: nn.Module) -> None:
+    """Bring the network to its device, if the entry names one."""
+    if entry.device is None:
+        return
+    try:
+        network.to(entry.device)
+    # Each kind of device fails in its own way where there is none.
+    except Exception as error:
+        problem = f"{entry.device!r} cannot be used ({describe(error)})"
+        raise entry.error("device", problem) from error
 
 
 def _load_weights(entry: RegisteredModel, network: nn.Module) -> None:

@@ -39,6 +39,8 @@ FILE_NAME = "sfam_models.json"
 # NUL and halves of surrogate pairs, which JSON can hold.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _REFERENCE = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.+\.py):[A-Za-z_][\w.]*")
+# Tensors of "meta" have shapes and no values.
+_DEVICE = re.compile(r"(?!meta\b)[a-z]+(?::\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class RegisteredModel:
         Module whose output is the embedding; ``<`` in front takes its input.
     precision : {"float32", "bfloat16", "float16"}
         Type in which the network is computed up to the layer.
+    device : str, optional
+        Where the network runs, as torch names it; None leaves it where it is built.
     description : str
         One line for forms.
     """
@@ -102,6 +106,7 @@ class RegisteredModel:
     embedding: str | int | None = None
     embedding_layer: str | None = None
     precision: Precision = "float32"
+    device: str | None = None
     description: str = ""
 
     @property
@@ -246,6 +251,11 @@ def _is_index(value: Any) -> bool:
     return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
+def _is_device(value: Any) -> bool:
+    """Tell whether a value can name a device; whether there is one, torch knows."""
+    return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
+
+
 _REFERENCE_TEXT = "'package.module:callable' or 'path/to/file.py:callable'"
 
 # What each key has to be: the test, and the words for it.
@@ -270,6 +280,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "embedding": (_is_index, "a text or a whole number"),
     "embedding_layer": (_is_text, "the name of a module"),
+    "device": (_is_device, "a device as torch names it, such as 'cuda' or 'cuda:1'"),
     "description": (_is_line, "a text"),
 }
 

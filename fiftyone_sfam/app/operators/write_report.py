@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,6 @@ class WriteReport(foo.Operator):
                 run,
                 folder,
                 images=ctx.params.get("images") is True,
-                parquet=find_spec("pyarrow") is not None,
                 overwrite=True,
             )
         except DataError as error:
