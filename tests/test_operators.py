@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -519,6 +520,24 @@ def test_form_accepts_what_is_right(crops: fo.Dataset) -> None:
     ):
         given = {**base, **params}
         assert problems(ExplainRetrieval(), context(crops, given)) == {}
+
+
+def test_form_accepts_the_index_that_an_interrupted_run_has_begun(
+    crops: fo.Dataset,
+) -> None:
+    config = run_config(crops, "sdk")
+    assert config is not None
+    begun = replace(config, state=PUBLISHING, keeps_index="index")
+    record_run(crops, "sdk", begun)
+    params = {"model": "demo", "embeddings_from": "compute", "keep_index": "index"}
+    try:
+        assert (
+            problems(ExplainRetrieval(), context(crops, params | {"key": "sdk"})) == {}
+        )
+        other = problems(ExplainRetrieval(), context(crops, params | {"key": "new"}))
+        assert list(other) == ["keep_index"]
+    finally:
+        record_run(crops, "sdk", config)
 
 
 def test_an_index_of_detections(frames: fo.Dataset) -> None:

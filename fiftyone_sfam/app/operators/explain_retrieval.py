@@ -21,7 +21,7 @@ from fiftyone_sfam.app.settings import (
     RunSettings,
 )
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.run_config import check_key
+from fiftyone_sfam.run_config import check_key, run_config
 from fiftyone_sfam.runs import list_runs
 
 if TYPE_CHECKING:
@@ -330,6 +330,10 @@ def _new_index_problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
     """Say why no similarity index can be kept under a brain key."""
     from fiftyone_sfam.embeddings import check_index_key
 
+    # What an interrupted run has begun of its index is made anew.
+    begun = run_config(ctx.dataset, ctx.params.get("key") or "sfam")
+    if begun is not None and begun.keeps_index == key:
+        return None
     try:
         check_index_key(ctx.dataset, key)
     except DataError as error:
