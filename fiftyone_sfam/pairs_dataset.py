@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import numpy as np
@@ -92,7 +92,7 @@ def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
     """Return the numbers of the selected pairs."""
     if selection is None:
         return list(range(len(run.pairs)))
-    chosen = np.asarray(list(selection))
+    chosen: NDArray[Any] = np.asarray(list(selection))
     if chosen.dtype == bool:
         if len(chosen) != len(run.pairs):
             raise RunError(

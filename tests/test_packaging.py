@@ -62,8 +62,15 @@ def test_it_installs_and_the_plugin_loads(
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = environment / scripts / "python"
     purelib = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
-    # Not read for further .pth files, so the checkout that is installed there is not.
-    (purelib / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    # Not read for further .pth files, so the checkout that is installed there is not;
+    # but for one, without which FiftyOne does not find distutils under Python 3.12.
+    dependencies = Path(sysconfig.get_path("purelib"))
+    hook = dependencies / "distutils-precedence.pth"
+    lines = [
+        str(dependencies),
+        *(hook.read_text().splitlines() if hook.exists() else ()),
+    ]
+    (purelib / "dependencies.pth").write_text("\n".join(lines))
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps"]
     done = subprocess.run(
         [*pip, "--no-index", "--no-build-isolation", "--quiet", archive],

@@ -106,7 +106,7 @@ def score_figure(figures: Overview, threshold: float) -> Figure:
             {
                 "type": "bar",
                 "x": centers.tolist(),
-                "y": (counts / max(1, counts.sum())).tolist(),
+                "y": (counts / max(1, int(counts.sum()))).tolist(),
                 "customdata": counts.tolist(),
                 "name": name,
                 "marker": {"color": color},
