@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from compat import needs_checkpoints
 from explain_support import (
     REID,
     assert_same_numbers,
@@ -377,6 +378,7 @@ def test_slice_of_a_grouped_dataset(make_dataset, tmp_path):
         pairs.delete()
 
 
+@needs_checkpoints
 def test_model_by_name(world, monkeypatch, tmp_path):
     (tmp_path / "tiny_factory.py").write_text(
         "import torch\nfrom torch import nn\n"

@@ -14,8 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from compat import needs_checkpoints
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
+
+TORCH = pytest.param(".pth", marks=needs_checkpoints)
 
 
 class Trap:
@@ -28,6 +31,7 @@ class Trap:
         return (os.mkdir, (str(self.victim),))
 
 
+@needs_checkpoints
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["archive", "legacy", "pickle", "nested"])
 def test_pickles_with_code_are_refused(tmp_path: Path, form: str) -> None:
@@ -47,6 +51,7 @@ def test_pickles_with_code_are_refused(tmp_path: Path, form: str) -> None:
         assert victim.exists()
 
 
+@needs_checkpoints
 def test_whole_networks_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "network.pth"
     torch.save(nn.Linear(2, 2), file)
@@ -54,7 +59,7 @@ def test_whole_networks_are_refused(tmp_path: Path) -> None:
         load_state_dict(file)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("suffix", [TORCH, ".safetensors"])
 def test_half_precision_becomes_float32(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"half{suffix}"
     state = {
@@ -75,6 +80,7 @@ def test_half_precision_becomes_float32(tmp_path: Path, suffix: str) -> None:
     assert loaded["count"].item() == 7
 
 
+@needs_checkpoints
 def test_nested_checkpoints(tmp_path: Path) -> None:
     file = tmp_path / "nested.pth"
     inner = OrderedDict([("module.a", torch.ones(1)), ("b", torch.zeros(1))])
@@ -95,6 +101,7 @@ def test_nested_checkpoints(tmp_path: Path) -> None:
         load_state_dict(file, key=("best", "model"), strip_prefix="net.")
 
 
+@needs_checkpoints
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -110,7 +117,14 @@ def test_no_state_dict(tmp_path: Path, content: Any, problem: str) -> None:
         load_state_dict(file)
 
 
-@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("x.pth", marks=needs_checkpoints),
+        "x.safetensors",
+        pytest.param("x.bin", marks=needs_checkpoints),
+    ],
+)
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 no archive" * 9])
 def test_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
     file = tmp_path / name
@@ -119,6 +133,7 @@ def test_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
         load_state_dict(file)
 
 
+@needs_checkpoints
 def test_truncated_archive(tmp_path: Path) -> None:
     file = tmp_path / "short.pth"
     torch.save({"weight": torch.ones(1000)}, file)

@@ -61,7 +61,10 @@ def test_it_installs_and_the_plugin_loads(
     venv.create(environment, with_pip=False)
     scripts = "Scripts" if os.name == "nt" else "bin"
     python = environment / scripts / "python"
-    purelib = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+    # Python 3.10 has no scheme of this name.
+    named = "venv" in sysconfig.get_scheme_names()
+    scheme = "venv" if named else sysconfig.get_default_scheme()
+    purelib = Path(sysconfig.get_path("purelib", scheme, {"base": str(environment)}))
     # Not read for further .pth files, so the checkout that is installed there is not;
     # but for one, without which FiftyOne does not find distutils under Python 3.12.
     dependencies = Path(sysconfig.get_path("purelib"))
