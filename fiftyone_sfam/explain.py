@@ -74,7 +74,7 @@ from fiftyone_sfam.run_config import (
     run_config,
 )
 from fiftyone_sfam.run_table import PART_PAIRS, RunItems, is_shard, write_table
-from fiftyone_sfam.runs import Run, delete_run, load_run
+from fiftyone_sfam.runs import Run, delete_run, finish_rename, load_run
 from fiftyone_sfam.storage import (
     MAP_TYPES,
     BlobStore,
@@ -367,6 +367,7 @@ def _check_existing(
     """Refuse a key that is not free; return the run whose place is taken."""
     # Another process may have made a run since the dataset was loaded.
     dataset._doc.reload("runs")
+    finish_rename(dataset, key)
     check_key(dataset, key, patches_field)
     existing = run_config(dataset, key)
     if existing is not None and existing.state == DELETING:

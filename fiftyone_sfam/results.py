@@ -209,46 +209,58 @@ class ResultStore:
         for name in list(self._found()):
             self.delete(name)
 
-    def rename(self, new_key: str) -> None:
-        """Move all results and their fields to a run's new key.
-
-        Fields that are named after the run (``KEY_...``, also inside labels) follow.
+    def check_rename(self, new_key: str) -> None:
+        """Refuse a new key of the run where a result or a field is in its way.
 
         Parameters
         ----------
         new_key : str
-            Key that the run gets.
+            Key that the run is to get.
 
         Raises
         ------
         RunError
             If a result's new key or a field's new name is in use.
         """
-        moves = []
-        for name, (key, old) in self._found().items():
-            renamed = {path: self._renamed(path, new_key) for path in old.fields}
-            target = ResultStore(self.dataset, new_key, self.uid)
-            target.check_fields(
-                name, [new for path, new in renamed.items() if new != path]
-            )
-            moves.append((name, key, old, renamed, target))
-        for name, key, old, renamed, target in moves:
-            rename_fields(
-                self.dataset,
-                {path: new for path, new in renamed.items() if new != path},
-            )
-            old.run_key_of, old.fields = new_key, list(renamed.values())
-            self.dataset.register_run(target._key(name), old)
-            self.dataset.delete_run(key)
+        target = ResultStore(self.dataset, new_key, self.uid)
+        for name, (_, record) in self._found().items():
+            moves = self._moves(record, new_key)
+            target.check_fields(name, moves.values())
+
+    def rename(self, new_key: str) -> None:
+        """Move all results and their fields to a run's new key.
+
+        Fields that are named after the run (``KEY_...``, also inside labels) follow.
+        Repeated after an interruption, it does what is left.
+
+        Parameters
+        ----------
+        new_key : str
+            Key that the run gets.
+        """
+        target = ResultStore(self.dataset, new_key, self.uid)
+        for name, (key, record) in self._found().items():
+            # A new key may begin like the old one, so names do not tell what is done.
+            if record.run_key_of != new_key:
+                moves = self._moves(record, new_key)
+                rename_fields(self.dataset, moves)
+                record.run_key_of = new_key
+                record.fields = [moves.get(path, path) for path in record.fields]
+                self.dataset.update_run_config(key, record)
+            if key != target._key(name):
+                self.dataset.rename_run(key, target._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self.key}_{name}"
 
-    def _renamed(self, path: str, new_key: str) -> str:
-        head, dot, last = path.rpartition(".")
-        if not last.startswith(f"{self.key}_"):
-            return path
-        return head + dot + new_key + last[len(self.key) :]
+    def _moves(self, record: Any, new_key: str) -> dict[str, str]:
+        """Return the new paths of a result's fields by the old ones."""
+        moves = {}
+        for path in record.fields:
+            head, dot, last = path.rpartition(".")
+            if last.startswith(f"{self.key}_"):
+                moves[path] = head + dot + new_key + last[len(self.key) :]
+        return moves
 
     def blob_of(self, name: str) -> str | None:
         """Return the name of a finished result's blob, which is never used again."""

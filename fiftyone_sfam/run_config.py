@@ -73,6 +73,9 @@ class RunConfig:
     keeps_index : str or None
         Brain key of the similarity index that its embeddings are being kept as; None
         once that is done.
+    renamed_to : str or None
+        Key that it is getting; the fields that do not have its name yet get it when the
+        renaming is repeated.
     replaces : tuple of (str, str or None)
         Unique id and ``patches_field`` of the runs whose place this one takes, until
         they are deleted.
@@ -103,6 +106,7 @@ class RunConfig:
     precision: str = "float32"
     part_pairs: int = 0
     keeps_index: str | None = None
+    renamed_to: str | None = None
     replaces: tuple[tuple[str, str | None], ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -45,7 +45,11 @@ from fiftyone_sfam.run_table import (
 )
 from fiftyone_sfam.schema import rename_fields
 from fiftyone_sfam.storage import BlobStore, unpack_maps
-from fiftyone_sfam.verdict_fields import forget_verdicts, rename_verdicts
+from fiftyone_sfam.verdict_fields import (
+    check_rename_of_verdicts,
+    forget_verdicts,
+    rename_verdicts,
+)
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -407,6 +411,7 @@ def delete_run(samples: SampleCollection, key: str) -> None:
         If there is no such run.
     """
     dataset = samples._root_dataset
+    key = finish_rename(dataset, key)
     config = run_config(dataset, key)
     if config is None:
         raise RunError(f"'{dataset.name}' has no explained run '{key}' to delete.")
@@ -423,6 +428,9 @@ def delete_run(samples: SampleCollection, key: str) -> None:
 def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     """Rename a run and its fields.
 
+    What an interruption has left is done when the same is asked for again, or before
+    anything else is done to the run.
+
     Parameters
     ----------
     samples : fiftyone dataset or view
@@ -437,17 +445,49 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     """
     run = load_run(samples, key)
     dataset, patches_field = run.dataset, run.config.patches_field
-    check_key(dataset, new_key, patches_field)
-    if run_config(dataset, new_key) is not None:
-        raise RunError(
-            f"'{dataset.name}' has a run '{new_key}' already; choose another key."
-        )
+    if run.config.renamed_to not in (None, key, new_key):
+        rename_run(dataset, key, str(run.config.renamed_to))
+        rename_run(dataset, str(run.config.renamed_to), new_key)
+        return
+    if run.config.renamed_to != new_key:
+        check_key(dataset, new_key, patches_field)
+        if run_config(dataset, new_key) is not None:
+            raise RunError(
+                f"'{dataset.name}' has a run '{new_key}' already; choose another key."
+            )
+        run.results.check_rename(new_key)
+        check_rename_of_verdicts(dataset, key, new_key, patches_field)
+        record_run(dataset, key, replace(run.config, renamed_to=new_key))
     run.results.rename(new_key)
     rename_verdicts(dataset, key, new_key, patches_field)
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
     rename_fields(dataset, dict(zip(old, new, strict=True)))
+    # The record that says what is being done goes along, and then says no more.
     dataset.rename_run(key, new_key)
+    record_run(dataset, new_key, replace(run.config, renamed_to=None))
+
+
+def finish_rename(samples: SampleCollection, key: str) -> str:
+    """Do what an interrupted renaming of a run has left.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        The dataset.
+    key : str
+        Key of the run.
+
+    Returns
+    -------
+    str
+        The run's key: the new one, if there was something to be done.
+    """
+    config = run_config(samples._root_dataset, key)
+    if config is None or config.state != COMPLETE or config.renamed_to in (None, key):
+        return key
+    rename_run(samples, key, str(config.renamed_to))
+    return str(config.renamed_to)
 
 
 def _read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | None:

@@ -70,6 +70,9 @@ def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
 def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
     """Rename fields, where they exist.
 
+    FiftyOne moves values first and names after them. Repeated after an interruption,
+    this does what is left.
+
     Parameters
     ----------
     dataset : fiftyone.Dataset
@@ -82,7 +85,22 @@ def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
     }
     if present:
         with _change_of(dataset):
+            for old, new in present.items():
+                _bring_back(dataset, old, new)
             dataset.rename_sample_fields(present)
+
+
+def _bring_back(dataset: fo.Dataset, old: str, new: str) -> None:
+    """Undo what an interrupted renaming has moved of a field of a single label.
+
+    FiftyOne's would now move values that are not there any more, and lose those that
+    are. Fields of samples and of lists of labels it leaves alone then.
+    """
+    parent = old.rpartition(".")[0]
+    if parent and not isinstance(dataset.get_field(parent), fo.ListField):
+        value = {"$ifNull": [f"${old}", f"${new}"]}
+        begun = {new: {"$exists": True}}
+        dataset._sample_collection.update_many(begun, [{"$set": {old: value}}])
 
 
 def _change_of(dataset: fo.Dataset) -> Any:

@@ -84,10 +84,10 @@ def check_verdict_fields(
             )
 
 
-def rename_verdicts(
+def check_rename_of_verdicts(
     dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
 ) -> None:
-    """Move the fields and tags of a run's verdicts to its new key.
+    """Refuse a new key of a run where a field is in the way of its verdicts.
 
     Parameters
     ----------
@@ -104,19 +104,27 @@ def rename_verdicts(
         If a field of the new name exists.
     """
     _reload_if_stale(dataset, key)
-    old = verdict_paths(dataset, key, patches_field)
-    new = verdict_paths(dataset, new_key, patches_field)
-    moves = {
-        one: other
-        for one, other in zip(old, new, strict=True)
-        if dataset.get_field(one) is not None
-    }
-    for path in moves.values():
-        if dataset.get_field(path) is not None:
+    for old, new in _moves(dataset, key, new_key, patches_field).items():
+        if dataset.get_field(old) is not None and dataset.get_field(new) is not None:
             raise RunError(
-                f"'{dataset.name}' has a field '{path}' already; choose another key."
+                f"'{dataset.name}' has a field '{new}' already; choose another key."
             )
-    rename_fields(dataset, moves)
+
+
+def rename_verdicts(
+    dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
+) -> None:
+    """Move the fields and tags of a run's verdicts to its new key.
+
+    Repeated after an interruption, it does what is left.
+
+    Parameters
+    ----------
+    dataset, key, new_key, patches_field
+        As for :func:`check_rename_of_verdicts`.
+    """
+    _reload_if_stale(dataset, key)
+    rename_fields(dataset, _moves(dataset, key, new_key, patches_field))
     if patches_field is not None:
         prefix, new_prefix = tag_prefix(key), tag_prefix(new_key)
         length = len(prefix.encode())
@@ -344,6 +352,14 @@ def _edit_tags(
     # Keys are names of letters, digits and underscores: nothing to escape.
     affected = {path: {"$regex": f"^{prefix}"}}
     dataset._bulk_write([UpdateMany(affected, [_set(update)])])
+
+
+def _moves(
+    dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
+) -> dict[str, str]:
+    """Return the new paths of a run's verdicts by the old ones."""
+    old = verdict_paths(dataset, key, patches_field)
+    return dict(zip(old, verdict_paths(dataset, new_key, patches_field), strict=True))
 
 
 def _holds_verdicts(field: Any) -> bool:

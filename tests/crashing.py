@@ -184,6 +184,16 @@ def do_delete(request: Request) -> None:
     delete_run(fo.load_dataset(request["dataset"]), "sfam")
 
 
+def do_rename(request: Request) -> None:
+    """Rename a run."""
+    import fiftyone as fo
+
+    from fiftyone_sfam.runs import rename_run
+
+    dataset = fo.load_dataset(request["dataset"])
+    rename_run(dataset, request["key"], request["new_key"])
+
+
 def do_explain(request: Request) -> str:
     """Make a run; return what it refuses to do, or nothing."""
     import fiftyone as fo
@@ -255,6 +265,7 @@ def do_delegated(request: Request) -> list[Any]:
 JOBS = {
     "work": do_work,
     "delete": do_delete,
+    "rename": do_rename,
     "explain": do_explain,
     "fill": do_fill,
     "digest": do_digest,

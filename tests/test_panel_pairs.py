@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Shown:
 
     def __init__(self, dataset: fo.Dataset, **request: Any) -> None:
         self.dataset = dataset
-        self.panel_id = f"panel-{id(self)}"
+        self.panel_id = f"panel-{uuid.uuid4().hex}"
         self.state: dict[str, Any] = {}
         self.data: dict[str, Any] = {}
         self.layout: dict[str, Any] = {}

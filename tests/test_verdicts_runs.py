@@ -12,6 +12,7 @@ from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.runs import delete_run, load_run, rename_run
 from fiftyone_sfam.verdict_fields import (
+    check_rename_of_verdicts,
     check_verdict_fields,
     delete_verdict_fields,
     forget_verdicts,
@@ -129,7 +130,7 @@ def test_rename_onto_a_field_that_exists(world):
     set_verdict(run, 0, "fine")
     world.set_values("new_verdicts", [1] * 12)
     with pytest.raises(RunError, match="has a field 'new_verdicts' already; choose"):
-        rename_verdicts(world, "sfam", "new", None)
+        check_rename_of_verdicts(world, "sfam", "new", None)
     assert len(shown(world)) == 1
 
 
