@@ -790,6 +790,23 @@ def test_an_interrupted_run_can_be_deleted(crops: fo.Dataset) -> None:
     assert not crops.has_field("cut")
 
 
+@pytest.mark.usefixtures("removed")
+def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
+    explain_retrieval(crops, "demo", key="cut", k=1)
+    scores = crops.values("cut_score")
+    config = run_config(crops, "cut")
+    assert config is not None
+    crops.rename_sample_field("cut_score", "fresh_score")
+    ctx = context(crops, {"key": "cut", "action": "rename", "new_key": "fresh"})
+    found = problems(ManageRuns(), ctx)
+    assert "has a field 'fresh_score' that is not of a run" in found["new_key"]
+    record_run(crops, "cut", replace(config, renamed_to="fresh"))
+    assert problems(ManageRuns(), ctx) == {}
+    assert ManageRuns().execute(ctx) == {"runs": ["fresh", "sdk"]}
+    assert crops.values("fresh_score") == scores
+    delete_run(crops, "fresh")
+
+
 @pytest.mark.parametrize(
     ("new_key", "message"),
     [

@@ -13,7 +13,7 @@ from fiftyone_sfam.app.messages import for_users
 from fiftyone_sfam.app.panels.pair_style import as_text
 from fiftyone_sfam.app.parameter_types import check_types
 from fiftyone_sfam.errors import RunError, SfamError
-from fiftyone_sfam.run_config import check_key
+from fiftyone_sfam.run_config import check_key, run_config
 from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
 
 if TYPE_CHECKING:
@@ -69,15 +69,7 @@ class ManageRuns(foo.Operator):
         if _problem(ctx, key) is None:
             inputs.md(_description(ctx, key), name="about")
         if action == RENAME:
-            new_key = ctx.params.get("new_key")
-            problem = None
-            if new_key:
-                try:
-                    check_key(ctx.dataset, new_key, None)
-                except SfamError as error:
-                    problem = str(error)
-                if new_key in keys:
-                    problem = f"there is a run '{new_key}' already."
+            problem = _rename_problem(ctx, key, ctx.params.get("new_key"), keys)
             choices.mark(inputs.str("new_key", label="New key", required=True), problem)
         return types.Property(inputs, view=view)
 
@@ -142,6 +134,23 @@ def _problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
     try:
         load_run(ctx.dataset, str(key))
     except RunError as error:
+        return str(error)
+    return None
+
+
+def _rename_problem(
+    ctx: foo.ExecutionContext, key: str, new_key: str | None, keys: list[str]
+) -> str | None:
+    """Say why a run cannot get a new key."""
+    config = run_config(ctx.dataset, key)
+    # What an interrupted renaming has done of it is not in its own way.
+    if not new_key or (config is not None and config.renamed_to == new_key):
+        return None
+    if new_key in keys:
+        return f"there is a run '{new_key}' already."
+    try:
+        check_key(ctx.dataset, new_key, None)
+    except SfamError as error:
         return str(error)
     return None
 
