@@ -251,7 +251,7 @@ def _sbsm(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
     size = _size(image)
     stride = tuple(max(1, side // SBSM_STEPS) for side in size)
     window = tuple(2 * step for step in stride)
-    shown = SlidingWindow(window, stride).perturb(np.zeros(size))  # type: ignore[arg-type]
+    shown = SlidingWindow(window, stride).perturb(np.zeros(size))
     scores = _similarities(model, image, torch.from_numpy(shown).float(), partners)
     whole = _similarities(model, image, torch.ones(1, *size), partners)
     # Its own scoring clips what hiding a part improves; the signed drop ranks better.

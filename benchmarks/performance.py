@@ -265,6 +265,7 @@ def for_fiftyone(model: Any) -> Any:
         def transforms(self) -> Any:
             return model.prepare
 
+        # FiftyOne's interface has it; computing embeddings never calls it.
         def predict(self, _image: Any) -> None:
             raise NotImplementedError
 
@@ -276,6 +277,7 @@ def for_fiftyone(model: Any) -> Any:
                 images = torch.stack(list(images))
             return model.embed(images).cpu().numpy()
 
+        # Likewise.
         def get_embeddings(self) -> None:
             raise NotImplementedError
 

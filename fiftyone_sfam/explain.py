@@ -279,7 +279,7 @@ def explain_retrieval(
             )
             pairs = _pairs_of(found, candidates)
             plan = make_plan(pairs, batch_size, config.order)
-            keep_plan(store, plan, pairs, fingerprint)
+            keep_plan(store, pairs, fingerprint)
             task = MapTask(config, plan, pairs, used.vectors)
             layer, map_shape = explain_all(workers, work, store, task, report)
     except SfamError as error:

@@ -35,10 +35,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
             f"the network is {type(network).__name__}; a torch.nn.Module is needed."
         )
     while True:
+        compiled = getattr(network, "_orig_mod", None)
         if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             network = network.module
-        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):
-            network = network._orig_mod  # type: ignore[assignment]
+        elif isinstance(compiled, nn.Module):
+            network = compiled
         else:
             break
     if isinstance(network, torch.jit.ScriptModule):

@@ -80,9 +80,9 @@ def hold_length(output: Tensor) -> bool:
 
 def _place_of_scale(node: Any, images: int, divides: bool) -> int | None:
     """Tell which operand is one number per image, if one is."""
-    found = [_is_scale(one, images) for one in (node._saved_self, node._saved_other)]
     if divides:
-        return 1 if found[1] else None
+        return 1 if _is_scale(node._saved_other, images) else None
+    found = [_is_scale(one, images) for one in (node._saved_self, node._saved_other)]
     return found.index(True) if sum(found) == 1 else None
 
 

@@ -96,26 +96,25 @@ def keep_embeddings(work: Work, store: BlobStore, given: Embeddings) -> None:
             store_embedded(store, work.fingerprint, block)
 
 
-def keep_plan(store: BlobStore, plan: Plan, pairs: Pairs, fingerprint: str) -> None:
+def keep_plan(store: BlobStore, pairs: Pairs, fingerprint: str) -> None:
     """Keep which pairs the shards are made for; delete shards made for others.
 
-    An index may propose other neighbors when an interrupted run is gone on with, and
-    the maps that it has stored are then those of other pairs.
+    Which shard holds what follows from the pairs and the settings. An index may propose
+    other neighbors when an interrupted run is gone on with, and the maps that it has
+    stored are then those of other pairs.
 
     Parameters
     ----------
     store : BlobStore
         Blobs of the run.
-    plan : Plan
-        Where the sides are.
     pairs : Pairs
         The pairs.
     fingerprint : str
         Of the run.
     """
     digest = hashlib.sha256()
-    for column in (pairs.query, pairs.gallery, plan.order, plan.bounds, plan.sides):
-        digest.update(np.ascontiguousarray(column).tobytes())
+    for column in (pairs.query, pairs.gallery):
+        digest.update(column.tobytes())
     own = np.frombuffer(digest.digest(), dtype=np.uint8)
     names = store.names()
     if _PLANNED in names and np.array_equal(store.get(_PLANNED)["digest"], own):

@@ -445,11 +445,10 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     """
     run = load_run(samples, key)
     dataset, patches_field = run.dataset, run.config.patches_field
-    if run.config.renamed_to not in (None, key, new_key):
-        rename_run(dataset, key, str(run.config.renamed_to))
-        rename_run(dataset, str(run.config.renamed_to), new_key)
-        return
-    if run.config.renamed_to != new_key:
+    # A record with its own key here is that of a renaming whose last step is missing.
+    if run.config.renamed_to != new_key or new_key == key:
+        key = finish_rename(dataset, key)
+        run = load_run(dataset, key)
         check_key(dataset, new_key, patches_field)
         if run_config(dataset, new_key) is not None:
             raise RunError(

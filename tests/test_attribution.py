@@ -154,7 +154,7 @@ def test_channel_weights() -> None:
 
 def test_unknown_weights() -> None:
     with pytest.raises(ValueError, match=r"'relu'; use one of signed, minmax"):
-        channel_weights(torch.ones(1, 2), "relu")  # type: ignore[arg-type]
+        channel_weights(torch.ones(1, 2), "relu")
     with pytest.raises(ValueError, match=r"'relu'; use one of signed, minmax"):
         sides(pair(), "cosine", "relu")
 
@@ -172,7 +172,7 @@ def contrast(metric: str) -> Attribution:
         torch.tensor([0]),
         head.embedding[[1]],
         torch.tensor([[0.0, 2.0]]),
-        metric,  # type: ignore[arg-type]
+        metric,
     )
 
 
@@ -208,8 +208,8 @@ def test_difference(metric: str, z: float) -> None:
             head,
             torch.tensor([row]),
             head.embedding[[1 - row]],
-            metric,  # type: ignore[arg-type]
-            side,  # type: ignore[arg-type]
+            metric,
+            side,
         )
         for row, side in enumerate(("query", "gallery"))
     )
@@ -232,7 +232,7 @@ def test_unknown_side_of_a_difference() -> None:
             head,
             torch.tensor([0]),
             head.embedding[[1]],
-            side="left",  # type: ignore[arg-type]
+            side="left",
         )
 
 
@@ -258,7 +258,7 @@ def test_point(
 ) -> None:
     head = pair()
     other = 1 - row
-    found = attribute_point(head, row, (0, column), head, other, metric)  # type: ignore[arg-type]
+    found = attribute_point(head, row, (0, column), head, other, metric)
     check(found, [[value / z for value in products]])
     check(found.sum(), sides(head, metric).evidence[row, 0, column].item())
 
@@ -468,7 +468,7 @@ def random_network() -> EmbeddingModel:
     for module in network:
         if isinstance(module, nn.Conv2d):
             nn.init.zeros_(module.bias)
-    return EmbeddingModel(network, lambda image: image)  # type: ignore[arg-type, return-value]
+    return EmbeddingModel(network, lambda image: image)
 
 
 def planted(patch: Tensor, top: int, left: int, seed: int) -> Tensor:
@@ -513,7 +513,7 @@ def test_the_heat_follows_what_the_partner_shows() -> None:
             torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])[..., None, None]
         )
     network = nn.Sequential(color, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    model = EmbeddingModel(network, lambda image: image)  # type: ignore[arg-type, return-value]
+    model = EmbeddingModel(network, lambda image: image)
     query, red, blue = torch.zeros(3, 3, 2, 4)
     query[0, :, 0] = red[0, 1, 2] = 1
     query[2, :, 3] = blue[2, 0, 1] = 1

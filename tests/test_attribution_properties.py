@@ -41,7 +41,7 @@ def linearized(name: str, seed: int, count: int) -> tuple[Case, LinearizedHead]:
     case = build(name, seed)
     model = EmbeddingModel(
         case.network,
-        lambda image: image,  # type: ignore[arg-type, return-value]
+        lambda image: image,
         layer=case.layer,
     )
     return case, model.linearize(images(count, seed))
@@ -260,7 +260,7 @@ def test_swapping_a_pair_swaps_its_sides(
     case, head = linearized(name, seed, 2)
     model = EmbeddingModel(
         case.network,
-        lambda image: image,  # type: ignore[arg-type, return-value]
+        lambda image: image,
         layer=case.layer,
     )
     result = pair_of(head, metric, weights)
@@ -364,7 +364,7 @@ def test_a_batch_of_images_is_as_one_image_at_a_time(
     case, head = linearized(name, seed, 4)
     model = EmbeddingModel(
         case.network,
-        lambda image: image,  # type: ignore[arg-type, return-value]
+        lambda image: image,
         layer=case.layer,
     )
     partners = head.embedding.flip(0)

@@ -39,7 +39,7 @@ def deep(channels: int = 16) -> nn.Sequential:
 
 
 def model_of(network: nn.Module, **options: object) -> EmbeddingModel:
-    return EmbeddingModel(network, lambda _: torch.zeros(3, 4, 4), **options)  # type: ignore[arg-type]
+    return EmbeddingModel(network, lambda _: torch.zeros(3, 4, 4), **options)
 
 
 def orders(module: nn.Module) -> list[bool]:

@@ -37,7 +37,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
 
 
 def test_crops_carry_what_the_world_says(crops: fo.Dataset) -> None:
-    world = generate_world(4, **SMALL)  # type: ignore[arg-type]
+    world = generate_world(4, **SMALL)
     assert crops.values("identity") == [c.identity for c in world.crops]
     assert crops.values("true_identity") == [c.true_identity for c in world.crops]
     assert crops.values("camera") == [c.camera for c in world.crops]
@@ -48,7 +48,7 @@ def test_crops_carry_what_the_world_says(crops: fo.Dataset) -> None:
 
 
 def test_files_masks_and_parts_are_those_that_are_rendered(crops: fo.Dataset) -> None:
-    world = generate_world(4, **SMALL)  # type: ignore[arg-type]
+    world = generate_world(4, **SMALL)
     for sample, crop in list(zip(crops, world.crops, strict=True))[::11]:
         rendered = render(crop)
         with Image.open(sample.filepath) as image:

@@ -241,7 +241,7 @@ def test_size_is_a_choice() -> None:
 )
 def test_impossible_worlds_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        generate_world(51, **arguments)  # type: ignore[arg-type]
+        generate_world(51, **arguments)
 
 
 def test_negative_defects_are_refused() -> None:

@@ -423,7 +423,7 @@ def test_unknown_metric() -> None:
 
 def test_preprocessing_that_cannot_be_called() -> None:
     with pytest.raises(ModelError, match=r"preprocess is None; give a function"):
-        EmbeddingModel(nn.Identity(), None)  # type: ignore[arg-type]
+        EmbeddingModel(nn.Identity(), None)
 
 
 # --------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def evaluated(
 ) -> tuple[Identification, Verification]:
     if cameras is not None:
         rules["camera_field"] = "camera"
-    protocol = Protocol("identity", **rules)  # type: ignore[arg-type]
+    protocol = Protocol("identity", **rules)
     candidates = select_candidates(
         protocol, identities, cameras or [None] * len(identities), splits
     )
@@ -159,7 +159,7 @@ def test_rules_on_cameras_need_cameras() -> None:
     with pytest.raises(DataError, match="rule 'cross' needs cameras"):
         evaluated(on_a_circle(0, 5), ["a", "a"], rule="cross")
     with pytest.raises(DataError, match="unknown camera rule 'both'"):
-        evaluated(on_a_circle(0, 5), ["a", "a"], rule="both")  # type: ignore[arg-type]
+        evaluated(on_a_circle(0, 5), ["a", "a"], rule="both")
 
 
 def test_same_camera_pairs_count_where_the_protocol_allows_them() -> None:
@@ -417,7 +417,7 @@ def test_agrees_with_the_definitions(
     )
 
 
-def check_real():  # type: ignore[no-untyped-def]
+def check_real():
     spec = importlib.util.spec_from_file_location(
         "check_real", BENCHMARKS / "check_real.py"
     )

@@ -167,7 +167,7 @@ def test_what_cannot_be_done_is_said(
     run: Run, settings: dict[str, object], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        evaluate_retrieval(run, **settings)  # type: ignore[arg-type]
+        evaluate_retrieval(run, **settings)
     assert load_evaluation(run) is None
     assert run.dataset.get_field("sfam_ap") is None
 

@@ -166,7 +166,7 @@ def test_unusable_maps_and_options() -> None:
     with pytest.raises(DataError, match="steps is 1"):
         first_pixels(torch.zeros(1, 2, 2), 1)
     with pytest.raises(DataError, match="unknown fill 'black'"):
-        hide(noise(0, 3, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool), "black")  # type: ignore[arg-type]
+        hide(noise(0, 3, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool), "black")
 
 
 @given(st.integers(0, 10**6), st.integers(2, 9), st.sampled_from(FILLS))
@@ -176,8 +176,8 @@ def test_inserting_is_deleting_the_other_way_round(
 ) -> None:
     image, maps = noise(seed, 3, 8, 6), noise(seed + 1, 1, 8, 6)
     kwargs = {"steps": steps, "fill": fill, "batch_size": 3}
-    forth = masked_embeddings(pixels_of, image, maps, **kwargs)  # type: ignore[arg-type]
-    back = masked_embeddings(pixels_of, image, -maps, **kwargs)  # type: ignore[arg-type]
+    forth = masked_embeddings(pixels_of, image, maps, **kwargs)
+    back = masked_embeddings(pixels_of, image, -maps, **kwargs)
     # 48 pixels may not divide into equal steps; rounding half to even is symmetric.
     torch.testing.assert_close(forth.insertion, back.deletion.flip(1))
     torch.testing.assert_close(forth.deletion[:, 0], pixels_of(image[None]))

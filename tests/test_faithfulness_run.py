@@ -270,9 +270,9 @@ def test_images_that_changed_are_skipped(run: Run) -> None:
 def test_unusable_requests(run: Run) -> None:
     model = corner_model()
     with pytest.raises(DataError, match="unknown side 'left'"):
-        check_faithfulness(run, model, side="left")  # type: ignore[arg-type]
+        check_faithfulness(run, model, side="left")
     with pytest.raises(DataError, match="unknown fill 'black'"):
-        check_faithfulness(run, model, fill="black")  # type: ignore[arg-type]
+        check_faithfulness(run, model, fill="black")
     with pytest.raises(DataError, match="steps is 1"):
         check_faithfulness(run, model, steps=1)
     with pytest.raises(DataError, match="pairs is 0"):

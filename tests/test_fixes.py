@@ -695,7 +695,7 @@ def fixes_of(fix: Fix, **changes: object) -> Fixes:
         "fixes": (fix,),
         "conflicts": (),
     }
-    return Fixes(**{**values, **changes})  # type: ignore[arg-type]
+    return Fixes(**{**values, **changes})
 
 
 FIX = Fix("i", "i", "a", "b", BY_NOTE, "because.", ())

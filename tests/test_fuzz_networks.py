@@ -240,7 +240,7 @@ def test_random_networks() -> None:
         before = state_of(network)
         model = EmbeddingModel(
             network,
-            lambda image: image,  # type: ignore[arg-type, return-value]
+            lambda image: image,
             metric=metric,
             embedding=1 if spec["answer"] == "tuple" else None,
         )

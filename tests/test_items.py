@@ -78,8 +78,8 @@ def test_a_boolean_field_can_split(dataset):
     add(dataset, is_query=[True, False, False])
     protocol = Protocol(
         split_field="is_query",
-        query_value=True,  # type: ignore[arg-type]
-        gallery_value=False,  # type: ignore[arg-type]
+        query_value=True,
+        gallery_value=False,
     )
     splits = collect_items(dataset, protocol).splits
     assert splits is not None

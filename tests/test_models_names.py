@@ -84,7 +84,7 @@ def test_unknown_names(own_models: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(long.value).endswith(f"{missing}, which does not exist yet.")
     assert len(str(long.value)) < 1000
     with pytest.raises(ModelError, match="a model's name is needed, not list"):
-        load_model(["demo"])  # type: ignore[arg-type]
+        load_model(["demo"])
 
 
 def test_listing_is_light() -> None:

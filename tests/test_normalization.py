@@ -30,6 +30,8 @@ SCALINGS: dict[str, Scaling] = {
     "repeated": lambda u: u * u.norm(dim=1, keepdim=True).pow(-1).repeat(1, u.shape[1]),
     "over columns": lambda u: (u.T / u.norm(dim=1)[None]).T,
     "over rows": lambda u: (u.T * (1 / u.norm(dim=1))).T,
+    "in place": lambda u: u.clone().div_(u.norm(dim=1, keepdim=True)),
+    "in place, inverse": lambda u: u.clone().mul_(1 / u.norm(dim=1, keepdim=True)),
     "scaled": lambda u: 64 * F.normalize(u, dim=1),
     "reshaped": lambda u: F.normalize(u, dim=1)[:, :, None, None],
 }
@@ -52,12 +54,12 @@ class Embedder(nn.Module):
         return pooled if self.scaling is None else self.scaling(pooled)
 
 
-def explained(scaling: Scaling | None, metric: str = "cosine"):  # type: ignore[no-untyped-def]
+def explained(scaling: Scaling | None, metric: str = "cosine"):
     model = EmbeddingModel(
         Embedder(scaling),
         Preprocessing(size=(8, 8)),
         layer="conv",
-        metric=metric,  # type: ignore[arg-type]
+        metric=metric,
     )
     images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     return model, model.linearize(images)

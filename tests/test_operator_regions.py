@@ -147,7 +147,7 @@ def test_everything_at_once(crops: fo.Dataset, run: Run) -> None:
         for outcome in ("false match", "true match")
     ]
     assert None not in cells
-    assert found["sentences"][1] == sentence(*cells)  # type: ignore[arg-type]
+    assert found["sentences"][1] == sentence(*cells)
     shortcuts = load_shortcuts(run)
     assert shortcuts is not None
     assert found["shortcuts"] == [one.sentence for one in shortcuts.found]

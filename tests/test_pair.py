@@ -161,7 +161,7 @@ def test_a_pair_and_its_swap() -> None:
 def test_results_cannot_be_changed_by_accident() -> None:
     result = explain_pair(averaging(), QUERY, GALLERY)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        result.score = 1.0  # type: ignore[misc]
+        result.score = 1.0
     assert "LinearizedHead" not in repr(result)
 
 

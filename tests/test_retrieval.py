@@ -295,10 +295,10 @@ def test_protocol_survives_its_plain_form():
     protocol = Protocol(
         identity_field="pid",
         camera_field="cam",
-        junk=(-1,),  # type: ignore[arg-type]
-        distractors=["0"],  # type: ignore[arg-type]
+        junk=(-1,),
+        distractors=["0"],
         split_field="probe",
-        query_value=True,  # type: ignore[arg-type]
+        query_value=True,
     )
     assert protocol.junk == ("-1",)
     assert protocol.query_value == "True"

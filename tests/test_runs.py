@@ -283,6 +283,10 @@ def test_renames_that_cannot_be(world):
     ):
         with pytest.raises(RunError, match=message):
             rename_run(world, "a", new_key)
+    # Killed after the last step but one, the record still has its new key, its own.
+    record_run(world, "a", replace(load_run(world, "a").config, renamed_to="a"))
+    with pytest.raises(RunError, match="has a run 'a' already"):
+        rename_run(world, "a", "a")
     with pytest.raises(RunError, match="has no explained run 'x'"):
         rename_run(world, "x", "y")
     assert list_runs(world) == ["a", "b"]

@@ -247,7 +247,7 @@ def test_sentences_take_their_numbers_from_the_finding() -> None:
 
 def test_unusable_requests(run: Run) -> None:
     with pytest.raises(DataError, match=r"kinds is \['shoes'\]; choose from identity"):
-        find_shortcuts(run, kinds=["shoes"])  # type: ignore[list-item]
+        find_shortcuts(run, kinds=["shoes"])
     with pytest.raises(DataError, match="no region 'hand'"):
         find_shortcuts(run, regions=["hand"])
 

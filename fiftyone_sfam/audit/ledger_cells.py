@@ -254,9 +254,10 @@ def _grouped(
     members: dict[tuple[str, ...], list[int]] = {}
     columns = list(groups.values())
     for row in np.flatnonzero(known).tolist():
-        key = tuple(column[row] for column in columns)
-        if None not in key:
-            members.setdefault(key, []).append(row)  # type: ignore[arg-type]
+        named = (column[row] for column in columns)
+        key = tuple(one for one in named if one is not None)
+        if len(key) == len(columns):
+            members.setdefault(key, []).append(row)
     for key in sorted(members):
         yield (
             tuple(zip(groups, key, strict=True)),

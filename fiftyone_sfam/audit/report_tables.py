@@ -192,13 +192,11 @@ def check_parquet() -> None:
     DataError
         If pyarrow is not installed.
     """
-    try:
-        import_module("pyarrow")
-    except ImportError as error:
+    if not has_parquet():
         raise DataError(
             "Parquet files need pyarrow, which the extra 'report' brings: pip install "
             "'fiftyone-sfam[report]', or ask for no Parquet."
-        ) from error
+        )
 
 
 def item_files(run: Run, items: Sequence[int]) -> dict[int, str]:
