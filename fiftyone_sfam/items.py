@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,8 @@ def collect_items(
     Raises
     ------
     DataError
-        If the collection holds no images, or a field is missing or of a wrong type.
+        If the collection holds no images, a field is missing or of a wrong type, or
+        the protocol names a value that occurs in no image.
     """
     _check_media(samples)
     ids, filepaths = samples.values(["id", "filepath"])
@@ -119,6 +121,17 @@ def collect_items(
             f"the identity field '{protocol.identity_field}' is empty on all "
             f"{len(items)} images; name another field, or leave it out."
         )
+    identities = {value for value in items.identities if value is not None}
+    for rule in ("junk", "distractors"):
+        _check_values(
+            rule, getattr(protocol, rule), items, protocol.identity_field, identities
+        )
+    if items.splits is not None:
+        splits = frozenset[str]().union(*items.splits)
+        for rule in ("query_value", "gallery_value"):
+            _check_values(
+                rule, [getattr(protocol, rule)], items, protocol.split_field, splits
+            )
     return items
 
 
@@ -237,6 +250,34 @@ def _check_media(samples: SampleCollection) -> None:
             f"'{samples._dataset.name}' holds {samples.media_type} samples; images are "
             "needed (for video, to_frames(sample_frames=True).clone() makes them)."
         )
+
+
+def _check_values(
+    rule: str,
+    given: Sequence[str],
+    items: Items,
+    field: str | None,
+    occurring: Set[str],
+) -> None:
+    """Raise if a rule of the protocol names values that occur in no image."""
+    absent = [value for value in given if value not in occurring]
+    if not absent:
+        return
+    others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+    what = "images" if items.label_ids is None else "detections"
+    # "0000" and "0" are far apart in spelling, but one number.
+    values = sorted(occurring)
+    digits = absent[0].lstrip("0")
+    nearest = [value for value in values if value.lstrip("0") == digits]
+    nearest += difflib.get_close_matches(absent[0], values, 3, cutoff=0)
+    shown = [repr(value) for value in list(dict.fromkeys(nearest))[:3]]
+    known = f"{', '.join(shown)} ({len(shown)} of {len(values)} values)"
+    raise DataError(
+        f"the value {absent[0]!r}{others} of the rule {rule} occurs in none of the "
+        f"{len(items)} {what}; values are compared as text, and the field '{field}' "
+        f"has {known if shown else 'no values'}; give values that occur, or leave the "
+        "rule out."
+    )
 
 
 def _collect_patches(

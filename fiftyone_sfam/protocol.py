@@ -14,7 +14,8 @@ class Protocol:
 
     The default compares every image with every other one. For Market-1501's protocol
     give ``identity_field``, ``camera_field``, ``junk=("-1",)`` and
-    ``distractors=("0000",)``.
+    ``distractors=("0000",)``, or ``("0",)`` where identities are stored as integers:
+    values are compared as text. A run refuses values that occur in no image.
 
     Attributes
     ----------

@@ -139,6 +139,44 @@ def test_no_labels_at_all(dataset: fo.Dataset, tmp_path: Path) -> None:
     assert PairsPanel(dataset).notes == []
 
 
+def test_protocol_values_that_occur_in_no_image(
+    dataset: fo.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(dataset, tmp_path, identities=3, shots=2)
+    dataset.set_values("who", [0, 0, 1, 1, 2, 2])
+    message = (
+        "the value '0000' of the rule distractors occurs in none of the 6 images; "
+        "values are compared as text, and the field 'who' has '0', '2', '1' (3 of 3 "
+        "values); give values that occur, or leave the rule out."
+    )
+    with pytest.raises(DataError) as error:
+        explain_retrieval(
+            dataset, tiny_model(), protocol=Protocol("who", distractors=("0000",))
+        )
+    assert str(error.value) == message
+    command = ["explain", dataset.name, "--model", "demo", "--identity-field", "who"]
+    assert main([*command, "--distractor", "0000"]) == 2
+    assert capsys.readouterr().err == f"fiftyone-sfam: {message}\n"
+    ctx = context(
+        dataset, {"model": "demo", "identity_field": "who", "distractors": "0000"}
+    )
+    with pytest.raises(DataError) as error:
+        ExplainRetrieval().execute(ctx)
+    assert str(error.value) == message
+    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+
+    # Distractors match nobody, and are no queries.
+    run = explain_retrieval(
+        dataset, tiny_model(), k=9, protocol=Protocol("who", distractors=("0",))
+    )
+    assert set(run.pairs.query.tolist()) == {2, 3, 4, 5}
+    assert run.summary()["queries"] == 4
+    # What was stored is read as before where the value has gone.
+    dataset.set_values("who", [3, 3, 1, 1, 2, 2])
+    evaluated = evaluate_retrieval(load_run(dataset, "sfam"))
+    assert evaluated.identification.query.tolist() == [2, 3, 4, 5]
+
+
 # -- of another kind -------------------------------------------------------------------
 
 

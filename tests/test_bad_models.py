@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable
 
@@ -11,13 +13,16 @@ import pytest
 import torch
 from fiftyone.core.odm import get_db_conn
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fiftyone_sfam.app.panels.pair_live import LivePairs
+from fiftyone_sfam.cli import main
 from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import DataError, ModelError, NetworkError
 from fiftyone_sfam.explain import explain_retrieval
 from fiftyone_sfam.images import read_image
+from fiftyone_sfam.models import load_model
 from fiftyone_sfam.pair import explain_contrast, explain_pair
 from fiftyone_sfam.preprocess import Preprocessing
 from fiftyone_sfam.runs import load_run
@@ -364,3 +369,66 @@ def test_huge_and_tiny_embeddings_have_maps(world) -> None:
             np.testing.assert_allclose(
                 one.query.maps["evidence"], other.query.maps["evidence"], atol=1e-4
             )
+
+
+# -- weights ---------------------------------------------------------------------------
+
+BN_NECK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2, 1)
+        self.bnneck = nn.BatchNorm1d(4)
+
+    def forward(self, images):
+        return self.bnneck(torch.relu(self.conv(images)).mean((2, 3)))
+"""
+
+
+def test_missing_weights_are_refused(
+    world, tmp_path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(BN_NECK)
+    conv = {"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4)}
+    neck = {
+        f"bnneck.{name}": torch.full((4,), value)
+        for name, value in (
+            *(("weight", 3.0), ("bias", 0.5)),
+            *(("running_mean", 1.0), ("running_var", 4.0)),
+        )
+    }
+    entry = {
+        "factory": "net.py:Net",
+        "weights": "net.safetensors",
+        "strict": False,
+        "preprocess": {"size": [HEIGHT, WIDTH]},
+    }
+    (tmp_path / "models.json").write_text(json.dumps({"models": {"mine": entry}}))
+    monkeypatch.setenv("FIFTYONE_SFAM_MODELS", str(tmp_path / "models.json"))
+    classifier = {"classifier.weight": torch.ones(2, 4)}
+    save_file(conv | classifier, tmp_path / "net.safetensors")
+    message = (
+        "the weights do not fit the network Net: 4 missing (bnneck.weight, bnneck.bias,"
+        " bnneck.running_mean, bnneck.running_var); 1 unexpected (classifier.weight); "
+        'with "strict": false only unexpected names are allowed'
+    )
+    with pytest.raises(ModelError, match=re.escape(message)):
+        explain_retrieval(world, "mine", k=1)
+    assert main(["explain", world.name, "--model", "mine", "--k", "1"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert (world.list_runs(), blobs(world)) == ([], 0)
+
+    save_file(conv | neck | classifier, tmp_path / "net.safetensors")
+    model = load_model("mine")
+    images = torch.ones(1, 3, HEIGHT, WIDTH)
+    raw = torch.relu(
+        nn.functional.conv2d(images, conv["conv.weight"], conv["conv.bias"], 2, 1)
+    ).mean((2, 3))
+    expected = (raw - 1) / (4 + 1e-5) ** 0.5 * 3 + 0.5
+    torch.testing.assert_close(model.embed(images), expected)
+    assert main(["explain", world.name, "--model", "mine", "--k", "1"]) == 0

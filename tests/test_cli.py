@@ -138,10 +138,10 @@ def test_protocol_and_stored_embeddings_reach_the_run(
     assert "no options, but gpus_per_worker, num_workers were given" in error
 
     people.match_tags("query").tag_samples("probe")
-    junk = people.first()["identity"]
+    junk, distractor = people.distinct("identity")[:2]
     options = (
         "--identity-field identity --split-field tags --query-value probe"
-        f" --junk {junk} --distractor other --exclude-duplicates"
+        f" --junk {junk} --distractor {distractor} --exclude-duplicates"
     )
     assert main([*explain, *options.split(), "--batch-size", "7"]) == 0
     stored = load_run(people, "sfam").config.protocol
@@ -150,7 +150,7 @@ def test_protocol_and_stored_embeddings_reach_the_run(
         split_field="tags",
         query_value="probe",
         junk=(junk,),
-        distractors=("other",),
+        distractors=(distractor,),
         exclude_duplicates=True,
     )
 

@@ -70,7 +70,8 @@ def test_splits_by_field_and_tags(dataset):
     dataset.limit(2).tag_samples("probe")
     by_field = collect_items(dataset, Protocol(split_field="part")).splits
     assert by_field == [{"query"}, set(), {"gallery"}]
-    by_tag = collect_items(dataset, Protocol(split_field="tags")).splits
+    tags = Protocol(split_field="tags", query_value="probe", gallery_value="probe")
+    by_tag = collect_items(dataset, tags).splits
     assert by_tag == [{"probe"}, {"probe"}, set()]
 
 
@@ -134,7 +135,9 @@ def test_attributes_of_detections(dataset, declared):
 
 def test_a_single_detection_per_sample(dataset):
     add(dataset, face=[detection("a"), None, detection("b")], cam=[1, 2, 3])
-    protocol = Protocol(identity_field="label", camera_field="cam", split_field="cam")
+    protocol = Protocol(
+        "label", "cam", split_field="cam", query_value=1, gallery_value=3
+    )
     items = collect_items(dataset, protocol, "face")
     assert items.identities == ["a", "b"]
     assert items.cameras == ["1", "3"]
@@ -264,3 +267,55 @@ def test_missing_attribute_of_detections(dataset):
     add(dataset, 1, people=[fo.Detections(detections=vectors)])
     message = refusal(dataset, Protocol(identity_field="pid"), "people")
     assert "'people.detections.pid' holds neither text nor numbers" in message
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (
+            {"junk": ["-1"], "distractors": ["0000"]},
+            "the value '0000' of the rule distractors occurs in none of the 6 images; "
+            "values are compared as text, and the field 'pid' has '0', '1000', '1001' "
+            "(3 of 5 values); give values that occur, or leave the rule out.",
+        ),
+        (
+            # Whole numbers have no point, and a missing label is not a value.
+            {"junk": [7.0, "None", "0"]},
+            "the value '7.0' (and 1 more) of the rule junk occurs in none of the 6 "
+            "images; values are compared as text, and the field 'pid' has '7', ",
+        ),
+        (
+            {"split_field": "part", "gallery_value": "Gallery"},
+            "the value 'Gallery' of the rule gallery_value occurs in none of the 6 "
+            "images; values are compared as text, and the field 'part' has 'gallery', "
+            "'query' (2 of 2 values); give values that occur, or leave the rule out.",
+        ),
+        (
+            {"split_field": "tags"},
+            "the value 'query' of the rule query_value occurs in none of the 6 images; "
+            "values are compared as text, and the field 'tags' has no values; give",
+        ),
+    ],
+)
+def test_protocol_values_that_occur_in_no_image(dataset, rules, message):
+    add(
+        dataset,
+        6,
+        pid=[-1, 0, 7, 1000, 1001, None],
+        part=["query", "gallery"] * 3,
+    )
+    assert message in refusal(dataset, Protocol(identity_field="pid", **rules))
+    right = Protocol("pid", junk=[-1, 7], distractors=[0, 1000], split_field="part")
+    assert len(collect_items(dataset, right)) == 6
+
+
+def test_protocol_values_of_detections_and_of_a_view(dataset):
+    first = [detection("a"), detection("b")]
+    rest = [None, fo.Detections(detections=[detection("c")])]
+    add(dataset, people=[fo.Detections(detections=first), *rest])
+    protocol = Protocol(identity_field="label", junk=("c",))
+    assert len(collect_items(dataset, protocol, "people")) == 3
+    assert (
+        "the value 'c' of the rule junk occurs in none of the 2 detections; values are "
+        "compared as text, and the field 'label' has 'b', 'a' (2 of 2 values);"
+    ) in refusal(dataset.limit(1), protocol, "people")

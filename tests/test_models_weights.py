@@ -201,12 +201,53 @@ def test_weights_that_do_not_fit_change_nothing() -> None:
         assert torch.equal(value, before[name])
 
 
-def test_partial_weights() -> None:
+def test_weights_that_the_network_does_not_use_are_allowed() -> None:
     network = Small()
-    old = network.norm.weight.clone()
-    state = {"conv.bias": torch.arange(4.0), "classifier.weight": torch.ones(9)}
+    state = {name: torch.full_like(v, 2) for name, v in network.state_dict().items()}
+    state["classifier.weight"] = torch.ones(9)
+    # Counts batches in training, and is used for nothing else.
+    del state["norm.num_batches_tracked"]
     apply_state_dict(network, state, strict=False)
-    assert network.conv.bias.tolist() == [0, 1, 2, 3]
-    assert torch.equal(network.norm.weight, old)
+    assert network.norm.running_var.tolist() == [2.0] * 4
+    assert network.norm.num_batches_tracked.item() == 0
+    with pytest.raises(ModelError, match=r"1 missing .*; 1 unexpected"):
+        apply_state_dict(network, state)
     with pytest.raises(ModelError, match="1 unexpected"):
         apply_state_dict(network, {"classifier.weight": torch.ones(9)}, strict=False)
+
+
+def test_missing_weights_are_refused() -> None:
+    network = Small()
+    before = {name: v.clone() for name, v in network.state_dict().items()}
+    state = {"conv.bias": torch.arange(4.0), "classifier.weight": torch.ones(9)}
+    with pytest.raises(ModelError) as caught:
+        apply_state_dict(network, state, strict=False)
+    assert str(caught.value) == (
+        "the weights do not fit the network Small: 5 missing (conv.weight, norm.weight,"
+        " norm.bias, norm.running_mean, ...); 1 unexpected (classifier.weight); with "
+        '"strict": false only unexpected names are allowed: correct strip_prefix, '
+        "build the network without the missing weights, or load all weights in the "
+        "factory."
+    )
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_prefix_of_some_names_does_not_hide_missing_weights() -> None:
+    network = Small()
+    state = {
+        name if name.startswith("conv") else f"module.{name}": value
+        for name, value in network.state_dict().items()
+    }
+    with pytest.raises(ModelError, match=r"4 missing \(norm\.weight, .*; 5 unexpected"):
+        apply_state_dict(network, state, strict=False)
+
+
+def test_a_tied_weight_is_needed_once() -> None:
+    network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    network["b"].weight = network["a"].weight
+    state = {"a.weight": torch.ones(2, 2), "a.bias": torch.ones(2)}
+    with pytest.raises(ModelError, match=r": 1 missing \(b\.bias\); with"):
+        apply_state_dict(network, state, strict=False)
+    apply_state_dict(network, {**state, "b.bias": torch.ones(2)}, strict=False)
+    assert network["b"].weight.tolist() == [[1, 1], [1, 1]]

@@ -68,7 +68,8 @@ class RegisteredModel:
     strip_prefix : str
         Taken off the names in the state dict.
     strict : bool
-        Whether the state dict has to have all of the network's names and no others.
+        Whether the state dict may have no other names than the network's; it has to
+        have all of these either way.
     preprocess : Preprocessing, optional
         Declared preprocessing.
     preprocess_factory : str, optional

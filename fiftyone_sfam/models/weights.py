@@ -69,8 +69,10 @@ def apply_state_dict(
     state : mapping of str to Tensor
         Parameters and buffers by name.
     strict : bool
-        Whether every name has to be on both sides. Shapes always have to agree, and at
-        least one name has to be on both sides.
+        Whether every name has to be on both sides. If not, the state dict may have
+        more names than the network, but still needs all of the network's (a tied
+        weight under one of its names; no ``num_batches_tracked``, which is not used
+        in evaluation mode). Shapes always have to agree.
 
     Raises
     ------
@@ -87,13 +89,23 @@ def apply_state_dict(
     ]
     missing = [name for name in wanted if name not in found]
     unexpected = [name for name in found if name not in wanted]
-    problems = [_some("of another shape", reshaped)]
-    if strict or not both:
-        problems += [_some("missing", missing), _some("unexpected", unexpected)]
+    way_out = ""
+    if not strict and both:
+        missing = _unset(network, both, missing)
+        if missing:
+            way_out = (
+                '; with "strict": false only unexpected names are allowed: correct '
+                "strip_prefix, build the network without the missing weights, "
+                "or load all weights in the factory"
+            )
+    problems = [_some("of another shape", reshaped), _some("missing", missing)]
+    if strict or missing or not both:
+        problems.append(_some("unexpected", unexpected))
     text = "; ".join(problem for problem in problems if problem)
     if text:
         raise ModelError(
-            f"the weights do not fit the network {type(network).__name__}: {text}."
+            f"the weights do not fit the network {type(network).__name__}: "
+            f"{text}{way_out}."
         )
     network.load_state_dict(dict(state), strict=False)
 
@@ -214,6 +226,21 @@ def _stripped(state: dict[str, Tensor], prefix: str, file: Path) -> dict[str, Te
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
     """Return the entries of a network's state dict that are tensors."""
     return {n: v for n, v in network.state_dict().items() if isinstance(v, Tensor)}
+
+
+def _unset(
+    network: nn.Module, given: Sequence[str], missing: Sequence[str]
+) -> list[str]:
+    """Return the missing names whose values matter and come under no other name."""
+    tensors = dict(network.named_parameters(remove_duplicate=False))
+    tensors |= dict(network.named_buffers(remove_duplicate=False))
+    loaded = {id(tensors[name]) for name in given if name in tensors}
+    return [
+        name
+        for name in missing
+        if name.rpartition(".")[2] != "num_batches_tracked"
+        and id(tensors.get(name)) not in loaded
+    ]
 
 
 def _some(label: str, names: Sequence[str]) -> str:
