@@ -232,8 +232,10 @@ def _unset(
     network: nn.Module, given: Sequence[str], missing: Sequence[str]
 ) -> list[str]:
     """Return the missing names whose values matter and come under no other name."""
-    tensors = dict(network.named_parameters(remove_duplicate=False))
-    tensors |= dict(network.named_buffers(remove_duplicate=False))
+    tensors: dict[str, Tensor] = {
+        **dict(network.named_parameters(remove_duplicate=False)),
+        **dict(network.named_buffers(remove_duplicate=False)),
+    }
     loaded = {id(tensors[name]) for name in given if name in tensors}
     return [
         name
