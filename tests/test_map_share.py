@@ -45,10 +45,10 @@ from worlds import normed_network
 
 def sentence(percent: str, of: str = "similarity score", layer: str = "body") -> str:
     return (
-        f"These maps carry {percent} % of the {of}: what follows layer '{layer}' "
-        "(typically LayerNorm or attention) removes the rest. Do not read them as "
-        "explanations; name another layer with layer=..., or use explain_path, which "
-        "does not depend on a layer."
+        f"These maps carry {percent} % of the {of}: the rest comes from what follows "
+        f"layer '{layer}' (typically LayerNorm, attention or a bias). Do not read them "
+        "as explanations; name another layer with layer=..., or use explain_path, "
+        "which does not depend on a layer."
     )
 
 
@@ -144,6 +144,14 @@ def test_a_resumed_run_has_the_same_share(world: fo.Dataset) -> None:
     with pytest.raises(KeyboardInterrupt):
         quietly(world, model, progress=interrupt_after(2, "explaining"))
     assert quietly(world, model).config.share_on_map == whole
+
+
+def test_a_bias_that_is_nearly_the_whole_score(world: fo.Dataset) -> None:
+    model = tiny_model()
+    model.network.neck.bias.data *= 1000
+    run = quietly(world, model)
+    assert run.config.share_on_map < 0.01
+    assert len(run.warnings) == 1
 
 
 def test_the_first_shard_may_have_no_maps(world: fo.Dataset) -> None:
