@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam import cli_audit, cli_faithfulness, cli_prune, cli_verdicts
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.cli_support import load_dataset, whole_number
-from fiftyone_sfam.errors import DataError, SfamError
+from fiftyone_sfam.errors import DataError, SfamError, SfamWarning
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -302,21 +303,24 @@ def _run_explain(args: argparse.Namespace) -> None:
         exclude_duplicates=args.exclude_duplicates,
     )
     started = time.perf_counter()
-    run = explain_retrieval(
-        dataset,
-        args.model,
-        key=args.key,
-        k=args.k,
-        protocol=protocol,
-        patches_field=args.patches_field,
-        embeddings=args.embeddings,
-        batch_size=args.batch_size,
-        num_workers=args.num_workers,
-        neighbors=args.neighbors,
-        engine=args.engine,
-        engine_options=_engine_options(args),
-        overwrite=args.overwrite,
-    )
+    with warnings.catch_warnings():
+        # The summary ends with them.
+        warnings.simplefilter("ignore", SfamWarning)
+        run = explain_retrieval(
+            dataset,
+            args.model,
+            key=args.key,
+            k=args.k,
+            protocol=protocol,
+            patches_field=args.patches_field,
+            embeddings=args.embeddings,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            neighbors=args.neighbors,
+            engine=args.engine,
+            engine_options=_engine_options(args),
+            overwrite=args.overwrite,
+        )
     _print_summary(dataset.name, run.key, run.summary(), started)
 
 
@@ -391,8 +395,11 @@ def _print_summary(
 ) -> None:
     seconds = time.perf_counter() - started
     lines = {"dataset": dataset, "run": key, **summary, "seconds": seconds}
+    texts = lines.pop("warnings")
     width = max(len(name) for name in lines)
     for name, value in lines.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
         print(f"{name.replace('_', ' '):<{width}}  {text}")
+    for text in texts:
+        print(f"warning: {text}")
     sys.stdout.flush()

@@ -27,5 +27,9 @@ class RunError(SfamError):
     """A run that does not exist, exists already, or cannot be read."""
 
 
+class SfamWarning(UserWarning):
+    """Maps that were computed, but do not explain the similarity."""
+
+
 class WorkerError(RunError):
     """Workers that died over a run; what they had stored can be gone on with."""

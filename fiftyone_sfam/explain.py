@@ -8,6 +8,7 @@ embedding (METHOD: N passes for N images, whatever k is).
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +32,7 @@ from fiftyone_sfam.errors import (
     NetworkError,
     RunError,
     SfamError,
+    SfamWarning,
     WorkerError,
 )
 from fiftyone_sfam.heartbeat import one_at_a_time, one_maker, working_on
@@ -193,6 +195,12 @@ def explain_retrieval(
         If the model cannot be explained.
     RunError
         If the key cannot be used, or another process is making a run of it.
+
+    Warns
+    -----
+    SfamWarning
+        If the maps carry less than a tenth of the similarity, see
+        :attr:`fiftyone_sfam.Run.warnings`.
     """
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
@@ -281,7 +289,9 @@ def explain_retrieval(
             plan = make_plan(pairs, batch_size, config.order)
             keep_plan(store, pairs, fingerprint)
             task = MapTask(config, plan, pairs, used.vectors)
-            layer, map_shape = explain_all(workers, work, store, task, report)
+            layer, map_shape, share_on_map = explain_all(
+                workers, work, store, task, report
+            )
     except SfamError as error:
         # Work that cannot be done as asked leaves nothing to go on with later. But a
         # network that fails on some images may be mended, as may the workers or what
@@ -297,6 +307,7 @@ def explain_retrieval(
         config,
         layer=layer,
         map_shape=map_shape,
+        share_on_map=share_on_map,
         counts={
             "images": len(items),
             "queries": int(np.count_nonzero(pairs.rank == 1)),
@@ -320,7 +331,11 @@ def explain_retrieval(
     record_run(
         dataset, key, replace(config, state=COMPLETE, replaces=(), keeps_index=None)
     )
-    return load_run(dataset, key)
+    run = load_run(dataset, key)
+    for text in run.warnings:
+        # Two levels up: the first is the wrapper that one_maker adds.
+        warnings.warn(text, SfamWarning, stacklevel=3)
+    return run
 
 
 # --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +28,10 @@ from fiftyone_sfam.attribution import (
 )
 from fiftyone_sfam.checks import check_embeddings, check_maps
 from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.errors import DataError, SfamWarning
 from fiftyone_sfam.heads import LinearizedHead
 from fiftyone_sfam.images import as_shown, pixel_box, read_image
+from fiftyone_sfam.map_share import LEAST_SCORE, map_warnings, share_of
 
 ImageLike = Any
 """A path, a Pillow image, a FiftyOne sample, or a tuple of one of these and a relative
@@ -88,6 +90,11 @@ class PairExplanation:
     model: str
     layer: str
     _head: LinearizedHead = field(repr=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the maps of both sides; empty if nothing is known."""
+        return _warnings((self.query, self.gallery), self.layer, "similarity score")
 
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map what a place of one image is matched with on the other.
@@ -179,6 +186,11 @@ def explain_pair(
         If an image cannot be read.
     ModelError
         If the model cannot be explained.
+
+    Warns
+    -----
+    SfamWarning
+        If the maps carry less than a tenth of the similarity.
     """
     model = as_model(model)
     head, crops = _linearize(model, [query, gallery])
@@ -186,7 +198,7 @@ def explain_pair(
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
     one, other = head.embedding.double()
-    return PairExplanation(
+    explained = PairExplanation(
         float(similarity(one, other, model.metric)),
         float(distance(one, other, model.metric)),
         _side(both, 0, crops[0]),
@@ -196,6 +208,9 @@ def explain_pair(
         str(model.layer),
         head,
     )
+    for text in explained.warnings:
+        warnings.warn(text, SfamWarning, stacklevel=2)
+    return explained
 
 
 def explain_contrast(
@@ -223,6 +238,11 @@ def explain_contrast(
         The query's side, with the margin as its ``score``: similarity to the true
         match minus similarity to the impostor. Positive evidence speaks for the true
         match.
+
+    Warns
+    -----
+    SfamWarning
+        If the map carries less than a tenth of the margin.
     """
     model = as_model(model)
     head, crops = _linearize(model, [query, true_match, impostor])
@@ -235,7 +255,10 @@ def explain_contrast(
         weights,
     )
     check_maps(model, result)
-    return _side(result, 0, crops[0])
+    side = _side(result, 0, crops[0])
+    for text in _warnings((side,), str(model.layer), "margin"):
+        warnings.warn(text, SfamWarning, stacklevel=2)
+    return side
 
 
 def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
@@ -332,6 +355,14 @@ def _side(
         float(result.remainder[row]),
         crop,
     )
+
+
+def _warnings(sides: Sequence[SideExplanation], layer: str, of: str) -> tuple[str, ...]:
+    """Warn if no side's map carries much of a score that is not near zero."""
+    if min(abs(side.score) for side in sides) < LEAST_SCORE:
+        return ()
+    share = max(share_of(side.score, side.remainder) for side in sides)
+    return map_warnings(share, layer, of)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

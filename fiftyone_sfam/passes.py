@@ -14,6 +14,7 @@ from fiftyone_sfam.engines.work import Engine, Work
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.images import Skipped
 from fiftyone_sfam.items import Items
+from fiftyone_sfam.map_share import median_share
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.records import Pairs, Plan
 from fiftyone_sfam.run_table import shard_name
@@ -133,7 +134,7 @@ def explain_all(
     store: BlobStore,
     task: MapTask,
     progress: Progress | None,
-) -> tuple[str, tuple[int, int, int]]:
+) -> tuple[str, tuple[int, int, int], float | None]:
     """Compute the maps of all sides; shards that are stored already are left alone.
 
     Parameters
@@ -155,6 +156,8 @@ def explain_all(
         Layer that the maps lie at.
     map_shape : tuple of int
         Channels, height and width of the feature map.
+    share_on_map : float or None
+        See :class:`fiftyone_sfam.run_config.RunConfig`.
 
     Raises
     ------
@@ -188,7 +191,8 @@ def explain_all(
         channels, height, width = (int(v) for v in facts["map_shape"])
         if channels:
             layer = facts["layer"].tobytes().decode()
-            return layer, (channels, height, width)
+            share = median_share(facts["score"], facts["remainder"])
+            return layer, (channels, height, width), share
         reasons |= read_reasons(facts)
     raise DataError(
         f"none of the {len(plan.order)} images could be explained; the first reason: "

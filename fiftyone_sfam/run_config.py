@@ -79,6 +79,10 @@ class RunConfig:
     replaces : tuple of (str, str or None)
         Unique id and ``patches_field`` of the runs whose place this one takes, until
         they are deleted.
+    share_on_map : float or None
+        Share of the similarity that the maps carry: the median of
+        ``|sum(evidence)| / |score|`` over the sides of the first shard that has maps.
+        None in runs of earlier versions.
     counts : dict
         Images, queries, pairs, skipped images, and the outcomes of rank 1.
     versions : dict
@@ -108,6 +112,7 @@ class RunConfig:
     keeps_index: str | None = None
     renamed_to: str | None = None
     replaces: tuple[tuple[str, str | None], ...] = ()
+    share_on_map: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

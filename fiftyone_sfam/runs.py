@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.arrays import Arrays
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.images import Skipped
+from fiftyone_sfam.map_share import map_warnings
 from fiftyone_sfam.records import (
     BY_COUNT,
     BY_ITEM,
@@ -143,6 +144,13 @@ class Run:
         """Outcome of each query's first neighbor, in the order of the queries."""
         return self.pairs.outcome[self.pairs.rank == 1]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the maps of the whole run; empty if nothing is known."""
+        config = self.config
+        what = "similarity score (median of the first batch)"
+        return map_warnings(config.share_on_map, config.layer, what)
+
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
 
@@ -151,12 +159,14 @@ class Run:
         dict
             ``images``, ``queries``, ``pairs``, ``skipped``, the counts of rank-1
             outcomes, and ``rank1``: the share of true matches among the labeled
-            queries' first neighbors (None without labels).
+            queries' first neighbors (None without labels); and ``warnings``: a
+            list of texts, empty if nothing is wrong with the maps.
         """
         counts = dict(self.config.counts)
         labeled = counts.get("true match", 0) + counts.get("false match", 0)
         counts_and_rate: dict[str, Any] = counts
         counts_and_rate["rank1"] = counts["true match"] / labeled if labeled else None
+        counts_and_rate["warnings"] = list(self.warnings)
         return counts_and_rate
 
     def embeddings(self) -> NDArray[np.float32]:

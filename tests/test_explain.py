@@ -324,6 +324,7 @@ def test_config_and_summary(world):
         "false match": 12 - true,
         "unlabeled": 0,
         "rank1": true / 12,
+        "warnings": [],
     }
 
 

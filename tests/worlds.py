@@ -105,7 +105,10 @@ def tiny_network(seed: int = 0) -> TinyNet:
     """A network whose weights depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return TinyNet().eval()
+        network = TinyNet().eval()
+    # At its full size the bias makes up nearly the whole of every similarity.
+    network.neck.bias.data *= 0.1
+    return network
 
 
 def tiny_model(seed: int = 0, metric="cosine", **kwargs) -> EmbeddingModel:
@@ -125,6 +128,42 @@ def embeddings_of(model: EmbeddingModel, filepaths: list[str]) -> np.ndarray:
         with torch.no_grad():
             rows.append(model.network(tensor[None])[0].numpy())
     return np.stack(rows)
+
+
+class NormedNet(nn.Module):
+    """Ends in LayerNorm without a bias, which leaves the maps next to nothing.
+
+    With ``m`` the means of the channels and ``v`` their variance, the embedding is
+    ``w (m - mean(m)) / sqrt(v + eps)``. Its derivative along the feature map is
+    ``eps / (v + eps)`` of it, and so is what the evidence adds up to of every score.
+    """
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(8, eps=eps)
+        nn.init.normal_(self.norm.weight, 1, 0.5)
+
+    def means(self, images: torch.Tensor) -> torch.Tensor:
+        """The means of the channels."""
+        return torch.relu(self.body(images)).mean((2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.means(images))
+
+
+def normed_network(eps: float = 1e-12) -> NormedNet:
+    """A network of fixed weights whose maps carry as much as ``eps`` lets them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return NormedNet(eps).eval()
+
+
+def normed_model(eps: float = 1e-12) -> EmbeddingModel:
+    """An embedder of 8 numbers with feature maps of 8 x 8 x 4."""
+    return EmbeddingModel(
+        normed_network(eps), Preprocessing(size=(HEIGHT, WIDTH)), name="normed"
+    )
 
 
 class PassCounter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import fiftyone as fo
@@ -13,6 +13,12 @@ from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models
 from fiftyone_sfam.run_config import METHOD
 from fiftyone_sfam.runs import list_runs
+
+
+def show_warnings(outputs: types.Object, results: Mapping[str, Any]) -> None:
+    """Add the ``warnings`` of an operator's result to what it shows."""
+    for number, text in enumerate(results.get("warnings") or ()):
+        outputs.view(f"warning_{number}", types.Warning(label=text))
 
 
 def add_choice(

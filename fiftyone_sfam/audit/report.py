@@ -212,7 +212,7 @@ def make_report(
         run.config.metric,
         run.config.weights,
         cards(run, results),
-        highlights(results),
+        highlights(run, results),
         missing(
             run,
             "The retrieval was not evaluated over all pairs.",

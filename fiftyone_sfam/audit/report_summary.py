@@ -80,20 +80,22 @@ def cards(run: Run, results: Results) -> list[Card]:
     return found
 
 
-def highlights(results: Results) -> list[str]:
+def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important of what was found.
 
     Parameters
     ----------
+    run : Run
+        The run; its warnings come first.
     results : Results
-        What is known about a run.
+        What is known about it.
 
     Returns
     -------
     list of str
         Sentences.
     """
-    found = []
+    found = list(run.warnings)
     if results.suspects is not None:
         kinds = results.suspects.counts()
         counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]
@@ -127,6 +129,8 @@ def config_table(run: Run) -> Table:
     """
     config = run.config
     channels, height, width = config.map_shape
+    share = config.share_on_map
+    shown = None if share is None else f"{100 * share:.1f} %"
     rows: list[tuple[str, Any]] = [
         ("model", config.model),
         ("weights (hash)", config.weights_hash),
@@ -140,6 +144,7 @@ def config_table(run: Run) -> Table:
         ("stored as", config.map_dtype),
         ("detections", config.patches_field),
         ("embeddings", config.embeddings),
+        ("share of the score on the maps", shown),
     ]
     rows += [
         (f"protocol: {key.replace('_', ' ')}", value)

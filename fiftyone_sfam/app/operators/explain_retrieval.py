@@ -118,6 +118,7 @@ class ExplainRetrieval(foo.Operator):
         outputs.int("skipped", label="Images skipped")
         outputs.float("rank1", label="Rank-1")
         outputs.int("false match", label="False matches at rank 1")
+        choices.show_warnings(outputs, ctx.results)
         return types.Property(outputs, view=types.View(label="Retrieval explained"))
 
     def __call__(

@@ -105,6 +105,7 @@ class ExplainSelected(foo.Operator):
             "query_remainder": explained.query.remainder,
             "neighbor_remainder": explained.gallery.remainder,
             "layer": explained.layer,
+            "warnings": list(explained.warnings),
             "query_map": maps[0].tolist(),
             "neighbor_map": maps[1].tolist(),
             "query": pictures[0],
@@ -123,6 +124,7 @@ class ExplainSelected(foo.Operator):
         outputs.float("query_remainder", label="Not on the first map")
         outputs.float("neighbor_remainder", label="Not on the second map")
         outputs.str("layer", label="Layer")
+        choices.show_warnings(outputs, ctx.results)
         return types.Property(outputs, view=types.View(label="Two samples explained"))
 
     def __call__(

@@ -168,5 +168,6 @@ def _description(ctx: foo.ExecutionContext, key: str) -> str:
             f"{summary['skipped']} images skipped",
             "- rank-1 "
             + ("unknown: no labels" if rank1 is None else f"{100 * rank1:.1f} %"),
+            *(f"- {as_text(text, most=None)}" for text in run.warnings),
         ]
     )

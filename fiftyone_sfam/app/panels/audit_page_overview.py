@@ -35,6 +35,7 @@ from fiftyone_sfam.app.panels.audit_doors import (
 from fiftyone_sfam.app.panels.audit_results import evaluation_of
 from fiftyone_sfam.app.panels.audit_text import (
     UNKNOWN,
+    for_markdown,
     percent,
     percent_between,
     quoted,
@@ -70,7 +71,11 @@ MOST_SLICES = 100
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
     figures = figures_of(run)
-    blocks = [cards_block("cards", cards(run, figures, reviewed(run)))]
+    blocks = [
+        text_block(f"warning_{number}", f"**{for_markdown(text)}**")
+        for number, text in enumerate(run.warnings)
+    ]
+    blocks.append(cards_block("cards", cards(run, figures, reviewed(run))))
     if figures is None:
         return [*blocks, *offer_evaluation(run)]
     if not len(figures.identification.query):

@@ -98,7 +98,7 @@ def show_pair(page: Page) -> Shown:
         why=state.why,
         channels=state.channels,
     )
-    notes = [as_sentence(note) for note in view.notes]
+    notes = [as_sentence(note) for note in (*run.warnings, *view.notes)]
     if not len(page.queue):
         notes.insert(0, _empty(page))
     text = {

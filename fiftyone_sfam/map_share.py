@@ -1,0 +1,74 @@
+"""The share of the similarity scores that evidence maps carry.
+
+What follows the layer of the maps can leave them next to nothing: LayerNorm and
+attention divide by numbers that they compute from their own input, so scaling the
+feature map changes nothing, and the evidence of every pair sums to zero. A large bias
+adds the same to every embedding, whatever the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_SHARE = 0.1
+"""Maps that carry less than this share of the score do not explain it."""
+
+LEAST_SCORE = 0.05
+"""Absolute score below which the share of a single pair means nothing."""
+
+
+def share_of(score: float, remainder: float) -> float:
+    """Return the share of one score that its map carries, not negative."""
+    return abs(score - remainder) / abs(score)
+
+
+def median_share(
+    scores: NDArray[np.float32], remainders: NDArray[np.float32]
+) -> float | None:
+    """Return the median share of some scores that their maps carry.
+
+    Parameters
+    ----------
+    scores, remainders : ndarray of float32
+        Score of each side of a pair, and what its evidence map does not carry; NaN
+        where the side was not explained.
+
+    Returns
+    -------
+    float or None
+        The median of ``|sum(evidence)| / |score|`` over the explained sides with a
+        score other than 0; None if there are none.
+    """
+    known = np.isfinite(scores) & np.isfinite(remainders) & (scores != 0)
+    if not known.any():
+        return None
+    score = scores[known].astype(np.float64)
+    return float(np.median(np.abs(score - remainders[known]) / np.abs(score)))
+
+
+def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
+    """Warn of maps that carry too little of the score.
+
+    Parameters
+    ----------
+    share : float or None
+        The share that they carry; None if it is not known.
+    layer : str
+        Layer of the maps.
+    of : str
+        What they should carry: ``similarity score``, or ``margin``.
+
+    Returns
+    -------
+    tuple of str
+        One text, or none if the share is large enough or not known.
+    """
+    if share is None or share >= LEAST_SHARE:
+        return ()
+    return (
+        f"These maps carry {100 * share:.1f} % of the {of}: the rest comes from what "
+        f"follows layer '{layer}' (typically LayerNorm, attention or a bias). Do not "
+        "read them as explanations; name another layer with layer=..., or use "
+        "explain_path, which does not depend on a layer.",
+    )
