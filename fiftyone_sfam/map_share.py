@@ -2,7 +2,8 @@
 
 What follows the layer of the maps can leave them next to nothing: LayerNorm and
 attention divide by numbers that they compute from their own input, so scaling the
-feature map changes nothing, and the evidence of every pair sums to zero.
+feature map changes nothing, and the evidence of every pair sums to zero. A large bias
+adds the same to every embedding, whatever the image.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
     if share is None or share >= LEAST_SHARE:
         return ()
     return (
-        f"These maps carry {100 * share:.1f} % of the {of}: what follows layer "
-        f"'{layer}' (typically LayerNorm or attention) removes the rest. Do not read "
-        "them as explanations; name another layer with layer=..., or use explain_path, "
-        "which does not depend on a layer.",
+        f"These maps carry {100 * share:.1f} % of the {of}: the rest comes from what "
+        f"follows layer '{layer}' (typically LayerNorm, attention or a bias). Do not "
+        "read them as explanations; name another layer with layer=..., or use "
+        "explain_path, which does not depend on a layer.",
     )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import convnext_tiny
 
 from app_support import PLUGIN, context
 from explain_support import REID, interrupt_after
@@ -45,10 +46,10 @@ from worlds import normed_network
 
 def sentence(percent: str, of: str = "similarity score", layer: str = "body") -> str:
     return (
-        f"These maps carry {percent} % of the {of}: what follows layer '{layer}' "
-        "(typically LayerNorm or attention) removes the rest. Do not read them as "
-        "explanations; name another layer with layer=..., or use explain_path, which "
-        "does not depend on a layer."
+        f"These maps carry {percent} % of the {of}: the rest comes from what follows "
+        f"layer '{layer}' (typically LayerNorm, attention or a bias). Do not read them "
+        "as explanations; name another layer with layer=..., or use explain_path, "
+        "which does not depend on a layer."
     )
 
 
@@ -146,6 +147,14 @@ def test_a_resumed_run_has_the_same_share(world: fo.Dataset) -> None:
     assert quietly(world, model).config.share_on_map == whole
 
 
+def test_a_bias_that_is_nearly_the_whole_score(world: fo.Dataset) -> None:
+    model = tiny_model()
+    model.network.neck.bias.data *= 1000
+    run = quietly(world, model)
+    assert run.config.share_on_map < 0.01
+    assert len(run.warnings) == 1
+
+
 def test_the_first_shard_may_have_no_maps(world: fo.Dataset) -> None:
     model = normed_model(0.01)
     vectors = quietly(world, model, key="whole").embeddings()
@@ -195,9 +204,8 @@ def test_a_run_of_an_earlier_version_opens_and_says_nothing(world: fo.Dataset) -
 @pytest.mark.filterwarnings("ignore::fiftyone_sfam.errors.SfamWarning")
 def test_convnext() -> None:
     """As it ends: average, LayerNorm, embedding. No layer of it carries the score."""
-    models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
-    network = models.convnext_tiny().eval()
+    network = convnext_tiny().eval()
     network.classifier[2] = nn.Identity()
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):

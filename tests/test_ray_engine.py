@@ -15,6 +15,7 @@ from PIL import Image
 
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.explain import explain_retrieval
+from fiftyone_sfam.map_share import median_share
 from fiftyone_sfam.preprocess import Preprocessing
 from fiftyone_sfam.protocol import Protocol
 from fiftyone_sfam.runs import Run
@@ -115,12 +116,15 @@ def test_everything_stored_is_the_same_to_the_bit(world):
     kept = locally(world, tiny_model(), "kept")
     run = on_ray(world, tiny_model(), progress=lambda *report: reports.append(report))
     expected = stored(twice)
+    first = twice.store.get("maps-000000")
     assert len([name for name in expected if name.startswith("maps-")]) == 6
     for other in (kept, run):
         found = stored(other)
         assert found.keys() == expected.keys()
         assert [name for name in found if found[name] != expected[name]] == []
     assert run.config.layer == kept.config.layer == "body"
+    shares = [one.config.share_on_map for one in (twice, kept, run)]
+    assert shares == [median_share(first["score"], first["remainder"])] * 3
     assert [one.index for one in run.skipped] == [5]
     explaining = [report[:2] for report in reports if report[2] == "explaining"]
     assert sorted(explaining) == explaining

@@ -130,6 +130,7 @@ def config_table(run: Run) -> Table:
     config = run.config
     channels, height, width = config.map_shape
     share = config.share_on_map
+    shown = None if share is None else f"{100 * share:.1f} %"
     rows: list[tuple[str, Any]] = [
         ("model", config.model),
         ("weights (hash)", config.weights_hash),
@@ -143,10 +144,7 @@ def config_table(run: Run) -> Table:
         ("stored as", config.map_dtype),
         ("detections", config.patches_field),
         ("embeddings", config.embeddings),
-        (
-            "share of the score on the maps",
-            None if share is None else f"{100 * share:.1f} %",
-        ),
+        ("share of the score on the maps", shown),
     ]
     rows += [
         (f"protocol: {key.replace('_', ' ')}", value)
