@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import convnext_tiny
 
 from app_support import PLUGIN, context
 from explain_support import REID, interrupt_after
@@ -203,9 +204,8 @@ def test_a_run_of_an_earlier_version_opens_and_says_nothing(world: fo.Dataset) -
 @pytest.mark.filterwarnings("ignore::fiftyone_sfam.errors.SfamWarning")
 def test_convnext() -> None:
     """As it ends: average, LayerNorm, embedding. No layer of it carries the score."""
-    models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)
-    network = models.convnext_tiny().eval()
+    network = convnext_tiny().eval()
     network.classifier[2] = nn.Identity()
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):
