@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from fiftyone_sfam.attribution import METRICS, Metric
 from fiftyone_sfam.compute import PRECISIONS, Precision, lower_precision, reads_rows
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.heads import Jacobian, LinearizedHead, as_leaf
+from fiftyone_sfam.layer_check import MOVES_OTHERWISE, PARTIAL, fault_of, patched
 from fiftyone_sfam.layers import (
     LayerInfo,
     SeenOutputs,
@@ -43,6 +44,11 @@ from fiftyone_sfam.preprocess import Box, Preprocessing
 from fiftyone_sfam.transforms import with_crop_box
 
 Preprocess = Callable[[Image.Image], Tensor]
+
+# Positions along the longer side of a map whose every position may see all of an image.
+_SMALL_MAP = 16
+# Relative difference of embeddings that is rounding.
+_SAME = 1e-4
 
 
 class EmbeddingModel:
@@ -417,12 +423,12 @@ class EmbeddingModel:
             contrast = images.float().flatten(1).std(1)
             one = images[int(contrast.argmax())][None]
             seen = self._outputs(one)
-            depends_on = partial(self._depends_on, one)
+            checks = partial(self._depends_on, one), self._fault_finder(one[0])
             if self._layer is None:
-                self._info = last_map(seen, depends_on, self.name)
+                self._info = last_map(seen, *checks, self.name)
             else:
                 module_of(self.network, self._layer, self.name)
-                self._info = named_map(self._layer, seen, depends_on, self.name)
+                self._info = named_map(self._layer, seen, *checks, self.name)
         return self._info
 
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
@@ -436,9 +442,11 @@ class EmbeddingModel:
         Returns
         -------
         tuple of LayerInfo
-            Modules whose output has four dimensions and more than one position.
+            Modules whose output is a map of the image of more than one position.
         """
-        return layers_of(self._outputs(images[:1]))
+        fault = self._fault_finder(images[0])
+        listed = layers_of(self._outputs(images[:1]))
+        return tuple(info for info in listed if not fault(info))
 
     # -- how it is done ----------------------------------------------------------------
 
@@ -569,6 +577,71 @@ class EmbeddingModel:
             anywhere, lengthwise
         )
         return bool(anywhere.any())
+
+    def _fault_finder(self, image: Tensor) -> Callable[[LayerInfo], str]:
+        """Return a function that says why a layer has no map of an image, or ``""``."""
+        enlarged = 4 if max(image.shape) <= 64 else 2
+        images = patched(image)
+        faults = cache(lambda: self._faults(images))
+        faults_enlarged = cache(lambda: self._faults(patched(image, enlarged)))
+
+        @cache
+        def fault(info: LayerInfo) -> str:
+            key = info.name, info.calls
+            problem = faults()[key]
+            if problem == MOVES_OTHERWISE and max(info.shape[1:]) <= _SMALL_MAP:
+                # Each of few positions may see the whole image.
+                problem = faults_enlarged().get(key, problem)
+            if not problem and info.calls > 1:
+                return "" if self._last_run_is_all(images, info) else PARTIAL
+            return problem
+
+        return fault
+
+    def _faults(self, images: Tensor) -> dict[tuple[str, int], str]:
+        """Say what keeps outputs from being maps of an image, by module and run.
+
+        If the network fails on such images, these are the runs before.
+        """
+        faults: dict[tuple[str, int], str] = {}
+
+        def check(name: str) -> Callable[..., None]:
+            calls = 0
+
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+                nonlocal calls
+                tensor = map_of(output)
+                calls += tensor is not None
+                if tensor is not None and is_map(tensor.shape):
+                    faults[name, calls] = fault_of(tensor, len(images))
+
+            return hook
+
+        with self._quiet(images), torch.no_grad(), ExitStack() as hooks:
+            for name, module in self.network.named_modules():
+                if name:
+                    hooks.enter_context(hooked(module, check(name)))
+            with suppress(NetworkError):
+                self._forward(images)
+        return faults
+
+    def _last_run_is_all(self, images: Tensor, info: LayerInfo) -> bool:
+        """Tell whether the image reaches the embedding only by a layer's last run."""
+        calls = 0
+
+        def hold(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            nonlocal calls
+            tensor = map_of(output)
+            calls += tensor is not None
+            if tensor is None or calls < info.calls:
+                return None
+            return replaced(output, tensor, tensor[:1].expand_as(tensor).clone())
+
+        module = module_of(self.network, info.name, self.name)
+        with self._quiet(images), torch.no_grad(), hooked(module, hold):
+            embeddings = self._forward(images).float()
+        change = (embeddings[1:] - embeddings[:1]).abs().max()
+        return bool(change <= _SAME * embeddings.abs().max())
 
     def _run_split(self, images: Tensor, info: LayerInfo) -> tuple[Tensor, Tensor]:
         """Run the network; return the layer's output as a leaf, and the embedding."""

@@ -84,9 +84,12 @@ def module_of(network: nn.Module, name: str, model: str) -> nn.Module:
 
 
 def last_map(
-    seen: SeenOutputs, depends_on: Callable[[LayerInfo], bool], model: str
+    seen: SeenOutputs,
+    depends_on: Callable[[LayerInfo], bool],
+    fault: Callable[[LayerInfo], str],
+    model: str,
 ) -> LayerInfo:
-    """Return the last layer with a map that the embedding depends on.
+    """Return the last layer with a map of the image that the embedding depends on.
 
     Parameters
     ----------
@@ -94,6 +97,9 @@ def last_map(
         Output shape and call count of each module.
     depends_on : callable
         Tells whether the embedding depends on a layer.
+    fault : callable
+        Says what keeps a layer's output from being a map of the image, in a phrase
+        that is empty for such a map.
     model : str
         Name of the model, for messages.
 
@@ -107,7 +113,12 @@ def last_map(
     ModelError
         If there is none, or a transformer makes tokens of it.
     """
+    faults: list[tuple[LayerInfo, str]] = []
     for info in reversed(layers_of(seen)):
+        problem = fault(info)
+        if problem:
+            faults.append((info, problem))
+            continue
         if not depends_on(info):
             continue
         if _becomes_tokens(info, seen):
@@ -118,6 +129,9 @@ def last_map(
                 "layer if its map is to be explained nevertheless."
             )
         return info
+    for info, problem in faults:
+        if depends_on(info):
+            raise ModelError(_refusal(info, problem, None, model))
     raise ModelError(
         f"model '{model}' has no layer with a feature map (batch, channels, "
         "height, width) of more than one position that its embedding depends on; "
@@ -130,6 +144,7 @@ def named_map(
     name: str,
     seen: SeenOutputs,
     depends_on: Callable[[LayerInfo], bool],
+    fault: Callable[[LayerInfo], str],
     model: str,
 ) -> LayerInfo:
     """Check the layer that a user has named.
@@ -142,6 +157,9 @@ def named_map(
         Output shape and call count of each module.
     depends_on : callable
         Tells whether the embedding depends on a layer.
+    fault : callable
+        Says what keeps a layer's output from being a map of the image, in a phrase
+        that is empty for such a map.
     model : str
         Name of the model, for messages.
 
@@ -153,11 +171,12 @@ def named_map(
     Raises
     ------
     ModelError
-        If it did not run, has no map of several positions, or the embedding does not
-        depend on it.
+        If it did not run, has no map of several positions or none of the image, or
+        the embedding does not depend on it.
     """
-    maps = layers_of(seen)
-    hint = f"the last layer with a map is '{maps[-1].name}'" if maps else "it has none"
+    maps = (info for info in reversed(layers_of(seen)) if not fault(info))
+    last = next(maps, None)
+    hint = f"the last layer with a map is '{last.name}'" if last else "it has none"
     if name not in seen:
         raise ModelError(
             f"layer '{name}' of model '{model}' did not run or returned no "
@@ -181,6 +200,9 @@ def named_map(
             f"'{name}', or is computed from it without a gradient; name a layer "
             f"that the embedding is computed from ({hint})."
         )
+    problem = fault(info)
+    if problem:
+        raise ModelError(_refusal(info, problem, last, model))
     return info
 
 
@@ -193,6 +215,21 @@ def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
     """Describe a layer whose output has the shape of feature maps."""
     _, channels, height, width = shape
     return LayerInfo(name, (channels, height, width), calls)
+
+
+def _refusal(info: LayerInfo, problem: str, other: LayerInfo | None, model: str) -> str:
+    """Say why a layer cannot be explained, and name one that can."""
+    runs = f", which runs {info.calls} times in a pass," if info.calls > 1 else ""
+    return (
+        f"layer '{info.name}' of model '{model}' with output of shape {info.shape}"
+        f"{runs} {problem}; "
+        + (
+            f"name another layer, say '{other.name}', the last with a map of the image."
+            if other
+            else "no layer that the embedding depends on has a map of the image: give "
+            "the network alone, without mirror images or parts of images in a pass."
+        )
+    )
 
 
 def _becomes_tokens(info: LayerInfo, seen: SeenOutputs) -> bool:
