@@ -44,6 +44,7 @@ test: lint typecheck pytest
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/bandit -q -r fiftyone_sfam -c pyproject.toml
 
 typecheck: setup-test

@@ -117,8 +117,8 @@ def main() -> int:
 
 def planted_world(seed: int, folder: Path) -> dict[str, Count]:
     """Draw a world with its default defects, and compare what is found with them."""
-    from fiftyone_sfam.audit.shortcuts import find_shortcuts
-    from fiftyone_sfam.audit.suspects import (
+    from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
+    from fiftyone_sfam.audit.suspects.search import (
         DUPLICATE,
         MERGED,
         MISLABELED,
@@ -175,7 +175,7 @@ def spoiled_world(seed: int, folder: Path) -> dict[str, Count]:
     """Draw a world without defects, spoil some pictures, and see what is found."""
     import numpy as np
 
-    from fiftyone_sfam.audit.suspects import UNINFORMATIVE, find_suspects
+    from fiftyone_sfam.audit.suspects.search import UNINFORMATIVE, find_suspects
     from fiftyone_sfam.demo.dataset import load_demo_dataset
     from fiftyone_sfam.demo.world import DefectPlan
 

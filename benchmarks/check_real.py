@@ -111,7 +111,7 @@ def check_case(case: Case, assets: Path) -> Report:
     import torch
 
     from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
-    from fiftyone_sfam.attribution import normalizer
+    from fiftyone_sfam.network.metric import normalizer
 
     reference = load_reference(assets)
     network = reference.load_reference_model(case.reference, assets)
@@ -269,7 +269,7 @@ def make_dataset(folder: Path) -> Any:
 
 def prepared(model: Any, path: str) -> Any:
     """Read an image and prepare it."""
-    from fiftyone_sfam.images import read_image
+    from fiftyone_sfam.data.images import read_image
 
     return model.prepare(read_image(path))
 
@@ -329,7 +329,7 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     import torch
     import torch.autograd.forward_ad as fwad
 
-    from fiftyone_sfam.compute import reads_rows
+    from fiftyone_sfam.network.compute import reads_rows
 
     def make_dual(_module: Any, _inputs: Any, output: Any) -> Any:
         return fwad.make_dual(output, output.clone())
@@ -373,7 +373,7 @@ def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, fl
     import numpy as np
     import torch
 
-    from fiftyone_sfam.attribution import Weights, attribute
+    from fiftyone_sfam.attribution.maps import Weights, attribute
 
     generator = np.random.default_rng(0)
     identities = np.array(run.items.identities)

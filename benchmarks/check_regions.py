@@ -55,8 +55,8 @@ def measure(assets: Path) -> dict[str, Any]:
     import numpy as np
 
     from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
-    from fiftyone_sfam.audit.ledger import build_ledger, pair_groups, summarize
-    from fiftyone_sfam.audit.shortcuts import find_shortcuts
+    from fiftyone_sfam.audit.regions.ledger import build_ledger, pair_groups, summarize
+    from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 
     reference = load_reference(assets)
     network = reference.load_reference_model("osnet_x0_25_msmt17", assets)
@@ -138,7 +138,7 @@ def check(
     run: Any, model: Any, ledger: Any, change: str, region: str = BACKGROUND
 ) -> dict[str, Any]:
     """Change a region of the queries of rank 1, and report."""
-    from fiftyone_sfam.audit.causal import check_causally
+    from fiftyone_sfam.audit.regions.causal import check_causally
 
     found = check_causally(
         run,

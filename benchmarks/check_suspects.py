@@ -89,7 +89,7 @@ def check_network(
     import numpy as np
 
     from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
-    from fiftyone_sfam.audit.suspects import MIN_SCORE, find_suspects
+    from fiftyone_sfam.audit.suspects.search import MIN_SCORE, find_suspects
 
     module = load_reference(assets)
     network = module.load_reference_model(reference, assets)
@@ -165,9 +165,9 @@ def find_corrupted(run: Any, seed: int) -> tuple[float, int, int, int, float]:
     import numpy as np
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    from fiftyone_sfam.audit.suspects_build import image_scores
-    from fiftyone_sfam.audit.suspects_measure import measure
-    from fiftyone_sfam.retrieval import encode
+    from fiftyone_sfam.audit.suspects.build import image_scores
+    from fiftyone_sfam.audit.suspects.measure import measure
+    from fiftyone_sfam.retrieval.search import encode
 
     generator = np.random.default_rng(seed)
     labels = np.array(run.items.identities)

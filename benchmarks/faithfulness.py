@@ -166,8 +166,8 @@ def measure_query(
     import torch
     from faithfulness_methods import BATCH
 
-    from fiftyone_sfam.audit.faithfulness_curves import partner_ranks, similarity_curves
-    from fiftyone_sfam.audit.faithfulness_masks import (
+    from fiftyone_sfam.audit.faithfulness.curves import partner_ranks, similarity_curves
+    from fiftyone_sfam.audit.faithfulness.masks import (
         MaskedEmbeddings,
         masked_embeddings,
         upsample,
@@ -231,7 +231,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     import torch
 
     from fiftyone_sfam import EmbeddingModel
-    from fiftyone_sfam.images import read_image
+    from fiftyone_sfam.data.images import read_image
 
     reference = load_reference(assets)
     name = next(case.reference for case in CASES if case.title == title)
@@ -265,7 +265,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
 
 def scores_of(data: Data) -> np.ndarray:
     """Return the similarities of all images, shape (N, N)."""
-    from fiftyone_sfam.attribution import similarity
+    from fiftyone_sfam.network.metric import similarity
 
     rows = [
         similarity(one, data.embeddings, data.model.metric) for one in data.embeddings
@@ -283,7 +283,7 @@ def kinds_of(data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 def threshold(data: Data) -> float:
     """Find the similarity of equal errors over all pairs of untouched images."""
-    from fiftyone_sfam.audit.faithfulness_curves import equal_error_threshold
+    from fiftyone_sfam.audit.faithfulness.curves import equal_error_threshold
 
     scores = scores_of(data)
     genuine, impostor = kinds_of(data)

@@ -35,10 +35,10 @@ def measure(seed: int, pairs: int) -> dict[str, dict[str, float]]:
     """Score all maps in the world of a seed: name to kind of pair to mean share."""
     import torch
 
-    from fiftyone_sfam.audit.faithfulness_maps import image_maps
+    from fiftyone_sfam.attribution.path import path_layers
+    from fiftyone_sfam.audit.faithfulness.maps import image_maps
     from fiftyone_sfam.demo.world import generate_world, render
     from fiftyone_sfam.models import load_model
-    from fiftyone_sfam.path import path_layers
 
     crops = generate_world(seed).crops
     model = load_model("demo")

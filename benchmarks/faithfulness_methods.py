@@ -16,15 +16,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from fiftyone_sfam.attribution import attribute, similarity
-from fiftyone_sfam.audit.faithfulness_baselines import (
+from fiftyone_sfam.attribution.blurring import blur
+from fiftyone_sfam.attribution.maps import attribute
+from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
+from fiftyone_sfam.audit.faithfulness.baselines import (
     centre_prior,
     plain_activation,
     random_maps,
 )
-from fiftyone_sfam.blurring import blur
-from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.path import SCALES, STEPS, attribute_path, path_layers
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import similarity
 
 Maps = Callable[[EmbeddingModel, Tensor, Tensor], Tensor]
 BATCH = 16

@@ -14,10 +14,11 @@ import torch
 from faithfulness_methods import Method, methods
 from torch import Tensor
 
-from fiftyone_sfam.attribution import attribute, normalizer, similarity
-from fiftyone_sfam.blurring import blur
-from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.path import SCALES, attribute_path, path_layers
+from fiftyone_sfam.attribution.blurring import blur
+from fiftyone_sfam.attribution.maps import attribute
+from fiftyone_sfam.attribution.path import SCALES, attribute_path, path_layers
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import normalizer, similarity
 
 # Of the full list, what the trials are read beside.
 _KEPT = ("path", "path of several scales", "evidence", "plain activation")

@@ -48,7 +48,7 @@ def resident_mb(of: str) -> float:
 
 def candidates_of(count: int, queries: int):
     """Everything is in the gallery; some are queries, spread over it."""
-    from fiftyone_sfam.retrieval import Candidates
+    from fiftyone_sfam.retrieval.search import Candidates
 
     chosen = np.linspace(0, count - 1, min(queries, count)).astype(np.int64)
     identities = np.arange(count) % max(1, count // 10)
@@ -65,8 +65,8 @@ def exact_child(count: int, queries: int, width: int) -> None:
     """Search exactly, and print what it took."""
     import torch
 
-    from fiftyone_sfam.protocol import Protocol
-    from fiftyone_sfam.retrieval import find_neighbors
+    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.retrieval.search import find_neighbors
 
     vectors = vectors_of(count, width)
     candidates = candidates_of(count, queries)
@@ -115,11 +115,11 @@ def measure_indexes(
     import fiftyone as fo
     import fiftyone.brain as fob
 
-    from fiftyone_sfam.index_search import IndexSearch
-    from fiftyone_sfam.items import collect_items
-    from fiftyone_sfam.protocol import Protocol
-    from fiftyone_sfam.retrieval import find_neighbors
-    from fiftyone_sfam.retrieval_index import find_proposed_neighbors
+    from fiftyone_sfam.data.items import collect_items
+    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.retrieval.index_search import IndexSearch
+    from fiftyone_sfam.retrieval.indexed import find_proposed_neighbors
+    from fiftyone_sfam.retrieval.search import find_neighbors
 
     dataset = fo.Dataset("neighbors")
     dataset.add_samples([fo.Sample(filepath=f"/nowhere/{n}.png") for n in range(count)])

@@ -118,7 +118,7 @@ def main() -> int:
 def measured(folder: Path, images: int, steps: int) -> dict[str, Any]:
     """Make the runs and measure the panels over them."""
     from fiftyone_sfam import Protocol, explain_retrieval
-    from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
+    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 
     dataset = crops(folder / "images", images)
     protocol = Protocol(identity_field="identity", camera_field="camera")

@@ -195,7 +195,7 @@ def some_pairs(model: Any, dataset: Any, count: int) -> list[Any]:
     """Prepare pairs of successive images."""
     from performance_rivals import Pair
 
-    from fiftyone_sfam.images import read_image
+    from fiftyone_sfam.data.images import read_image
 
     paths = dataset.limit(2 * count).values("filepath")
     images = [model.prepare(read_image(path)) for path in paths]

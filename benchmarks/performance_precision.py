@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from fiftyone_sfam.attribution import attribute
-from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.images import read_image
+from fiftyone_sfam.attribution.maps import attribute
+from fiftyone_sfam.data.images import read_image
+from fiftyone_sfam.network.embedder import EmbeddingModel
 
 IMAGES = 32
 REPEATS = 3

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fiftyone_sfam.attribution import similarity
-from fiftyone_sfam.embedder import EmbeddingModel
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import similarity
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SHARD_IMAGES = 32
 
 def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
     """Pair every image with k random others."""
-    from fiftyone_sfam.records import Pairs
+    from fiftyone_sfam.retrieval.pairs import Pairs
 
     query = np.repeat(np.arange(images, dtype=np.int32), k)
     step = rng.integers(1, images, size=len(query))
@@ -40,16 +40,17 @@ def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
 
 def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     """Write a run as explain_retrieval does, with noise for maps."""
-    from fiftyone_sfam.records import BY_BLOCK, count_outcomes, make_plan
-    from fiftyone_sfam.run_config import COMPLETE, RunConfig, record_run
-    from fiftyone_sfam.run_table import (
+    from fiftyone_sfam.pipeline.shards import empty_shard
+    from fiftyone_sfam.retrieval.pairs import count_outcomes
+    from fiftyone_sfam.runs.blobs import BlobStore, pack_maps
+    from fiftyone_sfam.runs.plan import BY_BLOCK, make_plan
+    from fiftyone_sfam.runs.run_config import COMPLETE, RunConfig, record_run
+    from fiftyone_sfam.runs.run_table import (
         PART_PAIRS,
         RunItems,
         shard_name,
         write_table,
     )
-    from fiftyone_sfam.shards import empty_shard
-    from fiftyone_sfam.storage import BlobStore, pack_maps
 
     rng = np.random.default_rng(seed)
     pairs = synthetic_pairs(images, k, rng)
@@ -127,7 +128,7 @@ def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int 
     """Write the run, open it, and open pairs of it."""
     import fiftyone as fo
 
-    from fiftyone_sfam.runs import load_run
+    from fiftyone_sfam.runs.run import load_run
 
     dataset = fo.Dataset("storage")
     start = time.perf_counter()

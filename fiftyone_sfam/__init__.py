@@ -12,24 +12,35 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam._version import __version__
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.audit.causal import check_causally
-    from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval, load_evaluation
-    from fiftyone_sfam.audit.faithfulness import check_faithfulness, load_faithfulness
-    from fiftyone_sfam.audit.fixes_apply import apply_verdicts
-    from fiftyone_sfam.audit.ledger import build_ledger, load_ledger
-    from fiftyone_sfam.audit.report import write_report
-    from fiftyone_sfam.audit.shortcuts import find_shortcuts, load_shortcuts
-    from fiftyone_sfam.audit.suspects import find_suspects, load_suspects
-    from fiftyone_sfam.embedder import EmbeddingModel
-    from fiftyone_sfam.explain import explain_retrieval
+    from fiftyone_sfam.attribution.pair import (
+        PairExplanation,
+        explain_contrast,
+        explain_pair,
+    )
+    from fiftyone_sfam.attribution.pair_path import explain_path
+    from fiftyone_sfam.audit.evaluation.evaluate import (
+        evaluate_retrieval,
+        load_evaluation,
+    )
+    from fiftyone_sfam.audit.faithfulness.check import (
+        check_faithfulness,
+        load_faithfulness,
+    )
+    from fiftyone_sfam.audit.fixes.apply import apply_verdicts
+    from fiftyone_sfam.audit.regions.causal import check_causally
+    from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
+    from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
+    from fiftyone_sfam.audit.report.write import write_report
+    from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+    from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.models import list_models, load_model
-    from fiftyone_sfam.pair import PairExplanation, explain_contrast, explain_pair
-    from fiftyone_sfam.pair_path import explain_path
-    from fiftyone_sfam.preprocess import Preprocessing
-    from fiftyone_sfam.protocol import Protocol
-    from fiftyone_sfam.pruning import prune
-    from fiftyone_sfam.runs import Run, delete_run, list_runs, load_run, rename_run
-    from fiftyone_sfam.verdicts import get_verdicts, restore_verdict, set_verdict
+    from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.preprocess import Preprocessing
+    from fiftyone_sfam.pipeline.explain import explain_retrieval
+    from fiftyone_sfam.pipeline.manage import delete_run, rename_run
+    from fiftyone_sfam.pipeline.pruning import prune
+    from fiftyone_sfam.review.verdicts import get_verdicts, restore_verdict, set_verdict
+    from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 __all__ = [
     "EmbeddingModel",
@@ -68,38 +79,38 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "EmbeddingModel": "embedder",
-    "PairExplanation": "pair",
-    "Preprocessing": "preprocess",
-    "Protocol": "protocol",
-    "Run": "runs",
-    "apply_verdicts": "audit.fixes_apply",
-    "build_ledger": "audit.ledger",
-    "check_causally": "audit.causal",
-    "check_faithfulness": "audit.faithfulness",
-    "delete_run": "runs",
-    "evaluate_retrieval": "audit.evaluation_run",
-    "explain_contrast": "pair",
-    "explain_pair": "pair",
-    "explain_path": "pair_path",
-    "explain_retrieval": "explain",
-    "find_shortcuts": "audit.shortcuts",
-    "find_suspects": "audit.suspects",
-    "get_verdicts": "verdicts",
+    "EmbeddingModel": "network.embedder",
+    "PairExplanation": "attribution.pair",
+    "Preprocessing": "network.preprocess",
+    "Protocol": "data.protocol",
+    "Run": "runs.run",
+    "apply_verdicts": "audit.fixes.apply",
+    "build_ledger": "audit.regions.ledger",
+    "check_causally": "audit.regions.causal",
+    "check_faithfulness": "audit.faithfulness.check",
+    "delete_run": "pipeline.manage",
+    "evaluate_retrieval": "audit.evaluation.evaluate",
+    "explain_contrast": "attribution.pair",
+    "explain_pair": "attribution.pair",
+    "explain_path": "attribution.pair_path",
+    "explain_retrieval": "pipeline.explain",
+    "find_shortcuts": "audit.regions.shortcuts",
+    "find_suspects": "audit.suspects.search",
+    "get_verdicts": "review.verdicts",
     "list_models": "models",
-    "list_runs": "runs",
-    "load_evaluation": "audit.evaluation_run",
-    "load_faithfulness": "audit.faithfulness",
-    "load_ledger": "audit.ledger",
+    "list_runs": "runs.run",
+    "load_evaluation": "audit.evaluation.evaluate",
+    "load_faithfulness": "audit.faithfulness.check",
+    "load_ledger": "audit.regions.ledger",
     "load_model": "models",
-    "load_run": "runs",
-    "load_shortcuts": "audit.shortcuts",
-    "load_suspects": "audit.suspects",
-    "prune": "pruning",
-    "rename_run": "runs",
-    "restore_verdict": "verdicts",
-    "set_verdict": "verdicts",
-    "write_report": "audit.report",
+    "load_run": "runs.run",
+    "load_shortcuts": "audit.regions.shortcuts",
+    "load_suspects": "audit.suspects.search",
+    "prune": "pipeline.pruning",
+    "rename_run": "pipeline.manage",
+    "restore_verdict": "review.verdicts",
+    "set_verdict": "review.verdicts",
+    "write_report": "audit.report.write",
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fiftyone_sfam import Run
-    from fiftyone_sfam.audit.suspects import Suspects
+    from fiftyone_sfam.audit.suspects.search import Suspects
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "docs" / "example-report.html"
@@ -33,7 +33,7 @@ def main() -> None:
         )
         from fiftyone.core.odm import drop_database
 
-        from fiftyone_sfam.audit.report import write_report
+        from fiftyone_sfam.audit.report.write import write_report
 
         try:
             run = audited_demo()
@@ -49,11 +49,11 @@ def main() -> None:
 def audited_demo() -> Run:
     """Explain and audit the demo people."""
     from fiftyone_sfam import Protocol, explain_retrieval, load_model
-    from fiftyone_sfam.audit.causal import check_causally
-    from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
-    from fiftyone_sfam.audit.ledger import build_ledger
-    from fiftyone_sfam.audit.shortcuts import find_shortcuts
-    from fiftyone_sfam.audit.suspects import find_suspects
+    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+    from fiftyone_sfam.audit.regions.causal import check_causally
+    from fiftyone_sfam.audit.regions.ledger import build_ledger
+    from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
+    from fiftyone_sfam.audit.suspects.search import find_suspects
     from fiftyone_sfam.demo.dataset import load_demo_dataset
 
     model = load_model("demo")
@@ -70,8 +70,8 @@ def audited_demo() -> Run:
 
 def judge(run: Run, suspects: Suspects) -> None:
     """Give verdicts on what the findings show."""
-    from fiftyone_sfam.audit.suspects import MISLABELED, SPLIT
-    from fiftyone_sfam.verdicts import get_verdicts, set_verdict
+    from fiftyone_sfam.audit.suspects.search import MISLABELED, SPLIT
+    from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 
     for kind, verdict in ((MISLABELED, "wrong label"), (SPLIT, "same person")):
         for one in suspects.of_kind(kind):

@@ -18,9 +18,9 @@ from PIL import Image
 
 from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
 from fiftyone_sfam.demo.world import DefectPlan
-from fiftyone_sfam.records import Pairs
-from fiftyone_sfam.run_config import field_paths
-from fiftyone_sfam.runs import load_run
+from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.runs.run import load_run
+from fiftyone_sfam.runs.run_config import field_paths
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Error, Locator, Page

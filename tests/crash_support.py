@@ -20,11 +20,12 @@ from fiftyone.core.odm import get_db_conn
 from app_support import assert_same, stored_numbers
 from crashing import work
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.explain import explain_retrieval
-from fiftyone_sfam.pruning import prune
-from fiftyone_sfam.run_config import DELETING, run_config
-from fiftyone_sfam.runs import delete_run, list_runs, load_run
-from fiftyone_sfam.storage import BUCKET
+from fiftyone_sfam.pipeline.explain import explain_retrieval
+from fiftyone_sfam.pipeline.manage import delete_run
+from fiftyone_sfam.pipeline.pruning import prune
+from fiftyone_sfam.runs.blobs import BUCKET
+from fiftyone_sfam.runs.run import list_runs, load_run
+from fiftyone_sfam.runs.run_config import DELETING, run_config
 from worlds import PassCounter, fill, tiny_model
 
 BATCH, IMAGES = 3, 12

@@ -89,13 +89,11 @@ def main() -> None:
     from fiftyone.core.odm import database
 
     import worlds  # noqa: F401
-    from fiftyone_sfam import runs  # noqa: F401
-    from fiftyone_sfam.audit import (  # noqa: F401
-        evaluation_run,
-        ledger,
-        suspects,
-    )
-    from fiftyone_sfam.explain import explain_retrieval  # noqa: F401
+    from fiftyone_sfam.audit.evaluation import evaluate  # noqa: F401
+    from fiftyone_sfam.audit.regions import ledger  # noqa: F401
+    from fiftyone_sfam.audit.suspects import search  # noqa: F401
+    from fiftyone_sfam.pipeline.explain import explain_retrieval  # noqa: F401
+    from fiftyone_sfam.runs import run as runs  # noqa: F401
 
     torch.set_num_threads(1)
     # A child has connections of its own.
@@ -137,12 +135,12 @@ def work(name: str, overwrite: bool, model: Any = None) -> None:
     """Explain and audit a dataset, whatever was done of it before."""
     import fiftyone as fo
 
-    from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
-    from fiftyone_sfam.audit.ledger import build_ledger
-    from fiftyone_sfam.audit.suspects import find_suspects
-    from fiftyone_sfam.explain import explain_retrieval
-    from fiftyone_sfam.protocol import Protocol
-    from fiftyone_sfam.runs import list_runs, load_run
+    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+    from fiftyone_sfam.audit.regions.ledger import build_ledger
+    from fiftyone_sfam.audit.suspects.search import find_suspects
+    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.pipeline.explain import explain_retrieval
+    from fiftyone_sfam.runs.run import list_runs, load_run
     from worlds import tiny_model
 
     dataset = fo.load_dataset(name)
@@ -179,7 +177,7 @@ def do_delete(request: Request) -> None:
     """Delete the run."""
     import fiftyone as fo
 
-    from fiftyone_sfam.runs import delete_run
+    from fiftyone_sfam.pipeline.manage import delete_run
 
     delete_run(fo.load_dataset(request["dataset"]), "sfam")
 
@@ -188,7 +186,7 @@ def do_rename(request: Request) -> None:
     """Rename a run."""
     import fiftyone as fo
 
-    from fiftyone_sfam.runs import rename_run
+    from fiftyone_sfam.pipeline.manage import rename_run
 
     dataset = fo.load_dataset(request["dataset"])
     rename_run(dataset, request["key"], request["new_key"])
@@ -199,7 +197,7 @@ def do_explain(request: Request) -> str:
     import fiftyone as fo
 
     from fiftyone_sfam.errors import SfamError
-    from fiftyone_sfam.explain import explain_retrieval
+    from fiftyone_sfam.pipeline.explain import explain_retrieval
     from worlds import tiny_model
 
     dataset = fo.load_dataset(request["dataset"])
@@ -230,7 +228,7 @@ def do_digest(request: Request) -> dict[str, Any]:
     from fiftyone.core.odm import get_db_conn
 
     from crash_support import audited_numbers
-    from fiftyone_sfam.runs import list_runs
+    from fiftyone_sfam.runs.run import list_runs
 
     dataset = fo.load_dataset(request["dataset"])
     runs = list_runs(dataset)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from fiftyone.core.odm import get_db_conn
 
-from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.storage import BUCKET
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.runs.blobs import BUCKET
 
 REID = Protocol(identity_field="identity", camera_field="camera")
 

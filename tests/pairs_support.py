@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app_support import painted
-from fiftyone_sfam.app.panels.pair_queue import queries_of
-from fiftyone_sfam.runs import Run
+from fiftyone_sfam.app.pairs.queue import queries_of
+from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -20,7 +20,7 @@ PACKAGE = Path(fiftyone_sfam.__file__).parent
     "statement",
     [
         "import fiftyone_sfam",
-        "import fiftyone_sfam.cli",
+        "import fiftyone_sfam.cli.program",
         "import fiftyone_sfam.app.entry",
         "import fiftyone_sfam.app.install",
     ],
@@ -56,8 +56,8 @@ def test_modules_import_each_other_one_way() -> None:
     graph = {module: _imports(path) for module, path in _modules().items()}
     # Raises CycleError, with the cycle, when there is one.
     TopologicalSorter(graph).prepare()
-    assert graph["fiftyone_sfam.heads"] <= {"fiftyone_sfam.errors"}
-    assert graph["fiftyone_sfam.attribution"] <= {"fiftyone_sfam.heads"}
+    assert graph["fiftyone_sfam.network.heads"] <= {"fiftyone_sfam.errors"}
+    assert graph["fiftyone_sfam.attribution.maps"] <= {"fiftyone_sfam.network.heads"}
 
 
 def _modules() -> dict[str, Path]:

@@ -26,7 +26,7 @@ from fiftyone.operators.executor import execute_or_delegate_operator
 import fiftyone_sfam
 from app_support import PLUGIN, context
 from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
-from fiftyone_sfam.app.messages import for_user
+from fiftyone_sfam.app.forms.messages import for_user
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
@@ -35,14 +35,14 @@ from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
-from fiftyone_sfam.app.panels.pair_texts import as_sentence
+from fiftyone_sfam.app.pairs.texts import as_sentence
 from fiftyone_sfam.app.registration import OPERATORS
-from fiftyone_sfam.audit.report_tables import Column, write_csv
+from fiftyone_sfam.audit.report.tables import Column, write_csv
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.models.weights import _check_torch
-from fiftyone_sfam.run_config import record_run
-from fiftyone_sfam.runs import Run, load_run
-from fiftyone_sfam.verdicts import restore_verdict
+from fiftyone_sfam.review.verdicts import restore_verdict
+from fiftyone_sfam.runs.run import Run, load_run
+from fiftyone_sfam.runs.run_config import record_run
 from worlds import fill, tiny_model
 
 
@@ -354,6 +354,6 @@ def test_exceptions_from_bandit_are_known() -> None:
         if "# nosec" in path.read_text("utf-8")
     }
     assert found == {
-        "audit/report_html.py": ["B704"] * 5,
+        "audit/report/html.py": ["B704"] * 5,
         "models/weights.py": ["B403"],
     }

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fiftyone.core.odm import get_db_conn
 
-from fiftyone_sfam.explain import explain_retrieval
-from fiftyone_sfam.protocol import Protocol
-from fiftyone_sfam.verdicts import get_verdicts
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.pipeline.explain import explain_retrieval
+from fiftyone_sfam.review.verdicts import get_verdicts
 from worlds import tiny_model
 
 REID = Protocol(identity_field="identity", camera_field="camera")

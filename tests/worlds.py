@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fiftyone_sfam.embedder import EmbeddingModel
-from fiftyone_sfam.preprocess import Preprocessing
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.preprocess import Preprocessing
 
 WIDTH, HEIGHT = 8, 16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
@@ -12,8 +13,7 @@ from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
-from fiftyone_sfam.app.panels.sfam_audit import SfamAudit
-from fiftyone_sfam.app.panels.sfam_pairs import SfamPairs
+from fiftyone_sfam.app.pairs.panel import SfamPairs
 
 OPERATORS: tuple[type, ...] = (
     ExplainRetrieval,

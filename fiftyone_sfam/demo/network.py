@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fiftyone_sfam.preprocess import Preprocessing
+from fiftyone_sfam.network.preprocess import Preprocessing
 
 DEMO_PREPROCESSING = Preprocessing(
     size=(128, 64), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)

@@ -14,7 +14,7 @@ from fiftyone_sfam.models.zoo_index import list_zoo, zoo_models
 if TYPE_CHECKING:
     import torch
 
-    from fiftyone_sfam.embedder import EmbeddingModel
+    from fiftyone_sfam.network.embedder import EmbeddingModel
 
 __all__ = ["ModelInfo", "list_models", "load_model"]
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fiftyone_sfam.embedder import EmbeddingModel
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.dlib_file import DlibLayer, DlibNetwork, read_dlib_network
-from fiftyone_sfam.preprocess import Preprocessing
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.preprocess import Preprocessing
 
 WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"

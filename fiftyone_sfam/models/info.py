@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.attribution import Metric
+    from fiftyone_sfam.network.metric import Metric
 
 Source = Literal["registry", "preset", "zoo"]
 

@@ -11,7 +11,7 @@ from fiftyone_sfam.models.info import ModelInfo
 if TYPE_CHECKING:
     import torch
 
-    from fiftyone_sfam.embedder import EmbeddingModel
+    from fiftyone_sfam.network.embedder import EmbeddingModel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Preset:
 def _demo(layer: str | None, device: str | torch.device | None) -> EmbeddingModel:
     """Load the network that was trained on the demo world."""
     from fiftyone_sfam.demo.network import DEMO_PREPROCESSING, load_demo_network
-    from fiftyone_sfam.embedder import EmbeddingModel
+    from fiftyone_sfam.network.embedder import EmbeddingModel
 
     return EmbeddingModel(
         load_demo_network(), DEMO_PREPROCESSING, layer=layer, name="demo", device=device

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.info import ModelInfo
-from fiftyone_sfam.preprocess import Preprocessing
+from fiftyone_sfam.network.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.attribution import Metric
-    from fiftyone_sfam.compute import Precision
+    from fiftyone_sfam.network.compute import Precision
+    from fiftyone_sfam.network.metric import Metric
 
 ENVIRONMENT = "FIFTYONE_SFAM_MODELS"
 FILE_NAME = "sfam_models.json"

@@ -1,7 +1,8 @@
 """Give the input of a layer a name of its own.
 
 FiftyOne's zoo takes embeddings where they enter the classifier and writes that place as
-``<fc``: the input of ``fc``. An :class:`~fiftyone_sfam.embedder.EmbeddingModel` takes
+``<fc``: the input of ``fc``. An
+:class:`~fiftyone_sfam.network.embedder.EmbeddingModel` takes
 embeddings from a module's output; so a copy of the network gets a module there.
 """
 

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.audit.fixes import Fix, Fixes, find_fixes
-from fiftyone_sfam.audit.fixes_apply import (
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.audit.fixes.apply import (
     apply_verdicts,
     check_target,
     default_field,
     undo_fixes,
 )
-from fiftyone_sfam.audit.fixes_history import applied_fields
-from fiftyone_sfam.audit.report_tables import item_files
+from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
+from fiftyone_sfam.audit.fixes.history import applied_fields
+from fiftyone_sfam.audit.report.tables import item_files
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-    from fiftyone_sfam.audit.fixes_apply import Applied, LeftOut
+    from fiftyone_sfam.audit.fixes.apply import Applied, LeftOut
 
 APPLY, UNDO = "apply", "undo"
 
@@ -91,7 +91,7 @@ class ApplyVerdicts(foo.Operator):
 
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
-        """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes_apply`."""
+        """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes.apply`."""
         check_types(ctx.params, numbers=False)
         action = ctx.params.get("action") or APPLY
         if action == UNDO:
@@ -143,7 +143,7 @@ class ApplyVerdicts(foo.Operator):
         action : {"apply", "undo"}
             What to do.
         field, overwrite
-            As in :func:`fiftyone_sfam.audit.fixes_apply.apply_verdicts`; to undo, the
+            As in :func:`fiftyone_sfam.audit.fixes.apply.apply_verdicts`; to undo, the
             path of the field.
         delegate : bool
             Schedule the writing instead of waiting for it.

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.parameters import MAX_SEED, one_text, whole_number
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import MAX_SEED, one_text, whole_number
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-    from fiftyone_sfam.audit.faithfulness_result import Faithfulness
+    from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 
 PAIRS = 100
 MAX_PAIRS = 10_000
@@ -87,7 +87,7 @@ class CheckFaithfulness(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Check a sample of pairs."""
-        from fiftyone_sfam.audit.faithfulness import AUTO, check_faithfulness
+        from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
 
         check_types(ctx.params, numbers=False)
         params = ctx.params

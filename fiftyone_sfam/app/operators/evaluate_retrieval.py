@@ -11,12 +11,12 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.panels.current_run import current_run
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.parameters import (
+from fiftyone_sfam.app.current_run import current_run
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import (
     MAX_CHOSEN,
     MAX_SEED,
     MAX_TEXT,
@@ -24,13 +24,13 @@ from fiftyone_sfam.app.parameters import (
     some_texts,
     whole_number,
 )
-from fiftyone_sfam.audit.bootstrap import RESAMPLES
-from fiftyone_sfam.audit.evaluation_fields import ENDINGS
-from fiftyone_sfam.audit.evaluation_run import evaluate_retrieval
-from fiftyone_sfam.audit.evaluation_scores import FARS
-from fiftyone_sfam.audit.overview import compared_pairs
+from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.evaluation.fields import ENDINGS
+from fiftyone_sfam.audit.evaluation.overview import compared_pairs
+from fiftyone_sfam.audit.evaluation.scores import FARS
+from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -203,7 +203,7 @@ class EvaluateRetrieval(foo.Operator):
         key : str
             Key of the run.
         slices, pair_slices, cameras, fars, resamples, seed
-            As in :func:`fiftyone_sfam.audit.evaluation_run.evaluate_retrieval`.
+            As in :func:`fiftyone_sfam.audit.evaluation.evaluate.evaluate_retrieval`.
         delegate : bool
             Schedule the evaluation instead of waiting for it.
 

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.parameters import MAX_SEED, one_text, some_texts, whole_number
-from fiftyone_sfam.audit.ledger import Ledger, build_ledger, check_evidence
-from fiftyone_sfam.audit.ledger_cells import FALSE, TRUE, find_cell, sentence
-from fiftyone_sfam.audit.region_fields import STRIPES, region_fields
-from fiftyone_sfam.audit.region_images import CHANGES
-from fiftyone_sfam.audit.regions import BACKGROUND
-from fiftyone_sfam.audit.shortcuts import find_shortcuts
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import (
+    MAX_SEED,
+    one_text,
+    some_texts,
+    whole_number,
+)
+from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
+from fiftyone_sfam.audit.regions.images import CHANGES
+from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, check_evidence
+from fiftyone_sfam.audit.regions.ledger_cells import FALSE, TRUE, find_cell, sentence
+from fiftyone_sfam.audit.regions.partitions import BACKGROUND
+from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.errors import SfamError
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -128,7 +133,7 @@ class ExplainRegions(foo.Operator):
             shortcuts = find_shortcuts(run, ledger)
             found["shortcuts"] = [one.sentence for one in shortcuts.found]
         if params.get("causal"):
-            from fiftyone_sfam.audit.causal import check_causally
+            from fiftyone_sfam.audit.regions.causal import check_causally
 
             check = check_causally(
                 run,
@@ -185,7 +190,7 @@ class ExplainRegions(foo.Operator):
             Field that divides the images; None divides them into stripes, and
             ``"auto"`` takes the first field that can serve.
         stripes, max_rank, by
-            As in :func:`fiftyone_sfam.audit.ledger.build_ledger`.
+            As in :func:`fiftyone_sfam.audit.regions.ledger.build_ledger`.
         shortcuts : bool
             Look for identities and cameras that rest on a region.
         causal : bool
@@ -193,7 +198,7 @@ class ExplainRegions(foo.Operator):
         model : str, optional
             Name of the model for that; by default the run's.
         change, region, limit
-            As in :func:`fiftyone_sfam.audit.causal.check_causally`; without a
+            As in :func:`fiftyone_sfam.audit.regions.causal.check_causally`; without a
             ``region`` the background is changed, or else the last region.
         seed : int
             Seed of all draws.

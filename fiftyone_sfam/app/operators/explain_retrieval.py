@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator, shown_fields
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.settings import (
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator, shown_fields
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.settings import (
     COMPUTE,
     FIELD,
     INDEX,
@@ -21,8 +21,9 @@ from fiftyone_sfam.app.settings import (
     RunSettings,
 )
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.run_config import check_key, run_config
-from fiftyone_sfam.runs import list_runs
+from fiftyone_sfam.pipeline.manage import check_key
+from fiftyone_sfam.runs.run import list_runs
+from fiftyone_sfam.runs.run_config import run_config
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -75,7 +76,7 @@ class ExplainRetrieval(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
-        from fiftyone_sfam.explain import explain_retrieval
+        from fiftyone_sfam.pipeline.explain import explain_retrieval
 
         check_types(ctx.params, numbers=False)
         settings = RunSettings.from_params(ctx.params)
@@ -140,8 +141,8 @@ class ExplainRetrieval(foo.Operator):
         delegate : bool
             Schedule the run instead of waiting for it.
         **settings
-            Attributes of :class:`fiftyone_sfam.app.settings.RunSettings`; what is not
-            given has its default, and ``embeddings_from`` follows from ``brain_key`` or
+            Attributes of :class:`fiftyone_sfam.app.forms.settings.RunSettings`;
+            what is not given has its default, and ``embeddings_from`` follows from ``brain_key`` or
             ``embeddings_field``.
 
         Returns
@@ -329,7 +330,7 @@ def _embedding_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
 
 def _new_index_problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
     """Say why no similarity index can be kept under a brain key."""
-    from fiftyone_sfam.embeddings import check_index_key
+    from fiftyone_sfam.retrieval.embeddings import check_index_key
 
     # What an interrupted run has begun of its index is made anew.
     begun = run_config(ctx.dataset, ctx.params.get("key") or "sfam")

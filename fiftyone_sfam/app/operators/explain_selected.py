@@ -8,10 +8,10 @@ import fiftyone.operators as foo
 from fiftyone.core.patches import PatchesView
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -65,8 +65,13 @@ class ExplainSelected(foo.Operator):
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Explain the two samples."""
-        from fiftyone_sfam.pair import explain_pair
-        from fiftyone_sfam.render import data_url, fitted, overlay, shared_limit
+        from fiftyone_sfam.attribution.pair import explain_pair
+        from fiftyone_sfam.attribution.render import (
+            data_url,
+            fitted,
+            overlay,
+            shared_limit,
+        )
 
         check_types(ctx.params, numbers=False)
         selected = list(ctx.selected or [])
@@ -160,7 +165,7 @@ class ExplainSelected(foo.Operator):
 
 def _selected_image(ctx: foo.ExecutionContext, sample_id: str) -> Image.Image:
     """Read the image of a selected sample, or of a selected patch of one."""
-    from fiftyone_sfam.images import pixel_box, read_image
+    from fiftyone_sfam.data.images import pixel_box, read_image
 
     patches = isinstance(ctx.view, PatchesView)
     try:

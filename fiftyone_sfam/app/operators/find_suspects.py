@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.panels.current_run import current_run
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.parameters import one_text, real_number, some_texts
-from fiftyone_sfam.audit.region_fields import region_fields
-from fiftyone_sfam.audit.suspects import KINDS, MIN_SCORE, find_suspects
-from fiftyone_sfam.audit.suspects_regions import AUTO
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.app.current_run import current_run
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import one_text, real_number, some_texts
+from fiftyone_sfam.audit.regions.fields import region_fields
+from fiftyone_sfam.audit.suspects.regions import AUTO
+from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -95,7 +95,7 @@ class FindSuspects(foo.Operator):
 
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
-        """Search; see :func:`fiftyone_sfam.audit.suspects.find_suspects`."""
+        """Search; see :func:`fiftyone_sfam.audit.suspects.search.find_suspects`."""
         check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))
         reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
@@ -156,7 +156,7 @@ class FindSuspects(foo.Operator):
         key : str
             Key of the run.
         kinds, min_score, region_field, split_field
-            As in :func:`fiftyone_sfam.audit.suspects.find_suspects`.
+            As in :func:`fiftyone_sfam.audit.suspects.search.find_suspects`.
         delegate : bool
             Schedule the search instead of waiting for it.
 

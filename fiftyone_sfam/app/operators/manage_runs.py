@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator, shown_fields
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.panels.pair_style import as_text
-from fiftyone_sfam.app.parameter_types import check_types
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator, shown_fields
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.errors import RunError, SfamError
-from fiftyone_sfam.run_config import check_key, run_config
-from fiftyone_sfam.runs import delete_run, list_runs, load_run, rename_run
+from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
+from fiftyone_sfam.runs.run import list_runs, load_run
+from fiftyone_sfam.runs.run_config import run_config
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
-from fiftyone_sfam.app.parameters import one_text, real_number, whole_number
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import one_text, real_number, whole_number
 from fiftyone_sfam.errors import RunError, SfamError
-from fiftyone_sfam.records import OUTCOMES
-from fiftyone_sfam.runs import Run, list_runs, load_run
-from fiftyone_sfam.selection import PairFilter, select_pairs
+from fiftyone_sfam.retrieval.pairs import OUTCOMES
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
+from fiftyone_sfam.runs.selection import PairFilter, select_pairs
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection

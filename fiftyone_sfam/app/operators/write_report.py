@@ -17,12 +17,12 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app import choices
-from fiftyone_sfam.app.call import call_operator
-from fiftyone_sfam.app.messages import for_users
-from fiftyone_sfam.app.parameter_types import check_types
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.call import call_operator
+from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs import Run, list_runs, load_run
+from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -97,8 +97,8 @@ class WriteReport(foo.Operator):
 
     @for_users
     def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
-        """Write; see :func:`fiftyone_sfam.audit.report.write_report`."""
-        from fiftyone_sfam.audit.report import write_report
+        """Write; see :func:`fiftyone_sfam.audit.report.write.write_report`."""
+        from fiftyone_sfam.audit.report.write import write_report
 
         check_types(ctx.params, numbers=False)
         run = load_run(ctx.dataset, str(ctx.params.get("key")))

@@ -1,0 +1,445 @@
+"""The blocks that a page of the audit panel is made of, and how FiftyOne draws them.
+
+A page is a list of blocks. What a block needs to be laid out is plain data, which the
+App keeps as the panel's state and sends back with every event; what it shows (the
+traces of a figure, the rows of a table) goes to the App once, as the panel's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_sfam.app.audit.view import Figure
+
+BODY = "body"
+HEIGHT = 300
+"""Height of a figure, in pixels."""
+
+Handler = Callable[[foo.ExecutionContext], Any]
+
+_SMALL = "0.85rem"
+_BORDER = "rgba(var(--fo-palette-common-onBackgroundChannel) / 0.2)"
+# As many columns as fit; a block is never wider than the panel.
+_BODY_STYLE = {
+    "display": "grid",
+    "gridTemplateColumns": "repeat(auto-fit, minmax(min(100%, 420px), 1fr))",
+    "gap": "20px 24px",
+    "alignItems": "start",
+    "pb": 4,
+}
+_CARDS_STYLE = {
+    "display": "grid",
+    "gridTemplateColumns": "repeat(auto-fill, minmax(98px, 1fr))",
+    "gap": 1,
+}
+_CARD_STYLE = {
+    "width": "100%",
+    "display": "block",
+    "textAlign": "left",
+    "textTransform": "none",
+    "px": 1.25,
+    "py": 0.75,
+    # Not the shorthand, which would come after the color of FiftyOne's button.
+    "borderWidth": "1px",
+    "borderStyle": "solid",
+    "borderColor": _BORDER,
+    "borderRadius": 1,
+    "boxShadow": "none",
+    "bgcolor": "background.level2",
+    "&:hover": {"borderColor": "primary.main", "bgcolor": "background.level2"},
+    "& p": {
+        "whiteSpace": "pre-line",
+        "fontSize": "0.78rem",
+        "lineHeight": 1.45,
+        "fontWeight": 400,
+        "color": "text.secondary",
+    },
+    "& p::first-line": {
+        "fontSize": "1.15rem",
+        "fontWeight": 600,
+        "color": "var(--fo-palette-text-primary)",
+    },
+}
+_SMALL_BUTTON = {
+    "textTransform": "none",
+    "boxShadow": "none",
+    "py": 0.25,
+    "px": 1.25,
+    "& p": {"fontSize": _SMALL},
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure with its name; a door if there is something behind it.
+
+    Attributes
+    ----------
+    value, label : str
+        The figure and its name.
+    hint : str
+        What it is, in a sentence.
+    mark : str
+        Name of the mark that a click opens; empty if there is nothing to open.
+    """
+
+    value: str
+    label: str
+    hint: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a page.
+
+    Attributes
+    ----------
+    kind : str
+        ``cards``, ``plot``, ``table``, ``text``, ``choice``, ``slider`` or ``buttons``.
+    name : str
+        Name of its property, of no other on the page.
+    settings : dict
+        What its layout needs, as plain data.
+    content : object
+        What it shows, if that goes to the App as data; None otherwise.
+    value : object
+        What is chosen, of a control; None otherwise.
+    wide : bool
+        Whether it takes the whole width.
+    """
+
+    kind: str
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    content: Any = None
+    value: Any = None
+    wide: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where the App keeps its content or its value."""
+        return f"{BODY}.{self.name}_block.{self.name}"
+
+    def layout(self) -> dict[str, Any]:
+        """Return what the panel's state has to hold to lay it out."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "wide": self.wide,
+            "value": self.value,
+            **self.settings,
+        }
+
+
+# --------------------------------------------------------------------------------------
+# Making blocks
+# --------------------------------------------------------------------------------------
+
+
+def cards_block(name: str, cards: Sequence[Card]) -> Block:
+    """Return a block of cards."""
+    return Block("cards", name, {"cards": [vars(card) for card in cards]}, wide=True)
+
+
+def plot_block(
+    name: str,
+    title: str,
+    hint: str,
+    figure: Figure,
+    *,
+    height: int = HEIGHT,
+    wide: bool = False,
+    door: bool = True,
+) -> Block:
+    """Return a block of a figure, whose marks are doors unless said otherwise."""
+    settings = {
+        "title": title,
+        "hint": hint,
+        "layout": figure.layout,
+        "height": height,
+        "door": door,
+        "select": figure.layout.get("dragmode") == "select",
+    }
+    return Block("plot", name, settings, figure.data, wide=wide)
+
+
+def table_block(
+    name: str,
+    title: str,
+    hint: str,
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    door: bool = True,
+    wide: bool = True,
+) -> Block:
+    """Return a block of a table.
+
+    Parameters
+    ----------
+    name, title, hint : str
+        Its name and texts.
+    columns : sequence of (str, str)
+        Keys and headings.
+    rows : sequence of mapping
+        Texts by key.
+    door : bool
+        Whether its rows open something.
+    wide : bool
+        Whether it takes the whole width.
+
+    Returns
+    -------
+    Block
+        The block.
+    """
+    numbered = [{"id": str(place), **row} for place, row in enumerate(rows)]
+    settings = {
+        "title": title,
+        "hint": hint,
+        "columns": [list(column) for column in columns],
+        "door": door,
+    }
+    return Block("table", name, settings, numbered, wide=wide)
+
+
+def text_block(name: str, markdown: str, wide: bool = True) -> Block:
+    """Return a block of text."""
+    return Block("text", name, {"markdown": markdown}, wide=wide)
+
+
+def choice_block(
+    name: str,
+    label: str,
+    choices: Sequence[tuple[str, str]],
+    value: str,
+    wide: bool = True,
+) -> Block:
+    """Return a block of a drop-down list: values with their labels."""
+    listed = [list(choice) for choice in choices]
+    return Block(
+        "choice", name, {"label": label, "choices": listed}, value=value, wide=wide
+    )
+
+
+def slider_block(name: str, label: str, low: float, high: float, value: float) -> Block:
+    """Return a block of a slider."""
+    settings = {"label": label, "low": low, "high": high}
+    return Block("slider", name, settings, value=value, wide=True)
+
+
+def buttons_block(
+    name: str, buttons: Sequence[tuple[str, str, dict[str, Any]]], wide: bool = True
+) -> Block:
+    """Return a block of buttons: label, name of the event's handler, parameters."""
+    listed = [
+        {"label": label, "handler": handler, "params": params}
+        for label, handler, params in buttons
+    ]
+    return Block("buttons", name, {"buttons": listed}, wide=wide)
+
+
+# --------------------------------------------------------------------------------------
+# Drawing
+# --------------------------------------------------------------------------------------
+
+
+def styled(**styles: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of a view that style its parts."""
+    return {"componentsProps": {part: {"sx": style} for part, style in styles.items()}}
+
+
+def render_blocks(
+    panel: types.Object,
+    blocks: Sequence[Mapping[str, Any]],
+    handlers: Mapping[str, Handler],
+) -> None:
+    """Add blocks to a panel.
+
+    Parameters
+    ----------
+    panel : fiftyone.operators.types.Object
+        The panel.
+    blocks : sequence of mapping
+        Layouts of the blocks.
+    handlers : mapping of str to callable
+        Handlers of events: ``on_mark``, ``on_choice``, and those that buttons name.
+    """
+    body = panel.grid(BODY, **styled(grid=_BODY_STYLE))
+    for block in blocks:
+        span: dict[str, Any] = {"gridColumn": "1 / -1"} if block["wide"] else {}
+        if block["kind"] == "slider":
+            # FiftyOne leaves more room around a slider than a figure above it needs.
+            span["my"] = "-22px"
+        holder = body.v_stack(
+            f"{block['name']}_block",
+            gap=0.5,
+            **styled(
+                item={"minWidth": 0, **span},
+                grid={"gridTemplateColumns": "minmax(0, 1fr)"},
+            ),
+        )
+        _render_title(holder, block)
+        _DRAWN[block["kind"]](holder, block, handlers)
+
+
+def small_button(
+    row: types.Object,
+    name: str,
+    label: str,
+    on_click: Handler,
+    params: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Add a button of the size of text."""
+    row.btn(
+        name,
+        label=label,
+        on_click=on_click,
+        params=dict(params or {}),
+        **kwargs,
+        **styled(button=_SMALL_BUTTON, item={"width": "auto"}),
+    )
+
+
+def _render_title(holder: types.Object, block: Mapping[str, Any]) -> None:
+    title, hint = block.get("title"), block.get("hint")
+    if title:
+        holder.view(
+            f"{block['name']}_title",
+            types.HeaderView(label=title, description=hint or None),
+        )
+
+
+def _render_cards(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    grid = holder.grid(block["name"], **styled(grid=_CARDS_STYLE))
+    for place, card in enumerate(block["cards"]):
+        # What is behind a card is opened by the card; a bare figure is no button.
+        dead: dict[str, Any] = {} if card["mark"] else {"pointerEvents": "none"}
+        grid.btn(
+            f"card_{place}",
+            label=f"{card['value']}\n{card['label']}",
+            title=card["hint"],
+            on_click=handlers["on_mark"] if card["mark"] else None,
+            params={"mark": card["mark"]},
+            componentsProps={
+                "button": {"sx": {**_CARD_STYLE, **dead}},
+                "container": {"sx": {"height": "100%"}},
+            },
+        )
+
+
+def _render_plot(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    holder.plot(
+        block["name"],
+        layout=block["layout"],
+        height=f"{block['height']}px",
+        width="100%",
+        config={"displayModeBar": False, "scrollZoom": False},
+        on_click=handlers["on_mark"] if block["door"] else None,
+        on_selected=handlers["on_mark"] if block["select"] else None,
+    )
+
+
+def _render_table(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    cell = {"fontSize": _SMALL, "py": 0.6, "px": 1, "verticalAlign": "top"}
+    table = types.TableView(
+        on_click_row=handlers["on_mark"] if block["door"] else None,
+        **styled(
+            table={
+                "minWidth": "100%",
+                "& tbody tr": {"cursor": "pointer" if block["door"] else "default"},
+                "& tbody tr:hover": {"bgcolor": "action.hover"},
+            },
+            tableContainer={
+                "maxHeight": 420,
+                "overflow": "auto",
+                "boxShadow": "none",
+                "border": "1px solid",
+                "borderColor": _BORDER,
+            },
+            tableHeadCell={**cell, "fontWeight": 600},
+            tableBodyCell=cell,
+        ),
+    )
+    for key, label in block["columns"]:
+        table.add_column(key, label=label)
+    holder.list(block["name"], types.Object(), view=table)
+
+
+def _render_text(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    holder.md(block["markdown"], name=block["name"])
+
+
+def _render_choice(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    view = types.DropdownView(**styled(item={"maxWidth": 320}))
+    for value, label in block["choices"]:
+        view.add_choice(value, label=label)
+    holder.enum(
+        block["name"],
+        view.values(),
+        label=block["label"],
+        default=block["value"],
+        view=view,
+        on_change=handlers["on_choice"],
+    )
+
+
+def _render_slider(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    holder.float(
+        block["name"],
+        min=block["low"],
+        max=block["high"],
+        default=block["value"],
+        label=block["label"],
+        view=types.SliderView(value_precision=3),
+        on_change=handlers["on_choice"],
+    )
+
+
+def _render_buttons(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    row = holder.grid(
+        block["name"],
+        **styled(grid={"display": "flex", "flexWrap": "wrap", "gap": 1}),
+    )
+    for place, one in enumerate(block["buttons"]):
+        small_button(
+            row,
+            f"button_{place}",
+            one["label"],
+            handlers[one["handler"]],
+            one["params"],
+        )
+
+
+_DRAWN: Mapping[
+    str, Callable[[types.Object, Mapping[str, Any], Mapping[str, Handler]], None]
+] = {
+    "cards": _render_cards,
+    "plot": _render_plot,
+    "table": _render_table,
+    "text": _render_text,
+    "choice": _render_choice,
+    "slider": _render_slider,
+    "buttons": _render_buttons,
+}

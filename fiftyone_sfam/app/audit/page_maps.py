@@ -1,0 +1,147 @@
+"""The page of maps: how far they are to be trusted on this model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.app.audit.blocks import (
+    Block,
+    buttons_block,
+    plot_block,
+    table_block,
+    text_block,
+)
+from fiftyone_sfam.app.audit.choices import (
+    CHECK_FAITHFULNESS,
+    Choices,
+    Mark,
+    Opened,
+    Params,
+)
+from fiftyone_sfam.app.audit.doors import to_pairs
+from fiftyone_sfam.app.audit.results import MapVerdict, verdict_of
+from fiftyone_sfam.app.audit.text import (
+    UNKNOWN,
+    for_markdown,
+    for_plotly,
+    percent,
+    short,
+)
+from fiftyone_sfam.app.audit.view import Figure, line, make_layout, with_legend
+from fiftyone_sfam.runs.run import Run
+
+# Colors that the color-blind can tell apart; as many curves are drawn.
+_COLORS = ("#1a85ff", "#d41159", "#e6a800", "#40b0a6", "#994f00", "#8a8a8a")
+
+_COLUMNS = (
+    ("map", "Map"),
+    ("margin", "Insertion - deletion"),
+    ("chance", "x chance"),
+    ("activation", "x a map without partner"),
+    ("hidden", "Accuracy, first pixels hidden"),
+    ("alike", "Alike for two partners"),
+    ("stable", "Alike under noise"),
+)
+
+
+def page(run: Run, chosen: Choices) -> list[Block]:
+    """Return the blocks of the page."""
+    found = verdict_of(run)
+    if found is None:
+        return [
+            text_block(
+                "no_verdict",
+                "A map that looks right may be wrong. Hide the pixels that the maps "
+                "call important, see how far the similarity falls, and compare with "
+                "maps that know less. The verdict is stored with the run.",
+            ),
+            _button("Check faithfulness"),
+        ]
+    return [
+        text_block("verdict", for_markdown(found.sentence)),
+        plot_block(
+            "hidden",
+            "First pixels hidden",
+            "Mean similarity; the lower the curve, the better the map. A click opens "
+            "the pairs.",
+            curve_figure(found, found.deletion, "share of the pixels hidden"),
+        ),
+        plot_block(
+            "shown",
+            "Only first pixels shown",
+            "Mean similarity; the higher the curve, the better the map. A click opens "
+            "the pairs.",
+            curve_figure(found, found.insertion, "share of the pixels shown"),
+        ),
+        table_block(
+            "map_figures",
+            "Maps, the most faithful first",
+            "With 95 % intervals over queries.",
+            _COLUMNS,
+            [_row(one) for one in found.figures],
+            door=False,
+        ),
+        _button("Check faithfulness again"),
+    ]
+
+
+def curve_figure(
+    found: MapVerdict, curves: Mapping[str, NDArray[np.float64]], axis: str
+) -> Figure:
+    """Draw the mean similarity over the share of the pixels, map by map."""
+    names = [one["name"] for one in found.figures]
+    # The baselines come last in any honest table, and have to be seen in any plot.
+    first = len(_COLORS) - 2
+    shown = [*names[:first], *names[first:][-2:]]
+    traces = []
+    for name, color in zip(shown, _COLORS, strict=False):
+        values = np.asarray(curves[name], dtype=np.float64)
+        share = np.linspace(0, 1, len(values))
+        trace = line(share.round(4), values.round(5), for_plotly(short(name)))
+        traces.append({**trace, "line": {"color": color}})
+    return Figure(traces, with_legend(make_layout(axis, "similarity")))
+
+
+def _button(label: str) -> Block:
+    params = {"operator": CHECK_FAITHFULNESS}
+    return buttons_block("check", [(label, "on_operator", params)])
+
+
+def _row(one: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "map": short(one["name"]),
+        "margin": _interval(one["margin"], 4),
+        "chance": _interval(one["over_chance"], 2),
+        "activation": _interval(one["over_activation"], 2),
+        "hidden": percent(one["accuracy_hidden"]),
+        "alike": _number(one["specificity"]),
+        "stable": _number(one["stability"]),
+    }
+
+
+def _interval(found: Mapping[str, float], digits: int) -> str:
+    if np.isnan(found["value"]):
+        return UNKNOWN
+    text = f"{found['value']:.{digits}f}"
+    if np.isnan(found["low"]):
+        return text
+    return f"{text} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+
+
+def _number(value: float) -> str:
+    return UNKNOWN if np.isnan(value) else f"{value:.2f}"
+
+
+def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
+    found = verdict_of(run)
+    if found is None:
+        return Opened()
+    return Opened(to_pairs(run, "pairs of the check of maps", found.pairs))
+
+
+MARKS: Mapping[str, Mark] = {"hidden": _on_curve, "shown": _on_curve}
+"""What a click on the page leads to, by the name of the block."""

@@ -1,0 +1,333 @@
+"""The page of false matches: by camera pair and identity, and equal errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.app.audit.blocks import Block, choice_block, plot_block, text_block
+from fiftyone_sfam.app.audit.choices import Choices, Mark, Opened, Params, place_of
+from fiftyone_sfam.app.audit.doors import Door, to_pairs
+from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
+from fiftyone_sfam.app.audit.results import evaluation_of
+from fiftyone_sfam.app.audit.text import (
+    NO_LABEL,
+    counted,
+    percent_between,
+    quoted,
+    short,
+)
+from fiftyone_sfam.app.audit.view import FALSE_COLOR, Figure, grid_figure, row_figure
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
+from fiftyone_sfam.runs.run import Run
+
+SHOWN_IDENTITIES = 20
+SHOWN_CAMERAS = 24
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """The first neighbors of a run that are false matches, counted.
+
+    Attributes
+    ----------
+    false : ndarray of int64
+        Pairs of rank 1 that are false matches, shape (F,).
+    cameras : tuple of str
+        The cameras with the most false matches, by name.
+    by_camera : ndarray of int64
+        False matches by camera of the query (rows) and of the neighbor (columns).
+    all_cameras : int
+        Number of cameras that there are.
+    identities : tuple of str
+        The identities whose queries have the most false matches, most first.
+    by_identity : ndarray of int64
+        Their numbers.
+    camera_of, identity_of : ndarray of int64
+        Place of each item's camera and identity among those listed, or -1, shape (N,).
+    """
+
+    false: NDArray[np.int64]
+    cameras: tuple[str, ...]
+    by_camera: NDArray[np.int64]
+    all_cameras: int
+    identities: tuple[str, ...]
+    by_identity: NDArray[np.int64]
+    camera_of: NDArray[np.int64]
+    identity_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Pair slices as a table of values by values; None where there is no slice."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[PairSliceRow | None, ...], ...]
+
+
+def page(run: Run, chosen: Choices) -> list[Block]:
+    """Return the blocks of the page."""
+    counts = run.config.counts
+    if not counts["false match"]:
+        labeled = counts["true match"] > 0
+        text = "Every first neighbor is a true match." if labeled else NO_IDENTITIES
+        return [text_block("none", text), *_error_blocks(run, chosen)]
+    found = tallies(run)
+    blocks = []
+    if any(camera is not None for camera in run.items.cameras):
+        hint = "Click a cell: its false matches."
+        if len(found.cameras) < found.all_cameras:
+            hint += f" The {len(found.cameras)} of {found.all_cameras} with the most."
+        figure = camera_figure(found)
+        blocks.append(plot_block("cameras", "By camera pair", hint, figure))
+    shown = counted(len(found.identities), "identity", "identities")
+    blocks.append(
+        plot_block(
+            "identities",
+            "By identity",
+            f"The {shown} with the most. Click a bar: its false matches.",
+            identity_figure(found),
+            height=max(160, 60 + 18 * len(found.identities)),
+        )
+    )
+    return [*blocks, *_error_blocks(run, chosen)]
+
+
+@lru_cache(maxsize=4)
+def tallies(run: Run) -> Tallies:
+    """Count the false matches of a run; a run is never changed, so this is kept.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Tallies
+        The counts.
+    """
+    pairs, items = run.pairs, run.items
+    false = np.flatnonzero((pairs.rank == 1) & (pairs.outcome == FALSE_MATCH))
+    query, gallery = pairs.query[false], pairs.gallery[false]
+    names, camera = _codes(items.cameras)
+    involved = np.bincount(camera[query], minlength=len(names))
+    involved += np.bincount(camera[gallery], minlength=len(names))
+    cameras = np.sort(np.argsort(-involved, kind="stable")[:SHOWN_CAMERAS])
+    camera_of = _places(cameras, len(names))[camera]
+    rows, columns = camera_of[query], camera_of[gallery]
+    inside = (rows >= 0) & (columns >= 0)
+    by_camera = np.zeros((len(cameras), len(cameras)), dtype=np.int64)
+    np.add.at(by_camera, (rows[inside], columns[inside]), 1)
+    people, identity = _codes(items.identities)
+    counts = np.bincount(identity[query], minlength=len(people))
+    order = np.argsort(-counts, kind="stable")[:SHOWN_IDENTITIES]
+    order = order[counts[order] > 0]
+    return Tallies(
+        false,
+        tuple(names[place] for place in cameras),
+        by_camera,
+        len(names),
+        tuple(people[place] for place in order),
+        counts[order].astype(np.int64),
+        camera_of,
+        _places(order, len(people))[identity],
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Figures
+# --------------------------------------------------------------------------------------
+
+
+def camera_figure(found: Tallies) -> Figure:
+    """Draw the false matches by the cameras of query and neighbor."""
+    names = [short(name) for name in found.cameras]
+    return grid_figure(
+        names,
+        found.by_camera.tolist(),
+        [
+            [
+                f"query {row}, neighbor {column}: {_matches(count)}"
+                for column, count in zip(names, counts, strict=True)
+            ]
+            for row, counts in zip(names, found.by_camera, strict=True)
+        ],
+        ("neighbor's camera", "query's camera"),
+    )
+
+
+def _matches(count: int) -> str:
+    return counted(int(count), "false match", "false matches")
+
+
+def identity_figure(found: Tallies) -> Figure:
+    """Draw the identities with the most false matches."""
+    return row_figure(
+        found.identities,
+        found.by_identity.tolist(),
+        "queries with a false match",
+        FALSE_COLOR,
+    )
+
+
+def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
+    """Return the equal error by pairs of slices, where that was evaluated."""
+    evaluation = evaluation_of(run)
+    if evaluation is None or not evaluation.pair_slices:
+        return []
+    name = pair_field(evaluation, chosen)
+    grid = _grid(evaluation, name)
+    shown = [short(value) for value in grid.names]
+    figure = grid_figure(
+        shown,
+        [
+            [
+                None
+                if row is None or np.isnan(row.equal_error.value)
+                else 100 * row.equal_error.value
+                for row in rows
+            ]
+            for rows in grid.rows
+        ],
+        [
+            [
+                _error_text(row, one, other)
+                for row, other in zip(rows, shown, strict=True)
+            ]
+            for rows, one in zip(grid.rows, shown, strict=True)
+        ],
+        (f"neighbor's {short(name)}", f"query's {short(name)}"),
+    )
+    hint = "Equal error, in percent, of all pairs. Click a cell: its stored pairs."
+    block = plot_block("errors", f"Equal error by {short(name)} pair", hint, figure)
+    fields = [(field, field) for field in evaluation.pair_slices]
+    if len(fields) == 1:
+        return [block]
+    return [choice_block("pair_slices", "Pairs of", fields, name), block]
+
+
+def pair_field(evaluation: Evaluation, chosen: Choices) -> str:
+    """Return the field whose pairs of slices are shown."""
+    if chosen.pair_slices in evaluation.pair_slices:
+        return str(chosen.pair_slices)
+    return next(iter(evaluation.pair_slices))
+
+
+def _grid(evaluation: Evaluation, name: str) -> _Grid:
+    rows = evaluation.pair_slices[name]
+    size: dict[str, int] = {}
+    for row in rows:
+        for value in (row.query_value, row.gallery_value):
+            size[value] = size.get(value, 0) + row.genuine + row.impostor
+    largest = sorted(size, key=lambda value: -size[value])[:SHOWN_CAMERAS]
+    names = tuple(sorted(largest))
+    found = {(row.query_value, row.gallery_value): row for row in rows}
+    return _Grid(
+        names, tuple(tuple(found.get((one, two)) for two in names) for one in names)
+    )
+
+
+def _error_text(row: PairSliceRow | None, query: str, neighbor: str) -> str:
+    if row is None:
+        return f"query {query}, neighbor {neighbor}: not compared"
+    error = row.equal_error
+    return (
+        f"query {query}, neighbor {neighbor}: equal error "
+        f"{percent_between(error.value, error.low, error.high)}, {row.genuine:,} pairs "
+        f"of one identity, {row.impostor:,} of two"
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Doors
+# --------------------------------------------------------------------------------------
+
+
+def camera_door(run: Run, row: int, column: int) -> Door:
+    """Open the false matches between two cameras of the figure."""
+    found = tallies(run)
+    query = found.camera_of[run.pairs.query[found.false]]
+    gallery = found.camera_of[run.pairs.gallery[found.false]]
+    names = quoted(found.cameras[row]), quoted(found.cameras[column])
+    title = f"false matches of camera {names[0]} with camera {names[1]}"
+    return to_pairs(run, title, found.false[(query == row) & (gallery == column)])
+
+
+def identity_door(run: Run, place: int) -> Door:
+    """Open the false matches of an identity of the figure."""
+    found = tallies(run)
+    own = found.identity_of[run.pairs.query[found.false]] == place
+    title = f"false matches of {quoted(found.identities[place])}"
+    return to_pairs(run, title, found.false[own])
+
+
+def _on_camera(run: Run, params: Params, chosen: Choices) -> Opened:
+    row, column = params["idx"]
+    return Opened(camera_door(run, int(row), int(column)))
+
+
+def _on_identity(run: Run, params: Params, chosen: Choices) -> Opened:
+    return Opened(identity_door(run, place_of(params)))
+
+
+def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
+    evaluation = evaluation_of(run)
+    if evaluation is None:
+        return Opened()
+    name = pair_field(evaluation, chosen)
+    row, column = params["idx"]
+    slice_row = _grid(evaluation, name).rows[int(row)][int(column)]
+    if slice_row is None:
+        return Opened()
+    values = quoted(slice_row.query_value), quoted(slice_row.gallery_value)
+    title = f"{short(name)} {values[0]} with {values[1]}"
+    others = [
+        one.items
+        for one in evaluation.pair_slices[name]
+        if one.query_value == slice_row.gallery_value
+    ]
+    return Opened(_between(run, title, slice_row.items, others))
+
+
+def _between(
+    run: Run, title: str, queries: NDArray[np.int64], others: list[NDArray[np.int64]]
+) -> Door:
+    """Open the stored pairs of queries with others, false matches first."""
+    pairs = run.pairs
+    inside = np.isin(pairs.query, queries)
+    if others:
+        inside &= np.isin(pairs.gallery, np.concatenate(others))
+    chosen = np.flatnonzero(inside)
+    order = np.argsort(pairs.outcome[chosen] != FALSE_MATCH, kind="stable")
+    return to_pairs(run, title, chosen[order])
+
+
+MARKS: Mapping[str, Mark] = {
+    "cameras": _on_camera,
+    "identities": _on_identity,
+    "errors": _on_error,
+}
+"""What a click on the page leads to, by the name of the block."""
+
+
+def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]]:
+    """Give each label the place of its name, in order."""
+    filled = [NO_LABEL if label is None else label for label in labels]
+    names = sorted(set(filled))
+    place = {name: number for number, name in enumerate(names)}
+    codes = np.fromiter((place[one] for one in filled), np.int64, len(filled))
+    return names, codes
+
+
+def _places(chosen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the place of each of ``count`` numbers among the chosen, or -1."""
+    found = np.full(count, -1, dtype=np.int64)
+    found[chosen] = np.arange(len(chosen))
+    return found

@@ -1,0 +1,404 @@
+"""The first page of the audit panel: cards, ranks, evidence, slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from fiftyone_sfam.app.audit.blocks import (
+    Block,
+    Card,
+    buttons_block,
+    cards_block,
+    choice_block,
+    plot_block,
+    table_block,
+    text_block,
+)
+from fiftyone_sfam.app.audit.choices import (
+    EVALUATE,
+    WRITE_REPORT,
+    Choices,
+    Mark,
+    Opened,
+    Params,
+    place_of,
+)
+from fiftyone_sfam.app.audit.doors import (
+    Door,
+    to_outcome,
+    to_pairs,
+    to_queries,
+    to_samples,
+)
+from fiftyone_sfam.app.audit.results import evaluation_of
+from fiftyone_sfam.app.audit.text import (
+    UNKNOWN,
+    for_markdown,
+    percent,
+    percent_between,
+    quoted,
+    short,
+)
+from fiftyone_sfam.app.audit.view import cmc_figure, evidence_figure
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.overview import (
+    LARGE_PAIRS,
+    Overview,
+    compared_pairs,
+    overview,
+    stored_overview,
+)
+from fiftyone_sfam.audit.evaluation.slices import SliceRow
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
+from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
+from fiftyone_sfam.runs.run import Run
+
+NO_IDENTITIES = (
+    "Without identities there are no true and false matches to tell apart: make a run "
+    "with an identity field."
+)
+MOST_WORST = 100
+"""Queries that are opened as the worst ones."""
+
+MOST_SLICES = 100
+"""Slices of a field that are listed."""
+
+
+def page(run: Run, chosen: Choices) -> list[Block]:
+    """Return the blocks of the page."""
+    figures = figures_of(run)
+    blocks = [
+        text_block(f"warning_{number}", f"**{for_markdown(text)}**")
+        for number, text in enumerate(run.warnings)
+    ]
+    blocks.append(cards_block("cards", cards(run, figures, reviewed(run))))
+    if figures is None:
+        return [*blocks, *offer_evaluation(run)]
+    if not len(figures.identification.query):
+        return [*blocks, text_block("no_labels", NO_IDENTITIES)]
+    blocks.append(
+        plot_block(
+            "cmc",
+            "Rank of the nearest true match (CMC)",
+            "Click a point: the queries whose nearest true match has this rank.",
+            cmc_figure(figures.identification),
+        )
+    )
+    if figures.evidence is not None:
+        blocks.append(
+            plot_block(
+                "evidence",
+                "Where the similarity comes from, on average",
+                "Evidence on the query for its first neighbor. Click a map: its pairs.",
+                evidence_figure(
+                    list(figures.evidence), ("true matches", "false matches")
+                ),
+            )
+        )
+    evaluation = evaluation_of(run)
+    if evaluation is not None and evaluation.slices:
+        blocks += slice_blocks(evaluation, chosen)
+    again = "Evaluate again" if evaluation else "Evaluate with slices and intervals"
+    blocks.append(
+        buttons_block(
+            "operators",
+            [
+                (again, "on_operator", {"operator": EVALUATE}),
+                ("Write report", "on_operator", {"operator": WRITE_REPORT}),
+            ],
+        )
+    )
+    return blocks
+
+
+def figures_of(run: Run) -> Overview | None:
+    """Return the figures of a run, if they are stored or quickly computed.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Overview or None
+        None if computing them would take longer than an event of a panel may.
+    """
+    found = stored_overview(run)
+    if found is None and compared_pairs(run) < LARGE_PAIRS:
+        found = overview(run)
+    return found
+
+
+def known_figures(run: Run) -> Overview:
+    """Return the figures of a run that a mark was drawn from.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Overview
+        The figures.
+
+    Raises
+    ------
+    DataError
+        If they were deleted meanwhile.
+    """
+    found = figures_of(run)
+    if found is None:
+        raise DataError(
+            f"the figures of the run '{run.key}' are gone; evaluate it again."
+        )
+    return found
+
+
+def offer_evaluation(run: Run) -> list[Block]:
+    """Return what stands in the place of figures that take long to compute."""
+    return [
+        text_block(
+            "unevaluated",
+            f"The other figures compare {compared_pairs(run):,} pairs of images. "
+            "Compute them once; they are stored with the run.",
+        ),
+        buttons_block(
+            "evaluate", [("Evaluate retrieval", "on_operator", {"operator": EVALUATE})]
+        ),
+    ]
+
+
+# --------------------------------------------------------------------------------------
+# Cards
+# --------------------------------------------------------------------------------------
+
+
+def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
+    """Return the cards.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    figures : Overview or None
+        Its figures, if there are any yet.
+    done : Reviewed
+        How far its review is.
+
+    Returns
+    -------
+    list of Card
+        From first to last.
+    """
+    counts = run.config.counts
+    found = [*_measures(run, figures)]
+    wrong = counts["false match"]
+    found += [
+        Card(
+            f"{wrong:,}",
+            "False matches",
+            "Queries whose nearest neighbor is another identity.",
+            "false_matches" if wrong else "",
+        ),
+        Card(
+            f"{done.pairs:,} of {done.total_pairs:,}",
+            "Reviewed",
+            f"Pairs with a verdict, of {done.queries:,} of the "
+            f"{done.total_queries:,} queries.",
+            "reviewed" if done.pairs else "",
+        ),
+        Card(f"{counts['queries']:,}", "Queries", "Images with neighbors to look at."),
+    ]
+    if counts["skipped"]:
+        found.append(
+            Card(
+                f"{counts['skipped']:,}",
+                "Skipped",
+                "Images that could not be used.",
+                "skipped",
+            )
+        )
+    return found
+
+
+def _measures(run: Run, figures: Overview | None) -> list[Card]:
+    """Return the cards of what was measured."""
+    counts = run.config.counts
+    if figures is None:
+        labeled = counts["true match"] + counts["false match"]
+        rate = counts["true match"] / labeled if labeled else float("nan")
+        hint = (
+            "Labeled queries whose nearest neighbor is a true match. The usual figures "
+            "need an evaluation."
+        )
+        return [Card(percent(rate), "First is true", hint)]
+    if not len(figures.identification.query):
+        names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
+        return [Card(UNKNOWN, name, NO_IDENTITIES) for name in names]
+    ranked = figures.identification
+    cmc = ranked.cmc(5)
+    of_those = "of those that have one to find. Opens the others."
+    return [
+        Card(
+            percent(cmc[0]),
+            "Rank-1",
+            f"Queries whose nearest neighbor is a true match, {of_those}",
+            "missed_1",
+        ),
+        Card(
+            percent(cmc[4]),
+            "Rank-5",
+            f"Queries with a true match among the five nearest, {of_those}",
+            "missed_5",
+        ),
+        Card(
+            percent(ranked.mean_average_precision),
+            "mAP",
+            f"Mean average precision. Opens the {MOST_WORST} worst queries.",
+            "worst",
+        ),
+        Card(
+            percent(ranked.mean_inverse_negative_penalty),
+            "mINP",
+            "Mean inverse negative penalty: how far down the last true match is.",
+        ),
+        Card(
+            percent(figures.equal_error),
+            "Equal error",
+            "Error rate at the threshold where both error rates meet.",
+        ),
+    ]
+
+
+# --------------------------------------------------------------------------------------
+# Slices
+# --------------------------------------------------------------------------------------
+
+
+def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
+    """Return the choice of a field and the table of its slices."""
+    name = slice_field(evaluation, chosen)
+    rows = evaluation.slices[name][:MOST_SLICES]
+    hint = "Rank-1, mAP and equal error with 95 % intervals. Click a row: its queries."
+    if len(evaluation.slices[name]) > len(rows):
+        hint += f" The {len(rows)} largest of {len(evaluation.slices[name]):,}."
+    columns = (
+        ("value", short(name)),
+        ("queries", "Queries"),
+        ("rank1", "Rank-1"),
+        ("map", "mAP"),
+        ("eer", "Equal error"),
+    )
+    fields = [(field, field) for field in evaluation.slices]
+    found = [
+        table_block("slice_rows", "Slices", hint, columns, [_slice(r) for r in rows])
+    ]
+    if len(fields) > 1:
+        found.insert(0, choice_block("slices", "Sliced by", fields, name))
+    return found
+
+
+def slice_field(evaluation: Evaluation, chosen: Choices) -> str:
+    """Return the field whose slices are shown."""
+    if chosen.slices in evaluation.slices:
+        return str(chosen.slices)
+    return next(iter(evaluation.slices))
+
+
+def _slice(row: SliceRow) -> dict[str, str]:
+    estimates = {
+        "rank1": row.rank1,
+        "map": row.mean_average_precision,
+        "eer": row.equal_error,
+    }
+    return {
+        "value": short(row.value),
+        "queries": f"{row.queries:,}",
+        **{
+            name: percent_between(one.value, one.low, one.high)
+            for name, one in estimates.items()
+        },
+    }
+
+
+# --------------------------------------------------------------------------------------
+# Doors
+# --------------------------------------------------------------------------------------
+
+
+def rank_door(run: Run, ranked: Identification, place: int) -> Door:
+    """Open the queries whose nearest true match has a rank, with that match."""
+    queries = ranked.query[ranked.first_match == place + 1]
+    wanted = np.isin(run.pairs.query, queries) & (run.pairs.outcome == TRUE_MATCH)
+    pairs = np.flatnonzero(wanted & (run.pairs.rank == place + 1))
+    return to_pairs(run, f"nearest true match at rank {place + 1}", pairs)
+
+
+def missed_door(run: Run, ranked: Identification, rank: int) -> Door:
+    """Open the queries without a true match up to a rank, with what came first."""
+    queries = ranked.query[ranked.first_match > rank]
+    return to_queries(run, f"no true match up to rank {rank}", queries)
+
+
+def worst_door(run: Run, ranked: Identification) -> Door:
+    """Open the queries of the lowest average precision, the worst first."""
+    order = np.argsort(ranked.average_precision, kind="stable")[:MOST_WORST]
+    title = f"the {len(order)} queries of the lowest average precision"
+    return to_queries(run, title, ranked.query[order])
+
+
+def reviewed_door(run: Run) -> Door:
+    """Open the pairs with a verdict."""
+    pairs = np.array(list(get_verdicts(run)), dtype=np.int64)
+    return to_pairs(run, "pairs with a verdict", pairs)
+
+
+def skipped_door(run: Run) -> Door:
+    """Open the images that could not be used."""
+    skipped = (str(run.items.sample_ids[one.index]) for one in run.skipped)
+    return to_samples("images that were skipped", skipped)
+
+
+def _on_ranked(find: Callable[[Run, Identification], Door]) -> Mark:
+    """Open what depends on the queries' measures alone."""
+    return lambda run, params, chosen: Opened(
+        find(run, known_figures(run).identification)
+    )
+
+
+def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
+    ranked = known_figures(run).identification
+    return Opened(rank_door(run, ranked, place_of(params)))
+
+
+def _on_map(run: Run, params: Params, chosen: Choices) -> Opened:
+    return Opened(to_outcome(run, (TRUE_MATCH, FALSE_MATCH)[int(params["trace_idx"])]))
+
+
+def _on_slice(run: Run, params: Params, chosen: Choices) -> Opened:
+    evaluation = evaluation_of(run)
+    if evaluation is None:
+        raise DataError(f"the evaluation of the run '{run.key}' is gone.")
+    name = slice_field(evaluation, chosen)
+    row = evaluation.slices[name][place_of(params)]
+    return Opened(to_queries(run, f"{short(name)} {quoted(row.value)}", row.items))
+
+
+MARKS: Mapping[str, Mark] = {
+    "cmc": _on_point,
+    "evidence": _on_map,
+    "slice_rows": _on_slice,
+    "missed_1": _on_ranked(lambda run, ranked: missed_door(run, ranked, 1)),
+    "missed_5": _on_ranked(lambda run, ranked: missed_door(run, ranked, 5)),
+    "worst": _on_ranked(worst_door),
+    "false_matches": lambda run, params, chosen: Opened(to_outcome(run, FALSE_MATCH)),
+    "reviewed": lambda run, params, chosen: Opened(reviewed_door(run)),
+    "skipped": lambda run, params, chosen: Opened(skipped_door(run)),
+}
+"""What a click on the page leads to, by the name of the block or the card."""

@@ -1,0 +1,297 @@
+"""The page of scores: their distributions, the threshold, ROC and operating points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.app.audit.blocks import (
+    Block,
+    buttons_block,
+    plot_block,
+    slider_block,
+    table_block,
+    text_block,
+)
+from fiftyone_sfam.app.audit.choices import (
+    EVALUATE,
+    Choices,
+    Mark,
+    Opened,
+    Params,
+    place_of,
+)
+from fiftyone_sfam.app.audit.doors import Door, to_pairs
+from fiftyone_sfam.app.audit.page_overview import (
+    NO_IDENTITIES,
+    figures_of,
+    known_figures,
+    offer_evaluation,
+)
+from fiftyone_sfam.app.audit.results import evaluation_of
+from fiftyone_sfam.app.audit.text import UNKNOWN, percent
+from fiftyone_sfam.app.audit.view import coarse, rates_at, roc_figure, score_figure
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.audit.evaluation.overview import Overview
+from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
+from fiftyone_sfam.runs.run import Run
+
+BUTTON_FARS = (1e-2, 1e-3)
+"""False match rates that a button puts the threshold at, where pairs support them."""
+
+
+def page(run: Run, chosen: Choices) -> list[Block]:
+    """Return the blocks of the page."""
+    figures = figures_of(run)
+    if figures is None:
+        return offer_evaluation(run)
+    if not len(figures.roc_fmr):
+        return [text_block("no_labels", NO_IDENTITIES)]
+    threshold = threshold_of(figures, chosen)
+    return [
+        plot_block(
+            "scores",
+            "Scores of all pairs",
+            "Click a bar: the stored pairs with this score. Shift-click: the threshold "
+            "moves there.",
+            score_figure(figures, threshold),
+            wide=True,
+        ),
+        slider_block(
+            "threshold",
+            "Threshold",
+            float(figures.edges[0]),
+            float(figures.edges[-1]),
+            threshold,
+        ),
+        text_block("rates", rates_text(figures, threshold)),
+        buttons_block("thresholds", _buttons(figures)),
+        plot_block(
+            "roc",
+            "ROC",
+            "Click a point: the threshold moves there, and the stored false matches "
+            "that it accepts open.",
+            roc_figure(figures, threshold),
+            wide=True,
+        ),
+        *_operating_blocks(evaluation_of(run)),
+    ]
+
+
+def threshold_of(figures: Overview, chosen: Choices) -> float:
+    """Return the threshold that is chosen, within the scores that there are.
+
+    Parameters
+    ----------
+    figures : Overview
+        Figures of a run.
+    chosen : Choices
+        What is chosen.
+
+    Returns
+    -------
+    float
+        That of the equal error rate where none is chosen.
+    """
+    if chosen.threshold is None:
+        return figures.equal_error_threshold
+    return float(np.clip(chosen.threshold, figures.edges[0], figures.edges[-1]))
+
+
+def threshold_at(figures: Overview, far: float) -> float | None:
+    """Return the threshold of a false match rate.
+
+    Parameters
+    ----------
+    figures : Overview
+        Figures of a run.
+    far : float
+        Share of impostor pairs that may be accepted.
+
+    Returns
+    -------
+    float or None
+        The lowest of the curve's that accepts no more; None where fewer than
+        :data:`fiftyone_sfam.audit.evaluation.scores.MIN_FALSE_ACCEPTS` pairs support
+        the rate.
+    """
+    if far * figures.impostor.sum() < MIN_FALSE_ACCEPTS:
+        return None
+    allowed = np.flatnonzero(figures.roc_fmr <= far * (1 + 1e-12))
+    return float(figures.roc_threshold[allowed[-1]]) if len(allowed) else None
+
+
+def rates_text(figures: Overview, threshold: float) -> str:
+    """Say what a threshold does."""
+    fmr, fnmr = rates_at(figures, threshold)
+    return (
+        f"At **{threshold:.3f}** the false match rate (FMR) is **{percent(fmr, 2)}** "
+        f"of {figures.impostor.sum():,} pairs of two identities; the false non-match "
+        f"rate (FNMR) is **{percent(fnmr, 2)}** of {figures.genuine.sum():,} pairs of "
+        "one."
+    )
+
+
+def _buttons(figures: Overview) -> list[tuple[str, str, dict[str, object]]]:
+    found: list[tuple[str, str, dict[str, object]]] = [
+        ("Equal error", "on_mark", {"mark": "at", "threshold": None})
+    ]
+    for far in BUTTON_FARS:
+        threshold = threshold_at(figures, far)
+        if threshold is not None:
+            params = {"mark": "at", "threshold": threshold}
+            found.append((f"FMR {100 * far:g} %", "on_mark", params))
+    return [
+        *found,
+        ("Open false accepts", "on_mark", {"mark": "accepted"}),
+        ("Open false rejects", "on_mark", {"mark": "refused"}),
+    ]
+
+
+def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
+    """Return the table of operating points, or the offer to compute them."""
+    if evaluation is None:
+        return [
+            text_block(
+                "no_points",
+                "The evaluation adds the rate of true accepts (TAR) at false accept "
+                "rates from 10 % to 0.01 %, and how many pairs support each.",
+            ),
+            buttons_block(
+                "evaluate",
+                [("Evaluate retrieval", "on_operator", {"operator": EVALUATE})],
+            ),
+        ]
+    columns = (
+        ("far", "FAR"),
+        ("tar", "TAR"),
+        ("threshold", "Threshold"),
+        ("support", "False accepts it stands for"),
+    )
+    return [
+        table_block(
+            "points",
+            "True accepts at a false accept rate",
+            "Click a row: the threshold moves there, and the stored false matches that "
+            "it accepts open.",
+            columns,
+            [_point(one) for one in evaluation.verification.operating],
+        )
+    ]
+
+
+def _point(point: OperatingPoint) -> dict[str, str]:
+    support = f"{point.expected:,.0f}"
+    if not point.supported:
+        support += f", too few to tell (below {MIN_FALSE_ACCEPTS})"
+    return {
+        "far": f"{100 * point.far:g} %",
+        "tar": percent(point.tar, 2),
+        "threshold": UNKNOWN
+        if math.isnan(point.threshold)
+        else f"{point.threshold:.3f}",
+        "support": support,
+    }
+
+
+# --------------------------------------------------------------------------------------
+# Doors
+# --------------------------------------------------------------------------------------
+
+
+def scores_of(run: Run) -> NDArray[np.float64]:
+    """Return what thresholds are of, shape (P,): similarity, or negative distance."""
+    return (
+        run.pairs.similarity if run.config.metric == "cosine" else -run.pairs.distance
+    )
+
+
+def score_door(run: Run, figures: Overview, trace: int, place: int) -> Door:
+    """Open the stored pairs in a bar of the figure of scores.
+
+    Stored pairs that the figure does not count, as those of one camera may be, can lie
+    beyond its ends: they belong to the first and the last bar.
+    """
+    edges, _, _ = coarse(figures)
+    score = scores_of(run)
+    bar = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, len(edges) - 2)
+    wanted, name = ((TRUE_MATCH, "true"), (FALSE_MATCH, "false"))[trace]
+    title = f"{name} matches, score {edges[place]:.3f} to {edges[place + 1]:.3f}"
+    inside = (bar == place) & (run.pairs.outcome == wanted)
+    return to_pairs(run, title, np.flatnonzero(inside))
+
+
+def accepted_door(run: Run, threshold: float) -> Door:
+    """Open the stored false matches that a threshold accepts, the surest first."""
+    score = scores_of(run)
+    chosen = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
+    return to_pairs(
+        run,
+        f"false matches accepted at {threshold:.3f}",
+        chosen[np.argsort(-score[chosen], kind="stable")],
+    )
+
+
+def refused_door(run: Run, threshold: float) -> Door:
+    """Open the stored true matches that a threshold refuses, the lowest first."""
+    score = scores_of(run)
+    chosen = np.flatnonzero((run.pairs.outcome == TRUE_MATCH) & (score < threshold))
+    return to_pairs(
+        run,
+        f"true matches refused at {threshold:.3f}",
+        chosen[np.argsort(score[chosen], kind="stable")],
+    )
+
+
+def _on_bar(run: Run, params: Params, chosen: Choices) -> Opened:
+    figures, place = known_figures(run), place_of(params)
+    if params.get("shift_pressed"):
+        edges, _, _ = coarse(figures)
+        return Opened(chosen={"threshold": float(edges[place])})
+    return Opened(score_door(run, figures, int(params["trace_idx"]), place))
+
+
+def _on_roc(run: Run, params: Params, chosen: Choices) -> Opened:
+    figures = known_figures(run)
+    if int(params["trace_idx"]) == 1:
+        return Opened(accepted_door(run, threshold_of(figures, chosen)))
+    threshold = float(figures.roc_threshold[place_of(params)])
+    return Opened(accepted_door(run, threshold), {"threshold": threshold})
+
+
+def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
+    evaluation = evaluation_of(run)
+    if evaluation is None:
+        raise DataError(f"the evaluation of the run '{run.key}' is gone.")
+    threshold = evaluation.verification.operating[place_of(params)].threshold
+    if math.isnan(threshold):
+        return Opened()
+    return Opened(accepted_door(run, threshold), {"threshold": threshold})
+
+
+def _on_at(run: Run, params: Params, chosen: Choices) -> Opened:
+    return Opened(chosen={"threshold": params.get("threshold")})
+
+
+def _on_accepted(run: Run, params: Params, chosen: Choices) -> Opened:
+    return Opened(accepted_door(run, threshold_of(known_figures(run), chosen)))
+
+
+def _on_refused(run: Run, params: Params, chosen: Choices) -> Opened:
+    return Opened(refused_door(run, threshold_of(known_figures(run), chosen)))
+
+
+MARKS: Mapping[str, Mark] = {
+    "scores": _on_bar,
+    "roc": _on_roc,
+    "points": _on_point,
+    "at": _on_at,
+    "accepted": _on_accepted,
+    "refused": _on_refused,
+}
+"""What a click on the page leads to, by the name of the block or the button."""

@@ -1,0 +1,287 @@
+"""The panel of the whole dataset: a run's figures, each mark a door to its images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_sfam.app.audit.blocks import Handler, render_blocks, small_button, styled
+from fiftyone_sfam.app.audit.choices import CHOSEN, Choices
+from fiftyone_sfam.app.audit.doors import Door
+from fiftyone_sfam.app.audit.pages import TABS, open_mark, page_of
+from fiftyone_sfam.app.audit.spaces import open_beside
+from fiftyone_sfam.app.audit.text import counted, for_markdown, short
+from fiftyone_sfam.app.current_run import choose_run, current_run
+from fiftyone_sfam.app.forms.messages import for_user
+from fiftyone_sfam.app.panel_queue import get_queue, put_queue
+from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.runs.run import Run, list_runs
+
+PLUGIN = "@fiftyone-sfam/sfam"
+MOST_OPENED = 5000
+"""Most samples and pairs that one mark opens."""
+
+MOST_ORDERED = 1000
+"""Most samples that the grid shows in the order of the mark."""
+
+_PAGE = "page"
+_ROW_STYLE = {
+    "display": "flex",
+    "flexWrap": "wrap",
+    "alignItems": "center",
+    "gap": "4px 10px",
+}
+# Narrow enough for all tabs to fit into half of a small screen.
+_TAB_STYLE = {"minHeight": 40, "minWidth": 0, "px": 0.9, "fontSize": "0.82rem"}
+# What is open, and the way back, stay in sight.
+_HEAD_STYLE = {
+    "position": "sticky",
+    "top": 0,
+    "zIndex": 3,
+    "py": 1,
+    "bgcolor": "background.mediaSpace",
+}
+
+
+class SfamAudit(foo.Panel):
+    """Shows how good a run's retrieval is, and where it fails."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        """What FiftyOne shows of the panel."""
+        return foo.PanelConfig(
+            name="sfam_audit",
+            label="SFAM audit",
+            surfaces="grid",
+            help_markdown="How good is this retrieval, and where does it fail? Every "
+            "card, bar, point, cell and row opens the images and pairs behind it.",
+        )
+
+    # -- events ------------------------------------------------------------------------
+
+    def on_load(self, ctx: foo.ExecutionContext) -> None:
+        """Choose a run when the panel is opened."""
+        if ctx.dataset is None:
+            return
+        # FiftyOne tells of a change of the dataset, too, when a panel comes back from
+        # behind another one: then everything stays as it was.
+        dataset = str(ctx.dataset._doc.id)
+        if ctx.panel.get_state("dataset") not in (None, dataset):
+            self._forget(ctx, None)
+        ctx.panel.set_state("dataset", dataset)
+        choose_run(ctx)
+        self._show(ctx)
+
+    def on_change_dataset(self, ctx: foo.ExecutionContext) -> None:
+        """Start again on another dataset."""
+        self.on_load(ctx)
+
+    def on_run(self, ctx: foo.ExecutionContext) -> None:
+        """Show another run."""
+        self._forget(ctx, ctx.params.get("value"))
+        self._show(ctx)
+
+    def on_tab(self, ctx: foo.ExecutionContext) -> None:
+        """Show another page."""
+        page = ctx.params.get("value")
+        # FiftyOne tells of a tab when it is drawn, and of a choice twice.
+        if page != self._chosen(ctx).page:
+            ctx.panel.set_state(_PAGE, page)
+            self._show(ctx)
+
+    def on_choice(self, ctx: foo.ExecutionContext) -> None:
+        """Take over what was chosen in a control of the page."""
+        name = str(ctx.params["path"]).rpartition(".")[2]
+        if name in CHOSEN:
+            ctx.panel.set_state(name, ctx.params.get("value"))
+            self._show(ctx)
+
+    def on_mark(self, ctx: foo.ExecutionContext) -> None:
+        """Open what is behind a bar, a point, a cell, a row or a card."""
+        run = self._run(ctx)
+        if run is None:
+            self.on_load(ctx)
+            return
+        mark = ctx.params.get("mark") or str(ctx.params["path"]).rpartition(".")[2]
+        try:
+            opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
+        except SfamError as error:
+            ctx.ops.notify(for_user(error), variant="error")
+            self._show(ctx)
+            return
+        if opened.door is not None:
+            self._open(ctx, run, opened.door)
+        if opened.chosen:
+            ctx.panel.set_state(opened.chosen)
+            self._show(ctx)
+
+    def on_review(self, ctx: foo.ExecutionContext) -> None:
+        """Open the panel of pairs, which takes up the queue."""
+        run = self._run(ctx)
+        queue = None if run is None else get_queue(ctx, run)
+        if run is not None and queue is not None:
+            # As new: the panel leaves an old queue alone.
+            put_queue(ctx, run, queue.pairs, queue.title)
+        open_beside(ctx, "sfam_pairs", self.config.name)
+
+    def on_all(self, ctx: foo.ExecutionContext) -> None:
+        """Show the whole dataset in the grid again."""
+        ctx.panel.set_state("door", None)
+        ctx.ops.clear_view()
+
+    def on_explain(self, ctx: foo.ExecutionContext) -> None:
+        """Open the form that makes a run."""
+        ctx.prompt(f"{PLUGIN}/explain_retrieval", on_success=self.on_load)
+
+    def on_operator(self, ctx: foo.ExecutionContext) -> None:
+        """Open the form of an operator that computes what a page lacks."""
+        ctx.prompt(
+            f"{PLUGIN}/{ctx.params['operator']}",
+            params={"key": ctx.panel.get_state("run")},
+            on_success=self.on_load,
+        )
+
+    # -- what is shown -----------------------------------------------------------------
+
+    def render(self, ctx: foo.ExecutionContext) -> types.Property:
+        """Lay the panel out."""
+        panel = types.Object()
+        root = types.GridView(
+            **styled(
+                container={"height": "100%"},
+                grid={
+                    "display": "grid",
+                    "gridTemplateColumns": "minmax(0, 1fr)",
+                    "px": 2,
+                    "gap": 1,
+                },
+            )
+        )
+        keys = list_runs(ctx.dataset) if ctx.dataset is not None else []
+        if not keys:
+            panel.md(
+                "### No explained run yet\n\nExplain the dataset's retrieval first; "
+                "then this panel shows how good it is."
+            )
+            panel.btn("explain", label="Explain retrieval", on_click=self.on_explain)
+            return types.Property(panel, view=root)
+        self._render_head(ctx, panel, keys)
+        problem = ctx.panel.get_state("problem")
+        if problem:
+            panel.md(f"**{for_markdown(problem)}**", name="problem_text")
+            return types.Property(panel, view=root)
+        render_blocks(panel, ctx.panel.get_state("blocks") or [], self._handlers)
+        return types.Property(panel, view=root)
+
+    def _render_head(
+        self, ctx: foo.ExecutionContext, panel: types.Object, keys: list[str]
+    ) -> None:
+        """Add the choices of run and page, and what is open."""
+        row = panel.grid("controls", **styled(item=_HEAD_STYLE, grid=_ROW_STYLE))
+        runs = types.DropdownView(
+            compact=True, label="Run", **styled(item={"width": "auto"})
+        )
+        for key in keys:
+            runs.add_choice(key, label=f"Run {short(key, 30)}")
+        row.enum(
+            "run_choice",
+            runs.values(),
+            default=ctx.panel.get_state("run") or keys[0],
+            view=runs,
+            on_change=self.on_run,
+        )
+        door = ctx.panel.get_state("door")
+        if door:
+            row.md(
+                for_markdown(door["title"]),
+                name="door_text",
+                **styled(item={"width": "auto", "flex": "1 1 140px"}),
+            )
+            if door["pairs"]:
+                small_button(
+                    row,
+                    "review",
+                    f"Review these {counted(door['pairs'], 'pair')}",
+                    self.on_review,
+                )
+            small_button(row, "all", "Show all images", self.on_all)
+        tabs = types.TabsView(**styled(tab=_TAB_STYLE))
+        for value, label in TABS.items():
+            tabs.add_choice(value, label=label)
+        panel.enum(
+            "tab",
+            tabs.values(),
+            default=self._chosen(ctx).page,
+            view=tabs,
+            on_change=self.on_tab,
+        )
+
+    # -- how it is done ----------------------------------------------------------------
+
+    @property
+    def _handlers(self) -> dict[str, Handler]:
+        return {
+            "on_mark": self.on_mark,
+            "on_choice": self.on_choice,
+            "on_operator": self.on_operator,
+        }
+
+    def _run(self, ctx: foo.ExecutionContext) -> Run | None:
+        """Load the chosen run; None if it was deleted meanwhile."""
+        return current_run(ctx.dataset, ctx.panel.get_state("run"))
+
+    def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
+        """Read what is chosen."""
+        return Choices.from_state(ctx.panel.get_state)
+
+    def _forget(self, ctx: foo.ExecutionContext, key: str | None) -> None:
+        """Turn to another run, or to none, with nothing chosen but the page."""
+        cleared = {name: None for name in CHOSEN if name != _PAGE}
+        ctx.panel.set_state({**cleared, "run": key, "door": None})
+
+    def _open(self, ctx: foo.ExecutionContext, run: Run, door: Door) -> None:
+        """Fill the queue of pairs, and show the samples in the grid."""
+        if not door.samples:
+            ctx.ops.notify("No stored pair is behind this mark.", variant="info")
+            return
+        pairs, samples, title = door.pairs, door.samples, door.title
+        if len(pairs) > MOST_OPENED:
+            title += f" (the first {MOST_OPENED:,} of {len(pairs):,})"
+            pairs = pairs[:MOST_OPENED]
+        if pairs:
+            put_queue(ctx, run, pairs, title)
+        samples = samples[:MOST_OPENED]
+        ctx.panel.set_state(
+            "door", {"title": title, "pairs": len(pairs), "samples": len(samples)}
+        )
+        # The database sorts by place in a list, which takes long in a long one.
+        ordered = len(samples) <= MOST_ORDERED
+        ctx.ops.set_view(ctx.dataset.select(samples, ordered=ordered))
+
+    def _show(self, ctx: foo.ExecutionContext) -> None:
+        """Compute what the panel shows and hand it over."""
+        run = self._run(ctx)
+        ctx.panel.set_state("problem", None)
+        if run is None:
+            return
+        try:
+            page = page_of(run, self._chosen(ctx))
+        except SfamError as error:
+            ctx.panel.set_state("problem", for_user(error))
+            return
+        state: dict[str, Any] = {
+            "run": run.key,
+            "controls.run_choice": run.key,
+            "blocks": [block.layout() for block in page],
+        }
+        state.update(
+            {block.path: block.value for block in page if block.value is not None}
+        )
+        ctx.panel.set_state(state)
+        content = {
+            block.path: block.content for block in page if block.content is not None
+        }
+        if content:
+            ctx.panel.set_data(content)

@@ -1,0 +1,300 @@
+"""The maps of a query's pairs, of any kind, with one range for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.attribution.render import shared_limit
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.run import PairMaps, Run
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.app.pairs.live_maps import LivePairs
+
+EVIDENCE, CONTRAST, DIFFERENCE, POINT, CHANNEL = (
+    "evidence",
+    "contrast",
+    "difference",
+    "point",
+    "channel",
+)
+"""Kinds of map. The first may be stored, a contrast is made of stored maps, and the
+others are computed by the model when they are looked at."""
+
+LIVE = (DIFFERENCE, POINT, CHANNEL)
+SIGNED = (CONTRAST, DIFFERENCE)
+"""Kinds that mean nothing without their negative values."""
+
+SideName = Literal["query", "neighbor"]
+QUERY: SideName = "query"
+NEIGHBOR: SideName = "neighbor"
+Map = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place of an image that was clicked.
+
+    Attributes
+    ----------
+    side : {"query", "neighbor"}
+        The image.
+    row, column : int
+        Place in its map.
+    """
+
+    side: SideName
+    row: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which map is to be shown.
+
+    Attributes
+    ----------
+    kind : str
+        One of :func:`kinds_of`, or ``channel``.
+    spot : Spot or None
+        Place that a ``point`` map is of; without one there is nothing to show yet.
+    channel : int or None
+        Channel whose activation is shown.
+    """
+
+    kind: str
+    spot: Spot | None = None
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class MapSide:
+    """A map and where it lies on its image."""
+
+    values: Map
+    crop: Box
+
+
+@dataclass(frozen=True)
+class ShownMaps:
+    """The maps of a query's pairs.
+
+    Attributes
+    ----------
+    query, neighbors : tuple of MapSide or None
+        Both sides of each pair; None where there is no map.
+    limit : float
+        Value that is shown at full strength, the same for all.
+    signed : bool
+        Whether negative values are shown.
+    unit : str
+        What the values are, in words.
+    """
+
+    query: tuple[MapSide | None, ...]
+    neighbors: tuple[MapSide | None, ...]
+    limit: float
+    signed: bool
+    unit: str
+
+
+@dataclass(frozen=True)
+class Live:
+    """The model's view of a query and some of its neighbors.
+
+    Attributes
+    ----------
+    pairs : LivePairs
+        What it was run on.
+    places : mapping of int to int
+        For each place among the query's shown pairs, the neighbor's in ``pairs``;
+        images that cannot be read are missing.
+    """
+
+    pairs: LivePairs
+    places: Mapping[int, int]
+
+
+def kinds_of(run: Run) -> tuple[str, ...]:
+    """Return the kinds of map that can be asked for of a run, stored ones first."""
+    labeled = any(identity is not None for identity in run.items.identities)
+    derived = (CONTRAST,) if labeled and EVIDENCE in run.config.kinds else ()
+    return (*run.config.kinds, *derived, DIFFERENCE, POINT)
+
+
+def stored_maps(
+    pairs: Sequence[PairMaps],
+    ranged: Iterable[int],
+    wanted: Wanted,
+    signed: bool,
+    true: int | None,
+) -> ShownMaps:
+    """Take maps from what a run has stored.
+
+    Parameters
+    ----------
+    pairs : sequence of PairMaps
+        Of one query.
+    ranged : iterable of int
+        Places of the pairs whose maps give the range.
+    wanted : Wanted
+        A stored kind, or ``contrast``.
+    signed : bool
+        Show negative values too.
+    true : int or None
+        Place of the query's nearest true match.
+
+    Returns
+    -------
+    ShownMaps
+        In the order of ``pairs``.
+
+    Raises
+    ------
+    DataError
+        If the kind is not stored, or a contrast has no true match.
+    """
+    kind = wanted.kind
+    if kind == CONTRAST:
+        if true is None:
+            raise DataError(
+                "This query has no true match to contrast its neighbors with: choose "
+                "another map."
+            )
+        sides = [_contrast(one, pairs[true]) for one in pairs]
+    else:
+        sides = [_stored(one, kind) for one in pairs]
+    return _shown(sides, ranged, wanted, signed)
+
+
+def live_maps(
+    live: Live, count: int, chosen: int, wanted: Wanted, signed: bool
+) -> ShownMaps:
+    """Compute maps with the model.
+
+    Parameters
+    ----------
+    live : Live
+        What it was run on.
+    count : int
+        Number of pairs that are shown.
+    chosen : int
+        Place of the pair that is shown large, among them.
+    wanted : Wanted
+        Any kind but ``contrast``.
+    signed : bool
+        Show negative values too.
+
+    Returns
+    -------
+    ShownMaps
+        In the order of the pairs, with one range for all of them. A ``point`` map of a
+        place of the neighbor is of the chosen pair alone.
+    """
+    query, neighbors = _computed(live.pairs, live.places.get(chosen), wanted)
+    crops = live.pairs.crops
+    sides: list[_Sides] = []
+    for place in range(count):
+        found = live.places.get(place)
+        if found is None:
+            sides.append((None, None))
+            continue
+        one, other = query.get(found), neighbors.get(found)
+        sides.append(
+            (
+                None if one is None else MapSide(one, crops[0]),
+                None if other is None else MapSide(other, crops[found + 1]),
+            )
+        )
+    return _shown(sides, range(count), wanted, signed)
+
+
+def no_maps(count: int, wanted: Wanted, signed: bool) -> ShownMaps:
+    """Return what is shown of a kind of map that there is not."""
+    return _shown([(None, None)] * count, (), wanted, signed)
+
+
+# --------------------------------------------------------------------------------------
+# Helpers
+# --------------------------------------------------------------------------------------
+
+_Sides = tuple[MapSide | None, MapSide | None]
+
+
+def _stored(maps: PairMaps, kind: str) -> _Sides:
+    one, other = (
+        None if side is None else MapSide(side.maps[kind], side.crop)
+        for side in (maps.query, maps.gallery)
+    )
+    return one, other
+
+
+def _contrast(maps: PairMaps, true: PairMaps) -> _Sides:
+    """Contrast a pair with the query's true match, which is a map of the query."""
+    if maps.query is None or true.query is None:
+        return None, None
+    ahead = true.query.maps[EVIDENCE] - maps.query.maps[EVIDENCE]
+    return MapSide(ahead, maps.query.crop), None
+
+
+def _computed(
+    pairs: LivePairs, chosen: int | None, wanted: Wanted
+) -> tuple[dict[int, Map], dict[int, Map]]:
+    """Compute maps of the query and of the neighbors, by neighbor."""
+    everyone = range(pairs.count)
+    if wanted.kind == POINT:
+        spot = wanted.spot
+        if spot is None:
+            return {}, {}
+        if spot.side == QUERY:
+            found = pairs.point_of_query(spot.row, spot.column)
+            return {}, dict(zip(everyone, found, strict=True))
+        if chosen is None:
+            return {}, {}
+        return {chosen: pairs.point_of_neighbor(chosen, spot.row, spot.column)}, {}
+    if wanted.kind == CHANNEL:
+        own, others = pairs.channel(wanted.channel or 0)
+        return dict.fromkeys(everyone, own), dict(zip(everyone, others, strict=True))
+    if wanted.kind == DIFFERENCE:
+        one, other = pairs.difference()
+    else:
+        one, other = pairs.sides(wanted.kind)
+    return dict(zip(everyone, one, strict=True)), dict(
+        zip(everyone, other, strict=True)
+    )
+
+
+def _shown(
+    sides: Sequence[_Sides], ranged: Iterable[int], wanted: Wanted, signed: bool
+) -> ShownMaps:
+    """Find the range of maps."""
+    values = [side.values for place in ranged for side in sides[place] if side]
+    # Most layers have no negative activations; of one that has, all is shown.
+    negative = wanted.kind == CHANNEL and any(one.min() < 0 for one in values)
+    signed = signed or wanted.kind in SIGNED or negative
+    return ShownMaps(
+        tuple(one for one, _ in sides),
+        tuple(other for _, other in sides),
+        shared_limit(values if signed else [np.maximum(one, 0) for one in values]),
+        signed,
+        unit_of(wanted),
+    )
+
+
+def unit_of(wanted: Wanted) -> str:
+    """Say what the values of a kind of map are."""
+    if wanted.kind == CHANNEL:
+        return f"activation of channel {wanted.channel}"
+    return {
+        EVIDENCE: "similarity per cell",
+        CONTRAST: "margin per cell of the query: positive for the true match, negative "
+        "for the neighbor",
+        DIFFERENCE: "squared distance per cell: positive sets the images apart",
+        POINT: "similarity per cell, with the marked place",
+    }.get(wanted.kind, "channel importance times activation")

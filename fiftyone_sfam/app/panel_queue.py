@@ -1,0 +1,138 @@
+"""Pairs that one panel hands to the panel of pairs, to be worked through there."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import fiftyone.operators as foo
+import numpy as np
+from bson import ObjectId
+from fiftyone.operators import ExecutionStore
+
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.run import Run
+
+STORE = "fiftyone_sfam/queue"
+"""Name of the execution store, one per dataset, for all its runs."""
+
+KEPT_SECONDS = 7 * 24 * 3600
+"""How long a queue waits to be worked through before it is forgotten."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Pairs of a run in the order in which they are to be looked at.
+
+    Attributes
+    ----------
+    title : str
+        What they are, in a few words.
+    pairs : tuple of int
+        Indices into the columns of the run's pairs.
+    created : float
+        When it was handed over, in seconds since the epoch: of two queues the later
+        one counts.
+    """
+
+    title: str
+    pairs: tuple[int, ...]
+    created: float
+
+
+def put_queue(
+    ctx: foo.ExecutionContext, run: Run, pairs: Iterable[int], title: str
+) -> Queue:
+    """Hand pairs to the panel of pairs, in place of those handed over before.
+
+    Parameters
+    ----------
+    ctx : fiftyone.operators.ExecutionContext
+        Whose dataset keeps the queue; where the user is known, each has their own.
+    run : Run
+        The run.
+    pairs : iterable of int
+        Indices into the columns of its pairs, in order; one that occurs again is
+        left out.
+    title : str
+        What they are.
+
+    Returns
+    -------
+    Queue
+        As it is kept.
+
+    Raises
+    ------
+    DataError
+        If the run has no such pair.
+    """
+    chosen = tuple(dict.fromkeys(int(pair) for pair in pairs))
+    for pair in chosen:
+        if not 0 <= pair < len(run.pairs):
+            raise DataError(
+                f"the run '{run.key}' has {len(run.pairs)} pairs, numbered from 0; "
+                f"there is no pair {pair} to put into a queue."
+            )
+    queue = Queue(title, chosen, time.time())
+    store, key = ctx.store(STORE), _key(ctx, run)
+    before = store.get(key)
+    # What lists the pairs comes last: it never names pairs that are not there yet.
+    store.set(_pairs_key(key, queue.created), _packed(chosen), ttl=KEPT_SECONDS)
+    head = {"title": title, "created": queue.created}
+    store.set(key, head, ttl=KEPT_SECONDS)
+    if before is not None:
+        store.delete(_pairs_key(key, before["created"]))
+    return queue
+
+
+def get_queue(ctx: foo.ExecutionContext, run: Run) -> Queue | None:
+    """Return the pairs that were handed over last.
+
+    Parameters
+    ----------
+    ctx : fiftyone.operators.ExecutionContext
+        Whose dataset keeps the queue.
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Queue or None
+        None if there is none.
+    """
+    key = _key(ctx, run)
+    head = ctx.store(STORE).get(key)
+    if head is None:
+        return None
+    created = float(head["created"])
+    pairs = _read(str(run.dataset._doc.id), _pairs_key(key, created))
+    return None if pairs is None else Queue(str(head["title"]), pairs, created)
+
+
+def _key(ctx: foo.ExecutionContext, run: Run) -> str:
+    return f"{run.config.uid}/{ctx.user_id or 'anyone'}"
+
+
+def _pairs_key(key: str, created: float) -> str:
+    return f"{key}/{created!r}"
+
+
+@lru_cache(maxsize=4)
+def _read(dataset_id: str, key: str) -> tuple[int, ...] | None:
+    # The key has the queue's time in it, so what it names never changes.
+    text = ExecutionStore.create(STORE, ObjectId(dataset_id)).get(key)
+    return None if text is None else _unpacked(text)
+
+
+def _packed(pairs: tuple[int, ...]) -> str:
+    """Turn pairs into text, which the database keeps as one value."""
+    return base64.b64encode(np.asarray(pairs, dtype="<i4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> tuple[int, ...]:
+    """Restore pairs from :func:`_packed`."""
+    return tuple(np.frombuffer(base64.b64decode(text), dtype="<i4").tolist())

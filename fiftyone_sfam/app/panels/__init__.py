@@ -1,1 +1,0 @@
-"""The panels: thin views of what runs have stored."""

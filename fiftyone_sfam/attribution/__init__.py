@@ -1,0 +1,1 @@
+"""The maps, and how they are drawn."""

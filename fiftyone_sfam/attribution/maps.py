@@ -1,0 +1,327 @@
+"""Similar Feature Activation Maps: where the similarity of two embeddings comes from.
+
+The channel-wise contribution importance score (CIS) and the map that it weights are
+those of Y. Liao et al., *Visual Explanation via Similar Feature Activation for Metric
+Learning*, arXiv:2506.01636. The generalization to any differentiable head, the
+``euclidean`` similarity, and the maps ``evidence``, ``contrast``, ``difference`` and
+``point`` are this project's definitions.
+
+Notation
+--------
+An image has a feature map ``A`` of shape ``(C, h, w)``; the rest of the network, the
+head, turns it into the embedding ``e`` of shape ``(D,)``. With ``Z`` the normalizer of
+a pair (:func:`normalizer`), held constant like the partner's embedding::
+
+    similarity  s = <e_q, e_g> / Z
+    V           = d<e_q, e_g>/dA_q / Z               (C, h, w)
+    evidence    = sum over channels of V * A_q       (h, w)
+    CIS         = sum over positions of V * A_q      (C,)
+    sfam        = sum over channels of w_c A_q       (h, w), w = CIS or its min-max
+    remainder   = s - sum(evidence)                  what the map cannot carry
+
+Everything works on many pairs at once: an argument ``rows`` names, for each pair, the
+image of the batch whose side is explained. Only the head is differentiated, never the
+part of the network before the feature map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fiftyone_sfam.network.heads import LinearizedHead
+from fiftyone_sfam.network.metric import Metric, normalizer
+
+Weights = Literal["signed", "minmax"]
+Side = Literal["query", "gallery"]
+
+WEIGHTS: tuple[Weights, ...] = ("signed", "minmax")
+SIDES: tuple[Side, ...] = ("query", "gallery")
+
+
+# --------------------------------------------------------------------------------------
+# Similarity
+# --------------------------------------------------------------------------------------
+
+
+# --------------------------------------------------------------------------------------
+# Maps
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One side of each of P pairs, explained.
+
+    Attributes
+    ----------
+    score : Tensor
+        What the evidence adds up to with the remainder, shape (P,): the similarity,
+        or the margin or the scaled squared distance for ``contrast`` and
+        ``difference`` (see there).
+    evidence : Tensor
+        Signed, shape (P, h, w), in units of the score.
+    sfam : Tensor
+        Signed, shape (P, h, w), in units of the score times the activation.
+    cis : Tensor
+        Channel-wise contribution importance, shape (P, C), in units of the score;
+        adds up to the same sum as ``evidence``.
+    remainder : Tensor
+        ``score - sum(evidence)``, shape (P,).
+    """
+
+    score: Tensor
+    evidence: Tensor
+    sfam: Tensor
+    cis: Tensor
+    remainder: Tensor
+
+
+def channel_weights(cis: Tensor, weights: Weights = "signed") -> Tensor:
+    """Turn channel importances into the weights of the ``sfam`` map.
+
+    Parameters
+    ----------
+    cis : Tensor
+        Channel-wise contribution importance, shape (..., C).
+    weights : {"signed", "minmax"}
+        ``signed`` leaves the scores as they are; ``minmax`` stretches each vector to
+        [0, 1], as the authors' published code does for the predecessor of the method.
+        A vector of equal scores has no range; its weights are all 1.
+
+    Returns
+    -------
+    Tensor
+        Shape (..., C).
+
+    Raises
+    ------
+    ValueError
+        If ``weights`` is unknown.
+    """
+    if weights == "signed":
+        return cis
+    if weights == "minmax":
+        low = cis.amin(-1, keepdim=True)
+        span = cis.amax(-1, keepdim=True) - low
+        flat = span == 0
+        scaled = (cis - low) / torch.where(flat, torch.ones_like(span), span)
+        return torch.where(flat, torch.ones_like(scaled), scaled)
+    raise ValueError(f"unknown weights {weights!r}; use one of {', '.join(WEIGHTS)}.")
+
+
+def attribute(
+    head: LinearizedHead,
+    rows: Tensor,
+    partners: Tensor,
+    metric: Metric = "cosine",
+    weights: Weights = "signed",
+) -> Attribution:
+    """Explain the similarity of images with their partners, on the images' side.
+
+    Parameters
+    ----------
+    head : LinearizedHead
+        The images, B of them.
+    rows : Tensor
+        For each pair the image that is explained, shape (P,), int64 in 0..B-1. An
+        image may take part in any number of pairs.
+    partners : Tensor
+        For each pair the embedding of the other image, shape (P, D).
+    metric : {"cosine", "euclidean"}
+        Similarity that is explained.
+    weights : {"signed", "minmax"}
+        Weights of the ``sfam`` map, see :func:`channel_weights`.
+
+    Returns
+    -------
+    Attribution
+        With ``score`` the similarity.
+    """
+    embedding = head.embedding[rows]
+    partners = partners.to(embedding)
+    scale = normalizer(embedding, partners, metric)
+    score = (embedding * partners).sum(-1) / scale
+    return _attribute(head, rows, partners / scale[:, None], score, weights)
+
+
+def attribute_contrast(
+    head: LinearizedHead,
+    rows: Tensor,
+    true_matches: Tensor,
+    impostors: Tensor,
+    metric: Metric = "cosine",
+    weights: Weights = "signed",
+) -> Attribution:
+    """Explain why an impostor is as near to the query as its true match, or nearer.
+
+    Positive evidence speaks for the true match, negative evidence for the impostor.
+
+    Parameters
+    ----------
+    head : LinearizedHead
+        The query images, B of them.
+    rows : Tensor
+        For each contrast its query, shape (P,), int64.
+    true_matches, impostors : Tensor
+        Embeddings of the two gallery images of each contrast, shapes (P, D).
+    metric : {"cosine", "euclidean"}
+        Similarity that is explained.
+    weights : {"signed", "minmax"}
+        Weights of the ``sfam`` map.
+
+    Returns
+    -------
+    Attribution
+        With ``score`` the margin: similarity to the true match minus similarity to
+        the impostor.
+    """
+    embedding = head.embedding[rows]
+    true_matches, impostors = true_matches.to(embedding), impostors.to(embedding)
+    cotangents = (
+        true_matches / normalizer(embedding, true_matches, metric)[:, None]
+        - impostors / normalizer(embedding, impostors, metric)[:, None]
+    )
+    margin = (embedding * cotangents).sum(-1)
+    return _attribute(head, rows, cotangents, margin, weights)
+
+
+def attribute_difference(
+    head: LinearizedHead,
+    rows: Tensor,
+    partners: Tensor,
+    metric: Metric = "cosine",
+    side: Side = "query",
+    weights: Weights = "signed",
+) -> Attribution:
+    """Explain why two images are far apart.
+
+    With ``u = (e_q - e_g) / Z`` held constant, the two sides add up, remainders
+    included, to ``<e_q, u> - <e_g, u> = |e_q - e_g|^2 / Z``.
+
+    Parameters
+    ----------
+    head : LinearizedHead
+        The images whose side is explained, B of them.
+    rows : Tensor
+        For each pair the image that is explained, shape (P,), int64.
+    partners : Tensor
+        For each pair the embedding of the other image, shape (P, D).
+    metric : {"cosine", "euclidean"}
+        Normalizer of the difference.
+    side : {"query", "gallery"}
+        Which side the explained images are.
+    weights : {"signed", "minmax"}
+        Weights of the ``sfam`` map.
+
+    Returns
+    -------
+    Attribution
+        With ``score`` this side's share, ``<e, u>``: the query side's minus the
+        gallery side's is the squared distance over ``Z``.
+
+    Raises
+    ------
+    ValueError
+        If the metric, the side or the weights are unknown.
+    """
+    if side not in SIDES:
+        raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
+    embedding = head.embedding[rows]
+    partners = partners.to(embedding)
+    difference = embedding - partners if side == "query" else partners - embedding
+    cotangents = difference / normalizer(embedding, partners, metric)[:, None]
+    return _attribute(head, rows, cotangents, (embedding * cotangents).sum(-1), weights)
+
+
+def attribute_point(
+    query: LinearizedHead,
+    query_row: int,
+    position: tuple[int, int],
+    gallery: LinearizedHead,
+    gallery_row: int,
+    metric: Metric = "cosine",
+) -> Tensor:
+    """Map which places of one image a place of the other image is matched with.
+
+    The contribution of position ``p`` to its image's embedding is ``J_q A_q(p)``; its
+    share in the similarity with position ``p'`` of the other image is the inner product
+    of the two contributions, divided by ``Z``.
+
+    Parameters
+    ----------
+    query : LinearizedHead
+        Holds the image with the chosen place.
+    query_row : int
+        Index of that image in ``query``.
+    position : tuple of int
+        Row and column of the place in the feature map.
+    gallery : LinearizedHead
+        Holds the other image.
+    gallery_row : int
+        Index of that image in ``gallery``.
+    metric : {"cosine", "euclidean"}
+        Similarity that is explained.
+
+    Returns
+    -------
+    Tensor
+        Shape (h, w) of the gallery image's map. Adds up to the query's evidence at
+        ``position``, up to what the gallery image's head leaves as a remainder.
+
+    Raises
+    ------
+    ValueError
+        If the position lies outside the feature map.
+    """
+    height, width = query.feature_map.shape[-2:]
+    if not (0 <= position[0] < height and 0 <= position[1] < width):
+        raise ValueError(
+            f"position {position} lies outside the feature map of {height} x {width} "
+            "(rows x columns)."
+        )
+    tangents = torch.zeros_like(query.feature_map)
+    place = (query_row, slice(None), *position)
+    tangents[place] = query.feature_map[place]
+    contribution = query.jvp(tangents)[query_row]
+    scale = normalizer(
+        query.embedding[query_row], gallery.embedding[gallery_row], metric
+    )
+    cotangents = torch.zeros_like(gallery.embedding)
+    cotangents[gallery_row] = contribution / scale
+    pulled = gallery.vjp(cotangents)[gallery_row]
+    return (pulled * gallery.feature_map[gallery_row]).sum(0)
+
+
+def _attribute(
+    head: LinearizedHead,
+    rows: Tensor,
+    cotangents: Tensor,
+    score: Tensor,
+    weights: Weights,
+) -> Attribution:
+    """Pull cotangents back to the feature maps and reduce them to maps."""
+    # What the head did to the layout of the maps in memory is not ours to keep.
+    feature_map = head.feature_map.float().contiguous()
+    pooled = head.pull_per_channel(rows, cotangents)
+    if pooled is not None:
+        cis = pooled.float() * feature_map.sum((2, 3))[rows]
+        evidence = _weighted(feature_map, rows, pooled.float())
+    else:
+        found = head.contributions(rows, cotangents)
+        evidence, cis = (one.float() for one in found)
+    sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
+    score = score.float()
+    return Attribution(score, evidence, sfam, cis, score - evidence.sum((1, 2)))
+
+
+def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Add up the channels of each pair's image, weighted; shape (P, h, w)."""
+    maps = feature_map.new_empty(len(rows), *feature_map.shape[-2:])
+    for image in torch.unique(rows).tolist():
+        mine = rows == image
+        maps[mine] = torch.tensordot(weights[mine], feature_map[image], dims=1)
+    return maps

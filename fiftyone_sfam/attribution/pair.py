@@ -1,0 +1,367 @@
+"""Two images at a time: everything that can be said of one pair."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fiftyone_sfam.attribution.checks import check_embeddings, check_maps
+from fiftyone_sfam.attribution.map_share import LEAST_SCORE, map_warnings, share_of
+from fiftyone_sfam.attribution.maps import (
+    SIDES,
+    Attribution,
+    Side,
+    Weights,
+    attribute,
+    attribute_contrast,
+    attribute_difference,
+    attribute_point,
+)
+from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
+from fiftyone_sfam.errors import DataError, SfamWarning
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.heads import LinearizedHead
+from fiftyone_sfam.network.metric import Metric, distance, similarity
+
+ImageLike = Any
+"""A path, a Pillow image, a FiftyOne sample, or a tuple of one of these and a relative
+bounding box."""
+
+
+@dataclass(frozen=True)
+class SideExplanation:
+    """One image's side of a pair.
+
+    Attributes
+    ----------
+    sfam, evidence : ndarray of float32
+        Signed maps at the layer's resolution, shape (h, w).
+    cis : ndarray of float32
+        Importance of each channel, shape (C,); adds up to the same as the evidence.
+    score : float
+        What ``evidence`` and ``remainder`` add up to.
+    remainder : float
+        What the map cannot carry.
+    crop : tuple of float
+        Relative left, top, right and bottom of what the network saw of the image.
+    """
+
+    sfam: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    cis: NDArray[np.float32]
+    score: float
+    remainder: float
+    crop: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class PairExplanation:
+    """Why two images are as similar as they are.
+
+    Attributes
+    ----------
+    score : float
+        Similarity, in [-1, 1].
+    distance : float
+        The metric's distance: ``1 - score`` or the Euclidean one.
+    query, gallery : SideExplanation
+        The two sides.
+    metric : str
+        ``cosine`` or ``euclidean``.
+    model, layer : str
+        The network and the layer of the maps.
+    """
+
+    score: float
+    distance: float
+    query: SideExplanation
+    gallery: SideExplanation
+    metric: Metric
+    model: str
+    layer: str
+    _head: LinearizedHead = field(repr=False)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the maps of both sides; empty if nothing is known."""
+        return _warnings((self.query, self.gallery), self.layer, "similarity score")
+
+    def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
+        """Map what a place of one image is matched with on the other.
+
+        Parameters
+        ----------
+        row, column : int
+            Place in the feature map of the image on ``side``.
+        side : {"query", "gallery"}
+            The image that the place is on.
+
+        Returns
+        -------
+        ndarray of float32
+            Map of the other image, shape (h, w); adds up to the evidence at the
+            place, up to the other image's remainder.
+        """
+        one = _row(side)
+        other = 1 - one
+        return _array(
+            attribute_point(
+                self._head, one, (row, column), self._head, other, self.metric
+            )
+        )
+
+    def difference(
+        self, weights: Weights = "signed"
+    ) -> tuple[SideExplanation, SideExplanation]:
+        """Explain why the two images are apart.
+
+        Parameters
+        ----------
+        weights : {"signed", "minmax"}
+            Channel weights of the ``sfam`` maps.
+
+        Returns
+        -------
+        tuple of SideExplanation
+            The query's side and the gallery image's; the sum of the first minus that
+            of the second, remainders included, is the squared distance of the
+            embeddings over the metric's normalizer.
+        """
+        sides: list[SideExplanation] = []
+        for side, shown in zip(SIDES, (self.query, self.gallery), strict=True):
+            row = _row(side)
+            result = attribute_difference(
+                self._head,
+                torch.tensor([row], device=self._head.embedding.device),
+                self._head.embedding[[1 - row]],
+                self.metric,
+                side,
+                weights,
+            )
+            sides.append(_side(result, 0, shown.crop))
+        return sides[0], sides[1]
+
+    def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
+        """Return the activation map of one channel of an image, shape (h, w)."""
+        return _array(self._head.feature_map[_row(side), index])
+
+
+def explain_pair(
+    model: EmbeddingModel | str,
+    query: ImageLike,
+    gallery: ImageLike,
+    *,
+    weights: Weights = "signed",
+) -> PairExplanation:
+    """Explain the similarity of two images.
+
+    Parameters
+    ----------
+    model : EmbeddingModel or str
+        The model, or the name of one.
+    query, gallery : path, Pillow image, FiftyOne sample, or tuple
+        The images; a tuple of an image and a relative bounding box stands for the part
+        of the image in the box.
+    weights : {"signed", "minmax"}
+        Channel weights of the ``sfam`` maps.
+
+    Returns
+    -------
+    PairExplanation
+        Score, distance, and both sides' maps, channel importances and remainders.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read.
+    ModelError
+        If the model cannot be explained.
+
+    Warns
+    -----
+    SfamWarning
+        If the maps carry less than a tenth of the similarity.
+    """
+    model = as_model(model)
+    head, crops = _linearize(model, [query, gallery])
+    rows = torch.tensor([0, 1], device=head.embedding.device)
+    both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
+    check_maps(model, both)
+    one, other = head.embedding.double()
+    explained = PairExplanation(
+        float(similarity(one, other, model.metric)),
+        float(distance(one, other, model.metric)),
+        _side(both, 0, crops[0]),
+        _side(both, 1, crops[1]),
+        model.metric,
+        model.name,
+        str(model.layer),
+        head,
+    )
+    for text in explained.warnings:
+        warnings.warn(text, SfamWarning, stacklevel=2)
+    return explained
+
+
+def explain_contrast(
+    model: EmbeddingModel | str,
+    query: ImageLike,
+    true_match: ImageLike,
+    impostor: ImageLike,
+    *,
+    weights: Weights = "signed",
+) -> SideExplanation:
+    """Explain on the query why an impostor is as near as the true match, or nearer.
+
+    Parameters
+    ----------
+    model : EmbeddingModel or str
+        The model, or the name of one.
+    query, true_match, impostor : path, Pillow image, FiftyOne sample, or tuple
+        The images, as for :func:`explain_pair`.
+    weights : {"signed", "minmax"}
+        Channel weights of the ``sfam`` map.
+
+    Returns
+    -------
+    SideExplanation
+        The query's side, with the margin as its ``score``: similarity to the true
+        match minus similarity to the impostor. Positive evidence speaks for the true
+        match.
+
+    Warns
+    -----
+    SfamWarning
+        If the map carries less than a tenth of the margin.
+    """
+    model = as_model(model)
+    head, crops = _linearize(model, [query, true_match, impostor])
+    result = attribute_contrast(
+        head,
+        torch.tensor([0], device=head.embedding.device),
+        head.embedding[[1]],
+        head.embedding[[2]],
+        model.metric,
+        weights,
+    )
+    check_maps(model, result)
+    side = _side(result, 0, crops[0])
+    for text in _warnings((side,), str(model.layer), "margin"):
+        warnings.warn(text, SfamWarning, stacklevel=2)
+    return side
+
+
+def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
+    """Load a model that was named."""
+    if isinstance(model, str):
+        from fiftyone_sfam.models import load_model
+
+        return load_model(model)
+    return model
+
+
+def prepare_images(
+    model: EmbeddingModel, images: Sequence[ImageLike]
+) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
+    """Read images and turn them into the network's input.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    images : sequence of path, Pillow image, FiftyOne sample, or tuple
+        The images, as for :func:`explain_pair`.
+
+    Returns
+    -------
+    images : Tensor
+        Shape (B, 3, H, W).
+    crops : list of tuple of float
+        Relative left, top, right and bottom of what the network sees of each.
+
+    Raises
+    ------
+    DataError
+        If an image cannot be read, or they do not come to one size.
+    """
+    tensors, crops = [], []
+    for image in map(_read, images):
+        width, height = image.size
+        left, top, right, bottom = model.crop_box(width, height)
+        crops.append((left / width, top / height, right / width, bottom / height))
+        tensors.append(model.prepare(image))
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise DataError(
+            f"the preprocessing of model '{model.name}' gives images of different "
+            "shapes; it has to resize all of them to one size."
+        )
+    return torch.stack(tensors), crops
+
+
+def _linearize(
+    model: EmbeddingModel, images: Sequence[ImageLike]
+) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
+    """Run the model on images; return its head there, and what it saw of each."""
+    prepared, crops = prepare_images(model, images)
+    head = model.linearize(prepared)
+    check_embeddings(model, head.embedding)
+    return head, crops
+
+
+def _row(side: Side) -> int:
+    """Return the row of one side's image in the head of a pair."""
+    if side not in SIDES:
+        raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
+    return SIDES.index(side)
+
+
+def _read(image: ImageLike) -> Image.Image:
+    """Read whatever stands for an image."""
+    if isinstance(image, tuple):
+        whole = _read(image[0])
+        return whole.crop(pixel_box(image[1], *whole.size))
+    if isinstance(image, Image.Image):
+        return as_shown(image)
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    filepath = getattr(image, "filepath", None)
+    if filepath is None:
+        raise DataError(
+            f"{type(image).__name__} is no image; give a path, a Pillow image or a "
+            "sample."
+        )
+    return read_image(filepath)
+
+
+def _side(
+    result: Attribution, row: int, crop: tuple[float, float, float, float]
+) -> SideExplanation:
+    """Return one row of an attribution."""
+    return SideExplanation(
+        _array(result.sfam[row]),
+        _array(result.evidence[row]),
+        _array(result.cis[row]),
+        float(result.score[row]),
+        float(result.remainder[row]),
+        crop,
+    )
+
+
+def _warnings(sides: Sequence[SideExplanation], layer: str, of: str) -> tuple[str, ...]:
+    """Warn if no side's map carries much of a score that is not near zero."""
+    if min(abs(side.score) for side in sides) < LEAST_SCORE:
+        return ()
+    share = max(share_of(side.score, side.remainder) for side in sides)
+    return map_warnings(share, layer, of)
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().float().cpu().numpy()

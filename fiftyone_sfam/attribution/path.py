@@ -1,0 +1,233 @@
+"""Maps along a path of images: what each place adds while a blurred image clears up.
+
+The ``evidence`` of :mod:`fiftyone_sfam.attribution.maps` splits the similarity of an
+image as it is. How the similarity changes when a place is hidden is another question,
+and the maps here answer it. They are this project's definition; the method is that of
+integrated gradients (M. Sundararajan, A. Taly, Q. Yan, "Axiomatic Attribution for Deep
+Networks", 2017) with a blurred image as the baseline, for a pair instead of a class::
+
+    x(t) = blurred + t (image - blurred)             t from 0 to 1
+    s(t) = similarity of x(t) with the partner       exact: Z moves along
+    path = integral over t of  ds/dx * (image - blurred), summed over the colors
+
+    sum(path) = s(1) - s(0),  so  sum(path) + remainder = s(1)  with remainder = s(0)
+
+The integral is a sum over a few steps, taken at their middles; what that leaves is part
+of the remainder. Unlike ``evidence`` the full derivative of the similarity is taken: at
+the image itself it vanishes for near-duplicates, along the path it does not.
+
+One forward pass over the steps serves all partners of an image, and each partner costs
+one backward pass over them.
+
+On the way the same passes give maps at the network's layers: with ``A(t)`` the layer's
+output for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of
+several scales can be averaged; as each of them has the same sum, so has the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from fiftyone_sfam.attribution.blurring import BLUR, blur, smooth
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import similarity
+
+STEPS = 4
+"""Images along the path."""
+
+SCALES = (0.0, 0.02, 0.06)
+"""Blurs of the map that a path of several scales averages."""
+
+# Longer sides of the maps that a path of several scales averages.
+_SMALLEST, _LARGEST = 7, 64
+
+
+@dataclass(frozen=True)
+class PathAttribution:
+    """One side of each of P pairs, explained along a path of images.
+
+    Attributes
+    ----------
+    score : Tensor
+        Similarity of the image, shape (P,).
+    path : Tensor
+        Signed, at the pixels of the network's input, shape (P, H, W), in units of the
+        score.
+    remainder : Tensor
+        ``score - sum(path)``, shape (P,).
+    blurred_score : Tensor
+        Similarity of the blurred image, shape (P,): what the remainder is up to the
+        error of the sum over the steps.
+    """
+
+    score: Tensor
+    path: Tensor
+    remainder: Tensor
+    blurred_score: Tensor
+
+
+def attribute_path(
+    model: EmbeddingModel,
+    image: Tensor,
+    partners: Tensor,
+    *,
+    steps: int = STEPS,
+    share: float = BLUR,
+    scales: Sequence[float] = (0.0,),
+    layers: Sequence[str] = (),
+) -> PathAttribution:
+    """Explain the similarity of an image with its partners along a path from a blur.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network; its metric is the similarity.
+    image : Tensor
+        Prepared image, shape (3, H, W).
+    partners : Tensor
+        Embeddings of the partners, shape (P, D).
+    steps : int
+        Images along the path.
+    share : float
+        Standard deviation of the blur, as a share of the shorter side.
+    scales : sequence of float
+        Blurs of the map itself, as shares of the shorter side; 0 leaves it as it is.
+    layers : sequence of str
+        Layers whose maps are averaged with those of the pixels. Upsampled maps keep
+        their sums. Of several maps each gets the weight that gives all of them the
+        same spread, and the weights add up to 1.
+
+    Returns
+    -------
+    PathAttribution
+        float32, on the network's device.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be differentiated down to its input.
+    ValueError
+        If there are no steps, or neither scales nor layers.
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps!r}; a whole number from 1 is needed.")
+    if not scales and not layers:
+        raise ValueError("there are no scales and no layers; give at least one.")
+    clear = image[None].to(model.device, torch.float32)
+    start = blur(clear, share)
+    places = (torch.arange(steps, device=clear.device) + 0.5) / steps
+    middle = slice(None)
+    if layers:
+        # What a layer's output changes by over a step is told by its neighbors.
+        ends = torch.tensor([0.0, 1.0], device=clear.device)
+        places = torch.cat([ends[:1], places, ends[1:]])
+        middle = slice(1, -1)
+    images = start + places[:, None, None, None] * (clear - start)
+    leaf, outputs, embeddings = model.record(images, layers)
+    tensors = [leaf, *(outputs[name] for name in layers)]
+    changes = [(clear - start) / steps, *(_changes(one) for one in tensors[1:])]
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    maps = []
+    with torch.inference_mode(False), torch.enable_grad():
+        # What inference mode made cannot be part of a graph; a copy can.
+        partners = partners.to(embeddings.device, torch.float32).clone()
+        chosen = embeddings[middle].float()
+        # Without it, slopes of a network in half precision would vanish.
+        factor = float(chosen.detach().norm().clamp(min=1))
+        for partner in partners:
+            along = factor * similarity(chosen, partner, model.metric).sum()
+            slopes = torch.autograd.grad(along, tensors, retain_graph=True)
+            pixels, *others = (
+                (slope[middle].float() * change).sum((0, 1)) / factor
+                for slope, change in zip(slopes, changes, strict=True)
+            )
+            parts = [smooth(pixels[None], one)[0] if one else pixels for one in scales]
+            maps.append(_average(parts + [_enlarged(one, size) for one in others]))
+    path = torch.stack(maps)
+    ends = model.embed(torch.cat([start, clear]))
+    blurred, score = (similarity(end, partners, model.metric) for end in ends)
+    return PathAttribution(score, path, score - path.sum((1, 2)), blurred)
+
+
+def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
+    """Choose layers for a path of several scales.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    image : Tensor
+        Prepared image, shape (3, H, W).
+
+    Returns
+    -------
+    tuple of str
+        Those of :func:`last_layers` whose longer side is from 7 to 64 positions.
+    """
+    return tuple(
+        name
+        for shape, name in last_layers(model, image).items()
+        if _SMALLEST <= max(shape) <= _LARGEST
+    )
+
+
+def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], str]:
+    """Find the last layer of each resolution that all of the embedding comes through.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network.
+    image : Tensor
+        Prepared image, shape (3, H, W).
+
+    Returns
+    -------
+    dict of (int, int) to str
+        By height and width of the map, the latest first. A resolution without such a
+        layer, or only with one that runs several times, is left out.
+    """
+    chosen: dict[tuple[int, int], str] = {}
+    for info in reversed(model.layers(image[None])):
+        shape = (info.shape[1], info.shape[2])
+        if shape in chosen or info.calls > 1:
+            continue
+        if model.carries_all(image[None], info.name):
+            chosen[shape] = info.name
+    return chosen
+
+
+def _changes(outputs: Tensor) -> Tensor:
+    """Return what a layer's output changes by over each step, shape (steps, ...).
+
+    Between the middles of two steps it is taken to be halfway; the first image is the
+    beginning of the first step and the last the end of the last.
+    """
+    values = outputs.detach().float()
+    between = (values[1:-2] + values[2:-1]) / 2
+    edges = torch.cat([values[:1], between, values[-1:]])
+    return edges[1:] - edges[:-1]
+
+
+def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring a map (h, w) to the size of the image; its sum stays the same."""
+    large = F.interpolate(maps[None, None], size, mode="bilinear", align_corners=False)
+    total = maps.sum()
+    # Bilinear weights lose a little at the borders.
+    found = large[0, 0] * (maps.numel() / (size[0] * size[1]))
+    return found + (total - found.sum()) / found.numel()
+
+
+def _average(maps: list[Tensor]) -> Tensor:
+    """Average maps of one sum, each weighted to have the same spread."""
+    if len(maps) == 1:
+        return maps[0]
+    spreads = torch.stack([one.std() for one in maps])
+    weights = 1 / spreads.clamp(min=torch.finfo(torch.float32).tiny)
+    weights = weights / weights.sum()
+    return sum((w * one for w, one in zip(weights, maps, strict=True)), maps[0] * 0)

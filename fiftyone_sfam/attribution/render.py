@@ -1,0 +1,173 @@
+"""Pictures of maps: an image with a map over it, as a person looks at it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fiftyone_sfam.attribution.heatmaps import inner_box, upsample
+
+SEQUENTIAL = ("Viridis", "Cividis", "Inferno", "Magma")
+"""Perceptually uniform color maps for maps whose positive part is shown."""
+
+DIVERGING = ("RdBu_r", "PuOr_r", "BrBG_r")
+"""Zero-centered color maps, safe for the color-blind, for signed maps."""
+
+ImageFormat = Literal["WEBP", "JPEG", "PNG"]
+
+
+@lru_cache(maxsize=16)
+def color_table(name: str) -> NDArray[np.uint8]:
+    """Return a color map as a table.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`SEQUENTIAL` or :data:`DIVERGING`, as Plotly defines them.
+
+    Returns
+    -------
+    ndarray of uint8
+        Colors from the lowest to the highest value, shape (256, 3), read-only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such color map.
+    """
+    if name not in SEQUENTIAL + DIVERGING:
+        raise ValueError(
+            f"unknown color map {name!r}; use one of "
+            f"{', '.join(SEQUENTIAL + DIVERGING)}."
+        )
+    from plotly import colors
+
+    positions = np.linspace(0, 1, 256)
+    sampled = colors.sample_colorscale(name, list(positions), colortype="tuple")
+    table = np.rint(np.asarray(sampled) * 255).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def shared_limit(maps: Sequence[NDArray[np.float32]]) -> float:
+    """Find the largest absolute value of maps that are to be compared.
+
+    Parameters
+    ----------
+    maps : sequence of ndarray
+        Maps of any shapes.
+
+    Returns
+    -------
+    float
+        Positive; 1 where all maps are zero.
+    """
+    largest = max((float(np.abs(one).max()) for one in maps), default=0.0)
+    return largest or 1.0
+
+
+def overlay(
+    image: Image.Image,
+    values: NDArray[np.float32],
+    limit: float,
+    *,
+    signed: bool = False,
+    colors: str | None = None,
+    opacity: float = 0.6,
+    crop: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
+) -> Image.Image:
+    """Draw a map over an image.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The image.
+    values : ndarray of float32
+        Signed map, shape (h, w).
+    limit : float
+        Value shown at full strength: the same for all maps that are compared.
+    signed : bool
+        Show negative values too, zero in the middle of the colors; otherwise only
+        positive values are shown.
+    colors : str, optional
+        Color map; by default the first that fits.
+    opacity : float
+        Of the strongest values, from 0 to 1. The strength of a value is its opacity,
+        so the image stays visible where the map says nothing.
+    crop : sequence of float
+        Relative left, top, right and bottom of the map on the image.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, of the image's size.
+    """
+    table = color_table(colors or (DIVERGING if signed else SEQUENTIAL)[0])
+    width, height = image.size
+    strength = np.zeros((height, width), dtype=np.float32)
+    left, top, right, bottom = inner_box((0, 0, width, height), crop)
+    x0, y0 = round(left), round(top)
+    x1, y1 = max(x0 + 1, round(right)), max(y0 + 1, round(bottom))
+    drawn = np.clip(upsample(values, y1 - y0, x1 - x0) / limit, -1, 1)
+    inside = slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width))
+    strength[inside] = drawn[
+        inside[0].start - y0 : inside[0].stop - y0,
+        inside[1].start - x0 : inside[1].stop - x0,
+    ]
+    if signed:
+        index = np.rint((strength + 1) * 127.5).astype(np.uint8)
+    else:
+        strength = np.maximum(strength, 0)
+        index = np.rint(strength * 255).astype(np.uint8)
+    alpha = (np.sqrt(np.abs(strength)) * opacity)[..., None]
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    blended = pixels * (1 - alpha) + table[index] * alpha
+    return Image.fromarray(np.rint(blended).astype(np.uint8))
+
+
+def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale an image to fit into a box, keeping its aspect ratio.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The image; small ones are enlarged.
+    width, height : int
+        Size of the box in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+    """
+    scale = min(width / image.width, height / image.height)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+
+
+def data_url(image: Image.Image, file_format: ImageFormat = "WEBP") -> str:
+    """Encode an image into a ``data:`` URL.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        The image.
+    file_format : {"WEBP", "JPEG", "PNG"}
+        Encoding; the first two at quality 85.
+
+    Returns
+    -------
+    str
+        The URL.
+    """
+    stream = io.BytesIO()
+    image.save(stream, file_format, quality=85)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    return f"data:image/{file_format.lower()};base64,{encoded}"

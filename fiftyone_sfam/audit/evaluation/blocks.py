@@ -1,0 +1,343 @@
+"""Every query against the whole gallery, block by block, under a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.search import UNKNOWN, Candidates, are_duplicates
+
+CameraRule = Literal["protocol", "all", "cross", "single"]
+"""Which pairs of cameras an evaluation compares, see :class:`Comparisons`."""
+
+BLOCK_BYTES = 64 * 2**20
+"""Bytes of one block of scores; some four times that are in use at once."""
+
+# Scores that differ by less are taken as equal, since their order is rounding.
+_DECIMALS = 12
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some queries and their scores with the whole gallery.
+
+    Attributes
+    ----------
+    queries : ndarray of int64
+        The query images, shape (R,).
+    scores : ndarray of float64
+        Larger is nearer; -inf where a pair is left out, shape (R, G).
+    row, column : ndarray of int64
+        Places of the true matches that are not left out, row by row and in a row in the
+        order of the gallery, shape (M,).
+    """
+
+    queries: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What is compared with what; made by :func:`compare`.
+
+    Attributes
+    ----------
+    raw : ndarray
+        Embeddings, shape (N, D).
+    scaled : ndarray of float64
+        Embeddings as they are multiplied: of unit length for the cosine.
+    norms : ndarray of float64
+        Lengths of the embeddings, shape (N,).
+    candidates : Candidates
+        Queries, gallery and labels.
+    protocol : Protocol
+        Which pairs are left out.
+    metric : {"cosine", "euclidean"}
+        Scores are cosine similarities, or negative distances.
+    cameras : CameraRule
+        ``protocol``: rankings leave out what the protocol does; verification leaves out
+        pairs of one camera, of one identity and of two alike, if the protocol leaves
+        out the query's identity on its own camera. ``all``: cameras do not matter.
+        ``cross``: pairs of one camera are left out everywhere. ``single``: pairs of two
+        cameras, or of an unknown one, are left out everywhere.
+    block_bytes : int
+        Bytes of one block of scores.
+    """
+
+    raw: NDArray[np.floating]
+    scaled: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    candidates: Candidates
+    protocol: Protocol
+    metric: str
+    cameras: CameraRule
+    block_bytes: int = BLOCK_BYTES
+
+    def with_gallery(self, gallery: NDArray[np.int64]) -> Comparisons:
+        """Return the comparisons with a part of the gallery."""
+        return replace(self, candidates=replace(self.candidates, gallery=gallery))
+
+    def blocks(self, queries: NDArray[np.int64] | None = None) -> Iterator[Block]:
+        """Yield the queries in blocks.
+
+        Parameters
+        ----------
+        queries : ndarray of int64, optional
+            Some of the queries, in any order; all by default.
+
+        Yields
+        ------
+        Block
+            The scores of some queries.
+        """
+        candidates = self.candidates
+        gallery = candidates.gallery
+        queries = candidates.queries if queries is None else queries
+        whole = len(gallery) == len(self.scaled)
+        others = self.scaled if whole else self.scaled[gallery]
+        place = np.full(len(self.scaled), UNKNOWN)
+        place[gallery] = np.arange(len(gallery))
+        alike = _Alike(candidates.identities[gallery])
+        rows = max(1, self.block_bytes // (8 * max(1, len(gallery))))
+        for start in range(0, len(queries), rows):
+            block = queries[start : start + rows]
+            scores = self._scores(block, others)
+            if self.protocol.exclude_self:
+                itself = np.flatnonzero(place[block] != UNKNOWN)
+                scores[itself, place[block[itself]]] = -np.inf
+            row, column = alike.find(candidates.identities[block])
+            self._leave_out(block, scores, row, column)
+            match = candidates.is_true_match(block[row], gallery[column])
+            match &= scores[row, column] > -np.inf
+            yield Block(block, scores, row[match], column[match])
+
+    def labeled_scores(self, block: Block) -> NDArray[np.float64]:
+        """Return the scores that verification looks at, -inf for the others.
+
+        Parameters
+        ----------
+        block : Block
+            A block of these comparisons.
+
+        Returns
+        -------
+        ndarray of float64
+            A copy of the block's scores without images that have no identity, and
+            without pairs of one camera where the rule says so, shape (R, G).
+        """
+        candidates = self.candidates
+        gallery = candidates.gallery
+        scores = block.scores.copy()
+        scores[candidates.identities[block.queries] == UNKNOWN] = -np.inf
+        scores[:, candidates.identities[gallery] == UNKNOWN] = -np.inf
+        if self._camera_rule_of_protocol:
+            mine = candidates.cameras[block.queries][:, None]
+            same = (mine == candidates.cameras[gallery]) & (mine != UNKNOWN)
+            np.putmask(scores, same, -np.inf)
+        return scores
+
+    def pair_scores(
+        self, block: Block
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the scores of a block's pairs of one identity, and of two.
+
+        Parameters
+        ----------
+        block : Block
+            A block of these comparisons.
+
+        Returns
+        -------
+        genuine, impostor : ndarray of float64
+            A pair of two images that are both query and gallery is returned for one of
+            them, the first.
+        """
+        scores = self.labeled_scores(block)
+        self.drop_mirrored(block, scores)
+        return split_scores(scores, block)
+
+    def drop_mirrored(self, block: Block, scores: NDArray[np.float64]) -> None:
+        """Leave out the pairs that another query's row has as well, in place.
+
+        Parameters
+        ----------
+        block : Block
+            A block of these comparisons.
+        scores : ndarray of float64
+            Its scores, which are set to -inf where both images are query and gallery
+            and the gallery image is the earlier one, shape (R, G).
+        """
+        gallery = self.candidates.gallery
+        is_query = np.zeros(len(self.scaled), dtype=bool)
+        is_query[self.candidates.queries] = True
+        mirrored = is_query[gallery]
+        in_gallery = np.zeros(len(self.scaled), dtype=bool)
+        in_gallery[gallery] = True
+        before = np.searchsorted(gallery, block.queries)
+        for row in np.flatnonzero(in_gallery[block.queries]):
+            seen = scores[row, : before[row]]
+            seen[mirrored[: before[row]]] = -np.inf
+
+    @property
+    def _camera_rule_of_protocol(self) -> bool:
+        return (
+            self.cameras == "protocol"
+            and self.protocol.camera_field is not None
+            and self.protocol.exclude_same_camera
+        )
+
+    def _scores(
+        self, block: NDArray[np.int64], others: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Compare some queries with the gallery's embeddings."""
+        scores = self.scaled[block] @ others.T
+        if self.metric == "euclidean":
+            squares = self.norms[self.candidates.gallery] ** 2
+            scores *= -2
+            scores += squares
+            scores += (self.norms[block] ** 2)[:, None]
+            np.maximum(scores, 0, out=scores)
+            np.negative(np.sqrt(scores, out=scores), out=scores)
+        return np.round(scores, _DECIMALS, out=scores)
+
+    def _leave_out(
+        self,
+        block: NDArray[np.int64],
+        scores: NDArray[np.float64],
+        row: NDArray[np.int64],
+        column: NDArray[np.int64],
+    ) -> None:
+        """Leave pairs out of the scores; ``row``, ``column`` are of one identity."""
+        cameras, gallery = self.candidates.cameras, self.candidates.gallery
+        if self._camera_rule_of_protocol:
+            mine, other = cameras[block[row]], cameras[gallery[column]]
+            same = (mine == other) & (mine != UNKNOWN)
+            scores[row[same], column[same]] = -np.inf
+        elif self.cameras in ("cross", "single"):
+            mine = cameras[block][:, None]
+            same = (mine == cameras[gallery]) & (mine != UNKNOWN)
+            out = same if self.cameras == "cross" else ~same
+            np.putmask(scores, out, -np.inf)
+        if self.protocol.exclude_duplicates:
+            for place, query in enumerate(block):
+                # Far more than rounding allows, so that few are compared one by one.
+                top = 1 - 1e-9
+                if self.metric == "euclidean":
+                    top = -1e-5 * float(self.norms[query])
+                near = np.flatnonzero(scores[place] >= top)
+                same = are_duplicates(self.raw, int(query), gallery[near])
+                scores[place, near[same]] = -np.inf
+
+
+def compare(
+    embeddings: NDArray[np.floating],
+    candidates: Candidates,
+    protocol: Protocol,
+    metric: str = "cosine",
+    cameras: CameraRule = "protocol",
+    block_bytes: int = BLOCK_BYTES,
+) -> Comparisons:
+    """Make embeddings ready to be compared.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+        Shape (N, D), finite, and not zero for the metric ``cosine`` where they are a
+        query's or in the gallery.
+    candidates : Candidates
+        Queries, gallery and labels.
+    protocol : Protocol
+        Which pairs are left out.
+    metric : {"cosine", "euclidean"}
+        How pairs are compared.
+    cameras : CameraRule
+        Which pairs of cameras are compared.
+    block_bytes : int
+        Bytes of one block of scores.
+
+    Returns
+    -------
+    Comparisons
+        In double precision: 8 bytes times N times D.
+
+    Raises
+    ------
+    DataError
+        If the rule is unknown, or asks for cameras where there are none.
+    """
+    if cameras not in get_args(CameraRule):
+        raise DataError(
+            f"unknown camera rule {cameras!r}; use one of "
+            f"{', '.join(get_args(CameraRule))}."
+        )
+    if cameras in ("cross", "single") and (candidates.cameras == UNKNOWN).all():
+        raise DataError(
+            f"the camera rule '{cameras}' needs cameras, and no image has one; make "
+            "the run with a camera field."
+        )
+    scaled = np.array(embeddings, dtype=np.float64)
+    norms = np.linalg.norm(scaled, axis=1)
+    if metric == "cosine":
+        # Images that could not be read have zeros, and take no part.
+        scaled /= np.where(norms == 0, 1.0, norms)[:, None]
+    return Comparisons(
+        np.asarray(embeddings),
+        scaled,
+        norms,
+        candidates,
+        protocol,
+        metric,
+        cameras,
+        block_bytes,
+    )
+
+
+def split_scores(
+    scores: NDArray[np.float64], block: Block
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Take scores apart by what the labels say.
+
+    Parameters
+    ----------
+    scores : ndarray of float64
+        Scores of a block's queries, -inf where left out; the true matches are left out
+        of it here. Shape (R, G).
+    block : Block
+        The block.
+
+    Returns
+    -------
+    genuine, impostor : ndarray of float64
+        Scores of one identity, and of two.
+    """
+    genuine = scores[block.row, block.column]
+    scores[block.row, block.column] = -np.inf
+    return genuine[genuine > -np.inf], scores[scores > -np.inf]
+
+
+class _Alike:
+    """The gallery in the order of its identities."""
+
+    def __init__(self, identities: NDArray[np.int64]) -> None:
+        self._order = np.argsort(identities, kind="stable")
+        self._sorted = identities[self._order]
+
+    def find(
+        self, identities: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows and gallery places of the pairs of one identity."""
+        starts = np.searchsorted(self._sorted, identities, side="left")
+        counts = np.searchsorted(self._sorted, identities, side="right") - starts
+        counts[identities == UNKNOWN] = 0
+        row = np.repeat(np.arange(len(identities)), counts)
+        # Each row's places count from its own start.
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return row, self._order[np.repeat(starts, counts) + within]

@@ -1,0 +1,389 @@
+"""Evaluation of a run: computed once, stored with it, written on its queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.evaluation.blocks import CameraRule, Comparisons, compare
+from fiftyone_sfam.audit.evaluation.fields import (
+    measure_paths,
+    slice_values,
+    write_measures,
+)
+from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.overview import (
+    candidates_of,
+    overview,
+    store_overview,
+)
+from fiftyone_sfam.audit.evaluation.passes import Measures, measure
+from fiftyone_sfam.audit.evaluation.rows import (
+    PairSlices,
+    Slices,
+    pack_slices,
+    unpack_slices,
+)
+from fiftyone_sfam.audit.evaluation.scores import FARS, OperatingPoint, ScoreSummary
+from fiftyone_sfam.audit.evaluation.slices import (
+    OVERALL,
+    PairSliceRow,
+    Resampling,
+    SliceRow,
+    Values,
+    evaluate_pair_slices,
+    evaluate_slices,
+    group_by_value,
+    make_row,
+)
+from fiftyone_sfam.audit.statistics.bootstrap import (
+    RESAMPLES,
+    check_seed,
+    equal_error_estimate,
+)
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.progress import Progress, reporting
+from fiftyone_sfam.retrieval.search import UNKNOWN
+from fiftyone_sfam.runs.arrays import Arrays
+from fiftyone_sfam.runs.run import Run
+
+NAME = "evaluation"
+"""Name of the stored result."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a run's retrieval is, exact over all pairs of its images.
+
+    Attributes
+    ----------
+    identification : Identification
+        Measures of every query that counts.
+    verification : ScoreSummary
+        Of all pairs of labeled images; two images that are both query and gallery are
+        one pair.
+    overall : SliceRow
+        All labeled queries as one slice, with intervals.
+    slices : dict of str to tuple of SliceRow
+        Field to its slices, the largest first.
+    pair_slices : dict of str to tuple of PairSliceRow
+        Field to the slices of queries with parts of the gallery.
+    cameras : str
+        Which pairs were compared, see
+        :class:`fiftyone_sfam.audit.evaluation.blocks.Comparisons`.
+    score_name : str
+        What thresholds are of: the similarity, or the negative distance.
+    resamples, seed : int
+        Of the intervals.
+    created : str
+        When, in UTC, ISO 8601.
+    """
+
+    identification: Identification
+    verification: ScoreSummary
+    overall: SliceRow
+    slices: dict[str, tuple[SliceRow, ...]]
+    pair_slices: dict[str, tuple[PairSliceRow, ...]]
+    cameras: str
+    score_name: str
+    resamples: int
+    seed: int
+    created: str
+
+
+def evaluate_retrieval(
+    run: Run,
+    *,
+    slices: Sequence[str] = (),
+    pair_slices: Sequence[str] = (),
+    cameras: CameraRule = "protocol",
+    fars: Sequence[float] = FARS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: bool | Progress | None = None,
+) -> Evaluation:
+    """Evaluate a run over all pairs of its images, and store what is found.
+
+    It takes the place of an earlier evaluation of the run. Beside it the queries get
+    the fields ``KEY_ap``, average precision, and ``KEY_first_match``, rank of the
+    nearest true match (on the detections where these were compared), None for queries
+    that do not count. What the audit panel shows is stored as well.
+
+    All pairs are compared twice, once more where there are slices, and twice more for
+    each field of pair slices; see
+    :func:`fiftyone_sfam.audit.evaluation.passes.measure` for time and memory.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    slices : sequence of str
+        Fields whose values are slices of the queries, see
+        :func:`fiftyone_sfam.audit.evaluation.fields.slice_values`.
+    pair_slices : sequence of str
+        Fields whose values are slices of both sides, as a camera field for the figures
+        of each pair of cameras.
+    cameras : {"protocol", "all", "cross", "single"}
+        Which pairs are compared. ``protocol``: what the run's protocol says, and for
+        verification no pairs of one camera where that leaves out the query's identity
+        on its own camera. ``all``: cameras do not matter. ``cross``: no pairs of one
+        camera at all. ``single``: no pairs of two cameras.
+    fars : sequence of float
+        False accept rates to find thresholds for.
+    resamples, seed : int
+        Draws of the intervals, and their seed.
+    progress : bool, callable or None
+        As in :func:`fiftyone_sfam.explain_retrieval`.
+
+    Returns
+    -------
+    Evaluation
+        The evaluation.
+
+    Raises
+    ------
+    DataError
+        If a field or a rate cannot be used, or no image of the run has an identity.
+    RunError
+        If a field of another origin is in the way.
+    """
+    paths = measure_paths(run)
+    run.results.check_fields(NAME, paths)
+    for name, fields in (("slices", slices), ("pair_slices", pair_slices)):
+        if isinstance(fields, str):
+            raise DataError(f"{name} is the text {fields!r}; give a list of fields.")
+    check_seed(seed)
+    if resamples < 1:
+        raise DataError(f"resamples is {resamples}; draw at least once.")
+    candidates = candidates_of(run)
+    if (candidates.identities == UNKNOWN).all():
+        raise DataError(
+            f"no image of the run '{run.key}' has an identity, so there is nothing to "
+            "evaluate against; make a run with an identity field."
+        )
+    sliced = {field: slice_values(run, field) for field in slices}
+    paired = {field: slice_values(run, field) for field in pair_slices}
+    comparisons = compare(
+        run.embeddings(),
+        candidates,
+        Protocol.from_dict(run.config.protocol),
+        run.config.metric,
+        cameras,
+    )
+    resampling = Resampling(resamples, seed)
+    with reporting(progress) as report:
+        watch = _Watch(report, len(candidates.queries))
+        found = measure(comparisons, fars, watch)
+        rows = {
+            OVERALL: (_overall(comparisons, found, resampling),),
+            **_slices(comparisons, found, sliced, resampling, watch),
+        }
+        pair_rows = _pair_slices(comparisons, found, paired, resampling, watch)
+    config = {
+        "cameras": cameras,
+        "resamples": resamples,
+        "seed": seed,
+        "without_match": found.identification.without_match,
+        "rank1": float(found.identification.cmc(1)[0]),
+        "mean_average_precision": found.identification.mean_average_precision,
+        "mean_inverse_negative_penalty": (
+            found.identification.mean_inverse_negative_penalty
+        ),
+        "auc": found.scores.auc,
+        "equal_error": found.scores.equal_error,
+        "equal_error_threshold": found.scores.equal_error_threshold,
+    }
+    arrays = _pack(found, rows, pair_rows)
+    run.results.save(NAME, config, arrays, paths, finished=False)
+    write_measures(run, found.identification)
+    run.results.finish(NAME)
+    if cameras == "protocol":
+        store_overview(run, found.identification, found.scores)
+    else:
+        overview(run)
+    stored = load_evaluation(run)
+    assert stored is not None
+    return stored
+
+
+def load_evaluation(run: Run) -> Evaluation | None:
+    """Read the stored evaluation of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Evaluation or None
+        None if it was not evaluated yet.
+    """
+    result = run.results.load(NAME)
+    if result is None:
+        return None
+    config, arrays = result.config, result.arrays
+    slices, pair_slices = unpack_slices(arrays)
+    (overall,) = slices.pop(OVERALL)
+    return Evaluation(
+        Identification(
+            arrays["query"],
+            arrays["average_precision"],
+            arrays["inverse_negative_penalty"],
+            arrays["first_match"],
+            int(config["without_match"]),
+        ),
+        ScoreSummary(
+            int(arrays["genuine"].sum()),
+            int(arrays["impostor"].sum()),
+            config["auc"],
+            config["equal_error"],
+            config["equal_error_threshold"],
+            tuple(
+                OperatingPoint(far, expected, bool(supported), threshold, tar)
+                for far, expected, supported, threshold, tar in (
+                    arrays["operating"].tolist()
+                )
+            ),
+            arrays["roc_threshold"],
+            arrays["roc_fmr"],
+            arrays["roc_fnmr"],
+            arrays["edges"],
+            arrays["genuine"],
+            arrays["impostor"],
+        ),
+        overall,
+        slices,
+        pair_slices,
+        config["cameras"],
+        "similarity" if run.config.metric == "cosine" else "negative distance",
+        config["resamples"],
+        config["seed"],
+        result.created,
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Slices
+# --------------------------------------------------------------------------------------
+
+
+class _Watch:
+    """Adds up the queries of a phase and reports them."""
+
+    def __init__(self, report: Progress | None, total: int) -> None:
+        self._report = report
+        self._total = total
+        self._done = 0
+        self._phase = ""
+
+    def __call__(self, queries: int, phase: str) -> None:
+        if phase != self._phase:
+            self._phase, self._done = phase, 0
+        # An image with several tags is compared for each.
+        self._done = min(self._done + queries, self._total)
+        if self._report is not None:
+            self._report(self._done, self._total, phase)
+
+
+def _labeled_queries(comparisons: Comparisons) -> NDArray[np.int64]:
+    """Return the queries with an identity."""
+    candidates = comparisons.candidates
+    labeled = candidates.identities[candidates.queries] != UNKNOWN
+    return candidates.queries[labeled]
+
+
+def _overall(
+    comparisons: Comparisons, found: Measures, resampling: Resampling
+) -> SliceRow:
+    """Take all labeled queries as one slice."""
+    items = _labeled_queries(comparisons)
+    genuine, impostor = found.table.of(items)
+    return make_row(
+        OVERALL,
+        items,
+        found.identification,
+        (int(genuine.sum()), int(impostor.sum())),
+        equal_error_estimate(
+            found.scores.equal_error,
+            genuine,
+            impostor,
+            resampling.resamples,
+            resampling.seed,
+        ),
+        resampling,
+    )
+
+
+def _slices(
+    comparisons: Comparisons,
+    found: Measures,
+    values: dict[str, Values],
+    resampling: Resampling,
+    watch: _Watch,
+) -> Slices:
+    """Evaluate the slices of fields."""
+    if not values:
+        return {}
+    queries = _labeled_queries(comparisons)
+    return evaluate_slices(
+        {field: group_by_value(one, queries) for field, one in values.items()},
+        found.identification,
+        comparisons,
+        found.table,
+        resampling,
+        partial(watch, phase="slicing"),
+    )
+
+
+def _pair_slices(
+    comparisons: Comparisons,
+    found: Measures,
+    values: dict[str, Values],
+    resampling: Resampling,
+    watch: _Watch,
+) -> PairSlices:
+    """Evaluate the pair slices of fields."""
+    queries = _labeled_queries(comparisons)
+    return {
+        field: evaluate_pair_slices(
+            field,
+            group_by_value(of_items, queries),
+            group_by_value(of_items, comparisons.candidates.gallery),
+            comparisons,
+            found.table,
+            resampling,
+            partial(watch, phase=f"comparing pairs of {field}"),
+        )
+        for field, of_items in values.items()
+    }
+
+
+# --------------------------------------------------------------------------------------
+# Storage
+# --------------------------------------------------------------------------------------
+
+
+def _pack(found: Measures, slices: Slices, pair_slices: PairSlices) -> Arrays:
+    """Turn an evaluation into arrays."""
+    ranked, scores = found.identification, found.scores
+    operating = [astuple(point) for point in scores.operating]
+    return {
+        "query": ranked.query,
+        "average_precision": ranked.average_precision,
+        "inverse_negative_penalty": ranked.inverse_negative_penalty,
+        "first_match": ranked.first_match,
+        "operating": np.array(operating, dtype=np.float64).reshape(-1, 5),
+        "roc_threshold": scores.roc_threshold,
+        "roc_fmr": scores.roc_fmr,
+        "roc_fnmr": scores.roc_fnmr,
+        "edges": scores.edges,
+        "genuine": scores.genuine,
+        "impostor": scores.impostor,
+        **pack_slices(slices, pair_slices),
+    }

@@ -1,0 +1,221 @@
+"""What an evaluation reads from a run's dataset, and what it writes there."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.slices import Values
+from fiftyone_sfam.data.detections import detections_prefix
+from fiftyone_sfam.data.items import all_samples, label_path
+from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.schema import add_fields
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+ENDINGS = ("_ap", "_first_match")
+"""Fields on the queries: average precision, and rank of the first true match."""
+
+MOST_NUMBERS = 20
+"""Most different numbers that are slices of their own; more are put into quarters."""
+
+_TAGS = "tags"
+
+
+def measure_paths(run: Run) -> list[str]:
+    """Return the paths of the fields that an evaluation writes.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    list of str
+        ``KEY_ap`` and ``KEY_first_match``, on the samples or on the labels.
+    """
+    return [
+        detections_prefix(run.dataset, run.config.patches_field) + run.key + ending
+        for ending in ENDINGS
+    ]
+
+
+def write_measures(run: Run, identification: Identification) -> None:
+    """Write average precision and rank of the first true match on the queries.
+
+    Parameters
+    ----------
+    run : Run
+        The run. Queries that do not count get None; those that were deleted are left
+        out.
+    identification : Identification
+        The measures.
+    """
+    columns: tuple[tuple[type[fo.Field], str, NDArray[np.generic]], ...] = (
+        (
+            fo.FloatField,
+            "average precision among all of the gallery",
+            identification.average_precision,
+        ),
+        (
+            fo.IntField,
+            "rank of the nearest true match",
+            identification.first_match,
+        ),
+    )
+    for path, (field, text, column) in zip(measure_paths(run), columns, strict=True):
+        add_fields(run.dataset, {path: {"ftype": field, "description": text}})
+        values = dict.fromkeys(run.items.ids[run.items.is_query].tolist())
+        values.update(
+            zip(
+                run.items.ids[identification.query].tolist(),
+                column.tolist(),
+                strict=True,
+            )
+        )
+        _write(run, path, values)
+
+
+def _write(run: Run, path: str, values: dict[str, Any]) -> None:
+    """Write values by the ids of samples or of labels."""
+    if run.items.label_ids is None:
+        run.dataset.set_values(path, values, key_field="id")
+        return
+    samples, prefix = (
+        all_samples(run.dataset),
+        detections_prefix(run.dataset, run.config.patches_field),
+    )
+    ids, rows = samples.values(["id", prefix + "id"])
+    present = [
+        {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
+        for sample_id, row in zip(ids, rows, strict=True)
+        for label_id in (row if isinstance(row, list) else [row])
+        if label_id in values
+    ]
+    if present:
+        samples.set_label_values(path, present)
+
+
+def slice_values(run: Run, field: str) -> Values:
+    """Read what each of a run's images has in a field.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    field : str
+        The run's identity or camera field, whose values are those that the run saw;
+        ``tags``; or a field of text, numbers, classifications or lists of text. In a
+        run on detections an attribute of theirs, or else a field of the sample.
+
+    Returns
+    -------
+    sequence of tuple of str
+        One per image. Images that were deleted have nothing.
+
+    Raises
+    ------
+    DataError
+        If there is no such field, or it holds something else.
+    """
+    protocol = run.config.protocol
+    for rule, column in (
+        ("identity_field", run.items.identities),
+        ("camera_field", run.items.cameras),
+    ):
+        if field == protocol[rule]:
+            return [() if value is None else (value,) for value in column]
+    samples, prefix = (
+        all_samples(run.dataset),
+        detections_prefix(run.dataset, run.config.patches_field),
+    )
+    if prefix and field != _TAGS and samples.get_field(prefix + field) is not None:
+        assert run.items.label_ids is not None
+        path = _value_path(samples, field, prefix)
+        ids, values = samples.values([prefix + "id", path])
+        pairs: list[tuple[Any, Any]] = []
+        for row_ids, row in zip(ids, values, strict=True):
+            if isinstance(row_ids, list):
+                pairs.extend(zip(row_ids, row, strict=True))
+            else:
+                pairs.append((row_ids, row))
+        wanted = run.items.label_ids
+    else:
+        path = field if field == _TAGS else _value_path(samples, field, "")
+        pairs = list(zip(*samples.values(["id", path]), strict=True))
+        wanted = run.items.sample_ids
+    found = dict(pairs)
+    return as_texts([found.get(str(one)) for one in wanted])
+
+
+def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
+    """Turn a field's values into names of slices.
+
+    Parameters
+    ----------
+    values : list
+        Texts, numbers or lists of them, None and NaN where there are none.
+
+    Returns
+    -------
+    list of tuple of str
+        The names. Numbers of more than :data:`MOST_NUMBERS` kinds are put into
+        quarters that hold about as many images, named by their lowest and highest.
+    """
+    numbers = [
+        value
+        for value in values
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+    known = np.array([float(one) for one in numbers if not math.isnan(one)])
+    if len(np.unique(known)) <= MOST_NUMBERS:
+        return [_texts(value) for value in values]
+    ends = np.unique(np.quantile(known, [0.25, 0.5, 0.75]))
+    names = _quarter_names(known, ends)
+    return [
+        (names[int(np.searchsorted(ends, value))],) if _texts(value) else ()
+        for value in values
+    ]
+
+
+def _quarter_names(known: NDArray[np.float64], ends: NDArray[np.float64]) -> list[str]:
+    """Name the quarters by the lowest and the highest number in each."""
+    quarter = np.searchsorted(ends, known)
+    names = []
+    for place in range(len(ends) + 1):
+        inside = known[quarter == place]
+        if len(inside):
+            names.append(f"{inside.min():.6g} to {inside.max():.6g}")
+        else:
+            names.append("")
+    return names
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """Return a value as names: none for None, NaN and the empty text."""
+    if isinstance(value, (list, tuple)):
+        # A tag that is set twice is one.
+        return tuple(dict.fromkeys(text for one in value for text in _texts(one)))
+    if value is None or value == "":
+        return ()
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ()
+        if value.is_integer():
+            return (str(int(value)),)
+    return (str(value),)
+
+
+def _value_path(samples: SampleCollection, field: str, prefix: str) -> str:
+    """Return the path of a field's values."""
+    found = samples.get_field(prefix + field)
+    if isinstance(found, fo.ListField) and isinstance(found.field, fo.StringField):
+        return prefix + field
+    return label_path(samples, field, "slice", prefix)

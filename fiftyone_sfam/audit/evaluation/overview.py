@@ -1,0 +1,238 @@
+"""The figures of one run at a glance: computed once, stored with the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.evaluation.blocks import compare
+from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.passes import measure
+from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
+from fiftyone_sfam.retrieval.search import Candidates, encode
+from fiftyone_sfam.runs.arrays import Arrays
+from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_table import shard_name
+
+BLOB = "overview"
+
+LARGE_PAIRS = 5_000_000
+"""Pairs of images from which :func:`overview` is too slow for an event of a panel."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What retrieval and verification of a run's images reach.
+
+    Attributes
+    ----------
+    identification : Identification
+        Measures of every query.
+    edges : ndarray of float64
+        Edges of the bins of scores, shape (BINS + 1,).
+    genuine, impostor : ndarray of int64
+        Pairs of one identity and of two per bin, shape (BINS,).
+    roc_fmr, roc_fnmr, roc_threshold : ndarray of float64
+        Error rates of thresholds on the score, by falling threshold, shape (T,).
+    auc, equal_error, equal_error_threshold : float
+        Of the verification; NaN where one kind of pair is missing.
+    score_name : str
+        What is on the axis: the similarity, or the negative distance.
+    evidence : ndarray of float32 or None
+        Average evidence of the query towards its nearest neighbor, of true and of
+        false matches, shape (2, h, w); None if the run stores no evidence.
+    """
+
+    identification: Identification
+    edges: NDArray[np.float64]
+    genuine: NDArray[np.int64]
+    impostor: NDArray[np.int64]
+    roc_fmr: NDArray[np.float64]
+    roc_fnmr: NDArray[np.float64]
+    roc_threshold: NDArray[np.float64]
+    auc: float
+    equal_error: float
+    equal_error_threshold: float
+    score_name: str
+    evidence: NDArray[np.float32] | None
+
+
+def candidates_of(run: Run) -> Candidates:
+    """Restore who was compared with whom.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Candidates
+        As the run has used them.
+    """
+    items = run.items
+    distractors = set(run.config.protocol["distractors"])
+    return Candidates(
+        encode(list(items.identities)),
+        encode(list(items.cameras)),
+        np.flatnonzero(items.is_query),
+        np.flatnonzero(items.is_gallery),
+        np.array([one in distractors for one in items.identities], dtype=bool),
+    )
+
+
+def stored_overview(run: Run) -> Overview | None:
+    """Read what was found before; None if nothing was.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Overview or None
+        What :func:`overview` or an evaluation has stored.
+    """
+    if BLOB not in run.store.names():
+        return None
+    return _restored(run.store.get(BLOB), run.config.metric)
+
+
+def compared_pairs(run: Run) -> int:
+    """Return how many pairs of a query and a gallery image an overview looks at."""
+    return int(run.items.is_query.sum()) * int(run.items.is_gallery.sum())
+
+
+def overview(run: Run) -> Overview:
+    """Read what was found before, or evaluate a run.
+
+    Evaluating looks at every pair of images twice; from :data:`LARGE_PAIRS`
+    pairs on it belongs into a delegated operation, see
+    :func:`fiftyone_sfam.audit.evaluation.evaluate.evaluate_retrieval`.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Overview
+        Exact over all pairs of the run's images, not only the stored ones.
+    """
+    stored = stored_overview(run)
+    if stored is not None:
+        return stored
+    comparisons = compare(
+        run.embeddings(),
+        candidates_of(run),
+        Protocol.from_dict(run.config.protocol),
+        run.config.metric,
+    )
+    found = measure(comparisons)
+    return store_overview(run, found.identification, found.scores)
+
+
+def store_overview(
+    run: Run, identification: Identification, scores: ScoreSummary
+) -> Overview:
+    """Store an overview of figures that are known.
+
+    Parameters
+    ----------
+    run : Run
+        The run. An overview that it has already is kept.
+    identification : Identification
+        Measures of every query, by the run's own protocol.
+    scores : ScoreSummary
+        Of all pairs, likewise.
+
+    Returns
+    -------
+    Overview
+        The overview as stored.
+    """
+    arrays = {
+        "query": identification.query,
+        "average_precision": identification.average_precision,
+        "inverse_negative_penalty": identification.inverse_negative_penalty,
+        "first_match": identification.first_match,
+        "edges": scores.edges,
+        "genuine": scores.genuine,
+        "impostor": scores.impostor,
+        "roc_fmr": scores.roc_fmr,
+        "roc_fnmr": scores.roc_fnmr,
+        "roc_threshold": scores.roc_threshold,
+        **_average_evidence(run),
+        "numbers": np.array(
+            [
+                identification.without_match,
+                scores.auc,
+                scores.equal_error,
+                scores.equal_error_threshold,
+            ]
+        ),
+    }
+    run.store.put(BLOB, arrays)
+    return _restored(arrays, run.config.metric)
+
+
+def _restored(arrays: Arrays, metric: str) -> Overview:
+    """Read an overview out of its arrays."""
+    without, auc, error, at = (float(value) for value in arrays["numbers"])
+    return Overview(
+        Identification(
+            arrays["query"],
+            arrays["average_precision"],
+            arrays["inverse_negative_penalty"],
+            arrays["first_match"],
+            int(without),
+        ),
+        arrays["edges"],
+        arrays["genuine"],
+        arrays["impostor"],
+        arrays["roc_fmr"],
+        arrays["roc_fnmr"],
+        arrays["roc_threshold"],
+        auc,
+        error,
+        at,
+        "similarity" if metric == "cosine" else "negative distance",
+        arrays.get("evidence"),
+    )
+
+
+def _average_evidence(run: Run) -> Arrays:
+    """Average the evidence of the queries' first pairs, by outcome.
+
+    Each shard is read once, and only if the query side of such a pair lies in it.
+    """
+    kind = "evidence"
+    if kind not in run.config.kinds:
+        return {}
+    sums = np.zeros((2, *run.config.map_shape[1:]), dtype=np.float64)
+    counts = np.zeros(2)
+    pairs = run.pairs
+    for number in range(run.plan.num_shards):
+        sides, _ = run.plan.sides_of(number)
+        outcome = pairs.outcome[sides // 2]
+        of_first = (sides % 2 == QUERY) & (pairs.rank[sides // 2] == 1)
+        rows = np.flatnonzero(of_first & np.isin(outcome, (TRUE_MATCH, FALSE_MATCH)))
+        if len(rows) == 0:
+            continue
+        shard = run.store.get(shard_name(number))
+        rows = rows[~np.isnan(shard["score"][rows])]
+        if len(rows) == 0:
+            # A shard of broken images has no maps at all.
+            continue
+        maps = unpack_maps(shard[f"{kind}_values"][rows], shard[f"{kind}_scale"][rows])
+        np.add.at(sums, outcome[rows], maps)
+        np.add.at(counts, outcome[rows], 1)
+    averages = sums / np.maximum(counts, 1)[:, None, None]
+    return {"evidence": averages.astype(np.float32)}

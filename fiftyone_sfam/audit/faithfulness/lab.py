@@ -1,0 +1,163 @@
+"""Where images of a run are explained and masked, for a check of faithfulness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fiftyone_sfam.attribution.path import path_layers
+from fiftyone_sfam.audit.faithfulness.curves import map_correlations
+from fiftyone_sfam.audit.faithfulness.fills import Fill
+from fiftyone_sfam.audit.faithfulness.maps import (
+    ImageMaps,
+    candidate_layers,
+    image_maps,
+)
+from fiftyone_sfam.audit.faithfulness.masks import MaskedEmbeddings, masked_embeddings
+from fiftyone_sfam.audit.suspects.sources import picture_reader
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import Metric, similarity
+from fiftyone_sfam.retrieval.embeddings import MISMATCH
+from fiftyone_sfam.runs.run import Run
+
+# Noise under which maps should stay the same, in standard deviations of the image.
+_NOISE = 0.02
+
+
+@dataclass
+class Lab:
+    """Explains and masks images; keeps what the measures need.
+
+    Attributes
+    ----------
+    run, model : Run, EmbeddingModel
+        The run, and its model at the run's layer.
+    fill, steps, batch_size, seed, layers
+        As in :func:`fiftyone_sfam.check_faithfulness`.
+    scaled : tuple of str or None
+        Layers of the path of several scales; None until the first image tells.
+    names : tuple of str
+        The maps, K of them.
+    masked : dict of int to MaskedEmbeddings
+        By side of the run's pairs, one row per map.
+    specificity, stability, remainder : list of ndarray
+        Of each image, shape (K,); NaN where it is not defined.
+    skipped : dict of int to str
+        Items that could not be masked, and why.
+    """
+
+    run: Run
+    model: EmbeddingModel
+    fill: Fill
+    steps: int
+    batch_size: int
+    seed: int
+    layers: Sequence[str] | str
+    scaled: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
+    masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)
+    specificity: list[NDArray[np.float64]] = field(default_factory=list)
+    stability: list[NDArray[np.float64]] = field(default_factory=list)
+    remainder: list[NDArray[np.float64]] = field(default_factory=list)
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    def work(self, jobs: dict[int, list[int]]) -> Iterator[int]:
+        """Mask the images of all jobs; yield how many are done."""
+        read = picture_reader(self.run, jobs)
+        embeddings = torch.from_numpy(self.run.embeddings())
+        for done, (item, sides) in enumerate(jobs.items(), 1):
+            try:
+                self._image(item, sides, read, embeddings)
+            except DataError as error:
+                self.skipped[item] = str(error)
+            yield done
+
+    def _image(
+        self,
+        item: int,
+        sides: list[int],
+        read: Callable[[int], Image.Image],
+        embeddings: Tensor,
+    ) -> None:
+        image = self.model.prepare(read(item))
+        found = self.model.embed(image[None])[0].cpu()
+        metric: Metric = self.model.metric
+        if not 1 - float(similarity(found, embeddings[item], metric)) <= MISMATCH:
+            raise DataError(
+                "its embedding is not the run's any more; the file has changed."
+            )
+        partners = embeddings[self._others(sides)]
+        explained = self._maps(image, partners, item)
+        self.names = tuple(explained.maps)
+        counts = [len(maps) for maps in explained.maps.values()]
+        masked = masked_embeddings(
+            self.model.embed,
+            image,
+            torch.cat(list(explained.maps.values())),
+            steps=self.steps,
+            fill=self.fill,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        starts = np.cumsum([0, *counts[:-1]])
+        for place, side in enumerate(sides):
+            rows = starts + np.minimum(place, np.array(counts) - 1)
+            self.masked[side] = MaskedEmbeddings(
+                masked.deletion[rows], masked.insertion[rows]
+            )
+        scores = similarity(found, partners, metric).numpy()
+        self._qualities(image, partners, item, explained, scores)
+
+    def _others(self, sides: list[int]) -> list[int]:
+        """Return the items on the other sides."""
+        items = self.run.pairs.sides()
+        return [int(items[side ^ 1]) for side in sides]
+
+    def _maps(self, image: Tensor, partners: Tensor, item: int) -> ImageMaps:
+        if isinstance(self.layers, str):
+            self.layers = candidate_layers(self.model, image)
+        if self.scaled is None:
+            self.scaled = path_layers(self.model, image)
+        return image_maps(
+            self.model,
+            image,
+            partners,
+            weights=self.run.config.weights,
+            scaled=self.scaled,
+            layers=self.layers,
+            seed=self.seed + item,
+        )
+
+    def _qualities(
+        self,
+        image: Tensor,
+        partners: Tensor,
+        item: int,
+        explained: ImageMaps,
+        scores: NDArray[np.floating],
+    ) -> None:
+        """Note what can be said of maps without masking anything."""
+        generator = torch.Generator().manual_seed(self.seed + item)
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        changed = self._maps(
+            image + _NOISE * float(image.std()) * noise, partners[:1], item
+        )
+        stable, specific, left = [], [], []
+        for name, maps in explained.maps.items():
+            stable.append(map_correlations(maps[:1], changed.maps[name][:1])[0])
+            several = len(maps) > 1
+            correlation = map_correlations(maps[:1], maps[1:2])[0] if several else 1.0
+            specific.append(correlation if len(partners) > 1 else np.nan)
+            rest = explained.remainders.get(name)
+            shares = np.nan if rest is None else np.abs(rest.numpy() / scores).mean()
+            left.append(shares)
+        self.stability.append(np.array(stable))
+        self.specificity.append(np.array(specific, dtype=np.float64))
+        self.remainder.append(np.array(left, dtype=np.float64))

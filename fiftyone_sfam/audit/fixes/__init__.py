@@ -1,0 +1,1 @@
+"""Corrections of labels that verdicts agree on."""

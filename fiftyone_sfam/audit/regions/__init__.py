@@ -1,0 +1,1 @@
+"""What regions of the images carry of the scores."""

@@ -1,0 +1,335 @@
+"""The report's part on findings: what looks wrong, each with its explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fiftyone_sfam.audit.report.cells import (
+    Shown,
+    Table,
+    count,
+    name,
+    number,
+    prose,
+    table,
+    text,
+)
+from fiftyone_sfam.audit.report.pictures import Picture, Pictures
+from fiftyone_sfam.audit.report.tables import item_files
+from fiftyone_sfam.audit.suspects.finding import Finding
+from fiftyone_sfam.audit.suspects.search import Suspects
+from fiftyone_sfam.retrieval.pairs import OUTCOMES
+from fiftyone_sfam.review.verdicts import Verdict
+from fiftyone_sfam.runs.run import Run
+
+PAIRS_SHOWN = 4
+"""Most pairs of a finding that are shown with pictures."""
+
+IMAGES_SHOWN = 12
+"""Most images of a finding that are listed."""
+
+# Evidence that lists the ids of one of the groups that an identity falls into: it is
+# shown by the order of the pictures.
+_GROUP = "group"
+
+
+@dataclass(frozen=True)
+class PairPicture:
+    """A pair with its maps.
+
+    Attributes
+    ----------
+    pair : int
+        Index into the run's pairs.
+    query, neighbor : Picture
+        Its images.
+    caption : str
+        Who they are.
+    marked : int
+        Which of the two the finding is about: 0 or 1; -1 where it is about both.
+    """
+
+    pair: int
+    query: Picture
+    neighbor: Picture
+    caption: str
+    marked: int
+
+
+@dataclass(frozen=True)
+class FindingPart:
+    """One finding.
+
+    Attributes
+    ----------
+    place : int
+        Its place in the list, from 1.
+    kind, sentence : str
+        What it is.
+    score : Shown
+        How sure it is, within its kind.
+    evidence : tuple of (str, Shown)
+        The numbers that it rests on.
+    images, pairs : Table
+        What it is about.
+    pictures : tuple of PairPicture
+        Pictures of its pairs; empty without pictures.
+    alone : tuple of tuple of Picture
+        Pictures of its images, where it has no pairs, in the groups that they form.
+    """
+
+    place: int
+    kind: str
+    sentence: str
+    score: Shown
+    evidence: tuple[tuple[str, Shown], ...]
+    images: Table
+    pairs: Table
+    pictures: tuple[PairPicture, ...]
+    alone: tuple[tuple[Picture, ...], ...]
+
+
+@dataclass(frozen=True)
+class FindingsPart:
+    """The findings.
+
+    Attributes
+    ----------
+    counts : Table
+        How many there are of each kind.
+    kinds : tuple of str
+        The kinds that are shown.
+    shown : tuple of FindingPart
+        The first of them.
+    left_out : int
+        How many there are beyond those.
+    notes : tuple of str
+        What could not be judged.
+    """
+
+    counts: Table
+    kinds: tuple[str, ...]
+    shown: tuple[FindingPart, ...]
+    left_out: int
+    notes: tuple[str, ...]
+
+
+def findings_part(
+    run: Run,
+    suspects: Suspects,
+    verdicts: Mapping[int, Verdict],
+    max_findings: int,
+    images: bool,
+) -> FindingsPart:
+    """Show the findings of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    suspects : Suspects
+        Its findings, the first first.
+    verdicts : mapping of int to Verdict
+        Its verdicts.
+    max_findings : int
+        Most findings to show.
+    images : bool
+        Draw their pairs.
+
+    Returns
+    -------
+    FindingsPart
+        The findings.
+    """
+    findings = suspects.findings
+    chosen = findings[:max_findings]
+    pairs = {pair for one in chosen for pair in one.pairs}
+    items = {item for one in chosen for item in one.items}
+    for pair in pairs:
+        items |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
+    facts = _Facts(run, item_files(run, sorted(items)), verdicts)
+    pictures = _pictures(run, chosen) if images else None
+    return FindingsPart(
+        table(
+            ("kind", "findings"),
+            [(text(kind), count(found)) for kind, found in suspects.counts().items()],
+        ),
+        tuple(dict.fromkeys(one.kind for one in chosen)),
+        tuple(
+            _finding(place, one, facts, pictures) for place, one in enumerate(chosen, 1)
+        ),
+        len(findings) - len(chosen),
+        (*suspects.limits, f"Looked for {suspects.created}."),
+    )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of the images and pairs that findings name."""
+
+    run: Run
+    files: Mapping[int, str]
+    verdicts: Mapping[int, Verdict]
+
+    def images(self, items: Sequence[int]) -> Table:
+        """List images."""
+        run = self.run
+        rows = [
+            (
+                name(self.files.get(item), "deleted"),
+                name(run.items.identities[item]),
+                name(run.items.cameras[item]),
+                text(run.items.ids[item]),
+            )
+            for item in items
+        ]
+        return table(("file", "identity", "camera", "id"), rows, IMAGES_SHOWN)
+
+    def ends(self, pair: int) -> tuple[int, int]:
+        """Return the images of a pair."""
+        columns = self.run.pairs
+        return int(columns.query[pair]), int(columns.gallery[pair])
+
+    def caption(self, pair: int) -> str:
+        """Say who a pair shows."""
+        columns, names = self.run.pairs, self.run.items.identities
+        query, neighbor = self.ends(pair)
+        return (
+            f"{_short(names[query])} and {_short(names[neighbor])}, "
+            f"{columns.similarity[pair]:.3f} at rank {columns.rank[pair]}"
+        )
+
+    def pairs(self, pairs: Sequence[int]) -> Table:
+        """List pairs."""
+        columns, items = self.run.pairs, self.run.items
+        rows = []
+        for pair in pairs:
+            query, neighbor = self.ends(pair)
+            verdict = self.verdicts.get(pair)
+            rows.append(
+                (
+                    Shown(str(pair), "number", int(pair)),
+                    name(self.files.get(query), "deleted"),
+                    name(items.identities[query]),
+                    name(self.files.get(neighbor), "deleted"),
+                    name(items.identities[neighbor]),
+                    count(int(columns.rank[pair])),
+                    number(float(columns.similarity[pair])),
+                    text(OUTCOMES[columns.outcome[pair]]),
+                    name(None if verdict is None else verdict.text, ""),
+                )
+            )
+        head = ("pair", "query", "identity", "neighbor", "identity", "rank")
+        return table((*head, "similarity", "outcome", "verdict"), rows, IMAGES_SHOWN)
+
+
+def _pictures(run: Run, findings: Iterable[Finding]) -> Pictures:
+    """Make ready what draws the findings."""
+    pairs: set[int] = set()
+    alone: set[int] = set()
+    for one in findings:
+        pairs |= set(shown_pairs(run, one))
+        if not one.pairs:
+            alone |= {item for group in shown_groups(run, one) for item in group}
+    return Pictures(run, pairs, alone)
+
+
+def shown_pairs(run: Run, one: Finding) -> list[int]:
+    """Choose the pairs of a finding that are drawn.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    one : Finding
+        The finding.
+
+    Returns
+    -------
+    list of int
+        The first few; of two pairs of the same images the first.
+    """
+    chosen: dict[frozenset[int], int] = {}
+    for pair in one.pairs:
+        ends = frozenset((int(run.pairs.query[pair]), int(run.pairs.gallery[pair])))
+        chosen.setdefault(ends, pair)
+    return list(chosen.values())[:PAIRS_SHOWN]
+
+
+def shown_groups(run: Run, one: Finding) -> list[list[int]]:
+    """Choose the images of a finding without pairs that are drawn.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    one : Finding
+        The finding.
+
+    Returns
+    -------
+    list of list of int
+        Items; of an identity that may be two persons those of each.
+    """
+    group = set(str(one.evidence.get(_GROUP, "")).split())
+    inside = [item for item in one.items if str(run.items.ids[item]) in group]
+    rest = [item for item in one.items if item not in inside]
+    return [items[:IMAGES_SHOWN] for items in (inside, rest) if items]
+
+
+def _finding(
+    place: int, one: Finding, facts: _Facts, pictures: Pictures | None
+) -> FindingPart:
+    """Show one finding."""
+    drawn: list[PairPicture] = []
+    alone: list[tuple[Picture, ...]] = []
+    if pictures is not None:
+        for pair in shown_pairs(facts.run, one):
+            about = [item in one.items for item in facts.ends(pair)]
+            marked = about.index(True) if sum(about) == 1 else -1
+            query, neighbor = pictures.of_pair(pair)
+            drawn.append(
+                PairPicture(pair, query, neighbor, facts.caption(pair), marked)
+            )
+    if pictures is not None and not one.pairs:
+        for group in shown_groups(facts.run, one):
+            alone.append(tuple(pictures.of_item(item) for item in group))
+    return FindingPart(
+        place,
+        one.kind,
+        prose(one.sentence, (*one.identities, _named(one))),
+        number(float(one.score)),
+        tuple(
+            (key.replace("_", " "), _fact(value))
+            for key, value in one.evidence.items()
+            if value != "" and key != _GROUP
+        ),
+        facts.images(one.items),
+        facts.pairs(one.pairs),
+        tuple(drawn),
+        tuple(alone),
+    )
+
+
+def _named(one: Finding) -> str | None:
+    """Return an identity that the evidence of a finding names."""
+    found = one.evidence.get("other_identity")
+    return found if isinstance(found, str) else None
+
+
+def _short(identity: str | None) -> str:
+    """Return an identity for a caption, which no other text is turned round by."""
+    if identity is None:
+        return "no identity"
+    short = identity if len(identity) <= 20 else identity[:19] + "…"
+    return f"\u2068{prose(short)}\u2069"
+
+
+def _fact(value: float | str) -> Shown:
+    """Show one piece of a finding's evidence."""
+    if isinstance(value, str):
+        return name(value)
+    if float(value).is_integer() and abs(value) < 1e6:
+        return count(int(value))
+    return number(float(value))

@@ -1,0 +1,178 @@
+"""The report's pictures: images of pairs with their maps, as ``data:`` URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fiftyone_sfam.attribution.heatmaps import shared_range
+from fiftyone_sfam.attribution.render import (
+    DIVERGING,
+    color_table,
+    data_url,
+    fitted,
+    overlay,
+)
+from fiftyone_sfam.audit.report.cells import without_folders
+from fiftyone_sfam.data.detections import detection_boxes
+from fiftyone_sfam.data.images import pixel_box, read_image
+from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.errors import DataError
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+
+BOX = (72, 144)
+"""Largest width and height of a picture, in pixels."""
+
+OPACITY = 0.6
+# Pairs whose maps are in memory at once.
+_BATCH = 200
+# Longer side of a picture of a map alone, in pixels.
+_MAP_SIDE = 96
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture.
+
+    Attributes
+    ----------
+    url : str
+        ``data:`` URL; empty where there is none.
+    width, height : int
+        Size in pixels.
+    problem : str or None
+        Why there is no picture, or no map on it.
+    """
+
+    url: str
+    width: int
+    height: int
+    problem: str | None = None
+
+
+class Pictures:
+    """Draws pictures of a run, all with one range of the maps.
+
+    Parameters
+    ----------
+    run : Run
+        The run. Its first kind of map is drawn.
+    pairs : iterable of int
+        All pairs that are to be drawn, which the range follows from.
+    items : iterable of int
+        Further images that are to be drawn without a map.
+    """
+
+    def __init__(
+        self, run: Run, pairs: Iterable[int], items: Iterable[int] = ()
+    ) -> None:
+        self._run = run
+        chosen = sorted({int(pair) for pair in pairs})
+        self._maps: dict[int, PairMaps] = {}
+        for start in range(0, len(chosen), _BATCH):
+            batch = chosen[start : start + _BATCH]
+            self._maps.update(zip(batch, run.many_maps(batch), strict=True))
+        self.kind = run.config.kinds[0]
+        sides = [
+            side
+            for maps in self._maps.values()
+            for side in (maps.query, maps.gallery)
+            if side is not None
+        ]
+        largest = [float(one.maps[self.kind].max()) for one in sides]
+        self.limit = shared_range(np.array(largest))
+        shown = {int(item) for item in items}
+        for pair in chosen:
+            shown |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
+        self._sources = _Sources(run, sorted(shown))
+
+    def of_pair(self, pair: int) -> tuple[Picture, Picture]:
+        """Draw a pair of those that were named.
+
+        Parameters
+        ----------
+        pair : int
+            Index into the run's pairs.
+
+        Returns
+        -------
+        query, neighbor : Picture
+            Both images, each with its side's map.
+        """
+        pairs, maps = self._run.pairs, self._maps[pair]
+        return (
+            self._draw(int(pairs.query[pair]), maps.query),
+            self._draw(int(pairs.gallery[pair]), maps.gallery),
+        )
+
+    def of_item(self, item: int) -> Picture:
+        """Draw an image of those that were named, without a map."""
+        return self._draw(item, None, plain=True)
+
+    def _draw(self, item: int, side: SideMaps | None, plain: bool = False) -> Picture:
+        image = self._sources.image(item)
+        if isinstance(image, str):
+            return Picture("", *BOX, image)
+        small = fitted(image, *BOX)
+        problem = None if plain or side is not None else "no map: image was skipped."
+        if side is not None:
+            values = side.maps[self.kind]
+            small = overlay(small, values, self.limit, opacity=OPACITY, crop=side.crop)
+        return Picture(data_url(small), small.width, small.height, problem)
+
+
+class _Sources:
+    """The images of some items of a run, read when they are asked for."""
+
+    def __init__(self, run: Run, items: Sequence[int]) -> None:
+        self._items = run.items
+        sample_ids = list({str(run.items.sample_ids[item]) for item in items})
+        view = all_samples(run.dataset).select(sample_ids)
+        self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
+        self._boxes = detection_boxes(view, run.config.patches_field)
+
+    def image(self, item: int) -> Image.Image | str:
+        """Read an item's image, or say why it cannot be read."""
+        path = self._paths.get(str(self._items.sample_ids[item]))
+        if path is None:
+            return "the sample was deleted."
+        try:
+            image = read_image(path)
+            if self._items.label_ids is None:
+                return image
+            box = self._boxes.get(str(self._items.label_ids[item]))
+            if box is None:
+                return "the detection was deleted."
+            return image.crop(pixel_box(box, *image.size))
+        except DataError as error:
+            return without_folders(str(error), path)
+
+
+def map_picture(values: NDArray[np.floating], limit: float) -> Picture:
+    """Draw a signed map alone.
+
+    Parameters
+    ----------
+    values : ndarray
+        Map, shape (h, w).
+    limit : float
+        Absolute value that is shown at full strength.
+
+    Returns
+    -------
+    Picture
+        Every cell of the map as a square.
+    """
+    scaled = np.clip(values / (limit or 1.0), -1, 1)
+    pixels = color_table(DIVERGING[0])[np.rint((scaled + 1) * 127.5).astype(np.uint8)]
+    image = Image.fromarray(pixels)
+    scale = max(1, _MAP_SIDE // max(values.shape))
+    size = image.width * scale, image.height * scale
+    return Picture(data_url(image.resize(size, Image.Resampling.NEAREST), "PNG"), *size)

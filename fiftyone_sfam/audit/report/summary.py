@@ -1,0 +1,190 @@
+"""The report's summary, and what says how the run was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fiftyone_sfam.audit.report.cells import (
+    Shown,
+    Table,
+    count,
+    file_name,
+    name,
+    percent,
+    prose,
+    table,
+    text,
+    without_folders,
+)
+from fiftyone_sfam.audit.report.results import Results
+from fiftyone_sfam.runs.run import Run
+
+MAX_SKIPPED = 100
+"""Most skipped images that are listed."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure of the summary.
+
+    Attributes
+    ----------
+    title : str
+        What it is.
+    shown : Shown
+        The figure.
+    """
+
+    title: str
+    shown: Shown
+
+
+def cards(run: Run, results: Results) -> list[Card]:
+    """Return the figures of the summary.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    results : Results
+        What is known about it.
+
+    Returns
+    -------
+    list of Card
+        The figures.
+    """
+    counts = run.config.counts
+    found = [
+        Card("images", count(counts["images"])),
+        Card("queries", count(counts["queries"])),
+        Card("pairs explained", count(counts["pairs"])),
+    ]
+    evaluation = results.evaluation
+    if evaluation is None:
+        found.append(Card("rank-1", percent(run.summary()["rank1"])))
+    else:
+        ranked = evaluation.identification
+        found += [
+            Card("rank-1", percent(evaluation.overall.rank1.value)),
+            Card("mAP", percent(ranked.mean_average_precision)),
+            Card("mINP", percent(ranked.mean_inverse_negative_penalty)),
+            Card("equal error rate", percent(evaluation.verification.equal_error)),
+        ]
+    found.append(Card("false matches at rank 1", count(counts["false match"])))
+    if results.suspects is not None:
+        found.append(Card("findings", count(len(results.suspects.findings))))
+    found.append(Card("pairs reviewed", count(results.reviewed.pairs)))
+    return found
+
+
+def highlights(run: Run, results: Results) -> list[str]:
+    """Return the most important of what was found.
+
+    Parameters
+    ----------
+    run : Run
+        The run; its warnings come first.
+    results : Results
+        What is known about it.
+
+    Returns
+    -------
+    list of str
+        Sentences.
+    """
+    found = list(run.warnings)
+    if results.suspects is not None:
+        kinds = results.suspects.counts()
+        counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]
+        found.append(f"Findings: {', '.join(counts) or 'none'}.")
+    if results.shortcuts is not None and results.shortcuts.found:
+        first = results.shortcuts.found[0]
+        names = first.value, *(partner for partner, _ in first.partners)
+        found.append(prose(f"The strongest shortcut: {first.sentence}", names))
+    fixes = results.fixes
+    if fixes is not None and (fixes.fixes or fixes.conflicts):
+        found.append(
+            f"Verdicts agree on {_number(len(fixes.agreed), 'correction')} of labels; "
+            f"{_number(len(fixes.open), 'label')} may be wrong without a right one "
+            f"being known, and {_number(len(fixes.conflicts), 'contradiction')} wait."
+        )
+    return found
+
+
+def config_table(run: Run) -> Table:
+    """Show how a run was made.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Table
+        Names and values, without folders of the machine.
+    """
+    config = run.config
+    channels, height, width = config.map_shape
+    share = config.share_on_map
+    shown = None if share is None else f"{100 * share:.1f} %"
+    rows: list[tuple[str, Any]] = [
+        ("model", config.model),
+        ("weights (hash)", config.weights_hash),
+        ("layer", config.layer),
+        ("feature map", f"{channels} channels of {height} x {width}"),
+        ("precision", config.precision),
+        ("metric", config.metric),
+        ("neighbors per query (k)", config.k),
+        ("kinds of map", ", ".join(config.kinds)),
+        ("channel weights", config.weights),
+        ("stored as", config.map_dtype),
+        ("detections", config.patches_field),
+        ("embeddings", config.embeddings),
+        ("share of the score on the maps", shown),
+    ]
+    rows += [
+        (f"protocol: {key.replace('_', ' ')}", value)
+        for key, value in config.protocol.items()
+    ]
+    rows += [(f"count: {key}", value) for key, value in config.counts.items()]
+    return table(
+        ("setting", "value"), [(text(key), _setting(value)) for key, value in rows]
+    )
+
+
+def versions_table(versions: Iterable[tuple[str, str]]) -> Table:
+    """Show versions of packages."""
+    rows = [(text(key), name(without_folders(value))) for key, value in versions]
+    return table(("package", "version"), rows)
+
+
+def skipped_table(run: Run) -> Table:
+    """List the images that a run could not use."""
+    rows = [
+        (
+            text(one.id),
+            name(file_name(one.filepath)),
+            name(without_folders(one.reason, one.filepath)),
+        )
+        for one in run.skipped
+    ]
+    return table(("id", "file", "reason"), rows, MAX_SKIPPED)
+
+
+def _setting(value: Any) -> Shown:
+    """Show a setting."""
+    if isinstance(value, bool):
+        return text("yes" if value else "no")
+    if isinstance(value, int):
+        return Shown(f"{value:,}", "text", value)
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value)) or None
+    return name(None if value is None else without_folders(str(value)))
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")

@@ -1,0 +1,263 @@
+"""The report of a run: a page for people, tables for programs, and the fixes.
+
+The page is complete in itself: it holds its own scripts, styles and (if wanted)
+pictures, loads nothing, and opens from any disk. Nothing is computed for it that was
+not computed before, but for the fixes: parts that are missing say what computes them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+
+from fiftyone_sfam._version import __version__
+from fiftyone_sfam.audit.fixes.find import dump_fixes
+from fiftyone_sfam.audit.report.evaluation import evaluation_part
+from fiftyone_sfam.audit.report.findings import findings_part
+from fiftyone_sfam.audit.report.html import Report, render
+from fiftyone_sfam.audit.report.regions import regions_part, shortcuts_part
+from fiftyone_sfam.audit.report.results import Results, load_results, missing
+from fiftyone_sfam.audit.report.summary import (
+    cards,
+    config_table,
+    highlights,
+    skipped_table,
+    versions_table,
+)
+from fiftyone_sfam.audit.report.tables import (
+    Column,
+    check_parquet,
+    finding_columns,
+    has_parquet,
+    pair_blocks,
+    write_csv,
+    write_parquet,
+)
+from fiftyone_sfam.audit.report.verdicts import verdicts_part
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.run import Run
+
+MAX_FINDINGS = 100
+"""Most findings that a report shows unless more are wanted."""
+
+PAGE = "report.html"
+FILES = (
+    PAGE,
+    "findings.csv",
+    "findings.parquet",
+    "pairs.csv",
+    "pairs.parquet",
+    "fixes.json",
+)
+"""Names of the files of a report."""
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files of a report; None where there is none.
+
+    Attributes
+    ----------
+    folder : Path
+        Where they are.
+    page : Path
+        The HTML page.
+    pairs_csv, pairs_parquet : Path or None
+        The run's pairs; the second only if wanted.
+    findings_csv, findings_parquet : Path or None
+        Its findings; only if suspects were looked for.
+    fixes : Path or None
+        Corrections of labels; only if the run has identities.
+    """
+
+    folder: Path
+    page: Path
+    pairs_csv: Path
+    pairs_parquet: Path | None
+    findings_csv: Path | None
+    findings_parquet: Path | None
+    fixes: Path | None
+
+    def paths(self) -> list[Path]:
+        """List the files that there are, the page first."""
+        found = (getattr(self, one.name) for one in fields(self)[1:])
+        return [path for path in found if path is not None]
+
+
+def write_report(
+    run: Run,
+    path: Path | str,
+    *,
+    images: bool = False,
+    max_findings: int = MAX_FINDINGS,
+    parquet: bool | None = None,
+    overwrite: bool = False,
+) -> ReportFiles:
+    """Write the report of a run into a folder.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    path : Path or str
+        The folder, made where there is none. The files have fixed names, see
+        :data:`FILES`; a folder may hold others beside them.
+    images : bool
+        Show pictures of the findings' pairs, with their maps, in the page. Without
+        them the page holds no image, but identities, file names and averages of maps.
+    max_findings : int
+        Most findings that the page shows; the tables hold all.
+    parquet : bool, optional
+        Write the tables as Parquet beside CSV; None does where pyarrow is installed.
+    overwrite : bool
+        Replace an earlier report in this folder.
+
+    Returns
+    -------
+    ReportFiles
+        What was written.
+
+    Raises
+    ------
+    DataError
+        If there is a report already, the folder cannot be written, or Parquet is
+        wanted without pyarrow.
+    """
+    folder = Path(path)
+    if max_findings < 0:
+        raise DataError(f"max_findings is {max_findings}; give 0 or more.")
+    if parquet is None:
+        parquet = has_parquet()
+    elif parquet:
+        check_parquet()
+    there = [name for name in FILES if (folder / name).exists()]
+    if there and not overwrite:
+        raise DataError(
+            f"'{folder}' holds '{there[0]}' already; name another folder, or overwrite "
+            "the report."
+        )
+    results = load_results(run)
+    page = render(make_report(run, results, images, max_findings))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Complete before the first file gets its name.
+        part = Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
+        try:
+            (part / PAGE).write_text(page, "utf-8")
+            _write_tables(part, run, results, parquet)
+            written = [name for name in FILES if (part / name).exists()]
+            for name in written:
+                os.replace(part / name, folder / name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        # What the earlier report had and this one has not.
+        for name in set(there) - set(written):
+            (folder / name).unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"'{folder}' cannot be written: {reason}.") from error
+    files = {name: folder / name for name in written}
+    return ReportFiles(
+        folder,
+        files[PAGE],
+        files["pairs.csv"],
+        files.get("pairs.parquet"),
+        files.get("findings.csv"),
+        files.get("findings.parquet"),
+        files.get("fixes.json"),
+    )
+
+
+def make_report(
+    run: Run, results: Results, images: bool = False, max_findings: int = MAX_FINDINGS
+) -> Report:
+    """Say what a report shows.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    results : Results
+        What is known about it.
+    images : bool
+        Show pictures.
+    max_findings : int
+        Most findings to show.
+
+    Returns
+    -------
+    Report
+        Its parts.
+    """
+    made = run.dataset.get_run_info(run.key).timestamp
+    evaluation, suspects, ledger, shortcuts = (
+        results.evaluation,
+        results.suspects,
+        results.ledger,
+        results.shortcuts,
+    )
+    return Report(
+        run.dataset.name,
+        run.key,
+        f"{made:%Y-%m-%d %H:%M} UTC",
+        f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        __version__,
+        images,
+        run.config.kinds[0],
+        run.config.metric,
+        run.config.weights,
+        cards(run, results),
+        highlights(run, results),
+        missing(
+            run,
+            "The retrieval was not evaluated over all pairs.",
+            "evaluate retrieval",
+            "evaluate",
+        )
+        if evaluation is None
+        else evaluation_part(evaluation),
+        missing(run, "Nobody has looked for suspects.", "find suspects", "suspects")
+        if suspects is None
+        else findings_part(run, suspects, results.verdicts, max_findings, images),
+        missing(
+            run,
+            "The scores were not split by regions of the images.",
+            "explain regions",
+            "regions",
+        )
+        if ledger is None
+        else regions_part(ledger, results.causal),
+        missing(run, "Nobody has looked for shortcuts.", "explain regions", "regions")
+        if shortcuts is None
+        else shortcuts_part(shortcuts),
+        verdicts_part(run, results.verdicts, results.reviewed, results.fixes),
+        config_table(run),
+        versions_table(run.config.versions.items()),
+        skipped_table(run),
+    )
+
+
+def _write_tables(folder: Path, run: Run, results: Results, parquet: bool) -> None:
+    """Write findings, pairs and fixes."""
+
+    def pairs() -> Iterator[list[Column]]:
+        return pair_blocks(run, results.verdicts, results.ledger)
+
+    def findings() -> Iterator[list[Column]]:
+        if results.suspects is not None:
+            yield finding_columns(results.suspects.findings)
+
+    tables = {"pairs": pairs}
+    if results.suspects is not None:
+        tables["findings"] = findings
+    for name, blocks in tables.items():
+        write_csv(folder / f"{name}.csv", blocks())
+        if parquet:
+            write_parquet(folder / f"{name}.parquet", blocks())
+    if results.fixes is not None:
+        (folder / "fixes.json").write_text(dump_fixes(results.fixes), "utf-8")

@@ -1,0 +1,1 @@
+"""Labels and images that a person should look at."""

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from fiftyone_sfam.cli.program import main as main

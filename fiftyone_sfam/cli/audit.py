@@ -1,0 +1,440 @@
+"""The commands that audit a run: ``evaluate | suspects | regions | report``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fiftyone_sfam.cli.support import (
+    add_run_arguments,
+    load_run_of,
+    number,
+    percent,
+    plain,
+    plain_table,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+    from fiftyone_sfam.audit.evaluation.slices import PairSliceRow, SliceRow
+    from fiftyone_sfam.audit.regions.ledger_cells import Cell
+    from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+
+SHOWN = 20
+"""Rows that a list shows unless more are wanted."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to a parser; each returns the text that it prints."""
+    _add_evaluate(commands)
+    _add_suspects(commands)
+    _add_regions(commands)
+    _add_report(commands)
+
+
+# --------------------------------------------------------------------------------------
+# evaluate
+# --------------------------------------------------------------------------------------
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="evaluate a run over all pairs: CMC, mAP, error rates, slices",
+        description="Evaluate a run over all pairs of its images, and store the "
+        "figures with it.",
+    )
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--slice",
+        action="append",
+        dest="slices",
+        metavar="FIELD",
+        default=[],
+        help="figures for each value of a field of the queries; may be repeated",
+    )
+    parser.add_argument(
+        "--pair-slice",
+        action="append",
+        dest="pair_slices",
+        metavar="FIELD",
+        default=[],
+        help="figures for each pair of values, as of cameras; may be repeated",
+    )
+    parser.add_argument(
+        "--cameras",
+        choices=("protocol", "all", "cross", "single"),
+        default="protocol",
+        help="which pairs of cameras are compared (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--far",
+        action="append",
+        dest="fars",
+        type=float,
+        metavar="RATE",
+        help="a false accept rate to find a threshold for; may be repeated",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=whole_number(1),
+        default=1000,
+        help="draws of the intervals (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0), default=0, help="seed of the draws"
+    )
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: argparse.Namespace) -> str:
+    run = load_run_of(args)
+
+    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+    from fiftyone_sfam.audit.evaluation.scores import FARS
+
+    found = evaluate_retrieval(
+        run,
+        slices=args.slices,
+        pair_slices=args.pair_slices,
+        cameras=args.cameras,
+        fars=args.fars or FARS,
+        resamples=args.resamples,
+        seed=args.seed,
+    )
+    parts = [_measures(found), _operating(found)]
+    for field, rows in found.slices.items():
+        parts.append(f"by {plain(field)}\n{_slices(rows)}")
+    for field, pair_rows in found.pair_slices.items():
+        parts.append(f"by pairs of {plain(field)}\n{_pair_slices(pair_rows)}")
+    return "\n\n".join(parts)
+
+
+def _measures(found: Evaluation) -> str:
+    ranked, scores, overall = found.identification, found.verification, found.overall
+    cmc = ranked.cmc(10) if len(ranked.query) else [float("nan")] * 10
+    rows = [
+        ("rank-1", _interval(overall.rank1)),
+        ("rank-5", percent(float(cmc[4]))),
+        ("rank-10", percent(float(cmc[9]))),
+        ("mAP", _interval(overall.mean_average_precision)),
+        ("mINP", _interval(overall.mean_inverse_negative_penalty)),
+        ("queries", f"{len(ranked.query):,} ({ranked.without_match:,} without match)"),
+        ("equal error", _interval(overall.equal_error)),
+        ("AUC", number(scores.auc)),
+        ("genuine pairs", f"{scores.genuine_pairs:,}"),
+        ("impostor pairs", f"{scores.impostor_pairs:,}"),
+    ]
+    return plain_table(("measure", "value"), rows)
+
+
+def _operating(found: Evaluation) -> str:
+    head = ("FAR", "TAR", "threshold", "expected false accepts", "supported")
+    rows = [
+        (
+            f"{point.far:g}",
+            percent(point.tar, 2),
+            number(point.threshold),
+            f"{point.expected:,.1f}",
+            "yes" if point.supported else "no: too few impostor pairs",
+        )
+        for point in found.verification.operating
+    ]
+    return plain_table(head, rows, right=head[:-1])
+
+
+def _slices(rows: Sequence[SliceRow]) -> str:
+    head = ("value", "queries", "rank-1", "mAP", "equal error")
+    return plain_table(
+        head,
+        [
+            (
+                row.value,
+                f"{row.queries:,}",
+                _interval(row.rank1),
+                _interval(row.mean_average_precision),
+                _interval(row.equal_error),
+            )
+            for row in rows
+        ],
+        right=head[1:],
+    )
+
+
+def _pair_slices(rows: Sequence[PairSliceRow]) -> str:
+    head = ("query", "neighbor", "genuine", "impostor", "equal error")
+    return plain_table(
+        head,
+        [
+            (
+                row.query_value,
+                row.gallery_value,
+                f"{row.genuine:,}",
+                f"{row.impostor:,}",
+                _interval(row.equal_error),
+            )
+            for row in rows
+        ],
+        right=head[2:],
+    )
+
+
+def _interval(found: Estimate) -> str:
+    return _share(found.value, found.low, found.high)
+
+
+def _share(value: float, low: float, high: float) -> str:
+    shown = percent(value)
+    if value != value or low != low or high != high:
+        return shown
+    return f"{shown} ({number(100 * low, 1)} to {number(100 * high, 1)})"
+
+
+# --------------------------------------------------------------------------------------
+# suspects
+# --------------------------------------------------------------------------------------
+
+
+def _add_suspects(commands: Any) -> None:
+    parser = commands.add_parser(
+        "suspects",
+        help="find wrong labels, split and merged identities, duplicates",
+        description="Look for labels and images that are probably wrong, and store "
+        "the findings with the run.",
+    )
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--kind",
+        action="append",
+        dest="kinds",
+        metavar="KIND",
+        help="a kind to look for; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        help="least score, from 0 to 1 (default: %(default)s, every kind's threshold)",
+    )
+    parser.add_argument(
+        "--region-field",
+        default="auto",
+        metavar="FIELD",
+        help="field that tells persons from background, or 'none' (default: the one "
+        "that fits best)",
+    )
+    parser.add_argument(
+        "--split-field",
+        metavar="FIELD",
+        help="field, or 'tags', across whose values a duplicate is a leak",
+    )
+    _add_top(parser, "findings")
+    parser.set_defaults(run=_run_suspects)
+
+
+def _add_top(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--top",
+        type=whole_number(0),
+        default=SHOWN,
+        metavar="N",
+        help=f"{what} to print (default: %(default)s)",
+    )
+
+
+def _run_suspects(args: argparse.Namespace) -> str:
+    run = load_run_of(args)
+
+    from fiftyone_sfam.audit.suspects.search import find_suspects
+
+    found = find_suspects(
+        run,
+        kinds=args.kinds,
+        min_score=args.min_score,
+        region_field=None if args.region_field == "none" else args.region_field,
+        split_field=args.split_field,
+    )
+    parts = [plain_table(("kind", "findings"), list(found.counts().items()))]
+    shown = found.findings[: args.top]
+    if shown:
+        lines = []
+        for place, one in enumerate(shown, 1):
+            lines.append(f"{place:>3}  {one.score:.3f}  {one.kind}")
+            lines.append(f"     {plain(one.sentence, 600)}")
+        parts.append("\n".join(lines))
+    parts += [_more(len(found.findings) - len(shown)), *map(plain, found.limits)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _more(count: int) -> str:
+    return f"and {count:,} more" if count > 0 else ""
+
+
+# --------------------------------------------------------------------------------------
+# regions
+# --------------------------------------------------------------------------------------
+
+
+def _add_regions(commands: Any) -> None:
+    parser = commands.add_parser(
+        "regions",
+        help="split the scores by regions, and find shortcuts",
+        description="Split the scores of a run by regions of its images, look for "
+        "identities and cameras that rest on a region more than others, and store "
+        "both with the run.",
+    )
+    add_run_arguments(parser)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--field",
+        metavar="FIELD",
+        help="masks or detections that divide the images (default: the field that "
+        "fits best)",
+    )
+    source.add_argument(
+        "--stripes",
+        type=whole_number(1, 1000),
+        metavar="N",
+        help="divide the images into horizontal stripes instead",
+    )
+    parser.add_argument(
+        "--by",
+        action="append",
+        metavar="NAME",
+        default=[],
+        help="group by this beside the outcome: 'camera pair', 'camera', 'identity' "
+        "or a field; may be repeated",
+    )
+    parser.add_argument(
+        "--max-rank", type=whole_number(1), metavar="N", help="only pairs up to a rank"
+    )
+    parser.add_argument(
+        "--check",
+        metavar="MODEL",
+        help="test the ledger by changing a region of images: name of the run's model",
+    )
+    parser.add_argument(
+        "--check-region",
+        metavar="REGION",
+        default="background",
+        help="region that is changed (default: %(default)s)",
+    )
+    _add_top(parser, "shortcuts")
+    parser.set_defaults(run=_run_regions)
+
+
+def _run_regions(args: argparse.Namespace) -> str:
+    run = load_run_of(args)
+
+    from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
+    from fiftyone_sfam.audit.regions.ledger import build_ledger
+    from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
+
+    field = args.field
+    if field is None and args.stripes is None:
+        field = next(iter(region_fields(run)), None)
+    ledger = build_ledger(
+        run,
+        field,
+        max_rank=args.max_rank,
+        stripes=args.stripes or STRIPES,
+        by=args.by,
+    )
+    source = "stripes" if field is None else f"the field '{plain(field)}'"
+    parts = [
+        f"{len(ledger):,} pairs, regions from {source}",
+        *_ledger(ledger.cells, args.by),
+    ]
+    if args.check is not None:
+        from fiftyone_sfam.audit.regions.causal import check_causally
+
+        check = check_causally(run, args.check, ledger=ledger, region=args.check_region)
+        parts.append(plain(check.sentence, 1000))
+    found = find_shortcuts(run, ledger).found
+    shown = found[: args.top]
+    parts.append("shortcuts" if shown else "no shortcuts")
+    parts += [plain(one.sentence, 1000) for one in shown]
+    parts.append(_more(len(found) - len(shown)))
+    return "\n\n".join(filter(None, parts))
+
+
+def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
+    """Return a table by outcome, and one for each group that was asked for."""
+    grouped: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        keys = tuple(key for key, _ in cell.groups)
+        if len(keys) == 1 or set(keys) & set(by):
+            grouped.setdefault(keys, []).append(cell)
+    numbers = ("pairs", "queries", "share of the score", "share of the area")
+    return [
+        plain_table(
+            (*keys, "region", *numbers),
+            [
+                (
+                    *(value for _, value in cell.groups),
+                    cell.region,
+                    f"{cell.pairs:,}",
+                    f"{cell.queries:,}",
+                    _share(cell.share, cell.low, cell.high),
+                    "" if cell.area != cell.area else percent(cell.area),
+                )
+                for cell in rows
+            ],
+            right=numbers,
+        )
+        for keys, rows in grouped.items()
+    ]
+
+
+# --------------------------------------------------------------------------------------
+# report
+# --------------------------------------------------------------------------------------
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write a report: a page, tables, and corrections of labels",
+        description="Write what is known about a run as a page that opens without a "
+        "network, as tables, and as a file of corrections that its verdicts agree on.",
+    )
+    add_run_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--images", action="store_true", help="show pictures of the findings' pairs"
+    )
+    parser.add_argument(
+        "--max-findings",
+        type=whole_number(0),
+        default=100,
+        metavar="N",
+        help="findings that the page shows (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--parquet",
+        action=argparse.BooleanOptionalAction,
+        help="write the tables as Parquet beside CSV (default: where pyarrow is "
+        "installed)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier report"
+    )
+    parser.set_defaults(run=_run_report)
+
+
+def _run_report(args: argparse.Namespace) -> str:
+    run = load_run_of(args)
+
+    from fiftyone_sfam.audit.report.write import write_report
+
+    files = write_report(
+        run,
+        args.out,
+        images=args.images,
+        max_findings=args.max_findings,
+        parquet=args.parquet,
+        overwrite=args.overwrite,
+    )
+    return "\n".join(str(one) for one in files.paths())

@@ -1,0 +1,161 @@
+"""What the commands share: datasets and runs by name, numbers, and plain tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fiftyone_sfam.errors import DataError
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_sfam.runs.run import Run
+
+WIDEST = 100
+"""Most characters of a cell."""
+
+NOT_KNOWN = "unknown"
+
+
+def load_dataset(name: str) -> fo.Dataset:
+    """Load a dataset by its name.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    fiftyone.Dataset
+        The dataset.
+
+    Raises
+    ------
+    DataError
+        If there is none of this name.
+    """
+    import fiftyone as fo
+
+    if not fo.dataset_exists(name):
+        raise DataError(
+            f"There is no dataset '{name}': `fiftyone datasets list` shows those "
+            "that exist."
+        )
+    return fo.load_dataset(name)
+
+
+def load_run_of(args: argparse.Namespace) -> Run:
+    """Load the run that a command's arguments name."""
+    from fiftyone_sfam.runs.run import load_run
+
+    return load_run(load_dataset(args.dataset), args.key)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a run."""
+    parser.add_argument("dataset", help="name of a FiftyOne dataset")
+    parser.add_argument(
+        "key",
+        nargs="?",
+        default="sfam",
+        metavar="run",
+        help="run key (default: %(default)s)",
+    )
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a parser of whole numbers within bounds, for ``argparse``.
+
+    Parameters
+    ----------
+    low : int
+        Least number.
+    high : int, optional
+        Largest number.
+
+    Returns
+    -------
+    callable
+        Turns a text into a number.
+    """
+    limits = f"{low} or more" if high is None else f"{low} to {high}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a whole number"
+            ) from None
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{value} is not {limits}")
+        return value
+
+    return parse
+
+
+def plain(text: object, widest: int = WIDEST) -> str:
+    """Make a text of the dataset's fit for a terminal.
+
+    Parameters
+    ----------
+    text : object
+        Any text.
+    widest : int
+        Most characters.
+
+    Returns
+    -------
+    str
+        One line, shortened, without characters that a terminal has a meaning for.
+    """
+    line = " ".join(str(text).split())
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
+    return shown if len(shown) <= widest else shown[: widest - 1] + "…"
+
+
+def plain_table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
+) -> str:
+    """Set a table in columns of characters.
+
+    Parameters
+    ----------
+    head : sequence of str
+        Names of the columns.
+    rows : sequence of sequence
+        The rows.
+    right : sequence of str
+        Columns that are set flush right: numbers.
+
+    Returns
+    -------
+    str
+        Lines without a final break.
+    """
+    cells = [list(head), *([plain(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        shown = [
+            value.rjust(width) if name in right else value.ljust(width)
+            for name, value, width in zip(head, row, widths, strict=True)
+        ]
+        lines.append("  ".join(shown).rstrip())
+    return "\n".join(lines)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Show a share; ``unknown`` for NaN."""
+    return NOT_KNOWN if value != value else f"{number(100 * value, digits)} %"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Show a number; ``unknown`` for NaN."""
+    if value != value:
+        return NOT_KNOWN
+    shown = f"{value:.{digits}f}"
+    return shown.lstrip("-") if float(shown) == 0 else shown

@@ -1,0 +1,1 @@
+"""Images, labels and the rules of a retrieval, as columns."""

@@ -1,0 +1,415 @@
+"""The images of a FiftyOne collection as plain columns: files, boxes, labels."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
+
+if TYPE_CHECKING:
+    from fiftyone.core.collections import SampleCollection
+
+# Types of fields whose values can be compared as text.
+_LABEL_FIELDS = (
+    fo.StringField,
+    fo.IntField,
+    fo.FloatField,
+    fo.BooleanField,
+    fo.ObjectIdField,
+)
+# Stands for a detection without a box, which covers nothing.
+_NO_BOX = (math.nan,) * 4
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a run compares: N whole images, or N detections in them.
+
+    Attributes
+    ----------
+    sample_ids : tuple of str
+        Sample of each item.
+    label_ids : tuple of str or None
+        Detection of each item; None where whole images are compared.
+    filepaths : tuple of str
+        Image of each item.
+    boxes : ndarray of float64 or None
+        Relative left, top, width and height of each detection, shape (N, 4).
+    identities, cameras : list of str or None
+        Labels of each item, all None where the protocol names no field.
+    splits : list of frozenset of str, optional
+        Values of the protocol's split field of each item.
+    """
+
+    sample_ids: tuple[str, ...]
+    label_ids: tuple[str, ...] | None
+    filepaths: tuple[str, ...]
+    boxes: NDArray[np.float64] | None
+    identities: list[str | None]
+    cameras: list[str | None]
+    splits: list[frozenset[str]] | None
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """What identifies each item: its detection's id, or its sample's."""
+        return self.sample_ids if self.label_ids is None else self.label_ids
+
+
+def collect_items(
+    samples: SampleCollection, protocol: Protocol, patches_field: str | None = None
+) -> Items:
+    """Read what a run needs to know of a collection's images.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        Images.
+    protocol : Protocol
+        Names the fields of identities, cameras and splits.
+    patches_field : str, optional
+        Field of ``fo.Detections`` (or ``fo.Detection``) to compare instead of whole
+        images.
+
+    Returns
+    -------
+    Items
+        The columns, in the collection's order.
+
+    Raises
+    ------
+    DataError
+        If the collection holds no images, a field is missing or of a wrong type, or
+        the protocol names a value that occurs in no image.
+    """
+    _check_media(samples)
+    ids, filepaths = samples.values(["id", "filepath"])
+    if len(set(ids)) < len(ids):
+        raise DataError(
+            "the view holds some samples several times; give each of them once."
+        )
+    if not ids:
+        raise DataError(
+            f"'{samples.name or 'the view'}' has no samples; add images, or widen the "
+            "view."
+        )
+    if patches_field is None:
+        items = Items(
+            tuple(ids),
+            None,
+            tuple(filepaths),
+            None,
+            _labels(samples, ids, protocol.identity_field, "identity"),
+            _labels(samples, ids, protocol.camera_field, "camera"),
+            _splits(samples, ids, protocol.split_field),
+        )
+    else:
+        items = _collect_patches(samples, ids, filepaths, protocol, patches_field)
+    if protocol.identity_field and not any(v is not None for v in items.identities):
+        raise DataError(
+            f"the identity field '{protocol.identity_field}' is empty on all "
+            f"{len(items)} images; name another field, or leave it out."
+        )
+    identities = {value for value in items.identities if value is not None}
+    for rule in ("junk", "distractors"):
+        _check_values(
+            rule, getattr(protocol, rule), items, protocol.identity_field, identities
+        )
+    if items.splits is not None:
+        splits = frozenset[str]().union(*items.splits)
+        for rule in ("query_value", "gallery_value"):
+            _check_values(
+                rule, [getattr(protocol, rule)], items, protocol.split_field, splits
+            )
+    return items
+
+
+def all_samples(dataset: fo.Dataset) -> SampleCollection:
+    """Return all samples of a dataset, whatever slice of its groups is active."""
+    if dataset.media_type == fo.core.media.GROUP:
+        return dataset.select_group_slices(_allow_mixed=True)
+    return dataset
+
+
+def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> list[Any]:
+    """Read a field's values in a given order of the samples.
+
+    Some views have their samples in another order each time that they are read, as
+    ``group_by(..., flat=True)``, so a column is read together with its ids.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        The samples.
+    ids : iterable of str
+        Ids of some or all of them.
+    path : str
+        Path of the field.
+
+    Returns
+    -------
+    list
+        One value per id, in their order.
+
+    Raises
+    ------
+    DataError
+        If one of them is not among the samples now.
+    """
+    wanted = list(ids)
+    found, values = samples.values(["id", path])
+    if found == wanted:
+        return list(values)
+    by_id = dict(zip(found, values, strict=True))
+    if not by_id.keys() >= set(wanted):
+        raise DataError(
+            "the view holds other samples each time that it is read, or samples were "
+            "deleted meanwhile; give a view that stays the same, as select(...) makes "
+            "it of ids."
+        )
+    return [by_id[one] for one in wanted]
+
+
+def label_path(
+    samples: SampleCollection, field: str, what: str, prefix: str = ""
+) -> str:
+    """Find the path of the values that a field's name stands for.
+
+    Parameters
+    ----------
+    samples : fiftyone dataset or view
+        Images.
+    field : str
+        Field of the samples, or of the labels below ``prefix``.
+    what : str
+        What the field is for, for messages.
+    prefix : str
+        Path of the labels with a final dot, or nothing.
+
+    Returns
+    -------
+    str
+        The path itself, or its ``label`` where the field holds classifications.
+
+    Raises
+    ------
+    DataError
+        If there is no such field or it holds no text, numbers or classifications.
+    """
+    path = prefix + field
+    found = samples.get_field(path)
+    if found is None:
+        names = ", ".join(f"'{name}'" for name in samples.get_field_schema())
+        raise DataError(
+            f"'{samples._dataset.name}' has no {what} field '{path}'; its fields are "
+            f"{names}."
+        )
+    if isinstance(found, fo.EmbeddedDocumentField):
+        if issubclass(found.document_type, (fo.Classification, fo.Detection)):
+            return path + ".label"
+    elif isinstance(found, _LABEL_FIELDS):
+        return path
+    raise DataError(
+        f"the {what} field '{path}' holds {_type_name(found)}; text, numbers or a "
+        "classification are needed."
+    )
+
+
+def _check_media(samples: SampleCollection) -> None:
+    """Refuse collections that are not images, with the way out."""
+    if samples._is_generated:
+        raise DataError(
+            "the view holds patches, frames or clips, which FiftyOne makes anew each "
+            "time; give the samples themselves (with patches_field for detections), "
+            "or make a dataset of the view with clone()."
+        )
+    if samples._is_dynamic_groups:
+        raise DataError(
+            "the view is grouped by a field, so it shows one sample of each group; "
+            "give the samples themselves, or group with flat=True."
+        )
+    if samples.media_type == fo.core.media.GROUP:
+        slices = ", ".join(f"'{name}'" for name in samples.group_slices)
+        raise DataError(
+            f"'{samples._dataset.name}' is a grouped dataset; pick one slice with "
+            f"select_group_slices(...); its slices are {slices}."
+        )
+    if samples.media_type not in (fo.core.media.IMAGE, None):
+        raise DataError(
+            f"'{samples._dataset.name}' holds {samples.media_type} samples; images are "
+            "needed (for video, to_frames(sample_frames=True).clone() makes them)."
+        )
+
+
+def _check_values(
+    rule: str,
+    given: Sequence[str],
+    items: Items,
+    field: str | None,
+    occurring: Set[str],
+) -> None:
+    """Raise if a rule of the protocol names values that occur in no image."""
+    absent = [value for value in given if value not in occurring]
+    if not absent:
+        return
+    others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+    what = "images" if items.label_ids is None else "detections"
+    # "0000" and "0" are far apart in spelling, but one number.
+    values = sorted(occurring)
+    digits = absent[0].lstrip("0")
+    nearest = [value for value in values if value.lstrip("0") == digits]
+    nearest += difflib.get_close_matches(absent[0], values, 3, cutoff=0)
+    shown = [repr(value) for value in list(dict.fromkeys(nearest))[:3]]
+    known = f"{', '.join(shown)} ({len(shown)} of {len(values)} values)"
+    raise DataError(
+        f"the value {absent[0]!r}{others} of the rule {rule} occurs in none of the "
+        f"{len(items)} {what}; values are compared as text, and the field '{field}' "
+        f"has {known if shown else 'no values'}; give values that occur, or leave the "
+        "rule out."
+    )
+
+
+def _collect_patches(
+    samples: SampleCollection,
+    ids: list[str],
+    filepaths: list[str],
+    protocol: Protocol,
+    patches_field: str,
+) -> Items:
+    """Read the columns of a run that compares detections."""
+    field = samples.get_field(patches_field)
+    if field is None:
+        raise DataError(
+            f"'{samples._dataset.name}' has no field '{patches_field}' to take "
+            "detections from."
+        )
+    document = getattr(field, "document_type", None)
+    if document is fo.Detections:
+        prefix, listed = f"{patches_field}.detections.", True
+    elif document is fo.Detection:
+        prefix, listed = f"{patches_field}.", False
+    else:
+        raise DataError(
+            f"the field '{patches_field}' holds {_type_name(field)}; detections are "
+            "needed."
+        )
+    boxes, label_ids = (
+        values_by_id(samples, ids, prefix + name) for name in ("bounding_box", "id")
+    )
+    if not listed:
+        boxes = [[] if box is None else [box] for box in boxes]
+        label_ids = [[] if label is None else [label] for label in label_ids]
+    boxes = [box or [] for box in boxes]
+    counts = [len(box) for box in boxes]
+    if not sum(counts):
+        raise DataError(
+            f"the field '{patches_field}' holds no detections in these samples; widen "
+            "the view or name another field."
+        )
+    flat_boxes = [box or _NO_BOX for row in boxes for box in row]
+    of_sample = [index for index, count in enumerate(counts) for _ in range(count)]
+
+    def column(name: str | None, what: str) -> list[str | None]:
+        if name is None:
+            return [None] * len(of_sample)
+        if samples.get_field(prefix + name) is not None:
+            path = label_path(samples, name, what, prefix)
+            values = values_by_id(samples, ids, path)
+        elif samples.get_field(name) is not None:
+            of_samples = _labels(samples, ids, name, what)
+            return [of_samples[index] for index in of_sample]
+        else:
+            values = _undeclared(samples, ids, prefix, name, what)
+        rows = values if listed else [[value] for value in values]
+        return [
+            _text(value)
+            for row, count in zip(rows, counts, strict=True)
+            for value in (row or [None] * count)[:count]
+        ]
+
+    splits = _splits(samples, ids, protocol.split_field)
+    return Items(
+        tuple(ids[index] for index in of_sample),
+        tuple(label for row in label_ids for label in (row or [])),
+        tuple(filepaths[index] for index in of_sample),
+        np.array(flat_boxes, dtype=np.float64),
+        column(protocol.identity_field, "identity"),
+        column(protocol.camera_field, "camera"),
+        None if splits is None else [splits[index] for index in of_sample],
+    )
+
+
+def _labels(
+    samples: SampleCollection, ids: list[str], field: str | None, what: str
+) -> list[str | None]:
+    """Read a field of labels as text."""
+    if field is None:
+        return [None] * len(ids)
+    path = label_path(samples, field, what)
+    values = values_by_id(samples, ids, path)
+    if any(isinstance(value, list) for value in values):
+        raise DataError(
+            f"the {what} field '{path}' holds several values per sample; one is needed."
+        )
+    return [_text(value) for value in values]
+
+
+def _undeclared(
+    samples: SampleCollection, ids: list[str], prefix: str, name: str, what: str
+) -> list[Any]:
+    """Read an attribute of labels that the dataset's schema does not list."""
+    values = values_by_id(samples, ids, prefix + name)
+    flat = [
+        value
+        for row in values
+        for value in (row if isinstance(row, list) else [row])
+        if value is not None
+    ]
+    if not flat:
+        label_path(samples, name, what)  # raises: there is no such field anywhere
+    if not all(isinstance(value, (str, bool, int, float)) for value in flat):
+        raise DataError(
+            f"the {what} attribute '{prefix}{name}' holds neither text nor numbers."
+        )
+    return values
+
+
+def _splits(
+    samples: SampleCollection, ids: list[str], field: str | None
+) -> list[frozenset[str]] | None:
+    """Read the values of the field that tells queries from gallery images."""
+    if field is None:
+        return None
+    if field == "tags":
+        return [frozenset(tags or ()) for tags in values_by_id(samples, ids, "tags")]
+    values = _labels(samples, ids, field, "split")
+    return [frozenset(() if value is None else (value,)) for value in values]
+
+
+def _text(value: Any) -> str | None:
+    """Return a label as text; None for a missing one, NaN and the empty text too."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return str(int(value))
+    return str(value)
+
+
+def _type_name(field: fo.Field) -> str:
+    """Name a field's type as FiftyOne's users know it."""
+    document = getattr(field, "document_type", None)
+    return document.__name__ if document is not None else type(field).__name__

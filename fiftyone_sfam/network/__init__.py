@@ -1,0 +1,1 @@
+"""A network as the maps need it."""

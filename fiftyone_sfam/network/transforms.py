@@ -1,0 +1,266 @@
+"""Which part of an image a torchvision transform shows to the network.
+
+A map lies on the network's input. Where the input is a crop of the image, the map has
+to be drawn on that crop; the transforms tell where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.preprocess import Box
+
+
+@dataclass(frozen=True)
+class TransformPreprocessing:
+    """A torchvision transform as the preprocessing of a model.
+
+    Attributes
+    ----------
+    transform : callable
+        Maps an RGB image to a (3, height, width) tensor.
+    """
+
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Prepare one image of any mode; return a (3, height, width) tensor."""
+        return self.transform(image.convert("RGB"))
+
+    def crop_box(self, width: int, height: int) -> Box:
+        """Tell which part of an image the network sees (:func:`crop_box_of`)."""
+        return crop_box_of(self.transform, width, height)
+
+
+def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
+    """Give a torchvision transform the method ``crop_box``.
+
+    Parameters
+    ----------
+    preprocess : callable
+        Any preprocessing.
+
+    Returns
+    -------
+    callable
+        A :class:`TransformPreprocessing` where ``preprocess`` comes from torchvision
+        and has no such method; otherwise ``preprocess`` itself.
+    """
+    if hasattr(preprocess, "crop_box") or not _is_torchvision(preprocess):
+        return preprocess
+    return TransformPreprocessing(preprocess)
+
+
+def crop_box_of(transform: object, width: int, height: int) -> Box:
+    """Tell which part of an image the output of a transform shows.
+
+    Parameters
+    ----------
+    transform : callable
+        A transform of torchvision (``transforms`` or ``transforms.v2``) or FiftyOne, a
+        composition of them, or the preset that belongs to torchvision's weights.
+    width, height : int
+        Size of the image in pixels.
+
+    Returns
+    -------
+    tuple of float
+        Left, top, right, bottom in pixels of the image. Beyond the image where the
+        transform pads it.
+
+    Raises
+    ------
+    ModelError
+        If the transform, or one in the composition, is not known to keep or to change
+        the geometry in a way that can be inverted.
+    """
+    view = _View(0.0, 0.0, float(width), float(height), width, height)
+    for step in _steps(transform):
+        view = _seen_through(step, view)
+    return (view.left, view.top, view.right, view.bottom)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A box of the original image, and the size in pixels that it is shown at."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    width: int
+    height: int
+
+    def resized(self, height: int, width: int) -> _View:
+        """Show the same box at another size."""
+        return _View(self.left, self.top, self.right, self.bottom, width, height)
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> _View:
+        """Show a part, given in pixels of the present size."""
+        x = (self.right - self.left) / self.width
+        y = (self.bottom - self.top) / self.height
+        return _View(
+            self.left + left * x,
+            self.top + top * y,
+            self.left + (left + width) * x,
+            self.top + (top + height) * y,
+            width,
+            height,
+        )
+
+    def center_cropped(self, height: int, width: int) -> _View:
+        """Show the center as torchvision crops it, which pads what is too small."""
+        return self.cropped(
+            _crop_start(self.height, height),
+            _crop_start(self.width, width),
+            height,
+            width,
+        )
+
+
+# Transforms that leave every pixel where it is, by the name of their class.
+_POINTWISE = frozenset(
+    {
+        "ColorJitter",
+        "ConvertImageDtype",
+        "GaussianBlur",
+        "Grayscale",
+        "Identity",
+        "Normalize",
+        "PILToTensor",
+        "RGB",
+        "ToDtype",
+        "ToImage",
+        "ToPILImage",
+        "ToPureTensor",
+        "ToTensor",
+    }
+)
+
+
+def _is_torchvision(transform: object) -> bool:
+    """Tell whether a transform is one of torchvision's."""
+    return type(transform).__module__.partition(".")[0] == "torchvision"
+
+
+def _steps(transform: Any) -> Iterable[Any]:
+    """Return the transforms of a composition, or the transform itself."""
+    nested = getattr(transform, "transforms", None)
+    if type(transform).__name__ in ("Compose", "Sequential"):
+        nested = nested if nested is not None else list(transform.children())
+        return [step for part in nested for step in _steps(part)]
+    return [transform]
+
+
+def _seen_through(step: Any, view: _View) -> _View:
+    """Follow a view through one transform."""
+    name = type(step).__name__
+    if name in _POINTWISE:
+        return view
+    geometry = _GEOMETRY.get(name)
+    if geometry is None:
+        raise ModelError(
+            f"the transform {name} is not known to keep the image's geometry, so maps "
+            "cannot be placed on the image; use Resize, CenterCrop, ToTensor and "
+            "Normalize, or give the preprocessing a method crop_box(width, height)."
+        )
+    return geometry(step, view)
+
+
+def _through_resize(step: Any, view: _View) -> _View:
+    """Follow ``torchvision.transforms.Resize``."""
+    return view.resized(
+        *_resized_size(view, step.size, getattr(step, "max_size", None))
+    )
+
+
+def _through_center_crop(step: Any, view: _View) -> _View:
+    """Follow ``torchvision.transforms.CenterCrop``."""
+    return view.center_cropped(*_pair(step.size))
+
+
+def _through_preset(step: Any, view: _View) -> _View:
+    """Follow ``ImageClassification``, the preset of torchvision's weights."""
+    resized = view.resized(*_resized_size(view, step.resize_size, None))
+    return resized.center_cropped(*_pair(step.crop_size))
+
+
+def _through_min_resize(step: Any, view: _View) -> _View:
+    """Follow FiftyOne's ``MinResize``, which enlarges what is too small."""
+    height, width = _pair(step.min_output_size)
+    factor = max(height / view.height, width / view.width)
+    return _scaled(view, factor) if factor > 1 else view
+
+
+def _through_max_resize(step: Any, view: _View) -> _View:
+    """Follow FiftyOne's ``MaxResize``, which shrinks what is too large."""
+    height, width = _pair(step.max_output_size)
+    factor = min(height / view.height, width / view.width)
+    return _scaled(view, factor) if factor < 1 else view
+
+
+def _through_patch_size(step: Any, view: _View) -> _View:
+    """Follow FiftyOne's ``PatchSize``, which crops to a multiple of a size."""
+    return view.center_cropped(
+        view.height // step.patch_size * step.patch_size,
+        view.width // step.patch_size * step.patch_size,
+    )
+
+
+_GEOMETRY: dict[str, Callable[[Any, _View], _View]] = {
+    "CenterCrop": _through_center_crop,
+    "ImageClassification": _through_preset,
+    "MaxResize": _through_max_resize,
+    "MinResize": _through_min_resize,
+    "PatchSize": _through_patch_size,
+    "Resize": _through_resize,
+}
+
+
+def _scaled(view: _View, factor: float) -> _View:
+    """Show the same box at a size multiplied by a factor."""
+    return view.resized(
+        max(round(factor * view.height), 1), max(round(factor * view.width), 1)
+    )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """Return a height and a width, where one number stands for both."""
+    if isinstance(size, int):
+        return (size, size)
+    values = tuple(int(value) for value in size)
+    return (values[0], values[-1])
+
+
+def _resized_size(view: _View, size: Any, max_size: int | None) -> tuple[int, int]:
+    """Return height and width after torchvision's ``Resize``.
+
+    One number is the length of the shorter side; the longer one follows, rounded down,
+    and no longer than ``max_size``.
+    """
+    if isinstance(size, (list, tuple)) and len(size) == 2:
+        return (int(size[0]), int(size[1]))
+    if size is None and max_size is not None:
+        return _at_most(view, max_size)
+    shorter = int(size if isinstance(size, int) else size[0])
+    longer = int(shorter * max(view.height, view.width) / min(view.height, view.width))
+    if max_size is not None and longer > max_size:
+        shorter, longer = int(max_size * shorter / longer), max_size
+    return (shorter, longer) if view.height <= view.width else (longer, shorter)
+
+
+def _at_most(view: _View, longer: int) -> tuple[int, int]:
+    """Return height and width with a given longer side."""
+    shorter = int(longer * min(view.height, view.width) / max(view.height, view.width))
+    return (shorter, longer) if view.height <= view.width else (longer, shorter)
+
+
+def _crop_start(size: int, crop: int) -> int:
+    """Return where torchvision's center crop starts; negative where it pads."""
+    return round((size - crop) / 2) if size >= crop else -((crop - size) // 2)

@@ -1,0 +1,1 @@
+"""Nearest neighbors of embeddings, and the pairs made of them."""

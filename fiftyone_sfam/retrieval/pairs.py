@@ -1,0 +1,166 @@
+"""The pairs of a run as columns, and the order in which their maps are computed.
+
+Every pair has two sides, and each side's map needs one image and the other side's
+embedding. :class:`Plan` turns that round: it lists, for each image, all the sides that
+it explains, so that one forward pass per image serves every pair that it takes part in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.retrieval.search import UNKNOWN, Candidates, Neighbors
+
+OUTCOMES = ("true match", "false match", "unlabeled")
+"""What a pair is by its labels; the columns hold indices into this tuple."""
+
+TRUE_MATCH, FALSE_MATCH, UNLABELED = range(3)
+QUERY, GALLERY = range(2)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The P pairs of a run, query by query, nearest first.
+
+    Beside its k nearest neighbors a query has its nearest true match as one more pair,
+    where that is not among them: with a ``rank`` above k.
+
+    Attributes
+    ----------
+    query, gallery : ndarray of int32
+        Items of the pair, indices into the run's items, shape (P,).
+    rank : ndarray of int32
+        Rank of the gallery image for the query, from 1, shape (P,).
+    similarity, distance : ndarray of float64
+        Similarity in [-1, 1], and the metric's distance, shape (P,).
+    outcome : ndarray of int8
+        Index into :data:`OUTCOMES`, shape (P,).
+    """
+
+    query: NDArray[np.int32]
+    gallery: NDArray[np.int32]
+    rank: NDArray[np.int32]
+    similarity: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    outcome: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def sides(self) -> NDArray[np.int32]:
+        """Return the item of each side: side ``2 i`` is pair ``i``'s query side."""
+        return np.stack([self.query, self.gallery], axis=1).reshape(-1)
+
+    def items_of(self, sides: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the items of some sides, without listing all of them.
+
+        Parameters
+        ----------
+        sides : ndarray of int64
+            Sides, as :meth:`sides` numbers them, shape (S,).
+
+        Returns
+        -------
+        ndarray of int32
+            Shape (S,).
+        """
+        pairs = sides // 2
+        return np.where(sides % 2 == QUERY, self.query[pairs], self.gallery[pairs])
+
+    def of_query(self, item: int) -> NDArray[np.int64]:
+        """Return the indices of a query's pairs, nearest first."""
+        # Of the column's own type: for another one it would be converted as a whole.
+        ends = np.array([item, item + 1], dtype=self._sorted_query.dtype)
+        start, stop = np.searchsorted(self._sorted_query, ends)
+        return self._query_order[start:stop]
+
+    @cached_property
+    def _query_order(self) -> NDArray[np.int64]:
+        return np.lexsort((self.rank, self.query))
+
+    @cached_property
+    def _sorted_query(self) -> NDArray[np.int32]:
+        return self.query[self._query_order]
+
+
+def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
+    """List the pairs of a retrieval.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+        What was found.
+    candidates : Candidates
+        The labels.
+
+    Returns
+    -------
+    Pairs
+        All neighbors, and the nearest true matches that are not among them.
+    """
+    width = neighbors.index.shape[1]
+    found = neighbors.index != UNKNOWN
+    rows, columns = np.nonzero(found)
+    missed = np.flatnonzero(
+        (neighbors.true_index != UNKNOWN) & (neighbors.true_rank > width)
+    )
+    query = np.concatenate([neighbors.query[rows], neighbors.query[missed]])
+    gallery = np.concatenate([neighbors.index[found], neighbors.true_index[missed]])
+    rank = np.concatenate([columns + 1, neighbors.true_rank[missed]])
+    similarity = np.concatenate(
+        [neighbors.similarity[found], neighbors.true_similarity[missed]]
+    )
+    distance = np.concatenate(
+        [neighbors.distance[found], neighbors.true_distance[missed]]
+    )
+    place = np.concatenate([rows, missed])
+    order = np.lexsort((rank, place))
+    query, gallery = query[order], gallery[order]
+    return Pairs(
+        query.astype(np.int32),
+        gallery.astype(np.int32),
+        rank[order].astype(np.int32),
+        similarity[order],
+        distance[order],
+        outcomes_of(query, gallery, candidates),
+    )
+
+
+def outcomes_of(
+    query: NDArray[np.int64], gallery: NDArray[np.int64], candidates: Candidates
+) -> NDArray[np.int8]:
+    """Tell what each pair is by its labels.
+
+    Parameters
+    ----------
+    query, gallery : ndarray of int64
+        Items of the pairs, shape (P,).
+    candidates : Candidates
+        The labels.
+
+    Returns
+    -------
+    ndarray of int8
+        Indices into :data:`OUTCOMES`, shape (P,). A pair with an image without an
+        identity is unlabeled, one with a distractor a false match.
+    """
+    unlabeled = (candidates.identities[query] == UNKNOWN) | (
+        candidates.identities[gallery] == UNKNOWN
+    )
+    match = candidates.is_true_match(query, gallery)
+    return np.where(
+        unlabeled, UNLABELED, np.where(match, TRUE_MATCH, FALSE_MATCH)
+    ).astype(np.int8)
+
+
+def count_outcomes(pairs: Pairs) -> dict[str, int]:
+    """Count the outcomes of the queries' first neighbors."""
+    first = pairs.outcome[pairs.rank == 1]
+    return {
+        OUTCOMES[code]: int(np.count_nonzero(first == code))
+        for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
+    }

@@ -1,0 +1,519 @@
+"""Exact nearest neighbors under a re-identification protocol, in bounded memory.
+
+Numbers in, numbers out: nothing here knows of FiftyOne or of networks. Images are
+ranked by the metric's distance: by cosine similarity, or by Euclidean distance (whose
+similarity, see ``attribution.similarity``, is reported beside it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
+
+UNKNOWN = -1
+"""Code of a missing identity or camera, and of an empty place among the neighbors."""
+
+# Bytes of one block of query-gallery similarities.
+_BLOCK_BYTES = 64 * 2**20
+# Embeddings that are copied in double precision at once.
+_ROWS = 8192
+# Candidates kept beyond k for the exact second look.
+_SPARE = 16
+# Bound of the rounding error of a single-precision key, relative to its largest value.
+_ROUNDING = 2e-5
+# Embeddings that differ by no more than this part of their length are duplicates.
+_DUPLICATE = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Who may be matched with whom.
+
+    Attributes
+    ----------
+    identities : ndarray of int64
+        Code of each image's identity, ``UNKNOWN`` where there is none, shape (N,).
+    cameras : ndarray of int64
+        Code of each image's camera, ``UNKNOWN`` where there is none, shape (N,).
+    queries : ndarray of int64
+        Indices of the images that are queries, shape (Q,).
+    gallery : ndarray of int64
+        Indices of the images that may be neighbors, ascending, shape (G,).
+    distractors : ndarray of bool
+        Images that match nobody, shape (N,).
+    """
+
+    identities: NDArray[np.int64]
+    cameras: NDArray[np.int64]
+    queries: NDArray[np.int64]
+    gallery: NDArray[np.int64]
+    distractors: NDArray[np.bool_]
+
+    def is_true_match(
+        self, query: NDArray[np.int64], other: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which pairs of images show one identity, by their labels."""
+        return (
+            (self.identities[query] == self.identities[other])
+            & (self.identities[query] != UNKNOWN)
+            & ~self.distractors[other]
+            & ~self.distractors[query]
+        )
+
+    def left_out(
+        self, queries: NDArray[np.int64], protocol: Protocol
+    ) -> NDArray[np.bool_]:
+        """Mark the pairs that a protocol does not compare.
+
+        Parameters
+        ----------
+        queries : ndarray of int64
+            Some query images, shape (B,).
+        protocol : Protocol
+            The protocol. Its rule on duplicates needs the embeddings and is not
+            applied here.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape (B, G).
+        """
+        return self.left_out_pairs(queries[:, None], self.gallery, protocol)
+
+    def left_out_pairs(
+        self, query: NDArray[np.int64], other: NDArray[np.int64], protocol: Protocol
+    ) -> NDArray[np.bool_]:
+        """Mark pairs of images that a protocol does not compare, as :meth:`left_out`.
+
+        Parameters
+        ----------
+        query, other : ndarray of int64
+            Images, of shapes that go together.
+        protocol : Protocol
+            The protocol.
+
+        Returns
+        -------
+        ndarray of bool
+            Of their common shape.
+        """
+        out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
+        if protocol.exclude_self:
+            out |= query == other
+        if protocol.exclude_same_camera and protocol.camera_field is not None:
+            identity, camera = self.identities[query], self.cameras[query]
+            out |= (
+                (identity != UNKNOWN)
+                & (camera != UNKNOWN)
+                & (identity == self.identities[other])
+                & (camera == self.cameras[other])
+            )
+        return out
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The nearest neighbors of every query, and its best-ranked true match.
+
+    Attributes
+    ----------
+    query : ndarray of int64
+        Index of each query image, shape (Q,).
+    index : ndarray of int64
+        Indices of its neighbors, nearest first, ``UNKNOWN`` where the gallery has no
+        more, shape (Q, k).
+    similarity, distance : ndarray of float64
+        Of these neighbors, NaN where there is none, shape (Q, k).
+    true_index : ndarray of int64
+        Index of the nearest true match in the whole gallery, ``UNKNOWN`` where there
+        is none, shape (Q,).
+    true_rank : ndarray of int64
+        Its rank, counted from 1; 0 where there is none, shape (Q,).
+    true_similarity, true_distance : ndarray of float64
+        Of this true match, NaN where there is none, shape (Q,).
+    """
+
+    query: NDArray[np.int64]
+    index: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    distance: NDArray[np.float64]
+    true_index: NDArray[np.int64]
+    true_rank: NDArray[np.int64]
+    true_similarity: NDArray[np.float64]
+    true_distance: NDArray[np.float64]
+
+
+def encode(values: list[str | None]) -> NDArray[np.int64]:
+    """Give labels numbers, in order of first appearance.
+
+    Parameters
+    ----------
+    values : list of str or None
+        Labels.
+
+    Returns
+    -------
+    ndarray of int64
+        Codes from 0, ``UNKNOWN`` for None.
+    """
+    codes: dict[str, int] = {}
+    return np.array(
+        [
+            UNKNOWN if value is None else codes.setdefault(value, len(codes))
+            for value in values
+        ],
+        dtype=np.int64,
+    )
+
+
+def select_candidates(
+    protocol: Protocol,
+    identities: list[str | None],
+    cameras: list[str | None],
+    splits: list[frozenset[str]] | None,
+) -> Candidates:
+    """Apply a protocol's choice of queries and gallery.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        The protocol.
+    identities, cameras : list of str or None
+        Labels of each image.
+    splits : list of frozenset of str, optional
+        Values of the split field of each image; None where the protocol has none.
+
+    Returns
+    -------
+    Candidates
+        Who may be matched with whom.
+
+    Raises
+    ------
+    DataError
+        If no image is left as a query or in the gallery.
+    """
+    count = len(identities)
+    junk = np.array([value in protocol.junk for value in identities], dtype=bool)
+    distractors = np.array(
+        [value in protocol.distractors for value in identities], dtype=bool
+    )
+    queries, gallery = ~junk & ~distractors, ~junk
+    if splits is not None:
+        queries &= np.array([protocol.query_value in s for s in splits], dtype=bool)
+        gallery &= np.array([protocol.gallery_value in s for s in splits], dtype=bool)
+    for what, chosen, value in (
+        ("queries", queries, protocol.query_value),
+        ("gallery", gallery, protocol.gallery_value),
+    ):
+        if not chosen.any():
+            reason = (
+                f"no image of {count} has the value '{value}' in the field "
+                f"'{protocol.split_field}' and an identity that is not junk"
+                if splits is not None
+                else f"all of the {count} images are junk or distractors"
+            )
+            raise DataError(f"the protocol leaves no {what}: {reason}.")
+    return Candidates(
+        encode(identities),
+        encode(cameras),
+        np.flatnonzero(queries),
+        np.flatnonzero(gallery),
+        distractors,
+    )
+
+
+def find_neighbors(
+    embeddings: NDArray[np.floating],
+    candidates: Candidates,
+    protocol: Protocol,
+    k: int,
+    metric: str = "cosine",
+    block_bytes: int = _BLOCK_BYTES,
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbors:
+    """Find the exact k nearest neighbors of every query.
+
+    Similarities are screened block by block in single precision; everything that
+    could be among the k is compared again in double precision. Equal distances are
+    ordered by the index of the image, so the result does not depend on the block size.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+        Shape (N, D), finite, and not zero for the metric ``cosine``.
+    candidates : Candidates
+        Queries and gallery.
+    protocol : Protocol
+        Which pairs are left out.
+    k : int
+        Neighbors per query, at least 1; the gallery may hold fewer.
+    metric : {"cosine", "euclidean"}
+        What neighbors are ranked by.
+    block_bytes : int
+        Memory of one block of similarities.
+    progress : callable, optional
+        Is called with the number of queries done and their total.
+
+    Returns
+    -------
+    Neighbors
+        The neighbors.
+
+    Raises
+    ------
+    DataError
+        If ``k`` is less than 1.
+    """
+    if k < 1:
+        raise DataError(f"k is {k}; ask for at least one neighbor.")
+    search = Search(embeddings, candidates, protocol, metric)
+    width = min(k, len(candidates.gallery))
+    found = no_neighbors(candidates.queries, width)
+    done = 0
+    for block in _blocks(candidates.queries, len(candidates.gallery), block_bytes):
+        keys = search.keys(block)
+        for row, query in enumerate(block):
+            order = search.nearest(query, keys[row], width)
+            place = done + row
+            found.index[place, : len(order)] = candidates.gallery[order]
+            search.fill(found.similarity[place], found.distance[place], query, order)
+            best, rank = search.best_true(query, keys[row])
+            if best is not None:
+                found.true_index[place] = candidates.gallery[best]
+                found.true_rank[place] = rank
+                search.fill(
+                    found.true_similarity[place : place + 1],
+                    found.true_distance[place : place + 1],
+                    query,
+                    np.array([best]),
+                )
+        done += len(block)
+        if progress is not None:
+            progress(done, len(candidates.queries))
+    return found
+
+
+class Search:
+    """Embeddings made ready for ranking: larger keys are nearer."""
+
+    def __init__(
+        self,
+        embeddings: NDArray[np.floating],
+        candidates: Candidates,
+        protocol: Protocol,
+        metric: str,
+    ) -> None:
+        self.metric = metric
+        self.protocol = protocol
+        self.candidates = candidates
+        # In rows, so that equal pairs add up in the same order and tie exactly.
+        self.raw = np.ascontiguousarray(embeddings)
+        self.norms = np.concatenate(
+            [np.linalg.norm(part.astype(np.float64), axis=1) for part in self._parts()]
+        )
+        self.gallery_identity = candidates.identities[candidates.gallery]
+        self.gallery_norms = self.norms[candidates.gallery]
+
+    @cached_property
+    def gallery32(self) -> NDArray[np.float32]:
+        """The gallery's embeddings as screening needs them, shape (G, D)."""
+        return self._scaled(self.candidates.gallery)
+
+    def keys(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Screen the gallery: keys in single precision, -inf where left out."""
+        import torch
+
+        product = (
+            torch.from_numpy(self._scaled(queries)) @ torch.from_numpy(self.gallery32).T
+        )
+        keys = product.numpy()
+        if self.metric == "euclidean":
+            keys *= 2
+            keys -= np.square(self.gallery_norms).astype(np.float32)
+            keys -= np.square(self.norms[queries]).astype(np.float32)[:, None]
+        keys[self.candidates.left_out(queries, self.protocol)] = -np.inf
+        if self.protocol.exclude_duplicates:
+            self._drop_duplicates(queries, keys)
+        return keys
+
+    def nearest(
+        self, query: int, keys: NDArray[np.float32], width: int
+    ) -> NDArray[np.int64]:
+        """Return the gallery positions of the nearest."""
+        count = min(width + _SPARE, len(keys))
+        near = np.argpartition(-keys, count - 1)[:count]
+        near = near[np.isfinite(keys[near])]
+        if len(near) == 0:
+            return near
+        kth = float(np.sort(keys[near])[-min(width, len(near))])
+        bound = kth - 2 * self._error(query)
+        if len(near) == count and keys[near].min() >= bound:
+            # More images may be as near as the k-th than were looked at.
+            near = np.flatnonzero(keys >= bound)
+        exact = self.exact(query, near)
+        return near[np.lexsort((near, -exact))[:width]]
+
+    def best_true(
+        self, query: int, keys: NDArray[np.float32]
+    ) -> tuple[int | None, int]:
+        """Return the gallery position and the rank of the nearest true match."""
+        candidates = self.candidates
+        identity = candidates.identities[query]
+        if identity == UNKNOWN:
+            return None, 0
+        same = np.flatnonzero(self.gallery_identity == identity)
+        same = same[
+            np.isfinite(keys[same])
+            & candidates.is_true_match(
+                np.full(len(same), query), candidates.gallery[same]
+            )
+        ]
+        if len(same) == 0:
+            return None, 0
+        exact = self.exact(query, same)
+        best = np.lexsort((same, -exact))[0]
+        error = 2 * self._error(query)
+        low, high = exact[best] - error, exact[best] + error
+        ahead = int(np.count_nonzero(keys > high))
+        close = np.flatnonzero((keys >= low) & (keys <= high))
+        others = self.exact(query, close)
+        ahead += int(
+            np.count_nonzero(
+                (others > exact[best])
+                | ((others == exact[best]) & (close < same[best]))
+            )
+        )
+        return int(same[best]), ahead + 1
+
+    def exact(self, query: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Compute keys in double precision, the same way for every pair."""
+        images = self.candidates.gallery[positions]
+        one = self.raw[query].astype(np.float64)
+        many = self.raw[images].astype(np.float64)
+        if self.metric == "euclidean":
+            return -np.square(many - one).sum(axis=1)
+        return (many * one).sum(axis=1) / (self.norms[images] * self.norms[query])
+
+    def fill(
+        self,
+        similarity: NDArray[np.float64],
+        distance: NDArray[np.float64],
+        query: int,
+        positions: NDArray[np.int64],
+    ) -> None:
+        """Write the similarity and the distance of a query's pairs."""
+        exact = self.exact(query, positions)
+        count = len(positions)
+        if self.metric == "euclidean":
+            squares = (
+                self.norms[query] ** 2
+                + self.norms[self.candidates.gallery[positions]] ** 2
+            )
+            similarity[:count] = 1 + exact / squares
+            distance[:count] = np.sqrt(-exact)
+        else:
+            similarity[:count] = np.clip(exact, -1, 1)
+            distance[:count] = 1 - similarity[:count]
+
+    def _scaled(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return embeddings in single precision, unit length for the cosine."""
+        scaled = np.empty((len(images), self.raw.shape[1]), dtype=np.float32)
+        for start in range(0, len(images), _ROWS):
+            part = images[start : start + _ROWS]
+            chosen = self.raw[part].astype(np.float64)
+            if self.metric == "cosine":
+                chosen /= self.norms[part][:, None]
+            scaled[start : start + _ROWS] = chosen
+        return scaled
+
+    def _parts(self) -> Iterator[NDArray[np.floating]]:
+        """Yield the embeddings in parts that may be copied in double precision."""
+        for start in range(0, len(self.raw), _ROWS):
+            yield self.raw[start : start + _ROWS]
+
+    def _error(self, query: int) -> float:
+        """Bound the rounding error of a query's keys in single precision."""
+        if self.metric == "cosine":
+            return _ROUNDING
+        return _ROUNDING * float(self.norms[query] ** 2 + self.gallery_norms.max() ** 2)
+
+    def _drop_duplicates(
+        self, queries: NDArray[np.int64], keys: NDArray[np.float32]
+    ) -> None:
+        """Leave out gallery images whose embedding is the query's."""
+        for row, query in enumerate(queries):
+            top = 1.0 if self.metric == "cosine" else 0.0
+            near = np.flatnonzero(keys[row] >= top - 2 * self._error(query))
+            if len(near) == 0:
+                continue
+            same = are_duplicates(self.raw, query, self.candidates.gallery[near])
+            keys[row, near[same]] = -np.inf
+
+
+def are_duplicates(
+    embeddings: NDArray[np.floating], query: int, others: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which images have a query's embedding, up to rounding.
+
+    Parameters
+    ----------
+    embeddings : ndarray
+        Shape (N, D).
+    query : int
+        The query image.
+    others : ndarray of int64
+        Images to compare it with, shape (M,).
+
+    Returns
+    -------
+    ndarray of bool
+        Shape (M,).
+    """
+    one = embeddings[query].astype(np.float64)
+    apart = np.linalg.norm(embeddings[others].astype(np.float64) - one, axis=1)
+    return apart <= _DUPLICATE * np.linalg.norm(one)
+
+
+def _blocks(
+    queries: NDArray[np.int64], gallery: int, block_bytes: int
+) -> Iterator[NDArray[np.int64]]:
+    """Split the queries so that their similarities fit the memory."""
+    rows = max(1, block_bytes // (4 * max(1, gallery)))
+    for start in range(0, len(queries), rows):
+        yield queries[start : start + rows]
+
+
+def no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
+    """Return empty places for the neighbors of queries.
+
+    Parameters
+    ----------
+    queries : ndarray of int64
+        The query images, shape (Q,).
+    width : int
+        Neighbors per query.
+
+    Returns
+    -------
+    Neighbors
+        All places ``UNKNOWN`` and NaN.
+    """
+    count = len(queries)
+    return Neighbors(
+        queries,
+        np.full((count, width), UNKNOWN, dtype=np.int64),
+        np.full((count, width), np.nan),
+        np.full((count, width), np.nan),
+        np.full(count, UNKNOWN, dtype=np.int64),
+        np.zeros(count, dtype=np.int64),
+        np.full(count, np.nan),
+        np.full(count, np.nan),
+    )

@@ -1,0 +1,262 @@
+"""Arrays kept in FiftyOne's database, beside the datasets that they belong to.
+
+FiftyOne stores the results of a run as one document that is read whole. The maps of a
+run are many and are looked at one pair at a time, so they are kept as blobs of their
+own in a GridFS bucket of the same database: a pair costs the reading of two small ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gridfs
+import numpy as np
+from fiftyone.core.odm import get_db_conn
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.runs.arrays import Arrays, pack_arrays, unpack_arrays
+
+BUCKET = "fiftyone_sfam"
+"""Name of the GridFS bucket, the prefix of its two collections."""
+
+# Order in which the index of the chunks gives them.
+_ORDER = [("files_id", 1), ("n", 1)]
+_BYTES = {"_id": 0, "files_id": 1, "data": 1}
+# Blobs whose bytes are asked for at once.
+_AT_ONCE = 128
+
+
+class BlobStore:
+    """The blobs of one run of one dataset.
+
+    Parameters
+    ----------
+    dataset_id : str
+        Id of the dataset, recorded with every blob.
+    uid : str
+        Unique id of the run (its key may change, and may be used again).
+    """
+
+    def __init__(self, dataset_id: str, uid: str) -> None:
+        self.dataset_id = dataset_id
+        self.uid = uid
+        self._bucket = gridfs.GridFS(get_db_conn(), collection=BUCKET)
+        _files().create_index("metadata.uid")
+
+    def put(self, name: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
+        """Store arrays under a name that is not in use yet.
+
+        A name that is in use is left alone: blobs are never changed, and two workers
+        that do the same work write the same.
+
+        Parameters
+        ----------
+        name : str
+            Name of the blob.
+        arrays : mapping of str to ndarray
+            Arrays, without Python objects.
+        **facts
+            Small values to record with the blob, to find it by.
+        """
+        data = pack_arrays(arrays)
+        facts = {"dataset_id": self.dataset_id, "uid": self.uid, **facts}
+        try:
+            self._bucket.put(data, _id=self._id(name), metadata=facts)
+        except gridfs.errors.FileExists:
+            if self._bucket.exists(self._id(name)):
+                return
+            # A process that was killed while it wrote has left a part of the blob,
+            # which nothing can read: a blob exists once it is listed.
+            _chunks().delete_many({"files_id": self._id(name)})
+            try:
+                self._bucket.put(data, _id=self._id(name), metadata=facts)
+            except gridfs.errors.FileExists:
+                # It was not killed, only slow, and has written the same meanwhile.
+                if not self._bucket.exists(self._id(name)):
+                    raise
+
+    def get(self, name: str) -> Arrays:
+        """Read the arrays of a blob.
+
+        Parameters
+        ----------
+        name : str
+            Name of the blob.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The arrays; they may not be writable.
+
+        Raises
+        ------
+        RunError
+            If the blob does not exist.
+        """
+        return next(self.get_many([name]))
+
+    def get_many(self, names: Sequence[str]) -> Iterator[Arrays]:
+        """Read the arrays of blobs, many with one question to the database.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of blobs.
+
+        Yields
+        ------
+        dict of str to ndarray
+            The arrays of each, as :meth:`get` returns them.
+
+        Raises
+        ------
+        RunError
+            If one does not exist.
+        """
+        for start in range(0, len(names), _AT_ONCE):
+            some = [self._id(name) for name in names[start : start + _AT_ONCE]]
+            chunks: dict[str, list[bytes]] = {one: [] for one in some}
+            # Not through GridFS, which asks twice for each blob. That all of its bytes
+            # are there is known from themselves.
+            query = {"files_id": {"$in": some}}
+            for chunk in _chunks().find(query, _BYTES).sort(_ORDER):
+                chunks[chunk["files_id"]].append(chunk["data"])
+            for one in some:
+                parts = chunks[one]
+                try:
+                    data = parts[0] if len(parts) == 1 else b"".join(parts)
+                    yield unpack_arrays(data)
+                except ValueError as error:
+                    raise RunError(
+                        "the stored maps of this run are incomplete (no "
+                        f"'{one[len(self.uid) + 1 :]}'); run explain_retrieval again "
+                        "with overwrite=True."
+                    ) from error
+
+    def names(self) -> set[str]:
+        """List the names of the run's blobs."""
+        prefix = len(self.uid) + 1
+        found = _files().find({"metadata.uid": self.uid}, {"_id": 1})
+        return {document["_id"][prefix:] for document in found}
+
+    def size(self) -> int:
+        """Return the bytes that the run's blobs take."""
+        found = _files().find({"metadata.uid": self.uid}, {"length": 1})
+        return sum(document["length"] for document in found)
+
+    def delete(self) -> None:
+        """Delete the run's blobs, if they belong to this dataset.
+
+        A cloned dataset's runs refer to the blobs of the original.
+        """
+        query = {"metadata.uid": self.uid, "metadata.dataset_id": self.dataset_id}
+        # First what lists them: half a deletion must not leave names without blobs.
+        _files().delete_many(query)
+        if not _files().count_documents({"metadata.uid": self.uid}, limit=1):
+            # Also what an interrupted deletion, or a killed process, has left of them.
+            _chunks().delete_many({"files_id": {"$regex": f"^{re.escape(self.uid)}/"}})
+
+    def delete_one(self, name: str) -> None:
+        """Delete one blob of the run, if it exists and belongs to this dataset."""
+        query = {"_id": self._id(name), "metadata.dataset_id": self.dataset_id}
+        if _files().delete_many(query).deleted_count:
+            _chunks().delete_many({"files_id": self._id(name)})
+
+    def _id(self, name: str) -> str:
+        return f"{self.uid}/{name}"
+
+
+def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
+    """Find the unfinished or finished runs that did the same work.
+
+    Parameters
+    ----------
+    dataset_id : str
+        Id of the dataset.
+    fingerprint : str
+        Digest of everything that determines the run's results.
+
+    Returns
+    -------
+    list of str
+        Unique ids of runs with blobs of that fingerprint, sorted.
+    """
+    return sorted(
+        _files().distinct(
+            "metadata.uid",
+            {
+                "metadata.dataset_id": dataset_id,
+                "metadata.fingerprint": fingerprint,
+            },
+        )
+    )
+
+
+def _files() -> Any:
+    """Return the collection that describes the blobs."""
+    return get_db_conn()[f"{BUCKET}.files"]
+
+
+def _chunks() -> Any:
+    """Return the collection that holds the blobs' bytes."""
+    return get_db_conn()[f"{BUCKET}.chunks"]
+
+
+# --------------------------------------------------------------------------------------
+# Compact maps
+# --------------------------------------------------------------------------------------
+
+MAP_TYPES = ("int8", "float16", "float32")
+"""How stored maps may be kept."""
+
+
+def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
+    """Make maps compact.
+
+    Parameters
+    ----------
+    maps : ndarray of float32
+        Shape (P, h, w).
+    dtype : {"int8", "float16", "float32"}
+        Kept type. Eight bits are signed and have one scale per map, so a value is kept
+        to 1/254 of the largest absolute value of its map. The range of float16 ends
+        at 65504, so its maps are scaled likewise.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``values`` of shape (P, h, w) and ``scale``, float32, of shape (P,).
+    """
+    if dtype == "float32":
+        return {"values": maps, "scale": np.ones(len(maps), dtype=np.float32)}
+    largest = np.abs(maps).max(axis=(1, 2), initial=0.0)
+    steps = 127 if dtype == "int8" else 1
+    tiny = np.finfo(np.float32).tiny
+    scale = np.maximum(largest / steps, tiny).astype(np.float32)
+    values = maps / scale[:, None, None]
+    if dtype == "int8":
+        values = np.rint(values)
+    return {"values": values.astype(dtype), "scale": scale}
+
+
+def unpack_maps(
+    values: NDArray[Any], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Restore maps from :func:`pack_maps`.
+
+    Parameters
+    ----------
+    values : ndarray
+        Shape (P, h, w).
+    scale : ndarray of float32
+        Shape (P,).
+
+    Returns
+    -------
+    ndarray of float32
+        Shape (P, h, w).
+    """
+    return values.astype(np.float32) * scale[:, None, None]

@@ -1,0 +1,187 @@
+"""Pairs as a dataset of their own: a group per pair, its two images as slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import fiftyone as fo
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.attribution.heatmaps import (
+    FRAME_LONG_SIDE,
+    LONG_SIDE,
+    canvas_size,
+    inner_box,
+    place,
+    shared_range,
+    to_bytes,
+)
+from fiftyone_sfam.data.detections import detection_boxes
+from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+
+SLICES = ("query", "neighbor")
+"""Slices of a pair: the query and its neighbor."""
+
+# Pairs whose maps are in memory at once.
+_BATCH = 500
+
+
+def make_pairs_dataset(
+    run: Run, selection: Iterable[int] | None = None, name: str | None = None
+) -> fo.Dataset:
+    """Make a grouped dataset of a run's pairs.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    selection : iterable of int, optional
+        Pairs, indices into the columns of ``run.pairs``, or a boolean column that
+        marks them; all by default.
+    name : str, optional
+        Name of the new dataset.
+
+    Returns
+    -------
+    fiftyone.Dataset
+        A group per pair with the slices ``query`` and ``neighbor``. Every sample has
+        the heatmap of its side of this pair (``heatmap``, one range for the dataset),
+        ``pair``, ``rank``, ``similarity``, ``distance``, ``outcome``, ``identity``,
+        ``camera`` and ``source_id``, the sample it was made from; with detections also
+        ``detection`` and ``source_label_id``.
+
+    Raises
+    ------
+    RunError
+        If a pair does not exist, or the name is in use.
+    """
+    chosen = _chosen(run, selection)
+    if name is not None and fo.dataset_exists(name):
+        raise RunError(f"a dataset '{name}' exists already; choose another name.")
+    full = shared_range(np.array(list(_largest(run, chosen))))
+    sources = _Sources(run, chosen)
+    dataset = fo.Dataset(name)
+    try:
+        dataset.add_group_field("group", default=SLICES[QUERY])
+        for start in range(0, len(chosen), _BATCH):
+            pairs = chosen[start : start + _BATCH]
+            dataset.add_samples(
+                [
+                    sample
+                    for pair, maps in zip(pairs, run.many_maps(pairs), strict=True)
+                    for sample in _group(run, sources, pair, maps, full)
+                ],
+                progress=False,
+            )
+        dataset.info = {"sfam_run": run.key, "sfam_dataset": run.dataset.name}
+        dataset.save()
+    except BaseException:
+        dataset.delete()
+        raise
+    return dataset
+
+
+def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
+    """Return the numbers of the selected pairs."""
+    if selection is None:
+        return list(range(len(run.pairs)))
+    chosen: NDArray[Any] = np.asarray(list(selection))
+    if chosen.dtype == bool:
+        if len(chosen) != len(run.pairs):
+            raise RunError(
+                f"the selection marks {len(chosen)} pairs, but the run '{run.key}' has "
+                f"{len(run.pairs)}."
+            )
+        chosen = np.flatnonzero(chosen)
+    return [int(pair) for pair in chosen]
+
+
+class _Sources:
+    """Files, sizes and boxes of the images of chosen pairs."""
+
+    def __init__(self, run: Run, pairs: list[int]) -> None:
+        items = np.unique(run.pairs.sides().reshape(-1, 2)[pairs].reshape(-1))
+        sample_ids = sorted({str(run.items.sample_ids[item]) for item in items})
+        view = all_samples(run.dataset).select(sample_ids)
+        ids, paths = view.values(["id", "filepath"])
+        self.filepaths: dict[str, str] = dict(zip(ids, paths, strict=True))
+        self.boxes = detection_boxes(view, run.config.patches_field)
+
+    def has(self, run: Run, item: int) -> bool:
+        """Tell whether an image, or its detection, is still in the dataset."""
+        if run.items.label_ids is not None:
+            return str(run.items.label_ids[item]) in self.boxes
+        return str(run.items.sample_ids[item]) in self.filepaths
+
+
+def _group(
+    run: Run, sources: _Sources, pair: int, maps: PairMaps, full: float
+) -> Iterator[fo.Sample]:
+    """Yield the two samples of a pair; none if one of its images is gone."""
+    group = fo.Group()
+    items, pairs = run.items, run.pairs
+    sides = (
+        (QUERY, pairs.query[pair], maps.query),
+        (GALLERY, pairs.gallery[pair], maps.gallery),
+    )
+    if any(not sources.has(run, item) for _, item, _ in sides):
+        return
+    for side, item, explained in sides:
+        sample_id = str(items.sample_ids[item])
+        sample = fo.Sample(
+            filepath=sources.filepaths[sample_id],
+            group=group.element(SLICES[side]),
+            pair=pair,
+            rank=int(pairs.rank[pair]),
+            similarity=float(pairs.similarity[pair]),
+            distance=float(pairs.distance[pair]),
+            outcome=OUTCOMES[pairs.outcome[pair]],
+            identity=items.identities[item],
+            camera=items.cameras[item],
+            source_id=sample_id,
+        )
+        box = None
+        if items.label_ids is not None:
+            label_id = str(items.label_ids[item])
+            box = sources.boxes[label_id]
+            sample["source_label_id"] = label_id
+            sample["detection"] = fo.Detection(
+                label=items.identities[item], bounding_box=box
+            )
+        if explained is not None:
+            sample["heatmap"] = fo.Heatmap(
+                map=_canvas(run, explained, box, full), range=[0, 255]
+            )
+        yield sample
+
+
+def _canvas(
+    run: Run, side: SideMaps, box: list[float] | None, full: float
+) -> NDArray[np.uint8]:
+    """Draw one side's map on its image."""
+    values = side.maps[run.config.kinds[0]]
+    width, height = side.size
+    if box is None:
+        canvas = np.zeros(canvas_size(width, height, LONG_SIDE), dtype=np.float32)
+        place(canvas, values, side.crop)
+    else:
+        canvas = np.zeros(canvas_size(width, height, FRAME_LONG_SIDE), dtype=np.float32)
+        place(canvas, values, inner_box(box, side.crop))
+    return to_bytes(canvas, full)
+
+
+def _largest(run: Run, pairs: list[int]) -> Iterator[float]:
+    """Yield the largest value of each side's map."""
+    kind = run.config.kinds[0]
+    for start in range(0, len(pairs), _BATCH):
+        for maps in run.many_maps(pairs[start : start + _BATCH]):
+            for side in (maps.query, maps.gallery):
+                if side is not None:
+                    yield float(side.maps[kind].max())

@@ -1,0 +1,259 @@
+"""The columns of a run as it keeps them: its images whole, its pairs in parts.
+
+A part holds the columns of some thousand pairs, and where their maps are. So opening
+one pair of a million reads one part, not the columns of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.data.images import Skipped
+from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.runs.arrays import Arrays
+from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.plan import Plan
+
+TABLE = "table"
+"""Blob of what is said of the images; in earlier versions also of the pairs."""
+
+_SHARD = "maps-"
+
+PART_PAIRS = 2048
+"""Pairs of which one part of the table holds the columns."""
+
+
+@dataclass(frozen=True)
+class RunItems:
+    """The images that a run compared.
+
+    Attributes
+    ----------
+    sample_ids : ndarray of str
+        Sample of each item, shape (N,).
+    label_ids : ndarray of str or None
+        Detection of each item; None where whole images were compared.
+    identities, cameras : tuple of str or None
+        Labels of each item as they were when it was run.
+    is_query, is_gallery : ndarray of bool
+        Which items the run took as queries and as gallery, shape (N,).
+    """
+
+    sample_ids: NDArray[np.str_]
+    label_ids: NDArray[np.str_] | None
+    identities: tuple[str | None, ...]
+    cameras: tuple[str | None, ...]
+    is_query: NDArray[np.bool_]
+    is_gallery: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """What identifies each item: its detection's id, or its sample's."""
+        return self.sample_ids if self.label_ids is None else self.label_ids
+
+    def index(self, item_id: str) -> int:
+        """Return the index of an item by its id, or -1."""
+        return self._positions.get(item_id, -1)
+
+    def indices_of_sample(self, sample_id: str) -> NDArray[np.int64]:
+        """Return the items of a sample."""
+        return np.flatnonzero(self.sample_ids == sample_id)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {str(one): place for place, one in enumerate(self.ids)}
+
+
+@dataclass(frozen=True)
+class PairPart:
+    """Some consecutive pairs of a run, and where their maps are.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        Their columns.
+    remainders : ndarray of float32
+        Remainders of the query and the gallery side, shape (R, 2); NaN if none.
+    shards, rows : ndarray of int32
+        Shard of each side, and its row in it, shape (R, 2).
+    """
+
+    pairs: Pairs
+    remainders: NDArray[np.float32]
+    shards: NDArray[np.int32]
+    rows: NDArray[np.int32]
+
+
+def write_table(
+    store: BlobStore,
+    pairs: Pairs,
+    plan: Plan,
+    items: RunItems,
+    skipped: Iterable[Skipped],
+    remainders: NDArray[np.float32],
+    fingerprint: str,
+) -> None:
+    """Store a run's columns: parts of the pairs, and last what is said of the images.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Blobs of the run.
+    pairs : Pairs
+        The pairs.
+    plan : Plan
+        Where their maps are.
+    items : RunItems
+        The images.
+    skipped : iterable of Skipped
+        The images that could not be used.
+    remainders : ndarray of float32
+        Of query and gallery side, shape (P, 2).
+    fingerprint : str
+        Of the run, to find the blobs by.
+    """
+    for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
+        chosen = slice(start, start + PART_PAIRS)
+        count = len(pairs.query[chosen])
+        shards, rows = plan.locate_many(np.arange(2 * start, 2 * (start + count)))
+        arrays: Arrays = {
+            one.name: getattr(pairs, one.name)[chosen] for one in fields(pairs)
+        }
+        arrays["remainders"] = remainders[chosen]
+        arrays["shards"] = shards.astype(np.int32).reshape(-1, 2)
+        arrays["rows"] = rows.astype(np.int32).reshape(-1, 2)
+        store.put(part_name(number), arrays, fingerprint=fingerprint)
+    store.put(TABLE, _pack_items(items, skipped), fingerprint=fingerprint)
+
+
+def read_part(store: BlobStore, number: int) -> PairPart:
+    """Read a part of the pairs.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Blobs of the run.
+    number : int
+        Number of the part; it begins with pair ``number * PART_PAIRS`` of the run.
+
+    Returns
+    -------
+    PairPart
+        The part.
+    """
+    arrays = store.get(part_name(number))
+    return PairPart(
+        Pairs(**{one.name: arrays[one.name] for one in fields(Pairs)}),
+        arrays["remainders"],
+        arrays["shards"],
+        arrays["rows"],
+    )
+
+
+def read_pairs(
+    store: BlobStore, count: int, part_pairs: int
+) -> tuple[Pairs, NDArray[np.float32]]:
+    """Read the columns of all pairs, and their remainders.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Blobs of the run.
+    count : int
+        Pairs of the run.
+    part_pairs : int
+        Pairs per part; 0 where all are in one blob, as earlier versions kept them.
+
+    Returns
+    -------
+    pairs : Pairs
+        The pairs.
+    remainders : ndarray of float32
+        Shape (P, 2).
+    """
+    if not part_pairs:
+        arrays = store.get(TABLE)
+        columns = {one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)}
+        return Pairs(**columns), arrays["remainders"]
+    whole: Arrays = {}
+    starts = range(0, count, part_pairs)
+    parts = store.get_many([part_name(start // part_pairs) for start in starts])
+    for start, arrays in zip(starts, parts, strict=True):
+        for name in ("remainders", *(one.name for one in fields(Pairs))):
+            if name not in whole:
+                shape = (count, *arrays[name].shape[1:])
+                whole[name] = np.empty(shape, dtype=arrays[name].dtype)
+            whole[name][start : start + part_pairs] = arrays[name]
+    remainders = whole.pop("remainders")
+    return Pairs(**whole), remainders
+
+
+def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
+    """Read what a run keeps of its images, and which it left out.
+
+    Parameters
+    ----------
+    store : BlobStore
+        Blobs of the run.
+
+    Returns
+    -------
+    items : RunItems
+        The images.
+    skipped : tuple of Skipped
+        The images that could not be used.
+    """
+    arrays = store.get(TABLE)
+    texts = json.loads(arrays["texts"].tobytes().decode())
+    label_ids = arrays.get("label_ids")
+    items = RunItems(
+        arrays["sample_ids"].astype("U"),
+        None if label_ids is None else label_ids.astype("U"),
+        tuple(texts["identities"]),
+        tuple(texts["cameras"]),
+        arrays["is_query"],
+        arrays["is_gallery"],
+    )
+    return items, tuple(Skipped(**one) for one in texts["skipped"])
+
+
+def part_name(number: int) -> str:
+    """Name the blob of a part of the pairs."""
+    return f"pairs-{number:06d}"
+
+
+def shard_name(number: int) -> str:
+    """Name the blob of a shard."""
+    return f"{_SHARD}{number:06d}"
+
+
+def is_shard(name: str) -> bool:
+    """Tell whether a blob is a shard."""
+    return name.startswith(_SHARD)
+
+
+def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
+    """Turn what a run keeps of its images into arrays to store."""
+    texts = {
+        "identities": items.identities,
+        "cameras": items.cameras,
+        "skipped": [asdict(one) for one in skipped],
+    }
+    arrays: Arrays = {
+        "sample_ids": items.sample_ids.astype("S"),
+        "is_query": items.is_query,
+        "is_gallery": items.is_gallery,
+        "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
+    }
+    if items.label_ids is not None:
+        arrays["label_ids"] = items.label_ids.astype("S")
+    return arrays

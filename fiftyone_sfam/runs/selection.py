@@ -1,0 +1,173 @@
+"""Choosing pairs by what they are, and putting them into an order to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES, TRUE_MATCH, Pairs
+
+RUN, FALSE_FIRST, TRUE_LAST, MARGIN, SUSPECTS = (
+    "run",
+    "false matches",
+    "true matches",
+    "margin",
+    "suspects",
+)
+
+ORDERS = {
+    RUN: "as in the run",
+    FALSE_FIRST: "most similar false matches first",
+    TRUE_LAST: "least similar true matches first",
+    MARGIN: "smallest margin of the true match first",
+    SUSPECTS: "suspects first",
+}
+"""Orders of pairs, and what they are called."""
+
+
+@dataclass(frozen=True)
+class PairFilter:
+    """Conditions on pairs; None leaves one open.
+
+    Attributes
+    ----------
+    outcome : str or None
+        One of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`.
+    max_rank : int or None
+        Largest rank.
+    min_similarity, max_similarity : float or None
+        Range of the similarity, both ends included.
+    query_camera, neighbor_camera : str or None
+        Camera of the query and of its neighbor.
+    """
+
+    outcome: str | None = None
+    max_rank: int | None = None
+    min_similarity: float | None = None
+    max_similarity: float | None = None
+    query_camera: str | None = None
+    neighbor_camera: str | None = None
+
+
+def select_pairs(
+    pairs: Pairs, conditions: PairFilter, cameras: Sequence[str | None] = ()
+) -> NDArray[np.int64]:
+    """Return the pairs that fulfill all conditions.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs of a run.
+    conditions : PairFilter
+        The conditions.
+    cameras : sequence of str or None
+        Camera of each item; needed where the conditions name one.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices into the columns of ``pairs``, ascending.
+
+    Raises
+    ------
+    DataError
+        If the outcome is unknown.
+    """
+    keep = np.ones(len(pairs), dtype=bool)
+    if conditions.outcome is not None:
+        if conditions.outcome not in OUTCOMES:
+            raise DataError(
+                f"unknown outcome {conditions.outcome!r}; use one of "
+                f"{', '.join(OUTCOMES)}."
+            )
+        keep &= pairs.outcome == OUTCOMES.index(conditions.outcome)
+    if conditions.max_rank is not None:
+        keep &= pairs.rank <= conditions.max_rank
+    if conditions.min_similarity is not None:
+        keep &= pairs.similarity >= conditions.min_similarity
+    if conditions.max_similarity is not None:
+        keep &= pairs.similarity <= conditions.max_similarity
+    for items, camera in (
+        (pairs.query, conditions.query_camera),
+        (pairs.gallery, conditions.neighbor_camera),
+    ):
+        if camera is not None:
+            keep &= np.array([one == camera for one in cameras], dtype=bool)[items]
+    return np.flatnonzero(keep)
+
+
+def margins(pairs: Pairs) -> NDArray[np.float64]:
+    """Compute how far the nearest true match of each pair's query is ahead of it.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs of a run.
+
+    Returns
+    -------
+    ndarray of float64
+        Similarity of the query's nearest true match minus that of the pair, shape
+        (P,): negative where the pair wins, NaN where the query has no true match.
+    """
+    order = np.lexsort((pairs.rank, pairs.query))
+    true = order[pairs.outcome[order] == TRUE_MATCH]
+    queries, first = np.unique(pairs.query[true], return_index=True)
+    nearest = np.full(int(pairs.query.max(initial=-1)) + 1, np.nan)
+    nearest[queries] = pairs.similarity[true[first]]
+    return nearest[pairs.query] - pairs.similarity
+
+
+def order_pairs(
+    pairs: Pairs,
+    chosen: NDArray[np.int64],
+    order: str,
+    suspects: Sequence[int] = (),
+) -> NDArray[np.int64]:
+    """Put pairs into an order to look at.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs of a run.
+    chosen : ndarray of int64
+        Indices of those to order, ascending.
+    order : str
+        One of :data:`ORDERS`. Those that it says nothing about come last, and equal
+        ones as in the run.
+    suspects : sequence of int
+        Pairs of suspects, the most suspect first; only for that order.
+
+    Returns
+    -------
+    ndarray of int64
+        ``chosen`` in that order.
+
+    Raises
+    ------
+    DataError
+        If there is no such order.
+    """
+    if order not in ORDERS:
+        raise DataError(f"unknown order {order!r}; use one of {', '.join(ORDERS)}.")
+    similarity, outcome = pairs.similarity[chosen], pairs.outcome[chosen]
+    keys: tuple[NDArray[Any], ...]
+    if order == FALSE_FIRST:
+        keys = (-similarity, outcome != FALSE_MATCH)
+    elif order == TRUE_LAST:
+        keys = (similarity, outcome != TRUE_MATCH)
+    elif order == MARGIN:
+        keys = (margins(pairs)[chosen],)
+    elif order == SUSPECTS:
+        place = np.full(len(pairs), len(suspects), dtype=np.int64)
+        # Backwards, so that of a pair that occurs again the first place stays.
+        place[list(suspects)[::-1]] = np.arange(len(suspects))[::-1]
+        keys = (place[chosen],)
+    else:
+        return chosen
+    return chosen[np.lexsort(keys)]

@@ -1,0 +1,362 @@
+"""The audit panel in the real App: a click on a mark opens its images and its pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from app_support import Console, context, keep_screenshot, small_crops, until
+from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam.app.audit.page_matches import tallies
+from fiftyone_sfam.app.audit.page_scores import score_door
+from fiftyone_sfam.app.audit.view import coarse
+from fiftyone_sfam.app.panel_queue import get_queue
+from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.evaluation.overview import overview
+from fiftyone_sfam.audit.regions.ledger import build_ledger
+from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
+from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
+from fiftyone_sfam.runs.run import Run, load_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[[fo.Dataset], "Page"]
+PANEL = '[data-cy="panel-content-sfam_audit"]'
+PAGES = {
+    "Overview": "Rank of the nearest true match",
+    "Scores": "Scores of all pairs",
+    "False matches": "By camera pair",
+    "Regions": "Share of the score by region",
+    "Maps": "A map that looks right may be wrong",
+    "Suspects": "Worst first.",
+}
+"""What each page shows."""
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run with false matches, and with all that audits compute of it."""
+    dataset = small_crops(tmp_path_factory.mktemp("audited"))
+    identities = dataset.values("identity")
+    wrong = [
+        identities[(place + 6) % len(identities)] if place % 5 == 0 else identity
+        for place, identity in enumerate(identities)
+    ]
+    dataset.set_values("identity", wrong)
+    protocol = Protocol("identity", camera_field="camera")
+    run = explain_retrieval(dataset, "demo", k=3, protocol=protocol)
+    evaluate_retrieval(run, slices=["camera"], pair_slices=["camera"])
+    build_ledger(run, "person")
+    find_shortcuts(run)
+    find_suspects(run)
+    yield run
+    dataset.delete()
+
+
+def open_audit(page: Page) -> Locator:
+    """Open the panel from the menu."""
+    # The App remembers which panels were open in a dataset.
+    tabs = page.locator('[data-cy^="panel-tab-sfam_"]')
+    while tabs.count():
+        tabs.first.click(button="middle")
+        page.wait_for_timeout(200)
+    page.locator('[data-cy="new-panel-btn"]').first.click()
+    page.get_by_text("SFAM audit").first.click()
+    panel = page.locator(PANEL)
+    panel.get_by_text("Rank of the nearest true match").wait_for()
+    return panel
+
+
+def turn_to(panel: Locator, name: str) -> None:
+    panel.get_by_role("tab", name=name).click()
+
+
+def figure(panel: Locator, title: str) -> Locator:
+    """The figure below a title."""
+    titled = panel.get_by_text(title, exact=True)
+    found = titled.locator("xpath=following::*[contains(@class, 'js-plotly-plot')][1]")
+    found.locator(".main-svg").first.wait_for()
+    return found
+
+
+def click_mark(page: Page, mark: Locator, **options: object) -> None:
+    """Click the middle of something that Plotly has drawn."""
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    # Plotly takes a click to be on what the mouse is over.
+    page.wait_for_timeout(200)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def wait_for_count(page: Page, count: int) -> None:
+    """Wait until the App counts so many samples in its grid."""
+    entry = page.locator('[data-cy="entry-counts"]').first
+    text = re.compile(rf"^\s*{count} samples?\s*$")
+    until(
+        page,
+        lambda: bool(text.match(entry.inner_text())),
+        f"{count} samples are in the grid, but {entry.inner_text()!r}",
+    )
+
+
+def queued(run: Run) -> tuple[int, ...]:
+    queue = get_queue(context(run.dataset), run)
+    return () if queue is None else queue.pairs
+
+
+def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
+    console = Console(page)
+    run, figures = audited, overview(audited)
+    open_dataset(run.dataset)
+    panel = open_audit(page)
+    wait_for_count(page, 36)
+    keep_screenshot(page, "audit_overview")
+
+    # A card.
+    panel.get_by_role("button", name="False matches").click()
+    false = np.flatnonzero((run.pairs.rank == 1) & (run.pairs.outcome == FALSE_MATCH))
+    wait_for_count(page, len(false))
+    assert queued(run) == tuple(false.tolist())
+
+    # The tallest bar of the genuine scores.
+    turn_to(panel, "Scores")
+    bars = figure(panel, "Scores of all pairs").locator(".trace.bars").nth(0)
+    edges, genuine, _ = coarse(figures)
+    place = int(genuine.argmax())
+    click_mark(page, bars.locator(".point path").nth(place))
+    door = score_door(run, figures, 0, place)
+    assert 0 < len(door.samples) != len(false)
+    wait_for_count(page, len(door.samples))
+    assert queued(run) == door.pairs
+    keep_screenshot(page, "audit_scores")
+
+    # The threshold, by its slider and by a button.
+    before = panel.get_by_text("the false match rate (FMR) is").inner_text()
+    slider = panel.locator('input[type="range"]')
+    slider.focus()
+    slider.press("End")
+    panel.get_by_text(f"At {figures.edges[-1]:.3f} the false match rate").wait_for()
+    panel.get_by_role("button", name="Equal error").click()
+    panel.get_by_text(before.split(" the ")[0]).wait_for()
+
+    page.keyboard.down("Shift")
+    click_mark(page, bars.locator(".point path").nth(place))
+    page.keyboard.up("Shift")
+    panel.get_by_text(f"At {edges[place]:.3f} the false match rate").wait_for()
+    wait_for_count(page, len(door.samples))
+
+    # A cell.
+    turn_to(panel, "False matches")
+    counts = tallies(run).by_camera
+    cells = figure(panel, "By camera pair").locator(".heatmaplayer image")
+    cells.scroll_into_view_if_needed()
+    row, column = (int(one) for one in np.argwhere(counts == counts.max())[0])
+    box = cells.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] * (column + 0.5) / counts.shape[1]
+    y = box["y"] + box["height"] * (row + 0.5) / counts.shape[0]
+    page.mouse.move(x, y)
+    page.wait_for_timeout(200)
+    page.mouse.click(x, y)
+    wait_for_count(page, int(counts.max()))
+    names = tallies(run).cameras
+    assert {run.items.cameras[run.pairs.query[pair]] for pair in queued(run)} == {
+        names[row]
+    }
+    assert {run.items.cameras[run.pairs.gallery[pair]] for pair in queued(run)} == {
+        names[column]
+    }
+    keep_screenshot(page, "audit_matches")
+
+    # A row, and its pairs in the panel of pairs.
+    turn_to(panel, "Suspects")
+    finding = load_suspects(run).findings[0]
+    panel.get_by_text(finding.sentence).click()
+    count = len(finding.pairs)
+    button = panel.get_by_role("button", name=f"Review these {count} pairs")
+    button.wait_for()
+    assert queued(run) == finding.pairs
+    keep_screenshot(page, "audit_suspects")
+    button.click()
+    pairs = page.locator('[data-cy="panel-content-sfam_pairs"]')
+    pairs.get_by_text(f"0 of {count} reviewed").wait_for()
+    pairs.get_by_text(finding.kind).first.wait_for()
+    keep_screenshot(page, "audit_review")
+
+    # Back to the audit, which is as it was, and to all images.
+    page.locator('[data-cy="panel-tab-sfam_audit"]').click()
+    panel.get_by_text(finding.sentence).wait_for()
+    show_all = panel.get_by_role("button", name="Show all images")
+
+    def left() -> bool:
+        # What the panel answers to being opened may come after the click.
+        if show_all.count():
+            show_all.click()
+            page.wait_for_timeout(3000)
+        return not button.count()
+
+    until(page, left, "all images are shown")
+    wait_for_count(page, 36)
+    assert console.errors == []
+
+
+def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> None:
+    run = audited
+    open_dataset(run.dataset)
+    panel = open_audit(page)
+    turn_to(panel, "Regions")
+    scatter = figure(panel, "Score and share of background")
+    dots = scatter.locator(".scatterlayer .trace").nth(1).locator(".point")
+    dots.first.wait_for()
+    # One that no other lies over.
+    places = dots.evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect()).map(r => [r.x, r.y])"
+    )
+    alone = int(np.argmin(_crowd(places)))
+    click_mark(page, dots.nth(alone))
+    until(page, lambda: len(queued(run)) == 1, "one pair is queued")
+    (pair,) = queued(run)
+    assert run.pairs.outcome[pair] == FALSE_MATCH
+    wait_for_count(page, 2)
+    keep_screenshot(page, "audit_regions")
+    # A box around all of them.
+    box = scatter.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
+    page.mouse.up()
+    shown = int(scatter.locator(".scatterlayer .point").count())
+    panel.get_by_role("button", name=f"Review these {shown} pairs").wait_for()
+    assert len(queued(run)) == shown > 50
+
+
+def _crowd(places: list[list[float]]) -> np.ndarray:
+    """How near the nearest other point is: least for the loneliest."""
+    points = np.array(places)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    return 1 / apart.min(axis=1)
+
+
+def test_both_themes_in_a_narrow_pane(
+    audited: Run, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    # Half of what the sidebar leaves is 480 pixels.
+    page.set_viewport_size({"width": 1250, "height": 900})
+    page.add_init_script("localStorage.setItem('mui-mode', 'light')")
+    open_dataset(audited.dataset)
+    panel = open_audit(page)
+    box = panel.bounding_box()
+    assert box is not None
+    assert 460 < box["width"] < 500
+    for name, shown in PAGES.items():
+        turn_to(panel, name)
+        panel.get_by_text(shown).first.wait_for()
+        page.wait_for_timeout(600)
+        keep_screenshot(page, f"audit_light_{name.split()[0].lower()}")
+        wider = panel.evaluate(
+            "panel => [...panel.querySelectorAll('*')].filter(one =>"
+            " one.scrollWidth > one.clientWidth + 2 && one.clientWidth > 300 &&"
+            " getComputedStyle(one).overflowX === 'auto').map(one => one.className)"
+        )
+        assert wider == []
+    turn_to(panel, "Scores")
+    assert_legible(panel, light=True)
+    page.locator('[title="Dark mode"]').click()
+    page.wait_for_timeout(600)
+    assert_legible(panel, light=False)
+    keep_screenshot(page, "audit_dark_scores")
+    assert console.errors == []
+
+
+def assert_legible(panel: Locator, light: bool) -> None:
+    """Assert that the text of a figure stands out from its ground, in its theme."""
+    tick = figure(panel, "ROC").locator(".ytick text").first
+    tick.wait_for(state="attached")
+    colors: list[str] = []
+
+    def read() -> bool:
+        # Plotly draws the ticks anew when the theme changes: one may be off the page.
+        colors[:] = tick.evaluate(
+            "tick => { const svg = tick.closest('.main-svg'); return svg === null ? []"
+            " : [getComputedStyle(tick).fill, getComputedStyle(svg).backgroundColor] }"
+        )
+        return len(colors) == 2
+
+    until(panel.page, read, "the figure is drawn")
+    color, ground = colors
+    assert (_light(ground) > 0.5) == light
+    dark_one, light_one = sorted((_light(color), _light(ground)))
+    # WCAG 2.1 asks 4.5 of text.
+    assert (light_one + 0.05) / (dark_one + 0.05) > 4.5
+
+
+def _light(color: str) -> float:
+    """The relative luminance of a color, as WCAG 2.1 defines it."""
+    channels = [float(one) for one in re.findall(r"[\d.]+", color)[:3]]
+    linear = [
+        value / 255 / 12.92
+        if value / 255 <= 0.04045
+        else ((value / 255 + 0.055) / 1.055) ** 2.4
+        for value in channels
+    ]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_what_is_missing_is_computed(
+    make_dataset: Callable[..., fo.Dataset],
+    audited: Run,
+    open_dataset: Open,
+    page: Page,
+) -> None:
+    console = Console(page)
+    dataset = make_dataset("audit")
+    crops = [fo.Sample(one.filepath, identity=one.identity) for one in audited.dataset]
+    dataset.add_samples(crops, progress=False)
+    explain_retrieval(dataset, "demo", k=2, protocol=Protocol("identity"))
+    open_dataset(dataset)
+    panel = open_audit(page)
+    turn_to(panel, "Suspects")
+    panel.get_by_role("button", name="Find suspects").click()
+    execute = page.get_by_role("button", name="Execute").first
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    # The panel shows them by itself.
+    panel.get_by_text("Worst first.").wait_for(timeout=60_000)
+    dataset.reload()
+    [first, *_] = load_suspects(load_run(dataset, "sfam")).findings
+    panel.get_by_text(first.sentence).wait_for()
+    keep_screenshot(page, "audit_computed")
+    assert console.errors == []
+
+
+def test_without_a_run(
+    make_dataset: Callable[..., fo.Dataset],
+    audited: Run,
+    open_dataset: Open,
+    page: Page,
+) -> None:
+    dataset = make_dataset("audit")
+    dataset.add_samples([fo.Sample(audited.dataset.first().filepath)], progress=False)
+    open_dataset(dataset)
+    page.locator('[data-cy="new-panel-btn"]').first.click()
+    page.get_by_text("SFAM audit").first.click()
+    panel = page.locator(PANEL)
+    panel.get_by_text("No explained run yet").wait_for()
+    keep_screenshot(page, "audit_no_run")
+    panel.get_by_role("button", name="Explain retrieval").click()
+    page.get_by_text("Explain retrieval with SFAM").wait_for()

@@ -1,0 +1,269 @@
+"""Parameters of forms and arguments of commands, whatever they are.
+
+A form's own check can be left out by a request that is made by hand, so operators see
+anything that JSON can hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app_support import PLUGIN, context
+from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.regions.ledger import build_ledger
+from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError, SfamError
+from fiftyone_sfam.pipeline.explain import explain_retrieval
+from fiftyone_sfam.runs.run import load_run
+from fuzzing import anything, fuzz
+from worlds import fill, tiny_model
+
+OPERATORS = (
+    "apply_verdicts",
+    "check_faithfulness",
+    "evaluate_retrieval",
+    "explain_regions",
+    "explain_retrieval",
+    "explain_selected",
+    "find_suspects",
+    "manage_runs",
+    "show_pairs",
+    "write_report",
+)
+EVIL = Path(__file__).parent / "nothing-that-exists.py"
+TEXTS = st.sampled_from(
+    [
+        *("", " ", "sfam", "identity", "camera", "split", "tags", "id", "filepath"),
+        *("metadata", "sfam_neighbors", "sfam_score", "demo", "auto", "none"),
+        *("show", "rename", "apply", "undo", "view", "index", "field", "compute"),
+        *("evidence", "path", "true match", "0.1, 0.01", "1e-999", "nan", "-1"),
+        *("../../etc/passwd", "/etc/passwd", "os:system", f"{EVIL}:build", "a\0b"),
+        *("$where", "a.b.c", "__class__", "<script>", "人", "x" * 300, "\ud800"),
+    ]
+) | st.text(max_size=8)
+
+
+ANYTHING = anything(TEXTS)
+KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
+    TEXTS: (
+        *("action", "brain_key", "camera_field", "cameras", "change", "distractors"),
+        *("embeddings_field", "embeddings_from", "fars", "field", "fill"),
+        *("gallery_value", "identity_field", "junk", "keep_index", "key", "kind"),
+        *("model", "new_key", "outcome", "patches_field", "query_value", "region"),
+        *("region_field", "show", "side", "split_field", "undo_field", "weights"),
+        *("target", "view_target"),
+    ),
+    st.lists(TEXTS, max_size=2) | TEXTS: ("by", "kinds", "pair_slices", "slices"),
+    st.integers(-2, 5) | st.sampled_from([10**9, 10**30, 2.5, 1.0]): (
+        *("batch_size", "k", "limit", "max_rank", "pairs", "resamples", "seed"),
+        "stripes",
+    ),
+    st.floats() | st.integers(-2, 2): ("max_similarity", "min_score", "min_similarity"),
+    st.booleans(): (
+        *("causal", "exclude_duplicates", "exclude_same_camera", "images", "layers"),
+        *("overwrite", "shortcuts"),
+    ),
+}
+FITTING = {name: fitting for fitting, names in KINDS.items() for name in names}
+
+
+@st.composite
+def parameters(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a few parameters, one in eight of another type than the form's."""
+    names = draw(st.lists(st.sampled_from(sorted(FITTING)), max_size=5, unique=True))
+    return {
+        name: draw(FITTING[name] if draw(st.integers(0, 7)) else ANYTHING)
+        for name in names
+    }
+
+
+# These want more than chance gives: verdicts, a registered model, a key that is free.
+CHOOSY = ("apply_verdicts", "check_faithfulness", "explain_retrieval")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    """Six tiny people with an evaluated run."""
+    dataset = fo.Dataset()
+    fill(dataset, tmp_path_factory.mktemp("people"), identities=3, shots=2)
+    protocol = Protocol("identity", camera_field="camera")
+    evaluate_retrieval(explain_retrieval(dataset, tiny_model(), k=2, protocol=protocol))
+    yield dataset
+    dataset.delete()
+
+
+def state_of(dataset: fo.Dataset) -> tuple[Any, ...]:
+    """What no request that was refused may change."""
+    names = ["id", "filepath", "identity", "camera", "split", "tags"]
+    return (names, dataset.values(names), dataset.count())
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_any_parameters_give_a_form_and_a_result_or_a_sentence(
+    people: fo.Dataset, name: str
+) -> None:
+    before, modules = state_of(people), set(sys.modules)
+    outcomes: Counter[str] = Counter()
+    told: list[str] = []
+
+    @fuzz(15)
+    @given(
+        params=parameters(),
+        keyed=st.booleans(),
+    )
+    def check(params: dict[str, Any], keyed: bool) -> None:
+        if keyed:
+            params = {"model": "demo", **params, "key": "sfam"}
+        operator = type(foo.get_operator(f"{PLUGIN}/{name}"))()
+        selected = people.limit(2).values("id")
+        try:
+            form = operator.resolve_input(context(people, params, selected=selected))
+            json.dumps(form.to_json())
+            operator.execute(context(people, params, selected=selected))
+            outcomes["done"] += 1
+        except SfamError as error:
+            told.append(str(error))
+            outcomes["refused"] += 1
+
+    check()
+    assert outcomes["refused"] > 0
+    assert outcomes["done"] > 0 or name in CHOOSY
+    assert [one for one in told if "\n" in one or not one.endswith((".", "?"))] == []
+    assert state_of(people) == before
+    new = [one for one in set(sys.modules) - modules if "nothing_that" in one]
+    assert new == []
+
+
+COMMANDS = st.sampled_from(
+    [
+        *("explain", "runs", "evaluate", "suspects", "regions", "faithfulness"),
+        *("report", "verdicts", "fixes", "install", "", "explode"),
+    ]
+)
+OPTIONS = st.sampled_from(
+    [
+        *("--model", "--key", "--k", "--identity-field", "--camera-field", "--junk"),
+        *("--split-field", "--embeddings-field", "--brain-key", "--batch-size"),
+        *("--patches-field", "--engine", "--neighbors", "--ray-workers", "--slice"),
+        *("--pair-slice", "--cameras", "--far", "--resamples", "--seed", "--kind"),
+        *("--min-score", "--region-field", "--top", "--field", "--stripes", "--by"),
+        *("--max-rank", "--check", "--pairs", "--side", "--fill", "--layer"),
+        *("--steps", "--set", "--remove", "--note", "--overwrite", "--out", "--undo"),
+        *("--apply", "--write", "--read", "--rename", "--nonsense", "-x", "--"),
+    ]
+)
+
+
+def test_any_arguments_give_a_result_or_a_sentence(
+    people: fo.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = state_of(people)
+    values = TEXTS.filter(lambda text: "\0" not in text and "\ud800" not in text)
+    words = values | st.sampled_from(["0", "1", "2", "-5", "0.5", "1e9", people.name])
+    codes: Counter[int] = Counter()
+
+    @fuzz(150)
+    @given(
+        command=COMMANDS,
+        dataset=st.sampled_from([people.name, people.name, people.name, "no-such"]),
+        options=st.lists(st.tuples(OPTIONS, st.lists(words, max_size=2)), max_size=3),
+    )
+    def check(command: str, dataset: str, options: list[tuple[str, list[str]]]) -> None:
+        if command == "install":
+            dataset = "--copy"
+        argv = [command, dataset]
+        for option, given_ in options:
+            argv += [option, *given_]
+        if command == "install":
+            argv += ["--plugins-dir", str(tmp_path / "plugins")]
+        told = io.StringIO()
+        with (
+            contextlib.redirect_stderr(told),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            try:
+                code = main(argv)
+                lines = told.getvalue().count("\n")
+                assert lines == (0 if code == 0 else 1), argv
+            except SystemExit as exited:
+                code = int(exited.code or 0)
+        assert code in (0, 2), argv
+        assert "Traceback" not in told.getvalue()
+        codes[code] += 1
+
+    check()
+    assert codes[2] > codes[0] > 0
+    assert state_of(people) == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("evaluate NAME --seed -5", "--seed: -5 is not 0 or more"),
+        ("faithfulness NAME --seed -1", "--seed: -1 is not 0 or more"),
+        ("demo --seed -1", "--seed: -1 is not 0 or more"),
+        (
+            f"explain NAME --model demo --key x --k {10**20}",
+            f"k is {10**20}; at most 2147483647 can be kept.",
+        ),
+        (
+            f"explain NAME --model demo --key x --batch-size {10**11}",
+            f"batch_size is {10**11}; at most 2147483647 can be kept.",
+        ),
+        ("install --plugins-dir /dev/null", "(Not a directory): name another folder."),
+    ],
+)
+def test_arguments_that_ended_in_a_traceback(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str], argv: str, message: str
+) -> None:
+    words = [people.name if word == "NAME" else word for word in argv.split()]
+    try:
+        code = main(words)
+    except SystemExit as exited:
+        code = int(exited.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
+    run = load_run(people, "sfam")
+    for seed in (-1, 1.5, "0"):
+        for audit in (evaluate_retrieval, build_ledger):
+            with pytest.raises(DataError, match=r"seed is .*; a whole number from 0"):
+                audit(run, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"resamples": [None]}, "resamples has to be a number."),
+        ({"max_rank": []}, "max_rank has to be a number."),
+        ({"slices": {"a": 1}}, "slices has to be a list of at most 1000 texts of at"),
+        ({"slices": ["a"] * 1001}, "slices has to be a list of at most 1000 texts"),
+        ({"key": {"a": 1}}, "key has to be a text of at most 10000 characters."),
+        ({"key": "\ud800"}, "key has to be a text of at most 10000 characters."),
+        ({"overwrite": 1}, "overwrite is 1; true or false is needed."),
+    ],
+)
+def test_parameters_that_no_form_gives(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_types(params)
+    assert message in str(error.value)
+    check_types(dict.fromkeys(params))
+    check_types(dict.fromkeys(params, ""))

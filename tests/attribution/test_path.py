@@ -1,0 +1,267 @@
+"""Maps along a path of images, on networks whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from fiftyone_sfam import Preprocessing
+from fiftyone_sfam.attribution.blurring import blur, smooth
+from fiftyone_sfam.attribution.pair_path import explain_path
+from fiftyone_sfam.attribution.path import (
+    SCALES,
+    attribute_path,
+    last_layers,
+    path_layers,
+)
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.metric import similarity
+
+
+class Averages(nn.Module):
+    """Embeds an image as the averages of its halves, one number per color and half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        left, right = images.chunk(2, dim=3)
+        return torch.cat([left.mean((2, 3)), right.mean((2, 3))], 1) + 3
+
+
+class Corner(nn.Module):
+    """Looks at the upper left quarter only, through a layer with a kink."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        corner = images[:, :, : height // 2, : width // 2]
+        return self.convolution(corner).relu().flatten(1)
+
+
+class Frozen(Averages):
+    """Turns gradients off, as code of a backbone may."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(images)
+
+
+def model_of(network: nn.Module, **options: Any) -> EmbeddingModel:
+    return EmbeddingModel(network, lambda image: torch.zeros(3, 8, 12), **options)
+
+
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def corner_model(seed: int = 0) -> EmbeddingModel:
+    torch.manual_seed(seed)
+    return model_of(Corner())
+
+
+def test_a_path_worked_out_by_hand() -> None:
+    # A step of height 4 between the halves; blurred, part of it moves across.
+    image = torch.zeros(3, 8, 12)
+    image[:, :, :6] = 4
+    model = model_of(Averages(), metric="euclidean")
+    partner = torch.tensor([[5.0, 5.0, 5.0, 3.0, 3.0, 3.0]])
+    found = attribute_path(model, image, partner, steps=200)
+    start = blur(image[None])
+    ends = model.embed(torch.cat([start, image[None]]))
+    assert ends[1].tolist() == [7, 7, 7, 3, 3, 3]
+    # 1 - d^2 / (|e_q|^2 + |e_g|^2) = 1 - 12 / (174 + 102)
+    assert float(found.score) == pytest.approx(1 - 12 / 276)
+    expected = float(similarity(ends[0], partner[0], "euclidean"))
+    assert float(found.blurred_score) == pytest.approx(expected)
+    # The whole score is in the path but what the blurred image has, to the step.
+    assert float(found.remainder) == pytest.approx(expected, abs=1e-5)
+    assert float(found.path.sum()) == pytest.approx(1 - 12 / 276 - expected, abs=1e-5)
+    # Rows are alike, and far from the step nothing is blurred and nothing added.
+    torch.testing.assert_close(found.path[0], found.path[0, :1].expand(8, -1))
+    assert bool((found.path[0, :, [0, 11]].abs() < 1e-7).all())
+    assert bool((found.path[0, :, 5:7].abs() > 1e-5).all())
+
+
+def test_a_network_that_looks_at_a_corner() -> None:
+    image = noise(1, 3, 8, 12)
+    found = attribute_path(corner_model(), image, noise(2, 2, 5 * 4 * 6))
+    inside = torch.zeros(8, 12, dtype=torch.bool)
+    inside[:4, :6] = True
+    assert not bool(found.path[:, ~inside].any())
+    assert bool(found.path[:, inside].all())
+
+
+def test_more_steps_leave_a_smaller_error() -> None:
+    image, partner = noise(1, 3, 8, 12), noise(2, 1, 5 * 4 * 6)
+    errors = []
+    for steps in (1, 4, 64):
+        found = attribute_path(corner_model(), image, partner, steps=steps)
+        errors.append(abs(float(found.remainder - found.blurred_score)))
+    assert errors[2] < errors[0] / 20
+    assert errors[2] < errors[1]
+    assert errors[2] < 2e-3
+
+
+def test_an_image_with_itself_does_not_vanish() -> None:
+    model, image = corner_model(), noise(1, 3, 8, 12)
+    found = attribute_path(model, image, model.embed(image[None]), steps=16)
+    assert float(found.score) == pytest.approx(1)
+    assert float(found.path.sum()) > 0.1
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 10), st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_sums_scale_and_order(seed: int, factor: float, steps: int) -> None:
+    model, image = corner_model(seed), noise(seed, 3, 8, 12)
+    partners = noise(seed + 1, 3, 5 * 4 * 6)
+    found = attribute_path(model, image, partners, steps=steps)
+    embedding = model.embed(image[None])
+    torch.testing.assert_close(found.score, similarity(embedding, partners))
+    torch.testing.assert_close(found.path.sum((1, 2)) + found.remainder, found.score)
+    # The cosine knows no lengths, and partners know nothing of each other.
+    other = attribute_path(model, image, factor * partners.flip(0), steps=steps)
+    torch.testing.assert_close(other.path.flip(0), found.path, rtol=1e-4, atol=1e-6)
+    soft = attribute_path(model, image, partners, steps=steps, scales=[0.2])
+    torch.testing.assert_close(
+        soft.path.sum((1, 2)), found.path.sum((1, 2)), rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(soft.path, smooth(found.path, 0.2))
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    model = corner_model()
+    model.network.train()
+    attribute_path(model, noise(1, 3, 8, 12), noise(2, 1, 5 * 4 * 6))
+    assert model.network.training
+    weight = next(model.network.parameters())
+    assert weight.requires_grad
+    assert weight.grad is None
+
+
+def test_inside_inference_mode() -> None:
+    model, image, partner = corner_model(), noise(1, 3, 8, 12), noise(2, 1, 5 * 4 * 6)
+    expected = attribute_path(model, image, partner)
+    with torch.inference_mode():
+        found = attribute_path(model, image.clone(), partner.clone())
+    torch.testing.assert_close(found.path, expected.path)
+
+
+def test_unusable_requests() -> None:
+    image, partner = noise(1, 3, 8, 12), noise(2, 1, 6)
+    with pytest.raises(ModelError, match="without a gradient down to the image"):
+        attribute_path(model_of(Frozen()), image, partner)
+    with pytest.raises(ValueError, match="steps is 0"):
+        attribute_path(model_of(Averages()), image, partner, steps=0)
+
+
+# --------------------------------------------------------------------------------------
+# Several scales
+# --------------------------------------------------------------------------------------
+
+
+class Branched(nn.Module):
+    """Maps of three resolutions; inside the block, a branch that is not everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.narrow = nn.Conv2d(4, 4, 1)
+        self.down = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.shortcut = nn.Conv2d(4, 6, 1, stride=2)
+        self.last = nn.Conv2d(6, 5, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.stem(images).relu()
+        # After ``stem`` in time and of its size, but beside the shortcut.
+        branch = self.down(self.narrow(first).tanh())
+        second = (branch + self.shortcut(first)).relu()
+        return self.last(second).flatten(2).mean(2) + 0.1
+
+
+def branched() -> EmbeddingModel:
+    torch.manual_seed(3)
+    return model_of(Branched())
+
+
+def test_layers_that_everything_comes_through() -> None:
+    model, image = branched(), noise(1, 3, 8, 12)
+    assert model.carries_all(image[None], "stem")
+    assert not model.carries_all(image[None], "narrow")
+    assert not model.carries_all(image[None], "shortcut")
+    # Of the middle resolution only branches are modules.
+    assert last_layers(model, image) == {(2, 3): "last", (8, 12): "stem"}
+    # The smallest has too few positions to tell places apart.
+    assert path_layers(model, image) == ("stem",)
+
+
+def test_every_scale_has_the_same_sum() -> None:
+    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 2, 5)
+    sums = [
+        attribute_path(model, image, partner, steps=200, **scale).path.sum((1, 2))
+        for scale in (
+            {"scales": [0.0]},
+            {"scales": [0.3]},
+            {"scales": [], "layers": ["stem"]},
+            {"scales": [], "layers": ["last"]},
+            {"scales": [0.0, 0.1], "layers": ["stem", "last"]},
+        )
+    ]
+    found = attribute_path(model, image, partner)
+    for one in sums:
+        expected = found.score - found.blurred_score
+        torch.testing.assert_close(one, expected, rtol=0.02, atol=2e-3)
+    # Of a branch it has not.
+    beside = attribute_path(
+        model, image, partner, steps=200, scales=[], layers=["shortcut"]
+    )
+    assert float((beside.path.sum((1, 2)) - sums[0]).abs().max()) > 0.02
+
+
+def test_maps_are_averaged_with_equal_spread() -> None:
+    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 1, 5)
+    fine = attribute_path(model, image, partner).path[0]
+    soft = attribute_path(model, image, partner, scales=[0.2]).path[0]
+    both = attribute_path(model, image, partner, scales=[0.0, 0.2]).path[0]
+    weight = (1 / fine.std()) / (1 / fine.std() + 1 / soft.std())
+    torch.testing.assert_close(both, weight * fine + (1 - weight) * soft)
+    assert float(weight) < 0.5
+    with pytest.raises(ValueError, match="no scales and no layers"):
+        attribute_path(model, image, partner, scales=[])
+
+
+def test_a_pair_of_pictures(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(generator.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+        for _ in range(2)
+    ]
+    pictures[1].save(tmp_path / "other.png")
+    torch.manual_seed(3)
+    preprocess = Preprocessing((8, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
+    model = EmbeddingModel(Branched(), preprocess)
+    sides = explain_path(model, pictures[0], tmp_path / "other.png")
+    images = torch.stack([model.prepare(one) for one in pictures])
+    one, other = model.embed(images)
+    for own, side in enumerate(sides):
+        partner = (other, one)[own]
+        expected = attribute_path(model, images[own], partner[None])
+        np.testing.assert_allclose(side.path, expected.path[0], atol=1e-6)
+        assert side.score == pytest.approx(float(similarity(one, other)), abs=1e-6)
+        total = float(side.path.sum()) + side.remainder
+        assert total == pytest.approx(side.score, abs=1e-6)
+        assert side.crop == (0, 0, 1, 1)
+    finer = explain_path(model, *pictures, several_scales=True)[0]
+    expected = attribute_path(
+        model, images[0], other[None], steps=8, scales=SCALES, layers=["stem"]
+    )
+    np.testing.assert_allclose(finer.path, expected.path[0], atol=1e-6)

@@ -1,0 +1,721 @@
+"""Suspects from numbers alone: worlds of points whose answer is known."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fiftyone_sfam.audit.suspects.build import image_scores, split_score
+from fiftyone_sfam.audit.suspects.calibration import (
+    confidence,
+    group_spreads,
+    label_effect,
+    robust_scale,
+)
+from fiftyone_sfam.audit.suspects.identities import IdentityPair, best_division
+from fiftyone_sfam.audit.suspects.images import ImageFigures
+from fiftyone_sfam.audit.suspects.measure import Measured, measure
+from fiftyone_sfam.audit.suspects.regions import BackgroundShare
+from fiftyone_sfam.audit.suspects.space import (
+    TWINS,
+    compared_with,
+    find_nearest,
+    make_space,
+    own_nearness,
+)
+from fiftyone_sfam.retrieval.search import UNKNOWN
+
+DIMENSIONS = 24
+
+
+def people(
+    sizes: list[int], spread: float = 0.25, seed: int = 0, dimensions: int = DIMENSIONS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images of persons: points around centers at right angles, and who they show."""
+    generator = np.random.default_rng(seed)
+    who = np.repeat(np.arange(len(sizes)), sizes)
+    noise = generator.normal(size=(len(who), dimensions)) / np.sqrt(dimensions)
+    return np.eye(dimensions)[who] + spread * noise, who
+
+
+def measured(
+    points: np.ndarray,
+    labels: np.ndarray | list[int],
+    cameras: np.ndarray | list[int] | None = None,
+    metric: str = "cosine",
+) -> Measured:
+    labels = np.asarray(labels, dtype=np.int64)
+    if cameras is None:
+        cameras = np.full(len(labels), UNKNOWN)
+    return measure(points, metric, labels, np.asarray(cameras, dtype=np.int64))
+
+
+def mislabeled(found: Measured) -> list[int]:
+    return np.flatnonzero(found.images.is_mislabeled).tolist()
+
+
+def one_person(found: Measured) -> set[tuple[int, int]]:
+    return {(one.first, one.second) for one in found.pairs if one.margin > 0}
+
+
+def two_persons(found: Measured) -> set[int]:
+    return {one.identity for one in found.divisions if one.margin > 0}
+
+
+# --------------------------------------------------------------------------------------
+# What is usual
+# --------------------------------------------------------------------------------------
+
+
+def test_robust_scale_of_normal_values_is_their_deviation() -> None:
+    values = np.random.default_rng(0).normal(size=20_000) * 3
+    assert robust_scale(values) == pytest.approx(3, rel=0.03)
+    values[:3000] = 1e6
+    assert robust_scale(values) < 6
+    assert robust_scale(np.empty(0)) == 0
+
+
+def test_small_groups_have_the_spread_of_all() -> None:
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(21), [400] + [6] * 20)
+    values = generator.normal(size=len(groups))
+    values[groups == 0] = 5 + 4 * generator.normal(size=400)
+    spreads = group_spreads(values, groups, 22, 0.01)
+    assert spreads.scale[0] == pytest.approx(4, rel=0.1)
+    # Six images weigh little against the twenty that all count for.
+    assert np.abs(spreads.scale[1:21] / spreads.pooled_scale - 1).max() < 0.25
+    assert spreads.center[0] == pytest.approx(5, rel=0.05)
+    # A group without values is like all.
+    assert spreads.scale[21] == spreads.pooled_scale
+    assert spreads.center[21] == spreads.pooled_center
+
+
+def test_center_of_a_group_is_drawn_towards_all() -> None:
+    values = np.array([0.0] * 8 + [1.0] * 4)
+    groups = np.array([0] * 8 + [1] * 4)
+    spreads = group_spreads(values, groups, 2, 0.5)
+    # Median of all is 0; four images count as much as those of all identities.
+    assert spreads.center.tolist() == [0.0, 0.5]
+    assert spreads.scale.tolist() == [0.5, 0.5]
+
+
+def test_effect_of_names_is_that_of_all_ways_to_deal_them() -> None:
+    similarity = np.random.default_rng(3).normal(size=(7, 7))
+    similarity += similarity.T
+    off = ~np.eye(7, dtype=bool)
+
+    def difference(second: np.ndarray) -> float:
+        same = (second[:, None] == second) & off
+        return float(
+            similarity[same].mean() - similarity[second[:, None] != second].mean()
+        )
+
+    second = np.arange(7) < 3
+    dealt = [difference(np.isin(np.arange(7), c)) for c in combinations(range(7), 3)]
+    found = label_effect(similarity, second)
+    assert found is not None
+    assert found.effect == pytest.approx(difference(second) - np.mean(dealt))
+    assert found.error == pytest.approx(np.std(dealt))
+    assert found.z == pytest.approx(found.effect / found.error)
+
+
+@pytest.mark.parametrize("second", [[True, False, True], [False] * 5, [True] * 5])
+def test_too_few_names_have_no_effect(second: list[bool]) -> None:
+    assert label_effect(np.ones((len(second),) * 2), np.array(second)) is None
+
+
+def test_confidence_is_a_half_at_the_threshold() -> None:
+    margins = np.array([-1e9, -5, 0, 5, 15, 1e9])
+    scores = confidence(margins, 5.0)
+    assert scores[1:5].tolist() == [0.25, 0.5, 0.75, 0.875]
+    assert 0 < scores[0] < scores[1]
+    assert scores[4] < scores[5] < 1
+
+
+# --------------------------------------------------------------------------------------
+# Nearness
+# --------------------------------------------------------------------------------------
+
+
+def test_own_nearness_is_that_of_the_nearer_half() -> None:
+    # Five others: the two nearest, at 10 and 20 degrees.
+    angles = np.radians([0, 10, 20, 30, 40, 50, 90])
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    space = make_space(points, "cosine", np.array([0] * 6 + [1]), np.full(7, UNKNOWN))
+    own = own_nearness(space)
+    expected = np.cos(np.radians([10, 20])).mean()
+    assert own[0] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(own[6])
+    assert compared_with(np.array([1, 2, 3, 5, 8, 100])).tolist() == [1, 2, 2, 2, 4, 4]
+
+
+def test_euclidean_nearness_is_the_negative_distance() -> None:
+    points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    space = make_space(points, "euclidean", np.array([0, 0, 0]), np.full(3, UNKNOWN))
+    found = space.nearness(np.array([0]), np.array([1, 2]))
+    assert found[0].tolist() == pytest.approx([-5.0, -1.0])
+
+
+def test_nearest_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, who = people([5] * 8, 0.6)
+    space = make_space(points, "cosine", who, np.full(40, UNKNOWN))
+    whole = find_nearest(space)
+    # Blocks of three images.
+    monkeypatch.setattr(
+        "fiftyone_sfam.audit.suspects.space._BLOCK_BYTES", 3 * 4 * len(who)
+    )
+    blocks = find_nearest(space)
+    assert (whole.others == blocks.others).all()
+    assert (whole.twins == blocks.twins).all()
+    nearness = space.nearness(np.arange(40), np.arange(40))
+    np.fill_diagonal(nearness, -np.inf)
+    assert (whole.twins == np.argsort(-nearness, axis=1)[:, :TWINS]).all()
+    nearness[who[:, None] == who] = -np.inf
+    assert (whole.others == np.argsort(-nearness, axis=1)[:, :10]).all()
+
+
+def test_one_camera_gains_nothing() -> None:
+    points, who = people([8] * 10)
+    cameras = np.tile(np.arange(2), 40)
+    # Every camera adds its own direction to what it sees.
+    seen = points + 0.5 * np.eye(DIMENSIONS)[20 + cameras]
+    space = make_space(seen, "cosine", who, cameras)
+    assert space.camera_gain > 0.15
+    near = space.nearness(np.arange(8), np.arange(8))
+    same = space.same_camera(np.arange(8), np.arange(8)) & ~np.eye(8, dtype=bool)
+    other = cameras[:8, None] != cameras[:8]
+    assert near[same].mean() == pytest.approx(near[other].mean(), abs=0.02)
+    assert make_space(seen, "cosine", who, np.zeros(80, np.int64)).camera_gain == 0
+    assert make_space(seen, "cosine", who, np.full(80, UNKNOWN)).camera_gain == 0
+
+
+# --------------------------------------------------------------------------------------
+# Wrong labels
+# --------------------------------------------------------------------------------------
+
+
+def circle(offsets: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Six persons on a circle, sixty degrees apart, with one image per offset."""
+    who = np.repeat(np.arange(6), len(offsets))
+    angles = np.radians(60.0 * who + np.tile(offsets, 6))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1), who
+
+
+def test_a_wrong_label_on_a_circle() -> None:
+    points, who = circle([-4, -2, -1, 0, 1, 3])
+    labels = who.copy()
+    labels[9] = 4  # an image of person 1, at 60 degrees, called 4
+    found = measured(points, labels)
+    assert mislabeled(found) == [9]
+    figures = found.images
+    assert figures.other[9] == 1
+    # Its five true companions have offsets -4, -2, -1, 1, 3; the two nearest count.
+    nearest = np.cos(np.radians(1))
+    assert figures.other_nearness[9] == pytest.approx(nearest, abs=1e-6)
+    # The six images at 240 degrees: offsets -4, 3 and -2 are the nearest.
+    assert figures.own[9] == pytest.approx(
+        np.cos(np.radians([176, 177, 178])).mean(), abs=1e-6
+    )
+    assert figures.own_images[9] == 6
+    assert figures.lead[9] < 0 < figures.lead[8]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_wrong_labels_are_found_and_nothing_else(metric: str) -> None:
+    points, who = people([10] * 8)
+    labels = who.copy()
+    wrong = {3: 5, 14: 0, 41: 2}
+    for image, label in wrong.items():
+        labels[image] = label
+    found = measured(points, labels, metric=metric)
+    assert mislabeled(found) == sorted(wrong)
+    assert [int(found.images.other[image]) for image in wrong] == [
+        int(who[image]) for image in wrong
+    ]
+    scores = image_scores(found)
+    assert set(np.argsort(-scores)[:3].tolist()) == set(wrong)
+    assert two_persons(found) == set()
+    assert one_person(found) == set()
+
+
+def test_large_and_small_identities_compare() -> None:
+    points, who = people([40, 4, 10, 10, 10, 10])
+    labels = who.copy()
+    labels[0], labels[41], labels[50] = 2, 3, 1  # of the large, the small; to the small
+    assert mislabeled(measured(points, labels)) == [0, 41, 50]
+
+
+def test_an_identity_counts_by_its_own_spread() -> None:
+    """The same image is odd in an identity that varies little, usual in a wide one."""
+    generator = np.random.default_rng(1)
+    spread = np.repeat([0.15, 0.15, 0.15, 0.15, 0.6, 0.15], 40)
+    who = np.repeat(np.arange(6), 40)
+    noise = generator.normal(size=(240, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+    points = np.eye(DIMENSIONS)[who] + spread[:, None] * noise
+    away = 0.6 * np.eye(DIMENSIONS)[20]
+    points[0] = np.eye(DIMENSIONS)[0] + away
+    points[160] = np.eye(DIMENSIONS)[4] + away
+    gaps = measured(points, who).images.own_gap
+    assert gaps[0] > 5
+    assert gaps[160] < 1
+
+
+def test_an_image_alone_in_its_identity_cannot_be_mislabeled() -> None:
+    points, who = people([6, 6, 6, 6])
+    labels = who.copy()
+    labels[2] = 4  # the only image of identity 4
+    found = measured(points, labels)
+    assert mislabeled(found) == []
+    assert np.isnan(found.images.own[2])
+    assert np.isnan(image_scores(found)[2])
+    # That its identity is another one's is what can be said.
+    assert (0, 4) in one_person(found)
+    [pair] = [one for one in found.pairs if (one.first, one.second) == (0, 4)]
+    assert pair.images == (5, 1)
+
+
+def test_of_two_images_the_one_that_suits_another_identity_is_wrong() -> None:
+    points, who = people([6, 6, 6, 6, 2])
+    labels = who.copy()
+    points[25] = points[:6].mean(axis=0)
+    found = measured(points, labels)
+    assert mislabeled(found) == [25]
+    assert found.images.own_images[25] == 1
+
+
+def test_images_without_a_label_are_no_suspects_and_no_witnesses() -> None:
+    points, who = people([8] * 5)
+    labels = who.copy()
+    labels[labels == 4] = UNKNOWN
+    labels[0] = UNKNOWN
+    found = measured(points, labels)
+    assert mislabeled(found) == []
+    assert np.isnan(image_scores(found)[[0, 39]]).all()
+    # An unlabeled image names no identity to anybody.
+    assert UNKNOWN not in labels[found.nearest.others]
+
+
+def test_without_any_label_there_is_nothing_to_find() -> None:
+    points, _ = people([5] * 4)
+    found = measured(points, np.full(20, UNKNOWN))
+    assert found.pairs == []
+    assert found.divisions == []
+    assert np.isnan(image_scores(found)).all()
+    assert not np.isfinite(found.images.uninformative).any()
+    assert (found.nearest.twins != UNKNOWN).all()
+
+
+def test_a_single_identity_has_no_strangers() -> None:
+    points, who = people([9])
+    found = measured(points, who)
+    assert found.pairs == []
+    assert found.divisions == []
+    assert np.isnan(image_scores(found)).all()
+
+
+def test_identities_of_one_image_each() -> None:
+    points, who = people([1] * 6)
+    found = measured(points, who)
+    assert mislabeled(found) == []
+    assert one_person(found) == set()
+
+
+def test_a_wrong_label_is_no_more_likely_on_a_shared_camera() -> None:
+    """A camera makes strangers alike; that alone is no wrong label."""
+    points, who = people([8] * 10)
+    cameras = np.tile(np.repeat(np.arange(2), 4), 10)
+    # One image of person 0 comes from camera 1, where its identity has no other.
+    keep = (who != 0) | (cameras == 0)
+    keep[4] = True
+    points = points + 1.2 * np.eye(DIMENSIONS)[20 + cameras]
+    points, who, cameras = points[keep], who[keep], cameras[keep]
+    lone = 4
+    known = measured(points, who, cameras)
+    unknown = measured(points, who)
+    assert unknown.images.lead[lone] < 0 < known.images.lead[lone]
+    assert known.images.mislabel[lone] < unknown.images.mislabel[lone]
+    assert mislabeled(known) == []
+
+
+def test_who_is_nearer_to_its_own_is_not_mislabeled() -> None:
+    """Not even where the other identity is nearer to it than to itself."""
+    points, who = people([8] * 6 + [3], 0.2)
+    # Of the three images of identity 6 two are rather like person 0.
+    generator = np.random.default_rng(5)
+    like = np.eye(DIMENSIONS)[0] + 0.2 * np.eye(DIMENSIONS)[12]
+    noise = generator.normal(size=(2, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+    points[48:50] = like + 0.1 * noise
+    figures = measured(points, who).images
+    assert (figures.other[:8] == 6).all()
+    spreads = figures.own_gap - figures.other_gap - figures.lead
+    nearer = np.flatnonzero(figures.lead[:8] > 0)
+    assert len(nearer) == 7
+    assert (spreads[nearer] > 0).all()
+    assert figures.mislabel[nearer].tolist() == (-figures.lead[nearer]).tolist()
+
+
+# --------------------------------------------------------------------------------------
+# Persons and identities
+# --------------------------------------------------------------------------------------
+
+
+def test_an_identity_of_two_clusters_is_two_persons() -> None:
+    points, who = people([10, 6, 10, 10, 10])
+    labels = np.where(who == 1, 0, who)
+    labels[labels > 1] -= 1
+    found = measured(points, labels)
+    assert two_persons(found) == {0}
+    [one] = [one for one in found.divisions if one.identity == 0]
+    larger, smaller = one.groups
+    assert sorted(larger.tolist()) == list(range(10))
+    assert sorted(smaller.tolist()) == list(range(10, 16))
+    assert one.apart == pytest.approx(1, abs=0.3)
+    assert not one.by_camera
+    assert one_person(found) == set()
+    assert mislabeled(found) == []
+
+
+def test_two_images_of_another_person_are_the_least_group() -> None:
+    points, who = people([10, 2, 10, 10, 10])
+    labels = np.where(who == 1, 0, who)
+    labels[labels > 1] -= 1
+    found = measured(points, labels)
+    assert two_persons(found) == {0}
+    [one] = [one for one in found.divisions if one.identity == 0]
+    assert sorted(one.groups[1].tolist()) == [10, 11]
+
+
+def test_groups_on_different_cameras_may_be_the_cameras() -> None:
+    points, who = people([6, 6, 12, 12, 12])
+    labels = np.where(who == 1, 0, who)
+    labels[labels > 1] -= 1
+    shared = np.tile([0, 1], 24)
+    apart = shared.copy()
+    apart[:12] = who[:12]
+    margins = {}
+    for name, cameras in (("shared", shared), ("apart", apart)):
+        found = measured(points, labels, cameras)
+        [one] = [one for one in found.divisions if one.identity == 0]
+        assert one.by_camera == (name == "apart")
+        margins[name] = one.margin
+    assert margins["shared"] - margins["apart"] == pytest.approx(np.log(2), abs=0.2)
+
+
+def test_three_images_are_not_divided() -> None:
+    points, who = people([3, 10, 10, 10])
+    points[2] = np.eye(DIMENSIONS)[9]
+    found = measured(points, who)
+    assert {one.identity for one in found.divisions} == {1, 2, 3}
+
+
+def test_two_identities_in_one_cluster_are_one_person() -> None:
+    points, who = people([12, 10, 10, 10, 10])
+    labels = who.copy()
+    labels[:12:2] = 5
+    found = measured(points, labels)
+    assert one_person(found) == {(0, 5)}
+    [pair] = [one for one in found.pairs if (one.first, one.second) == (0, 5)]
+    assert abs(pair.z) < 2.5
+    assert pair.usual_z > 20
+    assert pair.images == (6, 6)
+    assert two_persons(found) == set()
+
+
+def test_look_alikes_are_not_one_person() -> None:
+    """Two clusters closer to each other than to any other, and still two."""
+    points, who = people([12] * 6, 0.15)
+    points[who == 1] += 4 * np.eye(DIMENSIONS)[0]
+    found = measured(points, who)
+    [pair] = [one for one in found.pairs if (one.first, one.second) == (0, 1)]
+    near = [one.between for one in found.pairs if (one.first, one.second) != (0, 1)]
+    assert pair.between > max(near) + 0.5
+    assert pair.z > 5
+    assert one_person(found) == set()
+
+
+def test_few_images_do_not_pass_for_one_person() -> None:
+    """Where persons differ little, two images each cannot tell."""
+    points, _ = people([24] * 6, 2.0)
+    two = np.concatenate([points[:4], points[24:]])
+    labels = np.array(
+        [0, 0, 6, 6] + [1] * 24 + [2] * 24 + [3] * 24 + [4] * 24 + [5] * 24
+    )
+    order = {name: code for code, name in enumerate(dict.fromkeys(labels.tolist()))}
+    codes = np.array([order[label] for label in labels])
+    found = measured(two, codes)
+    [pair] = [one for one in found.pairs if (one.first, one.second) == (0, 1)]
+    assert pair.z < 2.5
+    assert pair.usual_z < 5
+    assert one_person(found) == set()
+
+
+def test_a_wrong_label_does_not_make_two_identities_one() -> None:
+    points, who = people([10] * 6)
+    labels = who.copy()
+    labels[0], labels[10] = 1, 0  # exchanged
+    found = measured(points, labels)
+    assert mislabeled(found) == [0, 10]
+    assert one_person(found) == set()
+    assert two_persons(found) == set()
+
+
+@pytest.mark.parametrize(
+    ("z", "support", "background", "expected"),
+    [
+        # An error is half way to certainty: 2.5 errors are the threshold.
+        (2.5, 2.0, None, 0.5),
+        (1.5, 2.0, None, 0.75),
+        (3.5, 2.0, None, 0.25),
+        (1.5, -1.0, None, 0.25),
+        # A usual background makes up for one and a half errors, not for support.
+        (4.0, 2.0, 0.0, 0.5),
+        (4.0, 2.0, 1.0, 1 / 3),
+        (1.0, -1.0, 0.0, 0.25),
+        # Each spread beyond two counts as two errors.
+        (1.5, 2.0, 2.0, 0.75),
+        (1.5, 2.0, 3.0, 0.25),
+        (-2.0, 2.0, 3.5, 0.25),
+    ],
+)
+def test_the_background_speaks_for_and_against_one_person(
+    z: float, support: float, background: float | None, expected: float
+) -> None:
+    pair = IdentityPair(0, 1, (6, 6), 0.9, 0.9, 0.1, z, 20.0, support)
+    share = None if background is None else BackgroundShare(0.5, 0.5, background, 9)
+    assert split_score(pair, share) == pytest.approx(expected)
+
+
+def test_wrong_labels_are_no_second_person() -> None:
+    points, who = people([10] * 6)
+    labels = who.copy()
+    labels[[30, 31]] = 0  # two images of person 3
+    found = measured(points, labels)
+    assert mislabeled(found) == [30, 31]
+    assert two_persons(found) == set()
+    # Of a person whom the run does not know otherwise they are one.
+    known = who != 3
+    known[[30, 31]] = True
+    _, codes = np.unique(labels[known], return_inverse=True)
+    alone = measured(points[known], codes)
+    assert mislabeled(alone) == []
+    assert two_persons(alone) == {0}
+
+
+def test_division_is_where_the_groups_are() -> None:
+    near = np.full((7, 7), 0.1)
+    groups = np.array([0, 1, 0, 0, 1, 0, 1])
+    near[groups[:, None] == groups] = 0.9
+    larger, smaller = best_division(near)
+    assert sorted(larger.tolist()) == [0, 2, 3, 5]
+    assert sorted(smaller.tolist()) == [1, 4, 6]
+
+
+# --------------------------------------------------------------------------------------
+# Images of nothing
+# --------------------------------------------------------------------------------------
+
+
+def test_a_hub_is_near_to_many_and_to_its_own_no_more() -> None:
+    points, who = people([8] * 20, 0.2)
+    points[3] = points.mean(axis=0)
+    found = measured(points, who)
+    figures = found.images
+    assert figures.reach[3] == 19
+    assert np.flatnonzero(figures.uninformative > 0).tolist() == [3]
+    assert figures.hub[3] > 5
+    assert mislabeled(found) == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        # Unlike its own identity by 7 spreads too many, unlike any other, undecided.
+        ({"own_gap": 12, "other_gap": 20, "lead": -20, "hub": 0}, 7),
+        # Not so unlike another one: 2 spreads are within what is usual.
+        ({"own_gap": 12, "other_gap": 2.5, "lead": -20, "hub": 0}, 0.5),
+        # Near to many, and not nearer to its own.
+        ({"own_gap": 1, "other_gap": 1, "lead": 0, "hub": 7}, 2),
+        # Much nearer to its own: whatever else, it shows somebody.
+        ({"own_gap": 12, "other_gap": 20, "lead": 9, "hub": 9}, -6),
+        # Nothing of its own to compare with.
+        (
+            {
+                "own": np.nan,
+                "own_gap": np.nan,
+                "other_gap": 20,
+                "lead": np.nan,
+                "hub": 6,
+            },
+            1,
+        ),
+        (
+            {
+                "own": np.nan,
+                "own_gap": np.nan,
+                "other_gap": 20,
+                "lead": np.nan,
+                "hub": 1,
+            },
+            -4,
+        ),
+        # Another identity explains it, or there is none.
+        (
+            {"own_gap": 12, "other_gap": 1, "lead": -9, "hub": 9, "mislabel": 20},
+            -np.inf,
+        ),
+        ({"own_gap": 12, "other_gap": np.nan, "lead": np.nan, "other": -1}, -np.inf),
+    ],
+)
+def test_what_makes_an_image_uninformative(figures: dict, expected: float) -> None:
+    values = {"own": 0.5, "own_images": 5, "other": 1, "other_nearness": 0.5}
+    values |= {"mislabel": 0, "reach": 3, "hub": 0} | figures
+    made = ImageFigures(**{name: np.array([one]) for name, one in values.items()})
+    assert made.uninformative[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("strength", "own_gap", "other_gap", "expected"),
+    [
+        (4.9, 9.0, 0.0, False),
+        (5.0, 9.0, 4.0, True),
+        (5.0, 9.0, 4.1, False),
+        # So unlike its own identity that a little more from the other is nothing.
+        (60.0, 64.0, 8.0, True),
+        (60.0, 64.0, 8.1, False),
+    ],
+)
+def test_what_makes_an_image_mislabeled(
+    strength: float, own_gap: float, other_gap: float, expected: bool
+) -> None:
+    values = {
+        "own": 0.1,
+        "own_images": 5,
+        "own_gap": own_gap,
+        "other": 1,
+        "other_nearness": 0.9,
+        "other_gap": other_gap,
+        "lead": -9.0,
+        "mislabel": strength,
+        "reach": 1,
+        "hub": 0.0,
+    }
+    made = ImageFigures(**{name: np.array([one]) for name, one in values.items()})
+    assert made.is_mislabeled.tolist() == [expected]
+
+
+def test_a_picture_of_nobody_is_far_from_all() -> None:
+    points, who = people([8] * 10, 0.2)
+    points[5] = np.eye(DIMENSIONS)[20]
+    found = measured(points, who)
+    figures = found.images
+    assert np.flatnonzero(figures.uninformative > 0).tolist() == [5]
+    assert figures.own_gap[5] > 10
+    assert figures.other_gap[5] > 10
+    assert figures.hub[5] < 5
+    assert mislabeled(found) == []
+
+
+def test_a_wrong_label_is_not_uninformative() -> None:
+    points, who = people([8] * 10, 0.2)
+    labels = who.copy()
+    labels[5] = 3
+    figures = measured(points, labels).images
+    assert figures.uninformative[5] == -np.inf
+
+
+# --------------------------------------------------------------------------------------
+# Properties
+# --------------------------------------------------------------------------------------
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points with some wrong labels, cameras, and a few images without either."""
+    sizes = draw(st.lists(st.integers(1, 7), min_size=2, max_size=6))
+    seed = draw(st.integers(0, 10_000))
+    points, labels = people(sizes, draw(st.sampled_from([0.2, 0.6, 1.2])), seed)
+    generator = np.random.default_rng(seed)
+    cameras = generator.integers(-1, 3, len(labels))
+    for image in generator.integers(0, len(labels), 2):
+        labels[image] = generator.integers(0, len(sizes))
+    _, labels = np.unique(labels, return_inverse=True)
+    if draw(st.booleans()):
+        labels[labels == labels.max()] = UNKNOWN
+    return points, labels, cameras
+
+
+def assert_same_images(one: Measured, other: Measured, order: np.ndarray) -> None:
+    for name in ("own", "own_gap", "other_nearness", "other_gap", "mislabel", "hub"):
+        np.testing.assert_allclose(
+            getattr(one.images, name)[order],
+            getattr(other.images, name),
+            rtol=1e-3,
+            atol=1e-3,
+            err_msg=name,
+        )
+
+
+def summary(found: Measured) -> list[tuple[float, ...]]:
+    """What is found of identities, without their codes."""
+    pairs = [
+        (*sorted(one.images), one.between, one.effect, one.z) for one in found.pairs
+    ]
+    groups = [
+        (*sorted(len(group) for group in one.groups), one.within, one.between)
+        for one in found.divisions
+    ]
+    return sorted(pairs) + sorted(groups)
+
+
+calm = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@calm
+@given(worlds(), st.integers(0, 1000))
+def test_the_order_of_the_images_does_not_matter(world: tuple, seed: int) -> None:
+    points, labels, cameras = world
+    order = np.random.default_rng(seed).permutation(len(labels))
+    one = measured(points, labels, cameras)
+    other = measured(points[order], labels[order], cameras[order])
+    assert_same_images(one, other, order)
+    assert (one.images.reach[order] == other.images.reach).all()
+    for left, right in zip(summary(one), summary(other), strict=True):
+        assert left == pytest.approx(right, rel=1e-3, abs=1e-3, nan_ok=True)
+
+
+@calm
+@given(worlds(), st.integers(0, 1000))
+def test_lengths_do_not_matter_to_the_cosine(world: tuple, seed: int) -> None:
+    points, labels, cameras = world
+    lengths = np.random.default_rng(seed).uniform(0.1, 50, (len(labels), 1))
+    one = measured(points, labels, cameras)
+    other = measured(points * lengths, labels, cameras)
+    assert_same_images(one, other, np.arange(len(labels)))
+
+
+@calm
+@given(worlds(), st.floats(0.01, 100))
+def test_the_unit_of_distance_does_not_matter(world: tuple, unit: float) -> None:
+    points, labels, cameras = world
+    one = measured(points, labels, cameras, "euclidean")
+    other = measured(points * unit, labels, cameras, "euclidean")
+    np.testing.assert_allclose(
+        one.images.mislabel, other.images.mislabel, rtol=5e-3, atol=5e-3
+    )
+
+
+@calm
+@given(worlds())
+def test_names_do_not_matter(world: tuple) -> None:
+    points, labels, cameras = world
+    count = int(labels.max()) + 1
+    renamed = np.where(labels == UNKNOWN, UNKNOWN, count - 1 - labels)
+    one = measured(points, labels, cameras)
+    other = measured(points, renamed, cameras)
+    assert_same_images(one, other, np.arange(len(labels)))

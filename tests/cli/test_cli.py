@@ -1,0 +1,299 @@
+"""The command line, on a real dataset, and its mistakes as sentences."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from fiftyone_sfam._version import __version__
+from fiftyone_sfam.app.install import PLUGIN_NAME, install_plugin
+from fiftyone_sfam.cli.program import DEMO_DATASET, main
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.demo.dataset import load_demo_dataset
+from fiftyone_sfam.demo.world import DefectPlan
+from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.runs.run import list_runs, load_run
+from services import free_port
+
+PLUGIN_PATH = PLUGIN_NAME.split("/")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["explain"], "required: dataset, --model"),
+        (["explain", "d", "--model", "m", "--k", "0"], "--k: 0 is not 1 or more"),
+        (["explain", "d", "--model", "m", "--engine", "dask"], "choice: 'dask'"),
+        (
+            ["explain", "d", "--model", "m", "--k", "five"],
+            "--k: 'five' is not a whole number",
+        ),
+        (
+            ["explain", "d", "--model", "m", "--num-workers", "-1"],
+            "--num-workers: -1 is not 0 or more",
+        ),
+        (
+            [
+                "explain",
+                "d",
+                "--model",
+                "m",
+                "--brain-key",
+                "b",
+                "--embeddings-field",
+                "e",
+            ],
+            "--embeddings-field: not allowed with argument --brain-key",
+        ),
+        (["runs", "d", "--rename", "old"], "--rename: expected 2 arguments"),
+        (
+            ["runs", "d", "--rename", "a", "b", "--delete", "a"],
+            "--delete: not allowed with argument --rename",
+        ),
+        (["demo", "--port", "70000"], "--port: 70000 is not 1 to 65535"),
+    ],
+)
+def test_wrong_arguments(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(argv)
+    assert exited.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["--version"])
+    assert exited.value.code == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_explain_and_runs(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain = ["explain", people.name, "--model", "demo", "--key", "mine", "--k", "2"]
+    fields = ["--identity-field", "identity", "--camera-field", "camera"]
+    assert main(explain + fields) == 0
+    summary = dict(
+        line.rsplit(maxsplit=1) for line in capsys.readouterr().out.splitlines()
+    )
+    assert summary["dataset"] == people.name
+    assert summary["run"] == "mine"
+    assert summary["images"] == str(len(people))
+    assert int(summary["pairs"]) >= 2 * len(people)
+    assert float(summary["seconds"]) > 0
+    config = load_run(people, "mine").config
+    assert config.k == 2
+    assert Protocol.from_dict(config.protocol) == Protocol(
+        identity_field="identity", camera_field="camera"
+    )
+
+    # The key exists: refused in a sentence, and replaced when asked.
+    assert main(explain) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fiftyone-sfam: ")
+    assert "'mine'" in error
+    assert error.count("\n") == 1
+    assert main([*explain, "--overwrite"]) == 0
+
+    assert main(["runs", people.name, "--rename", "mine", "ours"]) == 0
+    capsys.readouterr()
+    assert main(["runs", people.name]) == 0
+    assert capsys.readouterr().out == "ours\n"
+    assert main(["runs", people.name, "--delete", "ours"]) == 0
+    assert list_runs(people) == []
+    capsys.readouterr()
+    assert main(["runs", people.name]) == 0
+    assert capsys.readouterr().out == f"'{people.name}' has no runs.\n"
+
+
+def test_protocol_and_stored_embeddings_reach_the_run(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    people.set_values("wrong", list(rng.normal(size=(len(people), 128))))
+    explain = ["explain", people.name, "--model", "demo"]
+    # The model's embeddings have 64 numbers.
+    assert main([*explain, "--embeddings-field", "wrong"]) == 2
+    assert "128 numbers" in capsys.readouterr().err
+
+    assert main([*explain, "--neighbors", "index"]) == 2
+    assert "give its brain key as embeddings" in capsys.readouterr().err
+    assert main([*explain, "--gpus-per-worker", "0.5", "--ray-workers", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "no options, but gpus_per_worker, num_workers were given" in error
+
+    people.match_tags("query").tag_samples("probe")
+    junk, distractor = people.distinct("identity")[:2]
+    options = (
+        "--identity-field identity --split-field tags --query-value probe"
+        f" --junk {junk} --distractor {distractor} --exclude-duplicates"
+    )
+    assert main([*explain, *options.split(), "--batch-size", "7"]) == 0
+    stored = load_run(people, "sfam").config.protocol
+    assert Protocol.from_dict(stored) == Protocol(
+        identity_field="identity",
+        split_field="tags",
+        query_value="probe",
+        junk=(junk,),
+        distractors=(distractor,),
+        exclude_duplicates=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["runs", "no-such"], "There is no dataset 'no-such'"),
+        (["explain", "no-such", "--model", "demo"], "There is no dataset 'no-such'"),
+    ],
+)
+def test_unknown_dataset(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unknown_model(people: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", people.name, "--model", "no-such"]) == 2
+    assert "'no-such'" in capsys.readouterr().err
+
+
+def test_demo_leaves_a_dataset_of_its_name_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fo.Dataset(DEMO_DATASET)
+    try:
+        assert main(["demo", "--no-app"]) == 2
+        assert f"'{DEMO_DATASET}' exists" in capsys.readouterr().err
+        assert fo.dataset_exists(DEMO_DATASET)
+    finally:
+        fo.delete_dataset(DEMO_DATASET)
+
+
+def test_demo_serves_the_app(tmp_path: Path) -> None:
+    port = free_port()
+    plugins = tmp_path / "plugins"
+    log = tmp_path / "demo.log"
+    command = f"demo --identities 24 --port {port} --address 127.0.0.1"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fiftyone_sfam", *command.split()],
+            env={**os.environ, "FIFTYONE_PLUGINS_DIR": str(plugins)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            # Whoever runs the tests in the background may have them ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+    url = f"http://127.0.0.1:{port}/datasets/{DEMO_DATASET}"
+    try:
+        while f"The App is at {url}" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            assert answer.status == 200
+        dataset = fo.load_dataset(DEMO_DATASET)
+        assert list_runs(dataset) == ["sfam"]
+        assert len(dataset) > 100
+        assert plugins.joinpath(*PLUGIN_PATH).resolve() == ROOT
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        if fo.dataset_exists(DEMO_DATASET):
+            fo.delete_dataset(DEMO_DATASET)
+
+
+def test_install_links_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path.joinpath("new", *PLUGIN_PATH)
+    install = ["install", "--plugins-dir", str(tmp_path / "new")]
+    assert main(install) == 0
+    assert main(install) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"The plugin {PLUGIN_NAME} is now linked at {target}.",
+        f"The plugin {PLUGIN_NAME} is already linked at {target}.",
+    ]
+    assert target.is_symlink()
+    assert target.resolve() == ROOT
+
+
+def test_install_goes_to_fiftyones_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fo.config, "plugins_dir", str(tmp_path))
+    assert main(["install"]) == 0
+    assert tmp_path.joinpath(*PLUGIN_PATH).resolve() == ROOT
+
+
+def test_install_changes_between_link_and_folder(tmp_path: Path) -> None:
+    target = tmp_path.joinpath(*PLUGIN_PATH)
+    for copy, action in ((True, "written"), (True, "written"), (False, "linked")):
+        assert install_plugin(tmp_path, copy=copy).action == action
+    assert install_plugin(tmp_path, copy=True).action == "written"
+    files = {p.relative_to(target) for p in target.rglob("*") if p.is_file()}
+    assert files == {Path("fiftyone.yml"), Path("fiftyone_sfam/app/entry.py")}
+    # The checkout that the link led to is untouched.
+    assert (ROOT / "pyproject.toml").is_file()
+
+
+def test_install_replaces_dangling_link(tmp_path: Path) -> None:
+    target = tmp_path.joinpath(*PLUGIN_PATH)
+    target.parent.mkdir()
+    target.symlink_to(tmp_path / "gone")
+    assert install_plugin(tmp_path).action == "linked"
+    assert target.resolve() == ROOT
+
+
+def test_install_refuses_what_is_not_ours(tmp_path: Path) -> None:
+    target = tmp_path.joinpath(*PLUGIN_PATH)
+    target.mkdir(parents=True)
+    notes = target / "notes.txt"
+    notes.write_text("keep")
+    with pytest.raises(SfamError, match="holds files that are not this plugin's"):
+        install_plugin(tmp_path)
+    (target / "fiftyone.yml").write_text(f'name: "{PLUGIN_NAME}"')
+    with pytest.raises(SfamError, match="holds a whole copy of this plugin"):
+        install_plugin(tmp_path, copy=True)
+    assert notes.read_text() == "keep"
+
+
+def test_install_refuses_link_to_another_plugin(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "fiftyone.yml").write_text('name: "@else/where"')
+    target = tmp_path.joinpath("plugins", *PLUGIN_PATH)
+    target.parent.mkdir(parents=True)
+    target.symlink_to(other)
+    with pytest.raises(SfamError, match="which is not this plugin"):
+        install_plugin(tmp_path / "plugins")
+    assert target.resolve() == other
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[fo.Dataset]:
+    dataset = load_demo_dataset(
+        f"cli-{uuid.uuid4().hex[:8]}",
+        directory=tmp_path / "people",
+        identities=4,
+        images_per_identity=4,
+        defects=DefectPlan.none(),
+    )
+    yield dataset
+    fo.delete_dataset(dataset.name)

@@ -1,0 +1,59 @@
+"""The command of faithfulness: it computes what the library does, and prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from test_cli_audit import printed, refused, rows
+
+from app_support import small_crops
+from fiftyone_sfam import Protocol, Run, explain_retrieval, load_faithfulness
+from fiftyone_sfam.cli.program import main
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    dataset = small_crops(tmp_path_factory.mktemp("crops"))
+    protocol = Protocol("identity", camera_field="camera")
+    yield explain_retrieval(dataset, "demo", k=2, protocol=protocol)
+    dataset.delete()
+
+
+def test_the_table(run: Run, capsys: Output) -> None:
+    text = printed(
+        capsys,
+        *("faithfulness", run.dataset.name, "--pairs", "8", "--steps", "3"),
+        *("--side", "gallery", "--fill", "inpaint", "--layer", "auto"),
+    )
+    found = load_faithfulness(run)
+    assert found is not None
+    assert (found.side, found.fill, len(found)) == ("gallery", "inpaint", 8)
+    assert found.deletion.shape[2] == 4
+    assert text.startswith(found.sentences[0])
+    shown = rows(text, "map")
+    assert [row[0] for row in shown] == [one.name for one in found.figures]
+    margin = found.figures[0].margin
+    assert shown[0][1] == (
+        f"{margin.value:.4f} ({margin.low:.4f} to {margin.high:.4f})"
+    )
+    assert any(row[0].startswith("evidence at ") for row in shown)
+
+
+def test_unusable_requests(run: Run, capsys: Output) -> None:
+    assert "There is no dataset 'x'" in refused(capsys, "faithfulness", "x")
+    name = run.dataset.name
+    assert "has no explained run 'y'" in refused(capsys, "faithfulness", name, "y")
+    error = refused(capsys, "faithfulness", name, "--pairs", "2", "--layer", "nope")
+    assert "has no layer 'nope'" in error
+    for argv, message in (
+        (["--pairs", "0"], "0 is not 1 or more"),
+        (["--steps", "1"], "1 is not 2 or more"),
+        (["--side", "left"], "invalid choice: 'left'"),
+        (["--fill", "black"], "invalid choice: 'black'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["faithfulness", name, *argv])
+        assert message in capsys.readouterr().err

@@ -1,0 +1,358 @@
+"""Only a layer whose positions are those of the image is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layer_check import (
+    CONSTANT,
+    MOVES_OTHERWISE,
+    PARTIAL,
+    patched,
+)
+from networks import CASES, build, images
+from worlds import tiny_network
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """A prepared image with structure at several scales, shape (1, 3, H, W)."""
+    generator = torch.Generator().manual_seed(seed)
+    total = torch.zeros(1, 3, height, width)
+    for size in (2, 5, 16):
+        noise = torch.randn(1, 3, size, size, generator=generator)
+        total += nn.functional.interpolate(noise, (height, width), mode="bilinear")
+    return total
+
+
+def model_of(network: nn.Module, layer: str | None = None) -> EmbeddingModel:
+    return EmbeddingModel(network.eval(), lambda image: image, layer=layer)
+
+
+def refusal(network: nn.Module, batch: Tensor, layer: str | None = None) -> str:
+    with pytest.raises(ModelError) as error:
+        model_of(network, layer).linearize(batch)
+    return str(error.value)
+
+
+def trunk(depth: int = 3, channels: int = 12) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for place in range(depth):
+        inputs = channels if place else 3
+        layers += [nn.Conv2d(inputs, channels, 3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Network(nn.Module):
+    """A trunk, named ``net``, and what is done with it and the images."""
+
+    def __init__(
+        self, run: Callable[[nn.Module, Tensor], Tensor], seed: int = 0
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.net = trunk()
+        self.last = nn.Identity()
+        self.run = run
+
+    def forward(self, batch: Tensor) -> Tensor:
+        maps = self.run(self.net, batch)
+        return self.last(maps).mean((2, 3)) if maps.ndim == 4 else maps
+
+
+def pooled(maps: Tensor) -> Tensor:
+    return maps.mean((2, 3))
+
+
+def halves(net: nn.Module, x: Tensor) -> Tensor:
+    middle = x.shape[2] // 2
+    parts = x[:, :, :middle], x[:, :, middle:]
+    return torch.cat([pooled(net(part)) for part in parts], 1)
+
+
+def doubled(net: nn.Module, x: Tensor) -> Tensor:
+    return sum(pooled(net(torch.cat([x, x.flip(3)]))).chunk(2), torch.zeros(()))
+
+
+def doubled_parts(net: nn.Module, x: Tensor) -> Tensor:
+    parts = pooled(net(torch.cat(x.chunk(2, 2)))).chunk(2)
+    return torch.cat(parts, 1)
+
+
+TWICE = "which runs 2 times in a pass, "
+
+# What the network does, the layer to name, and what keeps it from being explained.
+WRONG: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str, str]] = {
+    "flip": (
+        lambda net, x: pooled(net(x)) + pooled(net(x.flip(3))),
+        "net",
+        TWICE + MOVES_OTHERWISE,
+    ),
+    "flip first": (
+        lambda net, x: pooled(net(x.flip(3))) + pooled(net(x)),
+        "net",
+        TWICE + PARTIAL,
+    ),
+    "flip without gradient": (
+        lambda net, x: pooled(net(x.flip(3)).detach()) + pooled(net(x)),
+        "net",
+        TWICE + PARTIAL,
+    ),
+    "upside down": (lambda net, x: net(x.flip(2)), "last", MOVES_OTHERWISE),
+    "sum of maps": (lambda net, x: net(x) + net(x.flip(3)), "last", MOVES_OTHERWISE),
+    "channels of both": (
+        lambda net, x: torch.cat([net(x), net(x.flip(3))], 1),
+        "last",
+        MOVES_OTHERWISE,
+    ),
+    "halves": (halves, "net", TWICE + MOVES_OTHERWISE),
+    "doubled batch": (doubled, "net", "returns 18 maps for 9 images"),
+    "doubled parts": (doubled_parts, "net", "returns 18 maps for 9 images"),
+}
+
+# Rearranged at the end only: the layers before can be explained.
+REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda maps: maps.transpose(2, 3),
+    "channels last": lambda maps: maps.permute(0, 2, 3, 1),
+    "tokens in a column": lambda maps: maps.flatten(2)[..., None],
+    "tokens in a row": lambda maps: maps.flatten(2)[:, :, None],
+    "tokens by channels": lambda maps: maps.flatten(2).transpose(1, 2)[:, None],
+    "mirrored": lambda maps: maps.flip(3),
+    "rolled": lambda maps: maps.roll(maps.shape[2] // 2, 2),
+    "context": lambda maps: maps.mean((2, 3), keepdim=True).expand_as(maps).clone(),
+    "gram": lambda maps: (maps.flatten(2).mT @ maps.flatten(2))[:, None],
+}
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+@pytest.mark.parametrize("name", WRONG)
+def test_runs_on_mirror_images_and_on_parts(name: str, size: tuple[int, int]) -> None:
+    run, layer, problem = WRONG[name]
+    for seed in range(3):
+        message = refusal(Network(run, seed), picture(*size, seed), layer)
+        assert message.startswith(f"layer '{layer}' of model 'Network' with output of ")
+        assert f" {problem}; no layer that the embedding depends on has" in message
+        assert " of model 'Network' with output of" in refusal(
+            Network(run, seed), picture(*size, seed)
+        )
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+@pytest.mark.parametrize("name", REARRANGED)
+def test_positions_in_another_order(name: str, size: tuple[int, int]) -> None:
+    for seed in range(3):
+        network = Network(lambda net, x: REARRANGED[name](net(x)), seed)
+        message = refusal(network, picture(*size, seed), "last")
+        assert f" {MOVES_OTHERWISE}; name another layer, say 'net', the la" in message
+        model = model_of(network)
+        assert model.find_layer(picture(*size, seed)).name == "net"
+
+
+def test_a_map_that_the_image_does_not_reach() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = trunk()
+            self.positions = nn.Conv2d(2, 12, 1)
+
+        def forward(self, batch: Tensor) -> Tensor:
+            maps = self.net(batch)
+            grid = torch.ones(len(batch), 2, *maps.shape[2:])
+            return (maps * self.positions(grid)).mean((2, 3))
+
+    batch = picture(64, 64)
+    message = refusal(Positions(), batch, "positions")
+    assert f" {CONSTANT}; name another layer, say 'net', the last with" in message
+    assert model_of(Positions()).find_layer(batch).name == "net"
+
+
+def test_the_last_of_several_runs_that_is_not_all() -> None:
+    class Pyramid(nn.Module):
+        """One head on maps of two resolutions."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net, self.head = trunk(), nn.Conv2d(12, 8, 1)
+
+        def forward(self, batch: Tensor) -> Tensor:
+            maps = self.net(batch)
+            coarse = self.head(nn.functional.avg_pool2d(maps, 2)).relu()
+            return pooled(coarse) + pooled(self.head(maps))
+
+    batch = picture(64, 64)
+    message = refusal(Pyramid(), batch, "head")
+    assert f"(8, 8, 8), {TWICE}{PARTIAL}; name another layer, say 'net', the" in message
+    assert model_of(Pyramid()).find_layer(batch).name == "net"
+
+
+# --------------------------------------------------------------------------------------
+# Transformers
+# --------------------------------------------------------------------------------------
+
+
+class ClassicTransformer(nn.Module):
+    """A vision transformer as the first ones were written, with attention's dropout."""
+
+    def __init__(self, grid: tuple[int, int], width: int = 24, heads: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patch_embed = nn.Conv2d(3, width, 8, stride=8)
+        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.places = nn.Parameter(torch.randn(1, grid[0] * grid[1] + 1, width) * 0.02)
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
+        self.qkvs = nn.ModuleList([nn.Linear(width, 3 * width) for _ in range(3)])
+        self.attn_drop = nn.ModuleList([nn.Dropout(0.1) for _ in range(3)])
+        self.heads = heads
+
+    def forward(self, batch: Tensor) -> Tensor:
+        tokens = self.patch_embed(batch).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(batch), -1, -1), tokens], 1)
+        tokens = tokens + self.places
+        for norm, qkv, drop in zip(self.norms, self.qkvs, self.attn_drop, strict=True):
+            parts = qkv(norm(tokens)).unflatten(-1, (3, self.heads, -1))
+            queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+            weights = queries @ keys.mT / queries.shape[-1] ** 0.5
+            mixed = drop(weights.softmax(-1)) @ values
+            tokens = tokens + mixed.transpose(1, 2).flatten(2)
+        return tokens[:, 0]
+
+
+@pytest.mark.parametrize("grid", [(8, 8), (3, 3), (5, 5), (8, 4), (3, 7), (1, 6)])
+def test_attention_of_a_classic_transformer(grid: tuple[int, int]) -> None:
+    network, batch = ClassicTransformer(grid), picture(8 * grid[0], 8 * grid[1])
+    count = grid[0] * grid[1] + 1
+    message = refusal(network, batch, "attn_drop.2")
+    assert f"with output of shape (3, {count}, {count}) {MOVES_OTHERWISE}; n" in message
+    assert "say 'patch_embed', the last with a map of the image." in message
+    message = refusal(network, batch)
+    assert "its last feature map, that of layer 'patch_embed', into tokens" in message
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 48), (128, 64), (32, 96)])
+def test_keys_of_timms_transformer(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=size)
+    batch = picture(*size)
+    for layer in ("blocks.11.attn.k_norm", "blocks.0.attn.q_norm"):
+        message = refusal(network, batch, layer)
+        tokens = size[0] * size[1] // 256 + 1
+        assert f"layer '{layer}' of model 'VisionTransformer' with" in message
+        assert f"(3, {tokens}, 64) {MOVES_OTHERWISE}; name another layer, " in message
+    message = refusal(network, batch)
+    assert "'VisionTransformer' turns its last feature map, that of layer" in message
+    assert "'patch_embed.proj', into tokens" in message
+
+
+def test_swin_with_channels_last() -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+    batch = picture(224, 224)
+    message = refusal(network, batch, "layers.3")
+    assert f"(7, 7, 768) {MOVES_OTHERWISE}; name another layer" in message
+    message = refusal(network, batch, "layers.0.blocks.0.attn.softmax")
+    assert "returns 576 maps for 9 images; name another layer" in message
+    assert "'SwinTransformer' turns its last feature map" in refusal(network, batch)
+    listed = {info.name for info in model_of(network).layers(batch)}
+    assert listed == {"patch_embed.proj"}
+
+
+def test_swin_that_brings_its_channels_forward() -> None:
+    torch.manual_seed(0)
+    model = model_of(torchvision.models.swin_t())
+    assert model.find_layer(picture(224, 224)).name == "permute"
+    assert "features" not in {info.name for info in model.layers(picture(224, 224))}
+
+
+# --------------------------------------------------------------------------------------
+# Ordinary networks
+# --------------------------------------------------------------------------------------
+
+LAST = {
+    "resnet18": "layer4",
+    "mobilenet_v3_small": "features",
+    "efficientnet_b0": "features",
+    "shufflenet_v2_x1_0": "conv5",
+    "squeezenet1_1": "classifier.2",
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+@pytest.mark.parametrize("size", [(112, 96), (160, 64)])
+def test_convolutional_networks(name: str, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    model = model_of(getattr(torchvision.models, name)(num_classes=5))
+    assert model.find_layer(picture(*size)).name == LAST[name]
+
+
+def test_every_layer_of_a_residual_network_is_listed() -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(num_classes=5)
+    names = {info.name for info in model_of(network).layers(picture(128, 128))}
+    maps = {name for name, _ in network.named_modules() if name[:5] in "conv1layer"}
+    assert "layer4.1.conv2" in names
+    assert {name for name in maps if "layer" in name} <= names
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tiny_maps_that_see_the_whole_image(name: str) -> None:
+    for seed in range(10):
+        case = build(name, seed)
+        model = model_of(case.network, case.layer)
+        assert model.find_layer(images(1, seed)).name == case.layer, seed
+
+
+@pytest.mark.parametrize("size", [(6, 1), (1, 5), (2, 2), (3, 2)])
+def test_stripes_and_coarse_maps(size: tuple[int, int]) -> None:
+    for seed in range(5):
+        network = Network(lambda net, x: net(x), seed)
+        network.last = nn.AdaptiveAvgPool2d(size)
+        model = model_of(network)
+        assert model.find_layer(picture(96, 80, seed)).shape == (12, *size), seed
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -2.0])
+@pytest.mark.parametrize("size", [(16, 8), (3, 2), (1, 6), (5, 1)])
+def test_images_of_one_color_and_of_few_pixels(
+    value: float, size: tuple[int, int]
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    batch = torch.full((2, 3, *size), value)
+    assert model_of(network).find_layer(batch).shape == (8, *size)
+
+
+def test_whole_numbers() -> None:
+    class Bytes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_network()
+
+        def forward(self, batch: Tensor) -> Tensor:
+            return self.inner(batch / 255)
+
+    batch = torch.arange(3 * 16 * 8, dtype=torch.uint8).reshape(1, 3, 16, 8)
+    assert patched(batch[0]).dtype == torch.uint8
+    assert model_of(Bytes()).find_layer(batch).name == "inner.body"
+
+
+def test_quarters_cover_the_image_once() -> None:
+    image = picture(6, 8)[0]
+    found = patched(image)
+    assert torch.equal(found, patched(image.clone()))
+    changed = (found[1:] != found[:1]).any(1)
+    for fill in changed.unflatten(0, (2, 4)):
+        assert torch.equal(fill.sum(0), torch.ones(6, 8, dtype=torch.int64))
+        assert fill[1].nonzero().amin(0).tolist() == [0, 4]
+        assert fill[2].nonzero().amin(0).tolist() == [3, 0]
+    # The colors that noise is made of are in the image.
+    assert found.min() >= image.min()
+    assert found.max() <= image.max()

@@ -1,0 +1,224 @@
+"""A run that is killed: at any of its writes, nothing is half done, and it goes on.
+
+Writes are all that a process leaves behind. FIFTYONE_SFAM_KILLS says how many of them
+are tried; ``make soak`` tries each, before and after.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from app_support import stored_numbers
+from crash_support import CrashWorld, crash_world, stored_blobs
+from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.regions.ledger import build_ledger
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.pipeline.explain import explain_retrieval
+from fiftyone_sfam.pipeline.manage import delete_run, rename_run
+from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
+from fiftyone_sfam.runs.run import list_runs, load_run
+from worlds import fill, fill_frames, tiny_model
+
+KILLS = int(os.environ.get("FIFTYONE_SFAM_KILLS", "18"))
+SEED = 20
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashWorld]:
+    with crash_world(tmp_path_factory.mktemp("crashes")) as world:
+        yield world
+
+
+def trials(writes: int, count: int, seed: int) -> list[tuple[int, bool]]:
+    """Writes to be killed at, spread over all: before one, or after it."""
+    every = list(itertools.product(range(1, writes + 1), (False, True)))
+    generator = np.random.default_rng(seed)
+    edges = np.linspace(0, len(every), min(count, len(every)) + 1).astype(int)
+    return [
+        every[int(generator.integers(low, max(high, low + 1)))]
+        for low, high in itertools.pairwise(edges)
+    ]
+
+
+def test_killed_at_any_write(world: CrashWorld) -> None:
+    whole = world.worker.do(world.name)
+    assert whole.status == 0
+    writes = whole.writes
+    delete_run(world.fresh(), "sfam")
+    phases = set()
+    for write, after in trials(len(writes), KILLS, SEED):
+        # Shown when it fails.
+        print(write, after, writes[write - 1])
+        killed = world.worker.do(world.name, write=write, after=after)
+        assert killed.status == -signal.SIGKILL
+        phases.add(phase_of(writes[write - 1]))
+        world.check_after_crash()
+        world.check_rerun()
+    wanted = {"embeddings", "maps", "pairs", "record", "fields", "result"}
+    assert KILLS < 18 or wanted <= phases
+
+
+def test_killed_while_another_run_is_replaced(world: CrashWorld) -> None:
+    def old_run() -> None:
+        explain_retrieval(world.fresh(), tiny_model(1), k=1)
+
+    old_run()
+    before = stored_numbers(world.fresh(), "sfam")
+    whole = world.worker.do(world.name, overwrite=True)
+    assert whole.status == 0
+    writes = whole.writes
+    delete_run(world.fresh(), "sfam")
+    for write, after in trials(len(writes), KILLS // 2, SEED + 1):
+        print(write, after, writes[write - 1])
+        old_run()
+        killed = world.worker.do(world.name, write=write, after=after, overwrite=True)
+        assert killed.status == -signal.SIGKILL
+        world.check_after_crash(before)
+        world.check_rerun()
+
+
+def test_killed_while_a_run_is_deleted(world: CrashWorld) -> None:
+    assert world.worker.do(world.name).status == 0
+    whole = world.worker.do(world.name, "delete")
+    assert whole.status == 0
+    writes = whole.writes
+    for write, after in trials(len(writes), KILLS // 4, SEED + 2):
+        print(write, after, writes[write - 1])
+        assert world.worker.do(world.name).status == 0
+        killed = world.worker.do(world.name, "delete", write, after=after)
+        assert killed.status == -signal.SIGKILL
+        world.check_after_crash()
+        world.check_rerun()
+    assert list_runs(world.fresh()) == ["other"]
+
+
+@pytest.mark.parametrize("kind", ["images", "detections", "one detection each"])
+def test_killed_while_a_run_is_renamed(
+    world: CrashWorld, kind: str, tmp_path: Path
+) -> None:
+    """Its new key begins like the old one, and so do those of its fields."""
+    dataset, frames = fo.Dataset(persistent=True), kind != "images"
+    try:
+        if frames:
+            fill_frames(dataset, tmp_path, listed=kind == "detections")
+        else:
+            fill(dataset, tmp_path)
+        run = explain_retrieval(
+            dataset,
+            tiny_model(),
+            k=2,
+            protocol=Protocol("label" if frames else "identity"),
+            patches_field="people" if frames else None,
+        )
+        evaluate_retrieval(run, resamples=10)
+        build_ledger(run, stripes=3)
+        set_verdict(run, 1, "wrong label")
+        before = everything(dataset, "sfam")
+        names = {"dataset": dataset.name, "key": "sfam", "new_key": "sfam_two"}
+        whole = world.worker.do(job="rename", **names)
+        assert whole.status == 0
+        dataset.reload()
+        renamed = everything(dataset, "sfam_two")
+        assert renamed == before
+        rename_run(dataset, "sfam_two", "sfam")
+        assert everything(dataset, "sfam") == before
+        for write, after in trials(len(whole.writes), KILLS // 3, SEED + 3):
+            print(write, after, whole.writes[write - 1])
+            killed = world.worker.do(job="rename", write=write, after=after, **names)
+            assert killed.status == -signal.SIGKILL
+            dataset.reload()
+            [key] = list_runs(dataset)
+            assert contents(dataset, key) == before[0]
+            if key == "sfam":
+                rename_run(dataset, "sfam", "sfam_two")
+            assert everything(dataset, "sfam_two") == renamed
+            rename_run(dataset, "sfam_two", "sfam")
+            assert everything(dataset, "sfam") == before
+        # Whatever else is done to the run ends the renaming first.
+        half = len(whole.writes) // 2
+        world.worker.do(job="rename", write=half, **names)
+        dataset.reload()
+        rename_run(dataset, "sfam", "third")
+        assert everything(dataset, "third") == before
+        rename_run(dataset, "third", "sfam")
+        world.worker.do(job="rename", write=half, **names)
+        dataset.reload()
+        delete_run(dataset, "sfam")
+        assert stored_blobs(dataset) == 0
+        assert not [one for one in dataset.get_field_schema(flat=True) if "sfam" in one]
+        assert dataset.list_runs() == []
+    finally:
+        dataset.delete()
+
+
+def everything(dataset: fo.Dataset, key: str) -> tuple[Any, ...]:
+    """What is stored of a run: its contents, its fields and the samples' documents.
+
+    Its key is left out of all names.
+    """
+
+    def named(name: str) -> str:
+        return re.sub(rf"^{key}(?=_|:|$)", "KEY", name)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                named(name): plain(one)
+                for name, one in sorted(value.items())
+                if one is not None and name != "last_modified_at"
+            }
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        return named(value) if isinstance(value, str) else value
+
+    schema = {
+        ".".join(map(named, path.split(".")))
+        for path in dataset.get_field_schema(flat=True)
+    }
+    documents = [plain(one) for one in dataset._sample_collection.find().sort("_id")]
+    run = load_run(dataset, key)
+    assert run.config.renamed_to in (None, key)
+    results = {
+        name: [".".join(map(named, path.split("."))) for path in result.fields]
+        for name in run.results.names()
+        if (result := run.results.load(name)) is not None
+    }
+    return contents(dataset, key), schema, documents, results
+
+
+def contents(dataset: fo.Dataset, key: str) -> dict[str, Any]:
+    """What a run and its audits have found."""
+    run = load_run(dataset, key)
+    found: dict[str, Any] = {"verdicts": get_verdicts(run)}
+    found["scores"] = run.pairs.similarity.tobytes()
+    found["maps"] = [
+        side.maps["sfam"].tobytes()
+        for pair in run.many_maps(range(len(run.pairs)))
+        for side in (pair.query, pair.gallery)
+        if side is not None
+    ]
+    for name in run.results.names():
+        result = run.results.load(name)
+        assert result is not None
+        found |= {f"{name}.{one}": it.tobytes() for one, it in result.arrays.items()}
+    return found
+
+
+def phase_of(write: str) -> str:
+    """Name what a run was doing."""
+    blob = re.search(r"/(\w+?)(-|$)", write)
+    if blob is not None:
+        return {"table": "pairs"}.get(blob[1], blob[1])
+    if "update samples." in write:
+        return "fields"
+    return "record" if "runs" in write else "schema"
