@@ -13,19 +13,7 @@ Progress = Callable[[int, int, str], None]
 
 @contextmanager
 def reporting(progress: bool | Progress | None) -> Iterator[Progress | None]:
-    """Turn what a caller asked for into a function to report to.
-
-    Parameters
-    ----------
-    progress : bool, callable or None
-        A function to call; True for a bar, False for nothing, None for what FiftyOne's
-        ``show_progress_bars`` says.
-
-    Yields
-    ------
-    callable or None
-        The function, None if nobody listens.
-    """
+    """Turn what a caller asked for into a function to report to."""
     if callable(progress):
         yield progress
         return

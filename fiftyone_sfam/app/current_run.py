@@ -14,20 +14,7 @@ from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 
 def current_run(dataset: fo.Dataset, key: str | None) -> Run | None:
-    """Load a run, or take the one that was loaded before.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str or None
-        Key of the run.
-
-    Returns
-    -------
-    Run or None
-        None if there is no such run.
-    """
+    """Load a run, or take the one that was loaded before."""
     if not key or key not in list_runs(dataset):
         return None
     run = _loaded(dataset.name, key, load_run(dataset, key).config.uid)

@@ -29,18 +29,7 @@ def _ensure_importable() -> None:
 
 
 def register(plugin: Any) -> None:
-    """Register the package's operators and panels.
-
-    Parameters
-    ----------
-    plugin : fiftyone.plugins.context.PluginContext
-        What FiftyOne passes to a plugin's entry.
-
-    Raises
-    ------
-    ImportError
-        If the package is neither installed nor part of the plugin's folder.
-    """
+    """Register the package's operators and panels."""
     _ensure_importable()
     from fiftyone_sfam.app.registration import OPERATORS, PANELS
 

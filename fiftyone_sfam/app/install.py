@@ -27,18 +27,10 @@ Action = Literal["linked", "written", "unchanged"]
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the plugin is, and what was done to get it there.
+    """Where the plugin is, and what was done to get it there."""
 
-    Attributes
-    ----------
-    path : Path
-        The plugin's folder, or the link to it, below the plugins folder.
-    action : {"linked", "written", "unchanged"}
-        A link was made; a folder was written; the link was there already.
-    """
-
-    path: Path
-    action: Action
+    path: Path  # the plugin's folder, or the link to it, below the plugins folder
+    action: Action  # A link was made
 
     def __str__(self) -> str:
         """One sentence for the user."""
@@ -48,26 +40,7 @@ class Installation:
 
 
 def install_plugin(plugins_dir: str | Path, *, copy: bool = False) -> Installation:
-    """Install the plugin below a plugins folder; doing so twice changes nothing.
-
-    Parameters
-    ----------
-    plugins_dir : str or Path
-        FiftyOne's plugins folder; made when missing.
-    copy : bool
-        Write a folder with the manifest and the entry even where a checkout could be
-        linked.
-
-    Returns
-    -------
-    Installation
-
-    Raises
-    ------
-    SfamError
-        If something that this function did not put there is in the way, or if the
-        system does not permit links.
-    """
+    """Install the plugin below a plugins folder; doing so twice changes nothing."""
     target = Path(plugins_dir).expanduser().absolute().joinpath(*PLUGIN_NAME.split("/"))
     try:
         _check_replaceable(target)

@@ -25,51 +25,17 @@ KEPT_SECONDS = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class Queue:
-    """Pairs of a run in the order in which they are to be looked at.
+    """Pairs of a run in the order in which they are to be looked at."""
 
-    Attributes
-    ----------
-    title : str
-        What they are, in a few words.
-    pairs : tuple of int
-        Indices into the columns of the run's pairs.
-    created : float
-        When it was handed over, in seconds since the epoch: of two queues the later
-        one counts.
-    """
-
-    title: str
-    pairs: tuple[int, ...]
+    title: str  # what they are, in a few words
+    pairs: tuple[int, ...]  # indices into the columns of the run's pairs
     created: float
 
 
 def put_queue(
     ctx: foo.ExecutionContext, run: Run, pairs: Iterable[int], title: str
 ) -> Queue:
-    """Hand pairs to the panel of pairs, in place of those handed over before.
-
-    Parameters
-    ----------
-    ctx : fiftyone.operators.ExecutionContext
-        Whose dataset keeps the queue; where the user is known, each has their own.
-    run : Run
-        The run.
-    pairs : iterable of int
-        Indices into the columns of its pairs, in order; one that occurs again is
-        left out.
-    title : str
-        What they are.
-
-    Returns
-    -------
-    Queue
-        As it is kept.
-
-    Raises
-    ------
-    DataError
-        If the run has no such pair.
-    """
+    """Hand pairs to the panel of pairs, in place of those handed over before."""
     chosen = tuple(dict.fromkeys(int(pair) for pair in pairs))
     for pair in chosen:
         if not 0 <= pair < len(run.pairs):
@@ -90,20 +56,7 @@ def put_queue(
 
 
 def get_queue(ctx: foo.ExecutionContext, run: Run) -> Queue | None:
-    """Return the pairs that were handed over last.
-
-    Parameters
-    ----------
-    ctx : fiftyone.operators.ExecutionContext
-        Whose dataset keeps the queue.
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Queue or None
-        None if there is none.
-    """
+    """Return the pairs that were handed over last."""
     key = _key(ctx, run)
     head = ctx.store(STORE).get(key)
     if head is None:

@@ -15,40 +15,13 @@ _REACH = 3.0
 
 
 def blur(images: Tensor, share: float = BLUR) -> Tensor:
-    """Blur images.
-
-    Parameters
-    ----------
-    images : Tensor
-        Shape (B, C, H, W).
-    share : float
-        Standard deviation as a share of the shorter side.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, C, H, W). At the border the weights that fall outside are given to
-        those inside, so a flat image stays as it is.
-    """
+    """Blur images."""
     down, across = _matrices(images, share)
     return torch.einsum("ij,bcjk,lk->bcil", down, images, across)
 
 
 def smooth(maps: Tensor, share: float) -> Tensor:
-    """Spread what each place of a map has over the places around it.
-
-    Parameters
-    ----------
-    maps : Tensor
-        Shape (P, h, w).
-    share : float
-        Standard deviation as a share of the shorter side.
-
-    Returns
-    -------
-    Tensor
-        Shape (P, h, w). Nothing is lost at the border, so every map keeps its sum.
-    """
+    """Spread what each place of a map has over the places around it."""
     down, across = _matrices(maps, share)
     return torch.einsum("ji,pjk,kl->pil", down, maps, across)
 

@@ -15,20 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_embeddings(model: EmbeddingModel, embeddings: Tensor) -> None:
-    """Refuse embeddings of which one has no similarity to anything.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    embeddings : Tensor
-        Shape (B, D).
-
-    Raises
-    ------
-    DataError
-        If one holds NaN or infinity, or is zero.
-    """
+    """Refuse embeddings of which one has no similarity to anything."""
     if not bool(torch.isfinite(embeddings).all()):
         raise DataError(
             f"model '{model.name}' gives one of the images an embedding with NaN or "
@@ -42,37 +29,13 @@ def check_embeddings(model: EmbeddingModel, embeddings: Tensor) -> None:
 
 
 def check_maps(model: EmbeddingModel, result: Attribution) -> None:
-    """Refuse maps of which one is no numbers.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    result : Attribution
-        Maps of P pairs.
-
-    Raises
-    ------
-    DataError
-        If a map holds NaN or infinity.
-    """
+    """Refuse maps of which one is no numbers."""
     if not bool(finite_maps(result).all()):
         raise DataError(f"for one of the images {maps_problem(model)}")
 
 
 def finite_maps(result: Attribution) -> Tensor:
-    """Tell which maps are numbers.
-
-    Parameters
-    ----------
-    result : Attribution
-        Maps of P pairs.
-
-    Returns
-    -------
-    Tensor of bool
-        Shape (P,); False where a map or its remainder holds NaN or infinity.
-    """
+    """Tell which maps are numbers."""
     maps = (result.evidence, result.sfam)
     finite = torch.isfinite(result.remainder)
     for values in maps:

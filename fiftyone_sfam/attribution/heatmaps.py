@@ -22,20 +22,7 @@ FRAME_LONG_SIDE = 480
 def upsample(
     values: NDArray[np.float32], height: int, width: int
 ) -> NDArray[np.float32]:
-    """Stretch a map bilinearly, for display.
-
-    Parameters
-    ----------
-    values : ndarray of float32
-        Map, shape (h, w).
-    height, width : int
-        Wanted size.
-
-    Returns
-    -------
-    ndarray of float32
-        Shape (height, width).
-    """
+    """Stretch a map bilinearly, for display."""
     image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -51,18 +38,7 @@ def place(
     values: NDArray[np.float32],
     box: Sequence[float],
 ) -> None:
-    """Draw a map into its part of a canvas; where maps overlap the larger value stays.
-
-    Parameters
-    ----------
-    canvas : ndarray of float32
-        Shape (H, W); changed in place.
-    values : ndarray of float32
-        Map, shape (h, w).
-    box : sequence of float
-        Relative left, top, right and bottom of the map on the canvas; what lies
-        outside is cut off.
-    """
+    """Draw a map into its part of a canvas; where maps overlap the larger value stays."""
     height, width = canvas.shape
     left, top = round(box[0] * width), round(box[1] * height)
     right = max(left + 1, round(box[2] * width))
@@ -79,20 +55,7 @@ def place(
 def inner_box(
     box: Sequence[float], crop: Sequence[float]
 ) -> tuple[float, float, float, float]:
-    """Return the relative box of a crop inside a box (left, top, width, height).
-
-    Parameters
-    ----------
-    box : sequence of float
-        Relative left, top, width and height on the image.
-    crop : sequence of float
-        Left, top, right and bottom relative to that box.
-
-    Returns
-    -------
-    tuple of float
-        Left, top, right and bottom relative to the image.
-    """
+    """Return the relative box of a crop inside a box (left, top, width, height)."""
     left, top, width, height = box
     return (
         left + crop[0] * width,
@@ -103,57 +66,19 @@ def inner_box(
 
 
 def shared_range(largest: NDArray[np.floating]) -> float:
-    """Choose the value that the heatmaps of a run show at full strength.
-
-    Parameters
-    ----------
-    largest : ndarray
-        Largest value of each map.
-
-    Returns
-    -------
-    float
-        The 98th percentile, so that a few extreme maps do not dim all others; 1 where
-        no map is positive.
-    """
+    """Choose the value that the heatmaps of a run show at full strength."""
     positive = largest[largest > 0]
     return float(np.percentile(positive, 98)) if len(positive) else 1.0
 
 
 def to_bytes(canvas: NDArray[np.float32], full: float) -> NDArray[np.uint8]:
-    """Turn the positive part of a map into a heatmap's values.
-
-    Parameters
-    ----------
-    canvas : ndarray of float32
-        Shape (H, W).
-    full : float
-        Value that becomes 255; greater ones do too.
-
-    Returns
-    -------
-    ndarray of uint8
-        C-contiguous, shape (H, W). Zero, which the App draws transparent, stands for
-        everything that is not positive.
-    """
+    """Turn the positive part of a map into a heatmap's values."""
     scaled = np.clip(canvas / full, 0, 1) * 255
     return np.ascontiguousarray(np.rint(scaled).astype(np.uint8))
 
 
 def heatmap_document(values: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return what the database holds of a ``fo.Heatmap``.
-
-    Parameters
-    ----------
-    values : ndarray of uint8
-        Shape (H, W).
-
-    Returns
-    -------
-    dict
-        The document, with an id of its own. The map is serialized as FiftyOne's
-        ``serialize_numpy_array`` does, with a quicker compression.
-    """
+    """Return what the database holds of a ``fo.Heatmap``."""
     stream = io.BytesIO()
     np.save(stream, values, allow_pickle=False)
     return {

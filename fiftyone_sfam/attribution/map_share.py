@@ -26,20 +26,7 @@ def share_of(score: float, remainder: float) -> float:
 def median_share(
     scores: NDArray[np.float32], remainders: NDArray[np.float32]
 ) -> float | None:
-    """Return the median share of some scores that their maps carry.
-
-    Parameters
-    ----------
-    scores, remainders : ndarray of float32
-        Score of each side of a pair, and what its evidence map does not carry; NaN
-        where the side was not explained.
-
-    Returns
-    -------
-    float or None
-        The median of ``|sum(evidence)| / |score|`` over the explained sides with a
-        score other than 0; None if there are none.
-    """
+    """Return the median share of some scores that their maps carry."""
     known = np.isfinite(scores) & np.isfinite(remainders) & (scores != 0)
     if not known.any():
         return None
@@ -48,22 +35,7 @@ def median_share(
 
 
 def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
-    """Warn of maps that carry too little of the score.
-
-    Parameters
-    ----------
-    share : float or None
-        The share that they carry; None if it is not known.
-    layer : str
-        Layer of the maps.
-    of : str
-        What they should carry: ``similarity score``, or ``margin``.
-
-    Returns
-    -------
-    tuple of str
-        One text, or none if the share is large enough or not known.
-    """
+    """Warn of maps that carry too little of the score."""
     if share is None or share >= LEAST_SHARE:
         return ()
     return (

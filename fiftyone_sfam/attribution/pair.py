@@ -271,27 +271,7 @@ def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
 def prepare_images(
     model: EmbeddingModel, images: Sequence[ImageLike]
 ) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
-    """Read images and turn them into the network's input.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    images : sequence of path, Pillow image, FiftyOne sample, or tuple
-        The images, as for :func:`explain_pair`.
-
-    Returns
-    -------
-    images : Tensor
-        Shape (B, 3, H, W).
-    crops : list of tuple of float
-        Relative left, top, right and bottom of what the network sees of each.
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read, or they do not come to one size.
-    """
+    """Read images and turn them into the network's input."""
     tensors, crops = [], []
     for image in map(_read, images):
         width, height = image.size

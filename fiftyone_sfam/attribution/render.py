@@ -25,23 +25,7 @@ ImageFormat = Literal["WEBP", "JPEG", "PNG"]
 
 @lru_cache(maxsize=16)
 def color_table(name: str) -> NDArray[np.uint8]:
-    """Return a color map as a table.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`SEQUENTIAL` or :data:`DIVERGING`, as Plotly defines them.
-
-    Returns
-    -------
-    ndarray of uint8
-        Colors from the lowest to the highest value, shape (256, 3), read-only.
-
-    Raises
-    ------
-    ValueError
-        If there is no such color map.
-    """
+    """Return a color map as a table."""
     if name not in SEQUENTIAL + DIVERGING:
         raise ValueError(
             f"unknown color map {name!r}; use one of "
@@ -57,18 +41,7 @@ def color_table(name: str) -> NDArray[np.uint8]:
 
 
 def shared_limit(maps: Sequence[NDArray[np.float32]]) -> float:
-    """Find the largest absolute value of maps that are to be compared.
-
-    Parameters
-    ----------
-    maps : sequence of ndarray
-        Maps of any shapes.
-
-    Returns
-    -------
-    float
-        Positive; 1 where all maps are zero.
-    """
+    """Find the largest absolute value of maps that are to be compared."""
     largest = max((float(np.abs(one).max()) for one in maps), default=0.0)
     return largest or 1.0
 
@@ -83,32 +56,7 @@ def overlay(
     opacity: float = 0.6,
     crop: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
 ) -> Image.Image:
-    """Draw a map over an image.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        The image.
-    values : ndarray of float32
-        Signed map, shape (h, w).
-    limit : float
-        Value shown at full strength: the same for all maps that are compared.
-    signed : bool
-        Show negative values too, zero in the middle of the colors; otherwise only
-        positive values are shown.
-    colors : str, optional
-        Color map; by default the first that fits.
-    opacity : float
-        Of the strongest values, from 0 to 1. The strength of a value is its opacity,
-        so the image stays visible where the map says nothing.
-    crop : sequence of float
-        Relative left, top, right and bottom of the map on the image.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB, of the image's size.
-    """
+    """Draw a map over an image."""
     table = color_table(colors or (DIVERGING if signed else SEQUENTIAL)[0])
     width, height = image.size
     strength = np.zeros((height, width), dtype=np.float32)
@@ -133,40 +81,14 @@ def overlay(
 
 
 def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Scale an image to fit into a box, keeping its aspect ratio.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        The image; small ones are enlarged.
-    width, height : int
-        Size of the box in pixels.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-    """
+    """Scale an image to fit into a box, keeping its aspect ratio."""
     scale = min(width / image.width, height / image.height)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
 
 
 def data_url(image: Image.Image, file_format: ImageFormat = "WEBP") -> str:
-    """Encode an image into a ``data:`` URL.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        The image.
-    file_format : {"WEBP", "JPEG", "PNG"}
-        Encoding; the first two at quality 85.
-
-    Returns
-    -------
-    str
-        The URL.
-    """
+    """Encode an image into a ``data:`` URL."""
     stream = io.BytesIO()
     image.save(stream, file_format, quality=85)
     encoded = base64.b64encode(stream.getvalue()).decode()

@@ -32,19 +32,7 @@ DEMO_DATASET = "sfam-demo"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments, without the program's name; those of the process by default.
-
-    Returns
-    -------
-    int
-        0 when it went well, 2 when the arguments or the data do not fit (with one
-        sentence on stderr), 130 when interrupted.
-    """
+    """Run one command."""
     args = _parser().parse_args(argv)
     try:
         text = args.run(args)

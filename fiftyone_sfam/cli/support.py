@@ -20,23 +20,7 @@ NOT_KNOWN = "unknown"
 
 
 def load_dataset(name: str) -> fo.Dataset:
-    """Load a dataset by its name.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-
-    Returns
-    -------
-    fiftyone.Dataset
-        The dataset.
-
-    Raises
-    ------
-    DataError
-        If there is none of this name.
-    """
+    """Load a dataset by its name."""
     import fiftyone as fo
 
     if not fo.dataset_exists(name):
@@ -67,20 +51,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a parser of whole numbers within bounds, for ``argparse``.
-
-    Parameters
-    ----------
-    low : int
-        Least number.
-    high : int, optional
-        Largest number.
-
-    Returns
-    -------
-    callable
-        Turns a text into a number.
-    """
+    """Return a parser of whole numbers within bounds, for ``argparse``."""
     limits = f"{low} or more" if high is None else f"{low} to {high}"
 
     def parse(text: str) -> int:
@@ -98,20 +69,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def plain(text: object, widest: int = WIDEST) -> str:
-    """Make a text of the dataset's fit for a terminal.
-
-    Parameters
-    ----------
-    text : object
-        Any text.
-    widest : int
-        Most characters.
-
-    Returns
-    -------
-    str
-        One line, shortened, without characters that a terminal has a meaning for.
-    """
+    """Make a text of the dataset's fit for a terminal."""
     line = " ".join(str(text).split())
     shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
     return shown if len(shown) <= widest else shown[: widest - 1] + "…"
@@ -120,22 +78,7 @@ def plain(text: object, widest: int = WIDEST) -> str:
 def plain_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
 ) -> str:
-    """Set a table in columns of characters.
-
-    Parameters
-    ----------
-    head : sequence of str
-        Names of the columns.
-    rows : sequence of sequence
-        The rows.
-    right : sequence of str
-        Columns that are set flush right: numbers.
-
-    Returns
-    -------
-    str
-        Lines without a final break.
-    """
+    """Set a table in columns of characters."""
     cells = [list(head), *([plain(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []

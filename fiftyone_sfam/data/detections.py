@@ -13,25 +13,7 @@ if TYPE_CHECKING:
 
 
 def detections_prefix(dataset: fo.Dataset, patches_field: str | None) -> str:
-    """Return the path below which the attributes of detections lie.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    patches_field : str or None
-        Field of ``fo.Detections`` or ``fo.Detection``; None for whole images.
-
-    Returns
-    -------
-    str
-        The path with a final dot, or nothing for whole images.
-
-    Raises
-    ------
-    DataError
-        If there is no such field any more, or it holds something else.
-    """
+    """Return the path below which the attributes of detections lie."""
     if patches_field is None:
         return ""
     field = dataset.get_field(patches_field)
@@ -49,21 +31,7 @@ def detections_prefix(dataset: fo.Dataset, patches_field: str | None) -> str:
 def detection_boxes(
     samples: SampleCollection, patches_field: str | None
 ) -> dict[str, list[float]]:
-    """Read the boxes of detections.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The samples to read.
-    patches_field : str or None
-        Their field; None for whole images.
-
-    Returns
-    -------
-    dict of str to list of float
-        Relative left, top, width and height by the detection's id; nothing for whole
-        images, and where the field is gone.
-    """
+    """Read the boxes of detections."""
     if patches_field is None:
         return {}
     try:

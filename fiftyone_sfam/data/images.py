@@ -45,24 +45,12 @@ _DEEP_FORMATS = ("PNG", "PPM")
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that a run could not use.
+    """An image that a run could not use."""
 
-    Attributes
-    ----------
-    index : int
-        Index of the item.
-    id : str
-        Id of its sample, or of its detection.
-    filepath : str
-        Its image.
-    reason : str
-        One sentence that says what is wrong.
-    """
-
-    index: int
-    id: str
-    filepath: str
-    reason: str
+    index: int  # index of the item
+    id: str  # id of its sample, or of its detection
+    filepath: str  # its image
+    reason: str  # one sentence that says what is wrong
 
 
 @dataclass(frozen=True)
@@ -75,25 +63,7 @@ class Loaded(Generic[Result]):
 
 
 def read_image(filepath: str | Path) -> Image.Image:
-    """Read an image as the App shows it.
-
-    Parameters
-    ----------
-    filepath : str or Path
-        Image file. An orientation stored in it (EXIF) is applied, of an animation the
-        first frame is read, and 16 bits become 8. Transparency is left out.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read as an image, has more pixels than Pillow's limit
-        ``PIL.Image.MAX_IMAGE_PIXELS``, or numbers of which no display knows the range.
-    """
+    """Read an image as the App shows it."""
     path = Path(filepath)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -112,25 +82,7 @@ def read_image(filepath: str | Path) -> Image.Image:
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Turn an image upright and into RGB, with as much light as a display gives it.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Image of any mode.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-
-    Raises
-    ------
-    DataError
-        If it holds 32-bit numbers.
-    ValueError
-        If Pillow cannot convert its mode.
-    """
+    """Turn an image upright and into RGB, with as much light as a display gives it."""
     form, image = image.format, ImageOps.exif_transpose(image)
     if image.mode in _DEEP or (image.mode == "I" and form in _DEEP_FORMATS):
         # Pillow's own conversion makes white of everything above 255.
@@ -160,25 +112,7 @@ def _check_pixels(width: int, height: int) -> None:
 def pixel_box(
     box: Sequence[float] | NDArray[np.float64], width: int, height: int
 ) -> tuple[int, int, int, int]:
-    """Turn a relative box into pixels, rounded as FiftyOne's ``extract_patch`` does.
-
-    Parameters
-    ----------
-    box : sequence of float
-        Relative left, top, width and height.
-    width, height : int
-        Size of the image.
-
-    Returns
-    -------
-    tuple of int
-        Left, top, right, bottom, inside the image.
-
-    Raises
-    ------
-    DataError
-        If the box covers no pixel of the image.
-    """
+    """Turn a relative box into pixels, rounded as FiftyOne's ``extract_patch`` does."""
     left, top, box_width, box_height = (float(value) for value in box)
     corners = (left, top, left + box_width, top + box_height)
     if not np.isfinite(corners).all():
@@ -205,23 +139,6 @@ def load_in_background(
     Decoding and resizing release the interpreter's lock, so threads keep a network
     busy; unlike worker processes they are safe in a server, a notebook and a delegated
     operation alike.
-
-    Parameters
-    ----------
-    indices : iterable of int
-        Items to load.
-    load : callable
-        Loads one item; a :class:`DataError` that it raises becomes the reason why the
-        item is skipped, any other exception ends the iteration.
-    num_workers : int
-        Threads; 0 loads in the caller's.
-    ahead : int
-        How many items may be loaded before they are asked for.
-
-    Yields
-    ------
-    Loaded
-        One per index, in order.
     """
 
     def attempt(index: int) -> Loaded[Result]:

@@ -32,28 +32,12 @@ _NO_BOX = (math.nan,) * 4
 
 @dataclass(frozen=True)
 class Items:
-    """What a run compares: N whole images, or N detections in them.
+    """What a run compares: N whole images, or N detections in them."""
 
-    Attributes
-    ----------
-    sample_ids : tuple of str
-        Sample of each item.
-    label_ids : tuple of str or None
-        Detection of each item; None where whole images are compared.
-    filepaths : tuple of str
-        Image of each item.
-    boxes : ndarray of float64 or None
-        Relative left, top, width and height of each detection, shape (N, 4).
-    identities, cameras : list of str or None
-        Labels of each item, all None where the protocol names no field.
-    splits : list of frozenset of str, optional
-        Values of the protocol's split field of each item.
-    """
-
-    sample_ids: tuple[str, ...]
-    label_ids: tuple[str, ...] | None
-    filepaths: tuple[str, ...]
-    boxes: NDArray[np.float64] | None
+    sample_ids: tuple[str, ...]  # sample of each item
+    label_ids: tuple[str, ...] | None  # detection of each item
+    filepaths: tuple[str, ...]  # image of each item
+    boxes: NDArray[np.float64] | None  # (N, 4)
     identities: list[str | None]
     cameras: list[str | None]
     splits: list[frozenset[str]] | None
@@ -70,29 +54,7 @@ class Items:
 def collect_items(
     samples: SampleCollection, protocol: Protocol, patches_field: str | None = None
 ) -> Items:
-    """Read what a run needs to know of a collection's images.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        Images.
-    protocol : Protocol
-        Names the fields of identities, cameras and splits.
-    patches_field : str, optional
-        Field of ``fo.Detections`` (or ``fo.Detection``) to compare instead of whole
-        images.
-
-    Returns
-    -------
-    Items
-        The columns, in the collection's order.
-
-    Raises
-    ------
-    DataError
-        If the collection holds no images, a field is missing or of a wrong type, or
-        the protocol names a value that occurs in no image.
-    """
+    """Read what a run needs to know of a collection's images."""
     _check_media(samples)
     ids, filepaths = samples.values(["id", "filepath"])
     if len(set(ids)) < len(ids):
@@ -147,25 +109,6 @@ def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> li
 
     Some views have their samples in another order each time that they are read, as
     ``group_by(..., flat=True)``, so a column is read together with its ids.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The samples.
-    ids : iterable of str
-        Ids of some or all of them.
-    path : str
-        Path of the field.
-
-    Returns
-    -------
-    list
-        One value per id, in their order.
-
-    Raises
-    ------
-    DataError
-        If one of them is not among the samples now.
     """
     wanted = list(ids)
     found, values = samples.values(["id", path])
@@ -184,29 +127,7 @@ def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> li
 def label_path(
     samples: SampleCollection, field: str, what: str, prefix: str = ""
 ) -> str:
-    """Find the path of the values that a field's name stands for.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        Images.
-    field : str
-        Field of the samples, or of the labels below ``prefix``.
-    what : str
-        What the field is for, for messages.
-    prefix : str
-        Path of the labels with a final dot, or nothing.
-
-    Returns
-    -------
-    str
-        The path itself, or its ``label`` where the field holds classifications.
-
-    Raises
-    ------
-    DataError
-        If there is no such field or it holds no text, numbers or classifications.
-    """
+    """Find the path of the values that a field's name stands for."""
     path = prefix + field
     found = samples.get_field(path)
     if found is None:

@@ -10,37 +10,14 @@ from PIL import Image, ImageFilter
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: where it hangs and how it sees.
-
-    Attributes
-    ----------
-    name : str
-    scenes : tuple of str
-        Places that it looks at.
-    gain : float
-        Light; 1 leaves the picture as it is.
-    contrast : float
-        Spread around middle gray; 1 leaves the picture as it is.
-    cast : tuple of float
-        Factors of red, green and blue.
-    blur : float
-        Radius of a Gaussian, as a share of the picture's height.
-    noise : float
-        Standard deviation per pixel and channel, in gray levels of 255.
-    detail : float
-        Resolution kept, 0 to 1 (the sensor's pixels per output pixel).
-    scale : tuple of float
-        Least and greatest height of a person, as a share of the crop's height.
-    shift : float
-        Greatest offset of a person from the crop's center, in crop widths.
-    """
+    """A camera: where it hangs and how it sees."""
 
     name: str
-    scenes: tuple[str, ...]
-    gain: float = 1.0
-    contrast: float = 1.0
-    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    blur: float = 0.0
+    scenes: tuple[str, ...]  # places that it looks at
+    gain: float = 1.0  # light
+    contrast: float = 1.0  # spread around middle gray
+    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green and blue
+    blur: float = 0.0  # radius of a Gaussian, as a share of the picture's height
     noise: float = 2.0
     detail: float = 1.0
     scale: tuple[float, float] = (0.86, 0.94)
@@ -93,23 +70,7 @@ CAMERAS: tuple[Camera, ...] = (
 def expose(
     camera: Camera, image: Image.Image, rng: np.random.Generator, *, gain: float = 1.0
 ) -> Image.Image:
-    """Let a camera take a picture.
-
-    Parameters
-    ----------
-    camera : Camera
-    image : PIL.Image.Image
-        RGB, at the size of the result.
-    rng : numpy.random.Generator
-        Source of the sensor's noise.
-    gain : float
-        Light of this one picture, on top of the camera's.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB, of the same size.
-    """
+    """Let a camera take a picture."""
     if camera.detail < 1:
         coarse = (
             max(1, round(image.width * camera.detail)),

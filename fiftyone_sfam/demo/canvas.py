@@ -42,19 +42,7 @@ def limb_outline(a: Point, b: Point, start: float, end: float) -> list[Point]:
 
 
 class Canvas:
-    """Draws shapes into a picture and, with the same outline, into a label image.
-
-    Parameters
-    ----------
-    size : tuple of int
-        ``(width, height)`` in pixels.
-    unit : float
-        Pixels per unit of the coordinates passed to the drawing methods.
-    origin : tuple of float
-        Pixel position of the coordinates' origin.
-    mirror : bool
-        Draw with x pointing left.
-    """
+    """Draws shapes into a picture and, with the same outline, into a label image."""
 
     def __init__(
         self,

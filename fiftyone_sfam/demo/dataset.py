@@ -58,31 +58,6 @@ def load_demo_dataset(
     ``dataset.info["sfam_demo"]["planted"]`` lists the defects as dictionaries of
     ``kind``, ``identities`` and ``samples`` (ids), see
     :class:`fiftyone_sfam.demo.world.Planted`.
-
-    Parameters
-    ----------
-    name : str
-        Of the dataset.
-    seed, identities, images_per_identity, cameras, defects, size
-        As for :func:`fiftyone_sfam.demo.world.generate_world`.
-    directory : Path or str, optional
-        Where the images go; None uses a folder of the dataset's name in FiftyOne's
-        default dataset directory.
-    overwrite : bool
-        Replace a dataset of this name.
-    persistent : bool
-        Keep the dataset in the database when the session ends.
-    progress : callable, optional
-        Called with the number of images done and their total.
-
-    Returns
-    -------
-    fiftyone.core.dataset.Dataset
-
-    Raises
-    ------
-    DataError
-        If a dataset of this name exists and is something else.
     """
     plan = DefectPlan() if defects is None else defects
     options = {
@@ -134,24 +109,6 @@ def load_demo_frames_dataset(
 
     Every sample has ``camera``, ``frame_index`` and ``detections``: ``fo.Detections``
     labeled ``"person"``, with the attribute ``identity`` and a mask of visible pixels.
-
-    Parameters
-    ----------
-    name : str
-        Of the dataset.
-    seed, frames, identities, size
-        As for :func:`fiftyone_sfam.demo.frames.generate_frames`.
-    directory, overwrite, persistent, progress
-        As for :func:`load_demo_dataset`.
-
-    Returns
-    -------
-    fiftyone.core.dataset.Dataset
-
-    Raises
-    ------
-    DataError
-        If a dataset of this name exists and is something else.
     """
     options = {
         "kind": "frames",

@@ -39,44 +39,15 @@ class Pose:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn person.
+    """A drawn person."""
 
-    Attributes
-    ----------
-    picture : PIL.Image.Image
-        RGBA, transparent outside the person.
-    labels : PIL.Image.Image
-        Mode ``L``, 0 outside, else the index in ``PARTS`` plus 1.
-    feet : tuple of int
-        Pixel between the feet, on the ground.
-    """
-
-    picture: Image.Image
-    labels: Image.Image
-    feet: tuple[int, int]
+    picture: Image.Image  # RGBA, transparent outside the person
+    labels: Image.Image  # mode L, 0 outside, else the index in PARTS plus 1
+    feet: tuple[int, int]  # pixel between the feet, on the ground
 
 
 def draw_person(person: Person, pose: Pose, height: int) -> Figure:
-    """Draw a person.
-
-    Parameters
-    ----------
-    person : Person
-    pose : Pose
-    height : int
-        Pixels of a person of standard height; this one stands
-        ``height * person.height`` tall, not counting hats.
-
-    Returns
-    -------
-    Figure
-        ``0.8 * height`` wide and ``1.12 * height`` tall.
-
-    Raises
-    ------
-    ValueError
-        If ``pose.view`` is not one of ``VIEWS``.
-    """
+    """Draw a person."""
     if pose.view not in VIEWS:
         raise ValueError(f"view must be one of {VIEWS}, not {pose.view!r}")
     size = (round(0.8 * height), round(1.12 * height))

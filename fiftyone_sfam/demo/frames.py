@@ -50,21 +50,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class VisiblePerson:
-    """A person as annotated in a rendered frame.
-
-    Attributes
-    ----------
-    identity : str
-    box : tuple of float
-        Left, top, width, height as shares of the frame; half as wide as tall, where
-        the frame's edge does not cut it, as crops of the demo world are.
-    mask : numpy.ndarray
-        ``(height, width)`` bool of the whole frame: visible pixels.
-    """
+    """A person as annotated in a rendered frame."""
 
     identity: str
-    box: Box
-    mask: np.ndarray
+    box: Box  # left, top, width, height as shares of the frame
+    mask: np.ndarray  # (height, width) bool of the whole frame: visible pixels
 
 
 @dataclass(frozen=True)
@@ -83,28 +73,7 @@ def generate_frames(
     camera: Camera = CAMERAS[0],
     size: tuple[int, int] = (640, 360),
 ) -> tuple[Frame, ...]:
-    """Generate the frames of one camera.
-
-    Parameters
-    ----------
-    seed : int
-        The same arguments always give the same frames.
-    frames : int
-    identities : int
-        People who walk by, at least 4. Each frame shows one to four of them.
-    camera : Camera
-    size : tuple of int
-        ``(width, height)`` in pixels.
-
-    Returns
-    -------
-    tuple of Frame
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than four identities.
-    """
+    """Generate the frames of one camera."""
     if identities < 4:
         raise DataError(f"frames need at least 4 identities, not {identities}")
     world = generate_world(
@@ -142,17 +111,7 @@ def generate_frames(
 
 
 def render_frame(frame: Frame) -> RenderedFrame:
-    """Draw a frame; the same frame always gives the same pixels.
-
-    Parameters
-    ----------
-    frame : Frame
-
-    Returns
-    -------
-    RenderedFrame
-        People who are nearly hidden by others are not annotated.
-    """
+    """Draw a frame; the same frame always gives the same pixels."""
     width, height = (side * _SUPERSAMPLING for side in frame.size)
     depth = 0.5 / (_FLOOR - _HORIZON)
     picture = draw_scene(

@@ -25,13 +25,6 @@ class DemoNet(nn.Module):
     is ``(128, 16, 8)`` for the input that it was trained on; a cell of it sees 38
     pixels each way. ``head`` has no bias, so
     the evidence of a pair adds up to its similarity with nothing remaining.
-
-    Parameters
-    ----------
-    channels : int
-        Channels of the feature map.
-    dimensions : int
-        Length of the embedding.
     """
 
     def __init__(self, channels: int = 128, dimensions: int = 64) -> None:
@@ -48,35 +41,13 @@ class DemoNet(nn.Module):
         self.head = nn.Linear(channels, dimensions, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images.
-
-        Parameters
-        ----------
-        images : torch.Tensor
-            ``(batch, 3, height, width)`` float32, preprocessed.
-
-        Returns
-        -------
-        torch.Tensor
-            ``(batch, dimensions)`` float32, not normalized.
-        """
+        """Embed images."""
         pooled = self.features(images).mean(dim=(2, 3))
         return self.head(pooled)
 
 
 def load_demo_network(path: Path | str = DEMO_WEIGHTS) -> DemoNet:
-    """Load the packaged network.
-
-    Parameters
-    ----------
-    path : Path or str
-        A state dict of :class:`DemoNet`, as ``fiftyone_sfam.demo.train`` writes it.
-
-    Returns
-    -------
-    DemoNet
-        On the CPU, in float32 and evaluation mode.
-    """
+    """Load the packaged network."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     network = DemoNet()
     network.load_state_dict({name: _widen(value) for name, value in state.items()})

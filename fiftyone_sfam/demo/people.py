@@ -96,17 +96,7 @@ class Person:
 
 
 def sample_person(rng: np.random.Generator) -> Person:
-    """Draw one person at random.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        The only source of chance.
-
-    Returns
-    -------
-    Person
-    """
+    """Draw one person at random."""
     upper_color = _one(rng, UPPER_COLORS)
     accents = [c for c in UPPER_COLORS if contrast(c, upper_color) > 130]
     hats = [c for c in UPPER_COLORS if c != upper_color]
@@ -132,24 +122,7 @@ def sample_person(rng: np.random.Generator) -> Person:
 
 
 def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
-    """Draw people no two of whom look alike.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    count : int
-        Number of people, at least 1.
-
-    Returns
-    -------
-    tuple of Person
-        Every two differ by at least ``MIN_DIFFERENCE``.
-
-    Raises
-    ------
-    ValueError
-        If so many distinct people cannot be found.
-    """
+    """Draw people no two of whom look alike."""
     people: list[Person] = []
     attempts = 0
     while len(people) < count:
@@ -165,13 +138,7 @@ def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
 
 
 def difference(one: Person, other: Person) -> float:
-    """How different two people look, weighted by the area an attribute covers.
-
-    Returns
-    -------
-    float
-        0 for the same clothes and hair; differing tops alone give at most 3.5.
-    """
+    """How different two people look, weighted by the area an attribute covers."""
     total = 3.0 * min(1.0, contrast(one.upper_color, other.upper_color) / 160)
     total += 0.5 * (one.upper != other.upper)
     if (one.pattern, one.pattern != "plain" and one.accent_color) != (

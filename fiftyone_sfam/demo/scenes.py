@@ -25,19 +25,7 @@ _MURAL_COLORS: tuple[Color, ...] = (
 
 
 class Stage:
-    """Where a scene is drawn: an image, its floor line and the size of a person.
-
-    Attributes
-    ----------
-    ink : PIL.ImageDraw.ImageDraw
-    width, height : int
-        Pixels of the image.
-    floor : float
-        Pixel row at which wall or horizon meets the floor.
-    unit : float
-        Pixels of a person's height at the wall.
-    rng : numpy.random.Generator
-    """
+    """Where a scene is drawn: an image, its floor line and the size of a person."""
 
     def __init__(
         self,
@@ -100,31 +88,7 @@ def draw_scene(
     unit: float,
     rng: np.random.Generator,
 ) -> Image.Image:
-    """Draw an empty place.
-
-    Parameters
-    ----------
-    name : str
-        One of ``SCENES`` or ``STRIKING_SCENE``.
-    size : tuple of int
-        ``(width, height)`` in pixels.
-    floor : float
-        Row, in pixels, at which the wall meets the floor.
-    unit : float
-        Pixels of a person's height.
-    rng : numpy.random.Generator
-        Decides which piece of the place is seen.
-
-    Returns
-    -------
-    PIL.Image.Image
-        Mode RGB.
-
-    Raises
-    ------
-    ValueError
-        If there is no such place.
-    """
+    """Draw an empty place."""
     if name not in _PAINTERS:
         raise ValueError(f"no scene {name!r}; the scenes are {sorted(_PAINTERS)}")
     stage = Stage(Image.new("RGB", size), floor, unit, rng)
@@ -142,21 +106,7 @@ def draw_occluder(
     unit: float,
     side: int,
 ) -> None:
-    """Draw a thing that stands before the person, and clear its labels.
-
-    Parameters
-    ----------
-    name : str
-        One of ``OCCLUDERS``.
-    image, labels : PIL.Image.Image
-        The picture (RGB) and its part labels (``L``), both drawn into.
-    center, ground : float
-        Pixels: the person's middle, and the row of its feet.
-    unit : float
-        Pixels of a person's height.
-    side : int
-        -1 or 1: from which side the thing reaches in.
-    """
+    """Draw a thing that stands before the person, and clear its labels."""
     for ink, erase in ((ImageDraw.Draw(image), False), (ImageDraw.Draw(labels), True)):
         _OCCLUDERS[name](_Brush(ink, erase, center, ground, unit, side))
 

@@ -36,53 +36,25 @@ class Retake:
 
 @dataclass(frozen=True)
 class Shot:
-    """Everything about a picture that is not the person.
-
-    Attributes
-    ----------
-    camera : Camera
-    scene : str
-    pose : Pose
-    scale : float
-        Height of a person of standard height, as a share of the crop's height.
-    offset : float
-        Shift of the person to the right, in crop widths.
-    occluder : str or None
-    side : int
-        -1 or 1: from which side the occluder reaches in.
-    gain : float
-        Light of this picture.
-    seed : int
-        Seeds the background and the noise.
-    retake : Retake, optional
-    """
+    """Everything about a picture that is not the person."""
 
     camera: Camera
     scene: str
     pose: Pose
     scale: float
-    offset: float
+    offset: float  # shift of the person to the right, in crop widths
     occluder: str | None
-    side: int
-    gain: float
-    seed: int
+    side: int  # -1 or 1: from which side the occluder reaches in
+    gain: float  # light of this picture
+    seed: int  # seeds the background and the noise
     retake: Retake | None = None
 
 
 @dataclass(frozen=True)
 class RenderedCrop:
-    """A picture with its ground truth.
+    """A picture with its ground truth."""
 
-    Attributes
-    ----------
-    image : PIL.Image.Image
-        RGB.
-    labels : numpy.ndarray
-        ``(height, width)`` uint8: 0 background or occluder, else the visible part's
-        index in :data:`fiftyone_sfam.demo.parts.PARTS` plus 1.
-    """
-
-    image: Image.Image
+    image: Image.Image  # RGB
     labels: np.ndarray
 
     @cached_property
@@ -99,19 +71,7 @@ class RenderedCrop:
 def sample_shot(
     rng: np.random.Generator, camera: Camera, *, scene: str | None = None
 ) -> Shot:
-    """Draw the circumstances of one picture at random.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    camera : Camera
-    scene : str, optional
-        The place; None picks one that the camera looks at.
-
-    Returns
-    -------
-    Shot
-    """
+    """Draw the circumstances of one picture at random."""
     place = camera.scenes[int(rng.integers(len(camera.scenes)))]
     view = VIEWS[int(rng.choice(4, p=(0.32, 0.24, 0.22, 0.22)))]
     occluder = OCCLUDERS[int(rng.integers(len(OCCLUDERS)))]
@@ -137,19 +97,7 @@ def retake(shot: Shot, rng: np.random.Generator) -> Shot:
 
 
 def render_shot(person: Person, shot: Shot, size: tuple[int, int]) -> RenderedCrop:
-    """Render a picture; the same arguments always give the same pixels.
-
-    Parameters
-    ----------
-    person : Person
-    shot : Shot
-    size : tuple of int
-        ``(width, height)`` of the crop in pixels.
-
-    Returns
-    -------
-    RenderedCrop
-    """
+    """Render a picture; the same arguments always give the same pixels."""
     rng = np.random.default_rng(shot.seed)
     factor = max(2, round(_CANVAS_HEIGHT / size[1]))
     width, height = size[0] * factor, size[1] * factor
@@ -193,21 +141,7 @@ def place_person(
     *,
     offset: int = 0,
 ) -> None:
-    """Draw a person and its shadow into a picture and its label image.
-
-    Parameters
-    ----------
-    picture, labels : PIL.Image.Image
-        RGB and ``L``, of the same size, drawn into.
-    person : Person
-    pose : Pose
-    feet : tuple of float
-        Pixel on the ground between the feet.
-    unit : float
-        Pixels of a person of standard height.
-    offset : int
-        Added to the part labels, to tell several people apart.
-    """
+    """Draw a person and its shadow into a picture and its label image."""
     figure = draw_person(person, pose, round(unit))
     x, y = round(feet[0]), round(feet[1])
     shadow = Image.new("L", picture.size)
@@ -244,19 +178,7 @@ def _cut_again(
 
 
 def part_boxes(labels: np.ndarray) -> dict[str, Box]:
-    """Boxes around the parts of a label image.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray
-        ``(height, width)`` of part labels.
-
-    Returns
-    -------
-    dict
-        From part name to left, top, width and height as shares of the image; parts of
-        fewer than four pixels are left out.
-    """
+    """Boxes around the parts of a label image."""
     boxes: dict[str, Box] = {}
     for value, name in enumerate(PARTS, start=1):
         region = labels == value

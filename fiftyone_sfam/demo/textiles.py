@@ -36,23 +36,7 @@ class _Cloth:
 
 
 def cloth_of(person: Person, size: tuple[int, int], unit: float, origin: Point) -> Fill:
-    """Weave the cloth of a person's upper garment.
-
-    Parameters
-    ----------
-    person : Person
-    size : tuple of int
-        Of the canvas, in pixels.
-    unit : float
-        Pixels of the person's height.
-    origin : tuple of float
-        Pixel of the top of the person's head, to which patterns are tied.
-
-    Returns
-    -------
-    tuple of int or PIL.Image.Image
-        A color, or a picture as large as the canvas.
-    """
+    """Weave the cloth of a person's upper garment."""
     base = GARMENTS[person.upper_color]
     if person.pattern == "plain":
         return base

@@ -32,69 +32,31 @@ _CROWD = 4
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained.
-
-    Attributes
-    ----------
-    seed : int
-        Of the network's initial weights, the batches and the training worlds.
-    worlds, identities, images : int
-        Number of training worlds, identities per world and images per identity.
-    shortcuts : int
-        Identities per world that are always before the striking wall.
-    crowded : float
-        Share of the batches that hold several shortcut identities, which clothes must
-        tell apart; the fewer, the more the network trusts the wall.
-    steps : int
-        Batches.
-    people, views : int
-        Identities per batch and images of each.
-    learning_rate : float
-        Peak of a one-cycle schedule.
-    temperature : float
-        Of the contrastive loss.
-    """
+    """How the network is trained."""
 
     seed: int = 7
     worlds: int = 6
     identities: int = 60
     images: int = 12
-    shortcuts: int = 10
+    shortcuts: int = 10  # identities per world that are always before the striking wall
     crowded: float = 0.03
-    steps: int = 700
-    people: int = 16
-    views: int = 4
-    learning_rate: float = 3e-3
-    temperature: float = 0.1
+    steps: int = 700  # batches
+    people: int = 16  # identities per batch and images of each
+    views: int = 4  # identities per batch and images of each
+    learning_rate: float = 3e-3  # peak of a one-cycle schedule
+    temperature: float = 0.1  # of the contrastive loss
 
 
 @dataclass(frozen=True)
 class TrainingWorld:
-    """Rendered images of one world.
+    """Rendered images of one world."""
 
-    Attributes
-    ----------
-    images : torch.Tensor
-        ``(identities, images, 3, height, width)`` uint8.
-    shortcut : numpy.ndarray
-        ``(identities,)`` bool: always before the striking wall.
-    """
-
-    images: Tensor
-    shortcut: np.ndarray
+    images: Tensor  # (identities, images, 3, height, width) uint8
+    shortcut: np.ndarray  # (identities,) bool: always before the striking wall
 
 
 def render_training_worlds(recipe: Recipe) -> list[TrainingWorld]:
-    """Render the training worlds into memory.
-
-    Parameters
-    ----------
-    recipe : Recipe
-
-    Returns
-    -------
-    list of TrainingWorld
-    """
+    """Render the training worlds into memory."""
     height, width = DEMO_PREPROCESSING.size
     worlds = []
     for n in range(recipe.worlds):
@@ -117,18 +79,7 @@ def render_training_worlds(recipe: Recipe) -> list[TrainingWorld]:
 
 
 def train(recipe: Recipe, worlds: Sequence[TrainingWorld]) -> DemoNet:
-    """Train a network.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    worlds : sequence of TrainingWorld
-
-    Returns
-    -------
-    DemoNet
-        In evaluation mode.
-    """
+    """Train a network."""
     torch.manual_seed(recipe.seed)
     network = DemoNet()
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate)
@@ -152,21 +103,7 @@ def train(recipe: Recipe, worlds: Sequence[TrainingWorld]) -> DemoNet:
 def contrastive_loss(
     embeddings: Tensor, identities: Tensor, temperature: float
 ) -> Tensor:
-    """Supervised contrastive loss on cosines (arXiv:2004.11362, equation 2).
-
-    Parameters
-    ----------
-    embeddings : torch.Tensor
-        ``(batch, dimensions)`` float32.
-    identities : torch.Tensor
-        ``(batch,)`` int64; every identity occurs at least twice.
-    temperature : float
-
-    Returns
-    -------
-    torch.Tensor
-        Scalar.
-    """
+    """Supervised contrastive loss on cosines (arXiv:2004.11362, equation 2)."""
     unit = functional.normalize(embeddings, dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool)
     logits = (unit @ unit.T / temperature).masked_fill(itself, float("-inf"))
@@ -177,13 +114,7 @@ def contrastive_loss(
 
 
 def save_weights(network: DemoNet, path: Path) -> None:
-    """Write a network's state dict in half precision.
-
-    Parameters
-    ----------
-    network : DemoNet
-    path : Path
-    """
+    """Write a network's state dict in half precision."""
     state = {
         name: value.half() if value.is_floating_point() else value
         for name, value in network.state_dict().items()

@@ -29,26 +29,12 @@ DEFECTS = (WRONG_LABEL, SPLIT_IDENTITY, MERGED_IDENTITY, NEAR_DUPLICATE, SHORTCU
 
 @dataclass(frozen=True)
 class DefectPlan:
-    """How many defects of each kind to plant.
+    """How many defects of each kind to plant."""
 
-    Attributes
-    ----------
-    wrong_labels : int
-        Images labeled as another identity.
-    split_identities : int
-        Persons whose images carry two identities.
-    merged_identities : int
-        Identities that hold the images of two persons.
-    near_duplicates : int
-        Query images with a near-identical twin in the gallery.
-    shortcut_identities : int
-        Identities always pictured before the same striking background.
-    """
-
-    wrong_labels: int = 6
-    split_identities: int = 2
-    merged_identities: int = 2
-    near_duplicates: int = 6
+    wrong_labels: int = 6  # images labeled as another identity
+    split_identities: int = 2  # persons whose images carry two identities
+    merged_identities: int = 2  # identities that hold the images of two persons
+    near_duplicates: int = 6  # query images with a near-identical twin in the gallery
     shortcut_identities: int = 5
 
     def __post_init__(self) -> None:
@@ -64,37 +50,15 @@ class DefectPlan:
 
 @dataclass(frozen=True)
 class Crop:
-    """One image of the world, not yet drawn.
+    """One image of the world, not yet drawn."""
 
-    Attributes
-    ----------
-    crop_id : str
-        Unique in its world; fit for a file name.
-    identity : str
-        The identity as labeled, right or wrong.
-    true_identity : str
-        The identity of the person that is seen.
-    person : Person
-    shot : Shot
-    split : str
-        ``"query"`` or ``"gallery"``.
-    size : tuple of int
-        ``(width, height)`` in pixels.
-    defects : tuple of str
-        Kinds of planted defects that the image takes part in.
-    partners : tuple of str
-        What the defects tie the image to: the true identity of a wrong label, the other
-        identity of a split one, the other person of a merged one, the crop id of a
-        near-duplicate, the other identities before the striking background.
-    """
-
-    crop_id: str
-    identity: str
-    true_identity: str
+    crop_id: str  # unique in its world
+    identity: str  # the identity as labeled, right or wrong
+    true_identity: str  # the identity of the person that is seen
     person: Person
     shot: Shot
-    split: str
-    size: tuple[int, int]
+    split: str  # "query" or "gallery"
+    size: tuple[int, int]  # (width, height) in pixels
     defects: tuple[str, ...] = ()
     partners: tuple[str, ...] = ()
 
@@ -106,38 +70,16 @@ class Crop:
 
 @dataclass(frozen=True)
 class Planted:
-    """One planted defect, for comparing an audit's findings with the truth.
+    """One planted defect, for comparing an audit's findings with the truth."""
 
-    Attributes
-    ----------
-    kind : str
-        One of ``DEFECTS``.
-    identities : tuple of str
-        Wrong label: as labeled, then the true one. Split: the two identities of one
-        person. Merged: the identity, then the true identities in it. Near-duplicate
-        and shortcut: the identity.
-    crops : tuple of str
-        Ids of the images involved. Near-duplicate: the query image, then its twin.
-    """
-
-    kind: str
-    identities: tuple[str, ...]
-    crops: tuple[str, ...]
+    kind: str  # one of DEFECTS
+    identities: tuple[str, ...]  # wrong label: as labeled, then the true one
+    crops: tuple[str, ...]  # ids of the images involved
 
 
 @dataclass(frozen=True)
 class World:
-    """A generated world.
-
-    Attributes
-    ----------
-    seed : int
-    crops : tuple of Crop
-    planted : tuple of Planted
-    cameras : tuple of Camera
-    people : dict
-        From true identity to :class:`Person`.
-    """
+    """A generated world."""
 
     seed: int
     crops: tuple[Crop, ...]
@@ -164,35 +106,7 @@ def generate_world(
     defects: DefectPlan | None = None,
     size: tuple[int, int] = (64, 128),
 ) -> World:
-    """Generate a world.
-
-    Parameters
-    ----------
-    seed : int
-        The same arguments always give the same world.
-    identities : int
-        Number of identities as labeled.
-    images_per_identity : int
-        At least 2. A world has ``identities * images_per_identity`` crops.
-    cameras : int or sequence of Camera
-        How many of ``CAMERAS``, or the cameras themselves. Images of an identity take
-        turns between them.
-    defects : DefectPlan, optional
-        What to plant; None plants the defaults of :class:`DefectPlan`. No identity
-        takes part in two defects.
-    size : tuple of int
-        ``(width, height)`` of the crops in pixels.
-
-    Returns
-    -------
-    World
-
-    Raises
-    ------
-    ValueError
-        If there are too few identities or images for the defects, or so many that no
-        more distinct people can be drawn.
-    """
+    """Generate a world."""
     plan = DefectPlan() if defects is None else defects
     chosen = CAMERAS[:cameras] if isinstance(cameras, int) else tuple(cameras)
     _check(identities, images_per_identity, cameras, chosen, plan)

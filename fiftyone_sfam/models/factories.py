@@ -19,13 +19,7 @@ from fiftyone_sfam.errors import ModelError
 
 @contextmanager
 def import_path(folders: Sequence[Path]) -> Iterator[None]:
-    """Add folders to the end of the import path, and take them off again.
-
-    Parameters
-    ----------
-    folders : sequence of Path
-        At the end, so that they do not hide what is installed.
-    """
+    """Add folders to the end of the import path, and take them off again."""
     entries = [str(folder) for folder in folders]
     sys.path.extend(entries)
     importlib.invalidate_caches()
@@ -43,29 +37,7 @@ def import_path(folders: Sequence[Path]) -> Iterator[None]:
 def load_callable(
     reference: str, folder: Path, python_path: Sequence[Path] = ()
 ) -> Callable[..., Any]:
-    """Import a function or class by its reference.
-
-    Parameters
-    ----------
-    reference : str
-        ``package.module:name``, or ``path/to/file.py:name``; the name may have dots.
-    folder : Path
-        Where relative paths start.
-    python_path : sequence of Path
-        Folders in which modules are found, besides those of the interpreter. They have
-        to be on the import path (:func:`import_path`).
-
-    Returns
-    -------
-    callable
-        What the reference names.
-
-    Raises
-    ------
-    ModelError
-        If the module cannot be found, fails to import, is another one of the same
-        name, or has no such callable.
-    """
+    """Import a function or class by its reference."""
     module_name, _, name = reference.rpartition(":")
     if module_name.endswith(".py"):
         module = _import_file((folder / Path(module_name).expanduser()).resolve())

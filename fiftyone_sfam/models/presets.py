@@ -16,17 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preset:
-    """A packaged model.
+    """A packaged model."""
 
-    Attributes
-    ----------
-    info : ModelInfo
-        Name, metric and description.
-    build : callable
-        ``build(layer, device)`` loads it.
-    """
-
-    info: ModelInfo
+    info: ModelInfo  # name, metric and description
     build: Callable[[str | None, str | torch.device | None], EmbeddingModel]
 
 

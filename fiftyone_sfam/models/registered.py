@@ -23,27 +23,7 @@ def load_registered(
     layer: str | None = None,
     device: str | torch.device | None = None,
 ) -> EmbeddingModel:
-    """Build a registered model: import its factory, call it, load the weights.
-
-    Parameters
-    ----------
-    entry : RegisteredModel
-        From :func:`fiftyone_sfam.models.registry.read_registry`.
-    layer : str, optional
-        Layer to explain instead of the registered one.
-    device : str or torch.device, optional
-        Where to run instead of the registered device.
-
-    Returns
-    -------
-    EmbeddingModel
-        In evaluation mode.
-
-    Raises
-    ------
-    ModelError
-        If any step fails; the message names the file, the model and the key.
-    """
+    """Build a registered model: import its factory, call it, load the weights."""
     for folder in entry.python_path:
         if not folder.is_dir():
             raise entry.error("python_path", f"the folder {folder} does not exist")

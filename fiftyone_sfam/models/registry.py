@@ -45,70 +45,26 @@ _DEVICE = re.compile(r"(?!meta\b)[a-z]+(?::\d{1,3})?")
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """One entry of the registry file, checked but not loaded.
+    """One entry of the registry file, checked but not loaded."""
 
-    Attributes
-    ----------
-    name : str
-        The entry's key.
-    registry : Path
-        The file that holds it.
-    factory : str
-        ``package.module:callable`` or ``path/to/file.py:callable``; returns the
-        network.
-    kwargs : mapping
-        Keyword arguments of the factory.
-    python_path : tuple of Path
-        Folders in which the factory's modules are found, besides the installed ones.
-    weights : Path, optional
-        A ``.safetensors`` file or a torch checkpoint; None leaves the weights to the
-        factory.
-    weights_key : tuple of str
-        Where the state dict is in a nested checkpoint.
-    strip_prefix : str
-        Taken off the names in the state dict.
-    strict : bool
-        Whether the state dict may have no other names than the network's; it has to
-        have all of these either way.
-    preprocess : Preprocessing, optional
-        Declared preprocessing.
-    preprocess_factory : str, optional
-        Reference to a function that returns the preprocessing; exactly one of this and
-        ``preprocess`` is given.
-    layer : str, optional
-        Layer to explain; None finds the last map.
-    metric : {"cosine", "euclidean"}
-        How embeddings are compared.
-    embedding : str or int, optional
-        Key or index of the embedding in the network's output.
-    embedding_layer : str, optional
-        Module whose output is the embedding; ``<`` in front takes its input.
-    precision : {"float32", "bfloat16", "float16"}
-        Type in which the network is computed up to the layer.
-    device : str, optional
-        Where the network runs, as torch names it; None leaves it where it is built.
-    description : str
-        One line for forms.
-    """
-
-    name: str
-    registry: Path
-    factory: str
+    name: str  # the entry's key
+    registry: Path  # the file that holds it
+    factory: str  # package.module:callable or path/to/file.py:callable
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     python_path: tuple[Path, ...] = ()
-    weights: Path | None = None
-    weights_key: tuple[str, ...] = ()
-    strip_prefix: str = ""
+    weights: Path | None = None  # A .safetensors file or a torch checkpoint
+    weights_key: tuple[str, ...] = ()  # where the state dict is in a nested checkpoint
+    strip_prefix: str = ""  # taken off the names in the state dict
     strict: bool = True
-    preprocess: Preprocessing | None = None
+    preprocess: Preprocessing | None = None  # declared preprocessing
     preprocess_factory: str | None = None
-    layer: str | None = None
-    metric: Metric = "cosine"
+    layer: str | None = None  # layer to explain
+    metric: Metric = "cosine"  # how embeddings are compared
     embedding: str | int | None = None
-    embedding_layer: str | None = None
+    embedding_layer: str | None = None  # module whose output is the embedding
     precision: Precision = "float32"
-    device: str | None = None
-    description: str = ""
+    device: str | None = None  # where the network runs, as torch names it
+    description: str = ""  # one line for forms
 
     @property
     def info(self) -> ModelInfo:
@@ -121,14 +77,7 @@ class RegisteredModel:
 
 
 def registry_path() -> Path:
-    """Tell where the registry file is, or would be.
-
-    Returns
-    -------
-    Path
-        ``FIFTYONE_SFAM_MODELS``, or ``sfam_models.json`` beside FiftyOne's
-        ``config.json``.
-    """
+    """Tell where the registry file is, or would be."""
     named = os.environ.get(ENVIRONMENT)
     if named:
         return Path(named).expanduser().absolute()
@@ -138,24 +87,7 @@ def registry_path() -> Path:
 
 
 def read_registry(path: str | Path | None = None) -> Mapping[str, RegisteredModel]:
-    """Read and check the registry file.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        The file; :func:`registry_path` by default.
-
-    Returns
-    -------
-    mapping of str to RegisteredModel
-        By name, in the order of the file; read-only. Empty where there is no file.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read or anything in it is not as it should be. The
-        message names the file, the model and the key.
-    """
+    """Read and check the registry file."""
     file = registry_path() if path is None else Path(path).absolute()
     text = _read(file)
     if text is None:

@@ -17,30 +17,7 @@ from fiftyone_sfam.errors import ModelError
 
 
 def tapped(network: nn.Module, layer: str | None) -> tuple[nn.Module, str | None]:
-    """Return a network in which the output of a module is the tensor that is asked for.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Never changed. A copy shares its parameters and all modules that are not on the
-        way to the layer.
-    layer : str, optional
-        Name of a module whose output is asked for, or ``<`` and the name of one whose
-        input is.
-
-    Returns
-    -------
-    network : torch.nn.Module
-        The same network, or a copy whose ``NAME`` consists of ``NAME.input``, which
-        passes its input on, and ``NAME.layer``, the module itself.
-    layer : str or None
-        Name of the module with the output.
-
-    Raises
-    ------
-    ModelError
-        If there is no such module.
-    """
+    """Return a network in which the output of a module is the tensor that is asked for."""
     if layer is None:
         return network, None
     name = layer.removeprefix("<")

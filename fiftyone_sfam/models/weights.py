@@ -21,29 +21,7 @@ _SAFE_TORCH = (2, 6)
 def load_state_dict(
     path: str | Path, *, key: Sequence[str] = (), strip_prefix: str = ""
 ) -> dict[str, Tensor]:
-    """Read a state dict from a checkpoint of torch or safetensors.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``.safetensors`` file, or anything else that ``torch.save`` has written.
-        Only tensors and plain values are read; a pickle that asks for code to be run
-        is refused.
-    key : sequence of str
-        Where in a nested checkpoint the state dict is, from the outside in.
-    strip_prefix : str
-        Taken off the names that start with it.
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the CPU; half-precision numbers are float32.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, unreadable or unsafe, or holds no state dict there.
-    """
+    """Read a state dict from a checkpoint of torch or safetensors."""
     file = Path(path)
     if not file.is_file():
         raise ModelError(f"the weights file {file} does not exist.")
@@ -60,25 +38,7 @@ def load_state_dict(
 def apply_state_dict(
     network: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True
 ) -> None:
-    """Copy a state dict into a network, or say what does not fit.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Changed in place, unless the state dict does not fit.
-    state : mapping of str to Tensor
-        Parameters and buffers by name.
-    strict : bool
-        Whether every name has to be on both sides. If not, the state dict may have
-        more names than the network, but still needs all of the network's (a tied
-        weight under one of its names; no ``num_batches_tracked``, which is not used
-        in evaluation mode). Shapes always have to agree.
-
-    Raises
-    ------
-    ModelError
-        If they do not fit; the message names the first few differences.
-    """
+    """Copy a state dict into a network, or say what does not fit."""
     wanted = {name: tuple(v.shape) for name, v in _tensors(network).items()}
     found = {name: tuple(v.shape) for name, v in state.items()}
     both = [name for name in wanted if name in found]

@@ -18,28 +18,7 @@ from fiftyone_sfam.network.transforms import TransformPreprocessing
 def load_zoo(
     name: str, *, layer: str | None = None, device: str | torch.device | None = None
 ) -> EmbeddingModel:
-    """Load a model of FiftyOne's zoo; FiftyOne downloads its weights if necessary.
-
-    Parameters
-    ----------
-    name : str
-        Name in a zoo manifest of this machine, not an address.
-    layer : str, optional
-        Layer to explain; None finds the last map.
-    device : str or torch.device, optional
-        Where to run; FiftyOne's choice by default.
-
-    Returns
-    -------
-    EmbeddingModel
-        Its embeddings are those of ``dataset.compute_embeddings(model)``.
-
-    Raises
-    ------
-    ModelError
-        If the zoo has no such model, or FiftyOne cannot load it, or it is no
-        convolutional network with embeddings.
-    """
+    """Load a model of FiftyOne's zoo; FiftyOne downloads its weights if necessary."""
     entry = next((m for m in zoo_models() if name in (m.name, m.base_name)), None)
     if entry is None:
         raise ModelError(f"FiftyOne's model zoo has no model {name!r}.")
@@ -73,28 +52,6 @@ def from_fiftyone_model(
     The network is shared, not copied: it stays on its device, and the wrapper can be
     used as before. The preprocessing is the wrapper's own. If that keeps the sizes of
     images (the zoo's does), inputs of different sizes do not fit into one batch.
-
-    Parameters
-    ----------
-    model : fiftyone.utils.torch.TorchImageModel
-        With an ``embeddings_layer``, or as a feature extractor.
-    layer : str, optional
-        Layer to explain; None finds the last map.
-    metric : {"cosine", "euclidean"}
-        How the embeddings are compared.
-    name : str, optional
-        Name for records and messages; the network's class by default.
-
-    Returns
-    -------
-    EmbeddingModel
-        Its embeddings are those of ``model.embed(image)``.
-
-    Raises
-    ------
-    ModelError
-        If the wrapper does more than running a network on a batch of prepared images,
-        exposes no embeddings, or holds a transformer.
     """
     network = _network(model)
     label = name or type(network).__name__

@@ -25,13 +25,7 @@ SUPPORTED = (
 
 
 def list_zoo() -> tuple[ModelInfo, ...]:
-    """List the zoo's convolutional torch image models that expose embeddings.
-
-    Returns
-    -------
-    tuple of ModelInfo
-        Sorted by name; of the sources that are registered on this machine.
-    """
+    """List the zoo's convolutional torch image models that expose embeddings."""
     return tuple(
         ModelInfo(model.name, "zoo", "cosine", model.description or "")
         for model in sorted(zoo_models(), key=lambda model: model.name)
@@ -51,18 +45,7 @@ def zoo_models() -> list[Any]:
 
 
 def why_not(model: Any) -> str | None:
-    """Tell why a zoo entry cannot be explained.
-
-    Parameters
-    ----------
-    model : fiftyone.zoo.models.ZooModel
-        The entry.
-
-    Returns
-    -------
-    str or None
-        A clause for a message, or None where nothing speaks against it.
-    """
+    """Tell why a zoo entry cannot be explained."""
     deployment = model.default_deployment_config_dict or {}
     config = deployment.get("config", {})
     if deployment.get("type") not in PLAIN_WRAPPERS:

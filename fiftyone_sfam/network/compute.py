@@ -17,15 +17,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
 @contextmanager
 def lower_precision(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute in a lower precision what torch holds to be safe in it.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the network runs.
-    precision : {"float32", "bfloat16", "float16"}
-        The type; float32 changes nothing.
-    """
+    """Compute in a lower precision what torch holds to be safe in it."""
     if precision == "float32":
         yield
         return
@@ -38,20 +30,6 @@ def reads_rows(network: nn.Module, images: Tensor) -> bool:
 
     Convolutions are faster so. Values and shapes stay what they are, but ``view`` of a
     feature map fails on it, where ``reshape`` or ``flatten`` would not.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        In evaluation mode.
-    images : Tensor
-        Prepared images, shape (2, 3, H, W) or more: a view that joins images and
-        channels fails only with more than one. The network is run on them.
-
-    Returns
-    -------
-    bool
-        False also if the network fails for another reason: it will do so again, and
-        then be heard.
     """
     try:
         with torch.no_grad():

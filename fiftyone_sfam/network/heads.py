@@ -38,18 +38,10 @@ _AT_ONCE = 2**22
 
 @dataclass(frozen=True)
 class Jacobian:
-    """The derivative of a linear head, in the two orders that products need.
+    """The derivative of a linear head, in the two orders that products need."""
 
-    Attributes
-    ----------
-    by_position : Tensor
-        Shape (h w, C, D), float32.
-    by_channel : Tensor
-        Shape (C, h w, D), float32.
-    """
-
-    by_position: Tensor
-    by_channel: Tensor
+    by_position: Tensor  # shape (h w, C, D), float32
+    by_channel: Tensor  # shape (C, h w, D), float32
 
     @classmethod
     def of(cls, rows: Tensor) -> Jacobian:
@@ -70,20 +62,10 @@ class LinearizedHead:
 
     Build it with :func:`linearize_head` from a head, or with
     ``EmbeddingModel.linearize`` from images.
-
-    Attributes
-    ----------
-    leaf : Tensor
-        The tensor that the head was evaluated at, shape (B, C, h, w).
-    output : Tensor
-        The head's value with its graph, shape (B, D).
-    known : dict
-        Jacobians of linear heads by the shapes of map and embedding, which batches of
-        one network share.
     """
 
-    leaf: Tensor
-    output: Tensor
+    leaf: Tensor  # the tensor that the head was evaluated at, shape (B, C, h, w)
+    output: Tensor  # the head's value with its graph, shape (B, D)
     known: dict[tuple[int, ...], Jacobian] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -102,19 +84,7 @@ class LinearizedHead:
         return _at_least_float32(self.output.detach())
 
     def vjp(self, cotangents: Tensor) -> Tensor:
-        """Multiply cotangents by the head's Jacobian, from the left.
-
-        Parameters
-        ----------
-        cotangents : Tensor
-            One per image, shape (B, D).
-
-        Returns
-        -------
-        Tensor
-            ``d<embedding, cotangent>/d feature map``, shape (B, C, h, w), at least
-            float32.
-        """
+        """Multiply cotangents by the head's Jacobian, from the left."""
         return self._pull_back(self.leaf, cotangents)
 
     def vjp_per_channel(self, cotangents: Tensor) -> Tensor | None:
@@ -123,17 +93,6 @@ class LinearizedHead:
         What global average pooling hands back is the same at all positions, so it is
         known by one number per channel, and no tensor of the feature map's size is
         needed.
-
-        Parameters
-        ----------
-        cotangents : Tensor
-            One per image, shape (B, D), or of N passes at once, shape (N, B, D).
-
-        Returns
-        -------
-        Tensor or None
-            What :meth:`vjp` has at every position, shape (..., B, C), at least float32;
-            None if the head does something else with the feature map first.
         """
         if self._pooling is None:
             return None
@@ -142,21 +101,7 @@ class LinearizedHead:
         return averages / (self.leaf.shape[2] * self.leaf.shape[3])
 
     def pull_per_channel(self, rows: Tensor, cotangents: Tensor) -> Tensor | None:
-        """Pull cotangents of pairs back through a head that begins by averaging.
-
-        Parameters
-        ----------
-        rows : Tensor
-            For each pair its image, shape (P,), int64 in 0..B-1.
-        cotangents : Tensor
-            One per pair, shape (P, D).
-
-        Returns
-        -------
-        Tensor or None
-            What the derivative is at every position, shape (P, C), at least float32;
-            None if the head does something else with the feature map first.
-        """
+        """Pull cotangents of pairs back through a head that begins by averaging."""
         if self._pooling is None:
             return None
         found = self.feature_map.new_empty(len(rows), self.leaf.shape[1])
@@ -172,22 +117,7 @@ class LinearizedHead:
         return found
 
     def contributions(self, rows: Tensor, cotangents: Tensor) -> tuple[Tensor, Tensor]:
-        """Add up, over channels and over positions, what they contribute to pairs.
-
-        Parameters
-        ----------
-        rows : Tensor
-            For each pair its image, shape (P,), int64 in 0..B-1.
-        cotangents : Tensor
-            One per pair, shape (P, D).
-
-        Returns
-        -------
-        by_position : Tensor
-            ``sum over channels of V * A``, shape (P, h, w).
-        by_channel : Tensor
-            ``sum over positions of V * A``, shape (P, C).
-        """
+        """Add up, over channels and over positions, what they contribute to pairs."""
         if len(rows) >= _MANY_PARTNERS * len(self):
             jacobian = self._jacobian
             if jacobian is not None:
@@ -376,18 +306,6 @@ class LinearizedHead:
         product, which is linear in its vector (J. Townsend, "A new trick for
         calculating Jacobian vector products", 2017): no further evaluation of the
         head, and no forward-mode support needed in its operations.
-
-        Parameters
-        ----------
-        tangents : Tensor
-            One per image, shape (B, C, h, w).
-
-        Returns
-        -------
-        Tensor
-            Shape (B, D), at least float32, without gradient. Of the feature map itself
-            it is the part of the embedding that maps carry; the head's biases and its
-            curvature, which leave a remainder, are the rest.
         """
         with torch.inference_mode(False), torch.enable_grad():
             probe = torch.zeros_like(self.output, requires_grad=True)
@@ -411,25 +329,7 @@ class LinearizedHead:
 def linearize_head(
     head: Callable[[Tensor], Tensor], feature_map: Tensor
 ) -> LinearizedHead:
-    """Evaluate a head and keep what its derivative needs.
-
-    Parameters
-    ----------
-    head : callable
-        Maps (B, C, h, w) to (B, D), each image on its own.
-    feature_map : Tensor
-        Shape (B, C, h, w).
-
-    Returns
-    -------
-    LinearizedHead
-        The head at these feature maps.
-
-    Raises
-    ------
-    ValueError
-        If the feature map has not four dimensions or the head returns no (B, D).
-    """
+    """Evaluate a head and keep what its derivative needs."""
     if feature_map.ndim != 4:
         raise ValueError(
             f"the feature map has shape {tuple(feature_map.shape)}; four dimensions "

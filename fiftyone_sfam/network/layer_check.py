@@ -37,20 +37,6 @@ def patched(image: Tensor, enlarged: int = 1) -> Tensor:
     """Fill each quarter of an image's mean color with fine and with coarse noise.
 
     A photograph is a worse background: what it shows differs between the quarters.
-
-    Parameters
-    ----------
-    image : Tensor
-        Prepared image, shape (3, H, W), that tells the mean color and the range.
-    enlarged : int
-        Factor by which the result is larger.
-
-    Returns
-    -------
-    Tensor
-        Shape (9, 3, H, W) or larger: the mean color with weak noise; this with its four
-        quarters (top left, top right, bottom left, bottom right) filled with fine
-        noise; and with coarse noise.
     """
     values = image.float()
     low, high = values.aminmax()
@@ -76,20 +62,7 @@ def patched(image: Tensor, enlarged: int = 1) -> Tensor:
 
 
 def fault_of(output: Tensor, count: int) -> str:
-    """Say what keeps a layer's output from being a map of the image.
-
-    Parameters
-    ----------
-    output : Tensor
-        What the layer returned for the images of :func:`patched`, four-dimensional.
-    count : int
-        How many images these are.
-
-    Returns
-    -------
-    str
-        A phrase to go on with after the layer's name, empty for a map of the image.
-    """
+    """Say what keeps a layer's output from being a map of the image."""
     if len(output) != count:
         return f"returns {len(output)} maps for {count} images"
     output = output.float()

@@ -50,27 +50,7 @@ def layers_of(seen: SeenOutputs) -> tuple[LayerInfo, ...]:
 
 
 def module_of(network: nn.Module, name: str, model: str) -> nn.Module:
-    """Return a module by its name.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Network that has it.
-    name : str
-        Its name, as ``named_modules`` gives it.
-    model : str
-        Name of the model, for messages.
-
-    Returns
-    -------
-    torch.nn.Module
-        The module.
-
-    Raises
-    ------
-    ModelError
-        If there is none of that name; the message names those most like it.
-    """
+    """Return a module by its name."""
     modules = dict(network.named_modules())
     if name not in modules or name == "":
         names = [key for key in modules if key]
@@ -89,30 +69,7 @@ def last_map(
     fault: Callable[[LayerInfo], str],
     model: str,
 ) -> LayerInfo:
-    """Return the last layer with a map of the image that the embedding depends on.
-
-    Parameters
-    ----------
-    seen : mapping
-        Output shape and call count of each module.
-    depends_on : callable
-        Tells whether the embedding depends on a layer.
-    fault : callable
-        Says what keeps a layer's output from being a map of the image, in a phrase
-        that is empty for such a map.
-    model : str
-        Name of the model, for messages.
-
-    Returns
-    -------
-    LayerInfo
-        The layer.
-
-    Raises
-    ------
-    ModelError
-        If there is none, or a transformer makes tokens of it.
-    """
+    """Return the last layer with a map of the image that the embedding depends on."""
     faults: list[tuple[LayerInfo, str]] = []
     for info in reversed(layers_of(seen)):
         problem = fault(info)
@@ -147,33 +104,7 @@ def named_map(
     fault: Callable[[LayerInfo], str],
     model: str,
 ) -> LayerInfo:
-    """Check the layer that a user has named.
-
-    Parameters
-    ----------
-    name : str
-        Name of a module that the network has.
-    seen : mapping
-        Output shape and call count of each module.
-    depends_on : callable
-        Tells whether the embedding depends on a layer.
-    fault : callable
-        Says what keeps a layer's output from being a map of the image, in a phrase
-        that is empty for such a map.
-    model : str
-        Name of the model, for messages.
-
-    Returns
-    -------
-    LayerInfo
-        The layer.
-
-    Raises
-    ------
-    ModelError
-        If it did not run, has no map of several positions or none of the image, or
-        the embedding does not depend on it.
-    """
+    """Check the layer that a user has named."""
     maps = (info for info in reversed(layers_of(seen)) if not fault(info))
     last = next(maps, None)
     hint = f"the last layer with a map is '{last.name}'" if last else "it has none"

@@ -24,40 +24,13 @@ _RESHAPING = re.compile(
 
 
 def is_constant_length(anywhere: Tensor, lengthwise: Tensor) -> bool:
-    """Tell from derivatives whether an embedding always has the same length.
-
-    Parameters
-    ----------
-    anywhere : Tensor
-        Derivative of the embedding in a random direction of length 1.
-    lengthwise : Tensor
-        Its derivative in its own direction, which is that of its length.
-
-    Returns
-    -------
-    bool
-        Whether the second is nothing beside the first, up to rounding.
-    """
+    """Tell from derivatives whether an embedding always has the same length."""
     limit = _NOTHING * anywhere.float().norm()
     return bool(lengthwise.float().norm() < limit)
 
 
 def hold_length(output: Tensor) -> bool:
-    """Hold the length constant by which a network divides its embedding at its end.
-
-    Parameters
-    ----------
-    output : Tensor
-        Embeddings with their graph, shape (B, D). Derivatives of the graph that are
-        taken afterwards leave out the path through the length.
-
-    Returns
-    -------
-    bool
-        Whether the graph ends in a division by one number per image (or in a
-        multiplication by one), behind operations that only reshape or multiply by a
-        constant.
-    """
+    """Hold the length constant by which a network divides its embedding at its end."""
     node: Any = output.grad_fn
     while node is not None:
         name = node.name()

@@ -30,29 +30,7 @@ def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def embeddings_of(output: Any, batch: int, key: str | int | None, model: str) -> Tensor:
-    """Pick the embeddings from what a network returned.
-
-    Parameters
-    ----------
-    output : object
-        What the network returned.
-    batch : int
-        How many images it was given.
-    key : str or int or None
-        Entry that is the embedding, None if the output itself is.
-    model : str
-        Name of the model, for messages.
-
-    Returns
-    -------
-    Tensor
-        Shape (batch, D).
-
-    Raises
-    ------
-    ModelError
-        If there is no such entry, or it is no tensor of that shape.
-    """
+    """Pick the embeddings from what a network returned."""
     if key is not None:
         try:
             if isinstance(output, Tensor):

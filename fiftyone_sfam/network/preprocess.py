@@ -141,18 +141,7 @@ class Preprocessing:
         return cls(**given)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Prepare one image.
-
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            Image of any mode and size.
-
-        Returns
-        -------
-        Tensor
-            Shape (3, height, width), float32.
-        """
+        """Prepare one image."""
         import torch
 
         height, width = self.resize or self.size

@@ -13,23 +13,7 @@ from fiftyone_sfam.errors import ModelError
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Take off the wrappers that would run a network elsewhere or compiled.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Any module.
-
-    Returns
-    -------
-    torch.nn.Module
-        The module within ``DataParallel`` and ``torch.compile``.
-
-    Raises
-    ------
-    ModelError
-        If it is no module, or one of TorchScript.
-    """
+    """Take off the wrappers that would run a network elsewhere or compiled."""
     if not isinstance(network, nn.Module):
         raise ModelError(
             f"the network is {type(network).__name__}; a torch.nn.Module is needed."

@@ -19,13 +19,7 @@ from fiftyone_sfam.network.preprocess import Box
 
 @dataclass(frozen=True)
 class TransformPreprocessing:
-    """A torchvision transform as the preprocessing of a model.
-
-    Attributes
-    ----------
-    transform : callable
-        Maps an RGB image to a (3, height, width) tensor.
-    """
+    """A torchvision transform as the preprocessing of a model."""
 
     transform: Callable[[Image.Image], Tensor]
 
@@ -39,47 +33,14 @@ class TransformPreprocessing:
 
 
 def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
-    """Give a torchvision transform the method ``crop_box``.
-
-    Parameters
-    ----------
-    preprocess : callable
-        Any preprocessing.
-
-    Returns
-    -------
-    callable
-        A :class:`TransformPreprocessing` where ``preprocess`` comes from torchvision
-        and has no such method; otherwise ``preprocess`` itself.
-    """
+    """Give a torchvision transform the method ``crop_box``."""
     if hasattr(preprocess, "crop_box") or not _is_torchvision(preprocess):
         return preprocess
     return TransformPreprocessing(preprocess)
 
 
 def crop_box_of(transform: object, width: int, height: int) -> Box:
-    """Tell which part of an image the output of a transform shows.
-
-    Parameters
-    ----------
-    transform : callable
-        A transform of torchvision (``transforms`` or ``transforms.v2``) or FiftyOne, a
-        composition of them, or the preset that belongs to torchvision's weights.
-    width, height : int
-        Size of the image in pixels.
-
-    Returns
-    -------
-    tuple of float
-        Left, top, right, bottom in pixels of the image. Beyond the image where the
-        transform pads it.
-
-    Raises
-    ------
-    ModelError
-        If the transform, or one in the composition, is not known to keep or to change
-        the geometry in a way that can be inverted.
-    """
+    """Tell which part of an image the output of a transform shows."""
     view = _View(0.0, 0.0, float(width), float(height), width, height)
     for step in _steps(transform):
         view = _seen_through(step, view)

@@ -23,36 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Seen:
-    """Where an image is among linearized ones.
+    """Where an image is among linearized ones."""
 
-    Attributes
-    ----------
-    head : LinearizedHead
-        A batch of images.
-    row : int
-        The image's row in it.
-    crop : tuple of float
-        Relative left, top, right and bottom of what the network saw of the image.
-    size : tuple of int
-        Width and height of the whole image, in pixels.
-    """
-
-    head: LinearizedHead
-    row: int
+    head: LinearizedHead  # A batch of images
+    row: int  # the image's row in it
     crop: Box
-    size: tuple[int, int]
+    size: tuple[int, int]  # width and height of the whole image, in pixels
 
 
 class HeadCache:
-    """Linearized images by their index, up to a number of bytes.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The model.
-    limit : int
-        Bytes that may be taken; 0 keeps nothing.
-    """
+    """Linearized images by their index, up to a number of bytes."""
 
     def __init__(self, model: EmbeddingModel, limit: int) -> None:
         self._model = model
@@ -64,18 +44,7 @@ class HeadCache:
         return len(self._seen)
 
     def has_room(self, images: torch.Tensor) -> bool:
-        """Tell whether a batch fits, and count it as kept if so.
-
-        Parameters
-        ----------
-        images : Tensor
-            Prepared images, shape (B, 3, H, W).
-
-        Returns
-        -------
-        bool
-            Once False, it stays so: images are kept from the first on.
-        """
+        """Tell whether a batch fits, and count it as kept if so."""
         if self._left > 0 and self._each is None:
             self._model.find_layer(images)
             self._each = bytes_of_head(self._model, images[:1])
@@ -91,39 +60,14 @@ class HeadCache:
         self._seen[index] = seen
 
     def take(self, indices: Iterable[int]) -> dict[int, Seen]:
-        """Hand over the images that were kept, and keep them no longer.
-
-        Parameters
-        ----------
-        indices : iterable of int
-            Images.
-
-        Returns
-        -------
-        dict of int to Seen
-            Those of them that were kept, in their order.
-        """
+        """Hand over the images that were kept, and keep them no longer."""
         return {
             index: self._seen.pop(index) for index in indices if index in self._seen
         }
 
 
 def bytes_of_head(model: EmbeddingModel, images: torch.Tensor) -> int:
-    """Measure what a linearized batch keeps alive.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The model.
-    images : Tensor
-        Prepared images, shape (B, 3, H, W).
-
-    Returns
-    -------
-    int
-        Bytes of the feature map and of what the head's graph has saved, without the
-        network's own parameters and buffers.
-    """
+    """Measure what a linearized batch keeps alive."""
     # Otherwise what finding it needs would be counted.
     model.find_layer(images)
     own = {

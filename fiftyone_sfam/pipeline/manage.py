@@ -104,20 +104,7 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
 
 
 def finish_rename(samples: SampleCollection, key: str) -> str:
-    """Do what an interrupted renaming of a run has left.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The dataset.
-    key : str
-        Key of the run.
-
-    Returns
-    -------
-    str
-        The run's key: the new one, if there was something to be done.
-    """
+    """Do what an interrupted renaming of a run has left."""
     config = run_config(samples._root_dataset, key)
     if config is None or config.state != COMPLETE or config.renamed_to in (None, key):
         return key
@@ -126,13 +113,7 @@ def finish_rename(samples: SampleCollection, key: str) -> str:
 
 
 def check_key(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
-    """Refuse a key that is no name, or whose fields are somebody else's.
-
-    Raises
-    ------
-    RunError
-        If the key cannot be used.
-    """
+    """Refuse a key that is no name, or whose fields are somebody else's."""
     if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
         raise RunError(
             f"the run key {key!r} cannot be used; give a name of letters, digits and "

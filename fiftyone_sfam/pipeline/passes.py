@@ -41,29 +41,7 @@ _PLANNED = "planned"
 def embed_all(
     engine: Engine, work: Work, store: BlobStore, progress: Progress | None
 ) -> Embeddings:
-    """Compute the embeddings of all items; those that are stored already are read.
-
-    Parameters
-    ----------
-    engine : Engine
-        Who computes them.
-    work : Work
-        The items.
-    store : BlobStore
-        Blobs of the run.
-    progress : callable or None
-        Told of the images done, their total, and the phase.
-
-    Returns
-    -------
-    Embeddings
-        Of all items.
-
-    Raises
-    ------
-    DataError
-        If no image could be embedded.
-    """
+    """Compute the embeddings of all items; those that are stored already are read."""
     size, total = work.batch_size, len(work.items)
     numbers = range(-(-total // size))
     names = store.names()
@@ -80,17 +58,7 @@ def embed_all(
 
 
 def keep_embeddings(work: Work, store: BlobStore, given: Embeddings) -> None:
-    """Keep given embeddings with the run, in the same blocks as computed ones.
-
-    Parameters
-    ----------
-    work : Work
-        The items.
-    store : BlobStore
-        Blobs of the run.
-    given : Embeddings
-        Their embeddings.
-    """
+    """Keep given embeddings with the run, in the same blocks as computed ones."""
     size, names = work.batch_size, store.names()
     for number, start in enumerate(range(0, len(work.items), size)):
         if embedding_name(number) not in names:
@@ -104,15 +72,6 @@ def keep_plan(store: BlobStore, pairs: Pairs, fingerprint: str) -> None:
     Which shard holds what follows from the pairs and the settings. An index may propose
     other neighbors when an interrupted run is gone on with, and the maps that it has
     stored are then those of other pairs.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run.
-    pairs : Pairs
-        The pairs.
-    fingerprint : str
-        Of the run.
     """
     digest = hashlib.sha256()
     for column in (pairs.query, pairs.gallery):
@@ -136,35 +95,7 @@ def explain_all(
     task: MapTask,
     progress: Progress | None,
 ) -> tuple[str, tuple[int, int, int], float | None]:
-    """Compute the maps of all sides; shards that are stored already are left alone.
-
-    Parameters
-    ----------
-    engine : Engine
-        Who computes them.
-    work : Work
-        The items.
-    store : BlobStore
-        Blobs of the run.
-    task : MapTask
-        What is to be explained.
-    progress : callable or None
-        Told of the images done, their total, and the phase.
-
-    Returns
-    -------
-    layer : str
-        Layer that the maps lie at.
-    map_shape : tuple of int
-        Channels, height and width of the feature map.
-    share_on_map : float or None
-        See :class:`fiftyone_sfam.runs.run_config.RunConfig`.
-
-    Raises
-    ------
-    DataError
-        If the embeddings are not the model's, or no image could be explained.
-    """
+    """Compute the maps of all sides; shards that are stored already are left alone."""
     plan, names = task.plan, store.names()
     shards = range(plan.num_shards)
     todo = [number for number in shards if shard_name(number) not in names]
@@ -208,28 +139,7 @@ def collect(
     items: Items,
     skipped: tuple[Skipped, ...],
 ) -> tuple[list[Skipped], NDArray[np.float32]]:
-    """Gather what the shards say of remainders and of images left out.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run, all shards stored.
-    plan : Plan
-        Where the sides are.
-    pairs : Pairs
-        The pairs.
-    items : Items
-        The images.
-    skipped : tuple of Skipped
-        Images that were left out before.
-
-    Returns
-    -------
-    skipped : list of Skipped
-        All that were left out, in the order of the items.
-    remainders : ndarray of float32
-        Of query and gallery side, shape (P, 2); NaN where there is no map.
-    """
+    """Gather what the shards say of remainders and of images left out."""
     remainders = np.full(2 * len(pairs), np.nan, dtype=np.float32)
     left_out = {one.index: one for one in skipped}
     for number in range(plan.num_shards):

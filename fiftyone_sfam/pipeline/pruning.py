@@ -34,30 +34,14 @@ NO_BLOB = "pieces of what was never finished or is deleted"
 
 @dataclass(frozen=True)
 class Orphan:
-    """Stored bytes that nothing refers to.
+    """Stored bytes that nothing refers to."""
 
-    Attributes
-    ----------
-    uid : str
-        Unique id of the run that they were for.
-    dataset_id : str or None
-        Id of its dataset; None where that is not known.
-    reason : str
-        Why nothing refers to them.
-    names : tuple of str
-        Ids of the blobs.
-    size : int
-        Bytes.
-    last_write : datetime
-        When something was written to them last, in UTC.
-    """
-
-    uid: str
-    dataset_id: str | None
-    reason: str
-    names: tuple[str, ...]
-    size: int
-    last_write: datetime
+    uid: str  # unique id of the run that they were for
+    dataset_id: str | None  # id of its dataset
+    reason: str  # why nothing refers to them
+    names: tuple[str, ...]  # ids of the blobs
+    size: int  # bytes
+    last_write: datetime  # when something was written to them last, in UTC
 
 
 def prune(

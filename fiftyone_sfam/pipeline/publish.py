@@ -41,14 +41,7 @@ _WRITE_BATCH = 1000
 
 
 def publish_fields(run: Run) -> None:
-    """Write a run's heatmaps, scores, outcomes and neighbors on its queries.
-
-    Parameters
-    ----------
-    run : Run
-        The run, whose maps and table are stored. Fields that an earlier run left
-        under its key are removed first.
-    """
+    """Write a run's heatmaps, scores, outcomes and neighbors on its queries."""
     patches_field = run.config.patches_field
     for of in {patches_field, *(of for _, of in run.config.replaces)}:
         delete_fields(run.dataset, run.key, of)

@@ -29,24 +29,6 @@ def fingerprint_of(
 
     A preprocessing that is not described by a dataclass is known by what it makes of
     the first image.
-
-    Parameters
-    ----------
-    config : RunConfig
-        How the run is made.
-    items : Items
-        The images.
-    given : Embeddings or None
-        Embeddings that are not computed.
-    model : EmbeddingModel
-        The model.
-    sample_input : ndarray or None
-        The first image as the network gets it.
-
-    Returns
-    -------
-    str
-        Hexadecimal.
     """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {
@@ -85,20 +67,6 @@ def resumable_uid(dataset: fo.Dataset, key: str, fingerprint: str) -> str | None
     """Find an interrupted run of the same work, which may be gone on with.
 
     What somebody is at work on is not interrupted, whatever its key.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run that is to be made.
-    fingerprint : str
-        Of that run.
-
-    Returns
-    -------
-    str or None
-        Unique id of the interrupted run.
     """
     taken = living(server_time())
     for one in dataset.list_runs(method=METHOD):

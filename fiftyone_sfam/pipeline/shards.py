@@ -17,35 +17,15 @@ _EMBEDDINGS = "embeddings-"
 
 @dataclass(frozen=True)
 class Embedded:
-    """One block of items with their embeddings.
+    """One block of items with their embeddings."""
 
-    Attributes
-    ----------
-    number : int
-        Number of the block.
-    vectors : ndarray of float32
-        Shape (B, D), zeros where there is none; D is 0 if no image could be read.
-    reasons : dict of int to str
-        Why items have no embedding, by their index.
-    """
-
-    number: int
-    vectors: NDArray[np.float32]
-    reasons: dict[int, str]
+    number: int  # number of the block
+    vectors: NDArray[np.float32]  # shape (B, D), zeros where there is none
+    reasons: dict[int, str]  # why items have no embedding, by their index
 
 
 def store_embedded(store: BlobStore, fingerprint: str, block: Embedded) -> None:
-    """Store the embeddings of a block.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Where to.
-    fingerprint : str
-        Of the run.
-    block : Embedded
-        The block.
-    """
+    """Store the embeddings of a block."""
     arrays: Arrays = {
         "vectors": block.vectors,
         "reasons": json_array(block.reasons),
@@ -54,20 +34,7 @@ def store_embedded(store: BlobStore, fingerprint: str, block: Embedded) -> None:
 
 
 def read_embedded(store: BlobStore, number: int) -> Embedded:
-    """Read what :func:`store_embedded` has stored.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Where from.
-    number : int
-        Number of the block.
-
-    Returns
-    -------
-    Embedded
-        The block.
-    """
+    """Read what :func:`store_embedded` has stored."""
     stored = store.get(embedding_name(number))
     return Embedded(number, stored["vectors"], read_reasons(stored))
 
@@ -88,25 +55,7 @@ def unexplained(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
 def empty_shard(
     images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
 ) -> Arrays:
-    """Return a shard in which nothing is explained yet.
-
-    Parameters
-    ----------
-    images : int
-        Images of the shard.
-    sides : ndarray of int64
-        Sides that it explains, shape (S,).
-    image : ndarray of int64
-        Place of each side's image in the shard, shape (S,).
-
-    Returns
-    -------
-    dict of str to ndarray
-        Columns of the sides (``sides``, ``image``, ``score``, ``remainder``) and of the
-        images (``crop``, ``size``); ``gaps``, ``1 - similarity`` of each recomputed
-        embedding with the one in use; maps are added as
-        ``KIND_values``, ``KIND_scale``.
-    """
+    """Return a shard in which nothing is explained yet."""
     return {
         "sides": sides,
         "image": image.astype(np.int32),

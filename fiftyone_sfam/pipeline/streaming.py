@@ -46,41 +46,20 @@ COMPUTED = "computed"
 
 @dataclass(frozen=True)
 class Explained:
-    """One shard whose maps are stored.
+    """One shard whose maps are stored."""
 
-    Attributes
-    ----------
-    number : int
-        Number of the shard.
-    gaps : tuple of float
-        ``1 - similarity`` of each recomputed embedding with the one in use; empty
-        where somebody else had stored the shard before.
-    """
-
-    number: int
+    number: int  # number of the shard
     gaps: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class MapTask:
-    """What the maps of a run depend on, beside its images and its model.
+    """What the maps of a run depend on, beside its images and its model."""
 
-    Attributes
-    ----------
-    config : RunConfig
-        Kinds, weights and types of the maps.
-    plan : Plan
-        Which image explains which sides.
-    pairs : Pairs
-        The pairs.
-    vectors : ndarray of float32
-        Embeddings of the items, shape (N, D).
-    """
-
-    config: RunConfig
-    plan: Plan
-    pairs: Pairs
-    vectors: NDArray[np.float32]
+    config: RunConfig  # kinds, weights and types of the maps
+    plan: Plan  # which image explains which sides
+    pairs: Pairs  # the pairs
+    vectors: NDArray[np.float32]  # embeddings of the items, shape (N, D)
 
 
 @dataclass(frozen=True)
@@ -93,21 +72,7 @@ class _Prepared:
 
 
 class ImageStream:
-    """Runs the model over the images of a run, and stores what comes out.
-
-    Parameters
-    ----------
-    items : Items
-        The images.
-    model : EmbeddingModel
-        The model.
-    batch_size : int
-        Images per forward pass, and per shard.
-    num_workers : int
-        Threads that read images; 0 reads in the caller's.
-    cache_bytes : int
-        Bytes that what the first pass finds may take until the second needs it.
-    """
+    """Runs the model over the images of a run, and stores what comes out."""
 
     def __init__(
         self,
@@ -135,22 +100,7 @@ class ImageStream:
     def embed(
         self, store: BlobStore, fingerprint: str, numbers: Sequence[int]
     ) -> Iterator[Embedded]:
-        """Compute the embeddings of blocks of items, and store them.
-
-        Parameters
-        ----------
-        store : BlobStore
-            Where to.
-        fingerprint : str
-            Of the run, to find the blobs by.
-        numbers : sequence of int
-            Numbers of the blocks.
-
-        Yields
-        ------
-        Embedded
-            Each block once it is stored.
-        """
+        """Compute the embeddings of blocks of items, and store them."""
         loaded = self._load_blocks([self.block(number) for number in numbers])
         for number, block in zip(numbers, loaded, strict=True):
             vectors, reasons = self._embed_block(block)
@@ -199,22 +149,7 @@ class ImageStream:
     def explain(
         self, store: BlobStore, task: MapTask, numbers: Sequence[int]
     ) -> Iterator[Explained]:
-        """Compute the maps of every side of some shards, and store them.
-
-        Parameters
-        ----------
-        store : BlobStore
-            Where to.
-        task : MapTask
-            What is to be explained.
-        numbers : sequence of int
-            Numbers of the shards.
-
-        Yields
-        ------
-        Explained
-            Each shard once it is stored.
-        """
+        """Compute the maps of every side of some shards, and store them."""
         batches = [task.plan.batch_of(number, len(self.items)) for number in numbers]
         kept = [self.cache.take(batch.tolist()) for batch in batches]
         loaded = self._load_blocks(
@@ -251,11 +186,6 @@ class ImageStream:
 
         Whoever explains only a part of the shards has to find it with the images that
         whoever explains all of them finds it with.
-
-        Parameters
-        ----------
-        batches : iterable of sequence of int
-            Items that go through the network together, in order.
         """
         for batch in batches:
             good, _ = _split(next(self._load_blocks([batch])))

@@ -23,21 +23,11 @@ MISMATCH = 1e-3
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Embeddings of the items of a run.
+    """Embeddings of the items of a run."""
 
-    Attributes
-    ----------
-    vectors : ndarray of float32
-        Shape (N, D); zeros where there is none.
-    usable : ndarray of bool
-        Which items have one, shape (N,).
-    skipped : tuple of Skipped
-        The items that have none, with the reason.
-    """
-
-    vectors: NDArray[np.float32]
-    usable: NDArray[np.bool_]
-    skipped: tuple[Skipped, ...]
+    vectors: NDArray[np.float32]  # shape (N, D)
+    usable: NDArray[np.bool_]  # which items have one, shape (N,)
+    skipped: tuple[Skipped, ...]  # the items that have none, with the reason
 
 
 def stored_embeddings(
@@ -46,32 +36,7 @@ def stored_embeddings(
     source: str | NDArray[np.floating],
     patches_field: str | None,
 ) -> Embeddings:
-    """Read embeddings that exist already.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The images.
-    items : Items
-        Their columns.
-    source : str or ndarray
-        The brain key of a similarity index of any backend, a field with a vector per
-        sample (or an attribute of the detections), or an array of shape (N, D) in the
-        order of the items.
-    patches_field : str, optional
-        Field of the detections that are compared.
-
-    Returns
-    -------
-    Embeddings
-        The embeddings; items without a finite, non-zero one are skipped.
-
-    Raises
-    ------
-    DataError
-        If there is no such source, it was made for something else, or its vectors
-        have not all one length.
-    """
+    """Read embeddings that exist already."""
     if not isinstance(source, str):
         rows = _rows_of_array(source, items)
         where = "the given array"
@@ -85,18 +50,7 @@ def stored_embeddings(
 
 
 def check_usable(vectors: NDArray[np.floating]) -> list[str | None]:
-    """Say what is wrong with each embedding.
-
-    Parameters
-    ----------
-    vectors : ndarray
-        Shape (N, D).
-
-    Returns
-    -------
-    list of str or None
-        A sentence where an embedding holds NaN or infinity, or is zero.
-    """
+    """Say what is wrong with each embedding."""
     finite = np.isfinite(vectors).all(axis=1)
     zero = ~np.any(vectors, axis=1)
     return [
@@ -110,20 +64,7 @@ def check_usable(vectors: NDArray[np.floating]) -> list[str | None]:
 
 
 def check_index_key(samples: SampleCollection, brain_key: str) -> None:
-    """Refuse a brain key under which no index can be kept.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The images.
-    brain_key : str
-        Key of the index that is to be made.
-
-    Raises
-    ------
-    DataError
-        If the key is in use or no name.
-    """
+    """Refuse a brain key under which no index can be kept."""
     if not isinstance(brain_key, str) or not brain_key.isidentifier():
         raise DataError(
             f"the brain key {brain_key!r} cannot be used; give a name of letters, "
@@ -144,28 +85,7 @@ def keep_as_index(
     brain_key: str,
     patches_field: str | None,
 ) -> None:
-    """Keep embeddings as a similarity index of FiftyOne's built-in backend.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The images.
-    items : Items
-        Their columns.
-    embeddings : Embeddings
-        Their embeddings; only usable ones are kept.
-    metric : {"cosine", "euclidean"}
-        Metric of the index.
-    brain_key : str
-        Key of the index.
-    patches_field : str, optional
-        Field of the detections that are compared.
-
-    Raises
-    ------
-    DataError
-        If the key cannot be used, see :func:`check_index_key`.
-    """
+    """Keep embeddings as a similarity index of FiftyOne's built-in backend."""
     check_index_key(samples, brain_key)
     index = fob.compute_similarity(
         samples,
@@ -262,27 +182,7 @@ def _rows_of_index(
 def load_index(
     samples: SampleCollection, key: str, patches_field: str | None
 ) -> fob.SimilarityIndex:
-    """Load a similarity index of any backend, as it was made.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The images.
-    key : str
-        Its brain key.
-    patches_field : str, optional
-        Field of the detections that are compared.
-
-    Returns
-    -------
-    fiftyone.brain.SimilarityIndex
-        The index.
-
-    Raises
-    ------
-    DataError
-        If it is no similarity index, or was made for something else.
-    """
+    """Load a similarity index of any backend, as it was made."""
     # FiftyOne's built-in index changes its embeddings in place when it is queried, so
     # a cached one may hold centered vectors.
     index = samples._dataset.load_brain_results(key, cache=False)

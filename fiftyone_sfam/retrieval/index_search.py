@@ -23,24 +23,6 @@ class IndexSearch:
 
     Only which images are near is taken from the index: what it calls a distance is a
     similarity in some backends, a squared distance in others.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The images.
-    items : Items
-        Their columns; what the index holds beside them is left out.
-    key : str
-        Brain key of the index.
-    metric : {"cosine", "euclidean"}
-        What the run ranks by.
-    patches_field : str, optional
-        Field of the detections that are compared.
-
-    Raises
-    ------
-    DataError
-        If the index cannot be asked, or ranks by something else.
     """
 
     def __init__(
@@ -84,20 +66,7 @@ class IndexSearch:
     def __call__(
         self, vectors: NDArray[np.float32], count: int
     ) -> list[NDArray[np.int64]]:
-        """Return the items near each vector, nearest first as the index has it.
-
-        Parameters
-        ----------
-        vectors : ndarray of float32
-            Shape (B, D).
-        count : int
-            Images to ask for, per vector.
-
-        Returns
-        -------
-        list of ndarray of int64
-            Items, at most ``count`` each; others than the run's show as -1.
-        """
+        """Return the items near each vector, nearest first as the index has it."""
         _search_wide_enough(self._index.config, count)
         # The method that every backend has to have; what is public of it makes a view
         # for each query, and finds samples where detections are asked for.

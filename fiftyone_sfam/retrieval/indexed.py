@@ -59,35 +59,6 @@ def find_proposed_neighbors(
 ) -> Neighbors:
     """Find the k nearest of what an index proposes for every query.
 
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D), as :func:`fiftyone_sfam.retrieval.search.find_neighbors`
-        takes them.
-    candidates : Candidates
-        Queries and gallery.
-    protocol : Protocol
-        Which pairs are left out.
-    k : int
-        Neighbors per query, at least 1.
-    proposals : Proposals
-        The index. It is asked again, for more, where the protocol leaves fewer than k.
-    metric : {"cosine", "euclidean"}
-        What neighbors are ranked by; has to be the index's.
-    progress : callable, optional
-        Is called with the number of queries done and their total.
-
-    Returns
-    -------
-    Neighbors
-        Similarities and distances are exact. Ranks count what was proposed, and a true
-        match that was not proposed is not known of: its place is ``UNKNOWN``.
-
-    Raises
-    ------
-    DataError
-        If ``k`` is less than 1.
-
     Warns
     -----
     UserWarning

@@ -28,25 +28,14 @@ class Pairs:
 
     Beside its k nearest neighbors a query has its nearest true match as one more pair,
     where that is not among them: with a ``rank`` above k.
-
-    Attributes
-    ----------
-    query, gallery : ndarray of int32
-        Items of the pair, indices into the run's items, shape (P,).
-    rank : ndarray of int32
-        Rank of the gallery image for the query, from 1, shape (P,).
-    similarity, distance : ndarray of float64
-        Similarity in [-1, 1], and the metric's distance, shape (P,).
-    outcome : ndarray of int8
-        Index into :data:`OUTCOMES`, shape (P,).
     """
 
-    query: NDArray[np.int32]
-    gallery: NDArray[np.int32]
-    rank: NDArray[np.int32]
-    similarity: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    outcome: NDArray[np.int8]
+    query: NDArray[np.int32]  # (P,)
+    gallery: NDArray[np.int32]  # (P,)
+    rank: NDArray[np.int32]  # (P,)
+    similarity: NDArray[np.float64]  # (P,)
+    distance: NDArray[np.float64]  # (P,)
+    outcome: NDArray[np.int8]  # index into :data:`OUTCOMES`, shape (P,)
 
     def __len__(self) -> int:
         return len(self.query)
@@ -56,18 +45,7 @@ class Pairs:
         return np.stack([self.query, self.gallery], axis=1).reshape(-1)
 
     def items_of(self, sides: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the items of some sides, without listing all of them.
-
-        Parameters
-        ----------
-        sides : ndarray of int64
-            Sides, as :meth:`sides` numbers them, shape (S,).
-
-        Returns
-        -------
-        ndarray of int32
-            Shape (S,).
-        """
+        """Return the items of some sides, without listing all of them."""
         pairs = sides // 2
         return np.where(sides % 2 == QUERY, self.query[pairs], self.gallery[pairs])
 
@@ -88,20 +66,7 @@ class Pairs:
 
 
 def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
-    """List the pairs of a retrieval.
-
-    Parameters
-    ----------
-    neighbors : Neighbors
-        What was found.
-    candidates : Candidates
-        The labels.
-
-    Returns
-    -------
-    Pairs
-        All neighbors, and the nearest true matches that are not among them.
-    """
+    """List the pairs of a retrieval."""
     width = neighbors.index.shape[1]
     found = neighbors.index != UNKNOWN
     rows, columns = np.nonzero(found)
@@ -133,21 +98,7 @@ def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
 def outcomes_of(
     query: NDArray[np.int64], gallery: NDArray[np.int64], candidates: Candidates
 ) -> NDArray[np.int8]:
-    """Tell what each pair is by its labels.
-
-    Parameters
-    ----------
-    query, gallery : ndarray of int64
-        Items of the pairs, shape (P,).
-    candidates : Candidates
-        The labels.
-
-    Returns
-    -------
-    ndarray of int8
-        Indices into :data:`OUTCOMES`, shape (P,). A pair with an image without an
-        identity is unlabeled, one with a distractor a false match.
-    """
+    """Tell what each pair is by its labels."""
     unlabeled = (candidates.identities[query] == UNKNOWN) | (
         candidates.identities[gallery] == UNKNOWN
     )

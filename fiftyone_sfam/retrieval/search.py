@@ -34,27 +34,13 @@ _DUPLICATE = 1e-6
 
 @dataclass(frozen=True)
 class Candidates:
-    """Who may be matched with whom.
+    """Who may be matched with whom."""
 
-    Attributes
-    ----------
-    identities : ndarray of int64
-        Code of each image's identity, ``UNKNOWN`` where there is none, shape (N,).
-    cameras : ndarray of int64
-        Code of each image's camera, ``UNKNOWN`` where there is none, shape (N,).
-    queries : ndarray of int64
-        Indices of the images that are queries, shape (Q,).
-    gallery : ndarray of int64
-        Indices of the images that may be neighbors, ascending, shape (G,).
-    distractors : ndarray of bool
-        Images that match nobody, shape (N,).
-    """
-
-    identities: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    queries: NDArray[np.int64]
-    gallery: NDArray[np.int64]
-    distractors: NDArray[np.bool_]
+    identities: NDArray[np.int64]  # (N,)
+    cameras: NDArray[np.int64]  # (N,)
+    queries: NDArray[np.int64]  # indices of the images that are queries, shape (Q,)
+    gallery: NDArray[np.int64]  # (G,)
+    distractors: NDArray[np.bool_]  # images that match nobody, shape (N,)
 
     def is_true_match(
         self, query: NDArray[np.int64], other: NDArray[np.int64]
@@ -70,40 +56,13 @@ class Candidates:
     def left_out(
         self, queries: NDArray[np.int64], protocol: Protocol
     ) -> NDArray[np.bool_]:
-        """Mark the pairs that a protocol does not compare.
-
-        Parameters
-        ----------
-        queries : ndarray of int64
-            Some query images, shape (B,).
-        protocol : Protocol
-            The protocol. Its rule on duplicates needs the embeddings and is not
-            applied here.
-
-        Returns
-        -------
-        ndarray of bool
-            Shape (B, G).
-        """
+        """Mark the pairs that a protocol does not compare."""
         return self.left_out_pairs(queries[:, None], self.gallery, protocol)
 
     def left_out_pairs(
         self, query: NDArray[np.int64], other: NDArray[np.int64], protocol: Protocol
     ) -> NDArray[np.bool_]:
-        """Mark pairs of images that a protocol does not compare, as :meth:`left_out`.
-
-        Parameters
-        ----------
-        query, other : ndarray of int64
-            Images, of shapes that go together.
-        protocol : Protocol
-            The protocol.
-
-        Returns
-        -------
-        ndarray of bool
-            Of their common shape.
-        """
+        """Mark pairs of images that a protocol does not compare, as :meth:`left_out`."""
         out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
         if protocol.exclude_self:
             out |= query == other
@@ -120,49 +79,20 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The nearest neighbors of every query, and its best-ranked true match.
+    """The nearest neighbors of every query, and its best-ranked true match."""
 
-    Attributes
-    ----------
-    query : ndarray of int64
-        Index of each query image, shape (Q,).
-    index : ndarray of int64
-        Indices of its neighbors, nearest first, ``UNKNOWN`` where the gallery has no
-        more, shape (Q, k).
-    similarity, distance : ndarray of float64
-        Of these neighbors, NaN where there is none, shape (Q, k).
-    true_index : ndarray of int64
-        Index of the nearest true match in the whole gallery, ``UNKNOWN`` where there
-        is none, shape (Q,).
-    true_rank : ndarray of int64
-        Its rank, counted from 1; 0 where there is none, shape (Q,).
-    true_similarity, true_distance : ndarray of float64
-        Of this true match, NaN where there is none, shape (Q,).
-    """
-
-    query: NDArray[np.int64]
-    index: NDArray[np.int64]
-    similarity: NDArray[np.float64]
-    distance: NDArray[np.float64]
-    true_index: NDArray[np.int64]
-    true_rank: NDArray[np.int64]
-    true_similarity: NDArray[np.float64]
-    true_distance: NDArray[np.float64]
+    query: NDArray[np.int64]  # index of each query image, shape (Q,)
+    index: NDArray[np.int64]  # (Q, k)
+    similarity: NDArray[np.float64]  # (Q, k)
+    distance: NDArray[np.float64]  # (Q, k)
+    true_index: NDArray[np.int64]  # (Q,)
+    true_rank: NDArray[np.int64]  # its rank, counted from 1
+    true_similarity: NDArray[np.float64]  # (Q,)
+    true_distance: NDArray[np.float64]  # (Q,)
 
 
 def encode(values: list[str | None]) -> NDArray[np.int64]:
-    """Give labels numbers, in order of first appearance.
-
-    Parameters
-    ----------
-    values : list of str or None
-        Labels.
-
-    Returns
-    -------
-    ndarray of int64
-        Codes from 0, ``UNKNOWN`` for None.
-    """
+    """Give labels numbers, in order of first appearance."""
     codes: dict[str, int] = {}
     return np.array(
         [
@@ -179,27 +109,7 @@ def select_candidates(
     cameras: list[str | None],
     splits: list[frozenset[str]] | None,
 ) -> Candidates:
-    """Apply a protocol's choice of queries and gallery.
-
-    Parameters
-    ----------
-    protocol : Protocol
-        The protocol.
-    identities, cameras : list of str or None
-        Labels of each image.
-    splits : list of frozenset of str, optional
-        Values of the split field of each image; None where the protocol has none.
-
-    Returns
-    -------
-    Candidates
-        Who may be matched with whom.
-
-    Raises
-    ------
-    DataError
-        If no image is left as a query or in the gallery.
-    """
+    """Apply a protocol's choice of queries and gallery."""
     count = len(identities)
     junk = np.array([value in protocol.junk for value in identities], dtype=bool)
     distractors = np.array(
@@ -244,33 +154,6 @@ def find_neighbors(
     Similarities are screened block by block in single precision; everything that
     could be among the k is compared again in double precision. Equal distances are
     ordered by the index of the image, so the result does not depend on the block size.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D), finite, and not zero for the metric ``cosine``.
-    candidates : Candidates
-        Queries and gallery.
-    protocol : Protocol
-        Which pairs are left out.
-    k : int
-        Neighbors per query, at least 1; the gallery may hold fewer.
-    metric : {"cosine", "euclidean"}
-        What neighbors are ranked by.
-    block_bytes : int
-        Memory of one block of similarities.
-    progress : callable, optional
-        Is called with the number of queries done and their total.
-
-    Returns
-    -------
-    Neighbors
-        The neighbors.
-
-    Raises
-    ------
-    DataError
-        If ``k`` is less than 1.
     """
     if k < 1:
         raise DataError(f"k is {k}; ask for at least one neighbor.")
@@ -461,22 +344,7 @@ class Search:
 def are_duplicates(
     embeddings: NDArray[np.floating], query: int, others: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which images have a query's embedding, up to rounding.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D).
-    query : int
-        The query image.
-    others : ndarray of int64
-        Images to compare it with, shape (M,).
-
-    Returns
-    -------
-    ndarray of bool
-        Shape (M,).
-    """
+    """Tell which images have a query's embedding, up to rounding."""
     one = embeddings[query].astype(np.float64)
     apart = np.linalg.norm(embeddings[others].astype(np.float64) - one, axis=1)
     return apart <= _DUPLICATE * np.linalg.norm(one)
@@ -492,20 +360,7 @@ def _blocks(
 
 
 def no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
-    """Return empty places for the neighbors of queries.
-
-    Parameters
-    ----------
-    queries : ndarray of int64
-        The query images, shape (Q,).
-    width : int
-        Neighbors per query.
-
-    Returns
-    -------
-    Neighbors
-        All places ``UNKNOWN`` and NaN.
-    """
+    """Return empty places for the neighbors of queries."""
     count = len(queries)
     return Neighbors(
         queries,

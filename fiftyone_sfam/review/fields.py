@@ -63,22 +63,7 @@ _INFO = {"fiftyone_sfam": "verdicts"}
 def check_verdict_fields(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> None:
-    """Refuse a key whose verdicts would go into a field of somebody else.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of a run.
-    patches_field : str or None
-        Field of the detections that it compares.
-
-    Raises
-    ------
-    RunError
-        If there is a field of that name that does not hold verdicts.
-    """
+    """Refuse a key whose verdicts would go into a field of somebody else."""
     _reload_if_stale(dataset, key)
     for path in verdict_paths(dataset, key, patches_field):
         field = dataset.get_field(path)
@@ -92,22 +77,7 @@ def check_verdict_fields(
 def check_rename_of_verdicts(
     dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
 ) -> None:
-    """Refuse a new key of a run where a field is in the way of its verdicts.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key, new_key : str
-        Present and new key.
-    patches_field : str or None
-        Field of the detections that the run compared.
-
-    Raises
-    ------
-    RunError
-        If a field of the new name exists.
-    """
+    """Refuse a new key of a run where a field is in the way of its verdicts."""
     _reload_if_stale(dataset, key)
     for old, new in _moves(dataset, key, new_key, patches_field).items():
         if dataset.get_field(old) is not None and dataset.get_field(new) is not None:
@@ -122,11 +92,6 @@ def rename_verdicts(
     """Move the fields and tags of a run's verdicts to its new key.
 
     Repeated after an interruption, it does what is left.
-
-    Parameters
-    ----------
-    dataset, key, new_key, patches_field
-        As for :func:`check_rename_of_verdicts`.
     """
     _reload_if_stale(dataset, key)
     rename_fields(dataset, _moves(dataset, key, new_key, patches_field))
@@ -142,17 +107,7 @@ def rename_verdicts(
 def forget_verdicts(
     dataset: fo.Dataset, key: str, uid: str, patches_field: str | None
 ) -> None:
-    """Delete the verdicts of a run: what is recorded, their fields and their tags.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key, uid : str
-        Key and unique id of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
-    """
+    """Delete the verdicts of a run: what is recorded, their fields and their tags."""
     delete_verdict_fields(dataset, key, patches_field)
     VerdictStore(str(dataset._doc.id), uid).delete()
 
@@ -163,15 +118,6 @@ def delete_verdict_fields(
     """Delete the fields and tags of a run's verdicts, where they exist.
 
     A field of that name that does not hold verdicts is left alone.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
     """
     _reload_if_stale(dataset, key)
     paths = [
@@ -194,22 +140,7 @@ def delete_verdict_fields(
 def verdict_paths(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> list[str]:
-    """Return the paths of the fields that a run's verdicts are in.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
-
-    Returns
-    -------
-    list of str
-        The field of the sample, and the one of the detection where there is one.
-    """
+    """Return the paths of the fields that a run's verdicts are in."""
     name = key + VERDICT_FIELD_ENDING
     if patches_field is None:
         return [name]
@@ -227,20 +158,6 @@ def declare_verdict_fields(
     """Add the fields of verdicts to the schema, so that FiftyOne can filter by them.
 
     What is there has to be asked about before, with :func:`check_verdict_fields`.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
-
-    Returns
-    -------
-    bool
-        Whether one was missing.
     """
     name = key + VERDICT_FIELD_ENDING
     about = {"description": "verdicts on pairs of the run", "info": _INFO}
@@ -272,20 +189,7 @@ def write_verdict_fields(
     patches_field: str | None,
     queries: Iterable[QueryVerdicts],
 ) -> None:
-    """Make samples show exactly the verdicts that are given, query by query.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset, whose fields are declared.
-    key : str
-        Key of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
-    queries : iterable of QueryVerdicts
-        The verdicts. Samples and detections that were deleted are left out, and tags
-        where the neighbors' field was deleted.
-    """
+    """Make samples show exactly the verdicts that are given, query by query."""
     now = datetime.now(timezone.utc)
     operations, sample_ids = [], []
     for query in queries:
@@ -304,22 +208,7 @@ def write_verdict_fields(
 def shown_queries(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> dict[str, str]:
-    """Find the queries whose samples show verdicts.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run.
-    patches_field : str or None
-        Field of the detections that it compared.
-
-    Returns
-    -------
-    dict of str to str
-        Sample by query.
-    """
+    """Find the queries whose samples show verdicts."""
     entries = f"{key}{VERDICT_FIELD_ENDING}.classifications"
     found = dataset._sample_collection.find(
         {f"{entries}.0": {"$exists": True}}, {f"{entries}.query_id": 1}

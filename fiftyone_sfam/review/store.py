@@ -37,15 +37,7 @@ Record = dict[str, str]
 
 
 class VerdictStore:
-    """The verdicts of one run of one dataset.
-
-    Parameters
-    ----------
-    dataset_id : str
-        Id of the dataset.
-    uid : str
-        Unique id of the run.
-    """
+    """The verdicts of one run of one dataset."""
 
     def __init__(self, dataset_id: str, uid: str) -> None:
         self.dataset_id = ObjectId(dataset_id)
@@ -53,21 +45,7 @@ class VerdictStore:
         self._keys = ExecutionStore.create(STORE, self.dataset_id)
 
     def put(self, ids: PairIds, record: Record) -> Record | None:
-        """Record a verdict, in place of the one that there is.
-
-        Parameters
-        ----------
-        ids : tuple of str
-            Query and neighbor.
-        record : dict of str to str
-            The verdict.
-
-        Returns
-        -------
-        dict of str to str or None
-            The one that it has replaced. Of several writers at once each gets another
-            one's record, or None if it was the first.
-        """
+        """Record a verdict, in place of the one that there is."""
         key = self._key(ids)
         while True:
             before: Record | None = self._keys.get(key)
@@ -90,18 +68,7 @@ class VerdictStore:
         return before
 
     def read(self, query_id: str | None = None) -> dict[PairIds, Record]:
-        """Read the verdicts.
-
-        Parameters
-        ----------
-        query_id : str, optional
-            Only those of one query.
-
-        Returns
-        -------
-        dict of (str, str) to dict
-            Record by the ids of query and neighbor.
-        """
+        """Read the verdicts."""
         found = _documents().find(self._all(query_id), {"_id": 0, "key": 1, "value": 1})
         records: dict[PairIds, Record] = {}
         for document in found:

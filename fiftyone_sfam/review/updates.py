@@ -22,42 +22,21 @@ Expression = Any
 
 @dataclass(frozen=True)
 class Entry:
-    """A verdict on one pair of a query.
+    """A verdict on one pair of a query."""
 
-    Attributes
-    ----------
-    neighbor_id : str
-        The pair's neighbor.
-    rank : int
-        Its rank, from 1.
-    text, note : str
-        The verdict.
-    """
-
-    neighbor_id: str
-    rank: int
-    text: str
-    note: str
+    neighbor_id: str  # the pair's neighbor
+    rank: int  # its rank, from 1
+    text: str  # the verdict
+    note: str  # the verdict
 
 
 @dataclass(frozen=True)
 class QueryVerdicts:
-    """All verdicts on the pairs of one query, as its sample has to show them.
+    """All verdicts on the pairs of one query, as its sample has to show them."""
 
-    Attributes
-    ----------
-    sample_id, query_id : str
-        The query's sample, and its detection, or its sample again.
-    entries : tuple of Entry
-        The verdicts, nearest neighbor first.
-    dropped : tuple of (str, str)
-        Neighbors and verdicts on them that stand no longer. What the field lists needs
-        no mention; this is for tags that are left when somebody has deleted the field.
-    """
-
-    sample_id: str
-    query_id: str
-    entries: tuple[Entry, ...]
+    sample_id: str  # the query's sample, and its detection, or its sample again
+    query_id: str  # the query's sample, and its detection, or its sample again
+    entries: tuple[Entry, ...]  # the verdicts, nearest neighbor first
     dropped: tuple[tuple[str, str], ...] = ()
 
 

@@ -57,62 +57,32 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict on one pair of a run.
+    """A verdict on one pair of a run."""
 
-    Attributes
-    ----------
-    pair : int
-        Index into the columns of the run's pairs.
-    query_id, neighbor_id : str
-        The pair's images: ids of their samples, or of their detections.
-    text : str
-        The verdict, one of :data:`VERDICTS` or own words.
-    note : str
-        More about it; may be empty.
-    created : str
-        When it was given, in UTC, ISO 8601.
-    """
-
-    pair: int
-    query_id: str
-    neighbor_id: str
-    text: str
-    note: str
-    created: str
+    pair: int  # index into the columns of the run's pairs
+    query_id: str  # the pair's images: ids of their samples, or of their detections
+    neighbor_id: str  # the pair's images: ids of their samples, or of their detections
+    text: str  # the verdict, one of :data:`VERDICTS` or own words
+    note: str  # more about it
+    created: str  # when it was given, in UTC, ISO 8601
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """How far the review of a run is.
+    """How far the review of a run is."""
 
-    Attributes
-    ----------
-    pairs, total_pairs : int
-        Pairs with a verdict, and pairs of the run.
-    queries, total_queries : int
-        Queries with a verdict on at least one of their pairs, and queries of the run.
-    """
-
-    pairs: int
-    total_pairs: int
+    pairs: int  # pairs with a verdict, and pairs of the run
+    total_pairs: int  # pairs with a verdict, and pairs of the run
     queries: int
     total_queries: int
 
 
 @dataclass(frozen=True)
 class CarriedOver:
-    """What became of the verdicts of a replaced run.
+    """What became of the verdicts of a replaced run."""
 
-    Attributes
-    ----------
-    kept : int
-        Verdicts on pairs that the new run has as well.
-    lost : int
-        Verdicts on pairs that it has not.
-    """
-
-    kept: int
-    lost: int
+    kept: int  # verdicts on pairs that the new run has as well
+    lost: int  # verdicts on pairs that it has not
 
 
 # --------------------------------------------------------------------------------------
@@ -231,37 +201,14 @@ def get_verdicts(run: Run) -> dict[int, Verdict]:
 
 
 def verdict_counts(run: Run) -> dict[str, int]:
-    """Count the pairs by their verdict.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    dict of str to int
-        The texts that occur: :data:`VERDICTS` in their order, then own words in that
-        of the alphabet.
-    """
+    """Count the pairs by their verdict."""
     counts = Counter(one.text for one in get_verdicts(run).values())
     own = sorted(set(counts) - set(VERDICTS))
     return {text: counts[text] for text in (*VERDICTS, *own) if text in counts}
 
 
 def reviewed(run: Run) -> Reviewed:
-    """Tell how far the review of a run is.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Reviewed
-        Pairs and queries with verdicts, and all there are.
-    """
+    """Tell how far the review of a run is."""
     verdicts = get_verdicts(run).values()
     return Reviewed(
         len(verdicts),
@@ -272,21 +219,7 @@ def reviewed(run: Run) -> Reviewed:
 
 
 def verdict_tag(run: Run, text: str) -> str:
-    """Return the label tag by which FiftyOne finds a verdict.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    text : str
-        A verdict.
-
-    Returns
-    -------
-    str
-        The verdict itself, or ``KEY: VERDICT`` where the run compared detections,
-        whose tags are shared with their owner and with other runs.
-    """
+    """Return the label tag by which FiftyOne finds a verdict."""
     return text if run.config.patches_field is None else tag_prefix(run.key) + text
 
 
@@ -299,24 +232,6 @@ def carry_over(run: Run, replaced: Iterable[tuple[str, str | None]]) -> CarriedO
     """Give a run the verdicts of those whose place it takes, and show them.
 
     May be repeated, also after it was interrupted. A pair that has a verdict keeps it.
-
-    Parameters
-    ----------
-    run : Run
-        The run, whose own fields are written.
-    replaced : iterable of (str, str or None)
-        Unique id and ``patches_field`` of the replaced runs, oldest first, as in
-        ``run.config.replaces``. Their verdicts are deleted here.
-
-    Returns
-    -------
-    CarriedOver
-        How many verdicts the new run has taken, and how many have no pair there.
-
-    Raises
-    ------
-    RunError
-        If the field of its verdicts is a user's.
     """
     replaced = list(replaced)
     store, dataset_id = _store(run), str(run.dataset._doc.id)
@@ -339,18 +254,7 @@ def carry_over(run: Run, replaced: Iterable[tuple[str, str | None]]) -> CarriedO
 
 
 def refresh_verdicts(run: Run) -> None:
-    """Make fields and tags show what is recorded, whatever they show now.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Raises
-    ------
-    RunError
-        If the field of its verdicts is a user's.
-    """
+    """Make fields and tags show what is recorded, whatever they show now."""
     dataset, key, of = run.dataset, run.key, run.config.patches_field
     check_verdict_fields(dataset, key, of)
     if _store(run).read():

@@ -32,23 +32,7 @@ _ALIGNED = 16
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Turn arrays into bytes; the same arrays always give the same.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        Arrays, without Python objects.
-
-    Returns
-    -------
-    bytes
-        For :func:`unpack_arrays`.
-
-    Raises
-    ------
-    ValueError
-        If an array holds Python objects.
-    """
+    """Turn arrays into bytes; the same arrays always give the same."""
     entries, parts, offset = [], [], 0
     for name, array in arrays.items():
         array = np.ascontiguousarray(array).reshape(array.shape)
@@ -81,23 +65,7 @@ def _smaller(raw: bytes) -> bytes:
 
 
 def unpack_arrays(data: bytes) -> Arrays:
-    """Restore arrays.
-
-    Parameters
-    ----------
-    data : bytes
-        From :func:`pack_arrays`, or of ``numpy.savez`` as earlier versions wrote it.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The arrays; they may not be writable.
-
-    Raises
-    ------
-    ValueError
-        If the bytes are not all there, or something else.
-    """
+    """Restore arrays."""
     if data[:2] == b"PK":
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:

@@ -30,15 +30,7 @@ _AT_ONCE = 128
 
 
 class BlobStore:
-    """The blobs of one run of one dataset.
-
-    Parameters
-    ----------
-    dataset_id : str
-        Id of the dataset, recorded with every blob.
-    uid : str
-        Unique id of the run (its key may change, and may be used again).
-    """
+    """The blobs of one run of one dataset."""
 
     def __init__(self, dataset_id: str, uid: str) -> None:
         self.dataset_id = dataset_id
@@ -51,15 +43,6 @@ class BlobStore:
 
         A name that is in use is left alone: blobs are never changed, and two workers
         that do the same work write the same.
-
-        Parameters
-        ----------
-        name : str
-            Name of the blob.
-        arrays : mapping of str to ndarray
-            Arrays, without Python objects.
-        **facts
-            Small values to record with the blob, to find it by.
         """
         data = pack_arrays(arrays)
         facts = {"dataset_id": self.dataset_id, "uid": self.uid, **facts}
@@ -79,43 +62,11 @@ class BlobStore:
                     raise
 
     def get(self, name: str) -> Arrays:
-        """Read the arrays of a blob.
-
-        Parameters
-        ----------
-        name : str
-            Name of the blob.
-
-        Returns
-        -------
-        dict of str to ndarray
-            The arrays; they may not be writable.
-
-        Raises
-        ------
-        RunError
-            If the blob does not exist.
-        """
+        """Read the arrays of a blob."""
         return next(self.get_many([name]))
 
     def get_many(self, names: Sequence[str]) -> Iterator[Arrays]:
-        """Read the arrays of blobs, many with one question to the database.
-
-        Parameters
-        ----------
-        names : sequence of str
-            Names of blobs.
-
-        Yields
-        ------
-        dict of str to ndarray
-            The arrays of each, as :meth:`get` returns them.
-
-        Raises
-        ------
-        RunError
-            If one does not exist.
-        """
+        """Read the arrays of blobs, many with one question to the database."""
         for start in range(0, len(names), _AT_ONCE):
             some = [self._id(name) for name in names[start : start + _AT_ONCE]]
             chunks: dict[str, list[bytes]] = {one: [] for one in some}
@@ -170,20 +121,7 @@ class BlobStore:
 
 
 def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
-    """Find the unfinished or finished runs that did the same work.
-
-    Parameters
-    ----------
-    dataset_id : str
-        Id of the dataset.
-    fingerprint : str
-        Digest of everything that determines the run's results.
-
-    Returns
-    -------
-    list of str
-        Unique ids of runs with blobs of that fingerprint, sorted.
-    """
+    """Find the unfinished or finished runs that did the same work."""
     return sorted(
         _files().distinct(
             "metadata.uid",
@@ -214,22 +152,7 @@ MAP_TYPES = ("int8", "float16", "float32")
 
 
 def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
-    """Make maps compact.
-
-    Parameters
-    ----------
-    maps : ndarray of float32
-        Shape (P, h, w).
-    dtype : {"int8", "float16", "float32"}
-        Kept type. Eight bits are signed and have one scale per map, so a value is kept
-        to 1/254 of the largest absolute value of its map. The range of float16 ends
-        at 65504, so its maps are scaled likewise.
-
-    Returns
-    -------
-    dict of str to ndarray
-        ``values`` of shape (P, h, w) and ``scale``, float32, of shape (P,).
-    """
+    """Make maps compact."""
     if dtype == "float32":
         return {"values": maps, "scale": np.ones(len(maps), dtype=np.float32)}
     largest = np.abs(maps).max(axis=(1, 2), initial=0.0)
@@ -245,18 +168,5 @@ def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
 def unpack_maps(
     values: NDArray[Any], scale: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Restore maps from :func:`pack_maps`.
-
-    Parameters
-    ----------
-    values : ndarray
-        Shape (P, h, w).
-    scale : ndarray of float32
-        Shape (P,).
-
-    Returns
-    -------
-    ndarray of float32
-        Shape (P, h, w).
-    """
+    """Restore maps from :func:`pack_maps`."""
     return values.astype(np.float32) * scale[:, None, None]

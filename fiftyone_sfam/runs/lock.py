@@ -41,18 +41,7 @@ R = TypeVar("R")
 
 
 def one_maker(make: Callable[P, R]) -> Callable[P, R]:
-    """Let only one process at a time make a run of a dataset's key.
-
-    Parameters
-    ----------
-    make : callable
-        Makes the run; its parameters ``samples`` and ``key`` say which.
-
-    Returns
-    -------
-    callable
-        The same, which raises :class:`RunError` while somebody else is at it.
-    """
+    """Let only one process at a time make a run of a dataset's key."""
     signature = inspect.signature(make)
 
     @wraps(make)
@@ -67,31 +56,12 @@ def one_maker(make: Callable[P, R]) -> Callable[P, R]:
 
 
 def working_on(dataset_id: str, key: str, uid: str) -> None:
-    """Say under which unique id the work of a run that is being made is stored.
-
-    Parameters
-    ----------
-    dataset_id, key : str
-        Dataset and key of the run.
-    uid : str
-        Its unique id, which :func:`living` lists from now on.
-    """
+    """Say under which unique id the work of a run that is being made is stored."""
     _signs().update_one({"_id": f"{dataset_id}/{key}"}, {"$set": {"uid": uid}})
 
 
 def living(now: datetime) -> set[str]:
-    """Find what is being worked on.
-
-    Parameters
-    ----------
-    now : datetime
-        Time of the database's server, see :func:`server_time`.
-
-    Returns
-    -------
-    set of str
-        The unique ids of the runs.
-    """
+    """Find what is being worked on."""
     return {
         str(one["uid"])
         for one in _signs().find()
@@ -134,13 +104,7 @@ def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
-    """Wait for one's turn to do something short.
-
-    Parameters
-    ----------
-    name : str
-        What. The makers of runs have names of their own, ``DATASET_ID/KEY``.
-    """
+    """Wait for one's turn to do something short."""
     own = _myself()
     while not _claim(name, own):
         time.sleep(_WAIT)

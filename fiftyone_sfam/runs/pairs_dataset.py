@@ -36,32 +36,7 @@ _BATCH = 500
 def make_pairs_dataset(
     run: Run, selection: Iterable[int] | None = None, name: str | None = None
 ) -> fo.Dataset:
-    """Make a grouped dataset of a run's pairs.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    selection : iterable of int, optional
-        Pairs, indices into the columns of ``run.pairs``, or a boolean column that
-        marks them; all by default.
-    name : str, optional
-        Name of the new dataset.
-
-    Returns
-    -------
-    fiftyone.Dataset
-        A group per pair with the slices ``query`` and ``neighbor``. Every sample has
-        the heatmap of its side of this pair (``heatmap``, one range for the dataset),
-        ``pair``, ``rank``, ``similarity``, ``distance``, ``outcome``, ``identity``,
-        ``camera`` and ``source_id``, the sample it was made from; with detections also
-        ``detection`` and ``source_label_id``.
-
-    Raises
-    ------
-    RunError
-        If a pair does not exist, or the name is in use.
-    """
+    """Make a grouped dataset of a run's pairs."""
     chosen = _chosen(run, selection)
     if name is not None and fo.dataset_exists(name):
         raise RunError(f"a dataset '{name}' exists already; choose another name.")

@@ -20,30 +20,13 @@ BY_COUNT, BY_ITEM, BY_BLOCK = ORDERS
 
 @dataclass(frozen=True)
 class Plan:
-    """Which image explains which sides, in which order, in which shard.
+    """Which image explains which sides, in which order, in which shard."""
 
-    Attributes
-    ----------
-    order : ndarray of int32
-        Items that take part, in the order of processing, shape (I,).
-    shard_images : int
-        Images per shard, at most.
-    bounds : ndarray of int64
-        Shard ``s`` holds ``order[bounds[s] : bounds[s + 1]]``; shape (S + 1,).
-    sides : ndarray of int64
-        All sides, in the order of their images, shape (2 P,).
-    starts : ndarray of int64
-        Where each image's sides begin in ``sides``, shape (I + 1,).
-    whole_blocks : bool
-        Whether shards are made of blocks of ``shard_images`` items: shard ``s`` holds
-        those of the block of its first image that take part.
-    """
-
-    order: NDArray[np.int32]
-    shard_images: int
-    bounds: NDArray[np.int64]
-    sides: NDArray[np.int64]
-    starts: NDArray[np.int64]
+    order: NDArray[np.int32]  # (I,)
+    shard_images: int  # images per shard, at most
+    bounds: NDArray[np.int64]  # shard s holds order[bounds[s] : bounds[s + 1]]
+    sides: NDArray[np.int64]  # all sides, in the order of their images, shape (2 P,)
+    starts: NDArray[np.int64]  # where each image's sides begin in sides, shape (I + 1,)
     whole_blocks: bool = False
 
     @property
@@ -61,18 +44,6 @@ class Plan:
         They are the shard's own; with ``whole_blocks`` they are its whole block, as
         when the embeddings were computed. So the numbers that the network gives do not
         depend on whether they were kept since then.
-
-        Parameters
-        ----------
-        shard : int
-            Number of the shard.
-        total : int
-            Number of the run's items.
-
-        Returns
-        -------
-        ndarray of int64
-            Items, in order.
         """
         images = self.images_of(shard).astype(np.int64)
         if not self.whole_blocks:
@@ -120,27 +91,7 @@ class Plan:
 
 
 def make_plan(pairs: Pairs, shard_images: int, order: str = BY_COUNT) -> Plan:
-    """Plan one pass over the images that serves every side of every pair.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs.
-    shard_images : int
-        Images per shard, at least 1.
-    order : {"count", "item", "block"}
-        ``count`` orders the images by the number of their sides. One backward pass
-        through the head serves one side of every image of a batch, so batches of
-        images with about as many sides waste the least. ``item`` keeps the order of
-        the items, which keeps detections of one frame together. ``block`` does too,
-        and has one shard for every block of ``shard_images`` items, which holds those
-        of them that take part.
-
-    Returns
-    -------
-    Plan
-        The plan.
-    """
+    """Plan one pass over the images that serves every side of every pair."""
     items = pairs.sides()
     used, counts = np.unique(items, return_counts=True)
     ordered = used[np.lexsort((used, -counts))] if order == BY_COUNT else used

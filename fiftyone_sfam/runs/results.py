@@ -27,41 +27,17 @@ METHOD_PREFIX = "fiftyone_sfam/result/"
 
 @dataclass(frozen=True)
 class Result:
-    """What one audit found.
+    """What one audit found."""
 
-    Attributes
-    ----------
-    name : str
-        Kind of audit, as ``evaluation``.
-    config : dict
-        Settings and figures, as plain data.
-    arrays : dict of str to ndarray
-        Everything larger.
-    fields : tuple of str
-        Paths of the fields that it has written.
-    created : str
-        When, in UTC, ISO 8601.
-    """
-
-    name: str
-    config: dict[str, Any]
-    arrays: Arrays
-    fields: tuple[str, ...]
-    created: str
+    name: str  # kind of audit, as evaluation
+    config: dict[str, Any]  # settings and figures, as plain data
+    arrays: Arrays  # everything larger
+    fields: tuple[str, ...]  # paths of the fields that it has written
+    created: str  # when, in UTC, ISO 8601
 
 
 class ResultStore:
-    """The results of one run.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    key : str
-        Key of the run.
-    uid : str
-        Unique id of the run.
-    """
+    """The results of one run."""
 
     def __init__(self, dataset: fo.Dataset, key: str, uid: str) -> None:
         self.dataset = dataset
@@ -76,19 +52,7 @@ class ResultStore:
         )
 
     def load(self, name: str) -> Result | None:
-        """Read a result.
-
-        Parameters
-        ----------
-        name : str
-            Kind of audit.
-
-        Returns
-        -------
-        Result or None
-            None if there is none, or whoever stored it was interrupted before its
-            fields were written.
-        """
+        """Read a result."""
         config = self._record(name)[1]
         if config is None or not _is_finished(config):
             return None
@@ -101,20 +65,7 @@ class ResultStore:
         )
 
     def check_fields(self, name: str, fields: Iterable[str]) -> None:
-        """Refuse fields that are not an earlier result's of this name.
-
-        Parameters
-        ----------
-        name : str
-            Kind of audit.
-        fields : iterable of str
-            Paths that are to be written.
-
-        Raises
-        ------
-        RunError
-            If one of them, or the result's own key, is somebody else's.
-        """
+        """Refuse fields that are not an earlier result's of this name."""
         key, (own, record) = self._key(name), self._record(name)
         if key in self.dataset.list_runs() and key != own:
             raise RunError(
@@ -136,27 +87,7 @@ class ResultStore:
         fields: Iterable[str] = (),
         finished: bool = True,
     ) -> None:
-        """Store a result in the place of an earlier one of its name.
-
-        Parameters
-        ----------
-        name : str
-            Kind of audit.
-        config : mapping
-            Settings and figures, as plain data.
-        arrays : dict of str to ndarray
-            Everything larger, without Python objects.
-        fields : iterable of str
-            Paths that the caller writes; they are deleted with the result.
-        finished : bool
-            Whether they are written already. If not, the result is listed after
-            :meth:`finish`, so that it is never seen without its fields.
-
-        Raises
-        ------
-        RunError
-            As :meth:`check_fields`.
-        """
+        """Store a result in the place of an earlier one of its name."""
         fields = list(fields)
         self.check_fields(name, fields)
         key, (old_key, old) = self._key(name), self._record(name)
@@ -185,13 +116,7 @@ class ResultStore:
             self._blobs.delete_one(old.blob)
 
     def finish(self, name: str) -> None:
-        """Say that the fields of a result are written.
-
-        Parameters
-        ----------
-        name : str
-            Kind of audit, saved before.
-        """
+        """Say that the fields of a result are written."""
         key, config = self._record(name)
         config.finished = True
         self.dataset.update_run_config(key, config)
@@ -210,18 +135,7 @@ class ResultStore:
             self.delete(name)
 
     def check_rename(self, new_key: str) -> None:
-        """Refuse a new key of the run where a result or a field is in its way.
-
-        Parameters
-        ----------
-        new_key : str
-            Key that the run is to get.
-
-        Raises
-        ------
-        RunError
-            If a result's new key or a field's new name is in use.
-        """
+        """Refuse a new key of the run where a result or a field is in its way."""
         target = ResultStore(self.dataset, new_key, self.uid)
         for name, (_, record) in self._found().items():
             moves = self._moves(record, new_key)
@@ -232,11 +146,6 @@ class ResultStore:
 
         Fields that are named after the run (``KEY_...``, also inside labels) follow.
         Repeated after an interruption, it does what is left.
-
-        Parameters
-        ----------
-        new_key : str
-            Key that the run gets.
         """
         target = ResultStore(self.dataset, new_key, self.uid)
         for name, (key, record) in self._found().items():

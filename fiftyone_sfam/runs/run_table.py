@@ -31,26 +31,14 @@ PART_PAIRS = 2048
 
 @dataclass(frozen=True)
 class RunItems:
-    """The images that a run compared.
+    """The images that a run compared."""
 
-    Attributes
-    ----------
-    sample_ids : ndarray of str
-        Sample of each item, shape (N,).
-    label_ids : ndarray of str or None
-        Detection of each item; None where whole images were compared.
-    identities, cameras : tuple of str or None
-        Labels of each item as they were when it was run.
-    is_query, is_gallery : ndarray of bool
-        Which items the run took as queries and as gallery, shape (N,).
-    """
-
-    sample_ids: NDArray[np.str_]
-    label_ids: NDArray[np.str_] | None
+    sample_ids: NDArray[np.str_]  # sample of each item, shape (N,)
+    label_ids: NDArray[np.str_] | None  # detection of each item
     identities: tuple[str | None, ...]
-    cameras: tuple[str | None, ...]
-    is_query: NDArray[np.bool_]
-    is_gallery: NDArray[np.bool_]
+    cameras: tuple[str | None, ...]  # labels of each item as they were when it was run
+    is_query: NDArray[np.bool_]  # (N,)
+    is_gallery: NDArray[np.bool_]  # (N,)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -75,22 +63,12 @@ class RunItems:
 
 @dataclass(frozen=True)
 class PairPart:
-    """Some consecutive pairs of a run, and where their maps are.
+    """Some consecutive pairs of a run, and where their maps are."""
 
-    Attributes
-    ----------
-    pairs : Pairs
-        Their columns.
-    remainders : ndarray of float32
-        Remainders of the query and the gallery side, shape (R, 2); NaN if none.
-    shards, rows : ndarray of int32
-        Shard of each side, and its row in it, shape (R, 2).
-    """
-
-    pairs: Pairs
-    remainders: NDArray[np.float32]
-    shards: NDArray[np.int32]
-    rows: NDArray[np.int32]
+    pairs: Pairs  # their columns
+    remainders: NDArray[np.float32]  # (R, 2)
+    shards: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
+    rows: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
 
 
 def write_table(
@@ -102,25 +80,7 @@ def write_table(
     remainders: NDArray[np.float32],
     fingerprint: str,
 ) -> None:
-    """Store a run's columns: parts of the pairs, and last what is said of the images.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run.
-    pairs : Pairs
-        The pairs.
-    plan : Plan
-        Where their maps are.
-    items : RunItems
-        The images.
-    skipped : iterable of Skipped
-        The images that could not be used.
-    remainders : ndarray of float32
-        Of query and gallery side, shape (P, 2).
-    fingerprint : str
-        Of the run, to find the blobs by.
-    """
+    """Store a run's columns: parts of the pairs, and last what is said of the images."""
     for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
         chosen = slice(start, start + PART_PAIRS)
         count = len(pairs.query[chosen])
@@ -136,20 +96,7 @@ def write_table(
 
 
 def read_part(store: BlobStore, number: int) -> PairPart:
-    """Read a part of the pairs.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run.
-    number : int
-        Number of the part; it begins with pair ``number * PART_PAIRS`` of the run.
-
-    Returns
-    -------
-    PairPart
-        The part.
-    """
+    """Read a part of the pairs."""
     arrays = store.get(part_name(number))
     return PairPart(
         Pairs(**{one.name: arrays[one.name] for one in fields(Pairs)}),
@@ -162,24 +109,7 @@ def read_part(store: BlobStore, number: int) -> PairPart:
 def read_pairs(
     store: BlobStore, count: int, part_pairs: int
 ) -> tuple[Pairs, NDArray[np.float32]]:
-    """Read the columns of all pairs, and their remainders.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run.
-    count : int
-        Pairs of the run.
-    part_pairs : int
-        Pairs per part; 0 where all are in one blob, as earlier versions kept them.
-
-    Returns
-    -------
-    pairs : Pairs
-        The pairs.
-    remainders : ndarray of float32
-        Shape (P, 2).
-    """
+    """Read the columns of all pairs, and their remainders."""
     if not part_pairs:
         arrays = store.get(TABLE)
         columns = {one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)}
@@ -198,20 +128,7 @@ def read_pairs(
 
 
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
-    """Read what a run keeps of its images, and which it left out.
-
-    Parameters
-    ----------
-    store : BlobStore
-        Blobs of the run.
-
-    Returns
-    -------
-    items : RunItems
-        The images.
-    skipped : tuple of Skipped
-        The images that could not be used.
-    """
+    """Read what a run keeps of its images, and which it left out."""
     arrays = store.get(TABLE)
     texts = json.loads(arrays["texts"].tobytes().decode())
     label_ids = arrays.get("label_ids")

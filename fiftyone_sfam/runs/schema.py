@@ -23,18 +23,6 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
 
     FiftyOne's ``add_sample_field`` saves and loads the whole schema for each field;
     here it is done once for the fields of samples, and once for those below them.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    fields : mapping
-        Options by path; a path below a new field is added after it.
-
-    Returns
-    -------
-    bool
-        Whether one was missing.
     """
     missing = [path for path in fields if dataset.get_field(path) is None]
     if not missing:
@@ -52,15 +40,7 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
 
 
 def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
-    """Delete fields, where they exist.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    paths : iterable of str
-        Their paths.
-    """
+    """Delete fields, where they exist."""
     present = [path for path in paths if dataset.get_field(path) is not None]
     if present:
         with _change_of(dataset):
@@ -72,13 +52,6 @@ def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
 
     FiftyOne moves values first and names after them. Repeated after an interruption,
     this does what is left.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    moves : mapping of str to str
-        New paths by the old ones.
     """
     present = {
         old: new for old, new in moves.items() if dataset.get_field(old) is not None

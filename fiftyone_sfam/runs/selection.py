@@ -32,52 +32,20 @@ ORDERS = {
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Conditions on pairs; None leaves one open.
+    """Conditions on pairs; None leaves one open."""
 
-    Attributes
-    ----------
-    outcome : str or None
-        One of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`.
-    max_rank : int or None
-        Largest rank.
-    min_similarity, max_similarity : float or None
-        Range of the similarity, both ends included.
-    query_camera, neighbor_camera : str or None
-        Camera of the query and of its neighbor.
-    """
-
-    outcome: str | None = None
-    max_rank: int | None = None
-    min_similarity: float | None = None
-    max_similarity: float | None = None
-    query_camera: str | None = None
-    neighbor_camera: str | None = None
+    outcome: str | None = None  # one of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`
+    max_rank: int | None = None  # largest rank
+    min_similarity: float | None = None  # range of the similarity, both ends included
+    max_similarity: float | None = None  # range of the similarity, both ends included
+    query_camera: str | None = None  # camera of the query and of its neighbor
+    neighbor_camera: str | None = None  # camera of the query and of its neighbor
 
 
 def select_pairs(
     pairs: Pairs, conditions: PairFilter, cameras: Sequence[str | None] = ()
 ) -> NDArray[np.int64]:
-    """Return the pairs that fulfill all conditions.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs of a run.
-    conditions : PairFilter
-        The conditions.
-    cameras : sequence of str or None
-        Camera of each item; needed where the conditions name one.
-
-    Returns
-    -------
-    ndarray of int64
-        Indices into the columns of ``pairs``, ascending.
-
-    Raises
-    ------
-    DataError
-        If the outcome is unknown.
-    """
+    """Return the pairs that fulfill all conditions."""
     keep = np.ones(len(pairs), dtype=bool)
     if conditions.outcome is not None:
         if conditions.outcome not in OUTCOMES:
@@ -102,19 +70,7 @@ def select_pairs(
 
 
 def margins(pairs: Pairs) -> NDArray[np.float64]:
-    """Compute how far the nearest true match of each pair's query is ahead of it.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs of a run.
-
-    Returns
-    -------
-    ndarray of float64
-        Similarity of the query's nearest true match minus that of the pair, shape
-        (P,): negative where the pair wins, NaN where the query has no true match.
-    """
+    """Compute how far the nearest true match of each pair's query is ahead of it."""
     order = np.lexsort((pairs.rank, pairs.query))
     true = order[pairs.outcome[order] == TRUE_MATCH]
     queries, first = np.unique(pairs.query[true], return_index=True)
@@ -129,30 +85,7 @@ def order_pairs(
     order: str,
     suspects: Sequence[int] = (),
 ) -> NDArray[np.int64]:
-    """Put pairs into an order to look at.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs of a run.
-    chosen : ndarray of int64
-        Indices of those to order, ascending.
-    order : str
-        One of :data:`ORDERS`. Those that it says nothing about come last, and equal
-        ones as in the run.
-    suspects : sequence of int
-        Pairs of suspects, the most suspect first; only for that order.
-
-    Returns
-    -------
-    ndarray of int64
-        ``chosen`` in that order.
-
-    Raises
-    ------
-    DataError
-        If there is no such order.
-    """
+    """Put pairs into an order to look at."""
     if order not in ORDERS:
         raise DataError(f"unknown order {order!r}; use one of {', '.join(ORDERS)}.")
     similarity, outcome = pairs.similarity[chosen], pairs.outcome[chosen]

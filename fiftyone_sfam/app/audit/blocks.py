@@ -76,50 +76,24 @@ _SMALL_BUTTON = {
 
 @dataclass(frozen=True)
 class Card:
-    """A figure with its name; a door if there is something behind it.
+    """A figure with its name; a door if there is something behind it."""
 
-    Attributes
-    ----------
-    value, label : str
-        The figure and its name.
-    hint : str
-        What it is, in a sentence.
-    mark : str
-        Name of the mark that a click opens; empty if there is nothing to open.
-    """
-
-    value: str
-    label: str
-    hint: str
-    mark: str = ""
+    value: str  # the figure and its name
+    label: str  # the figure and its name
+    hint: str  # what it is, in a sentence
+    mark: str = ""  # name of the mark that a click opens
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a page.
+    """A part of a page."""
 
-    Attributes
-    ----------
-    kind : str
-        ``cards``, ``plot``, ``table``, ``text``, ``choice``, ``slider`` or ``buttons``.
-    name : str
-        Name of its property, of no other on the page.
-    settings : dict
-        What its layout needs, as plain data.
-    content : object
-        What it shows, if that goes to the App as data; None otherwise.
-    value : object
-        What is chosen, of a control; None otherwise.
-    wide : bool
-        Whether it takes the whole width.
-    """
-
-    kind: str
-    name: str
+    kind: str  # cards, plot, table, text, choice, slider or buttons
+    name: str  # name of its property, of no other on the page
     settings: dict[str, Any] = field(default_factory=dict)
-    content: Any = None
-    value: Any = None
-    wide: bool = False
+    content: Any = None  # what it shows, if that goes to the App as data
+    value: Any = None  # what is chosen, of a control
+    wide: bool = False  # whether it takes the whole width
 
     @property
     def path(self) -> str:
@@ -179,26 +153,7 @@ def table_block(
     door: bool = True,
     wide: bool = True,
 ) -> Block:
-    """Return a block of a table.
-
-    Parameters
-    ----------
-    name, title, hint : str
-        Its name and texts.
-    columns : sequence of (str, str)
-        Keys and headings.
-    rows : sequence of mapping
-        Texts by key.
-    door : bool
-        Whether its rows open something.
-    wide : bool
-        Whether it takes the whole width.
-
-    Returns
-    -------
-    Block
-        The block.
-    """
+    """Return a block of a table."""
     numbered = [{"id": str(place), **row} for place, row in enumerate(rows)]
     settings = {
         "title": title,
@@ -260,17 +215,7 @@ def render_blocks(
     blocks: Sequence[Mapping[str, Any]],
     handlers: Mapping[str, Handler],
 ) -> None:
-    """Add blocks to a panel.
-
-    Parameters
-    ----------
-    panel : fiftyone.operators.types.Object
-        The panel.
-    blocks : sequence of mapping
-        Layouts of the blocks.
-    handlers : mapping of str to callable
-        Handlers of events: ``on_mark``, ``on_choice``, and those that buttons name.
-    """
+    """Add blocks to a panel."""
     body = panel.grid(BODY, **styled(grid=_BODY_STYLE))
     for block in blocks:
         span: dict[str, Any] = {"gridColumn": "1 / -1"} if block["wide"] else {}

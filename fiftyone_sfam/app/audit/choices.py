@@ -29,46 +29,19 @@ WRITE_REPORT = "write_report"
 
 @dataclass(frozen=True)
 class Choices:
-    """What is chosen in the panel; None stands for what comes first.
+    """What is chosen in the panel; None stands for what comes first."""
 
-    Attributes
-    ----------
-    page : str
-        The page.
-    threshold : float or None
-        Threshold on the score; None for that of the equal error rate.
-    slices, pair_slices : str or None
-        Field whose slices are shown, and field whose pairs of slices are.
-    region : str or None
-        Region that is looked at.
-    kind : str or None
-        Kind of suspects; None for all.
-    shortcut : int or None
-        Place of the shortcut whose maps are shown.
-    """
-
-    page: str = OVERVIEW
-    threshold: float | None = None
+    page: str = OVERVIEW  # the page
+    threshold: float | None = None  # threshold on the score
     slices: str | None = None
     pair_slices: str | None = None
-    region: str | None = None
-    kind: str | None = None
-    shortcut: int | None = None
+    region: str | None = None  # region that is looked at
+    kind: str | None = None  # kind of suspects
+    shortcut: int | None = None  # place of the shortcut whose maps are shown
 
     @classmethod
     def from_state(cls, read: Callable[[str], Any]) -> Choices:
-        """Restore what is chosen out of the panel's state.
-
-        Parameters
-        ----------
-        read : callable
-            Returns a value of the state by its name, or None.
-
-        Returns
-        -------
-        Choices
-            What is chosen.
-        """
+        """Restore what is chosen out of the panel's state."""
         found = {one.name: read(one.name) for one in fields(cls)}
         return cls(
             **{name: value for name, value in found.items() if value is not None}
@@ -81,17 +54,9 @@ CHOSEN = tuple(one.name for one in fields(Choices))
 
 @dataclass(frozen=True)
 class Opened:
-    """What a click leads to.
+    """What a click leads to."""
 
-    Attributes
-    ----------
-    door : Door or None
-        What is opened.
-    chosen : dict of str to object
-        What is chosen by it, by attributes of :class:`Choices`.
-    """
-
-    door: Door | None = None
+    door: Door | None = None  # what is opened
     chosen: dict[str, Any] = field(default_factory=dict)
 
 

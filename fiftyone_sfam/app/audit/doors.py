@@ -14,44 +14,17 @@ from fiftyone_sfam.runs.run import Run
 
 @dataclass(frozen=True)
 class Door:
-    """What opens when a mark is clicked.
+    """What opens when a mark is clicked."""
 
-    Attributes
-    ----------
-    title : str
-        What it is, as plain text.
-    pairs : tuple of int
-        Pairs of the run to review, in the order of reviewing.
-    samples : tuple of str
-        Samples to show in the grid, each once.
-    """
-
-    title: str
-    pairs: tuple[int, ...]
-    samples: tuple[str, ...]
+    title: str  # what it is, as plain text
+    pairs: tuple[int, ...]  # pairs of the run to review, in the order of reviewing
+    samples: tuple[str, ...]  # samples to show in the grid, each once
 
 
 def to_pairs(
     run: Run, title: str, pairs: NDArray[np.integer], both: bool = False
 ) -> Door:
-    """Make a door to pairs, and to their queries.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    title : str
-        What it is.
-    pairs : ndarray of int
-        The pairs, in the order of reviewing.
-    both : bool
-        Show the neighbors in the grid, too.
-
-    Returns
-    -------
-    Door
-        The door.
-    """
+    """Make a door to pairs, and to their queries."""
     items = run.pairs.query[pairs]
     if both:
         items = np.stack([items, run.pairs.gallery[pairs]], axis=1).reshape(-1)
@@ -59,22 +32,7 @@ def to_pairs(
 
 
 def to_queries(run: Run, title: str, queries: NDArray[np.integer]) -> Door:
-    """Make a door to queries, with their first neighbors as pairs.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    title : str
-        What it is.
-    queries : ndarray of int
-        Items of the run; those without a neighbor are shown without a pair.
-
-    Returns
-    -------
-    Door
-        The door; false matches are reviewed first.
-    """
+    """Make a door to queries, with their first neighbors as pairs."""
     pairs = first_pairs(run, queries)
     order = np.argsort(run.pairs.outcome[pairs] != FALSE_MATCH, kind="stable")
     return Door(title, tuple(pairs[order].tolist()), samples_of(run, queries))

@@ -33,34 +33,16 @@ SHOWN_CAMERAS = 24
 
 @dataclass(frozen=True)
 class Tallies:
-    """The first neighbors of a run that are false matches, counted.
+    """The first neighbors of a run that are false matches, counted."""
 
-    Attributes
-    ----------
-    false : ndarray of int64
-        Pairs of rank 1 that are false matches, shape (F,).
-    cameras : tuple of str
-        The cameras with the most false matches, by name.
-    by_camera : ndarray of int64
-        False matches by camera of the query (rows) and of the neighbor (columns).
-    all_cameras : int
-        Number of cameras that there are.
-    identities : tuple of str
-        The identities whose queries have the most false matches, most first.
-    by_identity : ndarray of int64
-        Their numbers.
-    camera_of, identity_of : ndarray of int64
-        Place of each item's camera and identity among those listed, or -1, shape (N,).
-    """
-
-    false: NDArray[np.int64]
-    cameras: tuple[str, ...]
+    false: NDArray[np.int64]  # pairs of rank 1 that are false matches, shape (F,)
+    cameras: tuple[str, ...]  # the cameras with the most false matches, by name
     by_camera: NDArray[np.int64]
-    all_cameras: int
+    all_cameras: int  # number of cameras that there are
     identities: tuple[str, ...]
-    by_identity: NDArray[np.int64]
-    camera_of: NDArray[np.int64]
-    identity_of: NDArray[np.int64]
+    by_identity: NDArray[np.int64]  # their numbers
+    camera_of: NDArray[np.int64]  # (N,)
+    identity_of: NDArray[np.int64]  # (N,)
 
 
 @dataclass(frozen=True)
@@ -101,18 +83,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 @lru_cache(maxsize=4)
 def tallies(run: Run) -> Tallies:
-    """Count the false matches of a run; a run is never changed, so this is kept.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Tallies
-        The counts.
-    """
+    """Count the false matches of a run; a run is never changed, so this is kept."""
     pairs, items = run.pairs, run.items
     false = np.flatnonzero((pairs.rank == 1) & (pairs.outcome == FALSE_MATCH))
     query, gallery = pairs.query[false], pairs.gallery[false]

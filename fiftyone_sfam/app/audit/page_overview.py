@@ -116,18 +116,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 
 def figures_of(run: Run) -> Overview | None:
-    """Return the figures of a run, if they are stored or quickly computed.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Overview or None
-        None if computing them would take longer than an event of a panel may.
-    """
+    """Return the figures of a run, if they are stored or quickly computed."""
     found = stored_overview(run)
     if found is None and compared_pairs(run) < LARGE_PAIRS:
         found = overview(run)
@@ -135,23 +124,7 @@ def figures_of(run: Run) -> Overview | None:
 
 
 def known_figures(run: Run) -> Overview:
-    """Return the figures of a run that a mark was drawn from.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Overview
-        The figures.
-
-    Raises
-    ------
-    DataError
-        If they were deleted meanwhile.
-    """
+    """Return the figures of a run that a mark was drawn from."""
     found = figures_of(run)
     if found is None:
         raise DataError(
@@ -180,22 +153,7 @@ def offer_evaluation(run: Run) -> list[Block]:
 
 
 def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
-    """Return the cards.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    figures : Overview or None
-        Its figures, if there are any yet.
-    done : Reviewed
-        How far its review is.
-
-    Returns
-    -------
-    list of Card
-        From first to last.
-    """
+    """Return the cards."""
     counts = run.config.counts
     found = [*_measures(run, figures)]
     wrong = counts["false match"]

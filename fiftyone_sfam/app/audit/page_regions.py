@@ -147,20 +147,7 @@ def shares_of(ledger: Ledger, region: str) -> NDArray[np.float64]:
 
 
 def drawn_rows(ledger: Ledger, region: str) -> dict[str, NDArray[np.int64]]:
-    """Draw the rows of a ledger that the scatter shows.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        The ledger.
-    region : str
-        One of its regions.
-
-    Returns
-    -------
-    dict of str to ndarray of int64
-        Outcome to rows, ascending; the same at every call.
-    """
+    """Draw the rows of a ledger that the scatter shows."""
     known = ~np.isnan(shares_of(ledger, region))
     generator = np.random.default_rng(SEED)
     found = {}

@@ -84,42 +84,14 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 
 def threshold_of(figures: Overview, chosen: Choices) -> float:
-    """Return the threshold that is chosen, within the scores that there are.
-
-    Parameters
-    ----------
-    figures : Overview
-        Figures of a run.
-    chosen : Choices
-        What is chosen.
-
-    Returns
-    -------
-    float
-        That of the equal error rate where none is chosen.
-    """
+    """Return the threshold that is chosen, within the scores that there are."""
     if chosen.threshold is None:
         return figures.equal_error_threshold
     return float(np.clip(chosen.threshold, figures.edges[0], figures.edges[-1]))
 
 
 def threshold_at(figures: Overview, far: float) -> float | None:
-    """Return the threshold of a false match rate.
-
-    Parameters
-    ----------
-    figures : Overview
-        Figures of a run.
-    far : float
-        Share of impostor pairs that may be accepted.
-
-    Returns
-    -------
-    float or None
-        The lowest of the curve's that accepts no more; None where fewer than
-        :data:`fiftyone_sfam.audit.evaluation.scores.MIN_FALSE_ACCEPTS` pairs support
-        the rate.
-    """
+    """Return the threshold of a false match rate."""
     if far * figures.impostor.sum() < MIN_FALSE_ACCEPTS:
         return None
     allowed = np.flatnonzero(figures.roc_fmr <= far * (1 + 1e-12))

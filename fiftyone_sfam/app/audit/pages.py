@@ -56,54 +56,14 @@ _MARKS: Mapping[str, Mark] = {
 
 
 def page_of(run: Run, chosen: Choices) -> list[Block]:
-    """Return the blocks of a page.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    chosen : Choices
-        What is chosen.
-
-    Returns
-    -------
-    list of Block
-        From top to bottom.
-
-    Raises
-    ------
-    DataError
-        If there is no such page.
-    """
+    """Return the blocks of a page."""
     if chosen.page not in _PAGES:
         raise DataError(f"there is no page '{chosen.page}' of the audit.")
     return _PAGES[chosen.page](run, chosen)
 
 
 def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:
-    """Find out what a click leads to.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    mark : str
-        Name of the block, the card or the button.
-    params : mapping
-        What the App tells of the click.
-    chosen : Choices
-        What is chosen.
-
-    Returns
-    -------
-    Opened
-        What is opened, and what is chosen by it.
-
-    Raises
-    ------
-    DataError
-        If there is no such mark, or what it was drawn from is gone.
-    """
+    """Find out what a click leads to."""
     if mark not in _MARKS:
         raise DataError(f"there is nothing behind '{mark}' of the audit.")
     try:

@@ -34,21 +34,7 @@ _TAIL = 0.005
 def share_figure(
     regions: Sequence[str], cells: Mapping[str, Mapping[str, Cell]]
 ) -> Figure:
-    """Draw each region's share of the score by outcome, beside its share of the area.
-
-    Parameters
-    ----------
-    regions : sequence of str
-        Names of the regions, and of the remainder.
-    cells : mapping of str to mapping of str to Cell
-        Outcome to region to its cell.
-
-    Returns
-    -------
-    Figure
-        A trace of bars per outcome, and then a trace of areas per outcome; the place
-        of a bar in its trace is that of its region.
-    """
+    """Draw each region's share of the score by outcome, beside its share of the area."""
     bars, areas = [], []
     width = _WIDTH / max(1, len(cells))
     for number, (outcome, by_region) in enumerate(cells.items()):
@@ -106,23 +92,7 @@ def scatter_figure(
     region: str,
     score_name: str,
 ) -> Figure:
-    """Draw the score of pairs over a region's share of it.
-
-    Parameters
-    ----------
-    points : mapping of str to (ndarray, ndarray)
-        Outcome to shares and scores of its pairs.
-    region : str
-        Name of the region.
-    score_name : str
-        What the score is.
-
-    Returns
-    -------
-    Figure
-        A trace per outcome. A few points may lie outside of what is shown, see
-        :func:`shown_span`.
-    """
+    """Draw the score of pairs over a region's share of it."""
     traces = [
         {
             "type": "scatter",

@@ -31,48 +31,24 @@ EVALUATION, LEDGER, SUSPECTS, SHORTCUTS, CAUSAL, FAITHFULNESS = (
 
 @dataclass(frozen=True)
 class CausalClaims:
-    """What a ledger claims that a region carries, beside what changing it did.
+    """What a ledger claims that a region carries, beside what changing it did."""
 
-    Attributes
-    ----------
-    region : str
-        The region.
-    sentence : str
-        The finding in words.
-    pairs : ndarray of int64
-        The pairs that were tested, shape (L,).
-    claim, drop : ndarray of float64
-        Claimed and measured drop of the similarity, shape (L,).
-    """
-
-    region: str
-    sentence: str
-    pairs: NDArray[np.int64]
-    claim: NDArray[np.float64]
-    drop: NDArray[np.float64]
+    region: str  # the region
+    sentence: str  # the finding in words
+    pairs: NDArray[np.int64]  # the pairs that were tested, shape (L,)
+    claim: NDArray[np.float64]  # (L,)
+    drop: NDArray[np.float64]  # claimed and measured drop of the similarity, shape (L,)
 
 
 @dataclass(frozen=True)
 class MapVerdict:
-    """How far the maps of a run are to be trusted.
+    """How far the maps of a run are to be trusted."""
 
-    Attributes
-    ----------
-    sentence : str
-        The verdict in words.
-    figures : list of dict
-        Figures of each map, the most faithful first.
-    pairs : ndarray of int64
-        The pairs that were checked, shape (P,).
-    deletion, insertion : dict of str to ndarray
-        Mean curve of each map, shape (T + 1,).
-    """
-
-    sentence: str
-    figures: list[dict[str, Any]]
-    pairs: NDArray[np.int64]
-    deletion: dict[str, NDArray[np.float64]]
-    insertion: dict[str, NDArray[np.float64]]
+    sentence: str  # the verdict in words
+    figures: list[dict[str, Any]]  # figures of each map, the most faithful first
+    pairs: NDArray[np.int64]  # the pairs that were checked, shape (P,)
+    deletion: dict[str, NDArray[np.float64]]  # mean curve of each map, shape (T + 1,)
+    insertion: dict[str, NDArray[np.float64]]  # mean curve of each map, shape (T + 1,)
 
 
 def evaluation_of(run: Run) -> Evaluation | None:
@@ -130,20 +106,7 @@ def verdict_of(run: Run) -> MapVerdict | None:
 
 
 def stamp_of(run: Run, name: str) -> str | None:
-    """Return what tells a stored result from another of its name.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    name : str
-        Name of the result.
-
-    Returns
-    -------
-    str or None
-        The name of its blob, which is never used again; None if nothing is stored.
-    """
+    """Return what tells a stored result from another of its name."""
     return run.results.blob_of(name)
 
 

@@ -11,15 +11,6 @@ def open_beside(ctx: foo.ExecutionContext, name: str, neighbor: str) -> None:
 
     FiftyOne itself opens panels in the pane of the grid, which would be hidden behind
     it, or else halved.
-
-    Parameters
-    ----------
-    ctx : fiftyone.operators.ExecutionContext
-        The context.
-    name : str
-        The panel to open.
-    neighbor : str
-        The panel whose pane it shares.
     """
     spaces = ctx.spaces
     pane = None if spaces is None else _pane_of(spaces, neighbor)

@@ -16,20 +16,7 @@ _MARKUP = frozenset("\\`*_{}[]()#+-.!|~<>&$:")
 
 
 def short(name: str | None, length: int = _SHOWN) -> str:
-    """Return a name on one line and of bounded length.
-
-    Parameters
-    ----------
-    name : str or None
-        A name out of the data.
-    length : int
-        Most characters.
-
-    Returns
-    -------
-    str
-        The name, or :data:`NO_LABEL` for none.
-    """
+    """Return a name on one line and of bounded length."""
     if name is None:
         return NO_LABEL
     one_line = " ".join(name[: 4 * length].split())
@@ -54,20 +41,7 @@ def for_markdown(text: str) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """Return a share as percentage.
-
-    Parameters
-    ----------
-    value : float
-        From 0 to 1, or NaN.
-    digits : int
-        Digits after the point.
-
-    Returns
-    -------
-    str
-        The percentage, or :data:`UNKNOWN` for NaN.
-    """
+    """Return a share as percentage."""
     return UNKNOWN if math.isnan(value) else f"{100 * value:.{digits}f} %"
 
 

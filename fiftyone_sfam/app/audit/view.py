@@ -32,37 +32,16 @@ _STOPS = 15
 
 @dataclass(frozen=True)
 class Figure:
-    """A Plotly figure as plain data.
+    """A Plotly figure as plain data."""
 
-    Attributes
-    ----------
-    data : list of dict
-        Traces.
-    layout : dict
-        Layout.
-    """
-
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
+    data: list[dict[str, Any]]  # traces
+    layout: dict[str, Any]  # layout
 
 
 def coarse(
     figures: Overview,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Put bins of scores together, to as many as are shown.
-
-    Parameters
-    ----------
-    figures : Overview
-        Figures of a run.
-
-    Returns
-    -------
-    edges : ndarray of float64
-        Shape (B + 1,).
-    genuine, impostor : ndarray of int64
-        Pairs per bin, shape (B,).
-    """
+    """Put bins of scores together, to as many as are shown."""
     step = max(1, len(figures.genuine) // SHOWN_BINS)
     return (
         figures.edges[::step],
@@ -72,20 +51,7 @@ def coarse(
 
 
 def rates_at(figures: Overview, threshold: float) -> tuple[float, float]:
-    """Return the share of impostor pairs accepted and of genuine pairs refused.
-
-    Parameters
-    ----------
-    figures : Overview
-        Figures of a run.
-    threshold : float
-        Pairs with at least this score are accepted.
-
-    Returns
-    -------
-    fmr, fnmr : float
-        To the width of a bin; NaN where there are no such pairs.
-    """
+    """Return the share of impostor pairs accepted and of genuine pairs refused."""
     first = int(np.searchsorted(figures.edges[:-1], threshold - 1e-12))
     genuine, impostor = figures.genuine, figures.impostor
     fmr = impostor[first:].sum() / impostor.sum() if impostor.sum() else float("nan")
@@ -166,24 +132,7 @@ def grid_figure(
     texts: Sequence[Sequence[str]],
     axes: tuple[str, str],
 ) -> Figure:
-    """Draw a table of values by the same names across and down.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of columns and rows.
-    values : sequence of sequences
-        Rows of values; None leaves a cell empty.
-    texts : sequence of sequences
-        What a cell says when the mouse is over it, as plain text.
-    axes : (str, str)
-        Titles of the axes, across and down.
-
-    Returns
-    -------
-    Figure
-        One trace.
-    """
+    """Draw a table of values by the same names across and down."""
     trace = {
         "type": "heatmap",
         "z": [list(row) for row in values],
@@ -206,24 +155,7 @@ def grid_figure(
 def row_figure(
     names: Sequence[str], values: Sequence[float], title: str, color: str
 ) -> Figure:
-    """Draw lying bars with names, the first on top.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of the bars.
-    values : sequence of float
-        Their lengths, not negative.
-    title : str
-        Title of the axis.
-    color : str
-        Color of the bars.
-
-    Returns
-    -------
-    Figure
-        One trace.
-    """
+    """Draw lying bars with names, the first on top."""
     shown = labels(names)
     trace = {
         "type": "bar",
@@ -247,20 +179,7 @@ def row_figure(
 def evidence_figure(
     maps: Sequence[NDArray[np.floating]], names: Sequence[str]
 ) -> Figure:
-    """Draw average evidence maps side by side, on one scale around zero.
-
-    Parameters
-    ----------
-    maps : sequence of ndarray
-        The maps, of one shape (h, w).
-    names : sequence of str
-        What each is of.
-
-    Returns
-    -------
-    Figure
-        One trace per map.
-    """
+    """Draw average evidence maps side by side, on one scale around zero."""
     limit = max((float(np.abs(one).max()) for one in maps), default=0.0) or 1.0
     width = 1 / max(1, len(maps))
     traces: list[dict[str, Any]] = []

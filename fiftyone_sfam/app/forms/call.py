@@ -20,26 +20,7 @@ def call_operator(
     delegate: bool = False,
     selected: list[str] | None = None,
 ) -> Any:
-    """Execute an operator on a dataset or view.
-
-    Parameters
-    ----------
-    operator : fiftyone.operators.Operator
-        The operator.
-    sample_collection : fiftyone dataset or view
-        Its target.
-    params : dict
-        All of its parameters: the SDK fills in no defaults.
-    delegate : bool
-        Schedule the operation instead of waiting for it.
-    selected : list of str, optional
-        Ids of selected samples.
-
-    Returns
-    -------
-    fiftyone.operators.ExecutionResult
-        The result; an ``asyncio.Task`` of it in a notebook.
-    """
+    """Execute an operator on a dataset or view."""
     context: dict[str, Any] = {"dataset": sample_collection._root_dataset}
     if isinstance(sample_collection, fo.DatasetView):
         context["view"] = sample_collection

@@ -32,30 +32,7 @@ def add_choice(
     required: bool = False,
     error: str | None = None,
 ) -> types.Property:
-    """Add a drop-down list to a form.
-
-    Parameters
-    ----------
-    inputs : fiftyone.operators.types.Object
-        The form.
-    name : str
-        Parameter.
-    choices : iterable of (str, str)
-        Values and the labels they are shown with.
-    label, description : str
-        Texts beside the list.
-    default : str, optional
-        Value that is chosen at first.
-    required : bool
-        Whether a choice has to be made.
-    error : str, optional
-        What is wrong with the present choice.
-
-    Returns
-    -------
-    fiftyone.operators.types.Property
-        The list.
-    """
+    """Add a drop-down list to a form."""
     view = types.AutocompleteView(allow_user_input=False)
     values = []
     for value, shown in choices:
@@ -82,15 +59,7 @@ def mark(prop: types.Property, error: str | None) -> types.Property:
 
 
 def model_choices() -> tuple[list[tuple[str, str]], str | None]:
-    """List the models by name, the owner's own first.
-
-    Returns
-    -------
-    choices : list of (str, str)
-        Names and labels.
-    error : str or None
-        What is wrong with the registry file, if anything.
-    """
+    """List the models by name, the owner's own first."""
     try:
         models = list_models()
     except ModelError as error:
@@ -135,20 +104,7 @@ def run_choices(
 
 
 def label_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
-    """List the fields that can hold identities or cameras.
-
-    Parameters
-    ----------
-    dataset : fiftyone.Dataset
-        The dataset.
-    prefix : str
-        Path of labels with a final dot, to list their attributes; or nothing.
-
-    Returns
-    -------
-    list of str
-        Names of text, number and classification fields.
-    """
+    """List the fields that can hold identities or cameras."""
 
     def fits(field: fo.Field) -> bool:
         if isinstance(field, (fo.StringField, fo.IntField, fo.BooleanField)):

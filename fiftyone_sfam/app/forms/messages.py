@@ -33,19 +33,7 @@ Execute = Callable[[Operator, foo.ExecutionContext], dict[str, Any]]
 
 
 def for_user(message: object) -> str:
-    """Cut the folders off all absolute paths in a message.
-
-    Parameters
-    ----------
-    message : object
-        An exception, or a text.
-
-    Returns
-    -------
-    str
-        The message with the files' names alone; relative paths, addresses and
-        fractions stay as they are.
-    """
+    """Cut the folders off all absolute paths in a message."""
     text = str(message)
     # Folders that are known are cut whatever they are called.
     for folder in (registry_path().parent, Path.home()):
@@ -55,18 +43,7 @@ def for_user(message: object) -> str:
 
 
 def for_users(execute: Execute[Operator]) -> Execute[Operator]:
-    """Make an operator's ``execute`` fail with messages that users may read.
-
-    Parameters
-    ----------
-    execute : callable
-        The method.
-
-    Returns
-    -------
-    callable
-        The method; it raises the same kinds of errors.
-    """
+    """Make an operator's ``execute`` fail with messages that users may read."""
 
     @wraps(execute)
     def executed(self: Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:

@@ -41,21 +41,7 @@ _WHOLE = frozenset(
 
 
 def check_types(params: Mapping[str, Any], numbers: bool = True) -> None:
-    """Refuse parameters of another type than a form gives them.
-
-    Parameters
-    ----------
-    params : mapping
-        Parameters of an operator; what is missing, None or empty is not looked at, nor
-        are names that no form has.
-    numbers : bool
-        Look at numbers too. What reads them with their bounds does it itself.
-
-    Raises
-    ------
-    DataError
-        If one has a wrong type.
-    """
+    """Refuse parameters of another type than a form gives them."""
     for name, value in params.items():
         if value is None or value == "":
             continue

@@ -28,29 +28,7 @@ def whole_number(
     least: int = 1,
     most: int,
 ) -> int:
-    """Read a whole number of an operator's parameters.
-
-    Parameters
-    ----------
-    params : mapping
-        The parameters, as a client has sent them.
-    name : str
-        Which.
-    default : int
-        What stands for one that is missing or None.
-    least, most : int
-        Its bounds.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    DataError
-        If it is no whole number within the bounds.
-    """
+    """Read a whole number of an operator's parameters."""
     value = params.get(name)
     return default if value is None else checked_whole(name, value, least, most)
 
@@ -71,13 +49,7 @@ def real_number(
 
 
 def some_texts(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Read a list of texts of an operator's parameters; empty where there is none.
-
-    Raises
-    ------
-    DataError
-        If it is no list of at most :data:`MAX_CHOSEN` texts.
-    """
+    """Read a list of texts of an operator's parameters; empty where there is none."""
     values = params.get(name)
     if values is None or values == "":
         return ()
@@ -88,13 +60,7 @@ def some_texts(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def one_text(params: Mapping[str, Any], name: str) -> str | None:
-    """Read a text of an operator's parameters; None where there is none.
-
-    Raises
-    ------
-    DataError
-        If it is no text, or too long a one.
-    """
+    """Read a text of an operator's parameters; None where there is none."""
     value = params.get(name)
     if value is None or value == "":
         return None

@@ -32,83 +32,33 @@ _CHOICES = {
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Parameters of the operator ``explain_retrieval``.
+    """Parameters of the operator ``explain_retrieval``."""
 
-    Attributes
-    ----------
-    model : str or None
-        Name of a registered model.
-    key : str
-        Key of the run.
-    k : int
-        Neighbors per query, 1 to :data:`MAX_K`.
-    kind : {"sfam", "evidence"}
-        Map that is shown as the heatmap field; both are stored.
-    weights : {"signed", "minmax"}
-        Channel weights of the ``sfam`` map.
-    patches_field : str or None
-        Detections to compare.
-    embeddings_from : {"compute", "index", "field"}
-        Where embeddings come from.
-    brain_key, embeddings_field : str or None
-        Similarity index or field that holds them.
-    keep_index : str or None
-        Brain key under which computed embeddings are kept.
-    identity_field, camera_field, split_field : str or None
-        Fields of the protocol.
-    query_value, gallery_value : str
-        Values of the split field.
-    exclude_same_camera, exclude_duplicates : bool
-        Rules of the protocol.
-    junk, distractors : str
-        Identities, separated by commas.
-    batch_size : int
-        Images per forward pass, 1 to :data:`MAX_BATCH_SIZE`.
-    overwrite : bool
-        Replace an existing run.
-    """
-
-    model: str | None = None
-    key: str = "sfam"
-    k: int = 5
-    kind: str = "sfam"
-    weights: str = "signed"
-    patches_field: str | None = None
-    embeddings_from: str = COMPUTE
-    brain_key: str | None = None
-    embeddings_field: str | None = None
-    keep_index: str | None = None
-    identity_field: str | None = None
-    camera_field: str | None = None
-    split_field: str | None = None
-    query_value: str = "query"
-    gallery_value: str = "gallery"
-    exclude_same_camera: bool = True
-    exclude_duplicates: bool = False
-    junk: str = ""
-    distractors: str = ""
-    batch_size: int = 32
-    overwrite: bool = False
+    model: str | None = None  # name of a registered model
+    key: str = "sfam"  # key of the run
+    k: int = 5  # neighbors per query, 1 to :data:`MAX_K`
+    kind: str = "sfam"  # map that is shown as the heatmap field
+    weights: str = "signed"  # channel weights of the sfam map
+    patches_field: str | None = None  # detections to compare
+    embeddings_from: str = COMPUTE  # where embeddings come from
+    brain_key: str | None = None  # similarity index or field that holds them
+    embeddings_field: str | None = None  # similarity index or field that holds them
+    keep_index: str | None = None  # brain key under which computed embeddings are kept
+    identity_field: str | None = None  # fields of the protocol
+    camera_field: str | None = None  # fields of the protocol
+    split_field: str | None = None  # fields of the protocol
+    query_value: str = "query"  # values of the split field
+    gallery_value: str = "gallery"  # values of the split field
+    exclude_same_camera: bool = True  # rules of the protocol
+    exclude_duplicates: bool = False  # rules of the protocol
+    junk: str = ""  # identities, separated by commas
+    distractors: str = ""  # identities, separated by commas
+    batch_size: int = 32  # images per forward pass, 1 to :data:`MAX_BATCH_SIZE`
+    overwrite: bool = False  # replace an existing run
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> RunSettings:
-        """Read the parameters of an operator; what is missing or None is the default.
-
-        Parameters
-        ----------
-        params : mapping
-            Parameters; those of other names are left to the operator.
-
-        Returns
-        -------
-        RunSettings
-            The settings.
-
-        Raises
-        ------
-        DataError
-            If a parameter has a wrong type or is out of bounds.
-        """
+        """Read the parameters of an operator; what is missing or None is the default."""
         values: dict[str, Any] = {}
         for field in fields(cls):
             value = params.get(field.name)
@@ -118,13 +68,7 @@ class RunSettings:
         return cls(**values)
 
     def protocol(self) -> Protocol:
-        """Return the rules of the retrieval.
-
-        Raises
-        ------
-        DataError
-            If they contradict each other.
-        """
+        """Return the rules of the retrieval."""
         return Protocol(
             identity_field=self.identity_field,
             camera_field=self.camera_field,
@@ -138,13 +82,7 @@ class RunSettings:
         )
 
     def embeddings(self) -> str | None:
-        """Return the brain key or field that embeddings come from.
-
-        Raises
-        ------
-        DataError
-            If it is not named.
-        """
+        """Return the brain key or field that embeddings come from."""
         if self.embeddings_from == COMPUTE:
             return None
         chosen = (

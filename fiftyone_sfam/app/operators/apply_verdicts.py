@@ -132,28 +132,7 @@ class ApplyVerdicts(foo.Operator):
         overwrite: bool = False,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str, optional
-            Key of the run; not needed to undo.
-        action : {"apply", "undo"}
-            What to do.
-        field, overwrite
-            As in :func:`fiftyone_sfam.audit.fixes.apply.apply_verdicts`; to undo, the
-            path of the field.
-        delegate : bool
-            Schedule the writing instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The ``field`` and what became of the fixes; an ``asyncio.Task`` of it in a
-            notebook.
-        """
+        """Run the operator from Python."""
         params = {"key": key, "action": action, "overwrite": overwrite}
         params["undo_field" if action == UNDO else "field"] = field
         return call_operator(self, sample_collection, params, delegate)
@@ -247,20 +226,7 @@ def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object, run: Run) -> 
 
 
 def preview(run: Run, fixes: Fixes) -> str:
-    """List what would be done, as Markdown in which nothing is markup.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    fixes : Fixes
-        Its fixes.
-
-    Returns
-    -------
-    str
-        A block of plain text: the first fixes, open ones and contradictions.
-    """
+    """List what would be done, as Markdown in which nothing is markup."""
     shown = (*fixes.agreed, *fixes.open)[:SHOWN]
     items = {fix.id: run.items.index(fix.id) for fix in shown}
     files = item_files(run, [item for item in items.values() if item >= 0])

@@ -131,28 +131,7 @@ class CheckFaithfulness(foo.Operator):
         seed: int = 0,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        model : str, optional
-            Name of the model; by default the run's.
-        pairs, side, fill, seed
-            As in :func:`fiftyone_sfam.check_faithfulness`.
-        layers : bool
-            Try the evidence at the last layer of each resolution as well.
-        delegate : bool
-            Schedule the operation instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The verdict; an ``asyncio.Task`` of it in a notebook.
-        """
+        """Run the operator from Python."""
         params = {
             "key": key,
             "model": model,

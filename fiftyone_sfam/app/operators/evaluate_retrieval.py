@@ -194,24 +194,7 @@ class EvaluateRetrieval(foo.Operator):
         seed: int = 0,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        slices, pair_slices, cameras, fars, resamples, seed
-            As in :func:`fiftyone_sfam.audit.evaluation.evaluate.evaluate_retrieval`.
-        delegate : bool
-            Schedule the evaluation instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The main figures; an ``asyncio.Task`` of them in a notebook.
-        """
+        """Run the operator from Python."""
         params = {
             "key": key,
             "slices": list(slices),
@@ -244,13 +227,7 @@ def _settings(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rates(given: Any) -> tuple[float, ...]:
-    """Read false accept rates.
-
-    Raises
-    ------
-    DataError
-        If they are no rates.
-    """
+    """Read false accept rates."""
     if not given:
         return FARS
     parts = str(given)[:MAX_TEXT].split(",")

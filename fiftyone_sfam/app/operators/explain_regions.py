@@ -178,38 +178,7 @@ class ExplainRegions(foo.Operator):
         seed: int = 0,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        field : str or None
-            Field that divides the images; None divides them into stripes, and
-            ``"auto"`` takes the first field that can serve.
-        stripes, max_rank, by
-            As in :func:`fiftyone_sfam.audit.regions.ledger.build_ledger`.
-        shortcuts : bool
-            Look for identities and cameras that rest on a region.
-        causal : bool
-            Change a region and compare the drop with the ledger.
-        model : str, optional
-            Name of the model for that; by default the run's.
-        change, region, limit
-            As in :func:`fiftyone_sfam.audit.regions.causal.check_causally`; without a
-            ``region`` the background is changed, or else the last region.
-        seed : int
-            Seed of all draws.
-        delegate : bool
-            Schedule the operation instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The findings in words; an ``asyncio.Task`` of them in a notebook.
-        """
+        """Run the operator from Python."""
         params = {
             "key": key,
             "field": {None: IN_STRIPES, AUTO: None}.get(field, field),

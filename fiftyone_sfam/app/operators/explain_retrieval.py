@@ -130,31 +130,7 @@ class ExplainRetrieval(foo.Operator):
         delegate: bool = False,
         **settings: Any,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The images.
-        model : str
-            Name of a model, see :func:`fiftyone_sfam.list_models`.
-        delegate : bool
-            Schedule the run instead of waiting for it.
-        **settings
-            Attributes of :class:`fiftyone_sfam.app.forms.settings.RunSettings`;
-            what is not given has its default, and ``embeddings_from`` follows from ``brain_key`` or
-            ``embeddings_field``.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The result; an ``asyncio.Task`` of it in a notebook.
-
-        Raises
-        ------
-        TypeError
-            If a setting is unknown.
-        """
+        """Run the operator from Python."""
         for source, name in ((INDEX, "brain_key"), (FIELD, "embeddings_field")):
             if settings.get(name) is not None:
                 settings.setdefault("embeddings_from", source)

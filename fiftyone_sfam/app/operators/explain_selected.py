@@ -140,25 +140,7 @@ class ExplainSelected(foo.Operator):
         *,
         kind: str = "sfam",
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        model : str
-            Name of a model.
-        selected : list of str
-            Ids of two samples, or patches of a patches view: the query's and the other
-            one's.
-        kind : {"sfam", "evidence", "difference"}
-            Map.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            With similarity, distance, remainders, maps and pictures.
-        """
+        """Run the operator from Python."""
         params = {"model": model, "kind": kind}
         return call_operator(self, sample_collection, params, selected=selected)
 

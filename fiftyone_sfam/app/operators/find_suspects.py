@@ -147,25 +147,7 @@ class FindSuspects(foo.Operator):
         split_field: str | None = None,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        kinds, min_score, region_field, split_field
-            As in :func:`fiftyone_sfam.audit.suspects.search.find_suspects`.
-        delegate : bool
-            Schedule the search instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The number of findings, also by kind; an ``asyncio.Task`` of it in a
-            notebook.
-        """
+        """Run the operator from Python."""
         params = {
             "key": key,
             "kinds": None if kinds is None else list(kinds),

@@ -108,24 +108,7 @@ class ManageRuns(foo.Operator):
         action: str = SHOW,
         new_key: str | None = None,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        action : {"show", "rename", "delete"}
-            What to do with it.
-        new_key : str, optional
-            New key, to rename it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The result; an ``asyncio.Task`` of it in a notebook.
-        """
+        """Run the operator from Python."""
         params = {"key": key, "action": action, "new_key": new_key}
         return call_operator(self, sample_collection, params)
 

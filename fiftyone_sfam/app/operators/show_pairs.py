@@ -131,28 +131,7 @@ class ShowPairs(foo.Operator):
         min_similarity: float | None = None,
         max_similarity: float | None = None,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        show : {"dataset", "view"}
-            Make a dataset of the pairs, or set the App's view to their queries.
-        outcome : str, optional
-            ``"true match"``, ``"false match"`` or ``"unlabeled"``.
-        max_rank : int
-            Largest rank.
-        min_similarity, max_similarity : float, optional
-            Range of the similarity.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            With the number of ``pairs`` and the name of the new ``dataset``.
-        """
+        """Run the operator from Python."""
         params = {
             "key": key,
             "show": show,

@@ -147,38 +147,13 @@ class WriteReport(foo.Operator):
         images: bool = False,
         delegate: bool = False,
     ) -> Any:
-        """Run the operator from Python.
-
-        Parameters
-        ----------
-        sample_collection : fiftyone dataset or view
-            The dataset.
-        key : str
-            Key of the run.
-        images : bool
-            Show pictures.
-        delegate : bool
-            Schedule the writing instead of waiting for it.
-
-        Returns
-        -------
-        fiftyone.operators.ExecutionResult
-            The ``folder`` below :func:`reports_folder`; an ``asyncio.Task`` of it in a
-            notebook.
-        """
+        """Run the operator from Python."""
         params = {"key": key, "images": images}
         return call_operator(self, sample_collection, params, delegate)
 
 
 def reports_folder() -> Path:
-    """Return the folder of all reports that operators write.
-
-    Returns
-    -------
-    Path
-        What ``FIFTYONE_SFAM_REPORTS`` names; otherwise ``sfam-reports`` in FiftyOne's
-        folder of datasets.
-    """
+    """Return the folder of all reports that operators write."""
     named = os.environ.get(REPORTS)
     if named:
         return Path(named).expanduser()
@@ -186,19 +161,7 @@ def reports_folder() -> Path:
 
 
 def report_folder(run: Run) -> Path:
-    """Return the folder of a run's report.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Path
-        Right below :func:`reports_folder`, named after dataset and run; the same for
-        every report of the run, and for no other's.
-    """
+    """Return the folder of a run's report."""
     unique = f"{run.dataset._doc.id}/{run.key}"
     digest = hashlib.sha256(unique.encode()).hexdigest()[:8]
     parts = [_simple(run.dataset.name), _simple(run.key), digest]

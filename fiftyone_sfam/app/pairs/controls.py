@@ -77,20 +77,7 @@ def condition_of(path: str) -> str:
 
 
 def control_values(state: PanelState, shown: Plain) -> dict[str, Any]:
-    """Return the value of every input by its path.
-
-    Parameters
-    ----------
-    state : PanelState
-        What was chosen.
-    shown : dict
-        What is shown.
-
-    Returns
-    -------
-    dict
-        Values of the panel's state.
-    """
+    """Return the value of every input by its path."""
     chosen, spec = shown["choices"], state.spec.to_dict()
     choices = {
         RUN: chosen["run"],

@@ -22,19 +22,9 @@ LARGE_BOX = (300, 420)
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image, or the part of one in a box, as it is on disk at this moment.
+    """An image, or the part of one in a box, as it is on disk at this moment."""
 
-    Attributes
-    ----------
-    path : str
-        The file.
-    stamp : tuple of int
-        Time of its last change in nanoseconds, and its size in bytes.
-    box : tuple of float or None
-        Relative left, top, width and height of a detection.
-    """
-
-    path: str
+    path: str  # the file
     stamp: tuple[int, int]
     box: tuple[float, ...] | None = None
 
@@ -51,25 +41,7 @@ class ImageFile:
 
 
 def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
-    """Look at an image's file.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    box : sequence of float, optional
-        Relative left, top, width and height of a detection.
-
-    Returns
-    -------
-    ImageFile
-        The image.
-
-    Raises
-    ------
-    DataError
-        If there is no such file.
-    """
+    """Look at an image's file."""
     try:
         found = Path(path).stat()
     except (OSError, ValueError) as error:
@@ -82,15 +54,7 @@ def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
 
 
 class ItemImages:
-    """The images of some items of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    items : sequence of int
-        Indices into its items.
-    """
+    """The images of some items of a run."""
 
     def __init__(self, run: Run, items: Sequence[int]) -> None:
         self._items = run.items
@@ -100,13 +64,7 @@ class ItemImages:
         self._boxes = detection_boxes(view, run.config.patches_field)
 
     def file(self, item: int) -> ImageFile:
-        """Look at an item's file.
-
-        Raises
-        ------
-        DataError
-            If the file, the sample or the detection is gone.
-        """
+        """Look at an item's file."""
         path = self._paths.get(str(self._items.sample_ids[item]))
         if path is None:
             raise DataError("the sample was deleted.")

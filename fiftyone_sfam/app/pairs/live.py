@@ -28,27 +28,7 @@ WITHOUT = "Stored maps can still be looked at."
 
 
 def live_pairs_of_run(run: Run, images: tuple[ImageFile, ...]) -> LivePairs:
-    """Run a run's model on a query and its neighbors.
-
-    Parameters
-    ----------
-    run : Run
-        The run, whose model has to be registered with the weights that the run had.
-    images : tuple of ImageFile
-        The query's image and its neighbors'.
-
-    Returns
-    -------
-    LivePairs
-        Kept until others were asked for.
-
-    Raises
-    ------
-    ModelError
-        If the model is not registered, cannot be loaded, or is another one now.
-    DataError
-        If an image cannot be read or explained.
-    """
+    """Run a run's model on a query and its neighbors."""
     config = run.config
     return _live(
         config.model,
@@ -62,43 +42,12 @@ def live_pairs_of_run(run: Run, images: tuple[ImageFile, ...]) -> LivePairs:
 
 
 def live_pairs(model: str, images: tuple[ImageFile, ...]) -> LivePairs:
-    """Run a model on two images or more, without any run.
-
-    Parameters
-    ----------
-    model : str
-        Name of a model.
-    images : tuple of ImageFile
-        The query's image and the others.
-
-    Returns
-    -------
-    LivePairs
-        Kept until others were asked for.
-
-    Raises
-    ------
-    ModelError
-        If there is no such model, or it cannot be loaded.
-    DataError
-        If an image cannot be read or explained.
-    """
+    """Run a model on two images or more, without any run."""
     return _live(model, None, None, None, "signed", images, _registry())
 
 
 def score_problem(stored: float, live: float) -> str | None:
-    """Say that a live similarity is not the stored one, if that is so.
-
-    Parameters
-    ----------
-    stored, live : float
-        Similarity in the run, and as the model gives it now.
-
-    Returns
-    -------
-    str or None
-        A sentence.
-    """
+    """Say that a live similarity is not the stored one, if that is so."""
     if abs(stored - live) <= SCORE_TOLERANCE:
         return None
     return (

@@ -35,29 +35,6 @@ class LivePairs:
 
     Image 0 is the query, the others are its neighbors. All maps are signed, float32, at
     the layer's own resolution, shape (h, w).
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The model.
-    images : sequence of PIL.Image.Image
-        Two or more, in RGB and upright.
-    weights : {"signed", "minmax"}
-        Channel weights of the ``sfam`` maps.
-
-    Attributes
-    ----------
-    crops : tuple of tuple of float
-        Relative left, top, right and bottom of what the network saw of each image.
-    scores, distances : ndarray of float64
-        Similarity to, and distance from, each neighbor, shape (n,).
-
-    Raises
-    ------
-    DataError
-        If the images have no common shape, or an embedding is zero.
-    ModelError
-        If the model cannot be explained.
     """
 
     def __init__(
@@ -97,18 +74,7 @@ class LivePairs:
         return int(height), int(width)
 
     def sides(self, kind: str) -> tuple[Maps, Maps]:
-        """Explain the similarities.
-
-        Parameters
-        ----------
-        kind : {"sfam", "evidence"}
-            Kind of map.
-
-        Returns
-        -------
-        tuple of tuple of ndarray
-            The query's maps, one per neighbor, and the neighbors' own.
-        """
+        """Explain the similarities."""
         one, other = self._both()
         return _maps(getattr(one, kind)), _maps(getattr(other, kind))
 
@@ -129,15 +95,7 @@ class LivePairs:
         return found.cis[0].numpy(force=True)
 
     def difference(self) -> tuple[Maps, Maps]:
-        """Explain why the query and each neighbor are apart.
-
-        Returns
-        -------
-        tuple of tuple of ndarray
-            The query's maps and the neighbors'. Both are positive where they set the
-            images apart: a pair's two maps and remainders add up to the squared
-            distance of the embeddings over the metric's normalizer.
-        """
+        """Explain why the query and each neighbor are apart."""
         with _LOCK:
             embedding, others = self._head.embedding, self._others()
             one = attribute_difference(
@@ -153,18 +111,7 @@ class LivePairs:
         return _maps(one.evidence), _maps(-other.evidence)
 
     def point_of_query(self, row: int, column: int) -> Maps:
-        """Map what a place of the query is matched with on each neighbor.
-
-        Parameters
-        ----------
-        row, column : int
-            Place in the query's map.
-
-        Returns
-        -------
-        tuple of ndarray
-            A map per neighbor, in units of the similarity.
-        """
+        """Map what a place of the query is matched with on each neighbor."""
         self._check_place(row, column)
         head = self._head
         with _LOCK:
@@ -188,13 +135,7 @@ class LivePairs:
         return found.float().numpy(force=True)
 
     def channel(self, index: int) -> tuple[NDArray[np.float32], Maps]:
-        """Return the activation of a channel: the query's map and the neighbors'.
-
-        Raises
-        ------
-        DataError
-            If there is no such channel.
-        """
+        """Return the activation of a channel: the query's map and the neighbors'."""
         if not 0 <= index < self.channels:
             raise DataError(
                 f"the layer has {self.channels} channels, numbered from 0; there is "

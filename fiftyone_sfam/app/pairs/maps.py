@@ -39,38 +39,20 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Spot:
-    """A place of an image that was clicked.
+    """A place of an image that was clicked."""
 
-    Attributes
-    ----------
-    side : {"query", "neighbor"}
-        The image.
-    row, column : int
-        Place in its map.
-    """
-
-    side: SideName
-    row: int
-    column: int
+    side: SideName  # the image
+    row: int  # place in its map
+    column: int  # place in its map
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which map is to be shown.
+    """Which map is to be shown."""
 
-    Attributes
-    ----------
-    kind : str
-        One of :func:`kinds_of`, or ``channel``.
-    spot : Spot or None
-        Place that a ``point`` map is of; without one there is nothing to show yet.
-    channel : int or None
-        Channel whose activation is shown.
-    """
-
-    kind: str
-    spot: Spot | None = None
-    channel: int | None = None
+    kind: str  # one of :func:`kinds_of`, or channel
+    spot: Spot | None = None  # place that a point map is of
+    channel: int | None = None  # channel whose activation is shown
 
 
 @dataclass(frozen=True)
@@ -83,41 +65,20 @@ class MapSide:
 
 @dataclass(frozen=True)
 class ShownMaps:
-    """The maps of a query's pairs.
+    """The maps of a query's pairs."""
 
-    Attributes
-    ----------
-    query, neighbors : tuple of MapSide or None
-        Both sides of each pair; None where there is no map.
-    limit : float
-        Value that is shown at full strength, the same for all.
-    signed : bool
-        Whether negative values are shown.
-    unit : str
-        What the values are, in words.
-    """
-
-    query: tuple[MapSide | None, ...]
-    neighbors: tuple[MapSide | None, ...]
-    limit: float
-    signed: bool
-    unit: str
+    query: tuple[MapSide | None, ...]  # both sides of each pair
+    neighbors: tuple[MapSide | None, ...]  # both sides of each pair
+    limit: float  # value that is shown at full strength, the same for all
+    signed: bool  # whether negative values are shown
+    unit: str  # what the values are, in words
 
 
 @dataclass(frozen=True)
 class Live:
-    """The model's view of a query and some of its neighbors.
+    """The model's view of a query and some of its neighbors."""
 
-    Attributes
-    ----------
-    pairs : LivePairs
-        What it was run on.
-    places : mapping of int to int
-        For each place among the query's shown pairs, the neighbor's in ``pairs``;
-        images that cannot be read are missing.
-    """
-
-    pairs: LivePairs
+    pairs: LivePairs  # what it was run on
     places: Mapping[int, int]
 
 
@@ -135,31 +96,7 @@ def stored_maps(
     signed: bool,
     true: int | None,
 ) -> ShownMaps:
-    """Take maps from what a run has stored.
-
-    Parameters
-    ----------
-    pairs : sequence of PairMaps
-        Of one query.
-    ranged : iterable of int
-        Places of the pairs whose maps give the range.
-    wanted : Wanted
-        A stored kind, or ``contrast``.
-    signed : bool
-        Show negative values too.
-    true : int or None
-        Place of the query's nearest true match.
-
-    Returns
-    -------
-    ShownMaps
-        In the order of ``pairs``.
-
-    Raises
-    ------
-    DataError
-        If the kind is not stored, or a contrast has no true match.
-    """
+    """Take maps from what a run has stored."""
     kind = wanted.kind
     if kind == CONTRAST:
         if true is None:
@@ -176,27 +113,7 @@ def stored_maps(
 def live_maps(
     live: Live, count: int, chosen: int, wanted: Wanted, signed: bool
 ) -> ShownMaps:
-    """Compute maps with the model.
-
-    Parameters
-    ----------
-    live : Live
-        What it was run on.
-    count : int
-        Number of pairs that are shown.
-    chosen : int
-        Place of the pair that is shown large, among them.
-    wanted : Wanted
-        Any kind but ``contrast``.
-    signed : bool
-        Show negative values too.
-
-    Returns
-    -------
-    ShownMaps
-        In the order of the pairs, with one range for all of them. A ``point`` map of a
-        place of the neighbor is of the chosen pair alone.
-    """
+    """Compute maps with the model."""
     query, neighbors = _computed(live.pairs, live.places.get(chosen), wanted)
     crops = live.pairs.crops
     sides: list[_Sides] = []

@@ -35,21 +35,11 @@ FRESH_SECONDS = 1800.0
 
 @dataclass(frozen=True)
 class Page:
-    """A run and what is shown of it, while one event is answered.
+    """A run and what is shown of it, while one event is answered."""
 
-    Attributes
-    ----------
-    ctx : fiftyone.operators.ExecutionContext
-        Of the event.
-    run : Run
-        The run.
-    state : PanelState
-        What was shown when the event began.
-    """
-
-    ctx: foo.ExecutionContext
-    run: Run
-    state: PanelState
+    ctx: foo.ExecutionContext  # of the event
+    run: Run  # the run
+    state: PanelState  # what was shown when the event began
 
     @cached_property
     def verdicts(self) -> dict[int, Verdict]:
@@ -180,13 +170,7 @@ class Page:
         return replace(self.state, selected=()) if self.state.selected else None
 
     def taking_up(self, opening: bool) -> PanelState | None:
-        """Go to the first pair of a queue that was handed over; None if none was.
-
-        Parameters
-        ----------
-        opening : bool
-            Whether the panel is being opened: then old queues are left alone.
-        """
+        """Go to the first pair of a queue that was handed over; None if none was."""
         found = get_queue(self.ctx, self.run)
         if found is None or found.created <= self.state.known:
             return None

@@ -21,42 +21,21 @@ MIDDLE_BOX = (180, 250)
 
 @dataclass(frozen=True)
 class Look:
-    """How maps are drawn.
+    """How maps are drawn."""
 
-    Attributes
-    ----------
-    opacity : float
-        Of their strongest values, from 0 to 1.
-    signed : bool
-        Show negative values too.
-    colors : str or None
-        Color map, see :mod:`fiftyone_sfam.attribution.render`; None takes the
-        first that fits.
-    """
-
-    opacity: float = 0.6
-    signed: bool = False
-    colors: str | None = None
+    opacity: float = 0.6  # of their strongest values, from 0 to 1
+    signed: bool = False  # show negative values too
+    colors: str | None = None  # color map, see :mod:`fiftyone_sfam.attribution.render`
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the panel.
+    """A picture of the panel."""
 
-    Attributes
-    ----------
-    url : str
-        The image with its map, as a ``data:`` URL; empty where there is none.
-    width, height : int
-        Size in pixels.
-    problem : str or None
-        Why there is no image or no map.
-    """
-
-    url: str
-    width: int
-    height: int
-    problem: str | None = None
+    url: str  # the image with its map, as a data: URL
+    width: int  # size in pixels
+    height: int  # size in pixels
+    problem: str | None = None  # why there is no image or no map
 
 
 def draw(
@@ -67,28 +46,7 @@ def draw(
     box: tuple[int, int] = LARGE_BOX,
     problem: str | None = None,
 ) -> Picture:
-    """Draw an image with its map.
-
-    Parameters
-    ----------
-    file : ImageFile
-        The image.
-    side : MapSide or None
-        Its map; None draws the image alone.
-    limit : float
-        Value that is shown at full strength.
-    look : Look
-        How maps are drawn.
-    box : tuple of int
-        Largest width and height.
-    problem : str, optional
-        Why there is no map, if that has to be said.
-
-    Returns
-    -------
-    Picture
-        Without a URL, and with the reason, where the image cannot be read.
-    """
+    """Draw an image with its map."""
     try:
         if side is None:
             url, width, height = _plain(file, box)

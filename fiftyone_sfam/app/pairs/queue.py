@@ -41,35 +41,17 @@ REVIEWED = {TO_REVIEW: "not reviewed yet", DONE: "reviewed"}
 
 @dataclass(frozen=True)
 class QueueSpec:
-    """What is in a queue, and in which order.
+    """What is in a queue, and in which order."""
 
-    Attributes
-    ----------
-    outcome : str or None
-        One of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`; None for all, as below.
-    ranks : str
-        One of :data:`RANKS`.
-    min_similarity, max_similarity : float or None
-        Range of the similarity.
-    query_camera, neighbor_camera : str or None
-        Cameras.
-    suspect : str or None
-        Kind of finding that the pairs take part in.
-    reviewed : str or None
-        One of :data:`REVIEWED`.
-    order : str
-        One of :data:`fiftyone_sfam.runs.selection.ORDERS`.
-    """
-
-    outcome: str | None = None
-    ranks: str = FIRST
-    min_similarity: float | None = None
-    max_similarity: float | None = None
-    query_camera: str | None = None
-    neighbor_camera: str | None = None
-    suspect: str | None = None
-    reviewed: str | None = None
-    order: str = RUN
+    outcome: str | None = None  # one of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`
+    ranks: str = FIRST  # one of :data:`RANKS`
+    min_similarity: float | None = None  # range of the similarity
+    max_similarity: float | None = None  # range of the similarity
+    query_camera: str | None = None  # cameras
+    neighbor_camera: str | None = None  # cameras
+    suspect: str | None = None  # kind of finding that the pairs take part in
+    reviewed: str | None = None  # one of :data:`REVIEWED`
+    order: str = RUN  # one of :data:`fiftyone_sfam.runs.selection.ORDERS`
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> QueueSpec:
@@ -88,18 +70,10 @@ class QueueSpec:
 
 @dataclass(frozen=True, eq=False)
 class InView:
-    """The samples and labels of a view, told apart from others by which object it is.
+    """The samples and labels of a view, told apart from others by which object it is."""
 
-    Attributes
-    ----------
-    ids : frozenset of str
-        Ids of its samples, or of its patches.
-    parents : frozenset of str
-        Ids of the samples that its patches are of.
-    """
-
-    ids: frozenset[str]
-    parents: frozenset[str] = frozenset()
+    ids: frozenset[str]  # ids of its samples, or of its patches
+    parents: frozenset[str] = frozenset()  # ids of the samples that its patches are of
 
 
 def build_queue(
@@ -108,24 +82,7 @@ def build_queue(
     reviewed: frozenset[int] = frozenset(),
     view: InView | None = None,
 ) -> NDArray[np.int64]:
-    """List the pairs of a queue.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    spec : QueueSpec
-        What is in it.
-    reviewed : frozenset of int
-        Pairs that have a verdict.
-    view : InView, optional
-        Where given, only pairs of its queries.
-
-    Returns
-    -------
-    ndarray of int64
-        Indices into the columns of the run's pairs, in order.
-    """
+    """List the pairs of a queue."""
     # Verdicts change the queue only where it asks for them.
     return _built(run, spec, reviewed if spec.reviewed else frozenset(), view)
 
@@ -143,24 +100,7 @@ def place_of_query(run: Run, queue: NDArray[np.int64], item: int) -> int | None:
 
 
 def next_query(run: Run, queue: NDArray[np.int64], place: int, step: int) -> int:
-    """Return the place of the next pair, or the previous, that is of another query.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    queue : ndarray of int64
-        The queue.
-    place : int
-        Where one is in it.
-    step : {1, -1}
-        Direction.
-
-    Returns
-    -------
-    int
-        The place; where there is no other query on that side, the same.
-    """
+    """Return the place of the next pair, or the previous, that is of another query."""
     queries = run.pairs.query[queue]
     found = place
     while 0 <= found < len(queue) and queries[found] == queries[place]:
@@ -188,18 +128,7 @@ def suspect_kinds(run: Run) -> tuple[str, ...]:
 
 
 def ids_in_view(view: SampleCollection) -> InView | None:
-    """Return what a view has; None if it is the whole dataset.
-
-    Parameters
-    ----------
-    view : fiftyone dataset or view
-        The App's view, its filters included.
-
-    Returns
-    -------
-    InView or None
-        The same object as long as the view is the same and its samples do not change.
-    """
+    """Return what a view has; None if it is the whole dataset."""
     if not isinstance(view, fo.DatasetView) or not view._stages:
         return None
     stages = json.dumps(view._serialize(include_uuids=False), sort_keys=True)

@@ -36,68 +36,22 @@ MOST_REGIONS = len(COLORS)
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a similarity, as the receipt lists it.
+    """A part of a similarity, as the receipt lists it."""
 
-    Attributes
-    ----------
-    name : str
-        Region of the image, or what no region carries.
-    value : float
-        In units of the similarity.
-    area : float
-        Share of the map's area, 0 for what no region carries.
-    """
-
-    name: str
-    value: float
-    area: float
+    name: str  # region of the image, or what no region carries
+    value: float  # in units of the similarity
+    area: float  # share of the map's area, 0 for what no region carries
 
 
 def thirds_receipt(evidence: NDArray[np.float32], score: float) -> tuple[Share, ...]:
-    """Split a similarity by horizontal thirds of the image.
-
-    Parameters
-    ----------
-    evidence : ndarray of float32
-        Evidence map of one side, shape (h, w).
-    score : float
-        The similarity.
-
-    Returns
-    -------
-    tuple of Share
-        They add up to the score; the last is what the map does not carry.
-    """
+    """Split a similarity by horizontal thirds of the image."""
     return _receipt(evidence, score, stripes(*evidence.shape))
 
 
 def item_receipt(
     run: Run, item: int, side: SideMaps | None, field: str | None
 ) -> tuple[Share, ...]:
-    """Split the similarity of one side of a stored pair by regions of its image.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    item : int
-        The image, an index into the run's items.
-    side : SideMaps or None
-        Its stored maps.
-    field : str or None
-        Field that divides images into regions; None for horizontal thirds.
-
-    Returns
-    -------
-    tuple of Share
-        They add up to the similarity; the last is what the map does not carry. Empty
-        where the run stores no evidence of this side.
-
-    Raises
-    ------
-    DataError
-        If the image has no regions in this field.
-    """
+    """Split the similarity of one side of a stored pair by regions of its image."""
     if side is None or "evidence" not in side.maps:
         return ()
     evidence = side.maps["evidence"]
@@ -116,18 +70,7 @@ def item_receipt(
 
 
 def receipt_bars(shares: Sequence[Share]) -> list[dict[str, Any]]:
-    """Draw the parts of a similarity one behind the other.
-
-    Parameters
-    ----------
-    shares : sequence of Share
-        The parts; the last is what no region carries.
-
-    Returns
-    -------
-    list of dict
-        Plotly traces, a bar per part; negative parts point to the left.
-    """
+    """Draw the parts of a similarity one behind the other."""
     return [
         {
             "type": "bar",

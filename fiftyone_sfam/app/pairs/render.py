@@ -22,24 +22,7 @@ EMPTY_TEXT = (
 def lay_out(
     state: PanelState, shown: Plain | None, problem: str | None, on: On
 ) -> types.Property:
-    """Lay the panel out.
-
-    Parameters
-    ----------
-    state : PanelState
-        What is chosen.
-    shown : dict or None
-        Texts and sizes of what is shown; empty where there is nothing.
-    problem : str or None
-        Why there is nothing, as Markdown; None where there is no run.
-    on : callable
-        Returns the panel's event of a name.
-
-    Returns
-    -------
-    fiftyone.operators.types.Property
-        The layout.
-    """
+    """Lay the panel out."""
     panel = types.Object()
     if problem:
         panel.md(problem, name="problem_text", componentsProps=_note())

@@ -12,27 +12,7 @@ from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 
 
 def give(page: Page, verdict: str) -> PanelState:
-    """Give a verdict on the pair that is shown, and go on if that is wanted.
-
-    Parameters
-    ----------
-    page : Page
-        With a settled state.
-    verdict : str
-        One of the usual ones, or own words.
-
-    Returns
-    -------
-    PanelState
-        Of the next pair of the queue, or of the same.
-
-    Raises
-    ------
-    DataError
-        If the verdict cannot be used, or no pair is shown.
-    RunError
-        If the run is not what it was.
-    """
+    """Give a verdict on the pair that is shown, and go on if that is wanted."""
     run, state = page.run, page.state
     if state.pair is None or state.selected:
         raise DataError("verdicts are on pairs of a run; choose one first.")
@@ -45,25 +25,7 @@ def give(page: Page, verdict: str) -> PanelState:
 
 
 def take_back(page: Page) -> PanelState:
-    """Take the last verdict back, and show its pair again.
-
-    Parameters
-    ----------
-    page : Page
-        With a settled state.
-
-    Returns
-    -------
-    PanelState
-        Of the pair whose verdict was taken back.
-
-    Raises
-    ------
-    DataError
-        If there is none to take back.
-    RunError
-        If the run is not what it was.
-    """
+    """Take the last verdict back, and show its pair again."""
     run, state = page.run, page.state
     if not state.undo:
         raise DataError("there is no verdict of this panel to take back.")

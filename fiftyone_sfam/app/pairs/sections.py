@@ -127,38 +127,14 @@ def add_keys(panel: types.Object) -> None:
 
 
 def most_important(importance: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the channels of the largest absolute importance, largest first.
-
-    Parameters
-    ----------
-    importance : ndarray of float32
-        Of each channel, shape (C,).
-
-    Returns
-    -------
-    ndarray of int64
-        At most :data:`MOST_CHANNELS`.
-    """
+    """Return the channels of the largest absolute importance, largest first."""
     return np.argsort(-np.abs(importance), kind="stable")[:MOST_CHANNELS]
 
 
 def channel_bars(
     importance: NDArray[np.float32], chosen: int | None
 ) -> list[dict[str, Any]]:
-    """Draw the most important channels.
-
-    Parameters
-    ----------
-    importance : ndarray of float32
-        Of each channel, shape (C,).
-    chosen : int or None
-        Channel whose activation is shown.
-
-    Returns
-    -------
-    list of dict
-        Plotly traces, for :func:`channel_clicked`.
-    """
+    """Draw the most important channels."""
     listed = most_important(importance)
     values = importance[listed]
     return [

@@ -31,35 +31,17 @@ SELECTED_KINDS = ("sfam", EVIDENCE, DIFFERENCE, POINT)
 
 @dataclass(frozen=True)
 class SelectedView:
-    """Two selected images.
+    """Two selected images."""
 
-    Attributes
-    ----------
-    query, neighbor : Large
-        The images with their maps.
-    similarity, distance : float
-        Of the two.
-    remainders : tuple of float
-        What the evidence maps cannot carry.
-    receipt : tuple of Share
-        The similarity by horizontal thirds of the first image.
-    maps : ShownMaps
-        What is drawn, with its range and unit.
-    live : Live
-        What the model makes of the two.
-    notes : tuple of str
-        What has to be said.
-    """
-
-    query: Large
-    neighbor: Large
-    similarity: float
-    distance: float
-    remainders: tuple[float, float]
-    receipt: tuple[Share, ...]
-    maps: ShownMaps
-    live: Live
-    notes: tuple[str, ...]
+    query: Large  # the images with their maps
+    neighbor: Large  # the images with their maps
+    similarity: float  # of the two
+    distance: float  # of the two
+    remainders: tuple[float, float]  # what the evidence maps cannot carry
+    receipt: tuple[Share, ...]  # the similarity by horizontal thirds of the first image
+    maps: ShownMaps  # what is drawn, with its range and unit
+    live: Live  # what the model makes of the two
+    notes: tuple[str, ...]  # what has to be said
 
 
 def view_selected(
@@ -68,31 +50,7 @@ def view_selected(
     wanted: Wanted,
     look: Look | None = None,
 ) -> SelectedView:
-    """Explain two images at once.
-
-    Parameters
-    ----------
-    model : str or Run
-        Name of a model, or a run whose model is taken.
-    files : tuple of ImageFile
-        The two images.
-    wanted : Wanted
-        One of :data:`SELECTED_KINDS`, or a channel.
-    look : Look, optional
-        How maps are drawn.
-
-    Returns
-    -------
-    SelectedView
-        What to show.
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read or explained.
-    ModelError
-        If the model is not there.
-    """
+    """Explain two images at once."""
     look, notes = look or Look(), []
     if isinstance(model, str):
         pairs = live_pairs(model, files)
@@ -130,25 +88,7 @@ def view_selected(
 
 
 def selected_file(ctx: foo.ExecutionContext, sample_id: str) -> ImageFile:
-    """Find the image of a selected sample, or of a selected patch of one.
-
-    Parameters
-    ----------
-    ctx : fiftyone.operators.ExecutionContext
-        With the App's view.
-    sample_id : str
-        Id of the sample or patch.
-
-    Returns
-    -------
-    ImageFile
-        The image.
-
-    Raises
-    ------
-    DataError
-        If it is gone.
-    """
+    """Find the image of a selected sample, or of a selected patch of one."""
     patches = isinstance(ctx.view, PatchesView)
     try:
         sample = (ctx.view if patches else ctx.dataset)[sample_id]
@@ -162,20 +102,7 @@ def selected_file(ctx: foo.ExecutionContext, sample_id: str) -> ImageFile:
 
 
 def stored_pair(run: Run, one: str, other: str) -> int | None:
-    """Find the pair of a run that is of two samples or detections.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    one, other : str
-        Ids of two samples, or of two detections.
-
-    Returns
-    -------
-    int or None
-        The pair with the first as query, or else the second; None if there is none.
-    """
+    """Find the pair of a run that is of two samples or detections."""
     first, second = item_of(run, one), item_of(run, other)
     if first is None or second is None:
         return None

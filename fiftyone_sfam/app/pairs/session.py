@@ -57,36 +57,13 @@ class Sessions:
             yield
 
     def newer(self, panel_id: str | None, step: int) -> dict[str, Any]:
-        """Return the state that a panel has been given lately, if it is a newer one.
-
-        Parameters
-        ----------
-        panel_id : str or None
-            The panel.
-        step : int
-            Number of the state that came with the event.
-
-        Returns
-        -------
-        dict
-            The state by its paths; empty where the event's is the newest.
-        """
+        """Return the state that a panel has been given lately, if it is a newer one."""
         session = self._session(panel_id)
         recent = time.monotonic() - session.time < RECENT_SECONDS
         return dict(session.state) if recent and session.step > step else {}
 
     def keep(self, panel_id: str | None, step: int, state: dict[str, Any]) -> None:
-        """Remember the state that a panel is given, by its paths.
-
-        Parameters
-        ----------
-        panel_id : str or None
-            The panel.
-        step : int
-            Its number.
-        state : dict
-            All of it.
-        """
+        """Remember the state that a panel is given, by its paths."""
         session = self._session(panel_id)
         session.state, session.step = dict(state), step
         session.time = time.monotonic()

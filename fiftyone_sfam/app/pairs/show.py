@@ -36,18 +36,7 @@ from fiftyone_sfam.runs.run import list_runs
 
 
 def show_page(page: Page) -> Shown:
-    """Show a pair of a run, or two selected samples in its place.
-
-    Parameters
-    ----------
-    page : Page
-        With a settled state.
-
-    Returns
-    -------
-    Shown
-        All of it, or why that cannot be.
-    """
+    """Show a pair of a run, or two selected samples in its place."""
     run, state = page.run, page.state
     try:
         if not state.selected:
@@ -59,23 +48,7 @@ def show_page(page: Page) -> Shown:
 
 
 def show_pair(page: Page) -> Shown:
-    """Show a pair of a run.
-
-    Parameters
-    ----------
-    page : Page
-        With a settled state.
-
-    Returns
-    -------
-    Shown
-        All of it.
-
-    Raises
-    ------
-    SfamError
-        If the run cannot be read.
-    """
+    """Show a pair of a run."""
     run, state, kind = page.run, page.state, page.kind
     pair = state.pair or 0
     item = int(run.pairs.query[pair])

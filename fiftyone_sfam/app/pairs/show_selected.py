@@ -66,28 +66,7 @@ def show_selected(
     runs: list[str],
     run: str | None,
 ) -> Shown:
-    """Show two selected samples.
-
-    Parameters
-    ----------
-    view : SelectedView or None
-        What the model makes of them; None where there is none, or it failed.
-    state : PanelState
-        What is chosen.
-    models : list of str
-        Models to choose from; none where the run's is taken.
-    problem : str or None
-        Why there is no view.
-    runs : list of str
-        Keys of the dataset's runs.
-    run : str or None
-        The run whose model is taken.
-
-    Returns
-    -------
-    Shown
-        All of it.
-    """
+    """Show two selected samples."""
     kind = selected_kind(state)
     choices = {
         "run": run,

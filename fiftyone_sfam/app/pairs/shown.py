@@ -18,21 +18,11 @@ MARK = "#ffffff"
 
 @dataclass(frozen=True)
 class Shown:
-    """What the panel is given.
+    """What the panel is given."""
 
-    Attributes
-    ----------
-    text : dict
-        Texts and sizes, small, for the layout.
-    pictures : dict
-        Pictures and Plotly traces by their paths in the panel's data.
-    problem : str or None
-        Why there is nothing to show, as Markdown.
-    """
-
-    text: Plain
+    text: Plain  # texts and sizes, small, for the layout
     pictures: dict[str, Any] = field(default_factory=dict)
-    problem: str | None = None
+    problem: str | None = None  # why there is nothing to show, as Markdown
 
 
 def channels_shown(channels: Channels | None) -> Plain | None:
@@ -57,21 +47,7 @@ def large_pictures(side: str, large: Large, spot: Spot | None) -> dict[str, Any]
 
 
 def place_traces(large: Large, spot: Spot | None) -> list[dict[str, Any]]:
-    """Draw what can be clicked over an image: the cells of its map, and a mark.
-
-    Parameters
-    ----------
-    large : Large
-        The image.
-    spot : Spot or None
-        The place of it that was clicked.
-
-    Returns
-    -------
-    list of dict
-        Plotly traces in relative coordinates of the image: the values, which are not
-        seen but beside the pointer, and the frame of the place.
-    """
+    """Draw what can be clicked over an image: the cells of its map, and a mark."""
     left, top, right, bottom = large.places or (0.0, 0.0, 1.0, 1.0)
     rows, columns = large.shape
     width, height = (right - left) / columns, (bottom - top) / rows

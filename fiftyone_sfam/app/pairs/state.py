@@ -20,105 +20,41 @@ MOST_UNDONE = 20
 
 @dataclass(frozen=True)
 class Undo:
-    """A verdict that can be taken back.
+    """A verdict that can be taken back."""
 
-    Attributes
-    ----------
-    uid : str
-        Unique id of the run.
-    pair : int
-        The pair.
-    previous : Verdict or None
-        What there was before.
-    """
-
-    uid: str
-    pair: int
-    previous: Verdict | None
+    uid: str  # unique id of the run
+    pair: int  # the pair
+    previous: Verdict | None  # what there was before
 
 
 @dataclass(frozen=True)
 class PanelState:
-    """What is shown, and what was chosen.
+    """What is shown, and what was chosen."""
 
-    Attributes
-    ----------
-    uid : str or None
-        Unique id of the run that the rest is about.
-    pair : int or None
-        The pair of the run; None as long as none was shown.
-    place : int
-        Where the panel is in its queue, from 0: where the pair is, or was.
-    kind : str or None
-        Kind of map; None takes the run's first.
-    signed : bool
-        Show negative values too.
-    colors : str or None
-        Color map; None takes the first that fits.
-    opacity : float
-        Of the maps.
-    region : str or None
-        Field of the receipt's regions; None for thirds.
-    spot : Spot or None
-        Place that was clicked.
-    before : str or None
-        Kind of map that was shown before a place was clicked.
-    channels : bool
-        Whether the most important channels are listed.
-    channel : int or None
-        Channel whose activation is shown.
-    why : bool
-        Whether the missed true match is shown.
-    spec : QueueSpec
-        What the queue has.
-    filtering : bool
-        Whether the queue's conditions are shown.
-    in_view : bool
-        Whether the queue has only queries of the App's view.
-    handed : float or None
-        When the queue that another panel has handed over was made; None where the
-        queue is that of ``spec``.
-    known : float
-        When the last queue was made that was handed over and seen.
-    advance : bool
-        Whether a verdict turns to the next pair.
-    selected : tuple of str
-        Two selected samples that are shown in place of a pair of the run; or none.
-    model : str or None
-        Model that explains them where there is no run.
-    undo : tuple of Undo
-        Verdicts that can be taken back, the last one last.
-    turn : int
-        0 or 1, another one whenever the number of the place is changed by something
-        else than its own field.
-    step : int
-        Number of events so far, which tells newer states from older ones.
-    """
-
-    uid: str | None = None
-    pair: int | None = None
-    place: int = 0
-    kind: str | None = None
-    signed: bool = False
-    colors: str | None = None
-    opacity: float = 0.6
-    region: str | None = None
-    spot: Spot | None = None
-    before: str | None = None
-    channels: bool = False
-    channel: int | None = None
-    why: bool = False
-    spec: QueueSpec = field(default_factory=QueueSpec)
-    filtering: bool = False
-    in_view: bool = True
+    uid: str | None = None  # unique id of the run that the rest is about
+    pair: int | None = None  # the pair of the run
+    place: int = 0  # where the panel is in its queue, from 0: where the pair is, or was
+    kind: str | None = None  # kind of map
+    signed: bool = False  # show negative values too
+    colors: str | None = None  # color map
+    opacity: float = 0.6  # of the maps
+    region: str | None = None  # field of the receipt's regions
+    spot: Spot | None = None  # place that was clicked
+    before: str | None = None  # kind of map that was shown before a place was clicked
+    channels: bool = False  # whether the most important channels are listed
+    channel: int | None = None  # channel whose activation is shown
+    why: bool = False  # whether the missed true match is shown
+    spec: QueueSpec = field(default_factory=QueueSpec)  # what the queue has
+    filtering: bool = False  # whether the queue's conditions are shown
+    in_view: bool = True  # whether the queue has only queries of the App's view
     handed: float | None = None
-    known: float = 0.0
-    advance: bool = True
+    known: float = 0.0  # when the last queue was made that was handed over and seen
+    advance: bool = True  # whether a verdict turns to the next pair
     selected: tuple[str, ...] = ()
-    model: str | None = None
-    undo: tuple[Undo, ...] = ()
+    model: str | None = None  # model that explains them where there is no run
+    undo: tuple[Undo, ...] = ()  # verdicts that can be taken back, the last one last
     turn: int = 0
-    step: int = 0
+    step: int = 0  # number of events so far, which tells newer states from older ones
 
     @classmethod
     def from_dict(cls, values: Any) -> PanelState:

@@ -25,20 +25,7 @@ Style = dict[str, Any]
 
 
 def as_text(text: str | None, *, most: int | None = MOST_SHOWN) -> str:
-    """Turn a text from the data into Markdown that shows it as it is.
-
-    Parameters
-    ----------
-    text : str or None
-        The text; None is an image without an identity.
-    most : int or None
-        Characters that are shown; None for all.
-
-    Returns
-    -------
-    str
-        Markdown, in which nothing of the text is markup.
-    """
+    """Turn a text from the data into Markdown that shows it as it is."""
     if text is None:
         return "(no identity)"
     # Quotes mean nothing outside of tags, and would become escapes with a "#".
@@ -97,15 +84,7 @@ def text(size: str = "0.85rem", **rules: Any) -> Style:
 
 
 def button(chosen: bool = False, key: str | None = None) -> Style:
-    """Return the style of a button.
-
-    Parameters
-    ----------
-    chosen : bool
-        Draw it as the one that is chosen.
-    key : str, optional
-        Letter that presses it: with Alt, or with what the browser wants beside it.
-    """
+    """Return the style of a button."""
     rules: Style = {
         "minWidth": 0,
         "padding": "2px 10px",

@@ -62,22 +62,7 @@ def picture_text(picture: Picture, caption: str) -> Plain:
 
 
 def color_bar(maps: ShownMaps, look: Look, scope: str) -> Plain:
-    """Describe the colors: a gradient, its ticks and their unit.
-
-    Parameters
-    ----------
-    maps : ShownMaps
-        What is drawn.
-    look : Look
-        Its colors.
-    scope : str
-        Which maps have this range.
-
-    Returns
-    -------
-    dict
-        ``gradient`` as CSS has it, ``ticks`` from left to right, and ``unit``.
-    """
+    """Describe the colors: a gradient, its ticks and their unit."""
     name = look.colors or (DIVERGING if maps.signed else SEQUENTIAL)[0]
     table = color_table(name)
     chosen = np.linspace(0, 255, _BAR_COLORS).round().astype(int)

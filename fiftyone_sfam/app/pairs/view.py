@@ -44,165 +44,70 @@ STRIP = 10
 
 @dataclass(frozen=True)
 class NeighborView:
-    """One neighbor of the query.
+    """One neighbor of the query."""
 
-    Attributes
-    ----------
-    pair : int
-        Index of the pair in the run.
-    place : int
-        Place among the query's pairs, from 0.
-    rank : int
-        Rank, from 1.
-    similarity, distance : float
-        Of the pair.
-    outcome : str
-        One of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`.
-    identity, camera : str or None
-        Its labels.
-    sample_id : str
-        Its sample.
-    best_true : bool
-        Whether it is the query's nearest true match.
-    thumbnail : Picture
-        Its image with its side's map.
-    """
-
-    pair: int
-    place: int
-    rank: int
-    similarity: float
-    distance: float
-    outcome: str
-    identity: str | None
-    camera: str | None
-    sample_id: str
-    best_true: bool
-    thumbnail: Picture
+    pair: int  # index of the pair in the run
+    place: int  # place among the query's pairs, from 0
+    rank: int  # rank, from 1
+    similarity: float  # of the pair
+    distance: float  # of the pair
+    outcome: str  # one of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`
+    identity: str | None  # its labels
+    camera: str | None  # its labels
+    sample_id: str  # its sample
+    best_true: bool  # whether it is the query's nearest true match
+    thumbnail: Picture  # its image with its side's map
 
 
 @dataclass(frozen=True)
 class Large:
-    """An image of the chosen pair.
+    """An image of the chosen pair."""
 
-    Attributes
-    ----------
-    picture : Picture
-        The image with its map.
-    side : MapSide or None
-        The map, for its values beside the pointer.
-    places : tuple of float or None
-        Relative left, top, right and bottom of the maps on the image, where it can be
-        clicked; None where the image has no place to click on.
-    shape : tuple of int
-        Height and width of the maps.
-    """
-
-    picture: Picture
-    side: MapSide | None
+    picture: Picture  # the image with its map
+    side: MapSide | None  # the map, for its values beside the pointer
     places: tuple[float, float, float, float] | None
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # height and width of the maps
 
 
 @dataclass(frozen=True)
 class Missed:
-    """The query beside its nearest true match, and why the two are apart.
+    """The query beside its nearest true match, and why the two are apart."""
 
-    Attributes
-    ----------
-    rank : int
-        Rank of the true match.
-    similarity : float
-        Of the two.
-    identity : str or None
-        Its label.
-    query, true : Picture
-        The two images, with their difference maps where the model is there.
-    note : str or None
-        Why there are no difference maps.
-    """
-
-    rank: int
-    similarity: float
-    identity: str | None
+    rank: int  # rank of the true match
+    similarity: float  # of the two
+    identity: str | None  # its label
     query: Picture
-    true: Picture
-    note: str | None
+    true: Picture  # the two images, with their difference maps where the model is there
+    note: str | None  # why there are no difference maps
 
 
 @dataclass(frozen=True)
 class Channels:
-    """How important each channel is for a pair.
+    """How important each channel is for a pair."""
 
-    Attributes
-    ----------
-    importance : ndarray of float32 or None
-        On the query's side, in units of the similarity, shape (C,).
-    note : str or None
-        Why it is not known.
-    """
-
-    importance: NDArray[np.float32] | None
-    note: str | None = None
+    importance: NDArray[np.float32] | None  # (C,)
+    note: str | None = None  # why it is not known
 
 
 @dataclass(frozen=True)
 class QueryView:
-    """One query with its neighbors, one of them chosen.
+    """One query with its neighbors, one of them chosen."""
 
-    Attributes
-    ----------
-    item : int
-        The query, an index into the run's items.
-    sample_id : str
-        Its sample.
-    identity, camera : str or None
-        Its labels.
-    query, neighbor : Large
-        The two images of the chosen pair.
-    neighbors : tuple of NeighborView
-        Those of the strip, nearest first; a last one beyond the others is the nearest
-        true match.
-    count : int
-        All pairs of the query.
-    chosen : NeighborView
-        The one that is shown large.
-    maps : ShownMaps
-        What is drawn, with its range and unit.
-    everything : bool
-        Whether the range is that of all neighbors, not of the nearest alone.
-    remainders : tuple of float or None
-        What the evidence maps of the chosen pair cannot carry, query's side first;
-        None where there is no map.
-    receipt : tuple of Share
-        The chosen pair's similarity by regions of the query, and the remainder; empty
-        where the run stores no evidence of it.
-    margin : float or None
-        Similarity of the nearest true match minus that of the chosen neighbor; None
-        where either is missing.
-    missed : Missed or None
-        Where it was asked for, the true match that was missed.
-    channels : Channels or None
-        Where it was asked for, how important each channel is for the chosen pair.
-    notes : tuple of str
-        What has to be said: why a map is missing, what has changed since the run.
-    """
-
-    item: int
-    sample_id: str
-    identity: str | None
-    camera: str | None
-    query: Large
-    neighbor: Large
-    neighbors: tuple[NeighborView, ...]
-    count: int
-    chosen: NeighborView
-    maps: ShownMaps
+    item: int  # the query, an index into the run's items
+    sample_id: str  # its sample
+    identity: str | None  # its labels
+    camera: str | None  # its labels
+    query: Large  # the two images of the chosen pair
+    neighbor: Large  # the two images of the chosen pair
+    neighbors: tuple[NeighborView, ...]  # those of the strip, nearest first
+    count: int  # all pairs of the query
+    chosen: NeighborView  # the one that is shown large
+    maps: ShownMaps  # what is drawn, with its range and unit
     everything: bool
     remainders: tuple[float | None, float | None]
     receipt: tuple[Share, ...]
     margin: float | None
-    missed: Missed | None
+    missed: Missed | None  # where it was asked for, the true match that was missed
     channels: Channels | None
     notes: tuple[str, ...]
 
@@ -218,39 +123,7 @@ def view_query(
     why: bool = False,
     channels: bool = False,
 ) -> QueryView:
-    """Draw one query of a run beside its neighbors.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    item : int
-        The query, an index into the run's items.
-    chosen : int
-        Which of its pairs is shown large, nearest first; bounded to those that there
-        are.
-    wanted : Wanted
-        Which map, of one of :func:`kinds_of` or of a channel.
-    look : Look, optional
-        How maps are drawn.
-    region_field : str, optional
-        Field that the receipt's regions come from; None for horizontal thirds.
-    why : bool
-        Show the missed true match as well.
-    channels : bool
-        Tell the importance of the channels as well, which takes the model.
-
-    Returns
-    -------
-    QueryView
-        What to show. Where a map cannot be had its images are shown without, and
-        ``notes`` say why.
-
-    Raises
-    ------
-    DataError
-        If the run has no such query or no maps of this kind.
-    """
+    """Draw one query of a run beside its neighbors."""
     if wanted.kind not in (*kinds_of(run), CHANNEL):
         raise DataError(
             f"the run '{run.key}' has no '{wanted.kind}' maps; choose one of "

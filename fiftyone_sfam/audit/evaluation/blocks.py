@@ -25,79 +25,33 @@ _DECIMALS = 12
 
 @dataclass(frozen=True)
 class Block:
-    """Some queries and their scores with the whole gallery.
+    """Some queries and their scores with the whole gallery."""
 
-    Attributes
-    ----------
-    queries : ndarray of int64
-        The query images, shape (R,).
-    scores : ndarray of float64
-        Larger is nearer; -inf where a pair is left out, shape (R, G).
-    row, column : ndarray of int64
-        Places of the true matches that are not left out, row by row and in a row in the
-        order of the gallery, shape (M,).
-    """
-
-    queries: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
+    queries: NDArray[np.int64]  # the query images, shape (R,)
+    scores: NDArray[np.float64]  # larger is nearer
+    row: NDArray[np.int64]  # (M,)
+    column: NDArray[np.int64]  # (M,)
 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """What is compared with what; made by :func:`compare`.
+    """What is compared with what; made by :func:`compare`."""
 
-    Attributes
-    ----------
-    raw : ndarray
-        Embeddings, shape (N, D).
-    scaled : ndarray of float64
-        Embeddings as they are multiplied: of unit length for the cosine.
-    norms : ndarray of float64
-        Lengths of the embeddings, shape (N,).
-    candidates : Candidates
-        Queries, gallery and labels.
-    protocol : Protocol
-        Which pairs are left out.
-    metric : {"cosine", "euclidean"}
-        Scores are cosine similarities, or negative distances.
-    cameras : CameraRule
-        ``protocol``: rankings leave out what the protocol does; verification leaves out
-        pairs of one camera, of one identity and of two alike, if the protocol leaves
-        out the query's identity on its own camera. ``all``: cameras do not matter.
-        ``cross``: pairs of one camera are left out everywhere. ``single``: pairs of two
-        cameras, or of an unknown one, are left out everywhere.
-    block_bytes : int
-        Bytes of one block of scores.
-    """
-
-    raw: NDArray[np.floating]
+    raw: NDArray[np.floating]  # embeddings, shape (N, D)
     scaled: NDArray[np.float64]
-    norms: NDArray[np.float64]
-    candidates: Candidates
-    protocol: Protocol
-    metric: str
-    cameras: CameraRule
-    block_bytes: int = BLOCK_BYTES
+    norms: NDArray[np.float64]  # lengths of the embeddings, shape (N,)
+    candidates: Candidates  # queries, gallery and labels
+    protocol: Protocol  # which pairs are left out
+    metric: str  # scores are cosine similarities, or negative distances
+    cameras: CameraRule  # protocol: rankings leave out what the protocol does
+    block_bytes: int = BLOCK_BYTES  # bytes of one block of scores
 
     def with_gallery(self, gallery: NDArray[np.int64]) -> Comparisons:
         """Return the comparisons with a part of the gallery."""
         return replace(self, candidates=replace(self.candidates, gallery=gallery))
 
     def blocks(self, queries: NDArray[np.int64] | None = None) -> Iterator[Block]:
-        """Yield the queries in blocks.
-
-        Parameters
-        ----------
-        queries : ndarray of int64, optional
-            Some of the queries, in any order; all by default.
-
-        Yields
-        ------
-        Block
-            The scores of some queries.
-        """
+        """Yield the queries in blocks."""
         candidates = self.candidates
         gallery = candidates.gallery
         queries = candidates.queries if queries is None else queries
@@ -120,19 +74,7 @@ class Comparisons:
             yield Block(block, scores, row[match], column[match])
 
     def labeled_scores(self, block: Block) -> NDArray[np.float64]:
-        """Return the scores that verification looks at, -inf for the others.
-
-        Parameters
-        ----------
-        block : Block
-            A block of these comparisons.
-
-        Returns
-        -------
-        ndarray of float64
-            A copy of the block's scores without images that have no identity, and
-            without pairs of one camera where the rule says so, shape (R, G).
-        """
+        """Return the scores that verification looks at, -inf for the others."""
         candidates = self.candidates
         gallery = candidates.gallery
         scores = block.scores.copy()
@@ -147,34 +89,13 @@ class Comparisons:
     def pair_scores(
         self, block: Block
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the scores of a block's pairs of one identity, and of two.
-
-        Parameters
-        ----------
-        block : Block
-            A block of these comparisons.
-
-        Returns
-        -------
-        genuine, impostor : ndarray of float64
-            A pair of two images that are both query and gallery is returned for one of
-            them, the first.
-        """
+        """Return the scores of a block's pairs of one identity, and of two."""
         scores = self.labeled_scores(block)
         self.drop_mirrored(block, scores)
         return split_scores(scores, block)
 
     def drop_mirrored(self, block: Block, scores: NDArray[np.float64]) -> None:
-        """Leave out the pairs that another query's row has as well, in place.
-
-        Parameters
-        ----------
-        block : Block
-            A block of these comparisons.
-        scores : ndarray of float64
-            Its scores, which are set to -inf where both images are query and gallery
-            and the gallery image is the earlier one, shape (R, G).
-        """
+        """Leave out the pairs that another query's row has as well, in place."""
         gallery = self.candidates.gallery
         is_query = np.zeros(len(self.scaled), dtype=bool)
         is_query[self.candidates.queries] = True
@@ -245,34 +166,7 @@ def compare(
     cameras: CameraRule = "protocol",
     block_bytes: int = BLOCK_BYTES,
 ) -> Comparisons:
-    """Make embeddings ready to be compared.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D), finite, and not zero for the metric ``cosine`` where they are a
-        query's or in the gallery.
-    candidates : Candidates
-        Queries, gallery and labels.
-    protocol : Protocol
-        Which pairs are left out.
-    metric : {"cosine", "euclidean"}
-        How pairs are compared.
-    cameras : CameraRule
-        Which pairs of cameras are compared.
-    block_bytes : int
-        Bytes of one block of scores.
-
-    Returns
-    -------
-    Comparisons
-        In double precision: 8 bytes times N times D.
-
-    Raises
-    ------
-    DataError
-        If the rule is unknown, or asks for cameras where there are none.
-    """
+    """Make embeddings ready to be compared."""
     if cameras not in get_args(CameraRule):
         raise DataError(
             f"unknown camera rule {cameras!r}; use one of "
@@ -303,21 +197,7 @@ def compare(
 def split_scores(
     scores: NDArray[np.float64], block: Block
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take scores apart by what the labels say.
-
-    Parameters
-    ----------
-    scores : ndarray of float64
-        Scores of a block's queries, -inf where left out; the true matches are left out
-        of it here. Shape (R, G).
-    block : Block
-        The block.
-
-    Returns
-    -------
-    genuine, impostor : ndarray of float64
-        Scores of one identity, and of two.
-    """
+    """Take scores apart by what the labels say."""
     genuine = scores[block.row, block.column]
     scores[block.row, block.column] = -np.inf
     return genuine[genuine > -np.inf], scores[scores > -np.inf]

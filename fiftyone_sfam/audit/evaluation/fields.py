@@ -29,18 +29,7 @@ _TAGS = "tags"
 
 
 def measure_paths(run: Run) -> list[str]:
-    """Return the paths of the fields that an evaluation writes.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    list of str
-        ``KEY_ap`` and ``KEY_first_match``, on the samples or on the labels.
-    """
+    """Return the paths of the fields that an evaluation writes."""
     return [
         detections_prefix(run.dataset, run.config.patches_field) + run.key + ending
         for ending in ENDINGS
@@ -48,16 +37,7 @@ def measure_paths(run: Run) -> list[str]:
 
 
 def write_measures(run: Run, identification: Identification) -> None:
-    """Write average precision and rank of the first true match on the queries.
-
-    Parameters
-    ----------
-    run : Run
-        The run. Queries that do not count get None; those that were deleted are left
-        out.
-    identification : Identification
-        The measures.
-    """
+    """Write average precision and rank of the first true match on the queries."""
     columns: tuple[tuple[type[fo.Field], str, NDArray[np.generic]], ...] = (
         (
             fo.FloatField,
@@ -104,27 +84,7 @@ def _write(run: Run, path: str, values: dict[str, Any]) -> None:
 
 
 def slice_values(run: Run, field: str) -> Values:
-    """Read what each of a run's images has in a field.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    field : str
-        The run's identity or camera field, whose values are those that the run saw;
-        ``tags``; or a field of text, numbers, classifications or lists of text. In a
-        run on detections an attribute of theirs, or else a field of the sample.
-
-    Returns
-    -------
-    sequence of tuple of str
-        One per image. Images that were deleted have nothing.
-
-    Raises
-    ------
-    DataError
-        If there is no such field, or it holds something else.
-    """
+    """Read what each of a run's images has in a field."""
     protocol = run.config.protocol
     for rule, column in (
         ("identity_field", run.items.identities),
@@ -156,19 +116,7 @@ def slice_values(run: Run, field: str) -> Values:
 
 
 def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
-    """Turn a field's values into names of slices.
-
-    Parameters
-    ----------
-    values : list
-        Texts, numbers or lists of them, None and NaN where there are none.
-
-    Returns
-    -------
-    list of tuple of str
-        The names. Numbers of more than :data:`MOST_NUMBERS` kinds are put into
-        quarters that hold about as many images, named by their lowest and highest.
-    """
+    """Turn a field's values into names of slices."""
     numbers = [
         value
         for value in values

@@ -33,40 +33,16 @@ class Identification:
     """How each query's ranking of the gallery does.
 
     Only queries with a true match in their gallery count, as in Market-1501's protocol.
-
-    Attributes
-    ----------
-    query : ndarray of int64
-        Image of each query that counts, shape (Q,).
-    average_precision : ndarray of float64
-        Mean of the precision at the ranks of its true matches, shape (Q,).
-    inverse_negative_penalty : ndarray of float64
-        Number of true matches over the rank of the last one, shape (Q,).
-    first_match : ndarray of int64
-        Rank of the nearest true match, from 1, shape (Q,).
-    without_match : int
-        Labeled queries that have no true match to find.
     """
 
-    query: NDArray[np.int64]
-    average_precision: NDArray[np.float64]
-    inverse_negative_penalty: NDArray[np.float64]
-    first_match: NDArray[np.int64]
-    without_match: int
+    query: NDArray[np.int64]  # image of each query that counts, shape (Q,)
+    average_precision: NDArray[np.float64]  # (Q,)
+    inverse_negative_penalty: NDArray[np.float64]  # (Q,)
+    first_match: NDArray[np.int64]  # rank of the nearest true match, from 1, shape (Q,)
+    without_match: int  # labeled queries that have no true match to find
 
     def cmc(self, ranks: int) -> NDArray[np.float64]:
-        """Compute the cumulative match characteristic.
-
-        Parameters
-        ----------
-        ranks : int
-            Number of ranks.
-
-        Returns
-        -------
-        ndarray of float64
-            Share of queries with a true match up to rank 1, 2, ..., shape (ranks,).
-        """
+        """Compute the cumulative match characteristic."""
         counts = np.bincount(
             np.minimum(self.first_match, ranks + 1), minlength=ranks + 2
         )
@@ -85,13 +61,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class Verification:
-    """The similarities of pairs of one identity, and of two.
-
-    Attributes
-    ----------
-    genuine, impostor : ndarray of float64
-        Similarities (of the metric ``euclidean``: negative distances), ascending.
-    """
+    """The similarities of pairs of one identity, and of two."""
 
     genuine: NDArray[np.float64]
     impostor: NDArray[np.float64]
@@ -99,19 +69,7 @@ class Verification:
     def rates(
         self, thresholds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Compute the error rates of thresholds.
-
-        Parameters
-        ----------
-        thresholds : ndarray of float64
-            A pair is accepted if its score is at least the threshold, shape (T,).
-
-        Returns
-        -------
-        fmr, fnmr : ndarray of float64
-            Share of impostor pairs that are accepted, and of genuine pairs that are
-            not, shapes (T,).
-        """
+        """Compute the error rates of thresholds."""
         accepted = len(self.impostor) - np.searchsorted(self.impostor, thresholds)
         refused = np.searchsorted(self.genuine, thresholds)
         return (
@@ -129,14 +87,7 @@ class Verification:
         return float((below + up_to).mean() / 2 / len(self.impostor))
 
     def equal_error(self) -> tuple[float, float]:
-        """Find where the two error rates meet.
-
-        Returns
-        -------
-        rate, threshold : float
-            Mean of both rates at the score where they differ least; of two such scores
-            the lower one. NaN where one kind of pair is missing.
-        """
+        """Find where the two error rates meet."""
         kinds = self.genuine, self.impostor
         if len(self.genuine) == 0 or len(self.impostor) == 0:
             return float("nan"), float("nan")
@@ -168,18 +119,7 @@ class Verification:
         return low
 
     def threshold_for(self, fmr: float) -> float:
-        """Find the least threshold that accepts no more than a share of impostors.
-
-        Parameters
-        ----------
-        fmr : float
-            Accepted share of impostor pairs, from 0 to 1.
-
-        Returns
-        -------
-        float
-            The threshold; just above the highest impostor where none may pass.
-        """
+        """Find the least threshold that accepts no more than a share of impostors."""
         allowed = int(np.floor(fmr * len(self.impostor) + 1e-9))
         if allowed >= len(self.impostor):
             lowest = (one.min(initial=np.inf) for one in (self.genuine, self.impostor))
@@ -189,13 +129,7 @@ class Verification:
 
 
 class Ranker:
-    """Measures the rankings of queries, block by block.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is ranked.
-    """
+    """Measures the rankings of queries, block by block."""
 
     def __init__(self, comparisons: Comparisons) -> None:
         self._identities = comparisons.candidates.identities
@@ -248,24 +182,6 @@ def identify(
 
     Images of equal score are ranked by their index. Junk images are no candidates and
     are ranked nowhere; a distractor takes its rank and matches nobody.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D), finite, and not zero for the metric ``cosine``.
-    candidates : Candidates
-        Queries, gallery and labels.
-    protocol : Protocol
-        Which pairs are left out.
-    metric : {"cosine", "euclidean"}
-        What the gallery is ranked by.
-    cameras : CameraRule
-        Which pairs of cameras are compared.
-
-    Returns
-    -------
-    Identification
-        The measures of every labeled query.
     """
     comparisons = compare(embeddings, candidates, protocol, metric, cameras)
     ranker = Ranker(comparisons)
@@ -286,29 +202,6 @@ def verify(
     A pair of two images that are both query and gallery counts once. Where the protocol
     leaves out the query's identity on its own camera, pairs from one camera are left
     out, genuine and impostor alike.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Shape (N, D), finite, and not zero for the metric ``cosine``.
-    candidates : Candidates
-        Queries, gallery and labels.
-    protocol : Protocol
-        Which pairs are left out.
-    metric : {"cosine", "euclidean"}
-        How pairs are compared.
-    cameras : CameraRule
-        Which pairs of cameras are compared.
-
-    Returns
-    -------
-    Verification
-        The scores.
-
-    Raises
-    ------
-    DataError
-        If there are more than :data:`MAX_PAIRS` pairs.
     """
     count = len(candidates.queries) * len(candidates.gallery)
     if count > MAX_PAIRS:

@@ -27,54 +27,24 @@ LARGE_PAIRS = 5_000_000
 
 @dataclass(frozen=True)
 class Overview:
-    """What retrieval and verification of a run's images reach.
+    """What retrieval and verification of a run's images reach."""
 
-    Attributes
-    ----------
-    identification : Identification
-        Measures of every query.
-    edges : ndarray of float64
-        Edges of the bins of scores, shape (BINS + 1,).
-    genuine, impostor : ndarray of int64
-        Pairs of one identity and of two per bin, shape (BINS,).
-    roc_fmr, roc_fnmr, roc_threshold : ndarray of float64
-        Error rates of thresholds on the score, by falling threshold, shape (T,).
-    auc, equal_error, equal_error_threshold : float
-        Of the verification; NaN where one kind of pair is missing.
-    score_name : str
-        What is on the axis: the similarity, or the negative distance.
-    evidence : ndarray of float32 or None
-        Average evidence of the query towards its nearest neighbor, of true and of
-        false matches, shape (2, h, w); None if the run stores no evidence.
-    """
-
-    identification: Identification
-    edges: NDArray[np.float64]
-    genuine: NDArray[np.int64]
-    impostor: NDArray[np.int64]
-    roc_fmr: NDArray[np.float64]
-    roc_fnmr: NDArray[np.float64]
-    roc_threshold: NDArray[np.float64]
-    auc: float
-    equal_error: float
-    equal_error_threshold: float
-    score_name: str
-    evidence: NDArray[np.float32] | None
+    identification: Identification  # measures of every query
+    edges: NDArray[np.float64]  # edges of the bins of scores, shape (BINS + 1,)
+    genuine: NDArray[np.int64]  # (BINS,)
+    impostor: NDArray[np.int64]  # (BINS,)
+    roc_fmr: NDArray[np.float64]  # (T,)
+    roc_fnmr: NDArray[np.float64]  # (T,)
+    roc_threshold: NDArray[np.float64]  # (T,)
+    auc: float  # of the verification
+    equal_error: float  # of the verification
+    equal_error_threshold: float  # of the verification
+    score_name: str  # what is on the axis: the similarity, or the negative distance
+    evidence: NDArray[np.float32] | None  # (2, h, w)
 
 
 def candidates_of(run: Run) -> Candidates:
-    """Restore who was compared with whom.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Candidates
-        As the run has used them.
-    """
+    """Restore who was compared with whom."""
     items = run.items
     distractors = set(run.config.protocol["distractors"])
     return Candidates(
@@ -87,18 +57,7 @@ def candidates_of(run: Run) -> Candidates:
 
 
 def stored_overview(run: Run) -> Overview | None:
-    """Read what was found before; None if nothing was.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Overview or None
-        What :func:`overview` or an evaluation has stored.
-    """
+    """Read what was found before; None if nothing was."""
     if BLOB not in run.store.names():
         return None
     return _restored(run.store.get(BLOB), run.config.metric)
@@ -115,16 +74,6 @@ def overview(run: Run) -> Overview:
     Evaluating looks at every pair of images twice; from :data:`LARGE_PAIRS`
     pairs on it belongs into a delegated operation, see
     :func:`fiftyone_sfam.audit.evaluation.evaluate.evaluate_retrieval`.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Overview
-        Exact over all pairs of the run's images, not only the stored ones.
     """
     stored = stored_overview(run)
     if stored is not None:
@@ -142,22 +91,7 @@ def overview(run: Run) -> Overview:
 def store_overview(
     run: Run, identification: Identification, scores: ScoreSummary
 ) -> Overview:
-    """Store an overview of figures that are known.
-
-    Parameters
-    ----------
-    run : Run
-        The run. An overview that it has already is kept.
-    identification : Identification
-        Measures of every query, by the run's own protocol.
-    scores : ScoreSummary
-        Of all pairs, likewise.
-
-    Returns
-    -------
-    Overview
-        The overview as stored.
-    """
+    """Store an overview of figures that are known."""
     arrays = {
         "query": identification.query,
         "average_precision": identification.average_precision,

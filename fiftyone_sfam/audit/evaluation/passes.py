@@ -13,21 +13,11 @@ from fiftyone_sfam.audit.evaluation.slices_scores import ScoreTable
 
 @dataclass(frozen=True)
 class Measures:
-    """What two passes over all pairs find.
+    """What two passes over all pairs find."""
 
-    Attributes
-    ----------
-    identification : Identification
-        Measures of every query.
-    scores : ScoreSummary
-        Of all pairs.
-    table : ScoreTable
-        Each query's comparisons by score, for slices and intervals.
-    """
-
-    identification: Identification
-    scores: ScoreSummary
-    table: ScoreTable
+    identification: Identification  # measures of every query
+    scores: ScoreSummary  # of all pairs
+    table: ScoreTable  # each query's comparisons by score, for slices and intervals
 
 
 def measure(
@@ -41,20 +31,6 @@ def measure(
     one core and less than a gigabyte. Memory is that of the embeddings in double
     precision, of some five blocks of scores, of 8 bytes per genuine pair and of 2
     kilobytes per query, whatever the number of pairs.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is compared.
-    fars : sequence of float
-        Wanted false accept rates.
-    watch : callable, optional
-        Is called with the number of queries that were compared, and what for.
-
-    Returns
-    -------
-    Measures
-        The figures.
     """
     ranker, first = Ranker(comparisons), FirstLook(comparisons, fars)
     for block in comparisons.blocks():

@@ -18,20 +18,7 @@ PairSlices = dict[str, tuple[PairSliceRow, ...]]
 
 
 def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
-    """Turn slices into arrays.
-
-    Parameters
-    ----------
-    slices : dict of str to tuple of SliceRow
-        Field to its slices.
-    pair_slices : dict of str to tuple of PairSliceRow
-        Field to its pair slices.
-
-    Returns
-    -------
-    dict of str to ndarray
-        What :func:`unpack_slices` restores them from.
-    """
+    """Turn slices into arrays."""
     rows = [row for one in slices.values() for row in one]
     pair_rows = [row for one in pair_slices.values() for row in one]
     texts = {
@@ -68,18 +55,7 @@ def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
 
 
 def unpack_slices(arrays: Arrays) -> tuple[Slices, PairSlices]:
-    """Restore slices from :func:`pack_slices`.
-
-    Parameters
-    ----------
-    arrays : dict of str to ndarray
-        The arrays.
-
-    Returns
-    -------
-    slices, pair_slices : dict
-        Field to its slices, and to its pair slices.
-    """
+    """Restore slices from :func:`pack_slices`."""
     texts = json.loads(arrays["texts"].tobytes().decode())
     items, numbers = _unpack_items(arrays, "slice"), iter(arrays["slice_numbers"])
     slices: Slices = {}

@@ -48,28 +48,13 @@ _COLLECTED = 2**22
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What is accepted where a wanted share of impostor pairs passes.
+    """What is accepted where a wanted share of impostor pairs passes."""
 
-    Attributes
-    ----------
-    far : float
-        Wanted false accept rate.
-    expected : float
-        Impostor pairs that it stands for: the rate times their number.
-    supported : bool
-        Whether these are at least :data:`MIN_FALSE_ACCEPTS`.
-    threshold : float
-        Least threshold that accepts no more than the wanted share; NaN where the rate
-        is not supported.
-    tar : float
-        Share of genuine pairs that it accepts; NaN where it is not supported.
-    """
-
-    far: float
-    expected: float
-    supported: bool
-    threshold: float
-    tar: float
+    far: float  # wanted false accept rate
+    expected: float  # impostor pairs that it stands for: the rate times their number
+    supported: bool  # whether these are at least :data:`MIN_FALSE_ACCEPTS`
+    threshold: float  # least threshold that accepts no more than the wanted share
+    tar: float  # share of genuine pairs that it accepts
 
 
 @dataclass(frozen=True)
@@ -77,55 +62,23 @@ class ScoreSummary:
     """What the scores of all pairs come to.
 
     The figures are NaN, and the curve is empty, where one kind of pair is missing.
-
-    Attributes
-    ----------
-    genuine_pairs, impostor_pairs : int
-        Number of pairs of one identity, and of two.
-    auc : float
-        Chance that a genuine pair scores above an impostor pair; ties count half.
-    equal_error, equal_error_threshold : float
-        Where the error rates meet, see
-        :meth:`fiftyone_sfam.audit.evaluation.measures.Verification.equal_error`.
-    operating : tuple of OperatingPoint
-        At the wanted false accept rates.
-    roc_threshold, roc_fmr, roc_fnmr : ndarray of float64
-        Exact error rates at impostors' scores, by falling threshold, shape (T,).
-    edges : ndarray of float64
-        Edges of bins of the score, shape (BINS + 1,).
-    genuine, impostor : ndarray of int64
-        Pairs per bin, shape (BINS,).
     """
 
-    genuine_pairs: int
-    impostor_pairs: int
-    auc: float
+    genuine_pairs: int  # number of pairs of one identity, and of two
+    impostor_pairs: int  # number of pairs of one identity, and of two
+    auc: float  # chance that a genuine pair scores above an impostor pair
     equal_error: float
     equal_error_threshold: float
-    operating: tuple[OperatingPoint, ...]
-    roc_threshold: NDArray[np.float64]
-    roc_fmr: NDArray[np.float64]
-    roc_fnmr: NDArray[np.float64]
-    edges: NDArray[np.float64]
-    genuine: NDArray[np.int64]
-    impostor: NDArray[np.int64]
+    operating: tuple[OperatingPoint, ...]  # at the wanted false accept rates
+    roc_threshold: NDArray[np.float64]  # (T,)
+    roc_fmr: NDArray[np.float64]  # (T,)
+    roc_fnmr: NDArray[np.float64]  # (T,)
+    edges: NDArray[np.float64]  # edges of bins of the score, shape (BINS + 1,)
+    genuine: NDArray[np.int64]  # pairs per bin, shape (BINS,)
+    impostor: NDArray[np.int64]  # pairs per bin, shape (BINS,)
 
     def threshold_for(self, far: float) -> float:
-        """Find a threshold that accepts no more than a share of impostors.
-
-        Parameters
-        ----------
-        far : float
-            Share of impostor pairs that may be accepted, from 0 to 1.
-
-        Returns
-        -------
-        float
-            The exact one where ``far`` is one of the supported :attr:`operating`
-            points; otherwise the lowest of the curve's that keeps to the share, which
-            may be a little too strict. NaN where not even one accept is expected, or
-            there is no curve.
-        """
+        """Find a threshold that accepts no more than a share of impostors."""
         for point in self.operating:
             if point.supported and np.isclose(point.far, far, rtol=1e-9, atol=0):
                 return point.threshold
@@ -136,25 +89,7 @@ class ScoreSummary:
 def summarize_scores(
     comparisons: Comparisons, fars: Sequence[float] = FARS
 ) -> ScoreSummary:
-    """Sum up the scores of all pairs.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is compared. Every block is computed twice.
-    fars : sequence of float
-        Wanted false accept rates, above 0 and up to 1.
-
-    Returns
-    -------
-    ScoreSummary
-        The summary.
-
-    Raises
-    ------
-    DataError
-        If there are too many genuine pairs, or a rate is out of its range.
-    """
+    """Sum up the scores of all pairs."""
     first = FirstLook(comparisons, fars)
     for block in comparisons.blocks():
         first.add(*comparisons.pair_scores(block))
@@ -165,20 +100,7 @@ def summarize_scores(
 
 
 class FirstLook:
-    """Collects the genuine scores, and counts the impostors'.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is compared.
-    fars : sequence of float
-        Wanted false accept rates, above 0 and up to 1.
-
-    Raises
-    ------
-    DataError
-        If a rate is out of its range.
-    """
+    """Collects the genuine scores, and counts the impostors'."""
 
     def __init__(self, comparisons: Comparisons, fars: Sequence[float] = FARS) -> None:
         for far in fars:
@@ -200,13 +122,7 @@ class FirstLook:
         return (self._low, self._high) if self._low <= self._high else (0.0, 1.0)
 
     def add(self, genuine: NDArray[np.float64], impostor: NDArray[np.float64]) -> None:
-        """Take the scores of some pairs.
-
-        Raises
-        ------
-        DataError
-            If there are more than :data:`MAX_GENUINE` genuine ones.
-        """
+        """Take the scores of some pairs."""
         self._genuine_pairs += len(genuine)
         if self._genuine_pairs > MAX_GENUINE:
             raise DataError(
@@ -249,22 +165,7 @@ class FirstLook:
 
 
 class SecondLook:
-    """Finds thresholds among the impostors' scores; see :class:`FirstLook`.
-
-    Parameters
-    ----------
-    genuine : ndarray of float64
-        Scores of the genuine pairs, ascending.
-    edges : ndarray of float64
-        Edges, ascending, shape (E,).
-    counts : ndarray of int64
-        Impostor pairs below the first edge, from each edge on below the next, and from
-        the last on, shape (E + 1,).
-    span : tuple of float
-        Lowest and highest score.
-    fars : tuple of float
-        Wanted false accept rates.
-    """
+    """Finds thresholds among the impostors' scores; see :class:`FirstLook`."""
 
     def __init__(
         self,
@@ -415,13 +316,7 @@ class SecondLook:
 
 
 class _Collected:
-    """All scores between some pairs of ends, equal ones put together.
-
-    Parameters
-    ----------
-    lows, highs : ndarray of float64
-        Ends, the lower one included; ascending and not overlapping, shape (S,).
-    """
+    """All scores between some pairs of ends, equal ones put together."""
 
     def __init__(self, lows: NDArray[np.float64], highs: NDArray[np.float64]) -> None:
         self._lows, self._highs = lows, highs

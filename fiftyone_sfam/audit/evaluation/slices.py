@@ -43,93 +43,43 @@ Values = Sequence[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class SliceRow:
-    """The figures of the queries of one slice.
+    """The figures of the queries of one slice."""
 
-    Attributes
-    ----------
-    value : str
-        What the queries have in common; :data:`NO_VALUE` for those without a value.
-    items : ndarray of int64
-        The slice's labeled queries, indices into the run's items.
-    queries : int
-        Those of them that have a true match in their gallery, and so count.
-    rank1, mean_average_precision, mean_inverse_negative_penalty : Estimate
-        Their figures, from 0 to 1; NaN where no query counts.
-    genuine, impostor : int
-        Comparisons of the slice's queries with their own identity, and with others.
-    equal_error : Estimate
-        Of these comparisons; NaN where one kind is missing.
-    """
-
-    value: str
+    value: str  # what the queries have in common
     items: NDArray[np.int64]
-    queries: int
-    rank1: Estimate
-    mean_average_precision: Estimate
-    mean_inverse_negative_penalty: Estimate
+    queries: int  # those of them that have a true match in their gallery, and so count
+    rank1: Estimate  # their figures, from 0 to 1
+    mean_average_precision: Estimate  # their figures, from 0 to 1
+    mean_inverse_negative_penalty: Estimate  # their figures, from 0 to 1
     genuine: int
     impostor: int
-    equal_error: Estimate
+    equal_error: Estimate  # of these comparisons
 
 
 @dataclass(frozen=True)
 class PairSliceRow:
-    """The figures of the comparisons of one slice's queries with another's gallery.
+    """The figures of the comparisons of one slice's queries with another's gallery."""
 
-    Attributes
-    ----------
-    query_value, gallery_value : str
-        What the query, and what the gallery image has.
-    items : ndarray of int64
-        The labeled queries, indices into the run's items.
-    genuine, impostor : int
-        Comparisons of one identity, and of two.
-    equal_error : Estimate
-        Of these comparisons; NaN where one kind is missing.
-    """
-
-    query_value: str
-    gallery_value: str
-    items: NDArray[np.int64]
-    genuine: int
-    impostor: int
-    equal_error: Estimate
+    query_value: str  # what the query, and what the gallery image has
+    gallery_value: str  # what the query, and what the gallery image has
+    items: NDArray[np.int64]  # the labeled queries, indices into the run's items
+    genuine: int  # comparisons of one identity, and of two
+    impostor: int  # comparisons of one identity, and of two
+    equal_error: Estimate  # of these comparisons
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are drawn.
+    """How intervals are drawn."""
 
-    Attributes
-    ----------
-    resamples : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
-    """
-
-    resamples: int
-    seed: int
+    resamples: int  # number of draws
+    seed: int  # seed of the draws
 
 
 def group_by_value(
     values: Values, items: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Sort images into slices.
-
-    Parameters
-    ----------
-    values : sequence of tuple of str
-        What each image has, of all images.
-    items : ndarray of int64
-        The images to sort.
-
-    Returns
-    -------
-    dict of str to ndarray of int64
-        Value to its images, the largest slice first, equal ones by name. An image with
-        several values is in several slices, one without in :data:`NO_VALUE`.
-    """
+    """Sort images into slices."""
     groups: dict[str, list[int]] = {}
     for item in items:
         for value in values[item] or (NO_VALUE,):
@@ -149,27 +99,6 @@ def evaluate_slices(
     """Evaluate slices of the queries, however small.
 
     One more pass over all pairs serves all slices of all fields.
-
-    Parameters
-    ----------
-    fields : dict of str to dict of str to ndarray of int64
-        Field to its values to their labeled queries.
-    identification : Identification
-        Measures of all queries.
-    comparisons : Comparisons
-        What is compared.
-    table : ScoreTable
-        Its scores.
-    resampling : Resampling
-        How intervals are drawn.
-    watch : callable, optional
-        Is told of progress.
-
-    Returns
-    -------
-    dict of str to tuple of SliceRow
-        Field to its slices. The figures are exact; the intervals of the equal error are
-        of rates between bins of the score.
     """
     members = [items for groups in fields.values() for items in groups.values()]
     errors = iter(equal_errors_of(comparisons, table, members, watch))
@@ -197,28 +126,7 @@ def make_row(
     equal_error: Estimate,
     resampling: Resampling,
 ) -> SliceRow:
-    """Measure the rankings of a slice's queries, and put its figures together.
-
-    Parameters
-    ----------
-    value : str
-        Name of the slice.
-    items : ndarray of int64
-        Its labeled queries.
-    identification : Identification
-        Measures of all queries.
-    counts : tuple of int
-        Genuine and impostor comparisons.
-    equal_error : Estimate
-        Of these.
-    resampling : Resampling
-        How intervals are drawn.
-
-    Returns
-    -------
-    SliceRow
-        The slice.
-    """
+    """Measure the rankings of a slice's queries, and put its figures together."""
     chosen = np.isin(identification.query, items)
     rank1, precision, penalty = mean_estimates(
         np.stack(
@@ -252,33 +160,7 @@ def evaluate_pair_slices(
     resampling: Resampling,
     watch: Watch | None = None,
 ) -> tuple[PairSliceRow, ...]:
-    """Evaluate the verification of each slice's queries with each slice's gallery.
-
-    Parameters
-    ----------
-    name : str
-        The field, for messages.
-    groups, gallery_groups : dict of str to ndarray of int64
-        Value to its labeled queries, and to its gallery images, ascending.
-    comparisons : Comparisons
-        What is compared.
-    table : ScoreTable
-        Scores of all of them, for its bins.
-    resampling : Resampling
-        How intervals are drawn.
-    watch : callable, optional
-        Is told of progress.
-
-    Returns
-    -------
-    tuple of PairSliceRow
-        One per pair of values, those without any comparison too.
-
-    Raises
-    ------
-    DataError
-        If the field has more than :data:`MAX_PAIR_VALUES` values.
-    """
+    """Evaluate the verification of each slice's queries with each slice's gallery."""
     most = max(len(groups), len(gallery_groups))
     if most > MAX_PAIR_VALUES:
         raise DataError(

@@ -31,16 +31,7 @@ SliceError = tuple[int, int, float]
 
 
 class ScoreTable:
-    """Each query's comparisons per bin of the score.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is compared.
-    low, high : float
-        Scores between which the bins lie; the first and the last bin hold also what is
-        beyond.
-    """
+    """Each query's comparisons per bin of the score."""
 
     def __init__(self, comparisons: Comparisons, low: float, high: float) -> None:
         queries = comparisons.candidates.queries
@@ -85,25 +76,7 @@ def equal_errors_of(
     groups: Sequence[NDArray[np.int64]],
     watch: Watch | None = None,
 ) -> list[SliceError]:
-    """Find the exact equal error rates of sets of queries.
-
-    Parameters
-    ----------
-    comparisons : Comparisons
-        What is compared.
-    table : ScoreTable
-        Its scores.
-    groups : sequence of ndarray of int64
-        Sets of queries, which may overlap.
-    watch : callable, optional
-        Is told of progress.
-
-    Returns
-    -------
-    list of (int, int, float)
-        Genuine comparisons, impostor comparisons and equal error rate of each; NaN
-        where one kind is missing.
-    """
+    """Find the exact equal error rates of sets of queries."""
     crossings = [_crossing(*table.of(queries)) for queries in groups]
     owners, values = _collect(comparisons, table, groups, crossings, watch)
     found: list[SliceError] = []
@@ -123,25 +96,13 @@ def equal_errors_of(
 
 @dataclass(frozen=True)
 class _Crossing:
-    """Where the error rates of a slice cross.
+    """Where the error rates of a slice cross."""
 
-    Attributes
-    ----------
-    genuine, impostor : int
-        Comparisons.
-    bins : tuple of int
-        The bin where they cross and the next one in use; -2 where there is none.
-    before : tuple of int
-        Genuine and impostor comparisons before the first of these bins.
-    held : int
-        Comparisons in them.
-    """
-
-    genuine: int
-    impostor: int
-    bins: tuple[int, int]
+    genuine: int  # comparisons
+    impostor: int  # comparisons
+    bins: tuple[int, int]  # the bin where they cross and the next one in use
     before: tuple[int, int]
-    held: int
+    held: int  # comparisons in them
 
     def equal_error(
         self, genuine: NDArray[np.float64], impostor: NDArray[np.float64]
@@ -183,13 +144,7 @@ def _collect(
     crossings: Sequence[_Crossing],
     watch: Watch | None,
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
-    """Collect the scores in the slices' crossing bins.
-
-    Returns
-    -------
-    owners, values : list of ndarray
-        Slices, ascending, and scores: of genuine and of impostor comparisons.
-    """
+    """Collect the scores in the slices' crossing bins."""
     size = len(comparisons.scaled)
     layers = [
         _Layer(size, groups, crossings, places) for places in _layers(size, groups)
@@ -214,19 +169,7 @@ def _collect(
 
 
 class _Layer:
-    """Slices without a query in common.
-
-    Parameters
-    ----------
-    size : int
-        Number of images.
-    groups : sequence of ndarray of int64
-        Queries of all slices.
-    crossings : sequence of _Crossing
-        Where their rates cross.
-    places : list of int
-        The slices of this layer.
-    """
+    """Slices without a query in common."""
 
     def __init__(
         self,

@@ -157,20 +157,7 @@ def load_faithfulness(run: Run) -> Faithfulness | None:
 
 
 def best_layer(found: Faithfulness) -> str:
-    """Return the layer whose evidence was the most faithful in a check.
-
-    Parameters
-    ----------
-    found : Faithfulness
-        A check with ``layers``. The layer is chosen on its pairs: how good it is, other
-        pairs have to tell.
-
-    Returns
-    -------
-    str
-        Name of a layer, for ``EmbeddingModel.with_layer``; that of the run if none was
-        better.
-    """
+    """Return the layer whose evidence was the most faithful in a check."""
     for figures in found.figures:
         name = figures.name
         if name == "evidence":

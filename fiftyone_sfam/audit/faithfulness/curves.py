@@ -20,13 +20,7 @@ from fiftyone_sfam.network.metric import Metric, distance, similarity
 
 @dataclass(frozen=True)
 class Curves:
-    """Similarities of M pairs while one image, or both, are masked.
-
-    Attributes
-    ----------
-    deletion, insertion : ndarray of float64
-        Shape (M, T + 1), at shares 0, 1 / T, ..., 1 of the pixels.
-    """
+    """Similarities of M pairs while one image, or both, are masked."""
 
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
@@ -42,18 +36,7 @@ class Curves:
 
 
 def area(curves: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the area under curves, by the trapezoidal rule.
-
-    Parameters
-    ----------
-    curves : ndarray
-        Values at equal steps of a share from 0 to 1, shape (..., T + 1).
-
-    Returns
-    -------
-    ndarray of float64
-        Shape (...).
-    """
+    """Compute the area under curves, by the trapezoidal rule."""
     values = np.asarray(curves, dtype=np.float64)
     return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
 
@@ -63,23 +46,7 @@ def similarity_curves(
     partners: Tensor | MaskedEmbeddings,
     metric: Metric = "cosine",
 ) -> Curves:
-    """Follow the similarity to a partner while an image is masked.
-
-    Parameters
-    ----------
-    masked : MaskedEmbeddings
-        Of one side, one map for each pair, M of them.
-    partners : Tensor or MaskedEmbeddings
-        Embeddings of the other side, shape (M, D); or the other side masked as well, in
-        the order of its own maps.
-    metric : {"cosine", "euclidean"}
-        Similarity.
-
-    Returns
-    -------
-    Curves
-        One row per pair.
-    """
+    """Follow the similarity to a partner while an image is masked."""
     if isinstance(partners, MaskedEmbeddings):
         others = partners.deletion, partners.insertion
     else:
@@ -98,26 +65,7 @@ def partner_ranks(
     candidates: NDArray[np.bool_],
     metric: Metric = "cosine",
 ) -> NDArray[np.int64]:
-    """Follow the rank of a partner while the query is masked.
-
-    Parameters
-    ----------
-    masked : Tensor
-        Embeddings of the masked query, shape (T + 1, D).
-    gallery : Tensor
-        Embeddings, shape (N, D).
-    partner : int
-        Row of the partner.
-    candidates : ndarray of bool
-        Rows that the partner competes with, shape (N,); the partner need not be one.
-    metric : {"cosine", "euclidean"}
-        Distance that ranks.
-
-    Returns
-    -------
-    ndarray of int64
-        Ranks from 1, shape (T + 1,): one more than the candidates that are nearer.
-    """
+    """Follow the rank of a partner while the query is masked."""
     apart = distance(masked.double()[:, None], gallery.double()[None], metric).numpy()
     nearer = apart[:, candidates] < apart[:, [partner]]
     return nearer.sum(axis=1).astype(np.int64) + 1
@@ -126,23 +74,7 @@ def partner_ranks(
 def equal_error_threshold(
     genuine: NDArray[np.floating], impostor: NDArray[np.floating]
 ) -> float:
-    """Find the similarity at which the two error rates of a verification are closest.
-
-    Parameters
-    ----------
-    genuine, impostor : ndarray
-        Similarities, shapes (G,) and (I,).
-
-    Returns
-    -------
-    float
-        Pairs of this similarity or more are accepted.
-
-    Raises
-    ------
-    DataError
-        If there are no genuine or no impostor pairs.
-    """
+    """Find the similarity at which the two error rates of a verification are closest."""
     if len(genuine) == 0 or len(impostor) == 0:
         raise DataError(
             "a threshold needs genuine and impostor pairs; there are "
@@ -168,20 +100,6 @@ def verification_accuracy(
 
     Both kinds of pairs count one half, however many there are of each. The threshold
     is that of untouched images and does not move.
-
-    Parameters
-    ----------
-    scores : ndarray
-        Similarities, shape (M, T + 1).
-    genuine : ndarray of bool
-        Which pairs are of one identity, shape (M,).
-    threshold : float
-        Least similarity that is accepted.
-
-    Returns
-    -------
-    ndarray of float64
-        Shape (T + 1,), in [0, 1].
     """
     accepted = np.asarray(scores) >= threshold
     right = accepted[genuine].mean(axis=0), 1 - accepted[~genuine].mean(axis=0)
@@ -194,16 +112,6 @@ def map_correlations(one: Tensor, other: Tensor) -> NDArray[np.float64]:
     Of an image's maps towards two partners it tells how little they look at the
     partner: 1 is a map that ignores it. Of the maps of an image and of the slightly
     changed image it tells their stability.
-
-    Parameters
-    ----------
-    one, other : Tensor
-        Signed maps, shapes (M, h, w).
-
-    Returns
-    -------
-    ndarray of float64
-        Shape (M,), in [-1, 1]; NaN where a map is constant.
     """
     first, second = (
         maps.double().flatten(1) - maps.double().flatten(1).mean(1, keepdim=True)

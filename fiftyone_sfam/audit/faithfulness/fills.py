@@ -20,29 +20,7 @@ FILLS: tuple[Fill, ...] = ("blur", "mean", "inpaint")
 
 
 def hide(image: Tensor, hidden: Tensor, fill: Fill = "blur") -> Tensor:
-    """Hide pixels of one image in several ways.
-
-    Parameters
-    ----------
-    image : Tensor
-        Prepared image, shape (3, H, W).
-    hidden : Tensor
-        Pixels that are hidden, shape (M, H, W), bool.
-    fill : {"blur", "mean", "inpaint"}
-        What is put there: the blurred image
-        (:mod:`fiftyone_sfam.attribution.blurring`), the
-        image's mean color, or what is left of the image around them (:func:`inpaint`).
-
-    Returns
-    -------
-    Tensor
-        Shape (M, 3, H, W).
-
-    Raises
-    ------
-    DataError
-        If the fill is unknown.
-    """
+    """Hide pixels of one image in several ways."""
     if fill == "blur":
         other = blur(image[None])
     elif fill == "mean":
@@ -60,19 +38,6 @@ def inpaint(images: Tensor, hidden: Tensor) -> Tensor:
     Pull-push interpolation (S. Gortler et al., "The Lumigraph", 1996): known pixels are
     averaged over squares of 2, 4, 8, ... pixels, and a hole takes the value of the
     smallest squares that know anything.
-
-    Parameters
-    ----------
-    images : Tensor
-        Shape (B, 3, H, W).
-    hidden : Tensor
-        The holes, shape (B, H, W), bool.
-
-    Returns
-    -------
-    Tensor
-        Shape (B, 3, H, W); known pixels are unchanged. An image that is all hole is
-        filled with its mean color.
     """
     known = (~hidden)[:, None].to(images)
     values, weights = [images * known], [known]

@@ -29,24 +29,7 @@ def mean_estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate the mean of what pairs have.
-
-    Parameters
-    ----------
-    values : ndarray
-        One per pair, shape (P,).
-    queries : ndarray of int
-        Query of each pair, shape (P,).
-    resamples : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    Estimate
-        Of the mean over pairs; an interval of NaN below five queries.
-    """
+    """Estimate the mean of what pairs have."""
     return ratio_estimate(values, np.ones(len(values)), queries, resamples, seed)
 
 
@@ -57,26 +40,7 @@ def ratio_estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate the ratio of two sums over pairs.
-
-    Parameters
-    ----------
-    values, others : ndarray
-        What is divided, and by what; one per pair, shapes (P,).
-    queries : ndarray of int
-        Query of each pair, shape (P,).
-    resamples : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    Estimate
-        NaN where the second sum is not positive; an interval of NaN below five
-        queries, and one up to infinity where draws have a second sum that is not
-        positive.
-    """
+    """Estimate the ratio of two sums over pairs."""
     names, place = np.unique(np.asarray(queries), return_inverse=True)
     sums = np.stack(
         [

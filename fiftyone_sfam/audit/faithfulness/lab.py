@@ -33,39 +33,21 @@ _NOISE = 0.02
 
 @dataclass
 class Lab:
-    """Explains and masks images; keeps what the measures need.
+    """Explains and masks images; keeps what the measures need."""
 
-    Attributes
-    ----------
-    run, model : Run, EmbeddingModel
-        The run, and its model at the run's layer.
-    fill, steps, batch_size, seed, layers
-        As in :func:`fiftyone_sfam.check_faithfulness`.
-    scaled : tuple of str or None
-        Layers of the path of several scales; None until the first image tells.
-    names : tuple of str
-        The maps, K of them.
-    masked : dict of int to MaskedEmbeddings
-        By side of the run's pairs, one row per map.
-    specificity, stability, remainder : list of ndarray
-        Of each image, shape (K,); NaN where it is not defined.
-    skipped : dict of int to str
-        Items that could not be masked, and why.
-    """
-
-    run: Run
-    model: EmbeddingModel
-    fill: Fill
-    steps: int
-    batch_size: int
-    seed: int
-    layers: Sequence[str] | str
-    scaled: tuple[str, ...] | None = None
-    names: tuple[str, ...] = ()
+    run: Run  # the run, and its model at the run's layer
+    model: EmbeddingModel  # the run, and its model at the run's layer
+    fill: Fill  # as in :func:`fiftyone_sfam.check_faithfulness`
+    steps: int  # as in :func:`fiftyone_sfam.check_faithfulness`
+    batch_size: int  # as in :func:`fiftyone_sfam.check_faithfulness`
+    seed: int  # as in :func:`fiftyone_sfam.check_faithfulness`
+    layers: Sequence[str] | str  # as in :func:`fiftyone_sfam.check_faithfulness`
+    scaled: tuple[str, ...] | None = None  # layers of the path of several scales
+    names: tuple[str, ...] = ()  # the maps, K of them
     masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)
-    specificity: list[NDArray[np.float64]] = field(default_factory=list)
-    stability: list[NDArray[np.float64]] = field(default_factory=list)
-    remainder: list[NDArray[np.float64]] = field(default_factory=list)
+    specificity: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
+    stability: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
+    remainder: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
     skipped: dict[int, str] = field(default_factory=dict)
 
     def work(self, jobs: dict[int, list[int]]) -> Iterator[int]:

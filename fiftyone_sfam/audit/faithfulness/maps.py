@@ -26,19 +26,10 @@ BASELINES = (ACTIVATION, CENTRE, CHANCE)
 
 @dataclass(frozen=True)
 class ImageMaps:
-    """Maps of one image towards P partners.
+    """Maps of one image towards P partners."""
 
-    Attributes
-    ----------
-    maps : dict of str to Tensor
-        Per name, shape (P, H, W), or (1, H, W) where the partner plays no part;
-        float32, at the pixels of the network's input, on the CPU.
-    remainders : dict of str to Tensor
-        What maps that add up to the score leave of it, shape (P,).
-    """
-
-    maps: dict[str, Tensor]
-    remainders: dict[str, Tensor]
+    maps: dict[str, Tensor]  # (P, H, W)
+    remainders: dict[str, Tensor]  # (P,)
 
 
 def at_layer(layer: str) -> str:
@@ -56,31 +47,7 @@ def image_maps(
     layers: Sequence[str] = (),
     seed: int = 0,
 ) -> ImageMaps:
-    """Compute all maps of an image.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network, at the layer of ``evidence``, ``sfam`` and the plain activation.
-    image : Tensor
-        Prepared image, shape (3, H, W).
-    partners : Tensor
-        Embeddings, shape (P, D).
-    weights : {"signed", "minmax"}
-        Channel weights of ``sfam``.
-    scaled : sequence of str
-        Layers of the path of several scales, as ``path.path_layers`` finds them.
-    layers : sequence of str
-        Other layers to compute the evidence at.
-    seed : int
-        Seed of the random map.
-
-    Returns
-    -------
-    ImageMaps
-        ``path``, also of several scales, ``evidence``, ``sfam``, evidence at other
-        layers, and the baselines.
-    """
+    """Compute all maps of an image."""
     size = (int(image.shape[-2]), int(image.shape[-1]))
     path = attribute_path(model, image, partners)
     several = attribute_path(
@@ -121,21 +88,7 @@ def image_maps(
 
 
 def candidate_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
-    """Find the layers at which evidence may be worth a look.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    image : Tensor
-        Prepared image, shape (3, H, W).
-
-    Returns
-    -------
-    tuple of str
-        The last layer of each resolution, the smallest maps first, without the layer
-        that the model is explained at.
-    """
+    """Find the layers at which evidence may be worth a look."""
     chosen = last_layers(model, image)
     own = model.find_layer(image[None]).name
     names = sorted(chosen, key=lambda shape: shape[0] * shape[1])

@@ -24,14 +24,7 @@ STEPS = 10
 
 @dataclass(frozen=True)
 class MaskedEmbeddings:
-    """Embeddings of one image, masked in the order of each of M maps.
-
-    Attributes
-    ----------
-    deletion, insertion : Tensor
-        Shape (M, T + 1, D), float32: with the first t / T of the pixels hidden, and
-        with only these shown, for t = 0...T.
-    """
+    """Embeddings of one image, masked in the order of each of M maps."""
 
     deletion: Tensor
     insertion: Tensor
@@ -43,20 +36,7 @@ class MaskedEmbeddings:
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring maps to the pixels of the network's input.
-
-    Parameters
-    ----------
-    maps : Tensor
-        Signed maps, shape (M, h, w).
-    size : tuple of int
-        Height and width.
-
-    Returns
-    -------
-    Tensor
-        Shape (M, H, W), float32, bilinear.
-    """
+    """Bring maps to the pixels of the network's input."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps.float()
     return F.interpolate(
@@ -65,28 +45,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pixel_ranks(maps: Tensor, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Rank pixels by signed maps, the most positive first.
-
-    Parameters
-    ----------
-    maps : Tensor
-        Signed maps, shape (M, h, w); never rounded to 8 bits before.
-    size : tuple of int
-        Height and width of the images.
-    seed : int
-        Seed of the order of pixels with the same value. Without it, a map of zeros
-        would hide the picture from the top to the bottom.
-
-    Returns
-    -------
-    Tensor
-        Ranks from 0, shape (M, H, W), int64.
-
-    Raises
-    ------
-    DataError
-        If a map holds a value that is not finite.
-    """
+    """Rank pixels by signed maps, the most positive first."""
     if not bool(torch.isfinite(maps).all()):
         raise DataError("a map holds values that are not finite; it ranks no pixels.")
     flat = upsample(maps, size).flatten(1).cpu()
@@ -99,25 +58,7 @@ def pixel_ranks(maps: Tensor, size: tuple[int, int], seed: int = 0) -> Tensor:
 
 
 def first_pixels(ranks: Tensor, steps: int = STEPS) -> Tensor:
-    """Mark the first pixels of a ranking, more and more of them.
-
-    Parameters
-    ----------
-    ranks : Tensor
-        Shape (M, H, W), of :func:`pixel_ranks`.
-    steps : int
-        T, at least 2.
-
-    Returns
-    -------
-    Tensor
-        Shape (M, T + 1, H, W), bool: the first t / T of the pixels, rounded.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two steps.
-    """
+    """Mark the first pixels of a ranking, more and more of them."""
     if steps < 2:
         raise DataError(f"steps is {steps!r}; a whole number from 2 is needed.")
     pixels = ranks.shape[1] * ranks.shape[2]
@@ -139,29 +80,6 @@ def masked_embeddings(
 
     The untouched image and the wholly hidden one are embedded once for all maps; the
     other ``2 M (T - 1)`` images go through the network in batches.
-
-    Parameters
-    ----------
-    embed : callable
-        Maps prepared images (B, 3, H, W) to embeddings (B, D), as
-        ``EmbeddingModel.embed``.
-    image : Tensor
-        Prepared image, shape (3, H, W).
-    maps : Tensor
-        Signed maps of it, shape (M, h, w).
-    steps : int
-        T, the number of steps.
-    fill : {"blur", "mean", "inpaint"}
-        What hides pixels.
-    batch_size : int
-        Images per forward pass.
-    seed : int
-        Seed of the order of equal pixels.
-
-    Returns
-    -------
-    MaskedEmbeddings
-        On the CPU.
     """
     height, width = image.shape[-2:]
     marked = first_pixels(pixel_ranks(maps, (height, width), seed), steps)

@@ -24,34 +24,9 @@ _FILLS = {"blur": "blurred", "mean": "in its mean color", "inpaint": "filled in"
 
 @dataclass(frozen=True)
 class MapFigures:
-    """What one kind of map is worth.
+    """What one kind of map is worth."""
 
-    Attributes
-    ----------
-    name : str
-        The map.
-    margin : Estimate
-        Area under insertion minus area under deletion, in units of the similarity.
-    over_chance, over_activation : Estimate
-        How many times as much it finds as random maps, and as the plain activation
-        that ignores the partner: ratios of the mean effect (see
-        :attr:`Faithfulness.effects`). NaN where hiding whole images changes too little.
-    accuracy_hidden, accuracy_shown : float
-        Verification at a fixed threshold with its first pixels hidden, or only these
-        shown; NaN without pairs of both outcomes or without a threshold.
-    rank_kept : float
-        Of the true matches that are nearer than all strangers, the share that still is
-        with its first pixels hidden; NaN without any.
-    specificity : float
-        Mean correlation of an image's maps towards two partners: 1 ignores the partner.
-    stability : float
-        Mean correlation with the maps of the image with a little noise.
-    remainder : float
-        Mean size of what the map leaves of the score, as a share of it; NaN for maps
-        that do not add up to it.
-    """
-
-    name: str
+    name: str  # the map
     margin: Estimate
     over_chance: Estimate
     over_activation: Estimate
@@ -59,8 +34,8 @@ class MapFigures:
     accuracy_shown: float
     rank_kept: float
     specificity: float
-    stability: float
-    remainder: float
+    stability: float  # mean correlation with the maps of the image with a little noise
+    remainder: float  # mean size of what the map leaves of the score, as a share of it
 
 
 @dataclass(frozen=True)

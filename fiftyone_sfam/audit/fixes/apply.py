@@ -48,18 +48,10 @@ FIXED_ENDING = "_fixed"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A value that was not written.
+    """A value that was not written."""
 
-    Attributes
-    ----------
-    id : str
-        The image: id of its sample, or of its detection.
-    reason : str
-        Why not.
-    """
-
-    id: str
-    reason: str
+    id: str  # the image: id of its sample, or of its detection
+    reason: str  # why not
 
 
 @dataclass(frozen=True)
@@ -196,26 +188,6 @@ def undo_fixes(
 
     A field that they had made is deleted; in a field that was there, every value that
     was replaced becomes what it was, unless somebody has changed it since.
-
-    Parameters
-    ----------
-    samples : Run, or fiftyone dataset or view
-        The run or the dataset.
-    field : str, optional
-        Path of the field, as :func:`applied_fields` lists it; may be left out where
-        there is only one.
-    force : bool
-        Take back also what somebody has changed since.
-
-    Returns
-    -------
-    Undone
-        What became of it.
-
-    Raises
-    ------
-    DataError
-        If no fixes were applied there, or a field that they had made was edited since.
     """
     dataset = samples.dataset if isinstance(samples, Run) else samples._root_dataset
     record = find_record(dataset, field)
@@ -251,25 +223,7 @@ def undo_fixes(
 
 
 def check_target(run: Run, field: str) -> bool:
-    """Refuse a name of a field that fixes cannot be applied to.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    field : str
-        The name.
-
-    Returns
-    -------
-    bool
-        Whether the field exists, and would have to be changed.
-
-    Raises
-    ------
-    DataError
-        If it cannot be used.
-    """
+    """Refuse a name of a field that fixes cannot be applied to."""
     target = target_column(run.dataset, identity_column(run), field)
     return run.dataset.get_field(target.root) is not None
 

@@ -27,27 +27,13 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class Column:
-    """Where identities lie.
+    """Where identities lie."""
 
-    Attributes
-    ----------
-    root : str
-        The field.
-    path : str
-        Path of the values: the field, or the ``label`` of its classifications.
-    ids : str
-        Path of the ids that tell the values apart.
-    of_labels : bool
-        Whether these are the ids of detections.
-    kind : str
-        Type of the values.
-    """
-
-    root: str
-    path: str
-    ids: str
-    of_labels: bool
-    kind: str
+    root: str  # the field
+    path: str  # path of the values: the field, or the label of its classifications
+    ids: str  # path of the ids that tell the values apart
+    of_labels: bool  # whether these are the ids of detections
+    kind: str  # type of the values
 
 
 def identity_column(run: Run) -> Column:

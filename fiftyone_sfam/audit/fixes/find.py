@@ -83,21 +83,11 @@ class Fix:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Verdicts that contradict each other, whose fixes were left out.
+    """Verdicts that contradict each other, whose fixes were left out."""
 
-    Attributes
-    ----------
-    ids : tuple of str
-        The images.
-    sentence : str
-        What the contradiction is.
-    verdicts : tuple of Ground
-        The verdicts, of which one has to be changed.
-    """
-
-    ids: tuple[str, ...]
-    sentence: str
-    verdicts: tuple[Ground, ...]
+    ids: tuple[str, ...]  # the images
+    sentence: str  # what the contradiction is
+    verdicts: tuple[Ground, ...]  # the verdicts, of which one has to be changed
 
 
 @dataclass(frozen=True)
@@ -140,23 +130,7 @@ class Fixes:
 
 
 def find_fixes(run: Run) -> Fixes:
-    """Derive the fixes of a run from its verdicts and suspects.
-
-    Parameters
-    ----------
-    run : Run
-        The run. Its stored suspects are used if there are any.
-
-    Returns
-    -------
-    Fixes
-        By the rules above.
-
-    Raises
-    ------
-    DataError
-        If the run has no identity field.
-    """
+    """Derive the fixes of a run from its verdicts and suspects."""
     from fiftyone_sfam.review.verdicts import get_verdicts
 
     identity_field = run.config.protocol.get("identity_field")
@@ -214,21 +188,7 @@ def _suspected(run: Run) -> dict[int, str | None]:
 
 
 def suggested_labels(findings: Iterable[Finding]) -> dict[int, str | None]:
-    """Return the images that findings call mislabeled, and what they suggest.
-
-    Parameters
-    ----------
-    findings : iterable of Finding
-        The findings of a run, the first first.
-
-    Returns
-    -------
-    dict of int to str or None
-        By image, an index into the run's items: what the first finding of it suggests,
-        findings below their threshold left out;
-        None where it rests on a single other image of the label, so that it is open
-        which of the two is wrong.
-    """
+    """Return the images that findings call mislabeled, and what they suggest."""
     suggested: dict[int, str | None] = {}
     for one in findings:
         if one.kind != MISLABELED or len(one.identities) != 2:
@@ -249,29 +209,7 @@ def suggested_labels(findings: Iterable[Finding]) -> dict[int, str | None]:
 def write_fixes(
     run: Run, path: Path | str, fixes: Fixes | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write the fixes of a run to a file.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    path : Path or str
-        The file.
-    fixes : Fixes, optional
-        What to write; :func:`find_fixes` by default.
-    overwrite : bool
-        Replace a file that is there.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    DataError
-        If there is such a file, or the run has no identity field.
-    """
+    """Write the fixes of a run to a file."""
     path = Path(path)
     if path.exists() and not overwrite:
         raise DataError(f"'{path}' exists; give another name, or overwrite it.")
@@ -285,40 +223,13 @@ def write_fixes(
 
 
 def dump_fixes(fixes: Fixes) -> str:
-    """Return fixes as the text of their file.
-
-    Parameters
-    ----------
-    fixes : Fixes
-        The fixes.
-
-    Returns
-    -------
-    str
-        JSON.
-    """
+    """Return fixes as the text of their file."""
     body = {"format": FORMAT, "version": VERSION, **asdict(fixes)}
     return json.dumps(body, ensure_ascii=False, indent=1) + "\n"
 
 
 def read_fixes(path: Path | str) -> Fixes:
-    """Read a file of fixes, written here and perhaps edited.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-
-    Returns
-    -------
-    Fixes
-        Its content.
-
-    Raises
-    ------
-    DataError
-        If there is no such file, or it holds something else.
-    """
+    """Read a file of fixes, written here and perhaps edited."""
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -21,18 +21,7 @@ METHOD = "fiftyone_sfam/fixes"
 
 
 def applied_fields(samples: SampleCollection) -> list[str]:
-    """List the fields whose applied fixes can be taken back.
-
-    Parameters
-    ----------
-    samples : fiftyone dataset or view
-        The dataset.
-
-    Returns
-    -------
-    list of str
-        Their paths, sorted.
-    """
+    """List the fields whose applied fixes can be taken back."""
     return sorted(_records(samples._root_dataset))
 
 

@@ -65,36 +65,20 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Ground:
-    """A verdict that a fix rests on.
+    """A verdict that a fix rests on."""
 
-    Attributes
-    ----------
-    query_id, neighbor_id : str
-        The pair's images: ids of their samples, or of their detections.
-    text, note : str
-        The verdict.
-    """
-
-    query_id: str
-    neighbor_id: str
-    text: str
-    note: str = ""
+    query_id: str  # the pair's images: ids of their samples, or of their detections
+    neighbor_id: str  # the pair's images: ids of their samples, or of their detections
+    text: str  # the verdict
+    note: str = ""  # the verdict
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a run's images.
+    """The labels of a run's images."""
 
-    Attributes
-    ----------
-    names : sequence of str or None
-        Identity of each image.
-    distractors : frozenset of str
-        Identities that match nobody.
-    """
-
-    names: Sequence[str | None]
-    distractors: frozenset[str] = frozenset()
+    names: Sequence[str | None]  # identity of each image
+    distractors: frozenset[str] = frozenset()  # identities that match nobody
 
     def person(self, item: int) -> str | None:
         """Return whom an image shows by its label; None for nobody in particular."""
@@ -108,19 +92,11 @@ class Labels:
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict on two images.
+    """A verdict on two images."""
 
-    Attributes
-    ----------
-    query, neighbor : int
-        The images, indices into the run's items.
-    ground : Ground
-        The verdict.
-    """
-
-    query: int
-    neighbor: int
-    ground: Ground
+    query: int  # the images, indices into the run's items
+    neighbor: int  # the images, indices into the run's items
+    ground: Ground  # the verdict
 
     @property
     def items(self) -> tuple[int, int]:
@@ -145,19 +121,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Merge:
-    """Two identities that a verdict calls one.
+    """Two identities that a verdict calls one."""
 
-    Attributes
-    ----------
-    first, second : str
-        The identities.
-    ground : Ground
-        The verdict.
-    """
-
-    first: str
-    second: str
-    ground: Ground
+    first: str  # the identities
+    second: str  # the identities
+    ground: Ground  # the verdict
 
 
 @dataclass(frozen=True)
@@ -172,26 +140,7 @@ class Clash:
 def derive(
     labels: Labels, verdicts: Sequence[Judged], suspected: Mapping[int, str | None]
 ) -> tuple[list[Change], list[Clash]]:
-    """Derive fixes from verdicts, by the rules of this module.
-
-    Parameters
-    ----------
-    labels : Labels
-        The labels of all images.
-    verdicts : sequence of Judged
-        The verdicts.
-    suspected : mapping of int to str or None
-        Images that findings call mislabeled, and the identity that they suggest, if
-        any.
-
-    Returns
-    -------
-    changes : list of Change
-        The fixes, in the order of the images. An image may have one by a merge and an
-        open one.
-    clashes : list of Clash
-        The contradictions.
-    """
+    """Derive fixes from verdicts, by the rules of this module."""
     proposals = _Proposals(labels, suspected)
     proposals.read(verdicts)
     clashes = list(proposals.settle())
@@ -450,21 +399,7 @@ class _Proposals:
 def merge_targets(
     merges: Iterable[Merge], names: Iterable[str | None]
 ) -> dict[str, str]:
-    """Find the name that each of the merged identities gets.
-
-    Parameters
-    ----------
-    merges : iterable of Merge
-        Pairs of identities that are one.
-    names : iterable of str or None
-        Identity of each image.
-
-    Returns
-    -------
-    dict of str to str
-        For every merged identity that of its group with the most images; of several
-        with as many the first in the alphabet.
-    """
+    """Find the name that each of the merged identities gets."""
     groups: dict[str, set[str]] = {}
     for one in merges:
         group = groups.get(one.first, {one.first}) | groups.get(

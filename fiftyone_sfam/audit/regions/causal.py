@@ -249,18 +249,7 @@ def check_causally(
 
 
 def load_causal_check(run: Run) -> CausalCheck | None:
-    """Read the stored check of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    CausalCheck or None
-        None if there was none.
-    """
+    """Read the stored check of a run."""
     result = run.results.load(RESULT)
     if result is None:
         return None

@@ -31,35 +31,16 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True)
 class RegionSet:
-    """The regions of some items.
+    """The regions of some items."""
 
-    Attributes
-    ----------
-    regions : dict of int to Regions
-        By item; their names may differ, because not every image has every part.
-    missing : dict of int to str
-        The items without regions, and why.
-    """
-
-    regions: dict[int, Regions]
-    missing: dict[int, str]
+    regions: dict[int, Regions]  # by item
+    missing: dict[int, str]  # the items without regions, and why
 
 
 def region_fields(run: Run) -> list[str]:
     """List the fields that can divide the images of a run into regions.
 
     Only the dataset's schema is looked at.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    list of str
-        Segmentations first, then the detections that the run compared, other
-        detections, and keypoints.
     """
     found = [
         (rank, name)
@@ -72,49 +53,13 @@ def region_fields(run: Run) -> list[str]:
 def regions_of(
     run: Run, items: Iterable[int], field: str | None = None, count: int = STRIPES
 ) -> dict[int, Regions]:
-    """Divide images of a run into regions.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    items : iterable of int
-        Indices into the run's items.
-    field : str, optional
-        One of :func:`region_fields`; None divides into horizontal stripes.
-    count : int
-        Number of stripes.
-
-    Returns
-    -------
-    dict of int to Regions
-        By item, on the grid of its maps; without those that :func:`read_regions`
-        tells to be missing.
-
-    Raises
-    ------
-    DataError
-        If the field cannot be used.
-    """
+    """Divide images of a run into regions."""
     grids = map_grids(run, items)
     return read_regions(run, grids, field, count).regions
 
 
 def map_grids(run: Run, items: Iterable[int]) -> dict[int, Grid]:
-    """Read where the maps of items lie.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    items : iterable of int
-        Indices into the run's items.
-
-    Returns
-    -------
-    dict of int to Grid
-        By item, without those that have no maps.
-    """
+    """Read where the maps of items lie."""
     wanted = np.unique(np.fromiter(items, dtype=np.int64))
     grids: dict[int, Grid] = {}
     for number in run.plan.shards_of(wanted):
@@ -126,22 +71,7 @@ def map_grids(run: Run, items: Iterable[int]) -> dict[int, Grid]:
 def shard_grids(
     run: Run, number: int, shard: Mapping[str, NDArray[Any]]
 ) -> dict[int, Grid]:
-    """Tell where the maps of a shard's images lie.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    number : int
-        Number of the shard.
-    shard : mapping of str to ndarray
-        Its arrays.
-
-    Returns
-    -------
-    dict of int to Grid
-        By item, without the images that could not be read.
-    """
+    """Tell where the maps of a shard's images lie."""
     height, width = run.config.map_shape[1:]
     grids = {}
     for place, item in enumerate(run.plan.images_of(number)):
@@ -158,38 +88,7 @@ def read_regions(
     field: str | None = None,
     count: int = STRIPES,
 ) -> RegionSet:
-    """Divide images into regions, and say of which that was not possible.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    grids : mapping of int to Grid
-        Where the wanted maps lie, by item.
-    field : str, optional
-        One of :func:`region_fields`; None divides into horizontal stripes.
-
-        - ``fo.Segmentation``: a region per value with a name in the dataset's mask
-          targets; without any targets, what is not zero is ``foreground``.
-        - ``fo.Detections``, ``fo.Detection``: a region per label, by instance masks
-          where there are any and by boxes otherwise; overlapping ones share. Where the
-          run compared this field, each item's own mask is its only region beside the
-          background.
-        - ``fo.Keypoints``, ``fo.Keypoint``: a region per point, of all that is nearest
-          to it, named by the skeleton or the label.
-    count : int
-        Number of stripes.
-
-    Returns
-    -------
-    RegionSet
-        Except for points and stripes the last region is ``background``.
-
-    Raises
-    ------
-    DataError
-        If there is no such field or it holds something else.
-    """
+    """Divide images into regions, and say of which that was not possible."""
     if field is None:
         shapes = {(grid.height, grid.width) for grid in grids.values()}
         by_shape = {shape: stripes(*shape, count) for shape in shapes}
@@ -219,20 +118,7 @@ def read_regions(
 
 
 def check_region_field(run: Run, field: str | None) -> None:
-    """Refuse a field that cannot divide images into regions.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    field : str or None
-        The field; None stands for stripes.
-
-    Raises
-    ------
-    DataError
-        If there is no such field or it holds something else.
-    """
+    """Refuse a field that cannot divide images into regions."""
     if field is None or _rank(run, field) is not None:
         return
     known = ", ".join(f"'{name}'" for name in region_fields(run)) or "none"

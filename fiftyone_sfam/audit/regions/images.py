@@ -29,40 +29,20 @@ _BLUR = 1 / 12
 
 @dataclass(frozen=True)
 class RegionImage:
-    """An image and the cover of one region.
+    """An image and the cover of one region."""
 
-    Attributes
-    ----------
-    item : int
-        Index into the run's items.
-    pixels : ndarray of float32
-        RGB, 0 to 255, shape (H, W, 3).
-    mask : ndarray of float32
-        What the region covers of each pixel, in [0, 1], shape (H, W).
-    """
-
-    item: int
-    pixels: NDArray[np.float32]
-    mask: NDArray[np.float32]
+    item: int  # index into the run's items
+    pixels: NDArray[np.float32]  # RGB, 0 to 255, shape (H, W, 3)
+    mask: NDArray[np.float32]  # (H, W)
 
 
 @dataclass(frozen=True)
 class Fills:
-    """What is put in the place of a region.
+    """What is put in the place of a region."""
 
-    Attributes
-    ----------
-    change : {"replace", "mean", "blur"}
-        What is done.
-    donors : tuple of RegionImage
-        Images whose regions replace others.
-    color : ndarray of float32
-        Mean color of the donors, shape (3,).
-    """
-
-    change: Change
-    donors: tuple[RegionImage, ...]
-    color: NDArray[np.float32]
+    change: Change  # what is done
+    donors: tuple[RegionImage, ...]  # images whose regions replace others
+    color: NDArray[np.float32]  # mean color of the donors, shape (3,)
 
     def draw(
         self,
@@ -70,22 +50,7 @@ class Fills:
         identities: Sequence[str | None],
         generator: np.random.Generator,
     ) -> NDArray[np.float32]:
-        """Draw what replaces any part of an image.
-
-        Parameters
-        ----------
-        image : RegionImage
-            The image.
-        identities : sequence of str or None
-            Identity of each item; donors of the image's own are not taken.
-        generator : numpy.random.Generator
-            Source of chance.
-
-        Returns
-        -------
-        ndarray of float32
-            RGB, shape (H, W, 3).
-        """
+        """Draw what replaces any part of an image."""
         height, width = image.mask.shape
         if self.change == "blur":
             radius = _BLUR * max(height, width)
@@ -108,19 +73,7 @@ class Fills:
 
 
 class RegionImages:
-    """Reads images of a run with one region.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    field : str or None
-        Field that divides the images; None for stripes.
-    stripes : int
-        Number of stripes.
-    region : str
-        The region.
-    """
+    """Reads images of a run with one region."""
 
     def __init__(self, run: Run, field: str | None, stripes: int, region: str) -> None:
         self._run = run
@@ -129,18 +82,7 @@ class RegionImages:
         self._region = region
 
     def read(self, items: Sequence[int]) -> list[RegionImage | str]:
-        """Read some images.
-
-        Parameters
-        ----------
-        items : sequence of int
-            Indices into the run's items.
-
-        Returns
-        -------
-        list of RegionImage or str
-            In the same order; the reason where an image or its region is not there.
-        """
+        """Read some images."""
         run = self._run
         samples = sorted({str(run.items.sample_ids[item]) for item in items})
         view = all_samples(run.dataset).select(samples)
@@ -182,31 +124,7 @@ def make_fills(
     generator: np.random.Generator,
     count: int = 32,
 ) -> Fills:
-    """Read the images that regions are replaced from.
-
-    Parameters
-    ----------
-    images : RegionImages
-        Reads them.
-    change : {"replace", "mean", "blur"}
-        What will be done.
-    candidates : sequence of int
-        Items to draw from.
-    generator : numpy.random.Generator
-        Source of chance.
-    count : int
-        Most images to read.
-
-    Returns
-    -------
-    Fills
-        What is put in the place of the region.
-
-    Raises
-    ------
-    DataError
-        If none of them can be read.
-    """
+    """Read the images that regions are replaced from."""
     if change == "blur":
         return Fills(change, (), np.zeros(3, dtype=np.float32))
     size = min(count, len(candidates))
@@ -223,20 +141,7 @@ def make_fills(
 def changed(
     pixels: NDArray[np.float32], mask: NDArray[np.float32], fill: NDArray[np.float32]
 ) -> Image.Image:
-    """Put something else in the place of a region.
-
-    Parameters
-    ----------
-    pixels, fill : ndarray of float32
-        RGB, 0 to 255, shape (H, W, 3).
-    mask : ndarray of float32
-        What the region covers of each pixel, in [0, 1], shape (H, W).
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-    """
+    """Put something else in the place of a region."""
     cover = mask[:, :, None]
     return _picture(pixels * (1 - cover) + fill * cover)
 
@@ -251,18 +156,7 @@ def rolled(
 
 
 def region_only(image: RegionImage) -> NDArray[np.float32]:
-    """Fill everything but an image's region with the region's mean color.
-
-    Parameters
-    ----------
-    image : RegionImage
-        The image.
-
-    Returns
-    -------
-    ndarray of float32
-        RGB, shape (H, W, 3).
-    """
+    """Fill everything but an image's region with the region's mean color."""
     cover = image.mask[:, :, None]
     total = float(cover.sum())
     color = (image.pixels * cover).sum(axis=(0, 1)) / max(total, 1e-6)

@@ -37,22 +37,12 @@ _FINE = 4
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the maps of an item lie.
+    """Where the maps of an item lie."""
 
-    Attributes
-    ----------
-    height, width : int
-        Cells.
-    crop : tuple of float
-        Relative left, top, right and bottom on the image, or on the detection's crop.
-    size : tuple of int
-        Width and height of the whole image, in pixels.
-    """
-
-    height: int
-    width: int
+    height: int  # cells
+    width: int  # cells
     crop: tuple[float, float, float, float]
-    size: tuple[int, int]
+    size: tuple[int, int]  # width and height of the whole image, in pixels
 
     @classmethod
     def of(cls, side: SideMaps) -> Grid:

@@ -266,28 +266,7 @@ def summarize(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Cell, ...]:
-    """Average a ledger in groups of pairs.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        The ledger.
-    groups : mapping of str to sequence
-        Value of each of its pairs; None leaves a pair out. Of several, every
-        combination is a group.
-    side : {0, 1}
-        The query's side or the gallery image's.
-    resamples : int
-        Draws per interval.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    tuple of Cell
-        See :func:`fiftyone_sfam.audit.regions.ledger_cells.aggregate`. Pairs without
-        regions on this side are left out.
-    """
+    """Average a ledger in groups of pairs."""
     items = ledger.query if side == QUERY else ledger.gallery
     return aggregate(
         ledger.regions,
@@ -302,27 +281,7 @@ def summarize(
 
 
 def pair_groups(run: Run, name: str) -> list[str | None]:
-    """Return what the pairs of a run can be grouped by.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    name : str
-        ``outcome``; ``camera pair``, the query's and the neighbor's; ``camera`` or
-        ``identity``, the query's; or a field of the samples, or of the detections that
-        were compared, whose value for the query counts.
-
-    Returns
-    -------
-    list of str or None
-        One per pair; None where there is no value.
-
-    Raises
-    ------
-    DataError
-        If there is no such field, or it holds no text, numbers or classification.
-    """
+    """Return what the pairs of a run can be grouped by."""
     pairs, items = run.pairs, run.items
     if name == OUTCOME:
         return [OUTCOMES[code] for code in pairs.outcome.tolist()]
@@ -341,18 +300,7 @@ def pair_groups(run: Run, name: str) -> list[str | None]:
 
 
 def check_evidence(run: Run) -> None:
-    """Refuse a run whose maps do not add up to the score.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Raises
-    ------
-    RunError
-        If it stores no evidence maps.
-    """
+    """Refuse a run whose maps do not add up to the score."""
     if EVIDENCE not in run.config.kinds:
         kinds = ", ".join(run.config.kinds)
         raise RunError(

@@ -81,35 +81,7 @@ def aggregate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Cell, ...]:
-    """Average what regions carry, in groups of pairs.
-
-    Parameters
-    ----------
-    regions : sequence of str
-        Names of the regions.
-    shares : ndarray
-        What each region carries of each pair, shape (P, R); pairs with NaN are left
-        out.
-    scores : ndarray
-        Similarity of each pair, shape (P,).
-    areas : ndarray
-        Share of the area of each region, shape (P, R).
-    queries : ndarray of int
-        Query of each pair, shape (P,).
-    groups : mapping of str to sequence
-        What to group by: a value per pair, None leaves the pair out. Of several, every
-        combination that occurs is a group; none makes one group of all.
-    resamples : int
-        Draws per interval.
-    seed : int
-        Seed of the draws. Each draws queries, not pairs: the pairs of one query have
-        an image in common.
-
-    Returns
-    -------
-    tuple of Cell
-        Group by group, sorted; in each a cell per region, and the remainder's.
-    """
+    """Average what regions carry, in groups of pairs."""
     known = ~np.isnan(shares).any(axis=1)
     cells: list[Cell] = []
     for key, rows in _grouped(groups, known):
@@ -132,26 +104,7 @@ def ratio_interval(
     resamples: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Put 95 % intervals around ratios of sums, by the bootstrap.
-
-    Parameters
-    ----------
-    parts : ndarray of float64
-        Parts of each query, shape (Q, R).
-    wholes : ndarray of float64
-        What they are parts of, shape (Q,).
-    resamples : int
-        Number of draws of Q queries (B. Efron, "Bootstrap Methods: Another Look at the
-        Jackknife", 1979).
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    low, high : ndarray of float64
-        2.5 % and 97.5 % quantiles, shape (R,); NaN below :data:`FEWEST_QUERIES`
-        queries.
-    """
+    """Put 95 % intervals around ratios of sums, by the bootstrap."""
     count = len(wholes)
     if count < FEWEST_QUERIES:
         nothing = np.full(parts.shape[1], _NAN)
@@ -167,22 +120,7 @@ def ratio_interval(
 def resampled_sums(
     values: NDArray[np.float64], resamples: int, seed: int
 ) -> NDArray[np.float64]:
-    """Draw rows with replacement and sum them up, again and again.
-
-    Parameters
-    ----------
-    values : ndarray of float64
-        Shape (Q, C), at least one row.
-    resamples : int
-        Number of draws, of Q rows each.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    ndarray of float64
-        Sums, shape (resamples, C).
-    """
+    """Draw rows with replacement and sum them up, again and again."""
     count = len(values)
     generator = np.random.default_rng(seed)
     at_once = max(1, _DRAWN // count)
@@ -197,21 +135,7 @@ def resampled_sums(
 
 
 def sentence(cell: Cell, other: Cell | None = None) -> str:
-    """Say what a region carries in one group, and in another.
-
-    Parameters
-    ----------
-    cell : Cell
-        The group that is of interest.
-    other : Cell, optional
-        The same region in the group to compare with.
-
-    Returns
-    -------
-    str
-        As "background carries 31 % of the score in false matches of cameras 2-5, 8 %
-        in true matches".
-    """
+    """Say what a region carries in one group, and in another."""
     text = f"{cell.region} carries {_percent(cell)} of the score in {_group(cell)}"
     if other is not None:
         text += f", {_percent(other)} in {_group(other)}"
@@ -219,23 +143,7 @@ def sentence(cell: Cell, other: Cell | None = None) -> str:
 
 
 def find_cell(cells: Sequence[Cell], region: str, **groups: str) -> Cell | None:
-    """Find a cell by its region and its groups.
-
-    Parameters
-    ----------
-    cells : sequence of Cell
-        Cells.
-    region : str
-        Name of the region.
-    **groups
-        Value of each group that the cell was made by; underscores stand for spaces, as
-        ``outcome="false match", camera_pair="2-5"``.
-
-    Returns
-    -------
-    Cell or None
-        None if there is none.
-    """
+    """Find a cell by its region and its groups."""
     wanted = {name.replace("_", " "): value for name, value in groups.items()}
     for cell in cells:
         named = {name.replace("_", " "): value for name, value in cell.groups}

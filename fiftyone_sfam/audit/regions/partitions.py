@@ -36,19 +36,10 @@ _THIRDS = ("upper third", "middle third", "lower third")
 
 @dataclass(frozen=True)
 class Regions:
-    """A partition of an image, on the grid of its maps.
+    """A partition of an image, on the grid of its maps."""
 
-    Attributes
-    ----------
-    names : tuple of str
-        Name of each of the R regions, no two alike.
-    weights : ndarray of float32
-        Share of each cell that a region covers, in [0, 1], shape (R, h, w); adds up
-        to 1 in every cell.
-    """
-
-    names: tuple[str, ...]
-    weights: NDArray[np.float32]
+    names: tuple[str, ...]  # name of each of the R regions, no two alike
+    weights: NDArray[np.float32]  # (R, h, w)
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 3 or len(self.weights) != len(self.names):
@@ -69,25 +60,7 @@ class Regions:
 
 
 def split(evidence: NDArray[np.floating], regions: Regions) -> NDArray[np.float64]:
-    """Split maps into what each region carries.
-
-    Parameters
-    ----------
-    evidence : ndarray
-        Maps, shape (..., h, w).
-    regions : Regions
-        Partition of the same grid.
-
-    Returns
-    -------
-    ndarray of float64
-        In the unit of the maps, shape (..., R); adds up to the sum of each map.
-
-    Raises
-    ------
-    DataError
-        If the grids are not the same.
-    """
+    """Split maps into what each region carries."""
     grid = regions.weights.shape[1:]
     if evidence.shape[-2:] != grid:
         raise DataError(
@@ -99,26 +72,7 @@ def split(evidence: NDArray[np.floating], regions: Regions) -> NDArray[np.float6
 
 
 def stripes(height: int, width: int, count: int = 3) -> Regions:
-    """Divide a map into horizontal stripes of the same height.
-
-    Parameters
-    ----------
-    height, width : int
-        Grid of the map.
-    count : int
-        Number of stripes, from 1. Where it does not divide the height, cells belong to
-        two stripes in part.
-
-    Returns
-    -------
-    Regions
-        From top to bottom.
-
-    Raises
-    ------
-    DataError
-        If there are no stripes.
-    """
+    """Divide a map into horizontal stripes of the same height."""
     if count < 1:
         raise DataError(f"an image has no {count} stripes; use 1 or more.")
     edges = np.linspace(0, height, count + 1)
@@ -133,22 +87,7 @@ def stripes(height: int, width: int, count: int = 3) -> Regions:
 
 
 def from_covers(names: Sequence[str], covers: NDArray[np.floating]) -> Regions:
-    """Make a partition of parts that may overlap.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Name of each part. Parts of one name become one region, and those called
-        ``background`` join it.
-    covers : ndarray
-        Share of each place that a part covers, in [0, 1], shape (M, h, w).
-
-    Returns
-    -------
-    Regions
-        Where parts cover more than there is they share it in proportion; the last
-        region is ``background``: what none covers.
-    """
+    """Make a partition of parts that may overlap."""
     kept = list(dict.fromkeys(name for name in names if name != BACKGROUND))
     height, width = covers.shape[1:]
     joined = np.zeros((len(kept) + 1, height, width))
@@ -168,24 +107,7 @@ def from_classes(
     width: int,
     box: Box = WHOLE,
 ) -> Regions:
-    """Make a partition of a mask that holds one class per pixel.
-
-    Parameters
-    ----------
-    mask : ndarray of int
-        Class of each pixel, shape (H, W).
-    names : dict of int to str
-        Names of classes; pixels of other classes are background.
-    height, width : int
-        Grid of the map.
-    box : sequence of float
-        Where the map lies on the mask.
-
-    Returns
-    -------
-    Regions
-        A region per name, also where the mask holds none of it, and ``background``.
-    """
+    """Make a partition of a mask that holds one class per pixel."""
     classes = np.stack([mask == value for value in names] or [np.zeros_like(mask)])
     covers = resample(classes[: len(names)], height, width, box)
     return from_covers(list(names.values()), covers)
@@ -198,25 +120,7 @@ def resample(
     box: Box = WHOLE,
     placed: Box = WHOLE,
 ) -> NDArray[np.float64]:
-    """Average masks over the cells of a map.
-
-    Parameters
-    ----------
-    masks : ndarray
-        Masks in [0, 1], shape (M, H, W).
-    height, width : int
-        Grid of the map.
-    box : sequence of float
-        Where the map lies on the image.
-    placed : sequence of float
-        Where the masks lie on the image.
-
-    Returns
-    -------
-    ndarray of float64
-        Share of each cell's area that a mask covers, exactly, shape (M, height,
-        width); nothing is covered outside of ``placed``.
-    """
+    """Average masks over the cells of a map."""
     rows, from_row, to_row = _averages(
         (box[1], box[3]), (placed[1], placed[3]), height, masks.shape[1]
     )
@@ -234,25 +138,7 @@ def nearest_points(
     box: Box = WHOLE,
     aspect: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Give every place to the point that is nearest to it.
-
-    Parameters
-    ----------
-    points : ndarray
-        Relative x and y on the image, finite, shape (M, 2).
-    height, width : int
-        Grid of the map.
-    box : sequence of float
-        Where the map lies on the image.
-    aspect : float
-        Width over height of the image, in pixels.
-
-    Returns
-    -------
-    ndarray of float64
-        Share of each cell that is nearest to a point, measured at 8 x 8 places of the
-        cell, shape (M, height, width); adds up to 1.
-    """
+    """Give every place to the point that is nearest to it."""
     x = box[0] + (box[2] - box[0]) * _centers(width * _PLACES)
     y = box[1] + (box[3] - box[1]) * _centers(height * _PLACES)
     across = (x - points[:, :1]) * aspect
@@ -269,22 +155,7 @@ def nearest_points(
 def _averages(
     box: tuple[float, float], placed: tuple[float, float], cells: int, pixels: int
 ) -> tuple[NDArray[np.float64], int, int]:
-    """Return how cells average pixels along one axis.
-
-    Parameters
-    ----------
-    box, placed : tuple of float
-        Start and end of the map, and of the mask, on the image.
-    cells, pixels : int
-        Cells of the map and pixels of the mask.
-
-    Returns
-    -------
-    weights : ndarray of float64
-        Share of each cell that lies in a pixel, shape (cells, stop - start).
-    start, stop : int
-        The pixels that cells lie in.
-    """
+    """Return how cells average pixels along one axis."""
     if not placed[1] > placed[0] or not box[1] > box[0]:
         return np.zeros((cells, 0)), 0, 0
     bounds = (np.asarray(box) - placed[0]) / (placed[1] - placed[0]) * pixels

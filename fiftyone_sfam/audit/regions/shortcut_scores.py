@@ -32,28 +32,15 @@ _LEAST_VARIANCE = 1e-12
 
 @dataclass(frozen=True)
 class GroupScores:
-    """The excess of G groups; NaN where a group has nothing to be compared with.
+    """The excess of G groups; NaN where a group has nothing to be compared with."""
 
-    Attributes
-    ----------
-    share, expected : ndarray of float64
-        What the region carries of the groups' scores, and what the rest lets expect,
-        shape (G,).
-    excess, shrunk : ndarray of float64
-        ``share - expected``, as it is and drawn towards zero, shape (G,).
-    low, high : ndarray of float64
-        95 % interval of ``shrunk``, shape (G,).
-    images : ndarray of int64
-        Images of each group, shape (G,).
-    """
-
-    share: NDArray[np.float64]
-    expected: NDArray[np.float64]
-    excess: NDArray[np.float64]
-    shrunk: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    images: NDArray[np.int64]
+    share: NDArray[np.float64]  # (G,)
+    expected: NDArray[np.float64]  # (G,)
+    excess: NDArray[np.float64]  # (G,)
+    shrunk: NDArray[np.float64]  # (G,)
+    low: NDArray[np.float64]  # 95 % interval of shrunk, shape (G,)
+    high: NDArray[np.float64]  # 95 % interval of shrunk, shape (G,)
+    images: NDArray[np.int64]  # images of each group, shape (G,)
 
     def ranking(self) -> NDArray[np.int64]:
         """Return the groups whose interval lies above zero, strongest first."""
@@ -69,28 +56,7 @@ def score_groups(
     scores: NDArray[np.floating],
     count: int,
 ) -> GroupScores:
-    """Find out which groups rest on a region more than the rest does.
-
-    Parameters
-    ----------
-    groups : ndarray of int
-        Group of each row, from 0, shape (N,). A row is one side of one pair.
-    images : ndarray of int
-        Image of each row, shape (N,).
-    strata : ndarray of int
-        What makes rows comparable, as their outcome, from 0, shape (N,).
-    carried : ndarray
-        What the region carries, shape (N,).
-    scores : ndarray
-        Similarities, positive, shape (N,).
-    count : int
-        Number of groups.
-
-    Returns
-    -------
-    GroupScores
-        The groups' excess.
-    """
+    """Find out which groups rest on a region more than the rest does."""
     units, carried_by, scores_by = _by_image(groups, images, strata, carried, scores)
     strata_count = carried_by.shape[1]
     of_group = np.zeros((2, count, strata_count))

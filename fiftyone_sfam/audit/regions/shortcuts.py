@@ -48,58 +48,25 @@ _ARRAYS = ("pairs", "items", "evidence", "rest_evidence")
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A group of images whose matches rest on a region more than comparable ones.
+    """A group of images whose matches rest on a region more than comparable ones."""
 
-    Attributes
-    ----------
-    kind : {"identity", "camera", "camera pair"}
-        What the images have in common.
-    value : str
-        The identity, the camera, or the two cameras (``query-neighbor``).
-    region : str
-        The region.
-    share, expected : float
-        What the region carries of the score of its pairs, and of pairs of the same
-        outcome that none of its images takes part in on this side.
-    excess : float
-        ``share - expected``.
-    effect, low, high : float
-        The excess, drawn towards zero where little supports it, and its 95 % interval.
-        Shortcuts are ranked by ``low``.
-    area, rest_area : float
-        Mean share of the area that the region covers, in the group and in the rest.
-    images : int
-        Images of the group.
-    partners : tuple of (str, int)
-        Of an identity: those that its images' false matches are with, most frequent
-        first, and how many pairs.
-    pairs : ndarray of int64
-        The pairs of the run that the images take part in; those that rest on the
-        region most come first.
-    items : ndarray of int64
-        The images, indices into the run's items.
-    evidence, rest_evidence : ndarray of float32
-        Average evidence of the group's images towards their partners, and of the rest
-        in the same mixture of outcomes, shape (h, w).
-    """
-
-    kind: Kind
-    value: str
-    region: str
+    kind: Kind  # what the images have in common
+    value: str  # the identity, the camera, or the two cameras (query-neighbor)
+    region: str  # the region
     share: float
     expected: float
-    excess: float
+    excess: float  # share - expected
     effect: float
     low: float
     high: float
     area: float
     rest_area: float
-    images: int
+    images: int  # images of the group
     partners: tuple[tuple[str, int], ...]
-    pairs: NDArray[np.int64]
-    items: NDArray[np.int64]
-    evidence: NDArray[np.float32]
-    rest_evidence: NDArray[np.float32]
+    pairs: NDArray[np.int64]  # the pairs of the run that the images take part in
+    items: NDArray[np.int64]  # the images, indices into the run's items
+    evidence: NDArray[np.float32]  # (h, w)
+    rest_evidence: NDArray[np.float32]  # (h, w)
 
     @property
     def sentence(self) -> str:

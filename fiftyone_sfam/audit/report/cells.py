@@ -27,21 +27,11 @@ _FOLDERS = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"<>|:*?]+)+[\\/](?=[^\\/\
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell.
+    """A cell."""
 
-    Attributes
-    ----------
-    text : str
-        What is shown.
-    kind : {"text", "name", "number"}
-        How: a name stands for itself, whatever characters it is made of.
-    value : float, int or None
-        The exact value of a number; None where there is none.
-    """
-
-    text: str
+    text: str  # what is shown
     kind: Kind = "text"
-    value: float | int | None = None
+    value: float | int | None = None  # the exact value of a number
 
 
 NOTHING = Shown("")
@@ -50,42 +40,17 @@ NOTHING = Shown("")
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes
-    ----------
-    head : tuple of str
-        Names of its columns.
-    rows : tuple of tuple of Shown
-        Its rows.
-    left_out : int
-        Rows that there are beyond those.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[Shown, ...], ...]
-    left_out: int = 0
+    head: tuple[str, ...]  # names of its columns
+    rows: tuple[tuple[Shown, ...], ...]  # its rows
+    left_out: int = 0  # rows that there are beyond those
 
 
 def table(
     head: Sequence[str], rows: Iterable[Sequence[Shown]], most: int = MAX_ROWS
 ) -> Table:
-    """Make a table of the first rows.
-
-    Parameters
-    ----------
-    head : sequence of str
-        Names of its columns.
-    rows : iterable of sequence of Shown
-        Its rows.
-    most : int
-        Most rows to show.
-
-    Returns
-    -------
-    Table
-        The table.
-    """
+    """Make a table of the first rows."""
     listed = [tuple(row) for row in rows]
     return Table(tuple(head), tuple(listed[:most]), max(0, len(listed) - most))
 
@@ -142,21 +107,7 @@ def estimate(value: Estimate) -> Shown:
 
 
 def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
-    """Keep names in a sentence from turning its direction.
-
-    Parameters
-    ----------
-    sentence : str
-        A sentence with names of the dataset's in it.
-    names : iterable of str or None
-        The names, where they are known.
-
-    Returns
-    -------
-    str
-        The sentence; names that are written from right to left are isolated, and
-        characters that do nothing but change the direction are shown as such.
-    """
+    """Keep names in a sentence from turning its direction."""
     shown = _DIRECTIONS.sub("\ufffd", sentence)
     found = {_DIRECTIONS.sub("\ufffd", one) for one in names if one is not None}
     for one in sorted(found, key=len, reverse=True):
@@ -166,20 +117,7 @@ def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
 
 
 def without_folders(value: str, path: str = "") -> str:
-    """Cut the folders off all paths in a text.
-
-    Parameters
-    ----------
-    value : str
-        A text that may hold paths of the machine, as ``/data/people/1.png``.
-    path : str
-        A path that it may hold, whatever its folders are called.
-
-    Returns
-    -------
-    str
-        The text with the files' names alone.
-    """
+    """Cut the folders off all paths in a text."""
     if path:
         value = value.replace(path, file_name(path))
     return _FOLDERS.sub("", value)

@@ -36,40 +36,17 @@ _RANKS = (5, 10)
 
 @dataclass(frozen=True)
 class EvaluationPart:
-    """The evaluation.
+    """The evaluation."""
 
-    Attributes
-    ----------
-    figures : tuple of Figure
-        Its curves.
-    measures, operating : Table
-        Figures of the whole, and what passes at wanted false accept rates.
-    slices : tuple of (str, Table)
-        Titles and tables of its slices.
-    notes : tuple of str
-        How it was made.
-    """
-
-    figures: tuple[Figure, ...]
+    figures: tuple[Figure, ...]  # its curves
     measures: Table
     operating: Table
-    slices: tuple[tuple[str, Table], ...]
-    notes: tuple[str, ...]
+    slices: tuple[tuple[str, Table], ...]  # titles and tables of its slices
+    notes: tuple[str, ...]  # how it was made
 
 
 def evaluation_part(found: Evaluation) -> EvaluationPart:
-    """Show an evaluation.
-
-    Parameters
-    ----------
-    found : Evaluation
-        The evaluation.
-
-    Returns
-    -------
-    EvaluationPart
-        Its figures and tables.
-    """
+    """Show an evaluation."""
     slices = [(f"By {field}", _slices(rows)) for field, rows in found.slices.items()]
     slices += [
         (f"By {field} of query and neighbor", _pair_slices(field, rows))

@@ -24,24 +24,12 @@ _GRID = "#e6e8eb"
 
 @dataclass(frozen=True)
 class Figure:
-    """A Plotly figure.
+    """A Plotly figure."""
 
-    Attributes
-    ----------
-    name : str
-        What to call it in the page.
-    caption : str
-        What it shows, in a sentence.
-    data : list of dict
-        Traces.
-    layout : dict
-        Layout.
-    """
-
-    name: str
-    caption: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
+    name: str  # what to call it in the page
+    caption: str  # what it shows, in a sentence
+    data: list[dict[str, Any]]  # traces
+    layout: dict[str, Any]  # layout
 
 
 def label(text: str) -> str:
@@ -49,16 +37,6 @@ def label(text: str) -> str:
 
     Plotly takes tags in its texts for formatting. A text of another direction must
     not turn what stands beside it.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        Shortened, without meaning to Plotly, and isolated.
     """
     short = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
     shown = html.escape(" ".join(prose(short).split()), quote=False)
@@ -165,22 +143,7 @@ def region_figure(
     shares: Mapping[str, Sequence[float]],
     area: Sequence[float],
 ) -> Figure:
-    """Draw what regions carry of the score, beside what they cover of the image.
-
-    Parameters
-    ----------
-    regions : sequence of str
-        The regions.
-    shares : mapping of str to sequence of float
-        Name of a group of pairs to the share of each region; NaN is left out.
-    area : sequence of float
-        Share of the area of each region.
-
-    Returns
-    -------
-    Figure
-        Bars.
-    """
+    """Draw what regions carry of the score, beside what they cover of the image."""
     colors = {"true matches": TRUE_COLOR, "false matches": FALSE_COLOR}
     series = {**shares, "area of the image": area}
     traces = []

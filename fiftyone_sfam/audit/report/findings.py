@@ -36,83 +36,39 @@ _GROUP = "group"
 
 @dataclass(frozen=True)
 class PairPicture:
-    """A pair with its maps.
+    """A pair with its maps."""
 
-    Attributes
-    ----------
-    pair : int
-        Index into the run's pairs.
-    query, neighbor : Picture
-        Its images.
-    caption : str
-        Who they are.
-    marked : int
-        Which of the two the finding is about: 0 or 1; -1 where it is about both.
-    """
-
-    pair: int
-    query: Picture
-    neighbor: Picture
-    caption: str
-    marked: int
+    pair: int  # index into the run's pairs
+    query: Picture  # its images
+    neighbor: Picture  # its images
+    caption: str  # who they are
+    marked: int  # which of the two the finding is about: 0 or 1
 
 
 @dataclass(frozen=True)
 class FindingPart:
-    """One finding.
+    """One finding."""
 
-    Attributes
-    ----------
-    place : int
-        Its place in the list, from 1.
-    kind, sentence : str
-        What it is.
-    score : Shown
-        How sure it is, within its kind.
-    evidence : tuple of (str, Shown)
-        The numbers that it rests on.
-    images, pairs : Table
-        What it is about.
-    pictures : tuple of PairPicture
-        Pictures of its pairs; empty without pictures.
-    alone : tuple of tuple of Picture
-        Pictures of its images, where it has no pairs, in the groups that they form.
-    """
-
-    place: int
-    kind: str
-    sentence: str
-    score: Shown
-    evidence: tuple[tuple[str, Shown], ...]
-    images: Table
-    pairs: Table
-    pictures: tuple[PairPicture, ...]
+    place: int  # its place in the list, from 1
+    kind: str  # what it is
+    sentence: str  # what it is
+    score: Shown  # how sure it is, within its kind
+    evidence: tuple[tuple[str, Shown], ...]  # the numbers that it rests on
+    images: Table  # what it is about
+    pairs: Table  # what it is about
+    pictures: tuple[PairPicture, ...]  # pictures of its pairs
     alone: tuple[tuple[Picture, ...], ...]
 
 
 @dataclass(frozen=True)
 class FindingsPart:
-    """The findings.
+    """The findings."""
 
-    Attributes
-    ----------
-    counts : Table
-        How many there are of each kind.
-    kinds : tuple of str
-        The kinds that are shown.
-    shown : tuple of FindingPart
-        The first of them.
-    left_out : int
-        How many there are beyond those.
-    notes : tuple of str
-        What could not be judged.
-    """
-
-    counts: Table
-    kinds: tuple[str, ...]
-    shown: tuple[FindingPart, ...]
-    left_out: int
-    notes: tuple[str, ...]
+    counts: Table  # how many there are of each kind
+    kinds: tuple[str, ...]  # the kinds that are shown
+    shown: tuple[FindingPart, ...]  # the first of them
+    left_out: int  # how many there are beyond those
+    notes: tuple[str, ...]  # what could not be judged
 
 
 def findings_part(
@@ -122,26 +78,7 @@ def findings_part(
     max_findings: int,
     images: bool,
 ) -> FindingsPart:
-    """Show the findings of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    suspects : Suspects
-        Its findings, the first first.
-    verdicts : mapping of int to Verdict
-        Its verdicts.
-    max_findings : int
-        Most findings to show.
-    images : bool
-        Draw their pairs.
-
-    Returns
-    -------
-    FindingsPart
-        The findings.
-    """
+    """Show the findings of a run."""
     findings = suspects.findings
     chosen = findings[:max_findings]
     pairs = {pair for one in chosen for pair in one.pairs}
@@ -236,20 +173,7 @@ def _pictures(run: Run, findings: Iterable[Finding]) -> Pictures:
 
 
 def shown_pairs(run: Run, one: Finding) -> list[int]:
-    """Choose the pairs of a finding that are drawn.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    one : Finding
-        The finding.
-
-    Returns
-    -------
-    list of int
-        The first few; of two pairs of the same images the first.
-    """
+    """Choose the pairs of a finding that are drawn."""
     chosen: dict[frozenset[int], int] = {}
     for pair in one.pairs:
         ends = frozenset((int(run.pairs.query[pair]), int(run.pairs.gallery[pair])))
@@ -258,20 +182,7 @@ def shown_pairs(run: Run, one: Finding) -> list[int]:
 
 
 def shown_groups(run: Run, one: Finding) -> list[list[int]]:
-    """Choose the images of a finding without pairs that are drawn.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    one : Finding
-        The finding.
-
-    Returns
-    -------
-    list of list of int
-        Items; of an identity that may be two persons those of each.
-    """
+    """Choose the images of a finding without pairs that are drawn."""
     group = set(str(one.evidence.get(_GROUP, "")).split())
     inside = [item for item in one.items if str(run.items.ids[item]) in group]
     rest = [item for item in one.items if item not in inside]

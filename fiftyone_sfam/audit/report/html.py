@@ -32,66 +32,31 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows.
+    """What a report shows."""
 
-    Attributes
-    ----------
-    dataset, run : str
-        Name of the dataset and key of the run.
-    made, created : str
-        When the run was made, and when the report was.
-    version : str
-        Of this package.
-    images : bool
-        Whether it holds images.
-    kind : str
-        Kind of map that pictures show.
-    metric, weights : str
-        What images are ranked by, and the channel weights of the ``sfam`` map.
-    cards : list of Card
-        The summary.
-    highlights : list of str
-        The most important of what was found.
-    evaluation, findings, regions, shortcuts, verdicts
-        The parts.
-    config, versions, skipped : Table
-        How the run was made, and with what; the images that could not be used.
-    """
-
-    dataset: str
-    run: str
-    made: str
-    created: str
-    version: str
-    images: bool
-    kind: str
-    metric: str
-    weights: str
-    cards: list[Card]
-    highlights: list[str]
-    evaluation: EvaluationPart | Missing
-    findings: FindingsPart | Missing
-    regions: RegionsPart | Missing
-    shortcuts: ShortcutsPart | Missing
-    verdicts: VerdictsPart
-    config: Table
-    versions: Table
-    skipped: Table
+    dataset: str  # name of the dataset and key of the run
+    run: str  # name of the dataset and key of the run
+    made: str  # when the run was made, and when the report was
+    created: str  # when the run was made, and when the report was
+    version: str  # of this package
+    images: bool  # whether it holds images
+    kind: str  # kind of map that pictures show
+    metric: str  # what images are ranked by, and the channel weights of the sfam map
+    weights: str  # what images are ranked by, and the channel weights of the sfam map
+    cards: list[Card]  # the summary
+    highlights: list[str]  # the most important of what was found
+    evaluation: EvaluationPart | Missing  # the parts
+    findings: FindingsPart | Missing  # the parts
+    regions: RegionsPart | Missing  # the parts
+    shortcuts: ShortcutsPart | Missing  # the parts
+    verdicts: VerdictsPart  # the parts
+    config: Table  # how the run was made, and with what
+    versions: Table  # how the run was made, and with what
+    skipped: Table  # how the run was made, and with what
 
 
 def render(report: Report) -> str:
-    """Write a report as HTML.
-
-    Parameters
-    ----------
-    report : Report
-        What it shows.
-
-    Returns
-    -------
-    str
-        The page.
-    """
+    """Write a report as HTML."""
     plotly, script = _plotly(), (TEMPLATES / "report.js").read_text("utf-8")
     css = (TEMPLATES / "report.css").read_text("utf-8")
     sources = " ".join(map(_source, (plotly, script)))
@@ -107,18 +72,7 @@ def render(report: Report) -> str:
 
 
 def figure_json(figure: Figure) -> Markup:
-    """Return a figure as JSON that may stand in a page.
-
-    Parameters
-    ----------
-    figure : Figure
-        The figure.
-
-    Returns
-    -------
-    Markup
-        JSON without characters that HTML has a meaning for.
-    """
+    """Return a figure as JSON that may stand in a page."""
     body: dict[str, Any] = {"data": figure.data, "layout": figure.layout}
     text = json.dumps(body, allow_nan=False)
     for character in "<>&'":

@@ -39,36 +39,16 @@ _MAP_SIDE = 96
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture.
+    """A picture."""
 
-    Attributes
-    ----------
-    url : str
-        ``data:`` URL; empty where there is none.
-    width, height : int
-        Size in pixels.
-    problem : str or None
-        Why there is no picture, or no map on it.
-    """
-
-    url: str
-    width: int
-    height: int
-    problem: str | None = None
+    url: str  # data: URL
+    width: int  # size in pixels
+    height: int  # size in pixels
+    problem: str | None = None  # why there is no picture, or no map on it
 
 
 class Pictures:
-    """Draws pictures of a run, all with one range of the maps.
-
-    Parameters
-    ----------
-    run : Run
-        The run. Its first kind of map is drawn.
-    pairs : iterable of int
-        All pairs that are to be drawn, which the range follows from.
-    items : iterable of int
-        Further images that are to be drawn without a map.
-    """
+    """Draws pictures of a run, all with one range of the maps."""
 
     def __init__(
         self, run: Run, pairs: Iterable[int], items: Iterable[int] = ()
@@ -94,18 +74,7 @@ class Pictures:
         self._sources = _Sources(run, sorted(shown))
 
     def of_pair(self, pair: int) -> tuple[Picture, Picture]:
-        """Draw a pair of those that were named.
-
-        Parameters
-        ----------
-        pair : int
-            Index into the run's pairs.
-
-        Returns
-        -------
-        query, neighbor : Picture
-            Both images, each with its side's map.
-        """
+        """Draw a pair of those that were named."""
         pairs, maps = self._run.pairs, self._maps[pair]
         return (
             self._draw(int(pairs.query[pair]), maps.query),
@@ -156,20 +125,7 @@ class _Sources:
 
 
 def map_picture(values: NDArray[np.floating], limit: float) -> Picture:
-    """Draw a signed map alone.
-
-    Parameters
-    ----------
-    values : ndarray
-        Map, shape (h, w).
-    limit : float
-        Absolute value that is shown at full strength.
-
-    Returns
-    -------
-    Picture
-        Every cell of the map as a square.
-    """
+    """Draw a signed map alone."""
     scaled = np.clip(values / (limit or 1.0), -1, 1)
     pixels = color_table(DIVERGING[0])[np.rint((scaled + 1) * 127.5).astype(np.uint8)]
     image = Image.fromarray(pixels)

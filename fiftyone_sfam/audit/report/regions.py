@@ -46,87 +46,37 @@ _FIGURE_GROUPS = {"true matches": TRUE_MATCH, "false matches": FALSE_MATCH}
 
 @dataclass(frozen=True)
 class RegionsPart:
-    """The ledger of regions.
+    """The ledger of regions."""
 
-    Attributes
-    ----------
-    sentences : tuple of str
-        What regions carry in false matches, and in true ones.
-    figure : Figure or None
-        Shares of the score beside shares of the area, by outcome.
-    tables : tuple of (str, Table)
-        Titles and tables of the ledger's groups.
-    causal : Table or None
-        The causal check, if there was one.
-    notes : tuple of str
-        How the ledger was made.
-    """
-
-    sentences: tuple[str, ...]
-    figure: Figure | None
-    tables: tuple[tuple[str, Table], ...]
-    causal: Table | None
-    notes: tuple[str, ...]
+    sentences: tuple[str, ...]  # what regions carry in false matches, and in true ones
+    figure: Figure | None  # shares of the score beside shares of the area, by outcome
+    tables: tuple[tuple[str, Table], ...]  # titles and tables of the ledger's groups
+    causal: Table | None  # the causal check, if there was one
+    notes: tuple[str, ...]  # how the ledger was made
 
 
 @dataclass(frozen=True)
 class ShortcutPart:
-    """One shortcut.
+    """One shortcut."""
 
-    Attributes
-    ----------
-    place : int
-        Its place in the list, from 1.
-    sentence : str
-        The finding in words.
-    effect : Shown
-        How much more of the score rests on the region, with its interval.
-    own, rest : Picture
-        Average evidence of its images, and of comparable ones; signed, in the one range
-        of all shortcuts.
-    """
-
-    place: int
-    sentence: str
-    effect: Shown
-    own: Picture
-    rest: Picture
+    place: int  # its place in the list, from 1
+    sentence: str  # the finding in words
+    effect: Shown  # how much more of the score rests on the region, with its interval
+    own: Picture  # average evidence of its images, and of comparable ones
+    rest: Picture  # average evidence of its images, and of comparable ones
 
 
 @dataclass(frozen=True)
 class ShortcutsPart:
-    """The shortcuts.
+    """The shortcuts."""
 
-    Attributes
-    ----------
-    shown : tuple of ShortcutPart
-        The strongest.
-    left_out : int
-        How many there are beyond those.
-    notes : tuple of str
-        What was looked at.
-    """
-
-    shown: tuple[ShortcutPart, ...]
-    left_out: int
-    notes: tuple[str, ...]
+    shown: tuple[ShortcutPart, ...]  # the strongest
+    left_out: int  # how many there are beyond those
+    notes: tuple[str, ...]  # what was looked at
 
 
 def regions_part(ledger: Ledger, causal: CausalCheck | None) -> RegionsPart:
-    """Show a ledger of regions.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        The ledger.
-    causal : CausalCheck or None
-        What changing a region did.
-
-    Returns
-    -------
-    RegionsPart
-        Its figure and tables.
-    """
+    """Show a ledger of regions."""
     kinds: dict[tuple[str, ...], list[Cell]] = {}
     for cell in ledger.cells:
         kinds.setdefault(tuple(key for key, _ in cell.groups), []).append(cell)
@@ -152,18 +102,7 @@ def regions_part(ledger: Ledger, causal: CausalCheck | None) -> RegionsPart:
 
 
 def shortcuts_part(shortcuts: Shortcuts) -> ShortcutsPart:
-    """Show shortcuts.
-
-    Parameters
-    ----------
-    shortcuts : Shortcuts
-        The shortcuts, strongest first.
-
-    Returns
-    -------
-    ShortcutsPart
-        The strongest of them.
-    """
+    """Show shortcuts."""
     chosen = shortcuts.found[:MAX_SHORTCUTS]
     groups = ", ".join(
         f"{number:,} of kind {kind}" for kind, number in shortcuts.groups.items()

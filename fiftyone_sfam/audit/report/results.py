@@ -24,70 +24,29 @@ _CAUSAL = "regions_causal"
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that is known about a run; None where it was not looked for.
+    """Everything that is known about a run; None where it was not looked for."""
 
-    Attributes
-    ----------
-    evaluation : Evaluation or None
-        How good the retrieval is.
-    suspects : Suspects or None
-        Findings.
-    ledger : Ledger or None
-        What regions carry.
-    causal : CausalCheck or None
-        What changing a region did.
-    shortcuts : Shortcuts or None
-        Who is known by a region.
-    verdicts : dict of int to Verdict
-        What people say, by pair.
-    reviewed : Reviewed
-        How far they are.
-    fixes : Fixes or None
-        Corrections that follow; None where the run has no identities.
-    """
-
-    evaluation: Evaluation | None
-    suspects: Suspects | None
-    ledger: Ledger | None
-    causal: CausalCheck | None
-    shortcuts: Shortcuts | None
-    verdicts: dict[int, Verdict]
-    reviewed: Reviewed
-    fixes: Fixes | None
+    evaluation: Evaluation | None  # how good the retrieval is
+    suspects: Suspects | None  # findings
+    ledger: Ledger | None  # what regions carry
+    causal: CausalCheck | None  # what changing a region did
+    shortcuts: Shortcuts | None  # who is known by a region
+    verdicts: dict[int, Verdict]  # what people say, by pair
+    reviewed: Reviewed  # how far they are
+    fixes: Fixes | None  # corrections that follow
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A part of a report that nothing is known for.
+    """A part of a report that nothing is known for."""
 
-    Attributes
-    ----------
-    what : str
-        What is missing, as a sentence.
-    operator : str
-        Label of the operator that computes it.
-    command : str
-        Command that does.
-    """
-
-    what: str
-    operator: str
-    command: str
+    what: str  # what is missing, as a sentence
+    operator: str  # label of the operator that computes it
+    command: str  # command that does
 
 
 def load_results(run: Run) -> Results:
-    """Read everything that is known about a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Results
-        Nothing is computed anew, but for the fixes.
-    """
+    """Read everything that is known about a run."""
     labeled = run.config.protocol.get("identity_field") is not None
     return Results(
         load_evaluation(run),
@@ -102,24 +61,7 @@ def load_results(run: Run) -> Results:
 
 
 def missing(run: Run, what: str, operator: str, command: str) -> Missing:
-    """Say what computes a part of the report.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    what : str
-        What is missing, as a sentence.
-    operator : str
-        Label of the operator, without its prefix.
-    command : str
-        Subcommand of ``fiftyone-sfam``.
-
-    Returns
-    -------
-    Missing
-        The part.
-    """
+    """Say what computes a part of the report."""
     words = ("fiftyone-sfam", command, run.dataset.name, run.key)
     return Missing(what, f"SFAM: {operator}", shlex.join(words))
 

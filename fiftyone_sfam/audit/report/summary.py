@@ -27,35 +27,14 @@ MAX_SKIPPED = 100
 
 @dataclass(frozen=True)
 class Card:
-    """One figure of the summary.
+    """One figure of the summary."""
 
-    Attributes
-    ----------
-    title : str
-        What it is.
-    shown : Shown
-        The figure.
-    """
-
-    title: str
-    shown: Shown
+    title: str  # what it is
+    shown: Shown  # the figure
 
 
 def cards(run: Run, results: Results) -> list[Card]:
-    """Return the figures of the summary.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    results : Results
-        What is known about it.
-
-    Returns
-    -------
-    list of Card
-        The figures.
-    """
+    """Return the figures of the summary."""
     counts = run.config.counts
     found = [
         Card("images", count(counts["images"])),
@@ -81,20 +60,7 @@ def cards(run: Run, results: Results) -> list[Card]:
 
 
 def highlights(run: Run, results: Results) -> list[str]:
-    """Return the most important of what was found.
-
-    Parameters
-    ----------
-    run : Run
-        The run; its warnings come first.
-    results : Results
-        What is known about it.
-
-    Returns
-    -------
-    list of str
-        Sentences.
-    """
+    """Return the most important of what was found."""
     found = list(run.warnings)
     if results.suspects is not None:
         kinds = results.suspects.counts()
@@ -115,18 +81,7 @@ def highlights(run: Run, results: Results) -> list[str]:
 
 
 def config_table(run: Run) -> Table:
-    """Show how a run was made.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Table
-        Names and values, without folders of the machine.
-    """
+    """Show how a run was made."""
     config = run.config
     channels, height, width = config.map_shape
     share = config.share_on_map

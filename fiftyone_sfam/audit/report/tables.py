@@ -40,37 +40,15 @@ ColumnType = Literal["integer", "number", "text", "integers", "texts"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
+    """One column of a table."""
 
-    Attributes
-    ----------
-    name : str
-        Its name.
-    type : {"integer", "number", "text", "integers", "texts"}
-        Type of its values; the last two are lists.
-    values : list
-        Its values; None where there is none.
-    """
-
-    name: str
-    type: ColumnType
-    values: list[Any]
+    name: str  # its name
+    type: ColumnType  # type of its values
+    values: list[Any]  # its values
 
 
 def finding_columns(findings: Sequence[Finding]) -> list[Column]:
-    """Return findings as columns.
-
-    Parameters
-    ----------
-    findings : sequence of Finding
-        The findings, the first first.
-
-    Returns
-    -------
-    list of Column
-        ``finding`` (from 1), ``kind``, ``score``, ``sentence``, ``identities``,
-        ``sample_ids``, ``items``, ``pairs`` and ``evidence`` (a JSON object).
-    """
+    """Return findings as columns."""
     evidence = [json.dumps(one.evidence, ensure_ascii=False) for one in findings]
     return [
         Column("finding", "integer", list(range(1, len(findings) + 1))),
@@ -88,26 +66,7 @@ def finding_columns(findings: Sequence[Finding]) -> list[Column]:
 def pair_blocks(
     run: Run, verdicts: Mapping[int, Verdict], ledger: Ledger | None
 ) -> Iterator[list[Column]]:
-    """Yield the pairs of a run as columns, some rows at a time.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    verdicts : mapping of int to Verdict
-        Its verdicts.
-    ledger : Ledger or None
-        What regions carry, if it is known.
-
-    Yields
-    ------
-    list of Column
-        ``pair``, the index that findings and verdicts refer to; ``query_id``,
-        ``neighbor_id``, their samples, files (names without folders), identities and
-        cameras; ``rank``, ``similarity``, ``distance``, ``outcome``; the remainders of
-        both sides; ``verdict`` and ``note``; and, with a ledger, ``query/REGION`` and
-        ``neighbor/REGION``: what the region carries, in units of the similarity.
-    """
+    """Yield the pairs of a run as columns, some rows at a time."""
     files = _files(run)
     for start in range(0, max(len(run.pairs), 1), _ROWS):
         rows = range(start, min(start + _ROWS, len(run.pairs)))
@@ -118,15 +77,7 @@ def pair_blocks(
 
 
 def write_csv(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
-    """Write a table as CSV, in UTF-8 with a head line.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    blocks : iterable of sequence of Column
-        Its rows, some at a time, at least one block: the same columns in each.
-    """
+    """Write a table as CSV, in UTF-8 with a head line."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         for number, columns in enumerate(blocks):
@@ -137,20 +88,7 @@ def write_csv(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
 
 
 def write_parquet(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
-    """Write a table as Parquet.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    blocks : iterable of sequence of Column
-        Its rows, some at a time, at least one block: the same columns in each.
-
-    Raises
-    ------
-    DataError
-        If pyarrow is not installed.
-    """
+    """Write a table as Parquet."""
     check_parquet()
     arrow = import_module("pyarrow")
     types = {
@@ -185,13 +123,7 @@ def has_parquet() -> bool:
 
 
 def check_parquet() -> None:
-    """Refuse to write Parquet where that is not possible.
-
-    Raises
-    ------
-    DataError
-        If pyarrow is not installed.
-    """
+    """Refuse to write Parquet where that is not possible."""
     if not has_parquet():
         raise DataError(
             "Parquet files need pyarrow, which the extra 'report' brings: pip install "
@@ -200,20 +132,7 @@ def check_parquet() -> None:
 
 
 def item_files(run: Run, items: Sequence[int]) -> dict[int, str]:
-    """Return the file names, without folders, of some images of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    items : sequence of int
-        Indices into its items.
-
-    Returns
-    -------
-    dict of int to str
-        By item; those whose sample is gone are left out.
-    """
+    """Return the file names, without folders, of some images of a run."""
     wanted = {int(item): str(run.items.sample_ids[item]) for item in items}
     view = all_samples(run.dataset).select(list(set(wanted.values())))
     paths = dict(zip(*view.values(["id", "filepath"]), strict=True))

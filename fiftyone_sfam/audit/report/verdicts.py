@@ -27,45 +27,18 @@ MAX_VERDICTS = 500
 
 @dataclass(frozen=True)
 class VerdictsPart:
-    """The verdicts.
+    """The verdicts."""
 
-    Attributes
-    ----------
-    progress : str
-        How far the review is.
-    counts, listed : Table
-        How often each verdict was given, and the verdicts.
-    fixes : tuple of (str, str, Table)
-        Titles, explanations and tables of what follows for the labels.
-    """
-
-    progress: str
-    counts: Table
-    listed: Table
+    progress: str  # how far the review is
+    counts: Table  # how often each verdict was given, and the verdicts
+    listed: Table  # how often each verdict was given, and the verdicts
     fixes: tuple[tuple[str, str, Table], ...]
 
 
 def verdicts_part(
     run: Run, verdicts: Mapping[int, Verdict], done: Reviewed, fixes: Fixes | None
 ) -> VerdictsPart:
-    """Show the verdicts of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    verdicts : mapping of int to Verdict
-        By pair.
-    done : Reviewed
-        How far the review is.
-    fixes : Fixes or None
-        What follows for the labels; None without labels.
-
-    Returns
-    -------
-    VerdictsPart
-        The verdicts.
-    """
+    """Show the verdicts of a run."""
     texts = [one.text for one in verdicts.values()]
     known = [verdict for verdict in VERDICTS if verdict in texts]
     known += sorted(set(texts) - set(VERDICTS))

@@ -176,24 +176,7 @@ def write_report(
 def make_report(
     run: Run, results: Results, images: bool = False, max_findings: int = MAX_FINDINGS
 ) -> Report:
-    """Say what a report shows.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    results : Results
-        What is known about it.
-    images : bool
-        Show pictures.
-    max_findings : int
-        Most findings to show.
-
-    Returns
-    -------
-    Report
-        Its parts.
-    """
+    """Say what a report shows."""
     made = run.dataset.get_run_info(run.key).timestamp
     evaluation, suspects, ledger, shortcuts = (
         results.evaluation,

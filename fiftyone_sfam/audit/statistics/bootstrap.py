@@ -30,41 +30,17 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
+    """A figure and its 95 % interval."""
 
-    Attributes
-    ----------
-    value : float
-        The figure; NaN where it is not defined.
-    low, high : float
-        Ends of the interval; NaN where the figure is not defined.
-    """
-
-    value: float = NAN
-    low: float = NAN
-    high: float = NAN
+    value: float = NAN  # the figure
+    low: float = NAN  # ends of the interval
+    high: float = NAN  # ends of the interval
 
 
 def draw(
     count: int, resamples: int, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Draw ``count`` of ``count`` queries and two imagined ones, again and again.
-
-    Parameters
-    ----------
-    count : int
-        Number of queries, at least 1.
-    resamples : int
-        Number of draws.
-    generator : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    ndarray of float32
-        How often each was drawn, shape (resamples, count + 2); the imagined ones are
-        the last two. Every row adds up to ``count``.
-    """
+    """Draw ``count`` of ``count`` queries and two imagined ones, again and again."""
     size = count + 2
     chosen = generator.integers(0, size, (resamples, count))
     chosen += np.arange(resamples)[:, None] * size
@@ -75,22 +51,7 @@ def draw(
 def mean_estimates(
     values: NDArray[np.float64], resamples: int, seed: int
 ) -> list[Estimate]:
-    """Estimate the means of figures that each query has.
-
-    Parameters
-    ----------
-    values : ndarray of float64
-        Figures from 0 to 1, shape (F, Q).
-    resamples : int
-        Number of draws; all figures share them.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    list of Estimate
-        One per figure, NaN without queries.
-    """
+    """Estimate the means of figures that each query has."""
     count = values.shape[1]
     if count == 0:
         return [Estimate()] * len(values)
@@ -121,23 +82,6 @@ def equal_error_estimate(
     The draws compare rates in bins of the score. The two imagined queries have as many
     comparisons as the average one; all of them are right for the one, and wrong for the
     other.
-
-    Parameters
-    ----------
-    value : float
-        The equal error rate.
-    genuine, impostor : ndarray of int
-        Each query's comparisons with its own identity, and with others, per bin of the
-        score, ascending, shape (Q, B).
-    resamples : int
-        Number of draws.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    Estimate
-        NaN where there are no genuine or no impostor comparisons.
     """
     if np.isnan(value) or genuine.sum() == 0 or impostor.sum() == 0:
         return Estimate()
@@ -163,18 +107,7 @@ def equal_error_estimate(
 def equal_errors(
     genuine: NDArray[np.floating], impostor: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Find where the error rates of binned scores meet.
-
-    Parameters
-    ----------
-    genuine, impostor : ndarray
-        Comparisons per bin of the score, ascending, shape (R, B).
-
-    Returns
-    -------
-    ndarray of float64
-        The rate, linear within the bin, shape (R,); NaN where one kind is missing.
-    """
+    """Find where the error rates of binned scores meet."""
     rows = np.arange(len(genuine))
     edges = np.zeros((2, len(genuine), genuine.shape[1] + 1))
     for curve, table in zip(edges, (genuine, impostor), strict=True):
@@ -195,36 +128,11 @@ def equal_errors(
 
 
 def around(value: float, low: float, high: float) -> Estimate:
-    """Return an estimate whose interval holds its value.
-
-    Parameters
-    ----------
-    value : float
-        The figure.
-    low, high : float
-        Quantiles of the draws, which the imagined queries, or bins, may have moved past
-        the figure.
-
-    Returns
-    -------
-    Estimate
-        The estimate.
-    """
+    """Return an estimate whose interval holds its value."""
     return Estimate(value, min(low, value), max(high, value))
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that no draw can begin with.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of draws.
-
-    Raises
-    ------
-    DataError
-        If it is no whole number from 0.
-    """
+    """Refuse a seed that no draw can begin with."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise DataError(f"seed is {seed!r}; a whole number from 0 is needed.")

@@ -17,17 +17,11 @@ _FEWEST = 5
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation (C. Spearman, 1904) and its 95 % interval.
+    """A rank correlation (C. Spearman, 1904) and its 95 % interval."""
 
-    Attributes
-    ----------
-    value, low, high : float
-        In [-1, 1]; NaN where it is not defined.
-    """
-
-    value: float
-    low: float
-    high: float
+    value: float  # in [-1, 1]
+    low: float  # in [-1, 1]
+    high: float  # in [-1, 1]
 
     def __str__(self) -> str:
         return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
@@ -40,26 +34,7 @@ def rank_correlation(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Correlation:
-    """Correlate the ranks of two columns.
-
-    Parameters
-    ----------
-    one, other : ndarray
-        The columns, shape (L,).
-    clusters : ndarray of int
-        What rows have in common that makes them depend on each other, shape (L,); the
-        bootstrap draws these, not rows.
-    seed : int
-        Seed of the draws.
-    resamples : int
-        Number of draws.
-
-    Returns
-    -------
-    Correlation
-        Spearman's; NaN where a column is constant, an interval of NaN below five
-        clusters.
-    """
+    """Correlate the ranks of two columns."""
     names, place = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(place == number) for number in range(len(names))]
     value = _spearman(one, other)

@@ -48,27 +48,13 @@ _HOPELESS = -2 * _MOST_BONUS
 
 @dataclass(frozen=True)
 class Context:
-    """What findings are built from.
+    """What findings are built from."""
 
-    Attributes
-    ----------
-    run : Run
-        The run.
-    used : ndarray of int64
-        Item of each image that was compared, shape (N,).
-    names : tuple of str
-        Names of the identities, by code.
-    measured : Measured
-        The figures.
-    lookup : PairLookup
-        Finds the pairs of the run.
-    """
-
-    run: Run
-    used: NDArray[np.int64]
-    names: tuple[str, ...]
-    measured: Measured
-    lookup: PairLookup
+    run: Run  # the run
+    used: NDArray[np.int64]  # item of each image that was compared, shape (N,)
+    names: tuple[str, ...]  # names of the identities, by code
+    measured: Measured  # the figures
+    lookup: PairLookup  # finds the pairs of the run
 
     def members(self, identity: int) -> tuple[int, ...]:
         """Return the items of an identity."""
@@ -99,17 +85,7 @@ class Context:
 
 @dataclass
 class Pixels:
-    """What the pixels of some images say.
-
-    Attributes
-    ----------
-    dullness : dict of int to float
-        How much less detail than usual, in spreads, by image.
-    alike : list of list of int
-        Groups of images that are one picture.
-    likeness : dict of (int, int) to float
-        Correlation of the details, by pair of images.
-    """
+    """What the pixels of some images say."""
 
     dullness: dict[int, float] = field(default_factory=dict)
     alike: list[list[int]] = field(default_factory=list)
@@ -117,18 +93,7 @@ class Pixels:
 
 
 def image_scores(measured: Measured) -> NDArray[np.float64]:
-    """Score how much each image's label is doubted.
-
-    Parameters
-    ----------
-    measured : Measured
-        The figures.
-
-    Returns
-    -------
-    ndarray of float64
-        From 0 to 1, shape (N,); NaN where there is nothing to compare with.
-    """
+    """Score how much each image's label is doubted."""
     strength = measured.images.mislabel
     known = np.isfinite(strength)
     scores = np.full(len(strength), np.nan)
@@ -139,22 +104,7 @@ def image_scores(measured: Measured) -> NDArray[np.float64]:
 def find_split(
     context: Context, background: BackgroundShares | None, min_score: float
 ) -> list[Finding]:
-    """Find identities that may be one person.
-
-    Parameters
-    ----------
-    context : Context
-        What is known.
-    background : BackgroundShares, optional
-        Tells how much of their similarity rests on the background.
-    min_score : float
-        Least score.
-
-    Returns
-    -------
-    list of Finding
-        One per pair of identities.
-    """
+    """Find identities that may be one person."""
     divided = {
         one.identity for one in context.measured.divisions if _division_score(one) > 0.5
     }
@@ -182,20 +132,7 @@ def find_split(
 
 
 def find_merged(context: Context, min_score: float) -> list[Finding]:
-    """Find identities that may be two persons.
-
-    Parameters
-    ----------
-    context : Context
-        What is known.
-    min_score : float
-        Least score.
-
-    Returns
-    -------
-    list of Finding
-        One per identity.
-    """
+    """Find identities that may be two persons."""
     found = []
     for one in context.measured.divisions:
         score = _division_score(one)
@@ -230,24 +167,7 @@ def find_merged(context: Context, min_score: float) -> list[Finding]:
 def find_mislabeled(
     context: Context, pixels: Pixels, split: list[Finding], min_score: float
 ) -> list[Finding]:
-    """Find images that seem to belong to another identity.
-
-    Parameters
-    ----------
-    context : Context
-        What is known.
-    pixels : Pixels
-        Images without detail are left to :func:`find_uninformative`.
-    split : list of Finding
-        Identities that are one person: which of the two an image bears is no error.
-    min_score : float
-        Least score.
-
-    Returns
-    -------
-    list of Finding
-        One per pair of identities, of label and what suits better.
-    """
+    """Find images that seem to belong to another identity."""
     figures, space = context.measured.images, context.measured.space
     scores = image_scores(context.measured)
     one_person = {frozenset(one.identities) for one in split if one.score >= 0.5}
@@ -271,22 +191,7 @@ def find_mislabeled(
 def find_uninformative(
     context: Context, pixels: Pixels, min_score: float
 ) -> list[Finding]:
-    """Find images that show nothing to recognize anyone by.
-
-    Parameters
-    ----------
-    context : Context
-        What is known.
-    pixels : Pixels
-        How much detail images have, where that was looked at.
-    min_score : float
-        Least score.
-
-    Returns
-    -------
-    list of Finding
-        One per image.
-    """
+    """Find images that show nothing to recognize anyone by."""
     figures = context.measured.images
     margins = figures.uninformative
     for image, dullness in pixels.dullness.items():
@@ -321,24 +226,7 @@ def find_duplicates(
     splits: list[tuple[str, ...]] | None,
     min_score: float,
 ) -> list[Finding]:
-    """Find images that are one picture.
-
-    Parameters
-    ----------
-    context : Context
-        What is known.
-    pixels : Pixels
-        Which images are alike.
-    splits : list of tuple of str, optional
-        Values of the split field of each of the run's items.
-    min_score : float
-        Least score.
-
-    Returns
-    -------
-    list of Finding
-        One per group of pictures that are alike.
-    """
+    """Find images that are one picture."""
     found = []
     for group in pixels.alike:
         likeness = max(
@@ -379,20 +267,7 @@ def find_duplicates(
 
 
 def split_score(pair: IdentityPair, share: BackgroundShare | None) -> float:
-    """Score a pair of identities as one person.
-
-    Parameters
-    ----------
-    pair : IdentityPair
-        What the names explain.
-    share : BackgroundShare, optional
-        What the background carries of their similarity, if that is known.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-    """
+    """Score a pair of identities as one person."""
     margin = pair.margin
     if share is not None:
         away = _USUAL_SHARE - share.z

@@ -28,37 +28,20 @@ SCALE_PRIOR = 20
 
 @dataclass(frozen=True)
 class Spreads:
-    """Usual value and spread of each of C groups, drawn towards those of all.
+    """Usual value and spread of each of C groups, drawn towards those of all."""
 
-    Attributes
-    ----------
-    center, scale : ndarray of float64
-        Per group, shape (C,); a group without values has those of all.
-    pooled_center, pooled_scale : float
-        Of all groups.
-    """
-
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    pooled_center: float
-    pooled_scale: float
+    center: NDArray[np.float64]  # per group, shape (C,)
+    scale: NDArray[np.float64]  # per group, shape (C,)
+    pooled_center: float  # of all groups
+    pooled_scale: float  # of all groups
 
 
 @dataclass(frozen=True)
 class LabelEffect:
-    """What two names explain of the similarities of the images that bear them.
-
-    Attributes
-    ----------
-    effect : float
-        Mean similarity within the names minus that between them, less what it would
-        be on average with the names dealt out at random.
-    error : float
-        Standard deviation of the same under names dealt out at random.
-    """
+    """What two names explain of the similarities of the images that bear them."""
 
     effect: float
-    error: float
+    error: float  # standard deviation of the same under names dealt out at random
 
     @property
     def z(self) -> float:
@@ -67,18 +50,7 @@ class LabelEffect:
 
 
 def robust_scale(deviations: NDArray[np.floating]) -> float:
-    """Estimate a standard deviation from deviations, a fifth of which may be wrong.
-
-    Parameters
-    ----------
-    deviations : ndarray
-        Deviations from a center, shape (N,).
-
-    Returns
-    -------
-    float
-        For normal data the standard deviation; 0 without data.
-    """
+    """Estimate a standard deviation from deviations, a fifth of which may be wrong."""
     if len(deviations) == 0:
         return 0.0
     return float(np.quantile(np.abs(deviations), _QUANTILE)) / _NORMAL_QUANTILE
@@ -92,23 +64,6 @@ def group_spreads(
     A group's own figures count the more the more values it has, so that those of small
     and of large groups compare: with n values its center weighs n against
     :data:`CENTER_PRIOR`, its variance n against :data:`SCALE_PRIOR`.
-
-    Parameters
-    ----------
-    values : ndarray of float64
-        Finite values, shape (N,).
-    groups : ndarray of int64
-        Group of each, from 0 to ``count - 1``, shape (N,).
-    count : int
-        Number of groups.
-    floor : float
-        Least spread, above 0.
-
-    Returns
-    -------
-    Spreads
-        The figures. The spread of all is that within groups of three values and more,
-        or where there are none that of all values together.
     """
     order = np.argsort(groups, kind="stable")
     bounds = np.searchsorted(groups[order], np.arange(count + 1))
@@ -145,18 +100,6 @@ def label_effect(
     The mean similarity within the names minus that between them, with mean and standard
     deviation over all ways to deal the same names out (Mantel's moments, exact and
     without drawing). An effect of 0 says that the names might as well be one.
-
-    Parameters
-    ----------
-    similarity : ndarray of float64
-        Of all pairs of the images, symmetric, shape (N, N); its diagonal is ignored.
-    second : ndarray of bool
-        Which images bear the second name, shape (N,).
-
-    Returns
-    -------
-    LabelEffect or None
-        None for fewer than four images, or if all bear one name.
     """
     count = len(second)
     if count < 4 or second.all() or not second.any():
@@ -189,21 +132,7 @@ def label_effect(
 def confidence(
     margin: float | NDArray[np.floating], unit: float
 ) -> NDArray[np.float64]:
-    """Turn the distance from a threshold into a score.
-
-    Parameters
-    ----------
-    margin : float or ndarray
-        How far above the threshold, any finite number.
-    unit : float
-        Margin that is half way from the threshold to certainty, above 0.
-
-    Returns
-    -------
-    ndarray of float64
-        In (0, 1): 0.5 at the threshold, 0.75 one unit above it. It rises everywhere,
-        so that strong findings keep their order. It is no probability.
-    """
+    """Turn the distance from a threshold into a score."""
     margin = np.asarray(margin, dtype=np.float64)
     return 0.5 * (1 + margin / (np.abs(margin) + unit))
 

@@ -50,36 +50,15 @@ _SCALE_PRIOR = 10
 
 @dataclass(frozen=True)
 class IdentityPair:
-    """Two identities that are near to each other.
+    """Two identities that are near to each other."""
 
-    Attributes
-    ----------
-    first, second : int
-        Codes of the identities.
-    images : tuple of int
-        Images of each that were compared.
-    between : float
-        Mean nearness of an image of one and an image of the other.
-    within : float
-        Mean nearness of two images of one identity; NaN if each has one image.
-    effect : float
-        What the names explain, in spreads.
-    z : float
-        The same in errors.
-    usual_z : float
-        What it would be if these were as different as is usual for nearest identities.
-    support : float
-        How far above its threshold what else is asked for is, in the same errors: the
-        effect, and the power to see one.
-    """
-
-    first: int
-    second: int
-    images: tuple[int, int]
-    between: float
-    within: float
-    effect: float
-    z: float
+    first: int  # codes of the identities
+    second: int  # codes of the identities
+    images: tuple[int, int]  # images of each that were compared
+    between: float  # mean nearness of an image of one and an image of the other
+    within: float  # mean nearness of two images of one identity
+    effect: float  # what the names explain, in spreads
+    z: float  # the same in errors
     usual_z: float
     support: float
 
@@ -91,61 +70,22 @@ class IdentityPair:
 
 @dataclass(frozen=True)
 class Division:
-    """An identity in two groups.
+    """An identity in two groups."""
 
-    Attributes
-    ----------
-    identity : int
-        Its code.
-    groups : tuple of ndarray of int64
-        Images of the groups, the larger first.
-    within, between : float
-        Mean nearness of two images of one group, and of two groups.
-    apart : float
-        ``within - between`` as a share of what lies between two images of one person
-        and the nearest two identities usually.
-    gap : float
-        ``within - between`` in standard deviations of either.
-    by_camera : bool
-        Whether no camera has images of both groups, so that the cameras may be what
-        differs.
-    margin : float
-        How far above the threshold for two persons, as a logarithm.
-    """
-
-    identity: int
+    identity: int  # its code
     groups: tuple[NDArray[np.int64], NDArray[np.int64]]
-    within: float
-    between: float
+    within: float  # mean nearness of two images of one group, and of two groups
+    between: float  # mean nearness of two images of one group, and of two groups
     apart: float
-    gap: float
+    gap: float  # within - between in standard deviations of either
     by_camera: bool
-    margin: float
+    margin: float  # how far above the threshold for two persons, as a logarithm
 
 
 def compare_identities(
     space: Space, levels: Levels, nearest: Nearest, suspected: NDArray[np.int64]
 ) -> list[IdentityPair]:
-    """Compare each identity with those that its images are nearest to.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    levels : Levels
-        How near images of one person are.
-    nearest : Nearest
-        The images' neighbors.
-    suspected : ndarray of int64
-        Where images whose label is doubted are said to belong, ``UNKNOWN`` for all
-        others, shape (N,). Those that are said to belong to a third identity count
-        only where there are no others.
-
-    Returns
-    -------
-    list of IdentityPair
-        Each pair once.
-    """
+    """Compare each identity with those that its images are nearest to."""
     measured = [
         _measure_pair(space, levels, suspected, first, second)
         for first, second in _partners(space, nearest)
@@ -159,20 +99,7 @@ def compare_identities(
 
 
 def rival_level(space: Space, pairs: list[IdentityPair]) -> float:
-    """Return how near an identity and its nearest other one usually are.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    pairs : list of IdentityPair
-        What :func:`compare_identities` found.
-
-    Returns
-    -------
-    float
-        Median over the identities; NaN where nothing was compared.
-    """
+    """Return how near an identity and its nearest other one usually are."""
     best: dict[int, float] = {}
     for pair in pairs:
         for code in (pair.first, pair.second):
@@ -183,25 +110,7 @@ def rival_level(space: Space, pairs: list[IdentityPair]) -> float:
 def divide_identities(
     space: Space, levels: Levels, rivals: float, suspected: NDArray[np.int64]
 ) -> list[Division]:
-    """Divide each identity of enough images in two groups.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    levels : Levels
-        How near images of one person are.
-    rivals : float
-        How near nearest identities are, see :func:`rival_level`.
-    suspected : ndarray of int64
-        As in :func:`compare_identities`; doubted images are not counted.
-
-    Returns
-    -------
-    list of Division
-        One per identity of ``2 * MIN_GROUP`` images and more; none where it is not
-        known how far apart persons are.
-    """
+    """Divide each identity of enough images in two groups."""
     apart = levels.genuine - rivals
     if not apart > 0 or levels.scale <= 0:
         return []
@@ -352,16 +261,6 @@ def best_division(
     Along the first principal axis of the similarities, where the difference between
     within and between is largest, weighted so that halves count more than a rest of
     few.
-
-    Parameters
-    ----------
-    near : ndarray of float64
-        Nearness of all pairs, shape (N, N), N at least ``2 * MIN_GROUP``.
-
-    Returns
-    -------
-    larger, smaller : ndarray of int64
-        Rows of the groups.
     """
     count = len(near)
     off = ~np.eye(count, dtype=bool)

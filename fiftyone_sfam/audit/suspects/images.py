@@ -49,44 +49,17 @@ _LEAST_SPREAD = 0.02
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """What speaks for and against the label of each of N images.
+    """What speaks for and against the label of each of N images."""
 
-    Attributes
-    ----------
-    own : ndarray of float64
-        Nearness to the nearest images of its own identity; NaN if there are none.
-    own_images : ndarray of int64
-        How many these were at most: the other images of its identity.
-    own_gap : ndarray of float64
-        How much less near than is usual in its identity, in spreads; NaN without own.
-    other : ndarray of int64
-        The identity that suits it best beside its own, ``UNKNOWN`` if there is none.
-    other_nearness : ndarray of float64
-        Nearness to the nearest images of that one.
-    other_gap : ndarray of float64
-        How much less near than is usual in that one, in spreads.
-    lead : ndarray of float64
-        How much nearer its own identity is than the other one, in spreads; NaN where
-        one of them is missing.
-    mislabel : ndarray of float64
-        How much better the other identity suits, in spreads: once as the difference of
-        the two, and once more against what is usual in each; below 0 for images that
-        are nearer to their own. -inf where there is nothing to compare.
-    reach : ndarray of int64
-        Identities that it is among the nearest strangers of.
-    hub : ndarray of float64
-        How far that number stands out, in spreads of its square root.
-    """
-
-    own: NDArray[np.float64]
+    own: NDArray[np.float64]  # nearness to the nearest images of its own identity
     own_images: NDArray[np.int64]
     own_gap: NDArray[np.float64]
     other: NDArray[np.int64]
-    other_nearness: NDArray[np.float64]
+    other_nearness: NDArray[np.float64]  # nearness to the nearest images of that one
     other_gap: NDArray[np.float64]
     lead: NDArray[np.float64]
     mislabel: NDArray[np.float64]
-    reach: NDArray[np.int64]
+    reach: NDArray[np.int64]  # identities that it is among the nearest strangers of
     hub: NDArray[np.float64]
 
     @property
@@ -113,22 +86,7 @@ class ImageFigures:
 
 
 def measure_images(space: Space, levels: Levels, nearest: Nearest) -> ImageFigures:
-    """Compare each image with its own identity and with those that it is near to.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    levels : Levels
-        How near images of one person are.
-    nearest : Nearest
-        The images' neighbors, which suggest the other identities.
-
-    Returns
-    -------
-    ImageFigures
-        The figures.
-    """
+    """Compare each image with its own identity and with those that it is near to."""
     count = len(space)
     own = own_nearness(space)
     sizes = np.array([len(one) for one in space.members] + [0])

@@ -29,30 +29,14 @@ from fiftyone_sfam.retrieval.search import UNKNOWN
 
 @dataclass(frozen=True)
 class Measured:
-    """What embeddings and labels say of N images.
+    """What embeddings and labels say of N images."""
 
-    Attributes
-    ----------
-    space : Space
-        The images.
-    levels : Levels
-        How near images of one person are.
-    nearest : Nearest
-        The images' neighbors.
-    images : ImageFigures
-        For and against each label.
-    pairs : list of IdentityPair
-        Identities that are near to each other.
-    divisions : list of Division
-        Identities in two groups.
-    """
-
-    space: Space
-    levels: Levels
-    nearest: Nearest
-    images: ImageFigures
-    pairs: list[IdentityPair]
-    divisions: list[Division]
+    space: Space  # the images
+    levels: Levels  # how near images of one person are
+    nearest: Nearest  # the images' neighbors
+    images: ImageFigures  # for and against each label
+    pairs: list[IdentityPair]  # identities that are near to each other
+    divisions: list[Division]  # identities in two groups
 
 
 def measure(
@@ -62,25 +46,7 @@ def measure(
     cameras: NDArray[np.int64],
     report: Callable[[int, int], None] | None = None,
 ) -> Measured:
-    """Compare images with their own identities and with others.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Finite, and not zero for the cosine, shape (N, D).
-    metric : {"cosine", "euclidean"}
-        How they are compared.
-    identities, cameras : ndarray of int64
-        Codes from 0 without gaps, ``UNKNOWN`` where there is none, shape (N,).
-    report : callable, optional
-        Is called with the number of images done and their total.
-
-    Returns
-    -------
-    Measured
-        The figures. They depend neither on the order of the images nor, for the
-        cosine, on the lengths of the embeddings.
-    """
+    """Compare images with their own identities and with others."""
     space = make_space(embeddings, metric, identities, cameras)
     levels = measure_levels(space)
     nearest = find_nearest(space, report)

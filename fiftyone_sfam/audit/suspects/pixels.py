@@ -34,23 +34,7 @@ _LEAST = 0.05
 def read_small(
     items: Iterable[int], read: Callable[[int], Image.Image]
 ) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
-    """Read images as small copies, in threads.
-
-    Parameters
-    ----------
-    items : iterable of int
-        Images.
-    read : callable
-        Reads one; a :class:`fiftyone_sfam.errors.DataError` that it raises becomes the
-        reason why there is no copy.
-
-    Returns
-    -------
-    copies : dict of int to ndarray
-        RGB in [0, 255], float32, shape (:data:`SIDE`, :data:`SIDE`, 3).
-    missing : dict of int to str
-        Images that cannot be read, and why.
-    """
+    """Read images as small copies, in threads."""
 
     def load(item: int) -> NDArray[np.float32]:
         return small_copy(read(item))
@@ -78,17 +62,6 @@ def likeness(
     Light and contrast do not count: the values are compared up to a factor and an
     addend per color. Two pictures of one scene agree in their coarse values, but not in
     their details, which are the values less the mean of their four neighbors.
-
-    Parameters
-    ----------
-    one, other : ndarray of float32
-        Small copies.
-
-    Returns
-    -------
-    values, details : float
-        Correlations in [-1, 1] at the shift where the details agree best; 0 where there
-        is nothing to correlate.
     """
     best = (0.0, -1.0)
     inner = slice(_SHIFT, SIDE - _SHIFT)
@@ -113,20 +86,7 @@ def detail(copy: NDArray[np.float32]) -> float:
 
 
 def dullness(copies: dict[int, float], usual: NDArray[np.float64]) -> dict[int, float]:
-    """Compare the detail of pictures with that of others.
-
-    Parameters
-    ----------
-    copies : dict of int to float
-        :func:`detail` of the pictures asked for.
-    usual : ndarray of float64
-        Of pictures of the same kind, shape (M,).
-
-    Returns
-    -------
-    dict of int to float
-        How much less detail than usual, in spreads of the logarithm.
-    """
+    """Compare the detail of pictures with that of others."""
     logs = np.log(np.maximum(usual, _LEAST))
     middle = float(np.median(logs)) if len(logs) else 0.0
     # Pictures of one source may all be alike; a tenth more or less means nothing.
@@ -138,18 +98,7 @@ def dullness(copies: dict[int, float], usual: NDArray[np.float64]) -> dict[int, 
 
 
 def groups_of(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Join pairs that share an image.
-
-    Parameters
-    ----------
-    pairs : iterable of (int, int)
-        Pairs of images.
-
-    Returns
-    -------
-    list of list of int
-        Groups, each rising, ordered by their first image.
-    """
+    """Join pairs that share an image."""
     root: dict[int, int] = {}
 
     def find(item: int) -> int:

@@ -37,36 +37,16 @@ _LEAST_SCALE = 0.05
 
 @dataclass(frozen=True)
 class BackgroundShare:
-    """What the background carries of the similarity between two identities.
+    """What the background carries of the similarity between two identities."""
 
-    Attributes
-    ----------
-    share : float
-        Its part of the score, on average over the pairs and both sides.
-    usual : float
-        The same in true matches, the median over the identities.
-    z : float
-        Difference of the two, in spreads of the identities.
-    pairs : int
-        Pairs of the run that it was taken from.
-    """
-
-    share: float
-    usual: float
-    z: float
-    pairs: int
+    share: float  # its part of the score, on average over the pairs and both sides
+    usual: float  # the same in true matches, the median over the identities
+    z: float  # difference of the two, in spreads of the identities
+    pairs: int  # pairs of the run that it was taken from
 
 
 class BackgroundShares:
-    """Reads what the background carries in pairs of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    field : str
-        Field that divides its images into the background and other regions.
-    """
+    """Reads what the background carries in pairs of a run."""
 
     def __init__(self, run: Run, field: str) -> None:
         self.run = run
@@ -77,19 +57,7 @@ class BackgroundShares:
         self._usual: tuple[float, float] | None = None
 
     def of(self, pairs: Sequence[int]) -> BackgroundShare | None:
-        """Compare pairs of the run with its true matches.
-
-        Parameters
-        ----------
-        pairs : sequence of int
-            Indices into the run's pairs.
-
-        Returns
-        -------
-        BackgroundShare or None
-            None if none of the pairs, or no true match, has regions and a positive
-            similarity.
-        """
+        """Compare pairs of the run with its true matches."""
         shares = self._shares(_spread(np.array(pairs, dtype=np.int64), _MOST_PAIRS))
         shares = shares[~np.isnan(shares)]
         if self._usual is None:
@@ -155,25 +123,7 @@ class BackgroundShares:
 
 
 def choose_region_field(run: Run, wanted: str | None) -> str | None:
-    """Find the field that tells the background of a run's images.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    wanted : str or None
-        A field, :data:`AUTO`, or None for none.
-
-    Returns
-    -------
-    str or None
-        None where the run stores no evidence maps or no field can serve.
-
-    Raises
-    ------
-    DataError
-        If the wanted field cannot be used.
-    """
+    """Find the field that tells the background of a run's images."""
     if wanted is None:
         return None
     if wanted != AUTO:

@@ -22,13 +22,7 @@ _MOST_PAIRS = 50
 
 
 class PairLookup:
-    """Finds the pairs of a run by their images.
-
-    Parameters
-    ----------
-    pairs : Pairs
-        The pairs.
-    """
+    """Finds the pairs of a run by their images."""
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs
@@ -38,20 +32,7 @@ class PairLookup:
     def of(
         self, items: Iterable[int], partners: Collection[int] | None = None
     ) -> tuple[int, ...]:
-        """List the pairs of some images, the nearest first.
-
-        Parameters
-        ----------
-        items : iterable of int
-            Images, on either side.
-        partners : collection of int, optional
-            Images of which the other side has to be one.
-
-        Returns
-        -------
-        tuple of int
-            Indices into the pairs, no more than 50.
-        """
+        """List the pairs of some images, the nearest first."""
         found = set()
         for item in items:
             start, stop = np.searchsorted(self._sorted, [item, item + 1])
@@ -66,21 +47,7 @@ class PairLookup:
 
 
 def picture_reader(run: Run, items: Iterable[int]) -> Callable[[int], Image.Image]:
-    """Make a function that reads the pictures of items.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    items : iterable of int
-        Indices into its items that will be asked for.
-
-    Returns
-    -------
-    callable
-        Takes an item, returns its image, cropped to the detection where the run
-        compared detections; raises DataError where it cannot be read.
-    """
+    """Make a function that reads the pictures of items."""
     known = run.items
     sample_ids = sorted({str(known.sample_ids[item]) for item in items})
     view = all_samples(run.dataset).select(sample_ids)
@@ -110,15 +77,7 @@ def suspects_path(run: Run) -> str:
 
 
 def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
-    """Write the kinds of findings that each image of a run is part of.
-
-    Parameters
-    ----------
-    run : Run
-        The run; on its samples, or on the detections that it compared.
-    kinds : dict of int to list of str
-        By item. All others get nothing.
-    """
+    """Write the kinds of findings that each image of a run is part of."""
     path, items = suspects_path(run), run.items
     field = {
         "ftype": fo.ListField,

@@ -41,27 +41,13 @@ TWINS = 4
 
 @dataclass(frozen=True)
 class Space:
-    """Embeddings and labels of N images.
+    """Embeddings and labels of N images."""
 
-    Attributes
-    ----------
-    vectors : ndarray of float32
-        Shape (N, D); of unit length for the cosine.
-    metric : {"cosine", "euclidean"}
-        How they are compared.
-    identities, cameras : ndarray of int64
-        Codes from 0, ``UNKNOWN`` where there is none, shape (N,).
-    members : tuple of ndarray of int64
-        Images of each identity, by its code.
-    camera_gain : float
-        What two images of one person are nearer on one camera than on two.
-    """
-
-    vectors: NDArray[np.float32]
-    metric: str
-    identities: NDArray[np.int64]
-    cameras: NDArray[np.int64]
-    members: tuple[NDArray[np.int64], ...]
+    vectors: NDArray[np.float32]  # shape (N, D)
+    metric: str  # how they are compared
+    identities: NDArray[np.int64]  # (N,)
+    cameras: NDArray[np.int64]  # codes from 0, UNKNOWN where there is none, shape (N,)
+    members: tuple[NDArray[np.int64], ...]  # images of each identity, by its code
     camera_gain: float = 0.0
 
     def __len__(self) -> int:
@@ -70,18 +56,7 @@ class Space:
     def nearness(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Compare images with images.
-
-        Parameters
-        ----------
-        rows, columns : ndarray of int64
-            Images, shapes (R,) and (C,).
-
-        Returns
-        -------
-        ndarray of float64
-            Similarity or negative distance, without the cameras' gain, shape (R, C).
-        """
+        """Compare images with images."""
         found = self.raw_nearness(rows, columns)
         if self.camera_gain:
             found[self.same_camera(rows, columns)] -= self.camera_gain
@@ -117,41 +92,20 @@ class Space:
 
 @dataclass(frozen=True)
 class Levels:
-    """How near two images of one person are.
+    """How near two images of one person are."""
 
-    Attributes
-    ----------
-    genuine : float
-        Median over the identities of their pairs' median.
-    scale : float
-        Robust spread of an identity's pairs around their median.
-    identities : int
-        Identities of three images and more that the spread was taken from.
-    """
-
-    genuine: float
-    scale: float
+    genuine: float  # median over the identities of their pairs' median
+    scale: float  # robust spread of an identity's pairs around their median
     identities: int
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The images that are nearest to each image.
+    """The images that are nearest to each image."""
 
-    Attributes
-    ----------
-    others : ndarray of int64
-        Nearest images of other identities, nearest first, ``UNKNOWN`` where there are
-        no more, shape (N, :data:`SUGGESTIONS`).
-    twins : ndarray of int64
-        Nearest images of all, cameras not counted, likewise, shape (N, :data:`TWINS`).
-    twin_nearness : ndarray of float64
-        Of these, shape (N, :data:`TWINS`).
-    """
-
-    others: NDArray[np.int64]
-    twins: NDArray[np.int64]
-    twin_nearness: NDArray[np.float64]
+    others: NDArray[np.int64]  # (N, :data:`SUGGESTIONS`)
+    twins: NDArray[np.int64]  # (N, :data:`TWINS`)
+    twin_nearness: NDArray[np.float64]  # of these, shape (N, :data:`TWINS`)
 
 
 def make_space(
@@ -160,22 +114,7 @@ def make_space(
     identities: NDArray[np.int64],
     cameras: NDArray[np.int64],
 ) -> Space:
-    """Prepare embeddings for comparison.
-
-    Parameters
-    ----------
-    embeddings : ndarray
-        Finite, and not zero for the cosine, shape (N, D).
-    metric : {"cosine", "euclidean"}
-        How they are compared.
-    identities, cameras : ndarray of int64
-        Codes from 0 without gaps, ``UNKNOWN`` where there is none, shape (N,).
-
-    Returns
-    -------
-    Space
-        With the cameras' gain, 0 where too few pairs of one person tell it.
-    """
+    """Prepare embeddings for comparison."""
     vectors = np.array(embeddings, dtype=np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -188,18 +127,7 @@ def make_space(
 
 
 def measure_levels(space: Space) -> Levels:
-    """Find how near images of one person are, and how much that varies.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-
-    Returns
-    -------
-    Levels
-        NaN and 0 where no identity has two, or three, images.
-    """
+    """Find how near images of one person are, and how much that varies."""
     medians, deviations = [], []
     for identity in range(len(space.members)):
         members = space.some_members(identity)
@@ -223,19 +151,7 @@ def compared_with(count: int | NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def own_nearness(space: Space) -> NDArray[np.float64]:
-    """Compare each image with the nearest others of its own identity.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-
-    Returns
-    -------
-    ndarray of float64
-        Mean nearness to as many as :func:`compared_with` says, shape (N,); NaN for
-        images without an identity, or that are the only one of theirs.
-    """
+    """Compare each image with the nearest others of its own identity."""
     own = np.full(len(space), np.nan)
     for members in space.members:
         if len(members) < 2:
@@ -251,20 +167,7 @@ def own_nearness(space: Space) -> NDArray[np.float64]:
 def nearness_to(
     space: Space, images: NDArray[np.int64], identities: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Compare images with the nearest images of identities that are not their own.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    images, identities : ndarray of int64
-        An image and an identity each, shape (M,).
-
-    Returns
-    -------
-    ndarray of float64
-        As in :func:`own_nearness`, shape (M,).
-    """
+    """Compare images with the nearest images of identities that are not their own."""
     found = np.empty(len(images))
     order = np.argsort(identities, kind="stable")
     bounds = np.searchsorted(
@@ -283,20 +186,7 @@ def nearness_to(
 def find_nearest(
     space: Space, report: Callable[[int, int], None] | None = None
 ) -> Nearest:
-    """Find the images that are nearest to each image, in blocks.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    report : callable, optional
-        Is called with the number of images done and their total.
-
-    Returns
-    -------
-    Nearest
-        Those of other identities, and those of all.
-    """
+    """Find the images that are nearest to each image, in blocks."""
     count = len(space)
     labeled = space.identities != UNKNOWN
     others = np.full((count, SUGGESTIONS), UNKNOWN, dtype=np.int64)
@@ -327,21 +217,7 @@ def find_nearest(
 
 
 def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
-    """Count the other identities that an image is among the nearest strangers of.
-
-    Parameters
-    ----------
-    space : Space
-        The images.
-    nearest : Nearest
-        Of these.
-
-    Returns
-    -------
-    ndarray of int64
-        Identities with an image to which it is one of the :data:`REACH` nearest of
-        another identity, shape (N,).
-    """
+    """Count the other identities that an image is among the nearest strangers of."""
     listed = nearest.others[:, :REACH]
     askers = np.broadcast_to(space.identities[:, None], listed.shape)
     valid = (listed != UNKNOWN) & (askers != UNKNOWN)

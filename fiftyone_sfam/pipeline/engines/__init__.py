@@ -15,20 +15,7 @@ ENGINES = ("local", "ray")
 
 
 def check_engine(engine: str, options: Mapping[str, Any] | None) -> None:
-    """Refuse an engine or options that there are not, before anything is computed.
-
-    Parameters
-    ----------
-    engine : str
-        Name of the engine.
-    options : mapping, optional
-        Its options.
-
-    Raises
-    ------
-    DataError
-        If there is no such engine or option, or its package is not installed.
-    """
+    """Refuse an engine or options that there are not, before anything is computed."""
     if engine not in ENGINES:
         raise DataError(f"unknown engine {engine!r}; use one of {', '.join(ENGINES)}.")
     if engine == "ray":
@@ -47,27 +34,7 @@ def check_engine(engine: str, options: Mapping[str, Any] | None) -> None:
 
 
 def make_engine(engine: str, work: Work, options: Mapping[str, Any] | None) -> Engine:
-    """Set an engine up.
-
-    Parameters
-    ----------
-    engine : {"local", "ray"}
-        Name of the engine.
-    work : Work
-        What it works on.
-    options : mapping, optional
-        Its options.
-
-    Returns
-    -------
-    Engine
-        To be used as a context manager.
-
-    Raises
-    ------
-    DataError
-        If there is no such engine or option, or its package is not installed.
-    """
+    """Set an engine up."""
     check_engine(engine, options)
     if engine == "ray":
         from fiftyone_sfam.pipeline.engines.ray_engine import RayEngine

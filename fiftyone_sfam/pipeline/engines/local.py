@@ -13,13 +13,7 @@ from fiftyone_sfam.runs.blobs import BlobStore
 
 
 class LocalEngine(Engine):
-    """Does the work here.
-
-    Parameters
-    ----------
-    work : Work
-        What it works on.
-    """
+    """Does the work here."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

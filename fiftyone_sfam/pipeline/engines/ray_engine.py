@@ -58,20 +58,7 @@ class _Place:
 
 
 class RayEngine(Engine):
-    """Does the work with the workers of a Ray cluster.
-
-    Parameters
-    ----------
-    work : Work
-        What it works on.
-    options : RayOptions
-        How the cluster is used.
-
-    Raises
-    ------
-    DataError
-        If the cluster has no room for a worker, or cannot reach the database.
-    """
+    """Does the work with the workers of a Ray cluster."""
 
     def __init__(self, work: Work, options: RayOptions) -> None:
         self._work, self._options = work, options

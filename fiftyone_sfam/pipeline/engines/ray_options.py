@@ -77,13 +77,7 @@ class RayOptions:
 
 
 def check_installed() -> None:
-    """Refuse to go on without Ray.
-
-    Raises
-    ------
-    DataError
-        If Ray is not installed.
-    """
+    """Refuse to go on without Ray."""
     if importlib.util.find_spec("ray") is None:
         raise DataError(
             "the engine 'ray' needs the package ray; install fiftyone-sfam[ray]."

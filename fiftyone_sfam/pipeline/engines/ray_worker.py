@@ -15,25 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is told beside the images and the model.
+    """What a worker is told beside the images and the model."""
 
-    Attributes
-    ----------
-    batch_size, num_workers, cache_bytes : int
-        As :class:`fiftyone_sfam.pipeline.engines.Work` has them.
-    device : str
-        Where the model runs.
-    dataset_id, uid, fingerprint : str
-        Where the results go.
-    """
-
-    batch_size: int
-    num_workers: int
-    cache_bytes: int
-    device: str
-    dataset_id: str
-    uid: str
-    fingerprint: str
+    batch_size: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
+    num_workers: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
+    cache_bytes: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
+    device: str  # where the model runs
+    dataset_id: str  # where the results go
+    uid: str  # where the results go
+    fingerprint: str  # where the results go
 
 
 class ShardWorker:
@@ -46,17 +36,7 @@ class ShardWorker:
     def set_up(
         self, items: Items, model: EmbeddingModel | str, settings: WorkerSettings
     ) -> None:
-        """Connect to the database and load the model.
-
-        Parameters
-        ----------
-        items : Items
-            All images of the run.
-        model : EmbeddingModel or str
-            The model, or its name.
-        settings : WorkerSettings
-            Everything else.
-        """
+        """Connect to the database and load the model."""
         from fiftyone_sfam.pipeline.streaming import ImageStream
         from fiftyone_sfam.runs.blobs import BlobStore
 

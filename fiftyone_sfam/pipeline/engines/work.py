@@ -16,37 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """The images of a run, the model, and where the results go.
+    """The images of a run, the model, and where the results go."""
 
-    Attributes
-    ----------
-    items : Items
-        The images.
-    model : EmbeddingModel
-        The model.
-    model_name : str or None
-        Its name, where it was given by one: others can load it themselves then.
-    batch_size : int
-        Images per forward pass, and per shard.
-    num_workers : int or None
-        Threads that read images, of each process; None leaves it to the engine.
-    cache_bytes : int
-        Memory of each process for what the first pass finds and the second needs.
-    dataset_id, uid : str
-        Dataset and run that the blobs belong to.
-    fingerprint : str
-        Of the run.
-    """
-
-    items: Items
-    model: EmbeddingModel
+    items: Items  # the images
+    model: EmbeddingModel  # the model
     model_name: str | None
-    batch_size: int
-    num_workers: int | None
+    batch_size: int  # images per forward pass, and per shard
+    num_workers: int | None  # threads that read images, of each process
     cache_bytes: int
-    dataset_id: str
-    uid: str
-    fingerprint: str
+    dataset_id: str  # dataset and run that the blobs belong to
+    uid: str  # dataset and run that the blobs belong to
+    fingerprint: str  # of the run
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
