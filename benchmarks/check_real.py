@@ -329,7 +329,7 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     import torch
     import torch.autograd.forward_ad as fwad
 
-    from fiftyone_sfam.network.compute import reads_rows
+    from fiftyone_sfam.network.state import reads_rows
 
     def make_dual(_module: Any, _inputs: Any, output: Any) -> Any:
         return fwad.make_dual(output, output.clone())

@@ -166,10 +166,11 @@ def measure_query(
     import torch
     from faithfulness_methods import BATCH
 
-    from fiftyone_sfam.audit.faithfulness.curves import partner_ranks, similarity_curves
     from fiftyone_sfam.audit.faithfulness.masks import (
         MaskedEmbeddings,
         masked_embeddings,
+        partner_ranks,
+        similarity_curves,
         upsample,
     )
 
@@ -283,7 +284,7 @@ def kinds_of(data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 def threshold(data: Data) -> float:
     """Find the similarity of equal errors over all pairs of untouched images."""
-    from fiftyone_sfam.audit.faithfulness.curves import equal_error_threshold
+    from fiftyone_sfam.audit.faithfulness.masks import equal_error_threshold
 
     scores = scores_of(data)
     genuine, impostor = kinds_of(data)

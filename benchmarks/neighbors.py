@@ -117,8 +117,7 @@ def measure_indexes(
 
     from fiftyone_sfam.data.items import collect_items
     from fiftyone_sfam.data.protocol import Protocol
-    from fiftyone_sfam.retrieval.index_search import IndexSearch
-    from fiftyone_sfam.retrieval.indexed import find_proposed_neighbors
+    from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
     from fiftyone_sfam.retrieval.search import find_neighbors
 
     dataset = fo.Dataset("neighbors")

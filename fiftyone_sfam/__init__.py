@@ -16,8 +16,8 @@ if TYPE_CHECKING:
         PairExplanation,
         explain_contrast,
         explain_pair,
+        explain_path,
     )
-    from fiftyone_sfam.attribution.pair_path import explain_path
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -92,7 +92,7 @@ _MODULE_OF = {
     "evaluate_retrieval": "audit.evaluation.evaluate",
     "explain_contrast": "attribution.pair",
     "explain_pair": "attribution.pair",
-    "explain_path": "attribution.pair_path",
+    "explain_path": "attribution.pair",
     "explain_retrieval": "pipeline.explain",
     "find_shortcuts": "audit.regions.shortcuts",
     "find_suspects": "audit.suspects.search",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app_support import painted
-from fiftyone_sfam.app.pairs.queue import queries_of
+from fiftyone_sfam.app.pairs.state import queries_of
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from fiftyone.operators.executor import execute_or_delegate_operator
 import fiftyone_sfam
 from app_support import PLUGIN, context
 from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
-from fiftyone_sfam.app.forms.messages import for_user
+from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
@@ -354,6 +354,6 @@ def test_exceptions_from_bandit_are_known() -> None:
         if "# nosec" in path.read_text("utf-8")
     }
     assert found == {
-        "audit/report/html.py": ["B704"] * 5,
+        "audit/report/write.py": ["B704"] * 5,
         "models/weights.py": ["B403"],
     }

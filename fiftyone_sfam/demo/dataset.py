@@ -12,7 +12,7 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_sfam.demo.frames import Frame, generate_frames, render_frame
-from fiftyone_sfam.demo.parts import PARTS
+from fiftyone_sfam.demo.people import PARTS
 from fiftyone_sfam.demo.shot import Box
 from fiftyone_sfam.demo.world import (
     NEAR_DUPLICATE,

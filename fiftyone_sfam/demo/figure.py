@@ -7,20 +7,218 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from fiftyone_sfam.demo.bags import backpack, handbag, satchel
-from fiftyone_sfam.demo.body import arm, collar, leg, shoe_facing, shoe_side, skirt
 from fiftyone_sfam.demo.canvas import Canvas, Fill, Point, shade
-from fiftyone_sfam.demo.head import (
-    face_front,
-    face_side,
-    hair_behind,
-    hair_facing,
-    hair_side,
-    hat,
+from fiftyone_sfam.demo.people import (
+    BAG,
+    GARMENTS,
+    HEAD,
+    LOWER,
+    SHOES,
+    UPPER,
+    Person,
+    backpack,
+    cloth_of,
+    dim,
+    handbag,
+    satchel,
 )
-from fiftyone_sfam.demo.parts import BAG, HEAD, UPPER
-from fiftyone_sfam.demo.people import GARMENTS, Person
-from fiftyone_sfam.demo.textiles import cloth_of, dim
+
+
+def face_front(canvas: Canvas, person: Person) -> None:
+    """Draw a face seen from the front."""
+    for side in (-1, 1):
+        canvas.dot((side * 0.02, 0.076), 0.0065, (40, 34, 38))
+    canvas.line(
+        [(0, 0.084), (0.004, 0.096), (-0.002, 0.097)], 0.005, shade(person.skin, 0.76)
+    )
+    canvas.line([(-0.014, 0.115), (0.014, 0.115)], 0.006, shade(person.skin, 0.6))
+
+
+def face_side(canvas: Canvas, person: Person) -> None:
+    """Draw neck, head and face seen from the side."""
+    neck = [(-0.004, 0.12), (0.0, 0.155)]
+    canvas.limb(neck, [0.026, 0.028], shade(person.skin, 0.9), HEAD)
+    canvas.ellipse((0.004, 0.078), (0.053, 0.066), person.skin, HEAD)
+    canvas.polygon([(0.05, 0.066), (0.068, 0.09), (0.05, 0.096)], person.skin, HEAD)
+    canvas.dot((0.036, 0.074), 0.0065, (40, 34, 38))
+    canvas.line([(0.032, 0.112), (0.05, 0.11)], 0.006, shade(person.skin, 0.62))
+
+
+def hair_behind(canvas: Canvas, person: Person) -> None:
+    """Draw the hair that hangs behind a face."""
+    if person.hairstyle == "long":
+        canvas.limb(
+            [(0, 0.07), (0, 0.17)], [0.064, 0.07], shade(person.hair, 0.8), HEAD
+        )
+    if person.hairstyle == "curly":
+        canvas.ellipse((0, 0.07), (0.082, 0.082), shade(person.hair, 0.86), HEAD)
+
+
+def hair_facing(canvas: Canvas, person: Person, front: bool) -> None:
+    """Draw hair seen from the front or the back."""
+    hair, style = person.hair, person.hairstyle
+    if style == "bald":
+        return
+    if front:
+        canvas.ellipse((0, 0.066), (0.058, 0.062), hair, HEAD, cut=0.4)
+        if style in ("long", "curly"):
+            for side in (-1, 1):
+                tip = 0.15 if style == "long" else 0.1
+                lock = [(side * 0.05, 0.055), (side * 0.056, tip)]
+                canvas.limb(lock, [0.013, 0.012], hair, HEAD)
+    else:
+        canvas.ellipse((0, 0.07), (0.058, 0.066), hair, HEAD)
+        if style == "long":
+            canvas.limb([(0, 0.08), (0, 0.205)], [0.06, 0.066], hair, HEAD)
+            for x in (-0.025, 0.02):
+                canvas.line([(x, 0.09), (x * 1.3, 0.255)], 0.005, shade(hair, 0.75))
+        if style == "curly":
+            canvas.ellipse((0, 0.07), (0.082, 0.082), hair, HEAD)
+    if style == "bun":
+        canvas.ellipse((0, 0.0), (0.03, 0.027), shade(hair, 0.88), HEAD)
+
+
+def hair_side(canvas: Canvas, person: Person) -> None:
+    """Draw hair seen from the side."""
+    hair, style = person.hair, person.hairstyle
+    if style == "bald":
+        return
+    canvas.ellipse((-0.002, 0.062), (0.06, 0.06), hair, HEAD, cut=0.42)
+    canvas.ellipse((-0.026, 0.074), (0.036, 0.058), hair, HEAD)
+    if style == "long":
+        canvas.limb([(-0.03, 0.07), (-0.04, 0.2)], [0.034, 0.034], hair, HEAD)
+    if style == "curly":
+        canvas.ellipse((-0.026, 0.062), (0.064, 0.074), hair, HEAD)
+    if style == "bun":
+        canvas.ellipse((-0.058, 0.03), (0.028, 0.028), shade(hair, 0.88), HEAD)
+
+
+def hat(canvas: Canvas, person: Person, x: float, front: bool, side: bool) -> None:
+    """Draw a hat, if the person wears one."""
+    color = GARMENTS[person.hat_color]
+    dark = shade(color, 0.74)
+    if person.hat == "cap":
+        canvas.ellipse((x, 0.055), (0.06, 0.062), color, HEAD, cut=0.5)
+        if side:
+            canvas.limb(
+                [(x + 0.03, 0.052), (x + 0.1, 0.058)], [0.01, 0.008], dark, HEAD
+            )
+        elif front:
+            canvas.ellipse((x, 0.054), (0.058, 0.014), dark, HEAD)
+    elif person.hat == "beanie":
+        canvas.ellipse((x, 0.05), (0.061, 0.07), color, HEAD, cut=0.5)
+        canvas.limb([(x - 0.05, 0.05), (x + 0.05, 0.05)], [0.013, 0.013], dark, HEAD)
+        canvas.ellipse((x, -0.022), (0.019, 0.019), dark, HEAD)
+    elif person.hat == "sun hat":
+        canvas.ellipse((x, 0.042), (0.112, 0.018), color, HEAD)
+        canvas.ellipse((x, 0.036), (0.055, 0.056), color, HEAD, cut=0.52)
+        canvas.limb([(x - 0.047, 0.032), (x + 0.047, 0.032)], [0.009] * 2, dark, HEAD)
+
+
+def leg(canvas: Canvas, person: Person, joints: list[Point], tint: float) -> None:
+    """Draw a leg from hip over knee to ankle; ``tint`` below 1 darkens a far one."""
+    w = person.width
+    skin = shade(person.skin, tint)
+    cloth = shade(GARMENTS[person.lower_color], tint)
+    widths = [0.045 * w, 0.037 * w, 0.028 * w]
+    if person.lower == "trousers":
+        canvas.limb(joints, widths, cloth, LOWER)
+        return
+    canvas.limb(joints, [0.04 * w, 0.031 * w, 0.021 * w], skin, LOWER)
+    if person.lower == "shorts":
+        canvas.limb(joints[:2], [0.047 * w, 0.044 * w], cloth, LOWER)
+
+
+def skirt(canvas: Canvas, person: Person, hip: float, swing: float) -> None:
+    """Draw a skirt, or else the trousers' top."""
+    color = GARMENTS[person.lower_color]
+    if person.lower == "skirt":
+        hem = hip * 1.5
+        canvas.polygon(
+            [
+                (-hip * 0.9, 0.45),
+                (-hem + swing, 0.715),
+                (hem + swing, 0.715),
+                (hip * 0.9, 0.45),
+            ],
+            color,
+            LOWER,
+        )
+        for x in (-0.4, 0.05, 0.5):
+            fold = [(x * hip * 0.8, 0.54), (x * hem + swing, 0.71)]
+            canvas.line(fold, 0.006, shade(color, 0.84))
+    else:
+        canvas.polygon(
+            [(-hip, 0.46), (-hip, 0.54), (0, 0.575), (hip, 0.54), (hip, 0.46)],
+            color,
+            LOWER,
+        )
+
+
+def shoe_facing(
+    canvas: Canvas, person: Person, ankle: Point, side: int, front: bool
+) -> None:
+    """Draw a shoe seen from the front or the back."""
+    x, y = ankle
+    color = GARMENTS[person.shoe_color]
+    drop = 0.022 if front else 0.014
+    canvas.ellipse((x + side * 0.006, y + drop), (0.033, 0.03), color, SHOES)
+    sole = [(x + side * 0.006 - 0.028, y + drop + 0.026)]
+    sole.append((x + side * 0.006 + 0.028, y + drop + 0.026))
+    canvas.line(sole, 0.008, shade(color, 0.6))
+
+
+def shoe_side(canvas: Canvas, person: Person, ankle: Point, tint: float) -> None:
+    """Draw a shoe seen from the side."""
+    x, y = ankle
+    color = shade(GARMENTS[person.shoe_color], tint)
+    canvas.limb(
+        [(x - 0.004, y + 0.012), (x + 0.045, y + 0.026)], [0.028, 0.017], color, SHOES
+    )
+    canvas.line(
+        [(x - 0.026, y + 0.04), (x + 0.06, y + 0.042)], 0.008, shade(color, 0.6)
+    )
+
+
+def arm(
+    canvas: Canvas,
+    person: Person,
+    joints: list[Point],
+    cloth: Fill,
+    tint: float = 1.0,
+) -> None:
+    """Draw an arm from shoulder over elbow to wrist, in a sleeve of ``cloth``."""
+    w = person.width
+    edge = shade(GARMENTS[person.upper_color], 0.72 * tint)
+    skin = shade(person.skin, tint)
+    wide = 1.12 if person.upper in ("coat", "jacket") else 1.0
+    widths = [0.033 * w * wide, 0.028 * w * wide, 0.023 * w * wide]
+    shoulder, elbow, wrist = joints
+    hand = (wrist[0] * 1.0, wrist[1] + 0.022)
+    if person.upper == "shirt":
+        canvas.limb([elbow, wrist], [0.021 * w, 0.016 * w], skin, UPPER)
+        canvas.ellipse(hand, (0.02, 0.025), skin, UPPER)
+        canvas.limb([shoulder, elbow], [widths[0] * 1.12, 0.03 * w], edge, UPPER)
+        canvas.limb([shoulder, elbow], [widths[0], 0.026 * w], cloth, UPPER)
+        return
+    canvas.ellipse(hand, (0.02, 0.025), skin, UPPER)
+    canvas.limb(joints, [v + 0.004 for v in widths], edge, UPPER)
+    canvas.limb(joints, widths, cloth, UPPER)
+
+
+def collar(canvas: Canvas, person: Person, bottom: float) -> None:
+    """Draw what is open at the neck, seen from the front."""
+    color = GARMENTS[person.upper_color]
+    if person.upper in ("jacket", "coat"):
+        inner = (236, 234, 228) if person.upper_color != "white" else (120, 124, 132)
+        canvas.polygon([(-0.028, 0.15), (0.0, 0.29), (0.028, 0.15)], inner, UPPER)
+        for side in (-1, 1):
+            lapel = [(side * 0.032, 0.152), (0.0, 0.295)]
+            canvas.line(lapel, 0.012, shade(color, 0.68))
+        canvas.line([(0, 0.295), (0, bottom)], 0.007, shade(color, 0.66))
+    else:
+        canvas.ellipse((0, 0.152), (0.034, 0.02), shade(color, 0.74), UPPER)
+
 
 VIEWS = ("front", "back", "left", "right")
 

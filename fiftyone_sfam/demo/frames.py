@@ -7,12 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from fiftyone_sfam.demo.cameras import CAMERAS, Camera, expose
 from fiftyone_sfam.demo.figure import VIEWS, Pose
-from fiftyone_sfam.demo.parts import PARTS
-from fiftyone_sfam.demo.people import Person
+from fiftyone_sfam.demo.people import PARTS, Person
 from fiftyone_sfam.demo.scenes import draw_scene
-from fiftyone_sfam.demo.shot import Box, bounding_box, place_person
+from fiftyone_sfam.demo.shot import (
+    CAMERAS,
+    Box,
+    Camera,
+    bounding_box,
+    expose,
+    place_person,
+)
 from fiftyone_sfam.demo.world import DefectPlan, generate_world
 from fiftyone_sfam.errors import DataError
 

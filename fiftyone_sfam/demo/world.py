@@ -11,10 +11,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from fiftyone_sfam.demo.cameras import CAMERAS, Camera
 from fiftyone_sfam.demo.people import Person, sample_people
 from fiftyone_sfam.demo.scenes import STRIKING_SCENE
-from fiftyone_sfam.demo.shot import RenderedCrop, Shot, render_shot, retake, sample_shot
+from fiftyone_sfam.demo.shot import (
+    CAMERAS,
+    Camera,
+    RenderedCrop,
+    Shot,
+    render_shot,
+    retake,
+    sample_shot,
+)
 from fiftyone_sfam.errors import DataError
 
 QUERY, GALLERY = "query", "gallery"

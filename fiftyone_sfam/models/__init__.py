@@ -6,9 +6,8 @@ import difflib
 from typing import TYPE_CHECKING
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.info import ModelInfo
 from fiftyone_sfam.models.presets import PRESETS
-from fiftyone_sfam.models.registry import read_registry, registry_path
+from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
 from fiftyone_sfam.models.zoo_index import list_zoo, zoo_models
 
 if TYPE_CHECKING:

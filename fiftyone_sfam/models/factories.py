@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import importlib
 import importlib.util
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from torch import nn
 
 from fiftyone_sfam.errors import ModelError
 
@@ -119,3 +123,35 @@ def describe(error: BaseException) -> str:
         if lines
         else type(error).__name__
     )
+
+
+def tapped(network: nn.Module, layer: str | None) -> tuple[nn.Module, str | None]:
+    """Return a network with a module whose output is the requested tensor."""
+    if layer is None:
+        return network, None
+    name = layer.removeprefix("<")
+    if name not in dict(network.named_modules()) or not name:
+        raise ModelError(
+            f"the network {type(network).__name__} has no layer {name!r} to take the "
+            "embedding from."
+        )
+    if name == layer:
+        return network, layer
+    *way, last = name.split(".")
+    root = parent = _shallow_copy(network)
+    for part in way:
+        child = _shallow_copy(parent.get_submodule(part))
+        parent._modules[part] = child
+        parent = child
+    inner = parent.get_submodule(last)
+    parent._modules[last] = nn.Sequential(
+        OrderedDict([("input", nn.Identity()), ("layer", inner)])
+    )
+    return root, f"{name}.input"
+
+
+def _shallow_copy(module: nn.Module) -> nn.Module:
+    """Copy a module but share its parameters, buffers and submodules."""
+    duplicate = copy.copy(module)
+    duplicate._modules = dict(module._modules)
+    return duplicate

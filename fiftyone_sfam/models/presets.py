@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiftyone_sfam.models.info import ModelInfo
+from fiftyone_sfam.models.registry import ModelInfo
 
 if TYPE_CHECKING:
     import torch

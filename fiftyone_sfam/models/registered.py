@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.factories import describe, import_path, load_callable
+from fiftyone_sfam.models.factories import describe, import_path, load_callable, tapped
 from fiftyone_sfam.models.registry import RegisteredModel
-from fiftyone_sfam.models.taps import tapped
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.transforms import with_crop_box

@@ -23,15 +23,40 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.info import ModelInfo
 from fiftyone_sfam.network.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.network.compute import Precision
     from fiftyone_sfam.network.metric import Metric
+    from fiftyone_sfam.network.state import Precision
+
+Source = Literal["registry", "preset", "zoo"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that :func:`fiftyone_sfam.models.load_model` knows by name.
+
+    Attributes
+    ----------
+    name : str
+        What to give to ``load_model``.
+    source : {"registry", "preset", "zoo"}
+        Where the name was found: the owner's registry file, this package, or
+        FiftyOne's model zoo.
+    metric : {"cosine", "euclidean"}
+        How its embeddings are meant to be compared.
+    description : str
+        One line, possibly empty.
+    """
+
+    name: str
+    source: Source
+    metric: Metric
+    description: str
+
 
 ENVIRONMENT = "FIFTYONE_SFAM_MODELS"
 FILE_NAME = "sfam_models.json"

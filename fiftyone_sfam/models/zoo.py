@@ -7,8 +7,7 @@ from fiftyone.utils.torch import TorchImageModel
 from torch import nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.factories import describe
-from fiftyone_sfam.models.taps import tapped
+from fiftyone_sfam.models.factories import describe, tapped
 from fiftyone_sfam.models.zoo_index import SUPPORTED, why_not, zoo_models
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fiftyone_sfam.models.info import ModelInfo
+from fiftyone_sfam.models.registry import ModelInfo
 
 # Wrappers that run a plain network on a batch of images and take the embedding from one
 # of its layers. What subclasses do cannot be known from a manifest.

@@ -19,13 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError, NetworkError
-from fiftyone_sfam.network.compute import (
-    PRECISIONS,
-    Precision,
-    lower_precision,
-    reads_rows,
+from fiftyone_sfam.network.heads import (
+    Jacobian,
+    LinearizedHead,
+    as_leaf,
+    hold_length,
+    is_constant_length,
 )
-from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
 from fiftyone_sfam.network.layer_check import (
     MOVES_OTHERWISE,
     PARTIAL,
@@ -35,20 +35,26 @@ from fiftyone_sfam.network.layer_check import (
 from fiftyone_sfam.network.layers import (
     LayerInfo,
     SeenOutputs,
+    embeddings_of,
+    first_line,
     is_map,
     last_map,
     layers_of,
+    map_of,
     module_of,
     named_map,
+    replaced,
 )
 from fiftyone_sfam.network.metric import METRICS, Metric
-from fiftyone_sfam.network.normalization import hold_length, is_constant_length
-from fiftyone_sfam.network.outputs import embeddings_of, first_line, map_of, replaced
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
 from fiftyone_sfam.network.state import (
+    PRECISIONS,
+    Precision,
     constant_parameters,
     evaluating,
     hooked,
+    lower_precision,
+    reads_rows,
     unwrapped,
 )
 from fiftyone_sfam.network.transforms import with_crop_box

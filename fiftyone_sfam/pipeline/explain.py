@@ -31,7 +31,13 @@ from fiftyone_sfam.errors import (
 )
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.pipeline.engines import Work, check_engine, make_engine
-from fiftyone_sfam.pipeline.manage import check_key, delete_run, finish_rename
+from fiftyone_sfam.pipeline.manage import (
+    check_key,
+    delete_run,
+    fingerprint_of,
+    finish_rename,
+    resumable_uid,
+)
 from fiftyone_sfam.pipeline.passes import (
     collect,
     embed_all,
@@ -40,7 +46,6 @@ from fiftyone_sfam.pipeline.passes import (
     keep_plan,
 )
 from fiftyone_sfam.pipeline.publish import publish_fields
-from fiftyone_sfam.pipeline.resume import fingerprint_of, resumable_uid
 from fiftyone_sfam.pipeline.streaming import COMPUTED, ImageStream, MapTask
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.embeddings import (
@@ -49,8 +54,7 @@ from fiftyone_sfam.retrieval.embeddings import (
     keep_as_index,
     stored_embeddings,
 )
-from fiftyone_sfam.retrieval.index_search import IndexSearch
-from fiftyone_sfam.retrieval.indexed import find_proposed_neighbors
+from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.pairs import Pairs, count_outcomes, make_pairs
 from fiftyone_sfam.retrieval.search import (
     Candidates,
@@ -169,7 +173,7 @@ def explain_retrieval(
         that of the environment variable ``RAY_ADDRESS``, or else one on this machine.
     engine_options : mapping, optional
         Options of the engine "ray": see
-        :class:`fiftyone_sfam.pipeline.engines.ray_options.RayOptions`.
+        :class:`fiftyone_sfam.pipeline.engines.ray_engine.RayOptions`.
 
     Returns
     -------

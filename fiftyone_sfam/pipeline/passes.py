@@ -12,7 +12,7 @@ from fiftyone_sfam.attribution.map_share import median_share
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.pipeline.engines.work import Engine, Work
+from fiftyone_sfam.pipeline.engines.local import Engine, Work
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
     embedding_name,
@@ -25,8 +25,7 @@ from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.retrieval.embeddings import MISMATCH, Embeddings
 from fiftyone_sfam.retrieval.pairs import Pairs
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 from fiftyone_sfam.runs.plan import Plan
 from fiftyone_sfam.runs.run_table import shard_name
 

@@ -16,7 +16,7 @@ from bson import ObjectId
 from numpy.typing import NDArray
 from pymongo import UpdateOne
 
-from fiftyone_sfam.attribution.heatmaps import (
+from fiftyone_sfam.attribution.render import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
     canvas_size,
@@ -26,11 +26,9 @@ from fiftyone_sfam.attribution.heatmaps import (
     shared_range,
     to_bytes,
 )
-from fiftyone_sfam.data.detections import detection_boxes
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import delete_fields, field_paths
 from fiftyone_sfam.runs.run_table import shard_name

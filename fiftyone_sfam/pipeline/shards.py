@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 
 _EMBEDDINGS = "embeddings-"
 

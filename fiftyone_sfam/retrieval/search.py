@@ -62,7 +62,7 @@ class Candidates:
     def left_out_pairs(
         self, query: NDArray[np.int64], other: NDArray[np.int64], protocol: Protocol
     ) -> NDArray[np.bool_]:
-        """Mark pairs of images that a protocol does not compare, as :meth:`left_out`."""
+        """Mark pairs that a protocol does not compare, as :meth:`left_out`."""
         out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
         if protocol.exclude_self:
             out |= query == other

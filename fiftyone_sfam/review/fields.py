@@ -30,11 +30,11 @@ from fiftyone.core.odm import get_db_conn
 from pymongo import UpdateMany, UpdateOne
 
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.review.store import VerdictStore
-from fiftyone_sfam.review.updates import (
+from fiftyone_sfam.review.store import (
     VERDICT_FIELD_ENDING,
     Expression,
     QueryVerdicts,
+    VerdictStore,
     array_of,
     begins_with,
     is_listed,

@@ -9,7 +9,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution.heatmaps import (
+from fiftyone_sfam.attribution.render import (
     FRAME_LONG_SIDE,
     LONG_SIDE,
     canvas_size,
@@ -18,8 +18,7 @@ from fiftyone_sfam.attribution.heatmaps import (
     shared_range,
     to_bytes,
 )
-from fiftyone_sfam.data.detections import detection_boxes
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
 

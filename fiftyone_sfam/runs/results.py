@@ -17,8 +17,7 @@ from typing import Any
 import fiftyone as fo
 
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 from fiftyone_sfam.runs.schema import delete_fields, rename_fields
 
 METHOD_PREFIX = "fiftyone_sfam/result/"

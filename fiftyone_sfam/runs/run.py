@@ -15,8 +15,7 @@ from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import BlobStore, unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore, unpack_maps
 from fiftyone_sfam.runs.plan import BY_COUNT, BY_ITEM, Plan, make_plan
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.retrieval.pairs import Pairs
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 from fiftyone_sfam.runs.plan import Plan
 
 TABLE = "table"
@@ -80,7 +79,7 @@ def write_table(
     remainders: NDArray[np.float32],
     fingerprint: str,
 ) -> None:
-    """Store a run's columns: parts of the pairs, and last what is said of the images."""
+    """Store a run's columns: the pairs in parts, then the images."""
     for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
         chosen = slice(start, start + PART_PAIRS)
         count = len(pairs.query[chosen])

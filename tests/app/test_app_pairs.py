@@ -21,7 +21,7 @@ from app_support import (
     until,
 )
 from fiftyone_sfam import Protocol, explain_retrieval
-from fiftyone_sfam.app.pairs.queue import QueueSpec, build_queue
+from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
 from pairs_support import (

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from fiftyone_sfam import explain_pair, explain_retrieval
-from fiftyone_sfam.app.pairs.images import ImageFile, image_file
 from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run, score_problem
 from fiftyone_sfam.app.pairs.live_maps import LivePairs
+from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing

@@ -24,7 +24,7 @@ from fiftyone_sfam.app.operators.write_report import (
     report_folder,
     reports_folder,
 )
-from fiftyone_sfam.audit.fixes.history import applied_fields
+from fiftyone_sfam.audit.fixes.apply import applied_fields
 from fiftyone_sfam.audit.report.write import FILES
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict

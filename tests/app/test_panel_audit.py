@@ -21,8 +21,7 @@ from fiftyone_sfam.app.audit.page_scores import score_door, scores_of
 from fiftyone_sfam.app.audit.pages import open_mark, page_of
 from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.app.audit.results import evaluation_of, ledger_of, stamp_of
-from fiftyone_sfam.app.current_run import current_run
-from fiftyone_sfam.app.panel_queue import get_queue
+from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
 from fiftyone_sfam.audit.evaluation.measures import verify
 from fiftyone_sfam.audit.evaluation.overview import candidates_of, overview

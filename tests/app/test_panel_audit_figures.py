@@ -16,26 +16,24 @@ from fiftyone_sfam.app.audit.regions_view import (
     share_figure,
     shown_span,
 )
-from fiftyone_sfam.app.audit.text import (
-    counted,
-    for_markdown,
-    for_plotly,
-    percent,
-    percent_between,
-    quoted,
-    short,
-)
 from fiftyone_sfam.app.audit.view import (
     FALSE_COLOR,
     TRUE_COLOR,
     cmc_figure,
     coarse,
+    counted,
     evidence_figure,
+    for_markdown,
+    for_plotly,
     grid_figure,
+    percent,
+    percent_between,
+    quoted,
     rates_at,
     roc_figure,
     row_figure,
     score_figure,
+    short,
 )
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview

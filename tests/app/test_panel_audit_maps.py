@@ -10,8 +10,8 @@ from test_panel_audit import Shown
 
 from app_support import PLUGIN, small_crops
 from fiftyone_sfam import Protocol, check_faithfulness, explain_retrieval
-from fiftyone_sfam.app.audit.text import UNKNOWN
-from fiftyone_sfam.app.panel_queue import get_queue
+from fiftyone_sfam.app.audit.view import UNKNOWN
+from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.runs.run import Run
 
 

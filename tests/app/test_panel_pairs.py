@@ -19,9 +19,9 @@ from PIL import Image
 
 from app_support import PLUGIN, context, requests, small_crops, small_frames
 from fiftyone_sfam import Protocol, delete_run, explain_retrieval, load_run
-from fiftyone_sfam.app.pairs.queue import QueueSpec, build_queue, queries_of
+from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue, queries_of
 from fiftyone_sfam.app.pairs.style import as_text
-from fiftyone_sfam.app.panel_queue import put_queue
+from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
@@ -394,10 +394,10 @@ def test_the_answer_is_small(crops: fo.Dataset) -> None:
 
 
 def test_memory_stays_flat(crops: fo.Dataset) -> None:
-    from fiftyone_sfam.app.pairs import images as pair_images
     from fiftyone_sfam.app.pairs import live
+    from fiftyone_sfam.app.pairs import pictures as pair_images
     from fiftyone_sfam.app.pairs import pictures as pair_pictures
-    from fiftyone_sfam.app.pairs import queue as pair_queue
+    from fiftyone_sfam.app.pairs import state as pair_queue
     from fiftyone_sfam.app.pairs import view as pair_view
 
     shown = Shown(crops)

@@ -14,7 +14,8 @@ import pytest
 from app_support import context
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs.page import FRESH_SECONDS, Page
-from fiftyone_sfam.app.pairs.queue import (
+from fiftyone_sfam.app.pairs.state import (
+    PanelState,
     QueueSpec,
     build_queue,
     cameras_of,
@@ -25,8 +26,7 @@ from fiftyone_sfam.app.pairs.queue import (
     queries_of,
     suspect_kinds,
 )
-from fiftyone_sfam.app.pairs.state import PanelState
-from fiftyone_sfam.app.panel_queue import put_queue
+from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 from fiftyone_sfam.runs.run import Run
 from worlds import fill, tiny_model

@@ -14,19 +14,20 @@ from PIL import Image
 
 from app_support import small_crops, small_frames
 from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, load_run
-from fiftyone_sfam.app.pairs.images import image_file
-from fiftyone_sfam.app.pairs.maps import MapSide, ShownMaps, Spot, Wanted
-from fiftyone_sfam.app.pairs.pictures import Look, Picture
-from fiftyone_sfam.app.pairs.queue import queries_of
-from fiftyone_sfam.app.pairs.receipt import (
+from fiftyone_sfam.app.pairs.maps import (
     OTHER,
+    MapSide,
     Share,
+    ShownMaps,
+    Spot,
+    Wanted,
     item_receipt,
     receipt_bars,
     share_colors,
     share_text,
     thirds_receipt,
 )
+from fiftyone_sfam.app.pairs.pictures import Look, Picture, image_file
 from fiftyone_sfam.app.pairs.sections import (
     channel_bars,
     channel_clicked,
@@ -34,9 +35,8 @@ from fiftyone_sfam.app.pairs.sections import (
     most_important,
 )
 from fiftyone_sfam.app.pairs.selected import stored_pair, view_selected
-from fiftyone_sfam.app.pairs.session import Sessions
 from fiftyone_sfam.app.pairs.shown import place_traces
-from fiftyone_sfam.app.pairs.state import PanelState, Undo, of_run
+from fiftyone_sfam.app.pairs.state import PanelState, Sessions, Undo, of_run, queries_of
 from fiftyone_sfam.app.pairs.style import as_label, as_text
 from fiftyone_sfam.app.pairs.texts import color_bar
 from fiftyone_sfam.app.pairs.view import STRIP, Large, QueryView, view_query
@@ -467,7 +467,7 @@ def test_regions_that_are_missing(run: Run) -> None:
 
 
 def test_many_regions_are_drawn_together() -> None:
-    from fiftyone_sfam.app.pairs.receipt import _receipt
+    from fiftyone_sfam.app.pairs.maps import _receipt
     from fiftyone_sfam.audit.regions.partitions import Regions
 
     weights = np.eye(9, dtype=np.float32).reshape(9, 3, 3)

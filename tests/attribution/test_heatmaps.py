@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution.heatmaps import (
+from fiftyone_sfam.attribution.render import (
     canvas_size,
     heatmap_document,
     inner_box,

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from fiftyone_sfam.audit.evaluation import scores as evaluation_scores
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, compare
-from fiftyone_sfam.audit.evaluation.measures import Verification, identify, verify
-from fiftyone_sfam.audit.evaluation.passes import measure
+from fiftyone_sfam.audit.evaluation.measures import (
+    Verification,
+    identify,
+    measure,
+    verify,
+)
 from fiftyone_sfam.audit.evaluation.scores import (
     CURVE_POINTS,
     MIN_FALSE_ACCEPTS,

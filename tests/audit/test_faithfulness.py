@@ -10,25 +10,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fiftyone_sfam.attribution.blurring import blur
-from fiftyone_sfam.audit.faithfulness.baselines import (
+from fiftyone_sfam.audit.faithfulness.lab import (
     centre_prior,
     plain_activation,
     random_maps,
 )
-from fiftyone_sfam.audit.faithfulness.curves import (
+from fiftyone_sfam.audit.faithfulness.masks import (
+    FILLS,
     Curves,
     area,
     equal_error_threshold,
+    first_pixels,
+    hide,
+    inpaint,
     map_correlations,
+    masked_embeddings,
     partner_ranks,
+    pixel_ranks,
     similarity_curves,
     verification_accuracy,
-)
-from fiftyone_sfam.audit.faithfulness.fills import FILLS, hide, inpaint
-from fiftyone_sfam.audit.faithfulness.masks import (
-    first_pixels,
-    masked_embeddings,
-    pixel_ranks,
 )
 from fiftyone_sfam.errors import DataError
 

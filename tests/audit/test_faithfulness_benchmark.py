@@ -15,9 +15,8 @@ from faithfulness_methods import methods, rise_masks
 from faithfulness_table import summarize, table
 
 from fiftyone_sfam.attribution.path import path_layers
-from fiftyone_sfam.audit.faithfulness.curves import similarity_curves
-from fiftyone_sfam.audit.faithfulness.maps import image_maps
-from fiftyone_sfam.audit.faithfulness.masks import masked_embeddings
+from fiftyone_sfam.audit.faithfulness.lab import image_maps
+from fiftyone_sfam.audit.faithfulness.masks import masked_embeddings, similarity_curves
 
 
 def line(query: int, gain: dict[str, float]) -> dict[str, Any]:

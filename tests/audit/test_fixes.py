@@ -11,7 +11,12 @@ import fiftyone as fo
 import pytest
 
 from fiftyone_sfam import Protocol, Run, delete_run, explain_retrieval
-from fiftyone_sfam.audit.fixes.apply import apply_verdicts, undo_fixes
+from fiftyone_sfam.audit.fixes.apply import (
+    METHOD,
+    applied_fields,
+    apply_verdicts,
+    undo_fixes,
+)
 from fiftyone_sfam.audit.fixes.find import (
     Fix,
     Fixes,
@@ -21,7 +26,6 @@ from fiftyone_sfam.audit.fixes.find import (
     suggested_labels,
     write_fixes,
 )
-from fiftyone_sfam.audit.fixes.history import METHOD, applied_fields
 from fiftyone_sfam.audit.fixes.rules import (
     BY_FINDING,
     BY_MERGE,

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from fiftyone_sfam.audit.evaluation import slices_scores as module
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, compare
 from fiftyone_sfam.audit.evaluation.fields import as_texts
-from fiftyone_sfam.audit.evaluation.measures import Verification
-from fiftyone_sfam.audit.evaluation.passes import Measures, measure
-from fiftyone_sfam.audit.evaluation.rows import pack_slices, unpack_slices
+from fiftyone_sfam.audit.evaluation.measures import Measures, Verification, measure
 from fiftyone_sfam.audit.evaluation.slices import (
     NO_VALUE,
     Resampling,
@@ -23,6 +21,8 @@ from fiftyone_sfam.audit.evaluation.slices import (
     evaluate_pair_slices,
     evaluate_slices,
     group_by_value,
+    pack_slices,
+    unpack_slices,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import (
     Estimate,

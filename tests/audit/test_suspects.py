@@ -9,23 +9,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fiftyone_sfam.audit.suspects.build import image_scores, split_score
-from fiftyone_sfam.audit.suspects.calibration import (
-    confidence,
-    group_spreads,
-    label_effect,
-    robust_scale,
+from fiftyone_sfam.audit.suspects.build import (
+    Measured,
+    image_scores,
+    measure,
+    split_score,
 )
 from fiftyone_sfam.audit.suspects.identities import IdentityPair, best_division
 from fiftyone_sfam.audit.suspects.images import ImageFigures
-from fiftyone_sfam.audit.suspects.measure import Measured, measure
 from fiftyone_sfam.audit.suspects.regions import BackgroundShare
 from fiftyone_sfam.audit.suspects.space import (
     TWINS,
     compared_with,
+    confidence,
     find_nearest,
+    group_spreads,
+    label_effect,
     make_space,
     own_nearness,
+    robust_scale,
 )
 from fiftyone_sfam.retrieval.search import UNKNOWN
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fiftyone_sfam.demo.parts import PARTS
-from fiftyone_sfam.demo.people import MIN_DIFFERENCE, difference
+from fiftyone_sfam.demo.people import MIN_DIFFERENCE, PARTS, difference
 from fiftyone_sfam.demo.scenes import STRIKING_SCENE
 from fiftyone_sfam.demo.world import (
     GALLERY,

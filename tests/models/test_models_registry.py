@@ -17,8 +17,7 @@ from compat import needs_checkpoints
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
 from fiftyone_sfam.models.factories import load_callable
-from fiftyone_sfam.models.info import ModelInfo
-from fiftyone_sfam.models.registry import read_registry, registry_path
+from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
 from fiftyone_sfam.network.preprocess import Preprocessing
 
 NETWORK = """

@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
-from fiftyone_sfam.models.taps import tapped
+from fiftyone_sfam.models.factories import tapped
 from fiftyone_sfam.models.zoo import from_fiftyone_model
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -15,8 +15,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline import explain
 from fiftyone_sfam.pipeline.explain import explain_retrieval
-from fiftyone_sfam.retrieval.index_search import IndexSearch
-from fiftyone_sfam.retrieval.indexed import find_proposed_neighbors
+from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.search import find_neighbors, select_candidates
 from worlds import PassCounter, embeddings_of, fill, fill_frames, tiny_model
 

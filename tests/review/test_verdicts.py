@@ -13,8 +13,7 @@ from fiftyone_sfam.review.fields import (
     forget_verdicts,
     rename_verdicts,
 )
-from fiftyone_sfam.review.store import VerdictStore
-from fiftyone_sfam.review.updates import VERDICT_FIELD_ENDING
+from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING, VerdictStore
 from fiftyone_sfam.review.verdicts import (
     VERDICTS,
     Reviewed,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fiftyone_sfam.runs.arrays import pack_arrays, unpack_arrays
+from fiftyone_sfam.runs.blobs import pack_arrays, unpack_arrays
 
 NOISE = np.random.default_rng(0).integers(0, 256, size=4096, dtype=np.uint8)
 

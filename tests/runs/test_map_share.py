@@ -20,7 +20,7 @@ from torchvision.models import convnext_tiny
 from app_support import PLUGIN, context
 from explain_support import REID, interrupt_after
 from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, load_run
-from fiftyone_sfam.app.audit.text import for_markdown
+from fiftyone_sfam.app.audit.view import for_markdown
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns

@@ -21,17 +21,20 @@ from fiftyone_sfam.app.audit.choices import (
     Mark,
     Opened,
     Params,
+    to_pairs,
 )
-from fiftyone_sfam.app.audit.doors import to_pairs
 from fiftyone_sfam.app.audit.results import MapVerdict, verdict_of
-from fiftyone_sfam.app.audit.text import (
+from fiftyone_sfam.app.audit.view import (
     UNKNOWN,
+    Figure,
     for_markdown,
     for_plotly,
+    line,
+    make_layout,
     percent,
     short,
+    with_legend,
 )
-from fiftyone_sfam.app.audit.view import Figure, line, make_layout, with_legend
 from fiftyone_sfam.runs.run import Run
 
 # Colors that the color-blind can tell apart; as many curves are drawn.

@@ -10,18 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.audit.blocks import Block, choice_block, plot_block, text_block
-from fiftyone_sfam.app.audit.choices import Choices, Mark, Opened, Params, place_of
-from fiftyone_sfam.app.audit.doors import Door, to_pairs
+from fiftyone_sfam.app.audit.choices import (
+    Choices,
+    Door,
+    Mark,
+    Opened,
+    Params,
+    place_of,
+    to_pairs,
+)
 from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
 from fiftyone_sfam.app.audit.results import evaluation_of
-from fiftyone_sfam.app.audit.text import (
+from fiftyone_sfam.app.audit.view import (
+    FALSE_COLOR,
     NO_LABEL,
+    Figure,
     counted,
+    grid_figure,
     percent_between,
     quoted,
+    row_figure,
     short,
 )
-from fiftyone_sfam.app.audit.view import FALSE_COLOR, Figure, grid_figure, row_figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH

@@ -20,28 +20,27 @@ from fiftyone_sfam.app.audit.choices import (
     EVALUATE,
     WRITE_REPORT,
     Choices,
+    Door,
     Mark,
     Opened,
     Params,
     place_of,
-)
-from fiftyone_sfam.app.audit.doors import (
-    Door,
     to_outcome,
     to_pairs,
     to_queries,
     to_samples,
 )
 from fiftyone_sfam.app.audit.results import evaluation_of
-from fiftyone_sfam.app.audit.text import (
+from fiftyone_sfam.app.audit.view import (
     UNKNOWN,
+    cmc_figure,
+    evidence_figure,
     for_markdown,
     percent,
     percent_between,
     quoted,
     short,
 )
-from fiftyone_sfam.app.audit.view import cmc_figure, evidence_figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (

@@ -18,12 +18,13 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     EXPLAIN_REGIONS,
     Choices,
+    Door,
     Mark,
     Opened,
     Params,
     place_of,
+    to_pairs,
 )
-from fiftyone_sfam.app.audit.doors import Door, to_pairs
 from fiftyone_sfam.app.audit.regions_view import (
     claim_figure,
     scatter_figure,
@@ -36,15 +37,15 @@ from fiftyone_sfam.app.audit.results import (
     ledger_of,
     shortcuts_of,
 )
-from fiftyone_sfam.app.audit.text import (
+from fiftyone_sfam.app.audit.view import (
     counted,
+    evidence_figure,
     for_markdown,
     percent,
     percent_between,
     quoted,
     short,
 )
-from fiftyone_sfam.app.audit.view import evidence_figure
 from fiftyone_sfam.audit.regions.ledger import Ledger, pair_groups
 from fiftyone_sfam.audit.regions.ledger_cells import OUTCOME, REMAINDER, Cell
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts

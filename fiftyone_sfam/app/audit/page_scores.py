@@ -19,12 +19,13 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     EVALUATE,
     Choices,
+    Door,
     Mark,
     Opened,
     Params,
     place_of,
+    to_pairs,
 )
-from fiftyone_sfam.app.audit.doors import Door, to_pairs
 from fiftyone_sfam.app.audit.page_overview import (
     NO_IDENTITIES,
     figures_of,
@@ -32,8 +33,14 @@ from fiftyone_sfam.app.audit.page_overview import (
     offer_evaluation,
 )
 from fiftyone_sfam.app.audit.results import evaluation_of
-from fiftyone_sfam.app.audit.text import UNKNOWN, percent
-from fiftyone_sfam.app.audit.view import coarse, rates_at, roc_figure, score_figure
+from fiftyone_sfam.app.audit.view import (
+    UNKNOWN,
+    coarse,
+    percent,
+    rates_at,
+    roc_figure,
+    score_figure,
+)
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
 from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint

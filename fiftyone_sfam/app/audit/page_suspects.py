@@ -17,14 +17,16 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     FIND_SUSPECTS,
     Choices,
+    Door,
     Mark,
     Opened,
     Params,
+    first_pairs,
     place_of,
+    to_pairs,
 )
-from fiftyone_sfam.app.audit.doors import Door, first_pairs, to_pairs
 from fiftyone_sfam.app.audit.results import suspects_of
-from fiftyone_sfam.app.audit.text import counted, for_markdown, quoted
+from fiftyone_sfam.app.audit.view import counted, for_markdown, quoted
 from fiftyone_sfam.audit.suspects.search import Finding, Suspects
 from fiftyone_sfam.runs.run import Run
 

@@ -8,14 +8,11 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.audit.blocks import Handler, render_blocks, small_button, styled
-from fiftyone_sfam.app.audit.choices import CHOSEN, Choices
-from fiftyone_sfam.app.audit.doors import Door
+from fiftyone_sfam.app.audit.choices import CHOSEN, Choices, Door
 from fiftyone_sfam.app.audit.pages import TABS, open_mark, page_of
-from fiftyone_sfam.app.audit.spaces import open_beside
-from fiftyone_sfam.app.audit.text import counted, for_markdown, short
-from fiftyone_sfam.app.current_run import choose_run, current_run
-from fiftyone_sfam.app.forms.messages import for_user
-from fiftyone_sfam.app.panel_queue import get_queue, put_queue
+from fiftyone_sfam.app.audit.view import counted, for_markdown, open_beside, short
+from fiftyone_sfam.app.forms.choices import for_user
+from fiftyone_sfam.app.panel_state import choose_run, current_run, get_queue, put_queue
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.audit.text import for_plotly, percent, percent_between
 from fiftyone_sfam.app.audit.view import (
     FALSE_COLOR,
     NEUTRAL,
     TRUE_COLOR,
     Figure,
     categories,
+    for_plotly,
     labels,
     make_layout,
+    percent,
+    percent_between,
     with_legend,
 )
 from fiftyone_sfam.audit.regions.ledger_cells import REMAINDER, Cell
@@ -34,7 +36,7 @@ _TAIL = 0.005
 def share_figure(
     regions: Sequence[str], cells: Mapping[str, Mapping[str, Cell]]
 ) -> Figure:
-    """Draw each region's share of the score by outcome, beside its share of the area."""
+    """Draw each region's share of the score by outcome, and of the area."""
     bars, areas = [], []
     width = _WIDTH / max(1, len(cells))
     for number, (outcome, by_region) in enumerate(cells.items()):

@@ -2,17 +2,62 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
 
 import fiftyone as fo
+import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.forms.messages import for_user
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.errors import ModelError, SfamError
 from fiftyone_sfam.models import list_models
+from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.runs.run import list_runs
 from fiftyone_sfam.runs.run_config import METHOD
+
+_LOG = logging.getLogger("fiftyone_sfam")
+
+# An absolute path's folders, as they begin on either kind of system. What is one
+# without an end of its own, as a name with spaces, is cut as far as it can be told.
+_FOLDERS = re.compile(
+    r"(?:file:/{2,3}|(?<![\w.:/\\-])(?:[A-Za-z]:[\\/]|[\\/]{1,2}|~/))"
+    r"(?:[^\\/'\"<>|:*?\n]*?[^\\/\s'\"<>|:*?~][\\/])+(?=[^\\/\s])"
+)
+
+Operator = TypeVar("Operator", bound=foo.Operator)
+Execute = Callable[[Operator, foo.ExecutionContext], dict[str, Any]]
+
+
+def for_user(message: object) -> str:
+    """Cut the folders off all absolute paths in a message."""
+    text = str(message)
+    # Folders that are known are cut whatever they are called.
+    for folder in (registry_path().parent, Path.home()):
+        for separator in ("/", "\\"):
+            text = text.replace(f"{folder}{separator}", "")
+    return _FOLDERS.sub("", text)
+
+
+def for_users(execute: Execute[Operator]) -> Execute[Operator]:
+    """Make an operator's ``execute`` fail with messages that users may read."""
+
+    @wraps(execute)
+    def executed(self: Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
+        try:
+            return execute(self, ctx)
+        except SfamError as error:
+            shown = for_user(error)
+            if shown == str(error):
+                raise
+            _LOG.warning("%s: %s", self.config.name, error)
+            # FiftyOne sends the traceback to the App, with all that it came from.
+            raise type(error)(shown) from None
+
+    return executed
 
 
 def show_warnings(outputs: types.Object, results: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class RunSettings:
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> RunSettings:
-        """Read the parameters of an operator; what is missing or None is the default."""
+        """Read the parameters of an operator; missing ones have their default."""
         values: dict[str, Any] = {}
         for field in fields(cls):
             value = params.get(field.name)

@@ -10,16 +10,16 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.audit.fixes.apply import (
+    applied_fields,
     apply_verdicts,
     check_target,
     default_field,
     undo_fixes,
 )
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
-from fiftyone_sfam.audit.fixes.history import applied_fields
 from fiftyone_sfam.audit.report.tables import item_files
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs, load_run

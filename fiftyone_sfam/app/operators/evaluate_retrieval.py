@@ -11,10 +11,9 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.current_run import current_run
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.app.forms.parameters import (
     MAX_CHOSEN,
@@ -24,6 +23,7 @@ from fiftyone_sfam.app.forms.parameters import (
     some_texts,
     whole_number,
 )
+from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.evaluation.fields import ENDINGS
 from fiftyone_sfam.audit.evaluation.overview import compared_pairs

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.current_run import current_run
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.app.forms.parameters import one_text, real_number, some_texts
+from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.audit.suspects.regions import AUTO
 from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects

@@ -9,7 +9,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator, shown_fields
-from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.errors import RunError, SfamError

@@ -19,7 +19,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.messages import for_users
+from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run, list_runs, load_run

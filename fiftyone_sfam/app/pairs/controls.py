@@ -18,8 +18,13 @@ from zlib import crc32
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.pairs.layout import On
-from fiftyone_sfam.app.pairs.queue import RANKS, REVIEWED, QueueSpec
-from fiftyone_sfam.app.pairs.state import OPACITIES, PanelState
+from fiftyone_sfam.app.pairs.state import (
+    OPACITIES,
+    RANKS,
+    REVIEWED,
+    PanelState,
+    QueueSpec,
+)
 from fiftyone_sfam.app.pairs.style import Style, button, flow, item, joined, text
 from fiftyone_sfam.app.pairs.texts import Plain
 from fiftyone_sfam.retrieval.pairs import OUTCOMES

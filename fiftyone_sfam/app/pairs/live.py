@@ -10,7 +10,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fiftyone_sfam.app.pairs.images import ImageFile
+from fiftyone_sfam.app.pairs.pictures import ImageFile
 from fiftyone_sfam.errors import ModelError, SfamError
 from fiftyone_sfam.models import list_models, load_model
 from fiftyone_sfam.models.registry import registry_path

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.attribution.checks import check_embeddings, check_maps
 from fiftyone_sfam.attribution.maps import (
     Attribution,
     Weights,
     attribute,
     attribute_difference,
     attribute_point,
+    check_embeddings,
+    check_maps,
 )
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel

@@ -13,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.maps import CONTRAST, QUERY, SideName, kinds_of
-from fiftyone_sfam.app.pairs.queue import (
+from fiftyone_sfam.app.pairs.selected import item_of, stored_pair
+from fiftyone_sfam.app.pairs.state import (
     FIRST,
+    PanelState,
     QueueSpec,
     build_queue,
     ids_in_view,
     next_query,
     place_of,
     place_of_query,
+    without_spot,
+    without_why,
 )
-from fiftyone_sfam.app.pairs.selected import item_of, stored_pair
-from fiftyone_sfam.app.pairs.state import PanelState, without_spot, without_why
-from fiftyone_sfam.app.panel_queue import Queue, get_queue
+from fiftyone_sfam.app.panel_state import Queue, get_queue
 from fiftyone_sfam.data.items import all_samples
 from fiftyone_sfam.review.verdicts import Verdict, get_verdicts
 from fiftyone_sfam.runs.run import Run

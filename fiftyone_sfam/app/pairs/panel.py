@@ -10,26 +10,26 @@ import fiftyone.operators as foo
 import pydash
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.current_run import choose_run, current_run
-from fiftyone_sfam.app.forms.messages import for_user
+from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.pairs import controls as pair_controls
 from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SideName, Spot
 from fiftyone_sfam.app.pairs.page import Page, pair_samples, place_clicked, sample_of
-from fiftyone_sfam.app.pairs.queue import QueueSpec
 from fiftyone_sfam.app.pairs.render import lay_out
 from fiftyone_sfam.app.pairs.review import give, has_verdict_field, take_back
 from fiftyone_sfam.app.pairs.sections import channel_clicked
-from fiftyone_sfam.app.pairs.session import sessions
 from fiftyone_sfam.app.pairs.show import show_page
 from fiftyone_sfam.app.pairs.show_selected import selected_kind, show_without_run
 from fiftyone_sfam.app.pairs.shown import Shown
 from fiftyone_sfam.app.pairs.state import (
     PanelState,
+    QueueSpec,
     of_run,
+    sessions,
     with_spot,
     without_spot,
     without_why,
 )
+from fiftyone_sfam.app.panel_state import choose_run, current_run
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs.run import list_runs
 

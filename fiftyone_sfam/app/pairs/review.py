@@ -7,7 +7,7 @@ from dataclasses import replace
 from fiftyone_sfam.app.pairs.page import Page
 from fiftyone_sfam.app.pairs.state import MOST_UNDONE, PanelState, Undo
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.review.updates import VERDICT_FIELD_ENDING
+from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.controls import KEYS_TEXT, add_region_choice
 from fiftyone_sfam.app.pairs.layout import On, paragraphs
-from fiftyone_sfam.app.pairs.receipt import receipt_layout
+from fiftyone_sfam.app.pairs.maps import receipt_layout
 from fiftyone_sfam.app.pairs.state import PanelState
 from fiftyone_sfam.app.pairs.style import (
     ACCENT,

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 import fiftyone.operators as foo
 from fiftyone.core.patches import PatchesView
 
-from fiftyone_sfam.app.pairs.images import ImageFile, image_file
 from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run
 from fiftyone_sfam.app.pairs.maps import (
     DIFFERENCE,
     EVIDENCE,
     POINT,
     Live,
+    Share,
     ShownMaps,
     Wanted,
     live_maps,
     no_maps,
+    thirds_receipt,
 )
-from fiftyone_sfam.app.pairs.pictures import Look, draw
-from fiftyone_sfam.app.pairs.receipt import Share, thirds_receipt
+from fiftyone_sfam.app.pairs.pictures import ImageFile, Look, draw, image_file
 from fiftyone_sfam.app.pairs.view import Large
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run

@@ -8,14 +8,17 @@ import numpy as np
 
 from fiftyone_sfam.app.pairs.controls import THIRDS
 from fiftyone_sfam.app.pairs.layout import missed_path, strip_path
-from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SIGNED, kinds_of
+from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SIGNED, kinds_of, receipt_bars
 from fiftyone_sfam.app.pairs.page import Page, by_query
-from fiftyone_sfam.app.pairs.queue import QueueSpec, cameras_of, suspect_kinds
-from fiftyone_sfam.app.pairs.receipt import receipt_bars
 from fiftyone_sfam.app.pairs.sections import CHANNELS_PATH, RECEIPT_PATH, channel_bars
 from fiftyone_sfam.app.pairs.show_selected import explained_selected, show_selected
 from fiftyone_sfam.app.pairs.shown import Shown, channels_shown, large_pictures
-from fiftyone_sfam.app.pairs.state import PanelState
+from fiftyone_sfam.app.pairs.state import (
+    PanelState,
+    QueueSpec,
+    cameras_of,
+    suspect_kinds,
+)
 from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.app.pairs.texts import (
     Plain,

@@ -6,8 +6,7 @@ import fiftyone.operators as foo
 
 from fiftyone_sfam.app.forms.choices import model_choices
 from fiftyone_sfam.app.pairs.controls import THIRDS
-from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SIGNED
-from fiftyone_sfam.app.pairs.receipt import receipt_bars
+from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SIGNED, receipt_bars
 from fiftyone_sfam.app.pairs.sections import CHANNELS_PATH, RECEIPT_PATH, channel_bars
 from fiftyone_sfam.app.pairs.selected import (
     SELECTED_KINDS,

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fiftyone_sfam.app.forms.messages import for_user
-from fiftyone_sfam.app.pairs.maps import ShownMaps
+from fiftyone_sfam.app.forms.choices import for_user
+from fiftyone_sfam.app.pairs.maps import Share, ShownMaps, share_colors, share_text
 from fiftyone_sfam.app.pairs.pictures import Look, Picture
-from fiftyone_sfam.app.pairs.receipt import Share, share_colors, share_text
 from fiftyone_sfam.app.pairs.style import MARKS, OUTCOME_COLORS, as_text
 from fiftyone_sfam.app.pairs.view import STRIP, Large, NeighborView, QueryView
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.pairs.images import LARGE_BOX, ImageFile, ItemImages
 from fiftyone_sfam.app.pairs.live import live_pairs_of_run, score_problem
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
@@ -18,22 +17,26 @@ from fiftyone_sfam.app.pairs.maps import (
     POINT,
     Live,
     MapSide,
+    Share,
     ShownMaps,
     Wanted,
+    item_receipt,
     kinds_of,
     live_maps,
     no_maps,
     stored_maps,
 )
 from fiftyone_sfam.app.pairs.pictures import (
+    LARGE_BOX,
     MIDDLE_BOX,
     SMALL_BOX,
+    ImageFile,
+    ItemImages,
     Look,
     Picture,
     draw,
     no_picture,
 )
-from fiftyone_sfam.app.pairs.receipt import Share, item_receipt
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
 from fiftyone_sfam.runs.run import PairMaps, Run

@@ -15,30 +15,27 @@ from fiftyone_sfam.audit.evaluation.fields import (
     slice_values,
     write_measures,
 )
-from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.measures import Identification, Measures, measure
 from fiftyone_sfam.audit.evaluation.overview import (
     candidates_of,
     overview,
     store_overview,
 )
-from fiftyone_sfam.audit.evaluation.passes import Measures, measure
-from fiftyone_sfam.audit.evaluation.rows import (
-    PairSlices,
-    Slices,
-    pack_slices,
-    unpack_slices,
-)
 from fiftyone_sfam.audit.evaluation.scores import FARS, OperatingPoint, ScoreSummary
 from fiftyone_sfam.audit.evaluation.slices import (
     OVERALL,
     PairSliceRow,
+    PairSlices,
     Resampling,
     SliceRow,
+    Slices,
     Values,
     evaluate_pair_slices,
     evaluate_slices,
     group_by_value,
     make_row,
+    pack_slices,
+    unpack_slices,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import (
     RESAMPLES,
@@ -49,7 +46,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN
-from fiftyone_sfam.runs.arrays import Arrays
+from fiftyone_sfam.runs.blobs import Arrays
 from fiftyone_sfam.runs.run import Run
 
 NAME = "evaluation"
@@ -116,7 +113,7 @@ def evaluate_retrieval(
 
     All pairs are compared twice, once more where there are slices, and twice more for
     each field of pair slices; see
-    :func:`fiftyone_sfam.audit.evaluation.passes.measure` for time and memory.
+    :func:`fiftyone_sfam.audit.evaluation.measures.measure` for time and memory.
 
     Parameters
     ----------

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.slices import Values
-from fiftyone_sfam.data.detections import detections_prefix
-from fiftyone_sfam.data.items import all_samples, label_path
+from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.schema import add_fields
 

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import compare
-from fiftyone_sfam.audit.evaluation.measures import Identification
-from fiftyone_sfam.audit.evaluation.passes import measure
+from fiftyone_sfam.audit.evaluation.measures import Identification, measure
 from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval.search import Candidates, encode
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 

@@ -17,14 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fiftyone_sfam.audit.faithfulness.curves import (
+from fiftyone_sfam.audit.faithfulness.lab import Lab
+from fiftyone_sfam.audit.faithfulness.masks import (
+    FILLS,
+    STEPS,
+    Fill,
+    MaskedEmbeddings,
     equal_error_threshold,
     partner_ranks,
     similarity_curves,
 )
-from fiftyone_sfam.audit.faithfulness.fills import FILLS, Fill
-from fiftyone_sfam.audit.faithfulness.lab import Lab
-from fiftyone_sfam.audit.faithfulness.masks import STEPS, MaskedEmbeddings
 from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 from fiftyone_sfam.audit.regions.causal import check_model
 from fiftyone_sfam.audit.statistics.bootstrap import check_seed

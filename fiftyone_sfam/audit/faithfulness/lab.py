@@ -11,21 +11,128 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fiftyone_sfam.attribution.path import path_layers
-from fiftyone_sfam.audit.faithfulness.curves import map_correlations
-from fiftyone_sfam.audit.faithfulness.fills import Fill
-from fiftyone_sfam.audit.faithfulness.maps import (
-    ImageMaps,
-    candidate_layers,
-    image_maps,
+from fiftyone_sfam.attribution.maps import Weights, attribute
+from fiftyone_sfam.attribution.path import (
+    SCALES,
+    STEPS,
+    attribute_path,
+    last_layers,
+    path_layers,
 )
-from fiftyone_sfam.audit.faithfulness.masks import MaskedEmbeddings, masked_embeddings
+from fiftyone_sfam.audit.faithfulness.masks import (
+    Fill,
+    MaskedEmbeddings,
+    map_correlations,
+    masked_embeddings,
+    upsample,
+)
 from fiftyone_sfam.audit.suspects.sources import picture_reader
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.retrieval.embeddings import MISMATCH
 from fiftyone_sfam.runs.run import Run
+
+CENTRE = 0.25
+"""Standard deviation of the centre prior, as a share of each side."""
+
+
+def random_maps(count: int, shape: tuple[int, int], seed: int) -> Tensor:
+    """Draw maps that know nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, *shape, generator=generator)
+
+
+def centre_prior(shape: tuple[int, int], share: float = CENTRE) -> Tensor:
+    """Build the map that knows where photographers put things."""
+    down, across = (
+        torch.exp(-0.5 * (((torch.arange(size) + 0.5) / size - 0.5) / share) ** 2)
+        for size in shape
+    )
+    return down[:, None] * across
+
+
+def plain_activation(feature_map: Tensor) -> Tensor:
+    """Build the map that knows the image but not its partner."""
+    return feature_map.abs().sum(1)
+
+
+PATH, SCALED, EVIDENCE, SFAM = "path", "path of several scales", "evidence", "sfam"
+ACTIVATION, CENTRE_maps, CHANCE = "plain activation", "centre prior", "random"
+BASELINES = (ACTIVATION, CENTRE_maps, CHANCE)
+"""What every check compares with, whatever else it looks at."""
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """Maps of one image towards P partners."""
+
+    maps: dict[str, Tensor]  # (P, H, W)
+    remainders: dict[str, Tensor]  # (P,)
+
+
+def at_layer(layer: str) -> str:
+    """Name the evidence at another layer."""
+    return f"{EVIDENCE} at {layer}"
+
+
+def image_maps(
+    model: EmbeddingModel,
+    image: Tensor,
+    partners: Tensor,
+    *,
+    weights: Weights = "signed",
+    scaled: Sequence[str] = (),
+    layers: Sequence[str] = (),
+    seed: int = 0,
+) -> ImageMaps:
+    """Compute all maps of an image."""
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    path = attribute_path(model, image, partners)
+    several = attribute_path(
+        model,
+        image,
+        partners,
+        steps=2 * STEPS,
+        scales=SCALES,
+        layers=scaled,
+    )
+    head = model.linearize(image[None])
+    rows = torch.zeros(len(partners), dtype=torch.long, device=head.leaf.device)
+    found = attribute(head, rows, partners, model.metric, weights)
+    maps = {
+        PATH: path.path,
+        SCALED: several.path,
+        EVIDENCE: found.evidence,
+        SFAM: found.sfam,
+    }
+    remainders = {
+        PATH: path.remainder,
+        SCALED: several.remainder,
+        EVIDENCE: found.remainder,
+    }
+    for layer in layers:
+        other = model.with_layer(layer).linearize(image[None])
+        evidence = attribute(other, rows, partners, model.metric)
+        maps[at_layer(layer)] = evidence.evidence
+        remainders[at_layer(layer)] = evidence.remainder
+    shape = (int(head.leaf.shape[2]), int(head.leaf.shape[3]))
+    maps[ACTIVATION] = plain_activation(head.feature_map)
+    maps[CENTRE_maps] = centre_prior(size)[None]
+    maps[CHANCE] = random_maps(1, shape, seed)
+    return ImageMaps(
+        {name: upsample(one.detach().cpu(), size) for name, one in maps.items()},
+        {name: one.detach().float().cpu() for name, one in remainders.items()},
+    )
+
+
+def candidate_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
+    """Find the layers at which evidence may be worth a look."""
+    chosen = last_layers(model, image)
+    own = model.find_layer(image[None]).name
+    names = sorted(chosen, key=lambda shape: shape[0] * shape[1])
+    return tuple(chosen[shape] for shape in names if chosen[shape] != own)
+
 
 # Noise under which maps should stay the same, in standard deviations of the image.
 _NOISE = 0.02

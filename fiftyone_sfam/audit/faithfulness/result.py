@@ -9,11 +9,62 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.faithfulness.curves import Curves, area, verification_accuracy
-from fiftyone_sfam.audit.faithfulness.intervals import mean_estimate, ratio_estimate
-from fiftyone_sfam.audit.faithfulness.maps import ACTIVATION, BASELINES, CENTRE, CHANCE
-from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.audit.faithfulness.lab import ACTIVATION, BASELINES, CHANCE
+from fiftyone_sfam.audit.faithfulness.lab import CENTRE_maps as CENTRE
+from fiftyone_sfam.audit.faithfulness.masks import Curves, area, verification_accuracy
+from fiftyone_sfam.audit.statistics.bootstrap import (
+    QUANTILES,
+    RESAMPLES,
+    Estimate,
+    around,
+    draw,
+)
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
+
+# Below this many queries no interval is given.
+FEWEST = 5
+
+
+def mean_estimate(
+    values: NDArray[np.floating],
+    queries: NDArray[np.integer],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the mean of what pairs have."""
+    return ratio_estimate(values, np.ones(len(values)), queries, resamples, seed)
+
+
+def ratio_estimate(
+    values: NDArray[np.floating],
+    others: NDArray[np.floating],
+    queries: NDArray[np.integer],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate the ratio of two sums over pairs."""
+    names, place = np.unique(np.asarray(queries), return_inverse=True)
+    sums = np.stack(
+        [
+            np.bincount(place, np.asarray(one, np.float64), len(names))
+            for one in (values, others)
+        ]
+    )
+    whole = sums.sum(axis=1)
+    if len(names) == 0 or whole[1] <= 0:
+        return Estimate()
+    value = float(whole[0] / whole[1])
+    if len(names) < FEWEST:
+        return Estimate(value)
+    gain = sums[0] - value * sums[1]
+    pool = np.concatenate([sums, sums[:, [gain.argmin(), gain.argmax()]]], axis=1)
+    drawn = draw(len(names), resamples, np.random.default_rng(seed))
+    found = drawn.astype(np.float64) @ pool.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(found[:, 1] > 0, found[:, 0] / found[:, 1], np.inf)
+    low, high = np.quantile(ratios, QUANTILES, method="nearest")
+    return around(value, float(low), float(high))
+
 
 DECIDED_AT = 0.3
 """Share of the pixels that are hidden, or shown, where decisions are compared."""

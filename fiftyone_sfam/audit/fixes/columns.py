@@ -11,8 +11,7 @@ from typing import Any
 
 import fiftyone as fo
 
-from fiftyone_sfam.data.detections import detections_prefix
-from fiftyone_sfam.data.items import all_samples, label_path
+from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 

@@ -32,8 +32,7 @@ from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import similarity
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 

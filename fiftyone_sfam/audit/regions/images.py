@@ -13,9 +13,8 @@ from PIL import Image, ImageFilter
 from fiftyone_sfam.audit.regions.fields import RegionSet, read_regions
 from fiftyone_sfam.audit.regions.labels import Grid
 from fiftyone_sfam.audit.regions.partitions import WHOLE
-from fiftyone_sfam.data.detections import detection_boxes
 from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 

@@ -11,7 +11,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution.heatmaps import inner_box
+from fiftyone_sfam.attribution.render import inner_box
 from fiftyone_sfam.audit.regions.partitions import (
     BACKGROUND,
     WHOLE,
@@ -22,9 +22,8 @@ from fiftyone_sfam.audit.regions.partitions import (
     nearest_points,
     resample,
 )
-from fiftyone_sfam.data.detections import detection_boxes
 from fiftyone_sfam.data.images import BROKEN, pixel_box
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run, SideMaps
 

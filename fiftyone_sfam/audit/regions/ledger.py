@@ -38,13 +38,11 @@ from fiftyone_sfam.audit.regions.ledger_cells import (
 )
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, Regions, split
 from fiftyone_sfam.audit.statistics.bootstrap import check_seed
-from fiftyone_sfam.data.detections import detections_prefix
-from fiftyone_sfam.data.items import all_samples, label_path
+from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 

@@ -29,8 +29,7 @@ from fiftyone_sfam.audit.regions.partitions import BACKGROUND
 from fiftyone_sfam.audit.regions.shortcut_scores import GroupScores, score_groups
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES
-from fiftyone_sfam.runs.arrays import Arrays
-from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 

@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.attribution.heatmaps import shared_range
 from fiftyone_sfam.attribution.render import (
     DIVERGING,
     color_table,
     data_url,
     fitted,
     overlay,
+    shared_range,
 )
 from fiftyone_sfam.audit.report.cells import without_folders
-from fiftyone_sfam.data.detections import detection_boxes
 from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:

@@ -7,25 +7,48 @@ not computed before, but for the fixes: parts that are missing say what computes
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.audit.fixes.find import dump_fixes
-from fiftyone_sfam.audit.report.evaluation import evaluation_part
-from fiftyone_sfam.audit.report.findings import findings_part
-from fiftyone_sfam.audit.report.html import Report, render
-from fiftyone_sfam.audit.report.regions import regions_part, shortcuts_part
-from fiftyone_sfam.audit.report.results import Results, load_results, missing
+from fiftyone_sfam.audit.report.cells import Table
+from fiftyone_sfam.audit.report.evaluation import EvaluationPart, evaluation_part
+from fiftyone_sfam.audit.report.figures import Figure
+from fiftyone_sfam.audit.report.findings import (
+    FindingsPart,
+    VerdictsPart,
+    findings_part,
+    verdicts_part,
+)
+from fiftyone_sfam.audit.report.regions import (
+    RegionsPart,
+    ShortcutsPart,
+    regions_part,
+    shortcuts_part,
+)
 from fiftyone_sfam.audit.report.summary import (
+    Card,
+    Missing,
+    Results,
     cards,
     config_table,
     highlights,
+    load_results,
+    missing,
     skipped_table,
     versions_table,
 )
@@ -38,9 +61,90 @@ from fiftyone_sfam.audit.report.tables import (
     write_csv,
     write_parquet,
 )
-from fiftyone_sfam.audit.report.verdicts import verdicts_part
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows."""
+
+    dataset: str  # name of the dataset and key of the run
+    run: str  # name of the dataset and key of the run
+    made: str  # when the run was made, and when the report was
+    created: str  # when the run was made, and when the report was
+    version: str  # of this package
+    images: bool  # whether it holds images
+    kind: str  # kind of map that pictures show
+    metric: str  # what images are ranked by, and the channel weights of the sfam map
+    weights: str  # what images are ranked by, and the channel weights of the sfam map
+    cards: list[Card]  # the summary
+    highlights: list[str]  # the most important of what was found
+    evaluation: EvaluationPart | Missing  # the parts
+    findings: FindingsPart | Missing  # the parts
+    regions: RegionsPart | Missing  # the parts
+    shortcuts: ShortcutsPart | Missing  # the parts
+    verdicts: VerdictsPart  # the parts
+    config: Table  # how the run was made, and with what
+    versions: Table  # how the run was made, and with what
+    skipped: Table  # how the run was made, and with what
+
+
+def render(report: Report) -> str:
+    """Write a report as HTML."""
+    plotly, script = _plotly(), (TEMPLATES / "report.js").read_text("utf-8")
+    css = (TEMPLATES / "report.css").read_text("utf-8")
+    sources = " ".join(map(_source, (plotly, script)))
+    # Files of this package and of Plotly's, and digests: nothing of a dataset.
+    own = {
+        "css": Markup(css),  # nosec B704
+        "plotly": Markup(plotly),  # nosec B704
+        "script": Markup(script),  # nosec B704
+        "script_sources": Markup(sources),  # nosec B704
+    }
+    template = _environment().get_template("report.html.j2")
+    return template.render(report=report, **own)
+
+
+def figure_json(figure: Figure) -> Markup:
+    """Return a figure as JSON that may stand in a page."""
+    body: dict[str, Any] = {"data": figure.data, "layout": figure.layout}
+    text = json.dumps(body, allow_nan=False)
+    for character in "<>&'":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # None of the characters is left that could end the element or begin another.
+    return Markup(text)  # nosec B704
+
+
+def tight(text: str) -> str:
+    """Keep numbers and their percent signs on one line."""
+    return text.replace(" %", "\u00a0%")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters["figure_json"] = figure_json
+    environment.filters["tight"] = tight
+    return environment
+
+
+def _plotly() -> str:
+    """Return Plotly's own script, as its package carries it."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs())
+
+
+def _source(script: str) -> str:
+    """Return what a page's policy knows a script by."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
 
 MAX_FINDINGS = 100
 """Most findings that a report shows unless more are wanted."""

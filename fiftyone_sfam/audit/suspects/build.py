@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.calibration import confidence
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
     MERGED,
@@ -22,14 +21,64 @@ from fiftyone_sfam.audit.suspects.finding import (
     split_sentence,
     uninformative_sentence,
 )
-from fiftyone_sfam.audit.suspects.identities import SAME, Division, IdentityPair
-from fiftyone_sfam.audit.suspects.images import MISLABEL_THRESHOLD
-from fiftyone_sfam.audit.suspects.measure import Measured
+from fiftyone_sfam.audit.suspects.identities import (
+    SAME,
+    Division,
+    IdentityPair,
+    compare_identities,
+    divide_identities,
+    rival_level,
+)
+from fiftyone_sfam.audit.suspects.images import (
+    MISLABEL_THRESHOLD,
+    ImageFigures,
+    measure_images,
+)
 from fiftyone_sfam.audit.suspects.pixels import ALIKE, DULL
 from fiftyone_sfam.audit.suspects.regions import BackgroundShare, BackgroundShares
 from fiftyone_sfam.audit.suspects.sources import PairLookup
+from fiftyone_sfam.audit.suspects.space import (
+    Levels,
+    Nearest,
+    Space,
+    confidence,
+    find_nearest,
+    make_space,
+    measure_levels,
+)
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What embeddings and labels say of N images."""
+
+    space: Space  # the images
+    levels: Levels  # how near images of one person are
+    nearest: Nearest  # the images' neighbors
+    images: ImageFigures  # for and against each label
+    pairs: list[IdentityPair]  # identities that are near to each other
+    divisions: list[Division]  # identities in two groups
+
+
+def measure(
+    embeddings: NDArray[np.floating],
+    metric: str,
+    identities: NDArray[np.int64],
+    cameras: NDArray[np.int64],
+    report: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """Compare images with their own identities and with others."""
+    space = make_space(embeddings, metric, identities, cameras)
+    levels = measure_levels(space)
+    nearest = find_nearest(space, report)
+    images = measure_images(space, levels, nearest)
+    suspected = np.where(images.is_mislabeled, images.other, UNKNOWN)
+    pairs = compare_identities(space, levels, nearest, suspected)
+    divisions = divide_identities(space, levels, rival_level(space, pairs), suspected)
+    return Measured(space, levels, nearest, images, pairs, divisions)
+
 
 # Margins above the thresholds that are half way to certainty.
 _SPREADS = MISLABEL_THRESHOLD

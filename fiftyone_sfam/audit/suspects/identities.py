@@ -21,8 +21,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.calibration import label_effect
-from fiftyone_sfam.audit.suspects.space import Levels, Nearest, Space, upper
+from fiftyone_sfam.audit.suspects.space import (
+    Levels,
+    Nearest,
+    Space,
+    label_effect,
+    upper,
+)
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 SAME = 2.5

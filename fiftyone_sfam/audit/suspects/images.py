@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.calibration import group_spreads, robust_scale
 from fiftyone_sfam.audit.suspects.space import (
     Levels,
     Nearest,
     Space,
     compared_with,
+    group_spreads,
     nearness_to,
     own_nearness,
     reach,
+    robust_scale,
 )
 from fiftyone_sfam.retrieval.search import UNKNOWN
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.audit.suspects.calibration import robust_scale
+from fiftyone_sfam.audit.suspects.space import robust_scale
 from fiftyone_sfam.data.images import load_in_background
 
 SIDE = 32

@@ -20,7 +20,7 @@ from fiftyone_sfam.audit.regions.fields import (
 )
 from fiftyone_sfam.audit.regions.ledger import EVIDENCE, load_ledger
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, split
-from fiftyone_sfam.audit.suspects.calibration import robust_scale
+from fiftyone_sfam.audit.suspects.space import robust_scale
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 

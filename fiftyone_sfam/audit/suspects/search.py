@@ -27,6 +27,7 @@ from fiftyone_sfam.audit.suspects.build import (
     find_split,
     find_uninformative,
     image_scores,
+    measure,
 )
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
@@ -39,7 +40,6 @@ from fiftyone_sfam.audit.suspects.finding import (
     Finding,
 )
 from fiftyone_sfam.audit.suspects.identities import MIN_GROUP
-from fiftyone_sfam.audit.suspects.measure import measure
 from fiftyone_sfam.audit.suspects.pixels import (
     ALIKE,
     detail,
@@ -63,7 +63,7 @@ from fiftyone_sfam.audit.suspects.sources import (
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN, encode
-from fiftyone_sfam.runs.arrays import Arrays
+from fiftyone_sfam.runs.blobs import Arrays
 from fiftyone_sfam.runs.run import Run
 
 __all__ = [

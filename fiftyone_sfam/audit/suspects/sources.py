@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.data.detections import detection_boxes, detections_prefix
 from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, detection_boxes, detections_prefix
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.runs.run import Run

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.pipeline.engines.work import Engine, Work
+from fiftyone_sfam.pipeline.engines.local import Engine, Work
 
 __all__ = ["ENGINES", "Engine", "Work", "check_engine", "make_engine"]
 
@@ -19,7 +19,7 @@ def check_engine(engine: str, options: Mapping[str, Any] | None) -> None:
     if engine not in ENGINES:
         raise DataError(f"unknown engine {engine!r}; use one of {', '.join(ENGINES)}.")
     if engine == "ray":
-        from fiftyone_sfam.pipeline.engines.ray_options import (
+        from fiftyone_sfam.pipeline.engines.ray_engine import (
             RayOptions,
             check_installed,
         )
@@ -37,8 +37,7 @@ def make_engine(engine: str, work: Work, options: Mapping[str, Any] | None) -> E
     """Set an engine up."""
     check_engine(engine, options)
     if engine == "ray":
-        from fiftyone_sfam.pipeline.engines.ray_engine import RayEngine
-        from fiftyone_sfam.pipeline.engines.ray_options import RayOptions
+        from fiftyone_sfam.pipeline.engines.ray_engine import RayEngine, RayOptions
 
         return RayEngine(work, RayOptions.of(options))
     from fiftyone_sfam.pipeline.engines.local import LocalEngine

@@ -8,10 +8,11 @@ dies is replaced, and what it had not stored is given out again.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,9 +23,8 @@ from fiftyone.core.odm import get_db_conn
 from ray.exceptions import RayActorError, RayTaskError
 
 from fiftyone_sfam.errors import DataError, WorkerError
-from fiftyone_sfam.pipeline.engines.ray_options import RayOptions
+from fiftyone_sfam.pipeline.engines.local import Engine, Work
 from fiftyone_sfam.pipeline.engines.ray_worker import ShardWorker, WorkerSettings
-from fiftyone_sfam.pipeline.engines.work import Engine, Work
 from fiftyone_sfam.pipeline.shards import Embedded, embedding_name, read_embedded
 from fiftyone_sfam.pipeline.streaming import Explained, MapTask
 from fiftyone_sfam.runs.blobs import BlobStore
@@ -32,6 +32,81 @@ from fiftyone_sfam.runs.run_table import shard_name
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How a run uses a Ray cluster.
+
+    Attributes
+    ----------
+    num_workers : int, optional
+        Workers. By default as many as the cluster has room for.
+    cpus_per_worker : float
+        Processor cores that each takes; it reads images in as many threads.
+    gpus_per_worker : float
+        GPUs that each takes; may be a part of one. Above 0 the model runs on it.
+    shards_per_task : int, optional
+        Shards that a worker is given at a time. By default a hundredth of its share, at
+        most 8: what a killed worker had not stored of them is done again.
+    runtime_env : mapping, optional
+        Ray's ``runtime_env`` of the workers, to bring code or packages along.
+
+    Raises
+    ------
+    DataError
+        If a number cannot be used.
+    """
+
+    num_workers: int | None = None
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    shards_per_task: int | None = None
+    runtime_env: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_workers", "shards_per_task"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise DataError(
+                    f"{name} is {value!r}; a whole number from 1 is needed."
+                )
+        for name in ("cpus_per_worker", "gpus_per_worker"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+                raise DataError(f"{name} is {value!r}; a number from 0 is needed.")
+        if self.cpus_per_worker == 0 and self.gpus_per_worker == 0:
+            raise DataError(
+                "a worker without processor and GPU has no place to run; give "
+                "cpus_per_worker or gpus_per_worker."
+            )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None) -> RayOptions:
+        """Take the options as a caller gave them.
+
+        Raises
+        ------
+        DataError
+            If one is unknown or cannot be used.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options or {}:
+            if name not in known:
+                raise DataError(
+                    f"the engine 'ray' has no option {name!r}; its options are "
+                    f"{', '.join(known)}."
+                )
+        return cls(**(options or {}))
+
+
+def check_installed() -> None:
+    """Refuse to go on without Ray."""
+    if importlib.util.find_spec("ray") is None:
+        raise DataError(
+            "the engine 'ray' needs the package ray; install fiftyone-sfam[ray]."
+        )
+
 
 # Tasks that a worker has at a time: the next one waits there while it does the first.
 _AHEAD = 2
