@@ -56,8 +56,6 @@ def test_modules_import_each_other_one_way() -> None:
     graph = {module: _imports(path) for module, path in _modules().items()}
     # Raises CycleError, with the cycle, when there is one.
     TopologicalSorter(graph).prepare()
-    assert graph["fiftyone_sfam.network.heads"] <= {"fiftyone_sfam.errors"}
-    assert graph["fiftyone_sfam.attribution.maps"] <= {"fiftyone_sfam.network.heads"}
 
 
 def _modules() -> dict[str, Path]:

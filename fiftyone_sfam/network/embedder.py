@@ -596,7 +596,7 @@ class EmbeddingModel:
 
     def _fault_finder(self, image: Tensor) -> Callable[[LayerInfo], str]:
         """Return a function that says why a layer has no map of an image, or ``""``."""
-        enlarged = 4 if max(image.shape) <= 64 else 2
+        enlarged = 4 if max(image.shape) <= 200 else 2
         images = patched(image)
         faults = cache(lambda: self._faults(images))
         faults_enlarged = cache(lambda: self._faults(patched(image, enlarged)))

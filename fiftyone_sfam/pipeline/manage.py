@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.retrieval.embeddings import Embeddings
 from fiftyone_sfam.review.fields import (
     check_rename_of_verdicts,
@@ -39,6 +38,8 @@ from fiftyone_sfam.runs.schema import rename_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+
+    from fiftyone_sfam.network.embedder import EmbeddingModel
 
 
 def fingerprint_of(
