@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -10,7 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text
-from fiftyone_sfam.app.operators.base import RunOperator, no_runs
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, no_runs
 from fiftyone_sfam.audit.fixes.apply import (
     applied_fields,
     apply_verdicts,
@@ -42,7 +42,7 @@ _WIDEST = 28
 class VerdictParameters(RunParameters):
     """What to apply or undo, and in which field."""
 
-    action: Literal["apply", "undo"] | None = None
+    action: Literal["apply", "undo"] = "apply"
     field: Text | None = None
     overwrite: bool = False
     undo_field: Text | None = None
@@ -62,18 +62,19 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
     form_title = "Apply the verdicts of a run"
     result_title = "Verdicts applied"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: VerdictParameters) -> bool:
+    def is_large(self, ctx: Context, params: VerdictParameters) -> bool:
         """Return whether the dataset has many samples."""
         return len(ctx.dataset) >= LARGE
 
     def add_inputs(
-        self, ctx: foo.ExecutionContext, params: VerdictParameters, inputs: types.Object
+        self, ctx: Context, params: VerdictParameters, inputs: types.Object
     ) -> str | None:
         """Add what to do, if there is something to undo, and its fields."""
         keys, applied = list_runs(ctx.dataset), applied_fields(ctx.dataset)
         if not keys and not applied:
             return no_runs(inputs)
         default = APPLY if keys else UNDO
+        action = params.action if "action" in params.model_fields_set else default
         if applied:
             actions = [(APPLY, "correct the labels")] if keys else []
             choices.add_choice(
@@ -84,7 +85,7 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
                 default=default,
                 required=True,
             )
-        if (params.action or default) == APPLY:
+        if action == APPLY:
             return super().add_inputs(ctx, params, inputs)
         if applied:
             choices.add_choice(
@@ -102,11 +103,7 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
         return None
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: VerdictParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: VerdictParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add the field, and a preview of the corrections."""
         try:
@@ -126,9 +123,7 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
         if fixes.fixes or fixes.conflicts:
             inputs.md(preview(run, fixes), name="preview")
 
-    def perform(
-        self, ctx: foo.ExecutionContext, params: VerdictParameters
-    ) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: VerdictParameters) -> Results:
         """Apply or undo; see :mod:`fiftyone_sfam.audit.fixes.apply`."""
         if params.action == UNDO:
             undone = undo_fixes(ctx.dataset, params.undo_field)
@@ -144,9 +139,7 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
             ctx.ops.reload_dataset()
         return results
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: VerdictParameters, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: VerdictParameters, run: Run) -> Results:
         """Apply the corrections that the verdicts agree on now."""
         applied = apply_verdicts(run, field=params.field, overwrite=params.overwrite)
         return {
@@ -158,7 +151,7 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
             "left_out": _listed(applied.left_out),
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the field, and how many labels were corrected or restored."""
         outputs.str("field", label="Field")
         for name, label in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import fiftyone as fo
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("fiftyone_sfam")
 _SECONDS_BETWEEN_REPORTS = 1.0
 
+Context = foo.ExecutionContext
+Results = dict[str, Any]
+
 P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=RunParameters)
 
@@ -36,27 +39,23 @@ class SfamOperator(foo.Operator, Generic[P]):
     form_title: str
     result_title: str | None = None
 
-    def is_large(self, ctx: foo.ExecutionContext, params: P) -> bool:
+    def is_large(self, ctx: Context, params: P) -> bool:
         """Return whether to delegate unless the user says otherwise."""
         return False
 
-    def add_inputs(
-        self, ctx: foo.ExecutionContext, params: P, inputs: types.Object
-    ) -> str | None:
+    def add_inputs(self, ctx: Context, params: P, inputs: types.Object) -> str | None:
         """Add the fields of the form; return what is wrong with the form as a whole."""
         raise NotImplementedError
 
-    def perform(self, ctx: foo.ExecutionContext, params: P) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: P) -> Results:
         """Do what the operator is for, and return its results."""
         raise NotImplementedError
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the fields that show the results."""
         raise NotImplementedError
 
-    def resolve_execution_options(
-        self, ctx: foo.ExecutionContext
-    ) -> foo.ExecutionOptions:
+    def resolve_execution_options(self, ctx: Context) -> foo.ExecutionOptions:
         """Delegate large operations by default."""
         params, _ = self.parameters.read_form(ctx.params)
         delegable = self.config.allow_delegated_execution
@@ -66,7 +65,7 @@ class SfamOperator(foo.Operator, Generic[P]):
             default_choice_to_delegated=delegable and self.is_large(ctx, params),
         )
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
+    def resolve_input(self, ctx: Context) -> types.Property:
         """Build the form."""
         params, problems = self.parameters.read_form(ctx.params)
         inputs = types.Object()
@@ -76,7 +75,7 @@ class SfamOperator(foo.Operator, Generic[P]):
             choices.mark(field, problems.get(name))
         return form
 
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+    def execute(self, ctx: Context) -> Results:
         """Perform the operation; errors carry no paths of this machine."""
         try:
             return self.perform(ctx, self.parameters.read(ctx.params))
@@ -88,7 +87,7 @@ class SfamOperator(foo.Operator, Generic[P]):
             # FiftyOne sends the traceback to the App, and with it every chained error.
             raise type(error)(shown) from None
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
+    def resolve_output(self, ctx: Context) -> types.Property:
         """Describe the results."""
         outputs = types.Object()
         self.add_outputs(outputs, ctx.results)
@@ -119,14 +118,12 @@ class RunOperator(SfamOperator[R]):
     """An operator on one of the runs of a dataset."""
 
     def add_run_inputs(
-        self, ctx: foo.ExecutionContext, params: R, inputs: types.Object, run: Run
+        self, ctx: Context, params: R, inputs: types.Object, run: Run
     ) -> None:
         """Add the fields of the form below the choice of the run."""
         raise NotImplementedError
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: R, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: R, run: Run) -> Results:
         """Do what the operator is for, and return its results."""
         raise NotImplementedError
 
@@ -134,14 +131,12 @@ class RunOperator(SfamOperator[R]):
         """Return why the operator cannot work on a run."""
         return None
 
-    def chosen_run(self, ctx: foo.ExecutionContext, params: R) -> Run | None:
+    def chosen_run(self, ctx: Context, params: R) -> Run | None:
         """Return the run that a form is about; None if there is no such run."""
         key = params.key or next(iter(list_runs(ctx.dataset)), None)
         return current_run(ctx.dataset, key)
 
-    def add_inputs(
-        self, ctx: foo.ExecutionContext, params: R, inputs: types.Object
-    ) -> str | None:
+    def add_inputs(self, ctx: Context, params: R, inputs: types.Object) -> str | None:
         """Add the choice of the run, and the fields below."""
         keys = list_runs(ctx.dataset)
         if not keys:
@@ -161,7 +156,7 @@ class RunOperator(SfamOperator[R]):
             self.add_run_inputs(ctx, params, inputs, run)
         return None
 
-    def perform(self, ctx: foo.ExecutionContext, params: R) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: R) -> Results:
         """Load the run, and work on it."""
         return self.perform_on(ctx, params, load_run(ctx.dataset, params.key or ""))
 
@@ -184,7 +179,7 @@ def shown_fields(run: Run) -> list[str]:
 
 
 def progress_of(
-    ctx: foo.ExecutionContext, unit: str = "images", phases: Sequence[str] = ()
+    ctx: Context, unit: str = "images", phases: Sequence[str] = ()
 ) -> Progress | None:
     """Return a function that shows the progress of a delegated operation.
 

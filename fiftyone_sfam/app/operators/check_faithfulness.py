@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -16,7 +15,7 @@ from fiftyone_sfam.app.forms.parameters import (
     Whole,
     whole,
 )
-from fiftyone_sfam.app.operators.base import RunOperator, progress_of
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
@@ -62,15 +61,13 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
     form_title = "Check how faithful the maps are"
     result_title = "Faithfulness checked"
 
-    def is_large(
-        self, ctx: foo.ExecutionContext, params: FaithfulnessParameters
-    ) -> bool:
+    def is_large(self, ctx: Context, params: FaithfulnessParameters) -> bool:
         """Return whether more than a few pairs are drawn."""
         return params.pairs > FEW
 
     def add_run_inputs(
         self,
-        ctx: foo.ExecutionContext,
+        ctx: Context,
         params: FaithfulnessParameters,
         inputs: types.Object,
         run: Run,
@@ -92,8 +89,8 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
         )
 
     def perform_on(
-        self, ctx: foo.ExecutionContext, params: FaithfulnessParameters, run: Run
-    ) -> dict[str, Any]:
+        self, ctx: Context, params: FaithfulnessParameters, run: Run
+    ) -> Results:
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
 
@@ -118,7 +115,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
             ],
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the verdict and a line for each map."""
         outputs.str("key", label="Run")
         outputs.int("pairs", label="Pairs")

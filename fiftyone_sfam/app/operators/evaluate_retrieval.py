@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import fiftyone as fo
@@ -21,7 +21,7 @@ from fiftyone_sfam.app.forms.parameters import (
     Whole,
     whole,
 )
-from fiftyone_sfam.app.operators.base import RunOperator, progress_of
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.evaluation.fields import ENDINGS
 from fiftyone_sfam.audit.evaluation.overview import compared_pairs
@@ -95,17 +95,13 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
     form_title = "Evaluate the retrieval of a run"
     result_title = "Retrieval evaluated"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: EvaluationParameters) -> bool:
+    def is_large(self, ctx: Context, params: EvaluationParameters) -> bool:
         """Return whether the run compares many pairs."""
         run = self.chosen_run(ctx, params)
         return run is not None and compared_pairs(run) >= LARGE
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: EvaluationParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: EvaluationParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add the slices, the rule for cameras and the false accept rates."""
         protocol = run.config.protocol
@@ -153,8 +149,8 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
         choices.add_estimate(inputs, text, count >= LARGE)
 
     def perform_on(
-        self, ctx: foo.ExecutionContext, params: EvaluationParameters, run: Run
-    ) -> dict[str, Any]:
+        self, ctx: Context, params: EvaluationParameters, run: Run
+    ) -> Results:
         """Evaluate; see :func:`fiftyone_sfam.evaluate_retrieval`."""
         evaluation = evaluate_retrieval(
             run,
@@ -180,7 +176,7 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
             **{name: None if math.isnan(v) else v for name, v in figures.items()},
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the measures."""
         outputs.str("key", label="Run")
         outputs.int("queries", label="Queries with a true match")

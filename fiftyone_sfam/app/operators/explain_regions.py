@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -18,7 +18,7 @@ from fiftyone_sfam.app.forms.parameters import (
     Whole,
     whole,
 )
-from fiftyone_sfam.app.operators.base import RunOperator, progress_of
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
 from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, check_evidence
 from fiftyone_sfam.audit.regions.ledger_cells import FALSE, TRUE, find_cell, sentence
@@ -77,7 +77,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
     form_title = "Split the similarity by regions"
     result_title = "Regions explained"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: RegionParameters) -> bool:
+    def is_large(self, ctx: Context, params: RegionParameters) -> bool:
         """Return whether the run has many images, or changed images are embedded."""
         run = self.chosen_run(ctx, params)
         return params.causal or (
@@ -89,11 +89,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
         return choices.problem_of(check_evidence, run)
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: RegionParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: RegionParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add the regions, the pairs and the test."""
         fields = [*region_fields(run), IN_STRIPES]
@@ -143,9 +139,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
         if params.causal:
             _add_test(params, inputs, run)
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: RegionParameters, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: RegionParameters, run: Run) -> Results:
         """Build the ledger, find shortcuts, and test the ledger."""
         progress = progress_of(ctx)
         field = params.field or next(iter(region_fields(run)), IN_STRIPES)
@@ -185,7 +179,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
             results["causal"] = check.sentence
         return results
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the shares of the regions, the shortcuts and the test."""
         outputs.str("key", label="Run")
         outputs.list("regions", types.String(), label="Regions")

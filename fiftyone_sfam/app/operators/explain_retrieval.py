@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -10,7 +9,13 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole, whole
-from fiftyone_sfam.app.operators.base import SfamOperator, progress_of, shown_fields
+from fiftyone_sfam.app.operators.base import (
+    Context,
+    Results,
+    SfamOperator,
+    progress_of,
+    shown_fields,
+)
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.manage import check_key
@@ -117,12 +122,12 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
     form_title = "Explain retrieval with SFAM"
     result_title = "Retrieval explained"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: RunSettings) -> bool:
+    def is_large(self, ctx: Context, params: RunSettings) -> bool:
         """Return whether there are many images to explain."""
         return _count(ctx, params) >= LARGE
 
     def add_inputs(
-        self, ctx: foo.ExecutionContext, params: RunSettings, inputs: types.Object
+        self, ctx: Context, params: RunSettings, inputs: types.Object
     ) -> str | None:
         """Add the target, the model, the protocol, the embeddings and the maps."""
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
@@ -133,7 +138,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         _add_estimate(ctx, params, inputs)
         return None
 
-    def perform(self, ctx: foo.ExecutionContext, params: RunSettings) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: RunSettings) -> Results:
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.pipeline.explain import explain_retrieval
 
@@ -154,7 +159,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
             ctx.ops.set_active_fields(shown_fields(run))
         return {"key": run.key, **run.summary()}
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the summary of the run."""
         outputs.str("key", label="Run")
         outputs.int("images", label="Images")
@@ -191,9 +196,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
 # --------------------------------------------------------------------------------------
 
 
-def _add_model(
-    ctx: foo.ExecutionContext, params: RunSettings, inputs: types.Object
-) -> None:
+def _add_model(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
     """Add the model, the key of the run and the number of neighbors."""
     models, problem = choices.model_choices()
     choices.add_choice(
@@ -224,9 +227,7 @@ def _add_model(
     inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
 
 
-def _add_protocol(
-    ctx: foo.ExecutionContext, params: RunSettings, inputs: types.Object
-) -> None:
+def _add_protocol(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
     """Add the fields that labels, cameras, splits and detections come from."""
     dataset = ctx.dataset
     detections = choices.detection_fields(dataset)
@@ -293,9 +294,7 @@ def _add_protocol(
     )
 
 
-def _add_embeddings(
-    ctx: foo.ExecutionContext, params: RunSettings, inputs: types.Object
-) -> None:
+def _add_embeddings(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
     """Add where embeddings come from."""
     dataset = ctx.dataset
     indexes = dataset.list_brain_runs(type="similarity")
@@ -342,7 +341,7 @@ def _add_embeddings(
             choices.mark(field, problem)
 
 
-def _index_problem(ctx: foo.ExecutionContext, params: RunSettings) -> str | None:
+def _index_problem(ctx: Context, params: RunSettings) -> str | None:
     """Return why a similarity index does not fit the form."""
     indexed = ctx.dataset.get_brain_info(params.brain_key).config.patches_field
     if indexed == params.patches_field:
@@ -385,9 +384,7 @@ def _add_maps(inputs: types.Object) -> None:
     )
 
 
-def _add_estimate(
-    ctx: foo.ExecutionContext, params: RunSettings, inputs: types.Object
-) -> None:
+def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
     """Add what the run will cost."""
     count = _count(ctx, params)
     # The nearest true match of a query is one more pair, unless it is among the k.
@@ -399,7 +396,7 @@ def _add_estimate(
     choices.add_estimate(inputs, text, count >= LARGE)
 
 
-def _count(ctx: foo.ExecutionContext, params: RunSettings) -> int:
+def _count(ctx: Context, params: RunSettings) -> int:
     """Count the images or detections of the target."""
     view = ctx.target_view(require_flat=True)
     if params.patches_field in choices.detection_fields(ctx.dataset):

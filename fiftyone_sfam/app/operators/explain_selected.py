@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -11,7 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text
-from fiftyone_sfam.app.operators.base import SfamOperator
+from fiftyone_sfam.app.operators.base import Context, Results, SfamOperator
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,10 +42,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
     result_title = "Two samples explained"
 
     def add_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: SelectedParameters,
-        inputs: types.Object,
+        self, ctx: Context, params: SelectedParameters, inputs: types.Object
     ) -> str | None:
         """Add the model and the kind of map."""
         models, problem = choices.model_choices()
@@ -66,9 +62,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
         )
         return choices.problem_of(_two_selected, ctx)
 
-    def perform(
-        self, ctx: foo.ExecutionContext, params: SelectedParameters
-    ) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: SelectedParameters) -> Results:
         """Explain the two samples."""
         from fiftyone_sfam.attribution.pair import explain_pair
         from fiftyone_sfam.attribution.render import (
@@ -116,7 +110,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
             "neighbor": neighbor,
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add both images with their maps, and the numbers of the pair."""
         for name, label in (("query", "First"), ("neighbor", "Second")):
             outputs.str(
@@ -141,7 +135,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
         return self.call(sample_collection, params, selected=selected)
 
 
-def _two_selected(ctx: foo.ExecutionContext) -> list[str]:
+def _two_selected(ctx: Context) -> list[str]:
     """Return the ids of the selected samples; refuse any other number than two."""
     selected = list(ctx.selected or [])
     if len(selected) != 2:
@@ -149,7 +143,7 @@ def _two_selected(ctx: foo.ExecutionContext) -> list[str]:
     return selected
 
 
-def _selected_image(ctx: foo.ExecutionContext, sample_id: str) -> Image.Image:
+def _selected_image(ctx: Context, sample_id: str) -> Image.Image:
     """Read the image of a selected sample, or the box of a selected patch."""
     from fiftyone_sfam.data.images import pixel_box, read_image
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text, Texts
-from fiftyone_sfam.app.operators.base import RunOperator, progress_of
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.audit.suspects.regions import AUTO
 from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects
@@ -52,17 +52,13 @@ class FindSuspects(RunOperator[SuspectParameters]):
     form_title = "Find suspects in a run"
     result_title = "Suspects found"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: SuspectParameters) -> bool:
+    def is_large(self, ctx: Context, params: SuspectParameters) -> bool:
         """Return whether the run has many images."""
         run = self.chosen_run(ctx, params)
         return run is not None and len(run.items) >= LARGE
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: SuspectParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: SuspectParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add the kinds, the fields and the least score."""
         choices.add_list(
@@ -109,9 +105,7 @@ class FindSuspects(RunOperator[SuspectParameters]):
         text = f"{count:,} images are compared with each other."
         choices.add_estimate(inputs, text, count >= LARGE)
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: SuspectParameters, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: SuspectParameters, run: Run) -> Results:
         """Search; see :func:`fiftyone_sfam.audit.suspects.search.find_suspects`."""
         suspects = find_suspects(
             run,
@@ -130,7 +124,7 @@ class FindSuspects(RunOperator[SuspectParameters]):
             "limits": " ".join(suspects.limits),
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the number of findings of each kind."""
         outputs.str("key", label="Run")
         outputs.int("findings", label="Findings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone as fo
@@ -11,7 +10,13 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text
-from fiftyone_sfam.app.operators.base import SfamOperator, no_runs, shown_fields
+from fiftyone_sfam.app.operators.base import (
+    Context,
+    Results,
+    SfamOperator,
+    no_runs,
+    shown_fields,
+)
 from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
@@ -44,7 +49,7 @@ class ManageRuns(SfamOperator[ManageParameters]):
     form_title = "Explained runs"
 
     def add_inputs(
-        self, ctx: foo.ExecutionContext, params: ManageParameters, inputs: types.Object
+        self, ctx: Context, params: ManageParameters, inputs: types.Object
     ) -> str | None:
         """Add the run, its summary, and what to do with it."""
         finished = list_runs(ctx.dataset)
@@ -87,9 +92,7 @@ class ManageRuns(SfamOperator[ManageParameters]):
             choices.mark(field, _rename_problem(ctx.dataset, key, params.new_key, keys))
         return None
 
-    def perform(
-        self, ctx: foo.ExecutionContext, params: ManageParameters
-    ) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: ManageParameters) -> Results:
         """Show, rename or delete the run."""
         dataset, key = ctx.dataset, params.key or ""
         if params.action == SHOW:
@@ -102,7 +105,7 @@ class ManageRuns(SfamOperator[ManageParameters]):
             ctx.ops.reload_dataset()
         return {"runs": list_runs(dataset)}
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the keys of the runs."""
         outputs.list("runs", types.String(), label="Runs of this dataset")
 

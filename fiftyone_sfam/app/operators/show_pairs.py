@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -17,7 +16,7 @@ from fiftyone_sfam.app.forms.parameters import (
     Whole,
     whole,
 )
-from fiftyone_sfam.app.operators.base import RunOperator
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run import Run
@@ -76,11 +75,7 @@ class ShowPairs(RunOperator[PairParameters]):
     form_title = "Show explained pairs"
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: PairParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: PairParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add the conditions, and how many pairs meet them."""
         choices.add_choice(
@@ -112,9 +107,7 @@ class ShowPairs(RunOperator[PairParameters]):
         notice = inputs.view("count", types.Notice(label=f"{count:,} pairs"))
         choices.mark(notice, problem)
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: PairParameters, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: PairParameters, run: Run) -> Results:
         """Show the pairs."""
         pairs = params.select(run)
         if params.show == DATASET:
@@ -125,7 +118,7 @@ class ShowPairs(RunOperator[PairParameters]):
         ctx.ops.set_view(ctx.dataset.select(list(dict.fromkeys(map(str, queries)))))
         return {"pairs": len(pairs), "dataset": None}
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the number of pairs, and the dataset."""
         outputs.int("pairs", label="Pairs")
         outputs.str("dataset", label="Dataset of pairs")

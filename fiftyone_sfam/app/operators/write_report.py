@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms.parameters import RunParameters
-from fiftyone_sfam.app.operators.base import RunOperator
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
@@ -65,17 +64,13 @@ class WriteReport(RunOperator[ReportParameters]):
     form_title = "Write the report of a run"
     result_title = "Report written"
 
-    def is_large(self, ctx: foo.ExecutionContext, params: ReportParameters) -> bool:
+    def is_large(self, ctx: Context, params: ReportParameters) -> bool:
         """Return whether the run has many pairs."""
         run = self.chosen_run(ctx, params)
         return run is not None and run.config.counts["pairs"] >= LARGE
 
     def add_run_inputs(
-        self,
-        ctx: foo.ExecutionContext,
-        params: ReportParameters,
-        inputs: types.Object,
-        run: Run,
+        self, ctx: Context, params: ReportParameters, inputs: types.Object, run: Run
     ) -> None:
         """Add whether to show images, and what the report will contain."""
         inputs.bool(
@@ -92,9 +87,7 @@ class WriteReport(RunOperator[ReportParameters]):
             text += f" Left out, since not computed yet: {', '.join(missing)}."
         inputs.view("state", types.Notice(label=text))
 
-    def perform_on(
-        self, ctx: foo.ExecutionContext, params: ReportParameters, run: Run
-    ) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: ReportParameters, run: Run) -> Results:
         """Write; see :func:`fiftyone_sfam.audit.report.write.write_report`."""
         from fiftyone_sfam.audit.report.write import write_report
 
@@ -120,7 +113,7 @@ class WriteReport(RunOperator[ReportParameters]):
             "downloaded": download,
         }
 
-    def add_outputs(self, outputs: types.Object, results: Mapping[str, Any]) -> None:
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the names of the folder and its files."""
         outputs.str("key", label="Run")
         outputs.str("folder", label="Folder, in the server's folder of reports")
