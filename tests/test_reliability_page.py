@@ -6,10 +6,10 @@ import ast
 import re
 
 import pytest
+
+from paths import ROOT
 from test_bad_images import BROKEN, GOOD
 from test_fuzz_forms import OPERATORS
-
-from conftest import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
 SECTIONS = {
