@@ -21,7 +21,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app_support import PLUGIN, context
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
@@ -31,6 +30,7 @@ from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import load_run
 from fuzzing import anything, fuzz
+from operator_support import PLUGIN, context
 from worlds import fill, tiny_model
 
 OPERATORS = (
