@@ -147,9 +147,17 @@ def test_the_form_offers_runs_fields_and_rules(run: Run, crops: fo.Dataset) -> N
     ("params", "path", "reason"),
     [
         ({"key": "gone"}, "key", "there is no such run; choose another."),
-        ({"slices": ["nose"]}, "slices", "'nose' is no field to slice by."),
-        ({"pair_slices": ["nose"]}, "pair_slices", "'nose' is no field to slice by."),
-        ({"fars": "a few"}, "fars", "are no numbers"),
+        (
+            {"slices": ["nose"]},
+            "slices",
+            "'nose' is not a field to slice by; choose from the list.",
+        ),
+        (
+            {"pair_slices": ["nose"]},
+            "pair_slices",
+            "'nose' is not a field to slice by; choose from the list.",
+        ),
+        ({"fars": "a few"}, "fars", "are not all numbers"),
         ({"fars": "0.1, 7"}, "fars", "rate 7.0 is out of range"),
         ({"key": "plain"}, "labels", "no identity field"),
     ],

@@ -106,7 +106,7 @@ def test_from_python_and_delegated(crops: fo.Dataset, run: Run) -> None:
     assert done.result["verdict"] == later.sentence
     [stored] = service.list_operations(operator=URI, dataset_name=crops.name)
     images = len(np.unique(later.queries))
-    assert stored.status.label == f"masking {images} of {images} images"
+    assert stored.status.label == f"masking: {images} of {images} images"
     service.delete_operation(stored.id)
 
 
@@ -116,7 +116,7 @@ def test_unusable_requests(crops: fo.Dataset) -> None:
 
     with pytest.raises(RunError, match="has no explained run 'x'"):
         execute(key="x")
-    with pytest.raises(DataError, match="pairs is 0; a whole number from 1"):
+    with pytest.raises(DataError, match="pairs is 0; give a whole number from 1"):
         execute(key="sfam", pairs=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", model="mine")

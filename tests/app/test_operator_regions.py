@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_beside_the_field(
     field = problems(ExplainRegions(), context(crops, {"key": "sfam", "field": "view"}))
     assert "'view' does not divide images" in field["field"]
     by = problems(ExplainRegions(), context(crops, {"key": "sfam", "by": ["shoes"]}))
-    assert "'shoes' is no field to group by" in by["by"]
+    assert "'shoes' is not a field to group by" in by["by"]
     assert problems(ExplainRegions(), context(dataset)) == {"": "there are no runs."}
 
 
@@ -169,7 +169,9 @@ def test_unusable_requests(crops: fo.Dataset, run: Run) -> None:
         execute(key="x")
     with pytest.raises(DataError, match="no field 'view' of masks"):
         execute(key="sfam", field="view")
-    with pytest.raises(DataError, match="stripes is 0; a whole number from 1 to 20"):
+    with pytest.raises(
+        DataError, match="stripes is 0; give a whole number from 1 to 20"
+    ):
         execute(key="sfam", field="(stripes)", stripes=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", causal=True, model="mine")
@@ -213,5 +215,5 @@ def test_a_delegated_operation(crops: fo.Dataset, run: Run) -> None:
     assert len(ledger) == len(run.pairs)
     [stored] = service.list_operations(operator=URI, dataset_name=crops.name)
     assert stored.status.progress == 1.0
-    assert stored.status.label == f"splitting {len(run.items)} of 36 images"
+    assert stored.status.label == f"splitting: {len(run.items)} of 36 images"
     service.delete_operation(stored.id)

@@ -162,7 +162,7 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
     ("params", "path", "text"),
     [
         ({"key": "gone"}, "key", "there is no such run"),
-        ({"kinds": ["blurred"]}, "kinds", "'blurred' is no kind of suspect"),
+        ({"kinds": ["blurred"]}, "kinds", "'blurred' is not a kind of suspect"),
         ({"min_score": 1}, "min_score", "from 0 up to 1"),
         ({"min_score": -1}, "min_score", "from 0 up to 1"),
     ],

@@ -114,7 +114,7 @@ def test_every_way_stores_the_same(crops: fo.Dataset) -> None:
     [stored] = service.list_operations(operator=EXPLAIN, dataset_name=crops.name)
     assert (stored.status.progress, stored.status.label) == (
         1.0,
-        f"explaining {IMAGES} of {IMAGES} images",
+        f"explaining: {IMAGES} of {IMAGES} images",
     )
     service.delete_operation(stored.id)
 
@@ -287,7 +287,7 @@ def test_a_name_is_only_a_name(crops: fo.Dataset, name: str, shown: str) -> None
     ("params", "error", "message"),
     [
         ({}, DataError, "choose a model to explain."),
-        ({"model": "demo", "k": 0}, DataError, "k is 0; a whole number from"),
+        ({"model": "demo", "k": 0}, DataError, "k is 0; give a whole number from"),
         (
             {"model": "demo", "key": "sdk"},
             RunError,
@@ -443,7 +443,7 @@ def test_the_owners_models_are_first(
                 "patches_field": "parts",
             },
             "brain_key",
-            "this index was made for whole images, not for parts.",
+            "this index was made for whole images, not for parts; choose another.",
         ),
         ({"embeddings_from": "index"}, "brain_key", "Required property"),
         ({"embeddings_from": "field"}, "embeddings_field", "Required property"),
@@ -523,7 +523,8 @@ def test_an_index_of_detections(frames: fo.Dataset) -> None:
         "brain_key": "people",
     }
     assert problems(ExplainRetrieval(), context(frames, given)) == {
-        "brain_key": "this index was made for detections, not for whole images."
+        "brain_key": "this index was made for detections, not for whole images; choose "
+        "another."
     }
     given["patches_field"] = "detections"
     assert problems(ExplainRetrieval(), context(frames, given)) == {}
@@ -566,7 +567,7 @@ def test_large_targets_are_delegated_by_default(
     assert options.allow_delegated_execution
     assert options.default_choice_to_delegated
     assert form(ExplainRetrieval(), ctx)["estimate"].view.label == (
-        "2,000 images: up to 10,000 pairs, 4,000 forward passes. Large: better "
+        "2,000 images: up to 10,000 pairs, 4,000 forward passes. This is large: better "
         "delegated."
     )
     smaller = context(dataset, view=dataset.limit(1999)._serialize())
@@ -647,7 +648,7 @@ def test_selected_mistakes(crops: fo.Dataset) -> None:
         problems(ExplainSelected(), context(crops, {"model": "demo"}, selected=chosen))
         == {}
     )
-    with pytest.raises(DataError, match="unknown map 'point'; use one of sfam, ev"):
+    with pytest.raises(DataError, match="kind is 'point'; give one of sfam, ev"):
         ExplainSelected().execute(
             context(crops, {"model": "demo", "kind": "point"}, selected=chosen)
         )
@@ -706,7 +707,7 @@ def test_form_of_show_pairs(crops: fo.Dataset, dataset: fo.Dataset) -> None:
     assert form(ShowPairs(), ctx)["count"].view.label == f"{count} pairs"
     assert problems(ShowPairs(), ctx) == {}
     nothing = {**params, "min_similarity": 0.5, "max_similarity": 0.25}
-    message = "no pair is like that; relax the conditions."
+    message = "no pair meets all conditions; relax them."
     assert problems(ShowPairs(), context(crops, nothing)) == {"count": message}
     with pytest.raises(RunError, match=message):
         ShowPairs().execute(context(crops, nothing))
@@ -782,7 +783,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
 @pytest.mark.parametrize(
     ("new_key", "message"),
     [
-        ("sdk", "there is a run 'sdk' already."),
+        ("sdk", "there is a run 'sdk' already; give another key."),
         ("a-b", "the run key 'a-b' cannot be used"),
         ("identity", "has a field 'identity' that is not of a run"),
         (None, "Required property"),
@@ -805,10 +806,11 @@ def test_manage_mistakes(crops: fo.Dataset) -> None:
     for params, message in (
         ({"key": "x"}, "has no explained run 'x'"),
         ({"key": "x", "action": "delete"}, "no explained run 'x' to delete"),
-        ({"key": "sdk", "action": "burn"}, "unknown action 'burn'; use show, rename"),
     ):
         with pytest.raises(RunError, match=message):
             ManageRuns().execute(context(crops, params))
+    with pytest.raises(DataError, match="action is 'burn'; give one of show, rename"):
+        ManageRuns().execute(context(crops, {"key": "sdk", "action": "burn"}))
     about = form(ManageRuns(), context(crops, {"key": "sdk"}))["about"]
     summary = load_run(crops, "sdk").summary()
     assert f"{summary['pairs']} pairs (k=3), 0 images skipped" in about.default

@@ -16,7 +16,7 @@ from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.cli.support import number, percent, plain, plain_table
 from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 from report_support import Page, run_with_errors
@@ -230,9 +230,9 @@ def test_unknown_runs(dataset: fo.Dataset, command: str, capsys: Output) -> None
     [
         (["report", "d"], "required: --out"),
         (["evaluate", "d", "--cameras", "none"], "invalid choice: 'none'"),
-        (["evaluate", "d", "--resamples", "0"], "0 is not 1 or more"),
+        (["evaluate", "d", "--resamples", "0"], "0 is out of range; give 1 or more"),
         (["evaluate", "d", "--far", "many"], "invalid float value: 'many'"),
-        (["regions", "d", "--stripes", "0"], "0 is not 1 to 1000"),
+        (["regions", "d", "--stripes", "0"], "0 is out of range; give 1 to 1000"),
         (["verdicts", "d", "--set", "1"], "--set: expected 2 arguments"),
         (["fixes", "d", "--apply", "--undo"], "not allowed with argument"),
     ],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.app.pairs.live_maps import LivePairs
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import read_image
 from fiftyone_sfam.errors import DataError, ModelError, NetworkError
 from fiftyone_sfam.models import load_model

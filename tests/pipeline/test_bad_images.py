@@ -17,7 +17,7 @@ from PIL import Image
 
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.attribution.pair import explain_pair
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import as_shown, read_image
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.explain import explain_retrieval

@@ -23,7 +23,7 @@ from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
