@@ -12,22 +12,21 @@ from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 ORDERS = ("count", "item", "block")
-"""In which order a plan goes through the images, see :func:`make_plan`."""
-
+"""Orders of the images in a plan, see :func:`make_plan`."""
 
 BY_COUNT, BY_ITEM, BY_BLOCK = ORDERS
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which image explains which sides, in which order, in which shard."""
+    """The order of the I images that explain the sides of P pairs, and their shards."""
 
-    order: NDArray[np.int32]  # (I,)
-    shard_images: int  # images per shard, at most
+    order: NDArray[np.int32]  # items, shape (I,)
+    shard_images: int  # largest number of images per shard
     bounds: NDArray[np.int64]  # shard s holds order[bounds[s] : bounds[s + 1]]
-    sides: NDArray[np.int64]  # all sides, in the order of their images, shape (2 P,)
-    starts: NDArray[np.int64]  # where each image's sides begin in sides, shape (I + 1,)
-    whole_blocks: bool = False
+    sides: NDArray[np.int64]  # all sides in the order of their images, shape (2 P,)
+    starts: NDArray[np.int64]  # first of each image's sides, shape (I + 1,)
+    whole_blocks: bool = False  # see batch_of
 
     @property
     def num_shards(self) -> int:
@@ -39,11 +38,11 @@ class Plan:
         return self.order[self.bounds[shard] : self.bounds[shard + 1]]
 
     def batch_of(self, shard: int, total: int) -> NDArray[np.int64]:
-        """Return the items that go through the network together for a shard.
+        """Return the items that the network processes together for a shard.
 
-        They are the shard's own; with ``whole_blocks`` they are its whole block, as
-        when the embeddings were computed. So the numbers that the network gives do not
-        depend on whether they were kept since then.
+        These are the items of the shard; with ``whole_blocks``, all items of the block
+        in which their embeddings were computed. The network then returns the same
+        numbers whether its output was cached or is computed again.
         """
         images = self.images_of(shard).astype(np.int64)
         if not self.whole_blocks:
@@ -52,7 +51,7 @@ class Plan:
         return np.arange(start, min(start + self.shard_images, total))
 
     def sides_of(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the sides of a shard, and for each its image's place in the shard."""
+        """Return the sides of a shard, and for each the place of its image in it."""
         start, stop = self.bounds[shard], self.bounds[shard + 1]
         bounds = self.starts[start : stop + 1]
         counts = np.diff(bounds)
@@ -60,15 +59,10 @@ class Plan:
             np.arange(stop - start), counts
         )
 
-    def locate(self, side: int) -> tuple[int, int]:
-        """Return the shard of a side and its row in it."""
-        shard, row = self.locate_many(np.array([side]))
-        return int(shard[0]), int(row[0])
-
-    def locate_many(
+    def locate(
         self, sides: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shards of sides and their rows in them, each of shape (S,)."""
+        """Return the shard of each side, and its row in it, each of shape (S,)."""
         places = self._place_of_side[sides]
         shards = np.searchsorted(self._first_places, places, side="right") - 1
         return shards, places - self._first_places[shards]
@@ -80,7 +74,7 @@ class Plan:
 
     @cached_property
     def _first_places(self) -> NDArray[np.int64]:
-        """Where the sides of each shard begin, shape (S,)."""
+        """First of the sides of each shard, shape (S,)."""
         return self.starts[self.bounds[:-1]]
 
     @cached_property
@@ -91,7 +85,11 @@ class Plan:
 
 
 def make_plan(pairs: Pairs, shard_images: int, order: str = BY_COUNT) -> Plan:
-    """Plan one pass over the images that serves every side of every pair."""
+    """Plan one pass over the images that explains every side of every pair.
+
+    The order is "count" (images with the most sides first), "item", or "block": as
+    "item", with shards that do not cross the blocks of the embeddings.
+    """
     items = pairs.sides()
     used, counts = np.unique(items, return_counts=True)
     ordered = used[np.lexsort((used, -counts))] if order == BY_COUNT else used

@@ -1,7 +1,7 @@
-"""The columns of a run as it keeps them: its images whole, its pairs in parts.
+"""The stored columns of a run: of all images in one blob, of the pairs in parts.
 
-A part holds the columns of some thousand pairs, and where their maps are. So opening
-one pair of a million reads one part, not the columns of all of them.
+A part holds the columns of 2,048 pairs and the places of their maps. Opening one pair
+of a million reads one part, not the columns of all pairs.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 from fiftyone_sfam.runs.plan import Plan
 
 TABLE = "table"
-"""Blob of what is said of the images; in earlier versions also of the pairs."""
+"""Blob of the images' columns; in earlier versions also of the pairs' columns."""
 
 _SHARD = "maps-"
 
 PART_PAIRS = 2048
-"""Pairs of which one part of the table holds the columns."""
+"""Pairs per part of the table."""
 
 
 @dataclass(frozen=True)
 class RunItems:
-    """The images that a run compared."""
+    """The N images or detections (items) that a run compared."""
 
-    sample_ids: NDArray[np.str_]  # sample of each item, shape (N,)
-    label_ids: NDArray[np.str_] | None  # detection of each item
-    identities: tuple[str | None, ...]
-    cameras: tuple[str | None, ...]  # labels of each item as they were when it was run
+    sample_ids: NDArray[np.str_]  # (N,)
+    label_ids: NDArray[np.str_] | None  # ids of the detections, shape (N,)
+    identities: tuple[str | None, ...]  # N labels, as they were during the run
+    cameras: tuple[str | None, ...]
     is_query: NDArray[np.bool_]  # (N,)
     is_gallery: NDArray[np.bool_]  # (N,)
 
@@ -44,11 +44,11 @@ class RunItems:
 
     @property
     def ids(self) -> NDArray[np.str_]:
-        """What identifies each item: its detection's id, or its sample's."""
+        """Id of each item: of its detection, or of its sample."""
         return self.sample_ids if self.label_ids is None else self.label_ids
 
     def index(self, item_id: str) -> int:
-        """Return the index of an item by its id, or -1."""
+        """Return the index of an item by its id; -1 if there is no such item."""
         return self._positions.get(item_id, -1)
 
     def indices_of_sample(self, sample_id: str) -> NDArray[np.int64]:
@@ -57,48 +57,52 @@ class RunItems:
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        return {str(one): place for place, one in enumerate(self.ids)}
+        return {str(item_id): index for index, item_id in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)
 class PairPart:
-    """Some consecutive pairs of a run, and where their maps are."""
+    """R consecutive pairs of a run, and the places of their maps."""
 
-    pairs: Pairs  # their columns
+    pairs: Pairs
     remainders: NDArray[np.float32]  # (R, 2)
-    shards: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
-    rows: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
+    shards: NDArray[np.int32]  # shard of each side, shape (R, 2)
+    rows: NDArray[np.int32]  # row of each side in its shard, shape (R, 2)
 
 
-def write_table(
-    store: BlobStore,
-    pairs: Pairs,
-    plan: Plan,
-    items: RunItems,
-    skipped: Iterable[Skipped],
-    remainders: NDArray[np.float32],
-    fingerprint: str,
-) -> None:
-    """Store a run's columns: the pairs in parts, then the images."""
+@dataclass(frozen=True)
+class RunTable:
+    """The columns of a run."""
+
+    pairs: Pairs
+    plan: Plan  # places of the maps
+    remainders: NDArray[np.float32]  # of the query and the gallery side, shape (P, 2)
+    items: RunItems
+    skipped: tuple[Skipped, ...]
+
+
+def write_table(store: BlobStore, table: RunTable) -> None:
+    """Store the columns of a run: the pairs in parts, then the images."""
+    pairs = table.pairs
     for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
         chosen = slice(start, start + PART_PAIRS)
         count = len(pairs.query[chosen])
-        shards, rows = plan.locate_many(np.arange(2 * start, 2 * (start + count)))
+        shards, rows = table.plan.locate(np.arange(2 * start, 2 * (start + count)))
         arrays: Arrays = {
-            one.name: getattr(pairs, one.name)[chosen] for one in fields(pairs)
+            column.name: getattr(pairs, column.name)[chosen] for column in fields(pairs)
         }
-        arrays["remainders"] = remainders[chosen]
+        arrays["remainders"] = table.remainders[chosen]
         arrays["shards"] = shards.astype(np.int32).reshape(-1, 2)
         arrays["rows"] = rows.astype(np.int32).reshape(-1, 2)
-        store.put(part_name(number), arrays, fingerprint=fingerprint)
-    store.put(TABLE, _pack_items(items, skipped), fingerprint=fingerprint)
+        store.put(part_name(number), arrays)
+    store.put(TABLE, _pack_items(table.items, table.skipped))
 
 
 def read_part(store: BlobStore, number: int) -> PairPart:
     """Read a part of the pairs."""
     arrays = store.get(part_name(number))
     return PairPart(
-        Pairs(**{one.name: arrays[one.name] for one in fields(Pairs)}),
+        Pairs(**{column.name: arrays[column.name] for column in fields(Pairs)}),
         arrays["remainders"],
         arrays["shards"],
         arrays["rows"],
@@ -111,13 +115,13 @@ def read_pairs(
     """Read the columns of all pairs, and their remainders."""
     if not part_pairs:
         arrays = store.get(TABLE)
-        columns = {one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)}
+        columns = {item.name: arrays[f"pairs_{item.name}"] for item in fields(Pairs)}
         return Pairs(**columns), arrays["remainders"]
     whole: Arrays = {}
     starts = range(0, count, part_pairs)
     parts = store.get_many([part_name(start // part_pairs) for start in starts])
     for start, arrays in zip(starts, parts, strict=True):
-        for name in ("remainders", *(one.name for one in fields(Pairs))):
+        for name in ("remainders", *(column.name for column in fields(Pairs))):
             if name not in whole:
                 shape = (count, *arrays[name].shape[1:])
                 whole[name] = np.empty(shape, dtype=arrays[name].dtype)
@@ -127,7 +131,7 @@ def read_pairs(
 
 
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
-    """Read what a run keeps of its images, and which it left out."""
+    """Read the columns of the images, and the images that were skipped."""
     arrays = store.get(TABLE)
     texts = json.loads(arrays["texts"].tobytes().decode())
     label_ids = arrays.get("label_ids")
@@ -139,7 +143,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         arrays["is_query"],
         arrays["is_gallery"],
     )
-    return items, tuple(Skipped(**one) for one in texts["skipped"])
+    return items, tuple(Skipped(**values) for values in texts["skipped"])
 
 
 def part_name(number: int) -> str:
@@ -153,16 +157,16 @@ def shard_name(number: int) -> str:
 
 
 def is_shard(name: str) -> bool:
-    """Tell whether a blob is a shard."""
+    """Return whether a blob is a shard."""
     return name.startswith(_SHARD)
 
 
 def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
-    """Turn what a run keeps of its images into arrays to store."""
+    """Turn the columns of the images into arrays to store."""
     texts = {
         "identities": items.identities,
         "cameras": items.cameras,
-        "skipped": [asdict(one) for one in skipped],
+        "skipped": [asdict(image) for image in skipped],
     }
     arrays: Arrays = {
         "sample_ids": items.sample_ids.astype("S"),

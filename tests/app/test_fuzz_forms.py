@@ -220,11 +220,11 @@ def test_any_arguments_give_a_result_or_a_sentence(
         ("demo --seed -1", "--seed: -1 is not 0 or more"),
         (
             f"explain NAME --model demo --key x --k {10**20}",
-            f"k is {10**20}; at most 2147483647 can be kept.",
+            f"k is {10**20}; at most 2147483647 can be stored.",
         ),
         (
             f"explain NAME --model demo --key x --batch-size {10**11}",
-            f"batch_size is {10**11}; at most 2147483647 can be kept.",
+            f"batch_size is {10**11}; at most 2147483647 can be stored.",
         ),
         ("install --plugins-dir /dev/null", "(Not a directory): name another folder."),
     ],
