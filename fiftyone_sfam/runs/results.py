@@ -62,7 +62,7 @@ class ResultStore:
         )
 
     def check_fields(self, name: str, fields: Iterable[str]) -> None:
-        """Raise if fields exist that do not belong to an earlier result of this name."""
+        """Raise if fields exist that do not belong to an earlier result of the name."""
         key, (old_key, record) = self._key(name), self._record(name)
         if key in self.dataset.list_runs() and key != old_key:
             raise RunError(
@@ -191,5 +191,5 @@ class ResultStore:
 
 
 def _is_finished(record: Any) -> bool:
-    """Return whether the fields of a result are written; default of old records: yes."""
+    """Return whether the fields of a result are written; old records do not say."""
     return bool(getattr(record, "finished", True))

@@ -70,7 +70,7 @@ def select_pairs(
 
 
 def margins(pairs: Pairs) -> NDArray[np.float64]:
-    """Compute the similarity of each query's nearest true match minus the pair's, (P,)."""
+    """Compute how much more similar the query's nearest true match is than the pair."""
     order = np.lexsort((pairs.rank, pairs.query))
     true = order[pairs.outcome[order] == TRUE_MATCH]
     queries, first = np.unique(pairs.query[true], return_index=True)
