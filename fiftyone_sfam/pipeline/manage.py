@@ -33,9 +33,9 @@ from fiftyone_sfam.runs.run_config import (
     delete_fields,
     field_paths,
     record_run,
+    rename_fields,
     run_config,
 )
-from fiftyone_sfam.runs.schema import rename_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -211,7 +211,7 @@ def delete_run(samples: SampleCollection, key: str) -> None:
     for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
         ResultStore(dataset, key, uid).delete_all()
         forget_verdicts(dataset, key, uid, patches_field)
-        delete_fields(dataset, key, patches_field)
+        delete_fields(dataset, field_paths(dataset, key, patches_field))
         BlobStore(str(dataset._doc.id), uid).delete()
     dataset.delete_run(key)
 

@@ -30,9 +30,13 @@ from fiftyone_sfam.pipeline.shards import heatmap_rows
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.blobs import unpack_maps
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import delete_fields, field_paths
+from fiftyone_sfam.runs.run_config import (
+    FieldOptions,
+    add_fields,
+    delete_fields,
+    field_paths,
+)
 from fiftyone_sfam.runs.run_table import shard_name
-from fiftyone_sfam.runs.schema import FieldOptions, add_fields
 
 # Samples per bulk write.
 _WRITE_BATCH = 1000
@@ -45,7 +49,7 @@ def publish_fields(run: Run, full: float) -> None:
     """
     patches_field = run.config.patches_field
     for field in {patches_field, *(field for _, field in run.config.replaces)}:
-        delete_fields(run.dataset, run.key, field)
+        delete_fields(run.dataset, field_paths(run.dataset, run.key, field))
     if patches_field is None:
         add_fields(run.dataset, _sample_fields(run))
         _write(run, _sample_values(run, full))

@@ -17,7 +17,7 @@ import fiftyone as fo
 
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore
-from fiftyone_sfam.runs.schema import delete_fields, rename_fields
+from fiftyone_sfam.runs.run_config import delete_fields, rename_fields
 
 METHOD_PREFIX = "fiftyone_sfam/result/"
 """Prefix of the methods of results; the name of the result follows."""

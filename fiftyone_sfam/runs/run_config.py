@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+from fiftyone.core.odm import create_field
 
-from fiftyone_sfam.runs import schema
+from fiftyone_sfam.runs.lock import one_at_a_time
 
 if TYPE_CHECKING:
     from fiftyone_sfam.attribution.maps import Weights
@@ -26,106 +27,43 @@ PATCH_FIELDS = ("_score", "_outcome", "_neighbor", "_neighbor_id")
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What is known of a run before it starts.
-
-    Attributes
-    ----------
-    model, weights_hash : str
-        The network and its weights.
-    metric : {"cosine", "euclidean"}
-        Metric of the retrieval.
-    k : int
-        Number of neighbors per query that were asked for.
-    kinds : tuple of str
-        Kinds of map that are stored; the heatmap field shows the first.
-    weights : {"signed", "minmax"}
-        Channel weights of the ``sfam`` map.
-    map_dtype : {"int8", "float16", "float32"}
-        Type in which maps are stored.
-    protocol : dict
-        Rules of the retrieval.
-    patches_field : str or None
-        Field of the detections that were compared; None for whole images.
-    embeddings : str
-        Source of the embeddings.
-    shard_images : int
-        Images per stored shard.
-    order : str
-        Order of the images in the shards, see
-        :func:`fiftyone_sfam.runs.plan.make_plan`. Empty in runs of earlier versions,
-        where it follows from ``patches_field``.
-    neighbors : {"exact", "index"}
-        ``index`` if a similarity index proposed the neighbors.
-    precision : str
-        Type in which the network was computed up to the layer.
-    part_pairs : int
-        Pairs per stored part of the table; 0 in runs of earlier versions, whose table
-        is one blob.
-    versions : dict of str to str
-        Versions of the packages that affect the results.
-    """
+    """What is known of a run before it starts."""
 
     model: str
     weights_hash: str
-    metric: Metric
-    k: int
-    kinds: tuple[str, ...]
-    weights: Weights
-    map_dtype: str
-    protocol: dict[str, Any]
-    patches_field: str | None
-    embeddings: str
-    shard_images: int
-    order: str = ""
-    neighbors: str = "exact"
-    precision: str = "float32"
-    part_pairs: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
+    metric: Metric  # of the retrieval
+    k: int  # neighbors per query that were asked for
+    kinds: tuple[str, ...]  # kinds of map that are stored; heatmaps show the first
+    weights: Weights  # channel weights of the sfam map
+    map_dtype: str  # type in which maps are stored
+    protocol: dict[str, Any]  # rules of the retrieval
+    patches_field: str | None  # detections that were compared; None for whole images
+    embeddings: str  # source of the embeddings
+    shard_images: int  # images per stored shard
+    order: str = ""  # of the images in the shards; empty in runs of earlier versions
+    neighbors: str = "exact"  # "index" if a similarity index proposed the neighbors
+    precision: str = "float32"  # of the network up to the layer
+    part_pairs: int = 0  # pairs per part of the table; 0: one blob, earlier versions
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages in use
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(RunSettings):
-    """The record of a run: its settings, and what making it has shown.
+    """The record of a run: its settings, and what making it has shown."""
 
-    Attributes
-    ----------
-    uid : str
-        Unique id under which the blobs of the run are stored.
-    state : {"complete", "publishing", "deleting"}
-        ``publishing`` while the fields are being written, ``deleting`` while they are
-        being deleted.
-    fingerprint : str
-        Digest of everything that determines the results.
-    layer : str
-        Layer of the maps.
-    map_shape : tuple of int
-        Channels, height and width of the feature map.
-    share_on_map : float or None
-        Share of the similarity that the maps carry: the median of
-        ``|sum(evidence)| / |score|`` over the sides of the first shard that has maps.
-        None in runs of earlier versions.
-    counts : dict of str to int
-        Images, queries, pairs, skipped images, and the outcomes of rank 1.
-    replaces : tuple of (str, str or None)
-        Unique id and ``patches_field`` of the runs that this run replaces, until they
-        are deleted.
-    keeps_index : str or None
-        Brain key of the similarity index that the embeddings are being stored as; None
-        once that is done.
-    renamed_to : str or None
-        New key of the run while it is being renamed.
-    """
-
-    uid: str
-    state: str
-    fingerprint: str
-    layer: str
-    map_shape: tuple[int, int, int]
+    uid: str  # prefix of the names of its blobs
+    state: str  # COMPLETE, or PUBLISHING or DELETING while its fields change
+    fingerprint: str  # digest of everything that determines the results
+    layer: str  # of the maps
+    map_shape: tuple[int, int, int]  # channels, height and width of the feature map
+    # Share of the similarity that maps carry: the median of |sum(evidence)| / |score|
+    # over the sides of the first shard with maps. None in runs of earlier versions.
     share_on_map: float | None = None
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # as in Run.summary
+    # Unique id and patches_field of the runs that it replaces, until they are deleted.
     replaces: tuple[tuple[str, str | None], ...] = ()
-    keeps_index: str | None = None
-    renamed_to: str | None = None
+    keeps_index: str | None = None  # brain key, until the index is stored
+    renamed_to: str | None = None  # new key, until the renaming is finished
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -163,6 +101,12 @@ def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
 # Fields
 # --------------------------------------------------------------------------------------
 
+# FiftyOne writes fields by their position in the dataset's document: two processes that
+# do so at once leave a gap there, and the dataset cannot be opened. Hence the lock.
+
+FieldOptions = Mapping[str, Any]
+"""Keyword arguments of ``dataset.add_sample_field``."""
+
 
 def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> list[str]:
     """Return the paths of the fields that a run writes."""
@@ -174,6 +118,63 @@ def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> lis
     return [key, *(prefix + key + ending for ending in PATCH_FIELDS)]
 
 
-def delete_fields(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
-    """Delete the fields of a run that exist."""
-    schema.delete_fields(dataset, field_paths(dataset, key, patches_field))
+def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
+    """Add the fields that a dataset lacks; return whether there were any.
+
+    FiftyOne's ``add_sample_field`` saves and loads the whole schema for each field;
+    here this is done once for the fields of samples and once for nested fields.
+    """
+    missing = [path for path in fields if dataset.get_field(path) is None]
+    if not missing:
+        return False
+    with _lock(dataset):
+        for nested in (False, True):
+            schema = {
+                path: create_field(path.rpartition(".")[2], **fields[path])
+                for path in missing
+                if ("." in path) == nested
+            }
+            if schema:
+                dataset._merge_sample_field_schema(schema)
+    return True
+
+
+def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
+    """Delete the fields that exist."""
+    present = [path for path in paths if dataset.get_field(path) is not None]
+    if present:
+        with _lock(dataset):
+            dataset.delete_sample_fields(present)
+
+
+def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
+    """Rename the fields that exist.
+
+    FiftyOne renames values before the schema. Repeated after an interruption, this
+    renames the remaining fields.
+    """
+    present = {
+        old: new for old, new in moves.items() if dataset.get_field(old) is not None
+    }
+    if present:
+        with _lock(dataset):
+            for old, new in present.items():
+                _undo_rename(dataset, old, new)
+            dataset.rename_sample_fields(present)
+
+
+def _undo_rename(dataset: fo.Dataset, old: str, new: str) -> None:
+    """Undo the interrupted renaming of a field of a single label.
+
+    FiftyOne would repeat it with the old values, which are missing now, and overwrite
+    the new ones. It repeats renamings of other fields correctly.
+    """
+    parent = old.rpartition(".")[0]
+    if parent and not isinstance(dataset.get_field(parent), fo.ListField):
+        value = {"$ifNull": [f"${old}", f"${new}"]}
+        renamed = {new: {"$exists": True}}
+        dataset._sample_collection.update_many(renamed, [{"$set": {old: value}}])
+
+
+def _lock(dataset: fo.Dataset) -> Any:
+    return one_at_a_time(f"{dataset._doc.id}/fields/")

@@ -399,7 +399,7 @@ def test_an_interruption_does_not_let_wrong_embeddings_through(world):
 _KILLED = """
 import os, signal, sys
 import fiftyone as fo
-from fiftyone_sfam import publish
+from fiftyone_sfam.pipeline import publish
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from worlds import tiny_model
 
