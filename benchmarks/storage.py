@@ -43,12 +43,13 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     from fiftyone_sfam.pipeline.shards import empty_shard, json_array, summarize
     from fiftyone_sfam.retrieval.pairs import count_outcomes
     from fiftyone_sfam.runs.blobs import BlobStore, pack_maps
-    from fiftyone_sfam.runs.plan import BY_BLOCK, make_plan
     from fiftyone_sfam.runs.run_config import COMPLETE, RunConfig, record_run
     from fiftyone_sfam.runs.run_table import (
+        BY_BLOCK,
         PART_PAIRS,
         RunItems,
         RunTable,
+        make_plan,
         shard_name,
         write_table,
     )

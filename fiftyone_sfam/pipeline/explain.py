@@ -60,7 +60,6 @@ from fiftyone_sfam.retrieval.search import Candidates
 from fiftyone_sfam.review.verdicts import carry_over
 from fiftyone_sfam.runs.blobs import MAP_TYPES, BlobStore
 from fiftyone_sfam.runs.lock import making_run, one_at_a_time, set_uid
-from fiftyone_sfam.runs.plan import BY_BLOCK, BY_COUNT, BY_ITEM, make_plan
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import (
@@ -71,10 +70,14 @@ from fiftyone_sfam.runs.run_config import (
     record_run,
 )
 from fiftyone_sfam.runs.run_table import (
+    BY_BLOCK,
+    BY_COUNT,
+    BY_ITEM,
     PART_PAIRS,
     RunItems,
     RunTable,
     is_shard,
+    make_plan,
     write_table,
 )
 
@@ -211,10 +214,17 @@ def explain_retrieval(
             model_name, model = model, load_model(model)
         items = collect_items(samples, protocol, patches_field)
         given = index = None
+        source = COMPUTED
         if embeddings is not None:
+            source = embeddings if isinstance(embeddings, str) else "array"
             given = stored_embeddings(samples, items, embeddings, patches_field)
         if neighbors == "index":
-            index = _index_of(samples, items, embeddings, model.metric, patches_field)
+            if not isinstance(embeddings, str):
+                raise DataError(
+                    "neighbors='index' takes the neighbors from a similarity index; "
+                    "give its brain key as embeddings."
+                )
+            index = IndexSearch(samples, items, embeddings, model.metric, patches_field)
         settings = RunSettings(
             model=model.name,
             weights_hash=model.weights_hash(),
@@ -225,7 +235,7 @@ def explain_retrieval(
             map_dtype=map_dtype,
             protocol=protocol.to_dict(),
             patches_field=patches_field,
-            embeddings=_source_name(embeddings),
+            embeddings=source,
             shard_images=batch_size,
             order=_order(patches_field, embeddings),
             neighbors=neighbors,
@@ -376,13 +386,6 @@ def _make_store(dataset: fo.Dataset, key: str, fingerprint: str) -> BlobStore:
     return BlobStore(dataset_id, uid, fingerprint)
 
 
-def _source_name(embeddings: str | NDArray[np.floating] | None) -> str:
-    """Name the source of the embeddings, for the record."""
-    if embeddings is None:
-        return COMPUTED
-    return embeddings if isinstance(embeddings, str) else "array"
-
-
 def _order(patches_field: str | None, embeddings: object) -> str:
     """Choose the order in which the images are explained.
 
@@ -398,22 +401,6 @@ def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
     """Return whether a failed run has stored results of the network."""
     names = store.names()
     return bool(names) if given is None else any(map(is_shard, names))
-
-
-def _index_of(
-    samples: SampleCollection,
-    items: Items,
-    embeddings: str | NDArray[np.floating] | None,
-    metric: str,
-    patches_field: str | None,
-) -> IndexSearch:
-    """Return the index that proposes neighbors."""
-    if not isinstance(embeddings, str):
-        raise DataError(
-            "neighbors='index' takes the neighbors from a similarity index; give its "
-            "brain key as embeddings."
-        )
-    return IndexSearch(samples, items, embeddings, metric, patches_field)
 
 
 def _run_items(items: Items, candidates: Candidates) -> RunItems:

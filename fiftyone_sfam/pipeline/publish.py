@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
+from itertools import groupby
 from typing import Any
 
 import fiftyone as fo
@@ -50,28 +51,22 @@ def publish_fields(run: Run, full: float) -> None:
     patches_field = run.config.patches_field
     for field in {patches_field, *(field for _, field in run.config.replaces)}:
         delete_fields(run.dataset, field_paths(run.dataset, run.key, field))
+    add_fields(run.dataset, _fields(run))
     if patches_field is None:
-        add_fields(run.dataset, _sample_fields(run))
         _write(run, _sample_values(run, full))
     else:
-        add_fields(run.dataset, _patch_fields(run, patches_field))
         _write(run, _frame_values(run, patches_field, full))
         _write_patch_labels(run, patches_field)
 
 
-# --------------------------------------------------------------------------------------
-# Whole images
-# --------------------------------------------------------------------------------------
-
-
-def _sample_fields(run: Run) -> dict[str, FieldOptions]:
-    """Describe the fields of a run on whole images."""
-    heatmap, score, outcome, neighbors = field_paths(run.dataset, run.key, None)
-    kind = run.config.kinds[0]
-    entries = f"{neighbors}.classifications"
-    return {
+def _fields(run: Run) -> dict[str, FieldOptions]:
+    """Describe the fields of a run."""
+    patches_field, kind = run.config.patches_field, run.config.kinds[0]
+    heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)
+    label, text = fo.EmbeddedDocumentField, fo.StringField
+    fields: dict[str, dict[str, Any]] = {
         heatmap: {
-            "ftype": fo.EmbeddedDocumentField,
+            "ftype": label,
             "embedded_doc_type": fo.Heatmap,
             "description": f"{kind} map towards the nearest neighbor; one range for "
             "the run",
@@ -81,19 +76,30 @@ def _sample_fields(run: Run) -> dict[str, FieldOptions]:
             "description": "similarity to the nearest neighbor",
         },
         outcome: {
-            "ftype": fo.StringField,
+            "ftype": text,
             "description": "whether the nearest neighbor matches",
         },
-        neighbors: {
-            "ftype": fo.EmbeddedDocumentField,
-            "embedded_doc_type": fo.Classifications,
-            "description": "the nearest neighbors, by identity and similarity",
-        },
-        f"{entries}.rank": {"ftype": fo.IntField},
-        f"{entries}.outcome": {"ftype": fo.StringField},
-        f"{entries}.neighbor_id": {"ftype": fo.StringField},
-        f"{entries}.distance": {"ftype": fo.FloatField},
     }
+    if patches_field is not None:
+        fields[heatmap]["description"] = f"{kind} maps of the detections in their boxes"
+        descriptions = "identity of the nearest neighbor", "detection that is nearest"
+        for path, description in zip(more, descriptions, strict=True):
+            fields[path] = {"ftype": text, "description": description}
+        return fields
+    fields[more[0]] = {
+        "ftype": label,
+        "embedded_doc_type": fo.Classifications,
+        "description": "the nearest neighbors, by identity and similarity",
+    }
+    columns = {"rank": fo.IntField, "outcome": text, "neighbor_id": text}
+    for name, ftype in {**columns, "distance": fo.FloatField}.items():
+        fields[f"{more[0]}.classifications.{name}"] = {"ftype": ftype}
+    return fields
+
+
+# --------------------------------------------------------------------------------------
+# Whole images
+# --------------------------------------------------------------------------------------
 
 
 def _sample_values(run: Run, full: float) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -154,37 +160,6 @@ def _labels(run: Run, item: int) -> tuple[float, str, dict[str, Any]]:
 # --------------------------------------------------------------------------------------
 
 
-def _patch_fields(run: Run, patches_field: str) -> dict[str, FieldOptions]:
-    """Describe the fields of a run on detections."""
-    heatmap, score, outcome, neighbor, neighbor_id = field_paths(
-        run.dataset, run.key, patches_field
-    )
-    kind = run.config.kinds[0]
-    return {
-        heatmap: {
-            "ftype": fo.EmbeddedDocumentField,
-            "embedded_doc_type": fo.Heatmap,
-            "description": f"{kind} maps of the detections in their boxes",
-        },
-        score: {
-            "ftype": fo.FloatField,
-            "description": "similarity to the nearest neighbor",
-        },
-        outcome: {
-            "ftype": fo.StringField,
-            "description": "whether the nearest neighbor matches",
-        },
-        neighbor: {
-            "ftype": fo.StringField,
-            "description": "identity of the nearest neighbor",
-        },
-        neighbor_id: {
-            "ftype": fo.StringField,
-            "description": "detection that is nearest",
-        },
-    }
-
-
 def _write_patch_labels(run: Run, patches_field: str) -> None:
     """Write scores, outcomes and nearest neighbors on the detections."""
     _, *paths = field_paths(run.dataset, run.key, patches_field)
@@ -208,28 +183,17 @@ def _frame_values(
     run: Run, patches_field: str, full: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each frame, and the document of its heatmap by its path."""
-    for sample_id, canvas in _frame_canvases(run, patches_field):
-        yield sample_id, {run.key: heatmap_document(to_bytes(canvas, full))}
-
-
-def _frame_canvases(
-    run: Run, patches_field: str
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield each frame, and a canvas with the maps of all its detections."""
+    ids, sample_ids = run.items.ids, run.items.sample_ids
     boxes = detection_boxes(all_samples(run.dataset), patches_field)
-    sample_id: str | None = None
-    canvas = np.zeros((1, 1), dtype=np.float32)
-    for item, values, crop, size in _first_maps(run):
-        if str(run.items.ids[item]) not in boxes:
-            continue  # The detection was deleted during the run.
-        if run.items.sample_ids[item] != sample_id:
-            if sample_id is not None:
-                yield sample_id, canvas
-            sample_id = str(run.items.sample_ids[item])
-            canvas = np.zeros(canvas_size(*size, FRAME_LONG_SIDE), dtype=np.float32)
-        place(canvas, values, inner_box(boxes[str(run.items.ids[item])], crop))
-    if sample_id is not None:
-        yield sample_id, canvas
+    # A detection may have been deleted during the run.
+    maps = (found for found in _first_maps(run) if str(ids[found[0]]) in boxes)
+    for sample_id, group in groupby(maps, lambda found: str(sample_ids[found[0]])):
+        of_frame = list(group)
+        shape = canvas_size(*of_frame[0][3], FRAME_LONG_SIDE)
+        canvas = np.zeros(shape, dtype=np.float32)
+        for item, values, crop, _ in of_frame:
+            place(canvas, values, inner_box(boxes[str(ids[item])], crop))
+        yield sample_id, {run.key: heatmap_document(to_bytes(canvas, full))}
 
 
 # --------------------------------------------------------------------------------------

@@ -36,9 +36,8 @@ from fiftyone_sfam.pipeline.shards import (
 from fiftyone_sfam.retrieval.embeddings import MISMATCH, check_usable
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, pack_maps
-from fiftyone_sfam.runs.plan import Plan
 from fiftyone_sfam.runs.run_config import RunSettings
-from fiftyone_sfam.runs.run_table import shard_name
+from fiftyone_sfam.runs.run_table import Plan, shard_name
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -16,7 +16,6 @@ from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, unpack_maps
-from fiftyone_sfam.runs.plan import BY_COUNT, BY_ITEM, Plan, make_plan
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
@@ -26,9 +25,13 @@ from fiftyone_sfam.runs.run_config import (
     run_config,
 )
 from fiftyone_sfam.runs.run_table import (
+    BY_COUNT,
+    BY_ITEM,
     PairPart,
+    Plan,
     RunItems,
     RunTable,
+    make_plan,
     read_items,
     read_pairs,
     read_part,

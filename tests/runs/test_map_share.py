@@ -259,7 +259,9 @@ def test_a_score_near_zero_says_nothing() -> None:
 @pytest.fixture
 def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a model whose maps carry nothing."""
-    (tmp_path / "net.py").write_text(FACTORY.format(tests=str(Path(__file__).parents[1])))
+    (tmp_path / "net.py").write_text(
+        FACTORY.format(tests=str(Path(__file__).parents[1]))
+    )
     entry = {"factory": "net.py:normed_network", "preprocess": {"size": [16, 8]}}
     file = tmp_path / "models.json"
     file.write_text(json.dumps({"models": {"normed": entry}}))

@@ -17,7 +17,7 @@ from fiftyone_sfam.retrieval.pairs import (
     outcomes_of,
 )
 from fiftyone_sfam.retrieval.search import find_neighbors, select_candidates
-from fiftyone_sfam.runs.plan import ORDERS, make_plan
+from fiftyone_sfam.runs.run_table import ORDERS, make_plan
 
 LINE = np.array([[0.0], [1.0], [3.0], [7.0]])
 """Four images on a line: neighbors and distances are plain to see."""
