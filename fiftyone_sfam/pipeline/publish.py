@@ -6,7 +6,7 @@ with the same result. Each shard is read once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any
@@ -59,7 +59,7 @@ def publish_fields(run: Run, full: float) -> None:
         _write_patch_labels(run, patches_field)
 
 
-def _fields(run: Run) -> dict[str, FieldOptions]:
+def _fields(run: Run) -> Mapping[str, FieldOptions]:
     """Describe the fields of a run."""
     patches_field, kind = run.config.patches_field, run.config.kinds[0]
     heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)

@@ -38,7 +38,7 @@ class Embedded:
 
 def store_embedded(store: BlobStore, block: Embedded) -> None:
     """Store a block of embeddings."""
-    arrays = {"vectors": block.vectors, "reasons": json_array(block.reasons)}
+    arrays: Arrays = {"vectors": block.vectors, "reasons": json_array(block.reasons)}
     store.put(embedding_name(block.number), arrays)
 
 

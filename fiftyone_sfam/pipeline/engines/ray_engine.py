@@ -23,7 +23,6 @@ from fiftyone.core.odm import get_db_conn
 from ray.exceptions import RayActorError, RayTaskError
 
 from fiftyone_sfam.errors import DataError, WorkerError
-from fiftyone_sfam.pipeline.engines import Work
 from fiftyone_sfam.pipeline.engines.ray_worker import ShardWorker, WorkerSettings
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
@@ -37,6 +36,7 @@ from fiftyone_sfam.runs.run_table import shard_name
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.pipeline.engines import Work
 
 
 @dataclass(frozen=True)
