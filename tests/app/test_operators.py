@@ -430,7 +430,11 @@ def test_the_owners_models_are_first(
         ),
         ({"key": ""}, "key", "give the run a key."),
         ({"key": None}, "key", "give the run a key."),
-        ({"key": "identity"}, "key", "has a field 'identity' that is not of a run"),
+        (
+            {"key": "identity"},
+            "key",
+            "has a field 'identity' that does not belong",
+        ),
         ({"k": 0}, "k", "give a whole number from 1 to 1000."),
         ({"k": -3}, "k", "give a whole number from 1 to 1000."),
         ({"k": 1001}, "k", "give a whole number from 1 to 1000."),
@@ -772,7 +776,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
     crops.rename_sample_field("cut_score", "fresh_score")
     ctx = context(crops, {"key": "cut", "action": "rename", "new_key": "fresh"})
     found = problems(ManageRuns(), ctx)
-    assert "has a field 'fresh_score' that is not of a run" in found["new_key"]
+    assert "has a field 'fresh_score' that does not belong" in found["new_key"]
     record_run(crops, "cut", replace(config, renamed_to="fresh"))
     assert problems(ManageRuns(), ctx) == {}
     assert ManageRuns().execute(ctx) == {"runs": ["fresh", "sdk"]}
@@ -785,7 +789,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
     [
         ("sdk", "there is a run 'sdk' already; give another key."),
         ("a-b", "the run key 'a-b' cannot be used"),
-        ("identity", "has a field 'identity' that is not of a run"),
+        ("identity", "has a field 'identity' that does not belong"),
         (None, "Required property"),
     ],
 )

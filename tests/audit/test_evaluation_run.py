@@ -146,7 +146,7 @@ def test_slices_by_fields(run: Run, crops: fo.Dataset) -> None:
 
 def test_a_view_over_fields_of_another_origin_is_refused(run: Run) -> None:
     run.dataset.add_sample_field("sfam_ap", fo.FloatField)
-    with pytest.raises(RunError, match="field 'sfam_ap' that is not of this audit"):
+    with pytest.raises(RunError, match="field 'sfam_ap' that does not belong"):
         evaluate_retrieval(run)
     assert load_evaluation(run) is None
     run.dataset.delete_sample_field("sfam_ap")

@@ -269,7 +269,7 @@ def test_a_field_of_somebody_else_is_not_written(
     fill(dataset, tmp_path)
     dataset.add_sample_field("tiny_suspects", fo.StringField)
     run = tiny_run(dataset)
-    with pytest.raises(RunError, match="field 'tiny_suspects' that is not of this"):
+    with pytest.raises(RunError, match="field 'tiny_suspects' that does not belong"):
         find_suspects(run)
     assert load_suspects(run) is None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from fiftyone_sfam.cli.program import main
 
 Output = pytest.CaptureFixture[str]

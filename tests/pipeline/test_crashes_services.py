@@ -235,7 +235,7 @@ def test_two_processes_with_two_keys_and_with_one(
         told = [one.result for one in (worker.end(), other.end())]
         # One of them makes it; the other is told so, before or after.
         assert sorted(map(bool, told)) == [False, True]
-        assert "somebody else is making the run 'c'" in max(told) or (
+        assert "another process is making the run 'c'" in max(told) or (
             "has a run 'c' already" in max(told)
         )
         winner = load_run(reload(world), "c")

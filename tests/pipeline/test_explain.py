@@ -304,7 +304,7 @@ def test_config_and_summary(world):
     assert (config.embeddings, config.state) == ("computed", "complete")
     assert config.versions["fiftyone"] == fo.__version__
     assert set(run.maps(0).query.maps) == {"evidence"}
-    true = int(np.count_nonzero(run.query_outcomes == 0))
+    true = int(np.count_nonzero(run.pairs.outcome[run.pairs.rank == 1] == 0))
     assert run.summary() == {
         "images": 12,
         "queries": 12,

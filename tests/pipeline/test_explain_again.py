@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import fiftyone.brain as fob
 import numpy as np
 import pytest
+from fiftyone.core.odm import get_db_conn
 
+from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline import explain
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run
+from fiftyone_sfam.runs.blobs import BUCKET, BlobStore
 from fiftyone_sfam.runs.run import list_runs, load_run
 from fiftyone_sfam.runs.run_config import COMPLETE, METHOD, record_run, run_config
 from paths import ROOT, TESTS
@@ -24,6 +28,7 @@ from worlds import (
     REID,
     PassCounter,
     embeddings_of,
+    fill,
     fill_frames,
     person,
     tiny_model,
@@ -90,9 +95,9 @@ def test_overwriting_detections_by_whole_images_and_back(dataset, tmp_path):
 
 def test_fields_of_the_user_are_never_taken(world):
     world.set_values("mine_score", [1.0] * 12)
-    with pytest.raises(RunError, match="has a field 'mine_score' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'mine_score' that does not belong"):
         explain_retrieval(world, tiny_model(), key="mine")
-    with pytest.raises(RunError, match="has a field 'filepath' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'filepath' that does not belong"):
         explain_retrieval(world, tiny_model(), key="filepath")
     assert world.values("mine_score") == [1.0] * 12
 
@@ -101,7 +106,7 @@ def test_fields_of_the_user_survive_an_overwrite(dataset, tmp_path):
     fill_frames(dataset, tmp_path)
     explain_retrieval(dataset, tiny_model(), k=1, patches_field="people")
     dataset.set_values("sfam_score", [1.0] * 4)
-    with pytest.raises(RunError, match="has a field 'sfam_score' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'sfam_score' that does not belong"):
         explain_retrieval(dataset, tiny_model(), k=1, overwrite=True)
     assert dataset.values("sfam_score") == [1.0] * 4
 
@@ -164,6 +169,84 @@ def test_interrupted_run_goes_on_where_it_was(
     first, second = numbers_of(whole), numbers_of(run)
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often each blob's bytes are asked for."""
+    counts: Counter[str] = Counter()
+    get_many = BlobStore.get_many
+
+    def counted(store, names):
+        counts.update(names)
+        return get_many(store, names)
+
+    monkeypatch.setattr(BlobStore, "get_many", counted)
+    return counts
+
+
+def stored_bytes(run):
+    """Return the bytes of each blob but the table, which holds the samples' ids."""
+    bucket = run.store._bucket
+    return {
+        name: bucket.get(f"{run.config.uid}/{name}").read()
+        for name in run.store.names()
+        if name != "table"
+    }
+
+
+@pytest.mark.parametrize("patches_field", [None, "people"])
+@pytest.mark.parametrize("embedded_before", [False, True])
+@pytest.mark.parametrize("calls", [None, 1, 3])
+def test_shards_are_read_once(
+    make_dataset, tmp_path, reads, patches_field, embedded_before, calls
+):
+    """Whether a run is made at once, or resumed after some of its shards are stored."""
+    make = fill if patches_field is None else fill_frames
+    world = make(make_dataset(), tmp_path)
+    options = {**OPTIONS, "protocol": Protocol(), "patches_field": patches_field}
+    if embedded_before:
+        first = explain_retrieval(world, tiny_model(), key="first", **options)
+        options["embeddings"] = first.embeddings()
+    whole = explain_retrieval(world, tiny_model(), key="whole", **options)
+    heatmaps = world.values("whole.map")
+    reads.clear()
+    if calls is not None:
+        with pytest.raises(KeyboardInterrupt):
+            explain_retrieval(
+                world,
+                tiny_model(),
+                progress=interrupt_after(calls, "explaining"),
+                **options,
+            )
+        assert [name for name in reads if name.startswith("maps-")] == []
+    run = explain_retrieval(world, tiny_model(), **options)
+    shards = {name for name in run.store.names() if name.startswith("maps-")}
+    assert len(shards) == 4
+    assert {name: reads[name] for name in shards} == dict.fromkeys(shards, 1)
+    # Nothing else that was just stored is read, but embeddings when a run is resumed.
+    others = {name.partition("-")[0] for name in set(reads) - shards}
+    resumed = {"planned"} if embedded_before else {"planned", "embeddings"}
+    assert others == (set() if calls is None else resumed)
+    assert stored_bytes(run) == stored_bytes(whole)
+    assert run.config.share_on_map == whole.config.share_on_map
+    for found, expected in zip(world.values("sfam.map"), heatmaps, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_summary_that_is_missing_is_computed(world, reads):
+    whole = explain_retrieval(world, tiny_model(), key="whole", **OPTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, tiny_model(), progress=interrupt_after(3, "explaining"), **OPTIONS
+        )
+    files = get_db_conn()[f"{BUCKET}.files"]
+    without = {"$unset": {"metadata.summary": ""}}
+    assert files.update_many({"_id": {"$regex": "/maps-"}}, without).modified_count > 4
+    run = explain_retrieval(world, tiny_model(), **OPTIONS)
+    assert stored_bytes(run) == stored_bytes(whole)
+    assert world.values("sfam.map")[0].tolist() == world.values("whole.map")[0].tolist()
+    assert run.remainders.tolist() == whole.remainders.tolist()
 
 
 def test_two_at_once_do_not_share_what_is_stored(world):

@@ -145,7 +145,7 @@ def test_one_maker_per_key(world: fo.Dataset) -> None:
     refused = []
 
     def progress(done: int, _total: int, _phase: str) -> None:
-        with pytest.raises(RunError, match="somebody else is making the run 'sfam'"):
+        with pytest.raises(RunError, match="another process is making the run 'sfam'"):
             explain_retrieval(world, tiny_model(1), k=1)
         refused.append(done)
         if len(refused) == 1:
@@ -175,7 +175,7 @@ def test_the_command(world: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> N
     assert "There is nothing to prune." in capsys.readouterr().out
     assert cli.main(["prune", world.name, "--older-than", "0"]) == 0
     shown = capsys.readouterr().out
-    assert "no run was made of it" in shown
+    assert "its run was not finished" in shown
     assert "repeat with --delete" in shown
     assert stored_blobs(world) == 6
     assert cli.main(["prune", world.name, "--older-than", "0", "--delete"]) == 0

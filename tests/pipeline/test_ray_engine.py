@@ -219,7 +219,7 @@ def test_what_goes_wrong_at_a_worker_is_said_as_here(world):
         ({"workers": 2}, "has no option 'workers'; its options are num_workers, cpus"),
         ({"num_workers": 0}, "num_workers is 0; a whole number from 1 is needed"),
         ({"gpus_per_worker": -1}, "gpus_per_worker is -1; a number from 0 is needed"),
-        ({"cpus_per_worker": 0}, "has no place to run"),
+        ({"cpus_per_worker": 0}, "so that no worker can run"),
         (
             {"num_workers": 3},
             "has room for 2 workers of 1 CPU and 0 GPU each, not for 3",

@@ -71,7 +71,7 @@ def test_a_result_takes_the_place_of_the_one_before(run):
 
 def test_fields_and_runs_of_others_are_left_alone(run):
     run.dataset.add_sample_field("sfam_mine", fo.FloatField)
-    with pytest.raises(RunError, match="has a field 'sfam_mine' that is not of this"):
+    with pytest.raises(RunError, match="has a field 'sfam_mine' that does not belong"):
         run.results.save("ranks", {}, {}, ["sfam_mine"])
     run.dataset.register_run("sfam_taken", run.dataset.init_run(method="somebody"))
     with pytest.raises(RunError, match="has a run 'sfam_taken' of another kind"):

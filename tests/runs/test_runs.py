@@ -148,7 +148,7 @@ def test_parts_of_the_table_make_the_whole(world, monkeypatch):
     np.testing.assert_array_equal(parts.remainders, whole.remainders)
     sides = np.random.default_rng(0).permutation(2 * count)
     for found, planned in zip(
-        parts.locate(sides), parts.plan.locate_many(sides), strict=True
+        parts.locate(sides), parts.plan.locate(sides), strict=True
     ):
         np.testing.assert_array_equal(found, planned)
     # Opening a pair reads its part, not the table of all of them.
@@ -268,7 +268,7 @@ def test_renames_that_cannot_be(world):
     for new_key, message in (
         ("b", "has a run 'b' already; choose another key"),
         ("a", "has a run 'a' already"),
-        ("c", "has a field 'c_score' that is not of a run"),
+        ("c", "has a field 'c_score' that does not belong"),
         ("no key", "cannot be used; give a name of letters"),
     ):
         with pytest.raises(RunError, match=message):
