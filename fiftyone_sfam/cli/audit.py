@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_run_arguments,
     load_run_of,
-    number,
-    percent,
-    plain,
     plain_table,
     whole_number,
 )
+from fiftyone_sfam.data.text import number, one_line, percent, percent_between
 
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
@@ -106,9 +104,9 @@ def _run_evaluate(args: argparse.Namespace) -> str:
     )
     parts = [_measures(found), _operating(found)]
     for field, rows in found.slices.items():
-        parts.append(f"by {plain(field)}\n{_slices(rows)}")
+        parts.append(f"by {one_line(field)}\n{_slices(rows)}")
     for field, pair_rows in found.pair_slices.items():
-        parts.append(f"by pairs of {plain(field)}\n{_pair_slices(pair_rows)}")
+        parts.append(f"by pairs of {one_line(field)}\n{_pair_slices(pair_rows)}")
     return "\n\n".join(parts)
 
 
@@ -182,14 +180,7 @@ def _pair_slices(rows: Sequence[PairSliceRow]) -> str:
 
 
 def _interval(found: Estimate) -> str:
-    return _share(found.value, found.low, found.high)
-
-
-def _share(value: float, low: float, high: float) -> str:
-    shown = percent(value)
-    if value != value or low != low or high != high:
-        return shown
-    return f"{shown} ({number(100 * low, 1)} to {number(100 * high, 1)})"
+    return percent_between(found.value, found.low, found.high)
 
 
 # --------------------------------------------------------------------------------------
@@ -262,9 +253,9 @@ def _run_suspects(args: argparse.Namespace) -> str:
         lines = []
         for place, one in enumerate(shown, 1):
             lines.append(f"{place:>3}  {one.score:.3f}  {one.kind}")
-            lines.append(f"     {plain(one.sentence, 600)}")
+            lines.append(f"     {one_line(one.sentence, 600)}")
         parts.append("\n".join(lines))
-    parts += [_more(len(found.findings) - len(shown)), *map(plain, found.limits)]
+    parts += [_more(len(found.findings) - len(shown)), *map(one_line, found.limits)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -342,7 +333,7 @@ def _run_regions(args: argparse.Namespace) -> str:
         stripes=args.stripes or STRIPES,
         by=args.by,
     )
-    source = "stripes" if field is None else f"the field '{plain(field)}'"
+    source = "stripes" if field is None else f"the field '{one_line(field)}'"
     parts = [
         f"{len(ledger):,} pairs, regions from {source}",
         *_ledger(ledger.cells, args.by),
@@ -351,11 +342,11 @@ def _run_regions(args: argparse.Namespace) -> str:
         from fiftyone_sfam.audit.regions.causal import check_causally
 
         check = check_causally(run, args.check, ledger=ledger, region=args.check_region)
-        parts.append(plain(check.sentence, 1000))
+        parts.append(one_line(check.sentence, 1000))
     found = find_shortcuts(run, ledger).found
     shown = found[: args.top]
     parts.append("shortcuts" if shown else "no shortcuts")
-    parts += [plain(one.sentence, 1000) for one in shown]
+    parts += [one_line(one.sentence, 1000) for one in shown]
     parts.append(_more(len(found) - len(shown)))
     return "\n\n".join(filter(None, parts))
 
@@ -377,7 +368,7 @@ def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
                     cell.region,
                     f"{cell.pairs:,}",
                     f"{cell.queries:,}",
-                    _share(cell.share, cell.low, cell.high),
+                    percent_between(cell.share, cell.low, cell.high),
                     "" if cell.area != cell.area else percent(cell.area),
                 )
                 for cell in rows

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_run_arguments,
     load_run_of,
-    number,
-    percent,
-    plain,
     plain_table,
     whole_number,
 )
+from fiftyone_sfam.data.text import number, one_line, percent
 
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.faithfulness.result import MapFigures
@@ -99,16 +97,18 @@ def _run(args: argparse.Namespace) -> str:
         "remainder",
     )
     rows = [_row(one) for one in found.figures]
-    parts = [plain(found.sentence, 1000), plain_table(head, rows, right=head[1:])]
+    parts = [one_line(found.sentence, 1000), plain_table(head, rows, right=head[1:])]
     if found.skipped:
         reason = next(iter(found.skipped.values()))
-        parts.append(plain(f"{len(found.skipped)} images skipped; the first: {reason}"))
+        parts.append(
+            one_line(f"{len(found.skipped)} images skipped; the first: {reason}")
+        )
     return "\n\n".join(parts)
 
 
 def _row(one: MapFigures) -> tuple[str, ...]:
     return (
-        plain(one.name),
+        one_line(one.name),
         _interval(one.margin, 4),
         _interval(one.over_chance, 2),
         _interval(one.over_activation, 2),

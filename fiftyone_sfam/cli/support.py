@@ -6,17 +6,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
     from fiftyone_sfam.runs.run import Run
-
-WIDEST = 100
-"""Most characters of a cell."""
-
-NOT_KNOWN = "unknown"
 
 
 def load_dataset(name: str) -> fo.Dataset:
@@ -68,18 +64,11 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
-def plain(text: object, widest: int = WIDEST) -> str:
-    """Make a text of the dataset's fit for a terminal."""
-    line = " ".join(str(text).split())
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
-    return shown if len(shown) <= widest else shown[: widest - 1] + "…"
-
-
 def plain_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
 ) -> str:
     """Set a table in columns of characters."""
-    cells = [list(head), *([plain(value) for value in row] for row in rows)]
+    cells = [list(head), *([one_line(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
@@ -89,16 +78,3 @@ def plain_table(
         ]
         lines.append("  ".join(shown).rstrip())
     return "\n".join(lines)
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """Show a share; ``unknown`` for NaN."""
-    return NOT_KNOWN if value != value else f"{number(100 * value, digits)} %"
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Show a number; ``unknown`` for NaN."""
-    if value != value:
-        return NOT_KNOWN
-    shown = f"{value:.{digits}f}"
-    return shown.lstrip("-") if float(shown) == 0 else shown

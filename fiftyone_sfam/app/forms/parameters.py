@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
 
 MAX_TEXT = 10_000
@@ -82,8 +83,7 @@ def checked_whole(name: str, value: Any, least: int, most: int) -> int:
 
 def shown_value(value: Any) -> str:
     """Show a value in a message, whatever a client has sent."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shorten(repr(value), 60)
 
 
 def is_text(value: Any) -> bool:

@@ -12,6 +12,7 @@ from fiftyone_sfam.app.forms.call import call_operator, shown_fields
 from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import list_runs, load_run
@@ -150,8 +151,7 @@ def _description(ctx: foo.ExecutionContext, key: str) -> str:
             f"{as_text(config.metric)}",
             f"- {summary['queries']} queries, {summary['pairs']} pairs (k={config.k}), "
             f"{summary['skipped']} images skipped",
-            "- rank-1 "
-            + ("unknown: no labels" if rank1 is None else f"{100 * rank1:.1f} %"),
+            "- rank-1 " + ("unknown: no labels" if rank1 is None else percent(rank1)),
             *(f"- {as_text(text, most=None)}" for text in run.warnings),
         ]
     )
