@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fiftyone_sfam.data.text import counted, percent
+
 MISLABELED = "mislabeled image"
 SPLIT = "split identity"
 MERGED = "merged identity"
@@ -65,7 +67,7 @@ def mislabeled_sentence(
 ) -> str:
     """Say that images seem to belong to another identity."""
     count, own = int(evidence["images"]), int(evidence["own_images"])
-    whose = "1 image" if count == 1 else f"{count} images"
+    whose = counted(count, "image")
     verb = "is" if count == 1 else "are"
     figure = nearness_name(metric)
     gain = float(evidence["other"]) - float(evidence["own"])
@@ -74,8 +76,8 @@ def mislabeled_sentence(
         f"{whose} labeled {label} {verb} {'nearer' if nearer else 'nearly as near'} "
         f"to {suits}{'' if nearer else ' as to its own identity'}: {figure} "
         f"{evidence['other']:.2f} to the nearest there, {evidence['own']:.2f} to the "
-        f"nearest of {label}. This rests on {_images(own)} of {label} and "
-        f"{_images(int(evidence['other_images']))} of {suits}"
+        f"nearest of {label}. This rests on {counted(own, 'image')} of {label} and "
+        f"{counted(int(evidence['other_images']), 'image')} of {suits}"
     )
     if own == 1:
         text += (
@@ -102,14 +104,15 @@ def split_sentence(
     if "within" in evidence:
         text += f" and {evidence['within']:.2f} within"
     text += (
-        f". This rests on {_images(int(evidence['first_images']))} of {first} and "
-        f"{_images(int(evidence['second_images']))} of {second}"
+        f". This rests on {counted(int(evidence['first_images']), 'image')} of "
+        f"{first} and {counted(int(evidence['second_images']), 'image')} of {second}"
     )
     if "background_share" in evidence:
         text += (
-            f"; the background carries {_percent(evidence['background_share'])} of "
-            f"their similarity, {_percent(evidence['background_usual'])} in true "
-            "matches of this run"
+            "; the background carries "
+            f"{percent(float(evidence['background_share']), 0)} of their similarity, "
+            f"{percent(float(evidence['background_usual']), 0)} in true matches of "
+            "this run"
         )
     return text + "."
 
@@ -135,8 +138,8 @@ def duplicate_sentence(
     """Say that images are one picture."""
     who = " and ".join(identities) if identities else "no identity"
     text = (
-        f"{_images(int(evidence['images']))} of {who} are nearly the same picture: "
-        f"their details correlate at {float(evidence['likeness']):.2f}"
+        f"{counted(int(evidence['images']), 'image')} of {who} are nearly the same "
+        f"picture: their details correlate at {float(evidence['likeness']):.2f}"
     )
     if evidence["across"]:
         text += f", across {evidence['across']}, so one leaks into the other"
@@ -162,7 +165,7 @@ def uninformative_sentence(
         reasons.append(
             f"it is {float(evidence['own_gap']):.1f} spreads less like its own "
             f"identity than is usual there ({figure} {evidence['own']:.2f}, from "
-            f"{_images(int(evidence['own_images']))})"
+            f"{counted(int(evidence['own_images']), 'image')})"
         )
     if "other" in evidence:
         reasons.append(
@@ -177,11 +180,3 @@ def uninformative_sentence(
 def nearness_name(metric: str) -> str:
     """Name what images are compared by."""
     return "similarity" if metric == "cosine" else "distance"
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
-
-
-def _percent(share: float | str) -> str:
-    return f"{100 * float(share):.0f} %"
