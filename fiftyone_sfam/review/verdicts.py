@@ -105,7 +105,8 @@ def clean_text(text: str) -> str:
     ):
         raise DataError(
             f"{shorten(ascii(text), 60)} cannot be a verdict; give one line of 1 to "
-            f"{MAX_TEXT} characters, without control characters, that does not begin with $."
+            f"{MAX_TEXT} characters, without control characters, that does not begin "
+            "with $."
         )
     return clean
 
