@@ -14,7 +14,7 @@ from fiftyone_sfam.data.items import all_samples, detection_boxes, detections_pr
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.schema import add_fields
+from fiftyone_sfam.runs.run_config import add_fields
 
 # Most pairs of the run that a finding lists.
 _MOST_PAIRS = 50
