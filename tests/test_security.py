@@ -24,7 +24,6 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import execute_or_delegate_operator
 
 import fiftyone_sfam
-from app_support import PLUGIN, context
 from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
@@ -43,6 +42,7 @@ from fiftyone_sfam.models.weights import _check_torch
 from fiftyone_sfam.review.verdicts import restore_verdict
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import record_run
+from operator_support import PLUGIN, context
 from worlds import fill, tiny_model
 
 

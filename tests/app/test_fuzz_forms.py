@@ -22,7 +22,6 @@ from fiftyone.operators import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app_support import PLUGIN, context
 from fiftyone_sfam.app.forms.parameters import Parameters
 from fiftyone_sfam.app.operators.apply_verdicts import VerdictParameters
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluationParameters
@@ -35,6 +34,7 @@ from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import load_run
 from fuzzing import anything, fuzz
+from operator_support import PLUGIN, context
 from worlds import fill, tiny_model
 
 OPERATORS = (

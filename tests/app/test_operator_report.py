@@ -12,9 +12,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ValidationContext
 
-from app_support import PLUGIN, context, requests
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.app.operators import write_report as module
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
@@ -28,6 +26,7 @@ from fiftyone_sfam.audit.fixes.apply import applied_fields
 from fiftyone_sfam.audit.report.write import FILES
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
+from operator_support import PLUGIN, context, form, problems, requests
 from report_support import Page
 from worlds import fill, tiny_model
 
@@ -68,20 +67,6 @@ def pair_of(run: Run, query: int, neighbor: int) -> int:
 
 
 FIXED = ["p1", "p0", "p0", *["p1"] * 3, *["p2"] * 6]
-
-
-def form(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """The fields of an operator's form by name."""
-    found = operator.resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, str]:
-    """What FiftyOne finds wrong with the form, by field."""
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
 
 
 # --------------------------------------------------------------------------------------

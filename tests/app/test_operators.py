@@ -16,21 +16,10 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
-from fiftyone.operators import types
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionError, ValidationContext
+from fiftyone.operators.executor import ExecutionError
 from PIL import Image
 
-from app_support import (
-    IMAGES,
-    PLUGIN,
-    assert_same,
-    context,
-    requests,
-    small_crops,
-    small_frames,
-    stored_numbers,
-)
 from fiftyone_sfam import (
     Protocol,
     delete_run,
@@ -51,9 +40,11 @@ from fiftyone_sfam.runs.run_config import (
     record_run,
     run_config,
 )
+from operator_support import PLUGIN, context, form, offered, problems, requests
+from stored import assert_same, stored_numbers
+from worlds import IMAGES, REID, small_crops, small_frames
 
 EXPLAIN = f"{PLUGIN}/explain_retrieval"
-PROTOCOL = Protocol(identity_field="identity", camera_field="camera")
 SETTINGS = {"identity_field": "identity", "camera_field": "camera", "k": 3}
 
 
@@ -62,7 +53,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     """Crops with a run 'sdk', an index and embeddings in a field."""
     dataset = small_crops(tmp_path_factory.mktemp("crops"))
     run = explain_retrieval(
-        dataset, "demo", key="sdk", k=3, protocol=PROTOCOL, keep_index="index"
+        dataset, "demo", key="sdk", k=3, protocol=REID, keep_index="index"
     )
     dataset.set_values("vectors", list(run.embeddings()))
     yield dataset
@@ -83,25 +74,6 @@ def removed(crops: fo.Dataset) -> Iterator[None]:
     for key in crops.list_runs(method=METHOD):
         if key != "sdk":
             delete_run(crops, key)
-
-
-def form(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """The fields of an operator's form by name."""
-    found = operator.resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, str]:
-    """What FiftyOne finds wrong with the form, by field; '' is the form as a whole."""
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
-
-
-def offered(prop: types.Property) -> list[str]:
-    """The choices that a drop-down list shows."""
-    return [choice.value for choice in prop.view.choices]
 
 
 def decoded(url: str) -> Image.Image:
@@ -458,7 +430,11 @@ def test_the_owners_models_are_first(
         ),
         ({"key": ""}, "key", "give the run a key."),
         ({"key": None}, "key", "give the run a key."),
-        ({"key": "identity"}, "key", "has a field 'identity' that is not of a run"),
+        (
+            {"key": "identity"},
+            "key",
+            "has a field 'identity' that does not belong",
+        ),
         ({"k": 0}, "k", "give a whole number from 1 to 1000."),
         ({"k": -3}, "k", "give a whole number from 1 to 1000."),
         ({"k": 1001}, "k", "give a whole number from 1 to 1000."),
@@ -800,7 +776,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
     crops.rename_sample_field("cut_score", "fresh_score")
     ctx = context(crops, {"key": "cut", "action": "rename", "new_key": "fresh"})
     found = problems(ManageRuns(), ctx)
-    assert "has a field 'fresh_score' that is not of a run" in found["new_key"]
+    assert "has a field 'fresh_score' that does not belong" in found["new_key"]
     record_run(crops, "cut", replace(config, renamed_to="fresh"))
     assert problems(ManageRuns(), ctx) == {}
     assert ManageRuns().execute(ctx) == {"runs": ["fresh", "sdk"]}
@@ -813,7 +789,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
     [
         ("sdk", "there is a run 'sdk' already; give another key."),
         ("a-b", "the run key 'a-b' cannot be used"),
-        ("identity", "has a field 'identity' that is not of a run"),
+        ("identity", "has a field 'identity' that does not belong"),
         (None, "Required property"),
     ],
 )

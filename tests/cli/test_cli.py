@@ -16,7 +16,6 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from conftest import ROOT
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.app.install import PLUGIN_NAME, install_plugin
 from fiftyone_sfam.cli import entry
@@ -28,6 +27,7 @@ from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import list_runs, load_run
+from paths import ROOT
 from services import free_port
 
 PLUGIN_PATH = PLUGIN_NAME.split("/")

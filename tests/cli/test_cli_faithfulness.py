@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from test_cli_audit import printed, refused, rows
 
-from app_support import small_crops
+from cli_support import printed, refused, rows
 from fiftyone_sfam import Protocol, Run, explain_retrieval, load_faithfulness
 from fiftyone_sfam.cli.entry import main
+from worlds import small_crops
 
 Output = pytest.CaptureFixture[str]
 
