@@ -13,7 +13,7 @@ import pytest
 
 import fiftyone_sfam
 from conftest import ROOT
-from fiftyone_sfam.cli.program import _parser
+from fiftyone_sfam.cli.entry import _parser
 from fiftyone_sfam.models.registry import read_registry
 
 PAGES = [
