@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from fiftyone_sfam.cli.entry import main
 
 Output = pytest.CaptureFixture[str]
