@@ -10,10 +10,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from fiftyone_sfam.cli.program import _parser
 
 import fiftyone_sfam
 from conftest import ROOT
-from fiftyone_sfam.cli.program import _parser
 from fiftyone_sfam.models.registry import read_registry
 
 PAGES = [
