@@ -16,9 +16,9 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_plugin_loading import NAME, REPORT, assert_loaded, weights_in
 
-from conftest import ROOT
+from paths import ROOT
+from plugin_support import NAME, REPORT, assert_loaded, weights_in
 
 
 @pytest.fixture(scope="module")

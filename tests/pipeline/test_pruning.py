@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from fiftyone.core.odm import get_db_conn
 
-from crash_support import chunks_without_blob, stored_blobs
+from crash_support import chunks_without_blob
 from fiftyone_sfam import explain_retrieval, list_runs, load_run
 from fiftyone_sfam.cli import program as cli
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.pruning import NO_BLOB, NO_DATASET, NO_RESULT, NO_RUN, prune
 from fiftyone_sfam.runs.blobs import BUCKET, BlobStore
 from fiftyone_sfam.runs.lock import COLLECTION
+from stored import stored_blobs
 from worlds import fill, tiny_model
 
 NOW = timedelta(0)
@@ -27,11 +28,6 @@ NOW = timedelta(0)
 def _nothing_of_others() -> None:
     """Other tests delete their datasets, and leave what can be pruned."""
     prune(older_than=NOW, delete=True)
-
-
-@pytest.fixture
-def world(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
-    return fill(dataset, tmp_path)
 
 
 def files() -> Any:

@@ -20,9 +20,9 @@ from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import Run
-from worlds import HEIGHT, WIDTH, fill, fill_frames, tiny_model
+from paths import TESTS
+from worlds import HEIGHT, REID, WIDTH, fill, fill_frames, tiny_model
 
-REID = Protocol(identity_field="identity", camera_field="camera")
 TASK = {"num_workers": 2, "cpus_per_worker": 0.5, "shards_per_task": 1}
 # Where one is enough: a worker takes seconds to start.
 ONE = {**TASK, "num_workers": 1}
@@ -34,9 +34,7 @@ def cluster():
     # Ray lets workers yield to everything else, which on a busy machine is to starve.
     os.environ[NICENESS] = "0"
     # The tests' own modules are not installed where the workers look.
-    path = os.pathsep.join(
-        [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     ray.init(
         address="local",
         num_cpus=2,

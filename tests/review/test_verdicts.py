@@ -36,18 +36,7 @@ from verdict_support import (
     tags,
     texts,
 )
-from worlds import fill, fill_frames
-
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
-
-
-@pytest.fixture
-def frames(dataset, tmp_path):
-    return fill_frames(dataset, tmp_path)
-
+from worlds import fill_frames
 
 # -- giving ----------------------------------------------------------------------------
 

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from fiftyone.core.odm import get_db_conn
 
-from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import list_runs, load_run
-from worlds import fill, tiny_model
-
-REID = Protocol(identity_field="identity", camera_field="camera")
+from worlds import REID, fill, tiny_model
 
 
 @pytest.fixture
