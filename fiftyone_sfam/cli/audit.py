@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
     plain_table,
     whole_number,
@@ -85,12 +86,7 @@ def _add_evaluate(commands: Any) -> None:
         default=1000,
         help="bootstrap resamples of the intervals (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        help="random seed of the resamples (default: %(default)s)",
-    )
+    add_seed(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> str:

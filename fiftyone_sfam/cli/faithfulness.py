@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
     plain_table,
     whole_number,
@@ -68,12 +69,7 @@ def add_commands(commands: Any) -> None:
         default=10,
         help="steps of each curve (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        help="random seed of the draws (default: %(default)s)",
-    )
+    add_seed(parser)
 
 
 def _faithfulness(args: argparse.Namespace) -> str:

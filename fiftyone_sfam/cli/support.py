@@ -43,6 +43,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--seed``."""
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        help="random seed (default: %(default)s)",
+    )
+
+
 def load_dataset(name: str) -> fo.Dataset:
     """Load a dataset by its name."""
     import fiftyone as fo
