@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import fiftyone_sfam
-from conftest import ROOT
 from fiftyone_sfam.cli.entry import _parser
 from fiftyone_sfam.models.registry import read_registry
+from paths import ROOT
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),

@@ -83,9 +83,10 @@ def share(value: float, low: float, high: float) -> Shown:
 
 def _number(value: float | None, shown: str) -> Shown:
     """Return a cell with a true minus sign, and a percent sign on the same line."""
-    known = value is not None and not math.isnan(value)
     shown = shown.replace("-", "−").replace(" %", "\u00a0%")
-    return Shown(shown, "number", float(value) if known else None)
+    if value is None or math.isnan(value):
+        return Shown(shown, "number", None)
+    return Shown(shown, "number", float(value))
 
 
 def estimate(value: Estimate) -> Shown:
