@@ -198,7 +198,7 @@ def test_sizes_are_bounded(
         (
             FindSuspects,
             {"min_score": math.nan},
-            "min_score is nan; give a number from 0",
+            "min_score is nan; give a number that is at least 0",
         ),
         (FindSuspects, {"kinds": [["x"]]}, "kinds is .*; give a list of"),
         (FindSuspects, {"region_field": 3}, "region_field is 3; give a text"),
