@@ -208,7 +208,7 @@ def test_sizes_are_bounded(
             "min_similarity is 'x'; give a number from -1",
         ),
         (ShowPairs, {"outcome": ["x"]}, "outcome is .*; give a text"),
-        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*\\.\\.\\.;"),
+        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*…;"),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )
