@@ -16,9 +16,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
+from fiftyone_sfam.attribution.path import (
+    SCALES,
+    STEPS,
+    attribute_path,
+    blur,
+    path_layers,
+)
 from fiftyone_sfam.audit.faithfulness.lab import (
     centre_prior,
     plain_activation,

@@ -16,7 +16,8 @@ import numpy as np
 from fiftyone.operators.executor import Executor
 from PIL import Image
 
-from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
+from demo_frames import load_demo_frames
+from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.runs.run import load_run
@@ -46,7 +47,7 @@ def small_crops(folder: Path, name: str = "sfam-crops") -> fo.Dataset:
 
 def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
     """Frames of four people."""
-    return load_demo_frames_dataset(
+    return load_demo_frames(
         f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
     )
 

@@ -428,6 +428,3 @@ _OCCLUDERS: dict[str, Callable[[_Brush], None]] = {
     "plant": _plant,
     "crate": _crate,
 }
-
-SCENES = tuple(name for name in _PAINTERS if name != STRIKING_SCENE)
-"""The ordinary places."""

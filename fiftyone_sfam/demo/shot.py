@@ -222,8 +222,6 @@ def place_person(
     pose: Pose,
     feet: tuple[float, float],
     unit: float,
-    *,
-    offset: int = 0,
 ) -> None:
     """Draw a person and its shadow into a picture and its label image."""
     figure = draw_person(person, pose, round(unit))
@@ -236,8 +234,7 @@ def place_person(
     corner = (x - figure.feet[0], y - figure.feet[1])
     mask = figure.picture.getchannel("A")
     picture.paste(figure.picture, corner, mask)
-    marks = figure.labels.point(lambda v: v + offset if v else 0)
-    labels.paste(marks, corner, mask)
+    labels.paste(figure.labels, corner, mask)
 
 
 def _cut_again(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
+from fiftyone_sfam.attribution.path import blur
 from fiftyone_sfam.audit.faithfulness.lab import (
     centre_prior,
     plain_activation,

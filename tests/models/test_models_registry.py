@@ -16,7 +16,7 @@ from PIL import Image
 from compat import needs_checkpoints
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
-from fiftyone_sfam.models.factories import load_callable
+from fiftyone_sfam.models.registered import load_callable
 from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
 from fiftyone_sfam.network.preprocess import Preprocessing
 

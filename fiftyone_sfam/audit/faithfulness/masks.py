@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
+from fiftyone_sfam.attribution.path import blur
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.metric import Metric, distance, similarity
 
