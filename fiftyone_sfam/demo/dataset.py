@@ -141,7 +141,7 @@ def _crop_sample(crop: Crop, folder: Path) -> fo.Sample:
 
 
 def _link_planted(dataset: fo.Dataset, world: World) -> None:
-    """Store what was planted, in terms of the samples' ids."""
+    """Store the planted defects with the ids of their samples."""
     ids = dataset.values("id")
     id_of = {crop.crop_id: i for crop, i in zip(world.crops, ids, strict=True)}
     partners = [

@@ -1,4 +1,4 @@
-"""Load what the registry file describes."""
+"""Load the models that the registry file describes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_registered(
     for folder in entry.python_path:
         if not folder.is_dir():
             raise entry.error("python_path", f"the folder {folder} does not exist")
-    # The factories themselves may import more, so the path is theirs until they return.
+    # The factories may import more modules, so the path is kept until they return.
     with import_path(entry.python_path):
         network = _built(entry, "factory", entry.factory, dict(entry.kwargs))
         if not isinstance(network, nn.Module):
@@ -91,7 +91,7 @@ def _built(
         raise entry.error(key, error) from error
     try:
         return factory(**kwargs)
-    # Whatever the owner's code raises is reported with the entry that called it.
+    # The owner's code may raise any error; it is reported with its entry.
     except Exception as error:
         raise entry.error(
             key, f"{reference} failed ({type_and_first_line(error)})"
@@ -99,12 +99,12 @@ def _built(
 
 
 def _move(entry: RegisteredModel, network: nn.Module) -> None:
-    """Bring the network to its device, if the entry names one."""
+    """Move the network to its device, if the entry names one."""
     if entry.device is None:
         return
     try:
         network.to(entry.device)
-    # Each kind of device fails in its own way where there is none.
+    # The error for a missing device depends on its kind.
     except Exception as error:
         problem = f"{entry.device!r} cannot be used ({type_and_first_line(error)})"
         raise entry.error("device", problem) from error
@@ -125,7 +125,7 @@ def _load_weights(entry: RegisteredModel, network: nn.Module) -> None:
 
 @contextmanager
 def import_path(folders: Sequence[Path]) -> Iterator[None]:
-    """Add folders to the end of the import path, and take them off again."""
+    """Add folders to the end of the import path, and remove them."""
     entries = [str(folder) for folder in folders]
     sys.path.extend(entries)
     importlib.invalidate_caches()
@@ -133,7 +133,7 @@ def import_path(folders: Sequence[Path]) -> Iterator[None]:
         yield
     finally:
         for entry in entries:
-            # Imported code may have changed the list.
+            # Imported code may have changed the list. The last occurrence is removed.
             if entry in sys.path:
                 sys.path.reverse()
                 sys.path.remove(entry)
@@ -162,7 +162,7 @@ def load_callable(
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Run a file as a module of its own name, which no other file can take."""
+    """Run a file as a module with a unique name."""
     if not file.is_file():
         raise ModelError(f"the file {file} does not exist.")
     digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
@@ -171,7 +171,7 @@ def _import_file(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles of what the file defines look the module up by its name.
+    # Dataclasses and pickle look the module up by its name.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
@@ -184,12 +184,12 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _import_module(name: str, python_path: Sequence[Path]) -> ModuleType:
-    """Import a module, and make sure that it is the one in the owner's folders."""
+    """Import a module; raise if another one hides it in the owner's folders."""
     _refuse_shadowed(name.partition(".")[0], python_path)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # The module may be there and lack something itself.
+        # The module may exist and import a missing one.
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
             raise ModelError(
                 f"there is no module {name!r}; install it, add its folder to "
@@ -205,14 +205,17 @@ def _import_module(name: str, python_path: Sequence[Path]) -> ModuleType:
 
 
 def _refuse_shadowed(root: str, python_path: Sequence[Path]) -> None:
-    """Refuse a module of ``python_path`` in whose place another would be imported."""
-    own = PathFinder.find_spec(root, [str(folder) for folder in python_path])
-    if own is None or own.origin is None:
+    """Raise if another module would be imported instead of one in ``python_path``."""
+    wanted = PathFinder.find_spec(root, [str(folder) for folder in python_path])
+    if wanted is None or wanted.origin is None:
         return
-    taken = sys.modules.get(root)
-    spec = getattr(taken, "__spec__", None) if taken else importlib.util.find_spec(root)
+    loaded = sys.modules.get(root)
+    if loaded:
+        spec = getattr(loaded, "__spec__", None)
+    else:
+        spec = importlib.util.find_spec(root)
     origin = getattr(spec, "origin", None)
-    if origin != own.origin:
+    if origin != wanted.origin:
         raise ModelError(
             f"the module {root!r} in python_path is hidden by another of that name "
             f"({origin}); rename it, or name the file as path/to/file.py:name."
