@@ -33,15 +33,3 @@ class SfamWarning(UserWarning):
 
 class WorkerError(RunError):
     """Workers that died during a run, which can be resumed."""
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without its final period."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
-def type_and_first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message, if it has one."""
-    name, line = type(error).__name__, first_line(error)
-    return name if line == name else f"{name}: {line}"

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from fiftyone_sfam.errors import ModelError, type_and_first_line
+from fiftyone_sfam.data.text import type_and_first_line
+from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.registry import RegisteredModel
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 from fiftyone_sfam.network.embedder import EmbeddingModel

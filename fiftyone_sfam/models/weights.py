@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fiftyone_sfam.errors import ModelError, first_line
+from fiftyone_sfam.data.text import first_line
+from fiftyone_sfam.errors import ModelError
 
 _SHOWN = 4
 # First version of torch whose ``weights_only`` is safe.

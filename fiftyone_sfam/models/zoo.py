@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_sfam.errors import ModelError, type_and_first_line
+from fiftyone_sfam.data.text import type_and_first_line
+from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.registry import ModelInfo
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from fiftyone_sfam.errors import ModelError, NetworkError, first_line
+from fiftyone_sfam.data.text import first_line
+from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
 from fiftyone_sfam.network.layers import (
     MOVES_OTHERWISE,

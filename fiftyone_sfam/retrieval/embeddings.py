@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.items import Items, values_by_id
-from fiftyone_sfam.errors import DataError, first_line
+from fiftyone_sfam.data.text import first_line
+from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
