@@ -93,8 +93,8 @@ def prune(
 # --------------------------------------------------------------------------------------
 
 
-def _records() -> Iterator[Mapping[str, Any]]:
-    """Yield the configs of all runs and results that a dataset lists."""
+def _referred() -> tuple[set[str], set[str]]:
+    """Return the unique ids of all runs, and the ids of the blobs of their results."""
     database = get_db_conn()
     ids: list[Any] = []
     for dataset in database.datasets.find({}, {"runs": 1}):
@@ -106,15 +106,10 @@ def _records() -> Iterator[Mapping[str, Any]]:
         "_id": {"$in": plain},
         "$or": [{"config.method": method} for method in methods],
     }
-    for run in database.runs.find(query, {"config": 1}):
-        yield run["config"]
-
-
-def _referred() -> tuple[set[str], set[str]]:
-    """Return the unique ids of all runs, and the ids of the blobs of their results."""
     uids: set[str] = set()
     blobs: set[str] = set()
-    for config in _records():
+    for run in database.runs.find(query, {"config": 1}):
+        config = run["config"]
         if config["method"] == METHOD:
             uids.update(
                 [config["uid"], *(uid for uid, _ in config.get("replaces", ()))]
@@ -132,7 +127,7 @@ def _referred() -> tuple[set[str], set[str]]:
 def _unlisted(dataset_id: str | None) -> Iterator[Orphan]:
     """Find whole runs, and results, that nothing refers to."""
     uids, results = _referred()
-    datasets = {str(found) for found in get_db_conn().datasets.distinct("_id")}
+    datasets = set(map(str, get_db_conn().datasets.distinct("_id")))
     query = {} if dataset_id is None else {"metadata.dataset_id": dataset_id}
     files: dict[str, list[Mapping[str, Any]]] = {}
     names = ("metadata.uid", "metadata.dataset_id", "length", "uploadDate")

@@ -186,8 +186,8 @@ def _frame_values(
     ids, sample_ids = run.items.ids, run.items.sample_ids
     boxes = detection_boxes(all_samples(run.dataset), patches_field)
     # A detection may have been deleted during the run.
-    maps = (found for found in _first_maps(run) if str(ids[found[0]]) in boxes)
-    for sample_id, group in groupby(maps, lambda found: str(sample_ids[found[0]])):
+    maps = (row for row in _first_maps(run) if str(ids[row[0]]) in boxes)
+    for sample_id, group in groupby(maps, lambda row: str(sample_ids[row[0]])):
         of_frame = list(group)
         shape = canvas_size(*of_frame[0][3], FRAME_LONG_SIDE)
         canvas = np.zeros(shape, dtype=np.float32)

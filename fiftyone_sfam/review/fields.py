@@ -36,7 +36,6 @@ from fiftyone_sfam.review.store import (
     VerdictStore,
     array_of,
     begins_with,
-    labels_path,
     mapped_detections,
     patch_update,
     sample_update,
@@ -46,6 +45,7 @@ from fiftyone_sfam.runs.run_config import (
     FieldOptions,
     add_fields,
     delete_fields,
+    labels_path,
     rename_fields,
 )
 

@@ -24,6 +24,8 @@ from fiftyone.factory.repos.execution_store import MongoExecutionStoreRepo
 from fiftyone.operators import ExecutionStore
 from fiftyone.operators.store.clone import register_cloneable_store
 
+from fiftyone_sfam.runs.run_config import is_list
+
 STORE = "fiftyone_sfam/verdicts"
 """Name of the execution store, one per dataset, for all its runs."""
 
@@ -134,17 +136,6 @@ class QueryVerdicts:
 def tag_prefix(key: str) -> str:
     """Return the prefix of the tags of a run's verdicts on detections."""
     return f"{key}: "
-
-
-def labels_path(dataset: fo.Dataset, patches_field: str) -> str:
-    """Return the path of the detections in a field."""
-    return patches_field + (".detections" if is_listed(dataset, patches_field) else "")
-
-
-def is_listed(dataset: fo.Dataset, patches_field: str) -> bool:
-    """Return whether a field holds a list of detections, not a single one."""
-    field = dataset.get_field(patches_field)
-    return getattr(field, "document_type", None) is fo.Detections
 
 
 def sample_update(key: str, query: QueryVerdicts) -> dict[str, Expression]:
@@ -267,7 +258,7 @@ def mapped_detections(
 ) -> Expression:
     """Return a field of detections with each detection, ``label``, changed."""
     document = f"${patches_field}"
-    if is_listed(dataset, patches_field):
+    if is_list(dataset, patches_field):
         return mapped_labels(document, "detections", each)
     return {"$let": {"vars": {"label": document}, "in": each}}
 

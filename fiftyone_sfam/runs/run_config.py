@@ -112,10 +112,19 @@ def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> lis
     """Return the paths of the fields that a run writes."""
     if patches_field is None:
         return [key + ending for ending in SAMPLE_FIELDS]
-    document = dataset.get_field(patches_field)
-    is_list = getattr(document, "document_type", None) is fo.Detections
-    prefix = f"{patches_field}.detections." if is_list else f"{patches_field}."
-    return [key, *(prefix + key + ending for ending in PATCH_FIELDS)]
+    prefix = f"{labels_path(dataset, patches_field)}.{key}"
+    return [key, *(prefix + ending for ending in PATCH_FIELDS)]
+
+
+def labels_path(dataset: fo.Dataset, patches_field: str) -> str:
+    """Return the path of the detections in a field."""
+    return patches_field + (".detections" if is_list(dataset, patches_field) else "")
+
+
+def is_list(dataset: fo.Dataset, patches_field: str) -> bool:
+    """Return whether a field holds a list of detections, not a single one."""
+    field = dataset.get_field(patches_field)
+    return getattr(field, "document_type", None) is fo.Detections
 
 
 def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
