@@ -11,7 +11,7 @@ from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.call import call_operator, shown_fields
 from fiftyone_sfam.app.forms.choices import for_users
 from fiftyone_sfam.app.forms.parameter_types import check_types
-from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import list_runs, load_run
