@@ -71,7 +71,18 @@ def missed_path(side: str) -> str:
 def add_pair(panel: types.Object, shown: Plain, on: On) -> None:
     """Add the two large images, side by side however narrow the pane is."""
     row = panel.h_stack(
-        "pair", componentsProps=joined(flow("12px", "flex-end"), _no_wrap())
+        "pair",
+        componentsProps={
+            "grid": {
+                "sx": {
+                    "display": "flex",
+                    "flexWrap": "nowrap",
+                    "gap": "12px",
+                    # Captions may take another line on one side than on the other.
+                    "alignItems": "flex-end",
+                }
+            }
+        },
     )
     sides = shown["sides"]
     most = max(one["caption"].count("\n") + 1 for one in sides.values())
@@ -86,7 +97,7 @@ def add_strip(panel: types.Object, shown: Plain, on: On) -> None:
     """Add the query's neighbors, and the steps from one to the next."""
     strip = shown["strip"]
     head = panel.h_stack("strip_head", componentsProps=flow())
-    head.md(strip["head"], name="strip_text", componentsProps=_text_item())
+    head.md(strip["head"], name="strip_text", componentsProps=joined(text(), item()))
     for name, label, key in (
         ("previous_neighbor", "◀ Neighbor", "k"),
         ("next_neighbor", "Neighbor ▶", "j"),
@@ -347,22 +358,9 @@ def _stage(width: int, height: int) -> Style:
     return {"grid": {"sx": rules}}
 
 
-def _no_wrap() -> Style:
-    return {
-        "grid": {
-            "sx": {
-                "display": "flex",
-                "flexWrap": "nowrap",
-                "gap": "12px",
-                # Captions may take another line on one side than on the other.
-                "alignItems": "flex-end",
-            }
-        }
-    }
-
-
-def _text_item() -> Style:
-    return joined(text(), item())
+# --------------------------------------------------------------------------------------
+# Texts from the data, and styles
+# --------------------------------------------------------------------------------------
 
 
 def as_text(text: str | None, *, most: int | None = MOST_SHOWN) -> str:

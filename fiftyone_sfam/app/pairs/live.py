@@ -20,7 +20,6 @@ from PIL import Image
 
 from fiftyone_sfam.app.pairs.pictures import Box, ImageFile
 from fiftyone_sfam.attribution.maps import (
-    Attribution,
     Weights,
     attribute,
     attribute_difference,
@@ -109,9 +108,23 @@ class LivePairs:
 
     def explained(self) -> list[tuple[SideMaps, SideMaps]]:
         """Explain the similarity of each pair by the maps that runs store."""
+        with _LOCK:
+            embedding, others, zeros = (
+                self._head.embedding,
+                self._others(),
+                self._zeros(),
+            )
+            both = [
+                attribute(
+                    self._head, rows, embedding[partners], self._metric, self._weights
+                )
+                for rows, partners in ((zeros, others), (others, zeros))
+            ]
+        for result in both:
+            check_maps(self._model, result)
         results = [
             (_maps(result.sfam), _maps(result.evidence), result.remainder.tolist())
-            for result in self._both()
+            for result in both
         ]
         pairs = []
         for number in range(self.count):
@@ -135,9 +148,8 @@ class LivePairs:
         In units of the similarity, on the query's side.
         """
         with _LOCK:
-            rows = self._zeros(1)
             partner = self._head.embedding[[neighbor + 1]]
-            found = attribute(self._head, rows, partner, self._metric)
+            found = attribute(self._head, self._zeros()[:1], partner, self._metric)
         return found.cis[0].numpy(force=True)
 
     def difference(self) -> tuple[Maps, Maps]:
@@ -190,32 +202,11 @@ class LivePairs:
         first, *others = _maps(self._head.feature_map[:, index])
         return first, tuple(others)
 
-    def _both(self) -> tuple[Attribution, Attribution]:
-        """Explain the query's sides and the neighbors'."""
-        with _LOCK:
-            embedding, others, zeros = (
-                self._head.embedding,
-                self._others(),
-                self._zeros(),
-            )
-            both = (
-                attribute(
-                    self._head, zeros, embedding[others], self._metric, self._weights
-                ),
-                attribute(
-                    self._head, others, embedding[zeros], self._metric, self._weights
-                ),
-            )
-        for result in both:
-            check_maps(self._model, result)
-        return both
-
     def _others(self) -> torch.Tensor:
         return torch.arange(1, len(self._head), device=self._head.leaf.device)
 
-    def _zeros(self, count: int | None = None) -> torch.Tensor:
-        size = self.count if count is None else count
-        return torch.zeros(size, dtype=torch.int64, device=self._head.leaf.device)
+    def _zeros(self) -> torch.Tensor:
+        return torch.zeros_like(self._others())
 
     def _check_place(self, row: int, column: int) -> None:
         height, width = self.map_shape

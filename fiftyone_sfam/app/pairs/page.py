@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.maps import CONTRAST, QUERY, SideName, kinds_of
 from fiftyone_sfam.app.pairs.state import (
-    FIRST,
     MOST_UNDONE,
     PanelState,
     QueueSpec,
@@ -305,11 +304,6 @@ class Page:
             return without_spot(without_why(state))
         kept = state.spot is not None and state.spot.side == "query"
         return state if kept else without_spot(state)
-
-
-def by_query(state: PanelState) -> bool:
-    """Tell whether the queue can have several pairs of one query."""
-    return state.handed is not None or state.spec.ranks != FIRST
 
 
 def place_clicked(params: dict[str, Any]) -> tuple[int, int] | None:

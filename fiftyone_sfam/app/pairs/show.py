@@ -20,7 +20,7 @@ from fiftyone_sfam.app.pairs.layout import (
     strip_path,
 )
 from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SIGNED, Map, Spot, kinds_of
-from fiftyone_sfam.app.pairs.page import Page, by_query
+from fiftyone_sfam.app.pairs.page import Page
 from fiftyone_sfam.app.pairs.pictures import Box
 from fiftyone_sfam.app.pairs.render import (
     CHANNELS_PATH,
@@ -31,6 +31,7 @@ from fiftyone_sfam.app.pairs.render import (
     receipt_text,
 )
 from fiftyone_sfam.app.pairs.state import (
+    FIRST,
     PanelState,
     QueueSpec,
     cameras_of,
@@ -323,7 +324,7 @@ def _queue(page: Page) -> Plain:
         "count": len(queue),
         "of": f"of {len(queue):,}{beside if len(queue) else ''}",
         "reviewed": f"{done:,} of {len(queue):,} reviewed",
-        "by_query": by_query(state),
+        "by_query": state.handed is not None or state.spec.ranks != FIRST,
         "filtered": state.spec != QueueSpec(),
         "handed": None if handed is None else f"**{as_text(handed.title)}**",
     }
