@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+
+from paths import ROOT
 from test_bad_images import BROKEN, GOOD
 from test_fuzz_forms import OPERATORS
-
-from conftest import ROOT
 
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}

@@ -11,7 +11,6 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from app_support import context
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs.page import FRESH_SECONDS, Page
 from fiftyone_sfam.app.pairs.state import (
@@ -28,6 +27,7 @@ from fiftyone_sfam.app.pairs.state import (
 from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 from fiftyone_sfam.runs.run import Run
+from operator_support import context
 from pairs_support import queries_of
 from worlds import fill, tiny_model
 

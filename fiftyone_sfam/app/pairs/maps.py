@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.render import shared_limit
-from fiftyone_sfam.audit.regions.fields import read_regions, region_fields
-from fiftyone_sfam.audit.regions.labels import Grid
+from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
 from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps

@@ -28,6 +28,7 @@ from fiftyone_sfam.app.pairs.layout import (
 )
 from fiftyone_sfam.app.pairs.maps import Share
 from fiftyone_sfam.app.pairs.state import PanelState
+from fiftyone_sfam.data.text import percent
 
 EMPTY_TEXT = (
     "### No explained run yet\n\nExplain the dataset's retrieval first: every query "
@@ -109,7 +110,7 @@ def share_colors(shares: Sequence[Share]) -> tuple[str, ...]:
 
 def share_text(share: Share) -> str:
     """Say what a part is worth, and how much of the area it has."""
-    area = f" ({100 * share.area:.0f} % of the area)" if share.area else ""
+    area = f" ({percent(share.area, 0)} of the area)" if share.area else ""
     # No minus in front of what is nothing.
     return f"{round(share.value, 3) + 0.0:+.3f}{area}"
 
@@ -332,5 +333,5 @@ def _root() -> Style:
 
 def _hover(share: Share) -> str:
     """Return what Plotly shows beside the pointer."""
-    area = f"<br>{100 * share.area:.0f} % of the area" if share.area else ""
+    area = f"<br>{percent(share.area, 0)} of the area" if share.area else ""
     return f"{as_label(share.name)}: {share.value:+.4f}{area}<extra></extra>"
