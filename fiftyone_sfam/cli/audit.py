@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
-    number,
-    percent,
-    plain,
     plain_table,
     whole_number,
 )
+from fiftyone_sfam.data.text import number, one_line, percent, percent_between
 
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
@@ -87,12 +86,7 @@ def _add_evaluate(commands: Any) -> None:
         default=1000,
         help="bootstrap resamples of the intervals (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        help="random seed of the resamples (default: %(default)s)",
-    )
+    add_seed(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> str:
@@ -112,9 +106,9 @@ def _evaluate(args: argparse.Namespace) -> str:
     )
     parts = [_measures(evaluation), _operating(evaluation)]
     for field, rows in evaluation.slices.items():
-        parts.append(f"by {plain(field)}\n{_slices(rows)}")
+        parts.append(f"by {one_line(field)}\n{_slices(rows)}")
     for field, pair_rows in evaluation.pair_slices.items():
-        parts.append(f"by pairs of {plain(field)}\n{_pair_slices(pair_rows)}")
+        parts.append(f"by pairs of {one_line(field)}\n{_pair_slices(pair_rows)}")
     return "\n\n".join(parts)
 
 
@@ -189,14 +183,7 @@ def _pair_slices(rows: Sequence[PairSliceRow]) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
-    return _share(estimate.value, estimate.low, estimate.high)
-
-
-def _share(value: float, low: float, high: float) -> str:
-    shown = percent(value)
-    if value != value or low != low or high != high:
-        return shown
-    return f"{shown} ({number(100 * low, 1)} to {number(100 * high, 1)})"
+    return percent_between(estimate.value, estimate.low, estimate.high)
 
 
 # --------------------------------------------------------------------------------------
@@ -272,10 +259,10 @@ def _suspects(args: argparse.Namespace) -> str:
         lines = []
         for place, finding in enumerate(shown, 1):
             lines.append(f"{place:>3}  {finding.score:.3f}  {finding.kind}")
-            lines.append(f"     {plain(finding.sentence, 600)}")
+            lines.append(f"     {one_line(finding.sentence, 600)}")
         parts.append("\n".join(lines))
     more = _more(len(suspects.findings) - len(shown))
-    parts += [more, *map(plain, suspects.limits)]
+    parts += [more, *map(one_line, suspects.limits)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -358,7 +345,7 @@ def _regions(args: argparse.Namespace) -> str:
         stripes=args.stripes or STRIPES,
         by=args.by,
     )
-    source = "stripes" if field is None else f"the field '{plain(field)}'"
+    source = "stripes" if field is None else f"the field '{one_line(field)}'"
     parts = [
         f"{len(ledger):,} pairs, regions from {source}",
         *_ledger(ledger.cells, args.by),
@@ -367,11 +354,11 @@ def _regions(args: argparse.Namespace) -> str:
         from fiftyone_sfam.audit.regions.causal import check_causally
 
         check = check_causally(run, args.check, ledger=ledger, region=args.check_region)
-        parts.append(plain(check.sentence, 1000))
+        parts.append(one_line(check.sentence, 1000))
     shortcuts = find_shortcuts(run, ledger).found
     shown = shortcuts[: args.top]
     parts.append("shortcuts" if shown else "no shortcuts")
-    parts += [plain(shortcut.sentence, 1000) for shortcut in shown]
+    parts += [one_line(shortcut.sentence, 1000) for shortcut in shown]
     parts.append(_more(len(shortcuts) - len(shown)))
     return "\n\n".join(filter(None, parts))
 
@@ -393,7 +380,7 @@ def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
                     cell.region,
                     f"{cell.pairs:,}",
                     f"{cell.queries:,}",
-                    _share(cell.share, cell.low, cell.high),
+                    percent_between(cell.share, cell.low, cell.high),
                     "" if cell.area != cell.area else percent(cell.area),
                 )
                 for cell in rows

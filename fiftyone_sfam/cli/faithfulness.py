@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam.cli.support import (
     add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
-    number,
-    percent,
-    plain,
     plain_table,
     whole_number,
 )
+from fiftyone_sfam.data.text import number, one_line, percent
 
 if TYPE_CHECKING:
     from fiftyone_sfam.audit.faithfulness.result import MapFigures
@@ -70,12 +69,7 @@ def add_commands(commands: Any) -> None:
         default=10,
         help="steps of each curve (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        help="random seed of the draws (default: %(default)s)",
-    )
+    add_seed(parser)
 
 
 def _faithfulness(args: argparse.Namespace) -> str:
@@ -106,18 +100,18 @@ def _faithfulness(args: argparse.Namespace) -> str:
         "remainder",
     )
     rows = [_row(figures) for figures in result.figures]
-    parts = [plain(result.sentence, 1000), plain_table(head, rows, right=head[1:])]
+    parts = [one_line(result.sentence, 1000), plain_table(head, rows, right=head[1:])]
     if result.skipped:
         reason = next(iter(result.skipped.values()))
         parts.append(
-            plain(f"{len(result.skipped)} images skipped; the first: {reason}")
+            one_line(f"{len(result.skipped)} images skipped; the first: {reason}")
         )
     return "\n\n".join(parts)
 
 
 def _row(figures: MapFigures) -> tuple[str, ...]:
     return (
-        plain(figures.name),
+        one_line(figures.name),
         _interval(figures.margin, 4),
         _interval(figures.over_chance, 2),
         _interval(figures.over_activation, 2),

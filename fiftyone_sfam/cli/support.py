@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
     from fiftyone_sfam.runs.run import Run
-
-WIDEST = 100
-"""Most characters of a cell."""
-
-UNKNOWN = "unknown"
 
 Command = Callable[[argparse.Namespace], str]
 
@@ -44,6 +40,16 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default="sfam",
         metavar="run",
         help="key of the run (default: %(default)s)",
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--seed``."""
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        help="random seed (default: %(default)s)",
     )
 
 
@@ -104,33 +110,13 @@ def with_options(message: str, parser: argparse.ArgumentParser) -> str:
     return re.sub(r"(?<!\w)'[^']*'|\b(\w+)(=True\b|=)?", replaced, message)
 
 
-def plain(text: object, widest: int = WIDEST) -> str:
-    """Make text from a dataset safe to print on a terminal."""
-    line = " ".join(str(text).split())
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
-    return shown if len(shown) <= widest else shown[: widest - 1] + "…"
-
-
 def plain_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
 ) -> str:
     """Align rows in columns; the columns in ``right`` are aligned to the right."""
     return tabulate(
-        [list(head), *([plain(value) for value in row] for row in rows)],
+        [list(head), *([one_line(value) for value in row] for row in rows)],
         tablefmt="plain",
         colalign=["right" if name in right else "left" for name in head],
         disable_numparse=True,
     )
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """Show a share; ``unknown`` for NaN."""
-    return UNKNOWN if value != value else f"{number(100 * value, digits)} %"
-
-
-def number(value: float, digits: int = 4) -> str:
-    """Show a number; ``unknown`` for NaN."""
-    if value != value:
-        return UNKNOWN
-    shown = f"{value:.{digits}f}"
-    return shown.lstrip("-") if float(shown) == 0 else shown

@@ -10,10 +10,10 @@ from fiftyone_sfam.cli.support import (
     add_run_arguments,
     load_dataset,
     load_run_of,
-    plain,
     plain_table,
     whole_number,
 )
+from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _verdicts(args: argparse.Namespace) -> str:
         except argparse.ArgumentTypeError as error:
             raise DataError(f"--set: {error}.") from None
         before = set_verdict(run, pair, args.given[1], args.note or "")
-        was = "" if before is None else f", was '{plain(before.text)}'"
-        return f"pair {pair}: '{plain(args.given[1])}'{was}"
+        was = "" if before is None else f", was '{one_line(before.text)}'"
+        return f"pair {pair}: '{one_line(args.given[1])}'{was}"
     if args.remove is not None:
         restore_verdict(run, args.remove, None)
         return f"pair {args.remove}: no verdict"
@@ -183,7 +183,7 @@ def _fixes(args: argparse.Namespace) -> str:
         if rows:
             parts.append(f"{title}\n{_fix_table(rows)}")
     if fixes.conflicts:
-        lines = [plain(conflict.sentence, 400) for conflict in fixes.conflicts]
+        lines = [one_line(conflict.sentence, 400) for conflict in fixes.conflicts]
         parts.append("\n".join(["conflicts", *lines]))
     return "\n\n".join(parts)
 
@@ -214,7 +214,7 @@ def _apply(run: Run, fixes: Fixes, field: str | None, overwrite: bool) -> str:
 
 
 def _left_out(rows: Sequence[LeftOut]) -> list[str]:
-    return [f"left out {label.id}: {plain(label.reason, 300)}" for label in rows]
+    return [f"left out {label.id}: {one_line(label.reason, 300)}" for label in rows]
 
 
 def _counts(fixes: Fixes) -> str:

@@ -29,6 +29,7 @@ from typing import SupportsIndex
 
 from fiftyone.core.odm import get_db_conn
 
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.review.fields import (
     check_verdict_fields,
@@ -103,8 +104,9 @@ def clean_text(text: str) -> str:
         or clean.startswith("$")
     ):
         raise DataError(
-            f"{_shortened(text)} cannot be a verdict; give one line of 1 to {MAX_TEXT} "
-            "characters, without control characters, that does not begin with $."
+            f"{shorten(ascii(text), 60)} cannot be a verdict; give one line of 1 to "
+            f"{MAX_TEXT} characters, without control characters, that does not begin "
+            "with $."
         )
     return clean
 
@@ -114,8 +116,8 @@ def clean_note(note: str) -> str:
     clean = note.strip() if isinstance(note, str) else None
     if clean is None or len(clean) > MAX_NOTE or _has_controls(clean, "\n\r\t"):
         raise DataError(
-            f"{_shortened(note)} cannot be the note of a verdict; give a text of at "
-            f"most {MAX_NOTE} characters without control characters."
+            f"{shorten(ascii(note), 60)} cannot be the note of a verdict; give a text "
+            f"of at most {MAX_NOTE} characters without control characters."
         )
     return clean
 
@@ -126,8 +128,8 @@ def clean_time(time: str) -> str:
         return datetime.fromisoformat(time).isoformat(timespec="milliseconds")
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{_shortened(time)} cannot be the time of a verdict; give a time in ISO "
-            "8601."
+            f"{shorten(ascii(time), 60)} cannot be the time of a verdict; give a time "
+            "in ISO 8601."
         ) from error
 
 
@@ -140,11 +142,6 @@ def _has_controls(text: str, allowed: str) -> bool:
 def _is_visible(text: str) -> bool:
     """Return whether a text has a visible character."""
     return any(unicodedata.category(char)[0] not in "CZ" for char in text)
-
-
-def _shortened(value: object) -> str:
-    shown = ascii(value)
-    return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
 # --------------------------------------------------------------------------------------

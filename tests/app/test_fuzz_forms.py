@@ -230,7 +230,7 @@ def test_any_arguments_give_a_result_or_a_sentence(
             f"explain NAME --model demo --key x --batch-size {10**11}",
             f"--batch-size: {10**11} is out of range; give 1 to 2147483647",
         ),
-        ("install --plugins-dir /dev/null", "(Not a directory): name another folder."),
+        ("install --plugins-dir /dev/null", "(Not a directory): give another folder."),
     ],
 )
 def test_arguments_that_ended_in_a_traceback(

@@ -321,7 +321,7 @@ def test_operating_points_say_what_supports_them(audited: Run) -> None:
     assert [row["far"] for row in rows] == ["10 %", "1 %", "0.1 %", "0.01 %"]
     assert rows[0]["support"] == f"{0.1 * impostors:,.0f}"
     assert rows[3]["support"].endswith("too few to tell (below 30)")
-    assert (rows[3]["tar"], rows[3]["threshold"]) == ("–", "–")
+    assert (rows[3]["tar"], rows[3]["threshold"]) == ("unknown", "unknown")
     point = load_evaluation(audited).verification.operating[0]
     assert rows[0]["tar"] == f"{100 * point.tar:.2f} %"
     shown.click("points", row=0)
@@ -770,7 +770,7 @@ def test_unlabeled_images(tiny_world: World) -> None:
     run = explain(dataset, Protocol())
     shown = Shown(dataset)
     cards = {card["label"]: card["value"] for card in shown.block("cards")["cards"]}
-    assert cards["Rank-1"] == cards["mAP"] == cards["Equal error"] == "–"
+    assert cards["Rank-1"] == cards["mAP"] == cards["Equal error"] == "unknown"
     assert cards["False matches"] == "0"
     for page, name in (("overview", "no_labels"), ("scores", "no_labels")):
         shown.do("on_tab", path="tab", value=page)

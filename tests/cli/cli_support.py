@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from fiftyone_sfam.cli.program import main
+
+from fiftyone_sfam.cli.entry import main
 
 Output = pytest.CaptureFixture[str]
 

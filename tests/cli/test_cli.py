@@ -266,7 +266,7 @@ def test_install_refuses_what_is_not_ours(tmp_path: Path) -> None:
     target.mkdir(parents=True)
     notes = target / "notes.txt"
     notes.write_text("keep")
-    with pytest.raises(SfamError, match="holds files that are not this plugin's"):
+    with pytest.raises(SfamError, match="do not belong to this plugin"):
         install_plugin(tmp_path)
     (target / "fiftyone.yml").write_text(f'name: "{PLUGIN_NAME}"')
     with pytest.raises(SfamError, match="holds a whole copy of this plugin"):

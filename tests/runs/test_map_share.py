@@ -16,7 +16,6 @@ from torch import nn
 from torchvision.models import convnext_tiny
 
 from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, load_run
-from fiftyone_sfam.app.audit.view import for_markdown
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
@@ -24,6 +23,7 @@ from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.cli.entry import main
+from fiftyone_sfam.data.text import escape_markdown
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
@@ -307,7 +307,9 @@ def test_the_panels_and_the_report(world: fo.Dataset, tmp_path: Path) -> None:
     run = quietly(world, normed_model())
     audit = AuditPanel(world)
     assert audit.blocks[:2] == ["warning_0", "cards"]
-    assert audit.block("warning_0")["markdown"] == (f"**{for_markdown(RUN_SENTENCE)}**")
+    assert audit.block("warning_0")["markdown"] == (
+        f"**{escape_markdown(RUN_SENTENCE)}**"
+    )
     assert PairsPanel(world).notes == [as_text(RUN_SENTENCE, most=None)]
     page = Page(write_report(run, tmp_path / "report").page)
     first = page.section("summary").select("li")[0].get_text()

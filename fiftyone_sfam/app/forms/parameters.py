@@ -14,6 +14,7 @@ from pydantic import ValidationError as SchemaError
 from pydantic.fields import FieldInfo
 from typing_extensions import Self
 
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
 
 MAX_TEXT = 10_000
@@ -113,5 +114,4 @@ def _wanted(field: FieldInfo) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return shorten(repr(value), 60)

@@ -20,6 +20,7 @@ from fiftyone_sfam.audit.fixes.apply import (
 )
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.report.tables import item_files
+from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 
@@ -233,11 +234,9 @@ def _line(fix: Fix, file: str) -> str:
     return f"{_plain(file):<{_WIDEST}}  {old} -> {new}  ({fix.rule})"
 
 
-def _plain(text: str, widest: int = _WIDEST) -> str:
+def _plain(text: str, length: int = _WIDEST) -> str:
     """Return a text that cannot end the code block around it."""
-    line = " ".join(text.split()).replace("`", "'")
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
-    return shown if len(shown) <= widest else shown[: widest - 1] + "…"
+    return one_line(text.replace("`", "'"), length)
 
 
 def _listed(left_out: Sequence[LeftOut]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("fiftyone_sfam")
 _SECONDS_BETWEEN_REPORTS = 1.0
 
-Context = foo.ExecutionContext
-Results = dict[str, Any]
+Context: TypeAlias = foo.ExecutionContext
+Results: TypeAlias = dict[str, Any]
 
 P = TypeVar("P", bound=Parameters)
 R = TypeVar("R", bound=RunParameters)

@@ -13,8 +13,8 @@ from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text, Texts
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
 from fiftyone_sfam.audit.regions.fields import region_fields
-from fiftyone_sfam.audit.suspects.regions import AUTO
 from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects
+from fiftyone_sfam.audit.suspects.sources import AUTO
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:

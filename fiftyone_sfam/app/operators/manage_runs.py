@@ -18,6 +18,7 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 from fiftyone_sfam.runs.run_config import METHOD, run_config
@@ -139,7 +140,7 @@ def _description(run: Run) -> str:
     """Describe a run in Markdown."""
     config, summary = run.config, run.summary()
     rank1 = summary["rank1"]
-    shown = "unknown: no labels" if rank1 is None else f"{100 * rank1:.1f} %"
+    shown = "unknown: no labels" if rank1 is None else percent(rank1)
     lines = [
         f"model {as_text(config.model)}, layer {as_text(config.layer)}, "
         f"{as_text(config.metric)}",

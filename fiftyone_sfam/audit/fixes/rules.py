@@ -48,6 +48,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fiftyone_sfam.data.text import shorten
+
 WRONG, SAME, APART, FINE = "wrong label", "same person", "look-alike", "fine"
 """The verdicts that say something about labels."""
 
@@ -424,6 +426,4 @@ def joined(*groups: Iterable[Ground]) -> tuple[Ground, ...]:
 
 def quoted(name: str | None) -> str:
     """Show an identity in a sentence, shortened where it is very long."""
-    if name is None:
-        return "nobody"
-    return f"'{name}'" if len(name) <= _SHOWN else f"'{name[: _SHOWN - 1]}…'"
+    return "nobody" if name is None else f"'{shorten(name, _SHOWN)}'"
