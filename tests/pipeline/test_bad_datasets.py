@@ -493,7 +493,7 @@ def test_a_run_whose_record_fiftyone_has_deleted(
     assert list_runs(dataset) == []
     with pytest.raises(RunError, match="has no explained run 'sfam' "):
         load_run(dataset, "sfam")
-    with pytest.raises(RunError, match="has a field 'sfam' that does not belong; ch"):
+    with pytest.raises(RunError, match="has a field 'sfam' that does not belong"):
         explain_retrieval(dataset, tiny_model())
     AuditPanel(dataset)
     PairsPanel(dataset)
