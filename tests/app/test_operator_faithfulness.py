@@ -124,7 +124,7 @@ def test_unusable_requests(crops: fo.Dataset) -> None:
 
     with pytest.raises(RunError, match="has no explained run 'x'"):
         execute(key="x")
-    with pytest.raises(DataError, match="pairs is 0; a whole number from 1"):
+    with pytest.raises(DataError, match="pairs is 0; use a whole number from 1"):
         execute(key="sfam", pairs=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", model="mine")

@@ -168,7 +168,7 @@ def test_the_verdict(found: Faithfulness) -> None:
         f"the evidence maps find what matters {chance.value:.2f} x better than chance "
         f"(95 % interval {chance.low:.2f} to {chance.high:.2f}), and "
     ) in found.sentence
-    assert "24 pairs, the query blurred bit by bit." in found.sentence
+    assert "24 pairs, the query blurred step by step." in found.sentence
 
 
 def test_a_verdict_that_is_no_praise(run: Run, found: Faithfulness) -> None:
@@ -176,7 +176,9 @@ def test_a_verdict_that_is_no_praise(run: Run, found: Faithfulness) -> None:
 
     # As if the run showed what is known to be random, or to look elsewhere.
     random = replace(found, kind="random").sentence
-    assert "1.00 x as well as chance (95 % interval 1.00 to 1.00), so not" in random
+    assert (
+        "1.00 x as well as chance (95 % interval 1.00 to 1.00), which is not" in random
+    )
     centre = replace(found, kind="centre prior").sentence
     assert "The maps '" in centre
     flat = np.full_like(found.deletion, 0.5)

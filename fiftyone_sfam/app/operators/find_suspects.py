@@ -16,8 +16,8 @@ from fiftyone_sfam.app.forms.parameter_types import check_types
 from fiftyone_sfam.app.forms.parameters import one_text, real_number, some_texts
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.audit.regions.fields import region_fields
-from fiftyone_sfam.audit.suspects.sources import AUTO
 from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects
+from fiftyone_sfam.audit.suspects.sources import AUTO
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 if TYPE_CHECKING:
