@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 from bson import ObjectId
-from fiftyone.operators import ExecutionStore, types
+from fiftyone.operators import ExecutionStore
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
@@ -35,26 +34,6 @@ def choose_run(ctx: foo.ExecutionContext) -> None:
     keys = list_runs(ctx.dataset)
     key = ctx.panel.get_state("run")
     ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
-
-
-def add_run_choice(
-    ctx: foo.ExecutionContext,
-    row: types.Object,
-    keys: list[str],
-    on_change: Callable[[foo.ExecutionContext], Any],
-) -> None:
-    """Add the choice of the run to a panel's row of controls."""
-    runs = types.DropdownView()
-    for key in keys:
-        runs.add_choice(key, label=key)
-    row.enum(
-        "run_choice",
-        runs.values(),
-        label="Run",
-        default=ctx.panel.get_state("run") or keys[0],
-        view=runs,
-        on_change=on_change,
-    )
 
 
 @lru_cache(maxsize=4)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.data.text import percent
+
 LEAST_SHARE = 0.1
 """Maps that carry less than this share of the score do not explain it."""
 
@@ -39,7 +41,7 @@ def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
     if share is None or share >= LEAST_SHARE:
         return ()
     return (
-        f"These maps carry {100 * share:.1f} % of the {of}: the rest comes from what "
+        f"These maps carry {percent(share)} of the {of}: the rest comes from what "
         f"follows layer '{layer}' (typically LayerNorm, attention or a bias). Do not "
         "read them as explanations; name another layer with layer=..., or use "
         "explain_path, which does not depend on a layer.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.presets import PRESETS
 from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
@@ -91,7 +92,7 @@ def list_models() -> tuple[ModelInfo, ...]:
 def _unknown(name: str) -> ModelError:
     """Build the exception for a name that nothing has."""
     names = [info.name for info in list_models()]
-    name = name if len(name) <= _LONGEST_SHOWN else name[:_LONGEST_SHOWN] + "..."
+    name = shorten(name, _LONGEST_SHOWN)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     file = registry_path()

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import nn
 
+from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError
 
 
@@ -117,12 +118,8 @@ def _refuse_shadowed(root: str, python_path: Sequence[Path]) -> None:
 
 def describe(error: BaseException) -> str:
     """Return an error's type and first line, without a final full stop."""
-    lines = str(error).strip().splitlines()
-    return (
-        f"{type(error).__name__}: {lines[0]}".rstrip(".")
-        if lines
-        else type(error).__name__
-    )
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
 
 
 def tapped(network: nn.Module, layer: str | None) -> tuple[nn.Module, str | None]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.preprocess import Preprocessing
 
@@ -273,7 +274,9 @@ def _check_value(file: Path, name: str, key: str, value: Any) -> None:
         raise _error(file, name, key, f"the key is unknown; known are {known}")
     test, words = _KEYS[key]
     if not test(value):
-        raise _error(file, name, key, f"{_shown(value)} is not {words}")
+        raise _error(
+            file, name, key, f"{shorten(json.dumps(value), 60)} is not {words}"
+        )
 
 
 def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,12 +303,6 @@ def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, A
 def _path(file: Path, value: str) -> Path:
     """Return a path, relative to the folder of the registry file."""
     return file.parent / Path(value).expanduser()
-
-
-def _shown(value: Any) -> str:
-    """Show a value in a message."""
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _error(file: Path, name: str, key: str, problem: object) -> ModelError:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError
 
 _SHOWN = 4
@@ -95,7 +96,7 @@ def _read_safetensors(file: Path) -> Any:
     except (SafetensorError, OSError) as error:
         raise ModelError(
             f"the weights file {file} is not a readable safetensors file "
-            f"({_first_sentence(error)}); save it again."
+            f"({first_line(error)}); save it again."
         ) from error
 
 
@@ -114,7 +115,7 @@ def _read_torch(file: Path) -> Any:
     except Exception as error:
         raise ModelError(
             f"the weights file {file} is not a checkpoint that torch can read "
-            f"({_first_sentence(error)}); save the network's state_dict() again."
+            f"({first_line(error)}); save the network's state_dict() again."
         ) from error
 
 
@@ -213,9 +214,3 @@ def _some(label: str, names: Sequence[str]) -> str:
 def _listed(names: Sequence[str]) -> str:
     """List the first few names."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def _first_sentence(error: BaseException) -> str:
-    """Return an error's first line without a final full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

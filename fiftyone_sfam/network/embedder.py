@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
+from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import (
     Jacobian,
@@ -36,7 +37,6 @@ from fiftyone_sfam.network.layers import (
     LayerInfo,
     SeenOutputs,
     embeddings_of,
-    first_line,
     is_map,
     last_map,
     layers_of,

@@ -72,12 +72,6 @@ def described(output: Any) -> str:
     return type(output).__name__
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's first line without its final full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
-
-
 # Each module's last output shape and call count, in the order in which the last calls
 # ended.
 SeenOutputs = Mapping[str, tuple[tuple[int, ...], int]]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.items import Items, values_by_id
+from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,10 +110,9 @@ def _rows_of_array(source: Any, items: Items) -> list[Any]:
     try:
         array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(
-            f"the embeddings are no array of numbers ({reason}); give one of shape "
-            f"({len(items)}, embedding size)."
+            f"the embeddings are no array of numbers ({first_line(error)}); give one "
+            f"of shape ({len(items)}, embedding size)."
         ) from error
     if array.ndim != 2 or len(array) != len(items):
         raise DataError(

@@ -21,13 +21,9 @@ from fiftyone_sfam.app.audit.view import (
     TRUE_COLOR,
     cmc_figure,
     coarse,
-    counted,
     evidence_figure,
-    for_markdown,
     for_plotly,
     grid_figure,
-    percent,
-    percent_between,
     quoted,
     rates_at,
     roc_figure,
@@ -274,11 +270,3 @@ def test_texts() -> None:
     assert short("x" * 10_000) == "x" * 23 + "…"
     assert quoted("עברית") == "\u2068עברית\u2069"
     assert for_plotly('<a href="x">&') == '&lt;a href="x"&gt;&amp;'
-    assert for_markdown("**b** <script> $x$") == r"\*\*b\*\* \<script\> \$x\$"
-    assert percent(0.1234) == "12.3 %"
-    assert percent(NAN) == "–"
-    assert percent_between(0.5, 0.4, 0.625) == "50.0 % (40.0 to 62.5)"
-    assert percent_between(0.5, NAN, NAN) == "50.0 %"
-    assert counted(1, "pair") == "1 pair"
-    assert counted(1200, "pair") == "1,200 pairs"
-    assert counted(0, "identity", "identities") == "0 identities"

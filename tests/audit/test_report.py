@@ -15,17 +15,17 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from app_support import small_crops
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
 from fiftyone_sfam.audit.report import tables as report_tables
-from fiftyone_sfam.audit.report.cells import prose, without_folders
+from fiftyone_sfam.audit.report.cells import prose
 from fiftyone_sfam.audit.report.figures import SHOWN_BINS
 from fiftyone_sfam.audit.report.write import FILES, ReportFiles, write_report
 from fiftyone_sfam.audit.suspects.search import Suspects, find_suspects, load_suspects
+from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts, reviewed, set_verdict
@@ -40,7 +40,7 @@ from report_support import (
     rows_of,
     run_with_errors,
 )
-from worlds import fill, fill_frames, tiny_model
+from worlds import fill, fill_frames, small_crops, tiny_model
 
 
 @pytest.fixture(scope="module")

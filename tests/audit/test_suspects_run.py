@@ -35,9 +35,7 @@ from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.runs.run import Run
-from worlds import fill, fill_frames, person, tiny_model
-
-CAMERAS = Protocol(identity_field="identity", camera_field="camera")
+from worlds import REID, fill, fill_frames, person, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     Image.new("RGB", (64, 128), (110, 90, 140)).save(blank.filepath)
     blank.tags.append("blank")
     blank.save()
-    yield explain_retrieval(dataset, load_model("demo"), k=4, protocol=CAMERAS)
+    yield explain_retrieval(dataset, load_model("demo"), k=4, protocol=REID)
     dataset.delete()
 
 
@@ -72,7 +70,7 @@ def planted(run: Run, kind: str, value: str) -> set[frozenset[str]]:
 def tiny_run(dataset: fo.Dataset, protocol: Protocol | None = None, **options) -> Run:
     options = {"k": 3, "key": "tiny", **options}
     return explain_retrieval(
-        dataset, tiny_model(), protocol=protocol or CAMERAS, **options
+        dataset, tiny_model(), protocol=protocol or REID, **options
     )
 
 
@@ -271,7 +269,7 @@ def test_a_field_of_somebody_else_is_not_written(
     fill(dataset, tmp_path)
     dataset.add_sample_field("tiny_suspects", fo.StringField)
     run = tiny_run(dataset)
-    with pytest.raises(RunError, match="field 'tiny_suspects' that is not of this"):
+    with pytest.raises(RunError, match="field 'tiny_suspects' that does not belong"):
         find_suspects(run)
     assert load_suspects(run) is None
 

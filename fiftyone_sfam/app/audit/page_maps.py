@@ -25,16 +25,14 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.results import MapVerdict, verdict_of
 from fiftyone_sfam.app.audit.view import (
-    UNKNOWN,
     Figure,
-    for_markdown,
     for_plotly,
     line,
     make_layout,
-    percent,
     short,
     with_legend,
 )
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
 from fiftyone_sfam.runs.run import Run
 
 # Colors that the color-blind can tell apart; as many curves are drawn.
@@ -65,7 +63,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             _button("Check faithfulness"),
         ]
     return [
-        text_block("verdict", for_markdown(found.sentence)),
+        text_block("verdict", escape_markdown(found.sentence)),
         plot_block(
             "hidden",
             "First pixels hidden",
@@ -128,7 +126,7 @@ def _row(one: Mapping[str, Any]) -> dict[str, str]:
 
 def _interval(found: Mapping[str, float], digits: int) -> str:
     if np.isnan(found["value"]):
-        return UNKNOWN
+        return NOT_KNOWN
     text = f"{found['value']:.{digits}f}"
     if np.isnan(found["low"]):
         return text
@@ -136,7 +134,7 @@ def _interval(found: Mapping[str, float], digits: int) -> str:
 
 
 def _number(value: float) -> str:
-    return UNKNOWN if np.isnan(value) else f"{value:.2f}"
+    return NOT_KNOWN if np.isnan(value) else f"{value:.2f}"
 
 
 def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:

@@ -25,15 +25,14 @@ from fiftyone_sfam.app.audit.view import (
     FALSE_COLOR,
     NO_LABEL,
     Figure,
-    counted,
     grid_figure,
-    percent_between,
     quoted,
     row_figure,
     short,
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
+from fiftyone_sfam.data.text import counted, percent_between
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run
 

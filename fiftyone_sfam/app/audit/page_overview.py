@@ -32,12 +32,8 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.results import evaluation_of
 from fiftyone_sfam.app.audit.view import (
-    UNKNOWN,
     cmc_figure,
     evidence_figure,
-    for_markdown,
-    percent,
-    percent_between,
     quoted,
     short,
 )
@@ -51,6 +47,7 @@ from fiftyone_sfam.audit.evaluation.overview import (
     stored_overview,
 )
 from fiftyone_sfam.audit.evaluation.slices import SliceRow
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, percent_between
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
@@ -71,7 +68,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
     figures = figures_of(run)
     blocks = [
-        text_block(f"warning_{number}", f"**{for_markdown(text)}**")
+        text_block(f"warning_{number}", f"**{escape_markdown(text)}**")
         for number, text in enumerate(run.warnings)
     ]
     blocks.append(cards_block("cards", cards(run, figures, reviewed(run))))
@@ -197,7 +194,7 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
         return [Card(percent(rate), "First is true", hint)]
     if not len(figures.identification.query):
         names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
-        return [Card(UNKNOWN, name, NO_IDENTITIES) for name in names]
+        return [Card(NOT_KNOWN, name, NO_IDENTITIES) for name in names]
     ranked = figures.identification
     cmc = ranked.cmc(5)
     of_those = "of those that have one to find. Opens the others."

@@ -38,17 +38,14 @@ from fiftyone_sfam.app.audit.results import (
     shortcuts_of,
 )
 from fiftyone_sfam.app.audit.view import (
-    counted,
     evidence_figure,
-    for_markdown,
-    percent,
-    percent_between,
     quoted,
     short,
 )
 from fiftyone_sfam.audit.regions.ledger import Ledger, pair_groups
 from fiftyone_sfam.audit.regions.ledger_cells import OUTCOME, REMAINDER, Cell
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts
+from fiftyone_sfam.data.text import counted, escape_markdown, percent, percent_between
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run import Run
@@ -104,7 +101,7 @@ def source_text(ledger: Ledger) -> str:
     if ledger.without_regions:
         reason = next(iter(ledger.missing.values()), "")
         text += f" {counted(ledger.without_regions, 'pair')} without regions: {reason}"
-    return for_markdown(text)
+    return escape_markdown(text)
 
 
 def region_of(ledger: Ledger, chosen: Choices) -> str:

@@ -34,9 +34,7 @@ from fiftyone_sfam.app.audit.page_overview import (
 )
 from fiftyone_sfam.app.audit.results import evaluation_of
 from fiftyone_sfam.app.audit.view import (
-    UNKNOWN,
     coarse,
-    percent,
     rates_at,
     roc_figure,
     score_figure,
@@ -44,6 +42,7 @@ from fiftyone_sfam.app.audit.view import (
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
 from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
+from fiftyone_sfam.data.text import NOT_KNOWN, percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
@@ -171,7 +170,7 @@ def _point(point: OperatingPoint) -> dict[str, str]:
     return {
         "far": f"{100 * point.far:g} %",
         "tar": percent(point.tar, 2),
-        "threshold": UNKNOWN
+        "threshold": NOT_KNOWN
         if math.isnan(point.threshold)
         else f"{point.threshold:.3f}",
         "support": support,

@@ -26,8 +26,9 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.results import suspects_of
-from fiftyone_sfam.app.audit.view import counted, for_markdown, quoted
+from fiftyone_sfam.app.audit.view import quoted
 from fiftyone_sfam.audit.suspects.search import Finding, Suspects
+from fiftyone_sfam.data.text import counted, escape_markdown, shorten
 from fiftyone_sfam.runs.run import Run
 
 ALL_KINDS = "(all)"
@@ -56,7 +57,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     again = buttons_block(
         "again", [("Find suspects again", "on_operator", {"operator": FIND_SUSPECTS})]
     )
-    limits = [for_markdown(one) for one in suspects.limits]
+    limits = [escape_markdown(one) for one in suspects.limits]
     notes = [text_block("limits", "  \n".join(limits))] if limits else []
     if not suspects.findings:
         return [text_block("nothing", "Nothing looks wrong."), *notes, again]
@@ -86,7 +87,7 @@ def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
         {
             "score": f"{one.score:.2f}",
             "kind": one.kind,
-            "sentence": _shortened(one.sentence),
+            "sentence": shorten(one.sentence, _LONGEST),
         }
         for one in shown
     ]
@@ -127,7 +128,3 @@ def _on_finding(run: Run, params: Params, chosen: Choices) -> Opened:
 
 MARKS: Mapping[str, Mark] = {"findings": _on_finding}
 """What a click on the page leads to, by the name of the block."""
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -10,9 +10,10 @@ from fiftyone.operators import types
 from fiftyone_sfam.app.audit.blocks import Handler, render_blocks, small_button, styled
 from fiftyone_sfam.app.audit.choices import CHOSEN, Choices, Door
 from fiftyone_sfam.app.audit.pages import TABS, open_mark, page_of
-from fiftyone_sfam.app.audit.view import counted, for_markdown, open_beside, short
+from fiftyone_sfam.app.audit.view import open_beside, short
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.panel_state import choose_run, current_run, get_queue, put_queue
+from fiftyone_sfam.data.text import counted, escape_markdown
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 
@@ -167,7 +168,7 @@ class SfamAudit(foo.Panel):
         self._render_head(ctx, panel, keys)
         problem = ctx.panel.get_state("problem")
         if problem:
-            panel.md(f"**{for_markdown(problem)}**", name="problem_text")
+            panel.md(f"**{escape_markdown(problem)}**", name="problem_text")
             return types.Property(panel, view=root)
         render_blocks(panel, ctx.panel.get_state("blocks") or [], self._handlers)
         return types.Property(panel, view=root)
@@ -192,7 +193,7 @@ class SfamAudit(foo.Panel):
         door = ctx.panel.get_state("door")
         if door:
             row.md(
-                for_markdown(door["title"]),
+                escape_markdown(door["title"]),
                 name="door_text",
                 **styled(item={"width": "auto", "flex": "1 1 140px"}),
             )

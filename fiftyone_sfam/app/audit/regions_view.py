@@ -17,11 +17,10 @@ from fiftyone_sfam.app.audit.view import (
     for_plotly,
     labels,
     make_layout,
-    percent,
-    percent_between,
     with_legend,
 )
 from fiftyone_sfam.audit.regions.ledger_cells import REMAINDER, Cell
+from fiftyone_sfam.data.text import percent, percent_between
 
 OUTCOME_COLORS = {
     "true match": TRUE_COLOR,

@@ -27,6 +27,7 @@ from fiftyone_sfam.app.pairs.state import (
 )
 from fiftyone_sfam.app.pairs.style import Style, button, flow, item, joined, text
 from fiftyone_sfam.app.pairs.texts import Plain
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import VERDICTS
 from fiftyone_sfam.runs.selection import ORDERS, SUSPECTS
@@ -121,7 +122,7 @@ def add_controls(panel: types.Object, state: PanelState, shown: Plain, on: On) -
     _choice(row, KIND, "Map", kinds, choices["kind"], on("kind"))
     palette = [(name, name.removesuffix("_r")) for name in choices["palette"]]
     _choice(row, COLORS, "Colors", palette, choices["colors"], on("colors"))
-    opacities = [(value, f"{100 * value:.0f} %") for value in OPACITIES]
+    opacities = [(value, percent(value, 0)) for value in OPACITIES]
     _choice(row, OPACITY, "Opacity", opacities, state.opacity, on("opacity"))
     if not choices["always_signed"]:
         _check(row, SIGNED, "Negative too", choices["signed"], on("signed"))

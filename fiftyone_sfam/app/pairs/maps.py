@@ -13,6 +13,7 @@ from fiftyone_sfam.app.pairs.style import as_label
 from fiftyone_sfam.attribution.render import shared_limit
 from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
 from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
 
@@ -296,7 +297,7 @@ def share_colors(shares: Sequence[Share]) -> tuple[str, ...]:
 
 def share_text(share: Share) -> str:
     """Say what a part is worth, and how much of the area it has."""
-    area = f" ({100 * share.area:.0f} % of the area)" if share.area else ""
+    area = f" ({percent(share.area, 0)} of the area)" if share.area else ""
     # No minus in front of what is nothing.
     return f"{round(share.value, 3) + 0.0:+.3f}{area}"
 
@@ -344,5 +345,5 @@ def _receipt(
 
 def _hover(share: Share) -> str:
     """Return what Plotly shows beside the pointer."""
-    area = f"<br>{100 * share.area:.0f} % of the area" if share.area else ""
+    area = f"<br>{percent(share.area, 0)} of the area" if share.area else ""
     return f"{as_label(share.name)}: {share.value:+.4f}{area}<extra></extra>"

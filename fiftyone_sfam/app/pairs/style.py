@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+from fiftyone_sfam.data.text import escape_markdown, shorten
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 
 OUTCOME_COLORS = dict(zip(OUTCOMES, ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
@@ -19,8 +20,6 @@ ACCENT = "#ff6d04"
 MOST_SHOWN = 40
 """Characters of an identity or another text from the data that are shown."""
 
-_MARKUP = frozenset("\\`*_{}[]()#+-.!|~$")
-
 Style = dict[str, Any]
 
 
@@ -28,9 +27,7 @@ def as_text(text: str | None, *, most: int | None = MOST_SHOWN) -> str:
     """Turn a text from the data into Markdown that shows it as it is."""
     if text is None:
         return "(no identity)"
-    # Quotes mean nothing outside of tags, and would become escapes with a "#".
-    escaped = html.escape(_shortened(text, most), quote=False)
-    return "".join(f"\\{c}" if c in _MARKUP else c for c in escaped)
+    return escape_markdown(text if most is None else shorten(text, most))
 
 
 def as_label(text: str) -> str:
@@ -38,7 +35,7 @@ def as_label(text: str) -> str:
 
     Plotly draws some HTML tags in its texts, and ``%{...}`` in its templates.
     """
-    return html.escape(_shortened(text)).replace("%{", "%\u200b{")
+    return html.escape(shorten(text, MOST_SHOWN)).replace("%{", "%\u200b{")
 
 
 def flow(gap: str = "8px", align: str = "center") -> Style:
@@ -109,7 +106,3 @@ def button(chosen: bool = False, key: str | None = None) -> Style:
 def joined(*styles: Style) -> Style:
     """Put styles of different parts of an element together."""
     return {name: value for style in styles for name, value in style.items()}
-
-
-def _shortened(text: str, most: int | None = MOST_SHOWN) -> str:
-    return text if most is None or len(text) <= most else text[: most - 1] + "…"

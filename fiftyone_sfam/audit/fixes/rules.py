@@ -48,6 +48,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fiftyone_sfam.data.text import shorten
+
 WRONG, SAME, APART, FINE = "wrong label", "same person", "look-alike", "fine"
 """The verdicts about labels."""
 
@@ -433,8 +435,4 @@ def joined(*groups: Iterable[PairVerdict]) -> tuple[PairVerdict, ...]:
 
 def quoted(name: str | None) -> str:
     """Quote an identity for a sentence, shortened if it is very long."""
-    if name is None:
-        return "nobody"
-    if len(name) > _MOST_CHARACTERS:
-        name = f"{name[: _MOST_CHARACTERS - 1]}…"
-    return f"'{name}'"
+    return "nobody" if name is None else f"'{shorten(name, _MOST_CHARACTERS)}'"

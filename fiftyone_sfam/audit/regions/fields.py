@@ -193,8 +193,8 @@ class LabelSource:
             self._rows = self._columns(field, ("mask", "mask_path"))
             self._divide = self._from_segmentation
         elif document in (fo.Detections, fo.Detection):
-            names = ("id", "label", "bounding_box", "mask", "mask_path")
-            self._rows = self._labels("detections", document is fo.Detections, names)
+            columns = ("id", "label", "bounding_box", "mask", "mask_path")
+            self._rows = self._labels("detections", document is fo.Detections, columns)
             self._divide = self._from_detections
         else:
             names = ("label", "points")

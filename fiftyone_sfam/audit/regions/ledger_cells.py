@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 
 REMAINDER = "not on the map"
@@ -206,7 +207,7 @@ def _group_cells(
 def _percent(cell: Cell) -> str:
     if np.isnan(cell.share):
         return "an unknown share"
-    return f"{100 * cell.share:.0f} %"
+    return percent(cell.share, 0)
 
 
 def _group(cell: Cell) -> str:

@@ -27,6 +27,7 @@ from fiftyone_sfam.audit.regions.ledger import (
 from fiftyone_sfam.audit.regions.ledger_cells import CAMERAS
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
 from fiftyone_sfam.audit.regions.shortcut_scores import GroupScores, score_groups
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
@@ -102,11 +103,11 @@ class Shortcut:
         """The shortcut in words."""
         low, high = (f"{100 * end:+.0f}" for end in (self.low, self.high))
         text = (
-            f"{self.kind} {self.value}: {self.region} carries {100 * self.share:.0f} % "
-            f"of the score of its matches, {100 * self.expected:.0f} % in comparable "
+            f"{self.kind} {self.value}: {self.region} carries {percent(self.share, 0)} "
+            f"of the score of its matches, {percent(self.expected, 0)} in comparable "
             f"matches of others ({100 * self.effect:+.0f} points, 95 % interval {low} "
             f"to {high}, from {self.images} images); it covers "
-            f"{100 * self.area:.0f} % of its images and {100 * self.rest_area:.0f} % "
+            f"{percent(self.area, 0)} of its images and {percent(self.rest_area, 0)} "
             "of the others"
         )
         if self.partners:

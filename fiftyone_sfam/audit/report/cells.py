@@ -10,19 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.data import text as text_of
 
 Kind = Literal["text", "name", "number"]
-
-UNKNOWN = "unknown"
-"""What is shown of a figure that is not known."""
 
 MAX_ROWS = 200
 """Most rows that a table shows."""
 
 # What changes the direction of the text behind it.
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
-# One folder or more, as paths begin on either kind of system.
-_FOLDERS = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"<>|:*?]+)+[\\/](?=[^\\/\s])")
 
 
 @dataclass(frozen=True)
@@ -72,33 +68,25 @@ def count(value: int) -> Shown:
 
 def number(value: float | None, digits: int = 3) -> Shown:
     """Show a number with some digits behind the point."""
-    if value is None or math.isnan(value):
-        return Shown(UNKNOWN, "number")
-    return Shown(_rounded(value, digits), "number", float(value))
+    return _number(value, text_of.number(value, digits))
 
 
 def percent(value: float | None, digits: int = 1) -> Shown:
     """Show a share from 0 to 1."""
-    if value is None or math.isnan(value):
-        return Shown(UNKNOWN, "number")
-    return Shown(f"{_rounded(100 * value, digits)}\u00a0%", "number", float(value))
+    return _number(value, text_of.percent(value, digits))
 
 
 def share(value: float, low: float, high: float) -> Shown:
     """Show a share with its interval, both from 0 to 1."""
-    shown = percent(value)
-    if shown.value is None or math.isnan(low) or math.isnan(high):
-        return shown
-    ends = f"{_rounded(100 * low, 1)} to {_rounded(100 * high, 1)}"
-    return Shown(f"{shown.text} ({ends})", "number", shown.value)
+    return _number(value, text_of.percent_between(value, low, high))
 
 
-def _rounded(value: float, digits: int) -> str:
-    """Round a number for people: with a true minus sign, and none before zero."""
-    if abs(value) >= 1e6:
-        return f"{value:.3g}".replace("-", "−")
-    shown = f"{value:.{digits}f}"
-    return shown.lstrip("-") if float(shown) == 0 else shown.replace("-", "−")
+def _number(value: float | None, shown: str) -> Shown:
+    """Return a cell with a true minus sign, and a percent sign on the same line."""
+    shown = shown.replace("-", "−").replace(" %", "\u00a0%")
+    if value is None or math.isnan(value):
+        return Shown(shown, "number", None)
+    return Shown(shown, "number", float(value))
 
 
 def estimate(value: Estimate) -> Shown:
@@ -114,15 +102,3 @@ def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
         if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in one):
             shown = shown.replace(one, f"\u2068{one}\u2069")
     return shown
-
-
-def without_folders(value: str, path: str = "") -> str:
-    """Cut the folders off all paths in a text."""
-    if path:
-        value = value.replace(path, file_name(path))
-    return _FOLDERS.sub("", value)
-
-
-def file_name(path: str) -> str:
-    """Return a file's name, whatever kind of system its path is of."""
-    return re.split(r"[\\/]", path)[-1]

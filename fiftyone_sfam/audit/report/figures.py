@@ -12,6 +12,7 @@ import numpy as np
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
 from fiftyone_sfam.audit.report.cells import prose
+from fiftyone_sfam.data.text import one_line
 
 TRUE_COLOR, FALSE_COLOR, NEUTRAL = "#1a6fdf", "#d41159", "#8a8a8a"
 """Colors that the color-blind can tell apart."""
@@ -38,8 +39,7 @@ def label(text: str) -> str:
     Plotly takes tags in its texts for formatting. A text of another direction must
     not turn what stands beside it.
     """
-    short = text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
-    shown = html.escape(" ".join(prose(short).split()), quote=False)
+    shown = html.escape(one_line(prose(text), _LABEL), quote=False)
     return f"\u2068{shown}\u2069"
 
 

@@ -20,6 +20,7 @@ from fiftyone_sfam.audit.report.pictures import Picture, Pictures
 from fiftyone_sfam.audit.report.tables import item_files
 from fiftyone_sfam.audit.suspects.finding import Finding
 from fiftyone_sfam.audit.suspects.search import Suspects
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import VERDICTS, Reviewed, Verdict
 from fiftyone_sfam.runs.run import Run
@@ -234,8 +235,7 @@ def _short(identity: str | None) -> str:
     """Return an identity for a caption, which no other text is turned round by."""
     if identity is None:
         return "no identity"
-    short = identity if len(identity) <= 20 else identity[:19] + "…"
-    return f"\u2068{prose(short)}\u2069"
+    return f"\u2068{prose(shorten(identity, 20))}\u2069"
 
 
 def _fact(value: float | str) -> Shown:

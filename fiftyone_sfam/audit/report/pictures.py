@@ -18,9 +18,9 @@ from fiftyone_sfam.attribution.render import (
     overlay,
     shared_range,
 )
-from fiftyone_sfam.audit.report.cells import without_folders
 from fiftyone_sfam.data.images import pixel_box, read_image
 from fiftyone_sfam.data.items import all_samples, detection_boxes
+from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from fiftyone_sfam.audit.report.cells import (
     Shown,
     Table,
     count,
-    file_name,
     name,
     percent,
     prose,
     table,
     text,
-    without_folders,
 )
 from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
+from fiftyone_sfam.data import text as text_of
+from fiftyone_sfam.data.text import counted, file_name, without_folders
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
 
@@ -140,9 +140,9 @@ def highlights(run: Run, results: Results) -> list[str]:
     fixes = results.fixes
     if fixes is not None and (fixes.fixes or fixes.conflicts):
         found.append(
-            f"Verdicts agree on {_number(len(fixes.agreed), 'correction')} of labels; "
-            f"{_number(len(fixes.open), 'label')} may be wrong without a right one "
-            f"being known, and {_number(len(fixes.conflicts), 'contradiction')} wait."
+            f"Verdicts agree on {counted(len(fixes.agreed), 'correction')} of labels; "
+            f"{counted(len(fixes.open), 'label')} may be wrong without a right one "
+            f"being known, and {counted(len(fixes.conflicts), 'contradiction')} wait."
         )
     return found
 
@@ -152,7 +152,7 @@ def config_table(run: Run) -> Table:
     config = run.config
     channels, height, width = config.map_shape
     share = config.share_on_map
-    shown = None if share is None else f"{100 * share:.1f} %"
+    shown = None if share is None else text_of.percent(share)
     rows: list[tuple[str, Any]] = [
         ("model", config.model),
         ("weights (hash)", config.weights_hash),
@@ -206,7 +206,3 @@ def _setting(value: Any) -> Shown:
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value)) or None
     return name(None if value is None else without_folders(str(value)))
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")

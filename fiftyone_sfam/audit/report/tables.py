@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fiftyone_sfam.audit.report.cells import file_name
 from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.text import file_name
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fiftyone_sfam.data.text import counted, percent
+
 MISLABELED = "mislabeled image"
 SPLIT = "split identity"
 MERGED = "merged identity"
@@ -69,11 +71,11 @@ def mislabeled_sentence(
     if not is_nearer:
         comparison = f"nearly as near to {suggested} as to {label}"
     text = (
-        f"{_images(count)} labeled {label} {'is' if count == 1 else 'are'} "
+        f"{counted(count, 'image')} labeled {label} {'is' if count == 1 else 'are'} "
         f"{comparison}: {nearness_name(metric)} {evidence['other']:.2f} to the nearest "
         f"images of {suggested}, {evidence['own']:.2f} to the nearest of {label}. "
-        f"Compared with {_images(label_images)} of {label} and "
-        f"{_images(int(evidence['other_images']))} of {suggested}"
+        f"Compared with {counted(label_images, 'image')} of {label} and "
+        f"{counted(int(evidence['other_images']), 'image')} of {suggested}"
     )
     if label_images == 1:
         text += (
@@ -97,14 +99,15 @@ def split_sentence(names: tuple[str, str], evidence: Evidence, metric: str) -> s
     if "within" in evidence:
         text += f" and {evidence['within']:.2f} within them"
     text += (
-        f". Compared with {_images(int(evidence['first_images']))} of {first} and "
-        f"{_images(int(evidence['second_images']))} of {second}"
+        f". Compared with {counted(int(evidence['first_images']), 'image')} of "
+        f"{first} and {counted(int(evidence['second_images']), 'image')} of {second}"
     )
     if "background_share" in evidence:
         text += (
-            f"; the background carries {_percent(evidence['background_share'])} of "
-            f"their similarity, {_percent(evidence['background_usual'])} in true "
-            "matches of this run"
+            "; the background carries "
+            f"{percent(float(evidence['background_share']), 0)} of their similarity, "
+            f"{percent(float(evidence['background_usual']), 0)} in true matches of "
+            "this run"
         )
     return text + "."
 
@@ -128,8 +131,8 @@ def duplicate_sentence(identities: Sequence[str], evidence: Evidence) -> str:
     """Say that images are copies of one picture."""
     names = " and ".join(identities) if identities else "no identity"
     text = (
-        f"{_images(int(evidence['images']))} of {names} are nearly the same picture: "
-        f"their details correlate at {float(evidence['likeness']):.2f}"
+        f"{counted(int(evidence['images']), 'image')} of {names} are nearly the "
+        f"same picture: their details correlate at {float(evidence['likeness']):.2f}"
     )
     if evidence["across"]:
         text += f", across {evidence['across']}, so one leaks into the other"
@@ -151,7 +154,7 @@ def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:
         reasons.append(
             f"its {nearness} to its own identity is {evidence['own']:.2f}, "
             f"{float(evidence['own_gap']):.1f} standard deviations worse than usual "
-            f"(from {_images(int(evidence['own_images']))})"
+            f"(from {counted(int(evidence['own_images']), 'image')})"
         )
     if "other" in evidence:
         reasons.append(
@@ -170,11 +173,3 @@ def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:
 def nearness_name(metric: str) -> str:
     """Return what nearness is called in sentences."""
     return "similarity" if metric == "cosine" else "distance"
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
-
-
-def _percent(share: float | str) -> str:
-    return f"{100 * float(share):.0f} %"

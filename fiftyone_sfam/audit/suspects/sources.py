@@ -20,7 +20,7 @@ from fiftyone_sfam.audit.suspects.space import robust_scale
 from fiftyone_sfam.data.items import all_samples, detections_prefix
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, Pairs
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.schema import add_fields
+from fiftyone_sfam.runs.run_config import add_fields
 
 AUTO = "auto"
 """Use the field of the stored ledger, or the first field that divides images."""

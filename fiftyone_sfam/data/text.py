@@ -1,0 +1,80 @@
+"""Texts for people: numbers, shares, long names, Markdown and paths."""
+
+from __future__ import annotations
+
+import math
+import re
+
+NOT_KNOWN = "unknown"
+"""Stands for a number that is not known."""
+
+# They join letters and emoji, and print nothing themselves.
+_JOINERS = "\u200c\u200d"
+_MARKUP = frozenset("\\`*_{}[]()#+-.!|~<>&$:")
+# One or more folders, as paths begin on Windows and elsewhere.
+_FOLDERS = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"<>|:*?]+)+[\\/](?=[^\\/\s])")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Round a number; a rounded zero has no sign."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN
+    if abs(value) >= 1e6:
+        return f"{value:.3g}"
+    shown = f"{value:.{digits}f}"
+    return shown.lstrip("-") if float(shown) == 0 else shown
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Show a share as a percentage."""
+    if value is None or math.isnan(value):
+        return NOT_KNOWN
+    return f"{number(100 * value, digits)} %"
+
+
+def percent_between(value: float, low: float, high: float) -> str:
+    """Show a share and its interval as percentages."""
+    shown = percent(value)
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return shown
+    return f"{shown} ({number(100 * low, 1)} to {number(100 * high, 1)})"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut a text to a number of characters, the last one an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def one_line(text: object, length: int = 100) -> str:
+    """Return a text on one line, shortened, without characters that do not print."""
+    line = " ".join(str(text).split())
+    printed = (c if c.isprintable() or c in _JOINERS else "\ufffd" for c in line)
+    return shorten("".join(printed), length)
+
+
+def escape_markdown(text: str) -> str:
+    """Escape a text so that Markdown shows it as it is."""
+    return "".join(f"\\{letter}" if letter in _MARKUP else letter for letter in text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without its final full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def file_name(path: str) -> str:
+    """Return the name of a file, with slashes or backslashes in its path."""
+    return re.split(r"[\\/]", path)[-1]
+
+
+def without_folders(text: str, path: str = "") -> str:
+    """Cut the folders off all paths in a text."""
+    if path:
+        text = text.replace(path, file_name(path))
+    return _FOLDERS.sub("", text)
