@@ -24,8 +24,8 @@ from fiftyone_sfam.attribution.path import (
     blur,
     path_layers,
 )
-from fiftyone_sfam.audit.faithfulness.lab import (
-    centre_prior,
+from fiftyone_sfam.audit.faithfulness.maps import (
+    center_prior,
     plain_activation,
     random_maps,
 )
@@ -88,7 +88,7 @@ def methods(masks: int) -> tuple[Method, ...]:
         Method("SBSM", "perturbation", _sbsm),
         Method("plain activation", "baseline", _activation),
         Method(
-            "centre prior", "baseline", lambda m, x, p: centre_prior(_size(x))[None]
+            "centre prior", "baseline", lambda m, x, p: center_prior(_size(x))[None]
         ),
         Method("random", "baseline", _random),
     )
