@@ -16,14 +16,15 @@ import pytest
 from PIL import Image
 
 from fiftyone_sfam import Protocol, delete_run, explain_retrieval, load_run
-from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue, queries_of
-from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.app.pairs.layout import as_text
+from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue
 from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN, context, requests
+from pairs_support import queries_of
 from panel_support import NEIGHBOR, QUERY
 from panel_support import PairsPanel as Shown
 from worlds import REID, fill, small_crops, small_frames, tiny_model
@@ -295,16 +296,12 @@ def test_the_answer_is_small(crops: fo.Dataset) -> None:
 
 
 def test_memory_stays_flat(crops: fo.Dataset) -> None:
-    from fiftyone_sfam.app.pairs import live
-    from fiftyone_sfam.app.pairs import pictures as pair_images
-    from fiftyone_sfam.app.pairs import pictures as pair_pictures
-    from fiftyone_sfam.app.pairs import state as pair_queue
-    from fiftyone_sfam.app.pairs import view as pair_view
+    from fiftyone_sfam.app.pairs import live, pictures, state, view
 
     shown = Shown(crops)
     for _ in range(40):
         shown.do("on_next_pair")
-    for module in (live, pair_images, pair_pictures, pair_queue, pair_view):
+    for module in (live, pictures, state, view):
         for name, one in vars(module).items():
             if hasattr(one, "cache_info"):
                 info = one.cache_info()
