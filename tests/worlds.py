@@ -122,9 +122,9 @@ def small_crops(folder: Path, name: str = "sfam-crops") -> fo.Dataset:
 
 def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
     """Frames of four people."""
-    from fiftyone_sfam.demo.dataset import load_demo_frames_dataset
+    from demo_frames import load_demo_frames
 
-    return load_demo_frames_dataset(
+    return load_demo_frames(
         f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
     )
 

@@ -105,7 +105,7 @@ def test_a_map_that_is_no_numbers_is_skipped(
     )
     assert [one.id for one in run.skipped] == ids
     for one in run.skipped:
-        assert "gives maps with NaN or infinity at layer 'conv': what f" in one.reason
+        assert "gives maps with NaN or infinity at layer 'conv': the p" in one.reason
     # They are neighbors all the same; only their own side is missing.
     broken = {one.index for one in run.skipped}
     assert len(world.exists("sfam_score")) == 12
