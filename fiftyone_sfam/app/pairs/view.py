@@ -135,7 +135,8 @@ def view_query(
     pairs = run.pairs.of_query(item)
     if len(pairs) == 0:
         raise DataError("this image is no query of the run.")
-    look, notes = look or Look(), []
+    look = look or Look()
+    notes: list[str] = []
     query = _Query(run, item, pairs, min(max(chosen, 0), len(pairs) - 1))
     maps = query.maps(wanted, look.signed, notes)
     place, pair = query.shown.index(query.chosen), int(pairs[query.chosen])
@@ -184,7 +185,10 @@ def view_selected(
     from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run
 
     look = look or Look()
-    live = (live_pairs if isinstance(model, str) else live_pairs_of_run)(model, files)
+    if isinstance(model, str):
+        live = live_pairs(model, files)
+    else:
+        live = live_pairs_of_run(model, files)
     if wanted.needs_click:
         maps = no_maps(1, wanted, look.signed)
     else:
