@@ -12,6 +12,7 @@ from fiftyone_sfam.errors import DataError
 if TYPE_CHECKING:
     import fiftyone as fo
 
+    from fiftyone_sfam.audit.statistics.cells import Table
     from fiftyone_sfam.runs.run import Run
 
 
@@ -68,7 +69,7 @@ def plain_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
 ) -> str:
     """Set a table in columns of characters."""
-    cells = [list(head), *([one_line(value) for value in row] for row in rows)]
+    cells = [[one_line(value) for value in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
@@ -78,3 +79,13 @@ def plain_table(
         ]
         lines.append("  ".join(shown).rstrip())
     return "\n".join(lines)
+
+
+def result_table(table: Table) -> str:
+    """Set a table of a result, its numbers to the right."""
+    right = [
+        name
+        for name, column in zip(table.head, zip(*table.rows, strict=True), strict=False)
+        if any(cell.kind == "number" for cell in column)
+    ]
+    return plain_table(table.head, table.texts(), right)

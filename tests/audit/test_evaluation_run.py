@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from app_support import small_crops, small_frames
+from evaluation_support import identify, verify
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
-from fiftyone_sfam.audit.evaluation.measures import identify, verify
 from fiftyone_sfam.audit.evaluation.overview import (
     candidates_of,
     compared_pairs,

@@ -17,7 +17,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     RESAMPLES,
     Estimate,
     around,
-    draw,
+    resampled_sums,
 )
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
 
@@ -58,10 +58,9 @@ def ratio_estimate(
         return Estimate(value)
     gain = sums[0] - value * sums[1]
     pool = np.concatenate([sums, sums[:, [gain.argmin(), gain.argmax()]]], axis=1)
-    drawn = draw(len(names), resamples, np.random.default_rng(seed))
-    found = drawn.astype(np.float64) @ pool.T
+    drawn = resampled_sums(pool.T, len(names), resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(found[:, 1] > 0, found[:, 0] / found[:, 1], np.inf)
+        ratios = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.inf)
     low, high = np.quantile(ratios, QUANTILES, method="nearest")
     return around(value, float(low), float(high))
 

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.statistics.bootstrap import (
+    QUANTILES,
+    RESAMPLES,
+    resampled_sums,
+)
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 
@@ -24,12 +29,9 @@ OUTCOME, CAMERAS = "outcome", "camera pair"
 
 TRUE, FALSE, UNKNOWN = OUTCOMES
 
-RESAMPLES = 1000
 FEWEST_QUERIES = 5
 """Fewer queries get no interval: what they vary by cannot be told from them."""
 
-# Numbers drawn at once.
-_DRAWN = 2**22
 _NAN = float("nan")
 _PLURALS = {TRUE: "true matches", FALSE: "false matches", UNKNOWN: "unlabeled pairs"}
 
@@ -111,28 +113,11 @@ def ratio_interval(
         nothing = np.full(parts.shape[1], _NAN)
         return nothing, nothing
     sums = np.concatenate([parts, wholes[:, None]], axis=1)
-    draws = resampled_sums(sums, resamples, seed)
+    sums = resampled_sums(sums, count, resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = draws[:, :-1] / draws[:, -1:]
-    low, high = np.quantile(ratios, (0.025, 0.975), axis=0)
+        ratios = sums[:, :-1] / sums[:, -1:]
+    low, high = np.quantile(ratios, QUANTILES, axis=0)
     return low, high
-
-
-def resampled_sums(
-    values: NDArray[np.float64], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Draw rows with replacement and sum them up, again and again."""
-    count = len(values)
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _DRAWN // count)
-    sums = []
-    for start in range(0, resamples, at_once):
-        draws = min(at_once, resamples - start)
-        chosen = generator.integers(0, count, (draws, count))
-        chosen += np.arange(draws)[:, None] * count
-        times = np.bincount(chosen.ravel(), minlength=draws * count)
-        sums.append(times.reshape(draws, count).astype(np.float64) @ values)
-    return np.concatenate(sums)
 
 
 def sentence(cell: Cell, other: Cell | None = None) -> str:
