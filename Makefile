@@ -12,7 +12,9 @@
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
 #   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
 #   make bench        a run against computing embeddings, and against explaining pair by pair
-#   make pictures     the pictures and the example report of the docs, made anew
+#   make docs         the documentation site, in site/
+#   make pictures     the pictures of the docs, made anew from the App
+#   make example-report   an example of a report, docs/example-report.html
 #   make clean        remove .venv and caches
 
 APP ?= 1
@@ -29,11 +31,11 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines soak pictures example-report clean \
-  setup-demo setup-test setup-bench
+  bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
+  setup-demo setup-test setup-bench setup-docs
 
 help:
-	@sed -n '3,16s/^# *//p' Makefile
+	@sed -n 's/^#   make/make/p' Makefile
 
 demo: setup-demo
 	$(BIN)/fiftyone-sfam demo $(if $(filter 0 no false,$(APP)),--no-app,--app) \
@@ -99,11 +101,17 @@ bench-engines: setup-test
 soak: setup-test
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
-pictures: setup-test example-report
-	$(BIN)/python scripts/make_pictures.py
+docs: setup-docs docs/example-report.html
+	$(BIN)/mkdocs build --strict
 
-example-report: setup-test
+docs/example-report.html: | setup-docs
 	$(BIN)/python scripts/make_example_report.py
+
+example-report: setup-demo
+	$(BIN)/python scripts/make_example_report.py
+
+pictures: setup-test
+	$(BIN)/python scripts/make_pictures.py
 
 setup-demo:
 	@scripts/setup.sh demo
@@ -114,6 +122,9 @@ setup-test:
 setup-bench:
 	@scripts/setup.sh bench
 
+setup-docs:
+	@scripts/setup.sh docs
+
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

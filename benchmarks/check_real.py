@@ -401,7 +401,7 @@ def pair_correlations(model: Any, run: Any, paths: list[str]) -> tuple[float, fl
 
 def rank1_share(run: Any) -> float:
     """Return the share of images whose first neighbor is a true match."""
-    return float((run.query_outcomes == 0).sum() / len(run.items))
+    return float((run.pairs.outcome[run.pairs.rank == 1] == 0).sum() / len(run.items))
 
 
 if __name__ == "__main__":

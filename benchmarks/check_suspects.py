@@ -165,7 +165,8 @@ def find_corrupted(run: Any, seed: int) -> tuple[float, int, int, int, float]:
     import numpy as np
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    from fiftyone_sfam.audit.suspects.build import image_scores, measure
+    from fiftyone_sfam.audit.suspects.build import image_scores
+    from fiftyone_sfam.audit.suspects.measures import measure
     from fiftyone_sfam.retrieval.search import encode
 
     generator = np.random.default_rng(seed)

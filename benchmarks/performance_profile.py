@@ -15,18 +15,17 @@ from unittest.mock import patch
 # Stages by the functions that do them; none of them calls another one's. Of earlier
 # versions too: what a version has not is left out.
 STAGES = {
-    "waiting for images": [("streaming", "next_block")],
-    "forward": [("embedder", "EmbeddingModel.linearize")],
-    "maps": [("streaming", "attribute"), ("explain", "attribute")],
-    "packing": [("streaming", "pack_maps"), ("explain", "pack_maps")],
-    "storing": [("storage", "BlobStore.put")],
-    "neighbors": [("explain", "find_neighbors")],
-    "fields": [("explain", "publish_fields")],
+    "waiting for images": [("pipeline.streaming", "next_block")],
+    "forward": [("network.embedder", "EmbeddingModel.linearize")],
+    "maps": [("pipeline.streaming", "attribute")],
+    "packing": [("pipeline.streaming", "pack_maps")],
+    "storing": [("runs.blobs", "BlobStore.put")],
+    "neighbors": [("pipeline.passes", "find_neighbors")],
+    "fields": [("pipeline.explain", "publish_fields")],
     "fingerprint": [
-        ("explain", "fingerprint_of"),
-        ("embedder", "EmbeddingModel.weights_hash"),
+        ("pipeline.explain", "fingerprint_of"),
+        ("network.embedder", "EmbeddingModel.weights_hash"),
     ],
-    "collecting": [("explain", "collect")],
 }
 
 

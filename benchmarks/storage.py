@@ -40,14 +40,16 @@ def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
 
 def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     """Write a run as explain_retrieval does, with noise for maps."""
-    from fiftyone_sfam.pipeline.shards import empty_shard
+    from fiftyone_sfam.pipeline.shards import empty_shard, json_array, summarize
     from fiftyone_sfam.retrieval.pairs import count_outcomes
     from fiftyone_sfam.runs.blobs import BlobStore, pack_maps
-    from fiftyone_sfam.runs.plan import BY_BLOCK, make_plan
     from fiftyone_sfam.runs.run_config import COMPLETE, RunConfig, record_run
     from fiftyone_sfam.runs.run_table import (
+        BY_BLOCK,
         PART_PAIRS,
         RunItems,
+        RunTable,
+        make_plan,
         shard_name,
         write_table,
     )
@@ -83,7 +85,7 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
             **count_outcomes(pairs),
         },
     )
-    store = BlobStore(str(dataset._doc.id), config.uid)
+    store = BlobStore(str(dataset._doc.id), config.uid, config.fingerprint)
     remainders = np.zeros((len(pairs), 2), dtype=np.float32)
     putting = 0.0
     for number in range(plan.num_shards):
@@ -98,8 +100,9 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
             maps = rng.standard_normal((len(sides), *shape), dtype=np.float32)
             for part, values in pack_maps(maps, config.map_dtype).items():
                 shard[f"{kind}_{part}"] = values
+        shard["reasons"] = json_array({})
         start = time.perf_counter()
-        store.put(shard_name(number), shard, fingerprint=config.fingerprint)
+        store.put(shard_name(number), shard, summarize(shard, pairs, kinds[0]))
         putting += time.perf_counter() - start
     items = RunItems(
         np.array([f"{number:024x}" for number in range(images)]),
@@ -109,7 +112,7 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
         np.ones(images, dtype=bool),
         np.ones(images, dtype=bool),
     )
-    write_table(store, pairs, plan, items, (), remainders, config.fingerprint)
+    write_table(store, RunTable(pairs, plan, remainders, items, ()))
     record_run(dataset, "sfam", config)
     return pairs, putting
 

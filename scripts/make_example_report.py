@@ -1,8 +1,8 @@
-"""Make the example of a report: an audit of the demo people, with pictures.
+"""Write the example of a report: an audit of the demo people, with pictures.
 
-Usage: ``make example-report``. Draws the demo world into a database of its own,
-explains and audits it, gives verdicts as somebody might who looks at the findings, and
-writes ``docs/example-report.html``. All people in it are drawn by the demo.
+Usage: ``make example-report``. Draws the demo people into a separate database, explains
+and audits them, gives verdicts as a reviewer would, and writes
+``docs/example-report.html``, which ``make docs`` copies into the site.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ EXAMPLE = ROOT / "docs" / "example-report.html"
 
 
 def main() -> None:
-    """Make the example."""
     with tempfile.TemporaryDirectory() as folder:
-        # FiftyOne reads these while it is imported.
+        # FiftyOne reads these when it is imported.
         os.environ.update(
             FIFTYONE_DATABASE_NAME=f"sfam_example_{os.getpid()}",
             FIFTYONE_DEFAULT_DATASET_DIR=folder,
@@ -61,25 +60,25 @@ def audited_demo() -> Run:
     protocol = Protocol(identity_field="identity", camera_field="camera")
     run = explain_retrieval(dataset, model, key="sfam", k=5, protocol=protocol)
     evaluate_retrieval(run, slices=["camera", "occluder"], pair_slices=["camera"])
-    judge(run, find_suspects(run))
+    give_verdicts(run, find_suspects(run))
     ledger = build_ledger(run, "person", by=["camera pair"])
     check_causally(run, model, ledger=ledger)
     find_shortcuts(run, ledger)
     return run
 
 
-def judge(run: Run, suspects: Suspects) -> None:
-    """Give verdicts on what the findings show."""
+def give_verdicts(run: Run, suspects: Suspects) -> None:
+    """Give verdicts on some findings, and on false matches that are none of them."""
     from fiftyone_sfam.audit.suspects.search import MISLABELED, SPLIT
     from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 
     for kind, verdict in ((MISLABELED, "wrong label"), (SPLIT, "same person")):
-        for one in suspects.of_kind(kind):
-            if one.pairs:
-                set_verdict(run, one.pairs[0], verdict)
+        for finding in suspects.of_kind(kind):
+            if finding.pairs:
+                set_verdict(run, finding.pairs[0], verdict)
     given, pairs = get_verdicts(run), run.pairs
-    suspected = {item for one in suspects.findings for item in one.items}
-    others = [
+    suspected = {item for finding in suspects.findings for item in finding.items}
+    false_matches = [
         pair
         for pair in range(len(pairs))
         if pairs.rank[pair] == 1
@@ -87,8 +86,8 @@ def judge(run: Run, suspects: Suspects) -> None:
         and pair not in given
         and not suspected & {int(pairs.query[pair]), int(pairs.gallery[pair])}
     ]
-    for pair in others[:6]:
-        set_verdict(run, pair, "background", "the same wall behind both")
+    for pair in false_matches[:6]:
+        set_verdict(run, pair, "background", "the same wall behind both people")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Make the pictures of the README and of the guide: the real App over the demo people.
+"""Take the screenshots of the README and the guide: the App with the demo people.
 
-Usage: ``make pictures``. Draws the demo world into a database of its own, explains and
-audits it as the guide says, serves the App and photographs it in headless Chromium.
+Usage: ``make pictures``. Draws the demo people into a separate database, explains and
+audits them as the guide says, serves the App, and opens it in headless Chromium.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ AUDITS = (
     ("suspects", DATASET),
     ("regions", DATASET, "--field", "person"),
 )
-"""What the guide has the reader start from the panel's buttons."""
+"""The audits that the guide starts with buttons of the panel."""
 
 
 def main() -> None:
-    """Make all pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -52,44 +51,44 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
         )
-        for photograph in (photograph_pairs, photograph_audit):
+        for take_pictures in (picture_pairs, picture_audit):
             page = browser.new_page(viewport=SIZE)
             page.set_default_timeout(120_000)
-            photograph(opened(page, url))
+            take_pictures(opened(page, url))
         browser.close()
 
 
-def photograph_pairs(page: Page) -> None:
-    """Photograph the grid with heatmaps beside the panel of pairs."""
+def picture_pairs(page: Page) -> None:
+    """Take the grid with heatmaps next to the panel of pairs."""
     open_panel(page, "SFAM pairs", "Rank 1")
-    keep(page, "app")
+    save(page, "app")
 
 
-def photograph_audit(page: Page) -> None:
-    """Photograph the panel of the audit, and follow a finding to its pairs."""
+def picture_audit(page: Page) -> None:
+    """Take the pages of the audit panel, and a finding with its pairs."""
     open_panel(page, "SFAM audit", "Rank of the nearest true match")
-    keep(page, "audit")
+    save(page, "audit")
     for tab, shown, name in (
         ("Scores", "Scores of all pairs", "scores"),
         ("Regions", "Share of the score by region", "regions"),
     ):
         page.get_by_role("tab", name=tab).click()
         page.get_by_text(shown).first.wait_for()
-        keep(page, name)
+        save(page, name)
     page.get_by_role("tab", name="Suspects").click()
     page.get_by_text("Worst first.").wait_for()
     page.get_by_text("mislabeled image", exact=True).first.click()
     review = page.get_by_role("button", name="Review th").first
     review.wait_for()
-    keep(page, "suspects")
+    save(page, "suspects")
     review.click()
     page.get_by_role("button", name="Why not the true match?").first.click()
     page.get_by_role("button", name="Leave the true match").wait_for()
-    keep(page, "why")
+    save(page, "why")
 
 
 def opened(page: Page, url: str) -> Page:
-    """Open the App and take away what lies over it."""
+    """Open the App and close the notice that covers it."""
     page.goto(url)
     page.wait_for_selector('[data-cy="new-panel-btn"]', timeout=60_000)
     page.wait_for_timeout(3000)
@@ -100,14 +99,14 @@ def opened(page: Page, url: str) -> Page:
 
 
 def open_panel(page: Page, label: str, shown: str) -> None:
-    """Open a panel from the menu of panels, and wait until it shows a text."""
+    """Open a panel from the menu, and wait until it shows a text."""
     page.click('[data-cy="new-panel-btn"]')
     page.get_by_text(label).first.click()
     page.get_by_text(shown).first.wait_for()
 
 
-def keep(page: Page, name: str) -> None:
-    """Keep a picture of the page once the panels have nothing left to load."""
+def save(page: Page, name: str) -> None:
+    """Save a screenshot once the panels have finished loading."""
     page.mouse.move(5, SIZE["height"] - 5)
     page.wait_for_timeout(4000)
     spinner = page.locator('[data-cy^="panel-tab-"] [role="progressbar"]')
@@ -121,7 +120,7 @@ def keep(page: Page, name: str) -> None:
 
 @contextmanager
 def served_demo(folder: Path) -> Iterator[str]:
-    """Serve the demo with a database, plugins and images of its own."""
+    """Serve the demo with its own database, plugins and images."""
     environment = {
         **os.environ,
         "FIFTYONE_DATABASE_DIR": str(folder / "db"),
@@ -149,7 +148,7 @@ def served_demo(folder: Path) -> Iterator[str]:
             subprocess.run([*command, *audit], env=environment, check=True)
         yield line.split()[-1]
     finally:
-        # FiftyOne's server and database outlive a process that is told to end.
+        # FiftyOne's server and database outlive a terminated process.
         children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
         process.wait()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv and everything that the two commands need: scripts/setup.sh demo|test|bench
+# Makes .venv with what a command needs: scripts/setup.sh demo|test|bench|docs
 #
 # On Debian and Ubuntu what is missing from the system (Python's venv module, a library that
 # mongod needs, Chromium and PostgreSQL for the tests) is installed with apt when this runs as
@@ -16,7 +16,8 @@ case "$level" in
   demo) extras="" ;;
   test) extras="[test]" ;;
   bench) extras="[bench]" ;;
-  *) echo "usage: scripts/setup.sh demo|test|bench" >&2; exit 2 ;;
+  docs) extras="[docs]" ;;
+  *) echo "usage: scripts/setup.sh demo|test|bench|docs" >&2; exit 2 ;;
 esac
 
 venv=".venv"

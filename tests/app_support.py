@@ -1,119 +1,19 @@
-"""What the tests of operators and panels share: small runs, contexts, comparisons."""
+"""The App in a browser: its console, its grid, and the forms of operators."""
 
 from __future__ import annotations
 
 import io
 import re
-import uuid
 from collections.abc import Callable
-from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import fiftyone as fo
-import fiftyone.operators as foo
 import numpy as np
-from fiftyone.operators.executor import Executor
 from PIL import Image
 
-from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
-from fiftyone_sfam.demo.world import DefectPlan
-from fiftyone_sfam.retrieval.pairs import Pairs
-from fiftyone_sfam.runs.run import load_run
-from fiftyone_sfam.runs.run_config import field_paths
+from paths import ARTIFACTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Error, Locator, Page
-
-PLUGIN = "@fiftyone-sfam/sfam"
-ARTIFACTS = Path(__file__).parent / "artifacts"
-
-IDENTITIES, PER_IDENTITY = 6, 6
-IMAGES = IDENTITIES * PER_IDENTITY
-
-
-def small_crops(folder: Path, name: str = "sfam-crops") -> fo.Dataset:
-    """36 crops of 6 identities."""
-    return load_demo_dataset(
-        f"{name}-{uuid.uuid4().hex[:8]}",
-        3,
-        folder,
-        identities=IDENTITIES,
-        images_per_identity=PER_IDENTITY,
-        defects=DefectPlan.none(),
-    )
-
-
-def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
-    """Frames of four people."""
-    return load_demo_frames_dataset(
-        f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
-    )
-
-
-def context(
-    dataset: fo.Dataset, params: dict[str, Any] | None = None, **request: Any
-) -> foo.ExecutionContext:
-    """The context that the App's server makes for a request."""
-    return foo.ExecutionContext(
-        request_params={
-            "dataset_name": dataset.name,
-            "params": dict(params or {}),
-            **request,
-        },
-        executor=Executor(),
-    )
-
-
-def requests(ctx: foo.ExecutionContext) -> list[tuple[str, dict[str, Any]]]:
-    """What the App was asked to do, in order."""
-    asked = ctx.executor.to_json()["requests"]
-    return [(one["operator_uri"], one["params"] or {}) for one in asked]
-
-
-def stored_numbers(dataset: fo.Dataset, key: str) -> dict[str, Any]:
-    """Everything that a run has stored, but its key and its time."""
-    run = load_run(dataset, key)
-    found: dict[str, Any] = {
-        f"pairs.{one.name}": getattr(run.pairs, one.name) for one in fields(Pairs)
-    }
-    found["items.sample_ids"] = run.items.sample_ids
-    found["items.identities"] = run.items.identities
-    found["items.cameras"] = run.items.cameras
-    found["remainders"] = run.remainders
-    found["embeddings"] = run.embeddings()
-    for side in ("query", "gallery"):
-        sides = [getattr(one, side) for one in run.many_maps(range(len(run.pairs)))]
-        for kind in run.config.kinds:
-            found[f"{side}.{kind}"] = np.stack([one.maps[kind] for one in sides])
-        found[f"{side}.score"] = np.array([one.score for one in sides])
-    heatmap, score, outcome, neighbors = field_paths(dataset, key, None)
-    found["field.heatmap"] = np.stack(
-        [one.map for one in dataset.exists(heatmap).values(heatmap)]
-    )
-    for path in (score, outcome):
-        found["field" + path.removeprefix(key)] = dataset.values(path)
-    for name in ("label", "confidence", "rank", "outcome", "neighbor_id", "distance"):
-        path = f"{neighbors}.classifications.{name}"
-        found[f"field.{name}"] = dataset.values(path)
-    return found
-
-
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Assert that two runs have stored the same, bit for bit."""
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        if isinstance(value, np.ndarray):
-            assert value.dtype == other[name].dtype, name
-            assert value.tobytes() == other[name].tobytes(), name
-        else:
-            assert value == other[name], name
-
-
-# --------------------------------------------------------------------------------------
-# The App in a browser
-# --------------------------------------------------------------------------------------
-
 
 FIFTYONE_RACES = (
     # Its router, when a dataset is reloaded while its page loads.

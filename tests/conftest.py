@@ -1,7 +1,9 @@
-"""Isolation from the machine's own FiftyOne, and the fixtures that tests share.
+"""Isolation from the machine's own FiftyOne, and the fixtures that all rooms share.
 
 The environment is set while pytest imports this file, before any test module imports
-FiftyOne, which reads it once. Child processes inherit it.
+FiftyOne, which reads it once. Child processes inherit it. The database that it names is
+started before the first test, unless all selected tests are quick: those need neither
+the database nor the App.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ import asyncio
 import atexit
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import TYPE_CHECKING
 
 import pytest
 
 from find_chromium import find_chromium
+from paths import ARTIFACTS, ROOT, TESTS
 from services import (
     start_app,
     start_mongod,
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
     import fiftyone as fo
     from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).resolve().parents[1]
 ASSETS = Path(
     os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
 ).resolve()
@@ -62,6 +66,12 @@ _SLOW = (
     "test_plugin_loading",
     "test_verdicts_runs",
     "test_packaging",
+)
+
+# What `--quick` collects, and all that runs without a database.
+_QUICK = (
+    "attribution",
+    "network",
 )
 
 _failed = pytest.StashKey[bool]()
@@ -98,11 +108,12 @@ def _isolate() -> None:
 
 
 _isolate()
-if _own_uri is None:
-    _mongod, _uri = start_mongod(_scratch / "database")
-else:
-    _mongod, _uri = None, _own_uri
-os.environ["FIFTYONE_DATABASE_URI"] = _uri
+# Keeps the port until the database takes it; nothing listens there before.
+_reserved = socket.socket()
+_reserved.bind(("127.0.0.1", 0))
+_port: int = _reserved.getsockname()[1]
+_mongod: Popen[bytes] | None = None
+os.environ["FIFTYONE_DATABASE_URI"] = _own_uri or f"mongodb://127.0.0.1:{_port}"
 
 
 @atexit.register
@@ -111,12 +122,49 @@ def _clean_up() -> None:
     # called after them.
     if _mongod is not None:
         stop_mongod(_mongod)
-    else:
+    elif _own_uri is not None:
         import pymongo
 
-        with pymongo.MongoClient(_uri) as client:
+        with pymongo.MongoClient(_own_uri) as client:
             client.drop_database(_database_name)
     shutil.rmtree(_scratch, ignore_errors=True)
+
+
+def _is_quick(path: Path) -> bool:
+    name = path.relative_to(TESTS).as_posix()
+    return name in _QUICK or name.partition("/")[0] in _QUICK
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick",
+        action="store_true",
+        help="only the test files that need neither the database nor the App",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        # A test that asks for the database fails at once.
+        os.environ["FIFTYONE_DATABASE_URI"] = (
+            f"mongodb://127.0.0.1:{_port}/?serverSelectionTimeoutMS=500"
+        )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if not config.getoption("quick") or not collection_path.is_file():
+        return None
+    return not _is_quick(collection_path) or None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database(request: pytest.FixtureRequest) -> None:
+    """Start the database, if any of the selected tests may need it."""
+    global _mongod
+    quick = all(_is_quick(item.path) for item in request.session.items)
+    if _own_uri is None and not quick:
+        _reserved.close()
+        _mongod, _ = start_mongod(_scratch / "database", _port)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -164,6 +212,22 @@ def make_dataset() -> Iterator[Callable[..., fo.Dataset]]:
 def dataset(make_dataset: Callable[..., fo.Dataset]) -> fo.Dataset:
     """One empty dataset, deleted when the test ends."""
     return make_dataset()
+
+
+@pytest.fixture
+def world(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
+    """Twelve tiny people: three shots of four identities, by three cameras."""
+    from worlds import fill
+
+    return fill(dataset, tmp_path)
+
+
+@pytest.fixture
+def frames(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
+    """Four tiny frames with three people each, in ``people``."""
+    from worlds import fill_frames
+
+    return fill_frames(dataset, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -236,9 +300,8 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     page.set_default_timeout(60_000)
     yield page
     if request.node.stash.get(_failed, False):
-        folder = Path(__file__).parent / "artifacts"
-        folder.mkdir(exist_ok=True)
-        page.screenshot(path=folder / f"failed_{request.node.name}.png")
+        ARTIFACTS.mkdir(exist_ok=True)
+        page.screenshot(path=ARTIFACTS / f"failed_{request.node.name}.png")
     context.close()
 
 

@@ -12,13 +12,13 @@ import fiftyone as fo
 import numpy as np
 from bs4 import BeautifulSoup, Tag
 
-from app_support import small_crops
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
+from worlds import small_crops
 
 
 def run_with_errors(folder: Path) -> Run:

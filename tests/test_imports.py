@@ -20,7 +20,7 @@ PACKAGE = Path(fiftyone_sfam.__file__).parent
     "statement",
     [
         "import fiftyone_sfam",
-        "import fiftyone_sfam.cli.program",
+        "import fiftyone_sfam.cli.entry",
         "import fiftyone_sfam.app.entry",
         "import fiftyone_sfam.app.install",
     ],

@@ -16,9 +16,9 @@ import venv
 from pathlib import Path
 
 import pytest
-from test_plugin_loading import NAME, REPORT, assert_loaded, weights_in
 
-from conftest import ROOT
+from paths import ROOT
+from plugin_support import NAME, REPORT, assert_loaded, weights_in
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_sdist_has_what_it_takes_and_nothing_else(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "fiftyone.yml", "LICENSE", "README.md"} <= names
     assert "fiftyone_sfam/demo/weights/demonet.pt" in names
-    assert "fiftyone_sfam/audit/templates/report.html.j2" in names
+    assert "fiftyone_sfam/audit/report/templates/report.html.j2" in names
     assert not [one for one in names if one.startswith(("tests", "benchmarks", "docs"))]
 
 

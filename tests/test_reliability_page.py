@@ -1,74 +1,84 @@
-"""The page about bad data names tests that exist, and counts that are right."""
+"""docs/reliability.md names tests that exist, and gives counts that are right."""
 
 from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
+
+from paths import ROOT
 from test_bad_images import BROKEN, GOOD
 from test_fuzz_forms import OPERATORS
 
-from conftest import ROOT
-
-PAGE = ROOT / "docs" / "reliability.md"
-SECTIONS = {
-    part.split("\n", 1)[0]: part
-    for part in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]
-}
-NAMED = re.compile(r"(tests/\w+\.py)::(\w+)")
-FUZZED = ("datasets", "networks", "forms", "registry")
+TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
+NAMED = set(re.findall(r"(tests/(?:\w+/)?\w+\.py)::(\w+)", TEXT))
 
 
-def names_in(file: str) -> set[str]:
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+def named_in(file: Path) -> set[tuple[str, str]]:
+    """Return the path and the name of each test of a file."""
+    path = file.relative_to(ROOT).as_posix()
     return {
-        node.name
-        for node in tree.body
+        (path, node.name)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
 
 
-def test_every_test_that_is_named_exists() -> None:
-    named = NAMED.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(named) > 80
-    assert [
-        f"{file}::{name}" for file, name in named if name not in names_in(file)
-    ] == []
+def test_every_named_test_exists() -> None:
+    existing = set().union(*map(named_in, (ROOT / "tests").rglob("test_*.py")))
+    assert len(NAMED) > 100
+    assert NAMED - existing == set()
+
+
+def test_every_named_file_exists() -> None:
+    files = set(re.findall(r"tests/[\w/]+\.py", TEXT))
+    assert len(files) > 30
+    assert {file for file in files if not (ROOT / file).is_file()} == set()
 
 
 @pytest.mark.parametrize("section", ["Images", "Datasets and labels", "Models"])
 def test_every_row_names_a_test(section: str) -> None:
-    rows = [line for line in SECTIONS[section].splitlines() if line.startswith("| ")][
-        1:
-    ]
+    rows = [line for line in SECTIONS[section].splitlines() if line.startswith("| ")]
+    rows = rows[1:]
     assert len(rows) > 8
-    assert [row for row in rows if not NAMED.search(row)] == []
+    assert [row for row in rows if "::test_" not in row] == []
 
 
-def test_every_test_of_bad_input_is_on_the_page() -> None:
-    named = {name for _, name in NAMED.findall(PAGE.read_text(encoding="utf-8"))}
-    for kind in ("images", "datasets", "models"):
-        assert names_in(f"tests/test_bad_{kind}.py") - named == set()
+@pytest.mark.parametrize(
+    "file",
+    [
+        "pipeline/test_bad_images.py",
+        "pipeline/test_bad_datasets.py",
+        "models/test_bad_models.py",
+    ],
+)
+def test_every_test_of_bad_input_is_on_the_page(file: str) -> None:
+    assert named_in(ROOT / "tests" / file) - NAMED == set()
 
 
 def test_counts() -> None:
-    found = dict(re.findall(r"^\| (.+) \| (\d+) \|$", SECTIONS["Counts"], re.MULTILINE))
-    examples = [
-        (kind, int(number))
-        for kind in FUZZED
-        for number in re.findall(
-            r"@fuzz\((\d+)\)",
-            (ROOT / f"tests/test_fuzz_{kind}.py").read_text(encoding="utf-8"),
-        )
-    ]
-    # The first of the forms' is taken once for each operator.
-    total = sum(number for _, number in examples)
-    first = next(number for kind, number in examples if kind == "forms")
-    counted = {
+    listed = dict(
+        re.findall(r"^\| (.+) \| (\d+) \|$", SECTIONS["Counts"], re.MULTILINE)
+    )
+    examples = {
+        file.name: [
+            int(number)
+            for number in re.findall(
+                r"@fuzz\((\d+)\)", file.read_text(encoding="utf-8")
+            )
+        ]
+        for file in (ROOT / "tests").rglob("test_fuzz_*.py")
+    }
+    # The first test of the forms runs once for each operator.
+    repeated = examples["test_fuzz_forms.py"][0] * (len(OPERATORS) - 1)
+    assert {name: int(count) for name, count in listed.items()} == {
         "broken images": len(BROKEN),
         "unusual images that are read": len(GOOD),
-        "examples of hypothesis by default, in `tests/test_fuzz_*.py`": total
-        + first * (len(OPERATORS) - 1),
+        "Hypothesis examples by default, in `tests/*/test_fuzz_*.py`": sum(
+            map(sum, examples.values())
+        )
+        + repeated,
     }
-    assert {name: int(count) for name, count in found.items()} == counted

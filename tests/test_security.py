@@ -25,7 +25,6 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import execute_or_delegate_operator
 
 import fiftyone_sfam
-from app_support import PLUGIN, context
 from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
@@ -44,6 +43,7 @@ from fiftyone_sfam.models.weights import _check_torch
 from fiftyone_sfam.review.verdicts import restore_verdict
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import record_run
+from operator_support import PLUGIN, context
 from worlds import fill, tiny_model
 
 
@@ -177,7 +177,7 @@ def test_sizes_are_bounded(
     before = run.dataset.list_runs()
     for value in _NO_NUMBERS:
         ctx = context(run.dataset, {"key": "sfam", "model": "demo", name: value})
-        wanted = f"{name} is .*; a whole number from [01] to {most} is needed."
+        wanted = f"{name} is .*; give a whole number from [01] to {most}."
         with pytest.raises(DataError, match=wanted):
             operator().execute(ctx)
     assert run.dataset.list_runs() == before
@@ -187,16 +187,28 @@ def test_sizes_are_bounded(
     ("operator", "params", "message"),
     [
         (ExplainRegions, {"causal": True, "limit": 10**9}, "limit is 1000000000;"),
-        (ExplainRegions, {"by": ["camera"] * 51}, "by has to be a list of at most 50"),
-        (EvaluateRetrieval, {"slices": "camera"}, "slices has to be a list of"),
-        (EvaluateRetrieval, {"slices": ["x" * 10_001]}, "slices has to be a list of"),
-        (EvaluateRetrieval, {"pair_slices": [{}]}, "pair_slices has to be a list of"),
+        (
+            ExplainRegions,
+            {"by": ["camera"] * 51},
+            "by is .*; give a list of at most 50",
+        ),
+        (EvaluateRetrieval, {"slices": "camera"}, "slices is .*; give a list of"),
+        (EvaluateRetrieval, {"slices": ["x" * 10_001]}, "slices is .*; give a list of"),
+        (EvaluateRetrieval, {"pair_slices": [{}]}, "pair_slices is .*; give a list of"),
         (EvaluateRetrieval, {"fars": "0.1," * 99 + "1"}, "100 false accept rates are"),
-        (FindSuspects, {"min_score": math.nan}, "min_score is nan; a number from 0"),
-        (FindSuspects, {"kinds": [["x"]]}, "kinds has to be a list of"),
-        (FindSuspects, {"region_field": 3}, "region_field has to be a text"),
-        (ShowPairs, {"min_similarity": "x"}, "min_similarity is 'x'; a number from -1"),
-        (ShowPairs, {"outcome": ["x"]}, "outcome has to be a text"),
+        (
+            FindSuspects,
+            {"min_score": math.nan},
+            "min_score is nan; give a number from 0",
+        ),
+        (FindSuspects, {"kinds": [["x"]]}, "kinds is .*; give a list of"),
+        (FindSuspects, {"region_field": 3}, "region_field is 3; give a text"),
+        (
+            ShowPairs,
+            {"min_similarity": "x"},
+            "min_similarity is 'x'; give a number from -1",
+        ),
+        (ShowPairs, {"outcome": ["x"]}, "outcome is .*; give a text"),
         (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*\\.\\.\\.;"),
     ],
     ids=lambda one: getattr(one, "__name__", None),

@@ -1,18 +1,28 @@
-"""Tiny worlds for tests: people of a few pixels, and a network of a few channels."""
+"""Tiny worlds for tests: people of a few pixels, and a network of a few channels.
+
+FiftyOne is imported by the functions that make its datasets, not with this module:
+tests that need no database do without it.
+"""
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import fiftyone as fo
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
+from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+REID = Protocol(identity_field="identity", camera_field="camera")
 WIDTH, HEIGHT = 8, 16
 
 
@@ -31,6 +41,8 @@ def fill(
     dataset: fo.Dataset, folder: Path, identities: int = 4, shots: int = 3
 ) -> fo.Dataset:
     """Add samples with ``identity``, ``camera`` and ``split``, identity by identity."""
+    import fiftyone as fo
+
     samples = []
     for identity in range(identities):
         for shot in range(shots):
@@ -57,6 +69,8 @@ def fill_frames(
     dataset: fo.Dataset, folder: Path, frames: int = 4, listed: bool = True
 ) -> fo.Dataset:
     """Add frames with people in ``people``: detections, or one detection."""
+    import fiftyone as fo
+
     samples = []
     for frame in range(frames):
         image = Image.new("RGB", (FRAME, FRAME), (90, 90, 90))
@@ -85,6 +99,34 @@ def fill_frames(
         samples.append(sample)
     dataset.add_samples(samples)
     return dataset
+
+
+IDENTITIES, PER_IDENTITY = 6, 6
+IMAGES = IDENTITIES * PER_IDENTITY
+
+
+def small_crops(folder: Path, name: str = "sfam-crops") -> fo.Dataset:
+    """36 crops of 6 identities."""
+    from fiftyone_sfam.demo.dataset import load_demo_dataset
+    from fiftyone_sfam.demo.world import DefectPlan
+
+    return load_demo_dataset(
+        f"{name}-{uuid.uuid4().hex[:8]}",
+        3,
+        folder,
+        identities=IDENTITIES,
+        images_per_identity=PER_IDENTITY,
+        defects=DefectPlan.none(),
+    )
+
+
+def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
+    """Frames of four people."""
+    from fiftyone_sfam.demo.dataset import load_demo_frames_dataset
+
+    return load_demo_frames_dataset(
+        f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
+    )
 
 
 class TinyNet(nn.Module):

@@ -1,7 +1,7 @@
 """The file that FiftyOne executes to load the plugin.
 
-FiftyOne executes it again whenever it builds its registry, under a module name of its
-own, so nothing may be defined here: every class comes from the package.
+FiftyOne executes it every time it builds its registry, under another module name, so no
+class may be defined here: all classes come from the package.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 
 def _ensure_importable() -> None:
-    # An installed package wins, so that the App and the SDK share their classes. A mere
-    # folder of its name (a namespace package) has no origin.
+    # An installed package comes first, so that the App and the SDK share their classes.
+    # A folder that only has its name (a namespace package) has no origin.
     spec = find_spec("fiftyone_sfam")
     if spec is not None and spec.origin is not None:
         return

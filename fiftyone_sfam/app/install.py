@@ -1,8 +1,9 @@
-"""Puts the plugin into FiftyOne's plugins folder.
+"""Installation of the plugin in FiftyOne's plugins folder.
 
-FiftyOne finds plugins only as folders below its plugins folder. From a checkout that is
-a link to it. From an installed wheel, or where links are not wanted, it is a folder
-with two files: the manifest, and the entry that imports the installed package.
+FiftyOne finds a plugin only as a folder, or a link to a folder, below its plugins
+folder. A checkout is installed as a link. An installed wheel, or a checkout on request,
+is installed as a folder of two files: the manifest, and the entry file that imports the
+package.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ Action = Literal["linked", "written", "unchanged"]
 
 @dataclass(frozen=True)
 class Installation:
-    """Where the plugin is, and what was done to get it there."""
+    """Where the plugin is, and how it got there."""
 
-    path: Path  # the plugin's folder, or the link to it, below the plugins folder
-    action: Action  # A link was made
+    path: Path  # the folder, or the link to it, below the plugins folder
+    action: Action  # "unchanged" for a link that existed already
 
     def __str__(self) -> str:
         """One sentence for the user."""
@@ -40,7 +41,7 @@ class Installation:
 
 
 def install_plugin(plugins_dir: str | Path, *, copy: bool = False) -> Installation:
-    """Install the plugin below a plugins folder; doing so twice changes nothing."""
+    """Install the plugin below a plugins folder; a repetition changes nothing."""
     target = Path(plugins_dir).expanduser().absolute().joinpath(*PLUGIN_NAME.split("/"))
     try:
         _check_replaceable(target)
@@ -49,7 +50,7 @@ def install_plugin(plugins_dir: str | Path, *, copy: bool = False) -> Installati
         return Installation(target, _link(target))
     except OSError as error:
         raise SfamError(
-            f"{target} cannot be written ({error.strerror}): name another folder."
+            f"{target} cannot be written ({error.strerror}): give another folder."
         ) from error
 
 
@@ -66,8 +67,8 @@ def _link(target: Path) -> Action:
         target.symlink_to(_CHECKOUT, target_is_directory=True)
     except OSError as error:
         raise SfamError(
-            f"{target} cannot be made a link to {_CHECKOUT} ({error}): "
-            "install with --copy instead."
+            f"{target} cannot become a link to {_CHECKOUT} ({error}): install with "
+            "--copy instead."
         ) from error
     return "linked"
 
@@ -78,13 +79,13 @@ def _write(target: Path) -> Action:
     entry = target / _ENTRY
     entry.parent.mkdir(parents=True)
     shutil.copyfile(_APP / _ENTRY.name, entry)
-    # Last: FiftyOne sees a folder only from its manifest on.
+    # Last, because FiftyOne ignores a folder without a manifest.
     shutil.copyfile(manifest, target / _MANIFEST)
     return "written"
 
 
 def _check_replaceable(target: Path) -> None:
-    # A link is replaced when it is ours, or when it leads nowhere.
+    # A link is replaced if it leads to this plugin, or nowhere.
     if target.is_symlink():
         if not target.exists() or _plugin_name(target) == PLUGIN_NAME:
             return
@@ -100,7 +101,7 @@ def _check_replaceable(target: Path) -> None:
             f"`fiftyone plugins delete {PLUGIN_NAME}`, then install again."
         )
     raise SfamError(
-        f"{target} holds files that are not this plugin's: move them away, then "
+        f"{target} holds files that do not belong to this plugin: move them away, then "
         "install again."
     )
 
@@ -126,6 +127,6 @@ def _plugin_name(folder: Path) -> Any:
     try:
         manifest = yaml.safe_load((folder / _MANIFEST).read_text("utf-8"))
     except (OSError, yaml.YAMLError):
-        # No manifest that can be read: not a plugin that we know.
+        # Without a manifest, the folder is not a plugin.
         return None
     return manifest.get("name") if isinstance(manifest, dict) else None

@@ -1,65 +1,44 @@
-"""What the panels share: the run on display, and queues of pairs between them."""
+"""State that the panels share: the shown run, and queues of pairs."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 from bson import ObjectId
-from fiftyone.operators import ExecutionStore, types
+from fiftyone.operators import ExecutionStore
 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 
 def current_run(dataset: fo.Dataset, key: str | None) -> Run | None:
-    """Load a run, or take the one that was loaded before."""
+    """Load a run, or reuse a loaded one; None if there is no such run."""
     if not key or key not in list_runs(dataset):
         return None
     run = _loaded(dataset.name, key, load_run(dataset, key).config.uid)
-    # The App's server has a new dataset object for every event, and only that one knows
-    # of results that were stored since the run was loaded.
+    # The App's server makes a new dataset object for every event; only that object
+    # knows the results that were stored since the run was loaded.
     run.dataset = dataset
     return run
 
 
 def choose_run(ctx: foo.ExecutionContext) -> None:
-    """Keep the run of the panel's state if it exists, or else take the first."""
+    """Keep the run of the panel's state if it exists; otherwise choose the first."""
     keys = list_runs(ctx.dataset)
     key = ctx.panel.get_state("run")
     ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
 
 
-def add_run_choice(
-    ctx: foo.ExecutionContext,
-    row: types.Object,
-    keys: list[str],
-    on_change: Callable[[foo.ExecutionContext], Any],
-) -> None:
-    """Add the choice of the run to a panel's row of controls."""
-    runs = types.DropdownView()
-    for key in keys:
-        runs.add_choice(key, label=key)
-    row.enum(
-        "run_choice",
-        runs.values(),
-        label="Run",
-        default=ctx.panel.get_state("run") or keys[0],
-        view=runs,
-        on_change=on_change,
-    )
-
-
 @lru_cache(maxsize=4)
 def _loaded(dataset_name: str, key: str, uid: str) -> Run:
-    # The uid is what tells a run from another one of its key.
+    # The uid differs between runs that had the same key.
     return load_run(fo.load_dataset(dataset_name), key)
 
 
@@ -67,14 +46,14 @@ STORE = "fiftyone_sfam/queue"
 """Name of the execution store, one per dataset, for all its runs."""
 
 KEPT_SECONDS = 7 * 24 * 3600
-"""How long a queue waits to be worked through before it is forgotten."""
+"""How long a queue is kept."""
 
 
 @dataclass(frozen=True)
 class Queue:
-    """Pairs of a run in the order in which they are to be looked at."""
+    """Pairs of a run, in the order of their review."""
 
-    title: str  # what they are, in a few words
+    title: str  # a few words about the pairs
     pairs: tuple[int, ...]  # indices into the columns of the run's pairs
     created: float
 
@@ -82,7 +61,7 @@ class Queue:
 def put_queue(
     ctx: foo.ExecutionContext, run: Run, pairs: Iterable[int], title: str
 ) -> Queue:
-    """Hand pairs to the panel of pairs, in place of those handed over before."""
+    """Give the panel of pairs a queue, which replaces the previous one."""
     chosen = tuple(dict.fromkeys(int(pair) for pair in pairs))
     for pair in chosen:
         if not 0 <= pair < len(run.pairs):
@@ -93,7 +72,7 @@ def put_queue(
     queue = Queue(title, chosen, time.time())
     store, key = ctx.store(STORE), _key(ctx, run)
     before = store.get(key)
-    # What lists the pairs comes last: it never names pairs that are not there yet.
+    # The pairs are stored first, so that no head without pairs is ever read.
     store.set(_pairs_key(key, queue.created), _packed(chosen), ttl=KEPT_SECONDS)
     head = {"title": title, "created": queue.created}
     store.set(key, head, ttl=KEPT_SECONDS)
@@ -103,7 +82,7 @@ def put_queue(
 
 
 def get_queue(ctx: foo.ExecutionContext, run: Run) -> Queue | None:
-    """Return the pairs that were handed over last."""
+    """Return the queue of a run; None if there is none."""
     key = _key(ctx, run)
     head = ctx.store(STORE).get(key)
     if head is None:
@@ -123,16 +102,16 @@ def _pairs_key(key: str, created: float) -> str:
 
 @lru_cache(maxsize=4)
 def _read(dataset_id: str, key: str) -> tuple[int, ...] | None:
-    # The key has the queue's time in it, so what it names never changes.
+    # The key contains the time of the queue, so its value never changes.
     text = ExecutionStore.create(STORE, ObjectId(dataset_id)).get(key)
     return None if text is None else _unpacked(text)
 
 
 def _packed(pairs: tuple[int, ...]) -> str:
-    """Turn pairs into text, which the database keeps as one value."""
+    """Encode pairs as text, which the database stores as one value."""
     return base64.b64encode(np.asarray(pairs, dtype="<i4").tobytes()).decode()
 
 
 def _unpacked(text: str) -> tuple[int, ...]:
-    """Restore pairs from :func:`_packed`."""
+    """Decode pairs from :func:`_packed`."""
     return tuple(np.frombuffer(base64.b64decode(text), dtype="<i4").tolist())

@@ -1,3 +1,3 @@
 """The command line."""
 
-from fiftyone_sfam.cli.program import main as main
+from fiftyone_sfam.cli.entry import main as main

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import (
+    add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
     plain_table,
     result_table,
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.regions.ledger_cells import Cell
 
 SHOWN = 20
-"""Rows that a list shows unless more are wanted."""
+"""Rows of a list unless ``--top`` says otherwise."""
 
 
 def add_commands(commands: Any) -> None:
-    """Add the commands to a parser; each returns the text that it prints."""
+    """Add the commands to a parser."""
     _add_evaluate(commands)
     _add_suspects(commands)
     _add_regions(commands)
@@ -36,11 +38,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "evaluate",
-        help="evaluate a run over all pairs: CMC, mAP, error rates, slices",
+        _evaluate,
+        help="measure CMC, mAP, error rates and slices of a run, over all pairs",
         description="Evaluate a run over all pairs of its images, and store the "
-        "figures with it.",
+        "results with the run.",
     )
     add_run_arguments(parser)
     parser.add_argument(
@@ -49,7 +53,7 @@ def _add_evaluate(commands: Any) -> None:
         dest="slices",
         metavar="FIELD",
         default=[],
-        help="figures for each value of a field of the queries; may be repeated",
+        help="evaluate for each value of a field of the queries; may be repeated",
     )
     parser.add_argument(
         "--pair-slice",
@@ -57,13 +61,14 @@ def _add_evaluate(commands: Any) -> None:
         dest="pair_slices",
         metavar="FIELD",
         default=[],
-        help="figures for each pair of values, as of cameras; may be repeated",
+        help="evaluate for each pair of values of a field, such as the camera; may be "
+        "repeated",
     )
     parser.add_argument(
         "--cameras",
         choices=("protocol", "all", "cross", "single"),
         default="protocol",
-        help="which pairs of cameras are compared (default: %(default)s)",
+        help="pairs of cameras to compare (default: %(default)s, as the run does)",
     )
     parser.add_argument(
         "--far",
@@ -71,21 +76,18 @@ def _add_evaluate(commands: Any) -> None:
         dest="fars",
         type=float,
         metavar="RATE",
-        help="a false accept rate to find a threshold for; may be repeated",
+        help="false accept rate to find a threshold for; may be repeated",
     )
     parser.add_argument(
         "--resamples",
         type=whole_number(1),
         default=1000,
-        help="draws of the intervals (default: %(default)s)",
+        help="bootstrap resamples of the intervals (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="seed of the draws"
-    )
-    parser.set_defaults(run=_run_evaluate)
+    add_seed(parser)
 
 
-def _run_evaluate(args: argparse.Namespace) -> str:
+def _evaluate(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
@@ -96,7 +98,7 @@ def _run_evaluate(args: argparse.Namespace) -> str:
     )
     from fiftyone_sfam.audit.evaluation.scores import FARS
 
-    found = evaluate_retrieval(
+    evaluation = evaluate_retrieval(
         run,
         slices=args.slices,
         pair_slices=args.pair_slices,
@@ -106,9 +108,9 @@ def _run_evaluate(args: argparse.Namespace) -> str:
         seed=args.seed,
     )
     tables = [
-        ("", measures_table(found)),
-        ("", operating_table(found.verification.operating)),
-        *slice_tables(found),
+        ("", measures_table(evaluation)),
+        ("", operating_table(evaluation.verification.operating)),
+        *slice_tables(evaluation),
     ]
     return "\n\n".join(
         (f"{one_line(title)}\n" if title else "") + result_table(table)
@@ -122,11 +124,13 @@ def _run_evaluate(args: argparse.Namespace) -> str:
 
 
 def _add_suspects(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "suspects",
+        _suspects,
         help="find wrong labels, split and merged identities, duplicates",
-        description="Look for labels and images that are probably wrong, and store "
-        "the findings with the run.",
+        description="Find labels and images that are probably wrong, and store the "
+        "findings with the run.",
     )
     add_run_arguments(parser)
     parser.add_argument(
@@ -134,61 +138,63 @@ def _add_suspects(commands: Any) -> None:
         action="append",
         dest="kinds",
         metavar="KIND",
-        help="a kind to look for; may be repeated (default: all)",
+        help="kind of suspect to look for; may be repeated (default: all)",
     )
     parser.add_argument(
         "--min-score",
         type=float,
         default=0.5,
-        help="least score, from 0 to 1 (default: %(default)s, every kind's threshold)",
+        help="least score, from 0 up to 1 (default: %(default)s, the threshold of each "
+        "kind)",
     )
     parser.add_argument(
         "--region-field",
         default="auto",
         metavar="FIELD",
-        help="field that tells persons from background, or 'none' (default: the one "
-        "that fits best)",
+        help="field that separates people from background, or 'none' (default: the "
+        "field that fits best)",
     )
     parser.add_argument(
         "--split-field",
         metavar="FIELD",
-        help="field, or 'tags', across whose values a duplicate is a leak",
+        help="field, or 'tags', that separates the splits: a duplicate in two splits "
+        "is a leak",
     )
     _add_top(parser, "findings")
-    parser.set_defaults(run=_run_suspects)
 
 
-def _add_top(parser: argparse.ArgumentParser, what: str) -> None:
+def _add_top(parser: argparse.ArgumentParser, rows: str) -> None:
     parser.add_argument(
         "--top",
         type=whole_number(0),
         default=SHOWN,
         metavar="N",
-        help=f"{what} to print (default: %(default)s)",
+        help=f"number of {rows} to print (default: %(default)s)",
     )
 
 
-def _run_suspects(args: argparse.Namespace) -> str:
+def _suspects(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.suspects.search import find_suspects
 
-    found = find_suspects(
+    suspects = find_suspects(
         run,
         kinds=args.kinds,
         min_score=args.min_score,
         region_field=None if args.region_field == "none" else args.region_field,
         split_field=args.split_field,
     )
-    parts = [plain_table(("kind", "findings"), list(found.counts().items()))]
-    shown = found.findings[: args.top]
+    parts = [plain_table(("kind", "findings"), list(suspects.counts().items()))]
+    shown = suspects.findings[: args.top]
     if shown:
         lines = []
-        for place, one in enumerate(shown, 1):
-            lines.append(f"{place:>3}  {one.score:.3f}  {one.kind}")
-            lines.append(f"     {one_line(one.sentence, 600)}")
+        for place, finding in enumerate(shown, 1):
+            lines.append(f"{place:>3}  {finding.score:.3f}  {finding.kind}")
+            lines.append(f"     {one_line(finding.sentence, 600)}")
         parts.append("\n".join(lines))
-    parts += [_more(len(found.findings) - len(shown)), *map(one_line, found.limits)]
+    more = _more(len(suspects.findings) - len(shown))
+    parts += [more, *map(one_line, suspects.limits)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -202,11 +208,13 @@ def _more(count: int) -> str:
 
 
 def _add_regions(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "regions",
+        _regions,
         help="split the scores by regions, and find shortcuts",
-        description="Split the scores of a run by regions of its images, look for "
-        "identities and cameras that rest on a region more than others, and store "
+        description="Split the scores of a run by regions of its images, find "
+        "identities and cameras that rely on a region more than others, and store "
         "both with the run.",
     )
     add_run_arguments(parser)
@@ -214,8 +222,8 @@ def _add_regions(commands: Any) -> None:
     source.add_argument(
         "--field",
         metavar="FIELD",
-        help="masks or detections that divide the images (default: the field that "
-        "fits best)",
+        help="masks or detections that divide the images into regions (default: the "
+        "field that fits best)",
     )
     source.add_argument(
         "--stripes",
@@ -228,28 +236,31 @@ def _add_regions(commands: Any) -> None:
         action="append",
         metavar="NAME",
         default=[],
-        help="group by this beside the outcome: 'camera pair', 'camera', 'identity' "
-        "or a field; may be repeated",
+        help="group by this in addition to the outcome: 'camera pair', 'camera', "
+        "'identity' or a field; may be repeated",
     )
     parser.add_argument(
-        "--max-rank", type=whole_number(1), metavar="N", help="only pairs up to a rank"
+        "--max-rank",
+        type=whole_number(1),
+        metavar="N",
+        help="only pairs up to this rank",
     )
     parser.add_argument(
         "--check",
         metavar="MODEL",
-        help="test the ledger by changing a region of images: name of the run's model",
+        help="test the ledger by changing a region of images; needs the name of the "
+        "run's model",
     )
     parser.add_argument(
         "--check-region",
         metavar="REGION",
         default="background",
-        help="region that is changed (default: %(default)s)",
+        help="region to change (default: %(default)s)",
     )
     _add_top(parser, "shortcuts")
-    parser.set_defaults(run=_run_regions)
 
 
-def _run_regions(args: argparse.Namespace) -> str:
+def _regions(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
@@ -276,16 +287,16 @@ def _run_regions(args: argparse.Namespace) -> str:
 
         check = check_causally(run, args.check, ledger=ledger, region=args.check_region)
         parts.append(one_line(check.sentence, 1000))
-    found = find_shortcuts(run, ledger).found
-    shown = found[: args.top]
+    shortcuts = find_shortcuts(run, ledger).found
+    shown = shortcuts[: args.top]
     parts.append("shortcuts" if shown else "no shortcuts")
-    parts += [one_line(one.sentence, 1000) for one in shown]
-    parts.append(_more(len(found) - len(shown)))
+    parts += [one_line(shortcut.sentence, 1000) for shortcut in shown]
+    parts.append(_more(len(shortcuts) - len(shown)))
     return "\n\n".join(filter(None, parts))
 
 
 def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
-    """Return a table by outcome, and one for each group that was asked for."""
+    """Return a table by outcome, and one for each requested group."""
     grouped: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         keys = tuple(key for key, _ in cell.groups)
@@ -318,37 +329,42 @@ def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
 
 
 def _add_report(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "report",
+        _report,
         help="write a report: a page, tables, and corrections of labels",
-        description="Write what is known about a run as a page that opens without a "
-        "network, as tables, and as a file of corrections that its verdicts agree on.",
+        description="Write everything known about a run: a page that opens offline, "
+        "tables, and a file of the corrections that its verdicts agree on.",
     )
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
-        "--images", action="store_true", help="show pictures of the findings' pairs"
+        "--out", required=True, metavar="DIR", help="folder to write to"
+    )
+    parser.add_argument(
+        "--images",
+        action="store_true",
+        help="show the images of the findings, with their maps",
     )
     parser.add_argument(
         "--max-findings",
         type=whole_number(0),
         default=100,
         metavar="N",
-        help="findings that the page shows (default: %(default)s)",
+        help="number of findings that the page shows (default: %(default)s)",
     )
     parser.add_argument(
         "--parquet",
         action=argparse.BooleanOptionalAction,
-        help="write the tables as Parquet beside CSV (default: where pyarrow is "
-        "installed)",
+        help="whether to write the tables as Parquet in addition to CSV (default: if "
+        "pyarrow is installed)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an earlier report"
     )
-    parser.set_defaults(run=_run_report)
 
 
-def _run_report(args: argparse.Namespace) -> str:
+def _report(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.report.write import write_report
@@ -361,4 +377,4 @@ def _run_report(args: argparse.Namespace) -> str:
         parquet=args.parquet,
         overwrite=args.overwrite,
     )
-    return "\n".join(str(one) for one in files.paths())
+    return "\n".join(map(str, files.paths()))

@@ -1,4 +1,4 @@
-"""The command that tells how far to trust the maps: ``faithfulness``."""
+"""The command that checks how far to trust the maps: ``faithfulness``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import (
+    add_command,
     add_run_arguments,
+    add_seed,
     load_run_of,
     plain_table,
     whole_number,
@@ -19,63 +21,64 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Add the command to a parser; it returns the text that it prints."""
-    parser = commands.add_parser(
+    """Add the command to a parser."""
+    parser = add_command(
+        commands,
         "faithfulness",
-        help="how far to trust the maps on this model",
-        description="Hide and show pixels of a sample of pairs in the order of their "
-        "maps, compare with maps that know less, and store the verdict with the run.",
+        _faithfulness,
+        help="check how far to trust the maps on this model",
+        description="Hide and show pixels of sampled pairs in the order of their maps, "
+        "compare with simpler maps, and store the verdict with the run.",
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--model", metavar="NAME", help="the run's model (default: by its name)"
+        "--model",
+        metavar="NAME",
+        help="name of the run's model, if it is registered under another one now",
     )
     parser.add_argument(
         "--pairs",
         type=whole_number(1),
         default=100,
         metavar="N",
-        help="pairs to draw (default: %(default)s)",
+        help="number of pairs to draw (default: %(default)s)",
     )
     parser.add_argument(
         "--side",
         choices=("query", "gallery", "both"),
         default="query",
-        help="images that are masked (default: %(default)s)",
+        help="images to mask (default: %(default)s)",
     )
     parser.add_argument(
         "--fill",
         choices=("blur", "mean", "inpaint"),
         default="blur",
-        help="what hides pixels (default: %(default)s)",
+        help="how pixels are hidden (default: %(default)s)",
     )
     parser.add_argument(
         "--layer",
         action="append",
         dest="layers",
         metavar="NAME",
-        help="another layer to try the evidence at, or 'auto' for the last one of "
-        "each resolution; may be repeated",
+        help="another layer to compute the evidence at, or 'auto' for the last layer "
+        "of each resolution; may be repeated",
     )
     parser.add_argument(
         "--steps",
         type=whole_number(2),
         default=10,
-        help="steps of a curve (default: %(default)s)",
+        help="steps of each curve (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="seed of the draws"
-    )
-    parser.set_defaults(run=_run)
+    add_seed(parser)
 
 
-def _run(args: argparse.Namespace) -> str:
+def _faithfulness(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
 
     layers = args.layers or []
-    found = check_faithfulness(
+    result = check_faithfulness(
         run,
         args.model,
         args.pairs,
@@ -96,32 +99,33 @@ def _run(args: argparse.Namespace) -> str:
         "stable",
         "remainder",
     )
-    rows = [_row(one) for one in found.figures]
-    parts = [one_line(found.sentence, 1000), plain_table(head, rows, right=head[1:])]
-    if found.skipped:
-        reason = next(iter(found.skipped.values()))
+    rows = [_row(figures) for figures in result.figures]
+    parts = [one_line(result.sentence, 1000), plain_table(head, rows, right=head[1:])]
+    if result.skipped:
+        reason = next(iter(result.skipped.values()))
         parts.append(
-            one_line(f"{len(found.skipped)} images skipped; the first: {reason}")
+            one_line(f"{len(result.skipped)} images skipped; the first: {reason}")
         )
     return "\n\n".join(parts)
 
 
-def _row(one: MapFigures) -> tuple[str, ...]:
+def _row(figures: MapFigures) -> tuple[str, ...]:
     return (
-        one_line(one.name),
-        _interval(one.margin, 4),
-        _interval(one.over_chance, 2),
-        _interval(one.over_activation, 2),
-        percent(one.accuracy_hidden),
-        percent(one.accuracy_shown),
-        number(one.specificity, 2),
-        number(one.stability, 2),
-        percent(one.remainder),
+        one_line(figures.name),
+        _interval(figures.margin, 4),
+        _interval(figures.over_chance, 2),
+        _interval(figures.over_activation, 2),
+        percent(figures.accuracy_hidden),
+        percent(figures.accuracy_shown),
+        number(figures.specificity, 2),
+        number(figures.stability, 2),
+        percent(figures.remainder),
     )
 
 
-def _interval(found: Estimate, digits: int) -> str:
-    shown = number(found.value, digits)
-    if found.value != found.value or found.low != found.low:
-        return shown
-    return f"{shown} ({number(found.low, digits)} to {number(found.high, digits)})"
+def _interval(estimate: Estimate, digits: int) -> str:
+    value, low, high = (
+        number(bound, digits) for bound in (estimate.value, estimate.low, estimate.high)
+    )
+    known = estimate.value == estimate.value and estimate.low == estimate.low
+    return f"{value} ({low} to {high})" if known else value

@@ -1,10 +1,13 @@
-"""What the commands share: datasets and runs by name, numbers, and plain tables."""
+"""Shared by the commands: their arguments, datasets and runs by name, plain text."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
 
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
@@ -15,24 +18,18 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.statistics.cells import Table
     from fiftyone_sfam.runs.run import Run
 
-
-def load_dataset(name: str) -> fo.Dataset:
-    """Load a dataset by its name."""
-    import fiftyone as fo
-
-    if not fo.dataset_exists(name):
-        raise DataError(
-            f"There is no dataset '{name}': `fiftyone datasets list` shows those "
-            "that exist."
-        )
-    return fo.load_dataset(name)
+Command = Callable[[argparse.Namespace], str]
 
 
-def load_run_of(args: argparse.Namespace) -> Run:
-    """Load the run that a command's arguments name."""
-    from fiftyone_sfam.runs.run import load_run
-
-    return load_run(load_dataset(args.dataset), args.key)
+def add_command(
+    commands: Any, name: str, command: Command, *, help: str, description: str
+) -> argparse.ArgumentParser:
+    """Add a command, which returns the text to print."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=description
+    )
+    parser.set_defaults(run=command, parser=parser)
+    return parser
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +40,37 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="sfam",
         metavar="run",
-        help="run key (default: %(default)s)",
+        help="key of the run (default: %(default)s)",
     )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--seed``."""
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=0,
+        help="random seed (default: %(default)s)",
+    )
+
+
+def load_dataset(name: str) -> fo.Dataset:
+    """Load a dataset by its name."""
+    import fiftyone as fo
+
+    if not fo.dataset_exists(name):
+        raise DataError(
+            f"There is no dataset '{name}': `fiftyone datasets list` shows the names "
+            "of all datasets."
+        )
+    return fo.load_dataset(name)
+
+
+def load_run_of(args: argparse.Namespace) -> Run:
+    """Load the run that the arguments of a command name."""
+    from fiftyone_sfam.runs.run import load_run
+
+    return load_run(load_dataset(args.dataset), args.key)
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -56,36 +82,53 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number"
+                f"{text!r} is not a whole number; give {limits}"
             ) from None
         if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{value} is not {limits}")
+            raise argparse.ArgumentTypeError(f"{value} is out of range; give {limits}")
         return value
 
     return parse
 
 
+def with_options(message: str, parser: argparse.ArgumentParser) -> str:
+    """Replace the parameters that a message of the library names by options."""
+    options = {
+        action.dest: action.option_strings[0]
+        for action in parser._actions
+        if action.option_strings
+    }
+
+    def replaced(match: re.Match[str]) -> str:
+        name, assigned = match[1] or "", match[2]
+        # Some options are named like everyday words.
+        subject = match.start() == 0 and message.startswith(" is ", match.end())
+        if name not in options or not (assigned or subject or "_" in name):
+            return match[0]
+        return options[name] + (" " if assigned == "=" else "")
+
+    # Quoted text is a name or a value, which stays as it is.
+    return re.sub(r"(?<!\w)'[^']*'|\b(\w+)(=True\b|=)?", replaced, message)
+
+
 def plain_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()
 ) -> str:
-    """Set a table in columns of characters."""
-    cells = [[one_line(value) for value in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        shown = [
-            value.rjust(width) if name in right else value.ljust(width)
-            for name, value, width in zip(head, row, widths, strict=True)
-        ]
-        lines.append("  ".join(shown).rstrip())
-    return "\n".join(lines)
+    """Align rows in columns; the columns in ``right`` are aligned to the right."""
+    return tabulate(
+        [[one_line(value) for value in row] for row in (head, *rows)],
+        tablefmt="plain",
+        colalign=["right" if name in right else "left" for name in head],
+        disable_numparse=True,
+    )
 
 
 def result_table(table: Table) -> str:
-    """Set a table of a result, its numbers to the right."""
+    """Align the rows of a result, its numbers to the right."""
+    columns = dict(zip(table.head, zip(*table.rows, strict=True), strict=False))
     right = [
         name
-        for name, column in zip(table.head, zip(*table.rows, strict=True), strict=False)
-        if any(cell.kind == "number" for cell in column)
+        for name, cells in columns.items()
+        if any(cell.kind == "number" for cell in cells)
     ]
     return plain_table(table.head, table.texts(), right)

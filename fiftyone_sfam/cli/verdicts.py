@@ -1,4 +1,4 @@
-"""The commands on what people say about a run: ``verdicts | fixes``."""
+"""The commands for verdicts on pairs, and their corrections: ``verdicts | fixes``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import (
+    add_command,
     add_run_arguments,
     load_dataset,
     load_run_of,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any) -> None:
-    """Add the commands to a parser; each returns the text that it prints."""
+    """Add the commands to a parser."""
     _add_verdicts(commands)
     _add_fixes(commands)
 
@@ -35,11 +36,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_verdicts(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "verdicts",
-        help="list, give or take back verdicts on pairs",
-        description="List the verdicts on a run's pairs, give one, or take one back. "
-        "The pairs' numbers are in the tables of a report.",
+        _verdicts,
+        help="list, set or remove verdicts on pairs",
+        description="List the verdicts on the pairs of a run, set one, or remove one. "
+        "The tables of a report contain the numbers of the pairs.",
     )
     add_run_arguments(parser)
     change = parser.add_mutually_exclusive_group()
@@ -48,17 +51,21 @@ def _add_verdicts(commands: Any) -> None:
         nargs=2,
         dest="given",
         metavar=("PAIR", "VERDICT"),
-        help="give a verdict: fine, 'wrong label', 'same person', look-alike, "
-        "background, occlusion, or own words",
+        help="set the verdict of a pair: fine, 'wrong label', 'same person', "
+        "look-alike, background, occlusion, or a verdict of your own",
     )
     change.add_argument(
-        "--remove", type=whole_number(0), metavar="PAIR", help="take a verdict back"
+        "--remove",
+        type=whole_number(0),
+        metavar="PAIR",
+        help="remove the verdict of a pair",
     )
-    parser.add_argument("--note", default="", help="more about the verdict that is set")
-    parser.set_defaults(run=_run_verdicts)
+    parser.add_argument("--note", help="note on the verdict of --set")
 
 
-def _run_verdicts(args: argparse.Namespace) -> str:
+def _verdicts(args: argparse.Namespace) -> str:
+    if args.note is not None and args.given is None:
+        raise DataError("--note belongs to a verdict; give --set, or leave it out.")
     run = load_run_of(args)
 
     from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
@@ -68,7 +75,7 @@ def _run_verdicts(args: argparse.Namespace) -> str:
             pair = whole_number(0)(args.given[0])
         except argparse.ArgumentTypeError as error:
             raise DataError(f"--set: {error}.") from None
-        before = set_verdict(run, pair, args.given[1], args.note)
+        before = set_verdict(run, pair, args.given[1], args.note or "")
         was = "" if before is None else f", was '{one_line(before.text)}'"
         return f"pair {pair}: '{one_line(args.given[1])}'{was}"
     if args.remove is not None:
@@ -93,10 +100,10 @@ def _listed(run: Run) -> str:
                 names[pairs.query[pair]] or "",
                 names[pairs.gallery[pair]] or "",
                 OUTCOMES[pairs.outcome[pair]],
-                one.text,
-                one.note,
+                verdict.text,
+                verdict.note,
             )
-            for pair, one in verdicts.items()
+            for pair, verdict in verdicts.items()
         ]
         head = ("pair", "query", "neighbor", "outcome", "verdict", "note")
         counts = list(verdict_counts(run).items())
@@ -111,48 +118,55 @@ def _listed(run: Run) -> str:
 
 
 def _add_fixes(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "fixes",
-        help="list, write, apply or take back the corrections that verdicts agree on",
-        description="Corrections of labels that the verdicts of a run agree on: list "
-        "them, write them to a file, apply them to a field of the dataset, or take "
-        "that back.",
+        _fixes,
+        help="list, write, apply or undo the corrections that verdicts agree on",
+        description="List the corrections of labels that the verdicts of a run agree "
+        "on, write them to a file, apply them to a field of the dataset, or undo that.",
     )
     add_run_arguments(parser)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--out", metavar="FILE", help="write them to a file (JSON)")
     action.add_argument(
-        "--apply", action="store_true", help="apply them to a field of the dataset"
+        "--out", metavar="FILE", help="write the corrections to a JSON file"
     )
     action.add_argument(
-        "--undo", action="store_true", help="take the last application back"
+        "--apply",
+        action="store_true",
+        help="apply the corrections to a field of the dataset",
     )
+    action.add_argument("--undo", action="store_true", help="undo the last --apply")
     parser.add_argument(
         "--from",
         dest="source",
         metavar="FILE",
-        help="take them from a file instead of from the verdicts",
+        help="read the corrections from a file instead of the verdicts",
     )
     parser.add_argument(
         "--field",
         metavar="NAME",
-        help="field to apply them to (default: a new one, the identity field's name "
-        "and '_fixed'), or to take them back from",
+        help="field for --apply or --undo (default: a new field, named like the "
+        "identity field with '_fixed' appended)",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="change a field, or replace a file, that exists",
+        help="change an existing field, or replace an existing file",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="with --undo: take back what was changed since, too",
+        help="with --undo: also restore values that were changed since",
     )
-    parser.set_defaults(run=_run_fixes)
 
 
-def _run_fixes(args: argparse.Namespace) -> str:
+def _fixes(args: argparse.Namespace) -> str:
+    if args.force and not args.undo:
+        raise DataError("--force needs --undo; give both, or leave it out.")
+    if args.undo and args.source is not None:
+        raise DataError("--undo reads no corrections; leave out --from.")
+
     from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes, write_fixes
 
     if args.undo:
@@ -169,13 +183,13 @@ def _run_fixes(args: argparse.Namespace) -> str:
         if rows:
             parts.append(f"{title}\n{_fix_table(rows)}")
     if fixes.conflicts:
-        lines = [one_line(one.sentence, 400) for one in fixes.conflicts]
+        lines = [one_line(conflict.sentence, 400) for conflict in fixes.conflicts]
         parts.append("\n".join(["conflicts", *lines]))
     return "\n\n".join(parts)
 
 
 def _undo(args: argparse.Namespace) -> str:
-    """Take the last application of fixes back."""
+    """Undo the last application of fixes."""
     from fiftyone_sfam.audit.fixes.apply import undo_fixes
 
     undone = undo_fixes(load_dataset(args.dataset), args.field, force=args.force)
@@ -195,12 +209,12 @@ def _apply(run: Run, fixes: Fixes, field: str | None, overwrite: bool) -> str:
         first += f", changing {applied.changed:,} of its values"
     lines = [first, *_left_out(applied.left_out)]
     if applied.open or applied.conflicts:
-        lines.append(f"{applied.open:,} open and {applied.conflicts:,} conflicts wait")
+        lines.append(f"{applied.open:,} open, {applied.conflicts:,} conflicts remain")
     return "\n".join(lines)
 
 
 def _left_out(rows: Sequence[LeftOut]) -> list[str]:
-    return [f"left out {one.id}: {one_line(one.reason, 300)}" for one in rows]
+    return [f"left out {label.id}: {one_line(label.reason, 300)}" for label in rows]
 
 
 def _counts(fixes: Fixes) -> str:
@@ -216,13 +230,13 @@ def _fix_table(rows: Sequence[Fix]) -> str:
         head,
         [
             (
-                one.id,
-                one.old or "",
-                "?" if one.new is None else one.new,
-                one.rule,
-                len(one.verdicts),
+                fix.id,
+                fix.old or "",
+                "?" if fix.new is None else fix.new,
+                fix.rule,
+                len(fix.verdicts),
             )
-            for one in rows
+            for fix in rows
         ],
         right=head[-1:],
     )

@@ -1,7 +1,6 @@
-"""Clearing away what no run refers to: of deleted datasets, of interrupted work.
+"""Delete blobs that no run refers to, left by deleted datasets or interrupted runs.
 
-Nothing is taken that is listed anywhere, that is younger than asked for, or whose maker
-gives signs of life.
+Blobs of runs that are recorded or being made, and recent blobs, are never deleted.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from bson import ObjectId
 from fiftyone.core.odm import get_db_conn
 
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.blobs import BUCKET
-from fiftyone_sfam.runs.lock import living, server_time
+from fiftyone_sfam.runs.blobs import BUCKET, blob_chunks, blob_files
+from fiftyone_sfam.runs.lock import server_time, uids_in_progress
 from fiftyone_sfam.runs.results import METHOD_PREFIX
 from fiftyone_sfam.runs.run_config import METHOD
 
@@ -24,24 +23,24 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 OLD = timedelta(days=1)
-"""Age from which something is cleared away unless another is asked for."""
+"""Default age from which blobs are pruned."""
 
 NO_DATASET = "its dataset was deleted"
-NO_RUN = "no run was made of it"
-NO_RESULT = "a result that was replaced or not finished"
-NO_BLOB = "pieces of what was never finished or is deleted"
+NO_RUN = "its run was not finished"
+NO_RESULT = "the result was replaced or not finished"
+NO_BLOB = "chunks of a blob that was deleted or not finished"
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """Stored bytes that nothing refers to."""
+    """Blobs that nothing refers to."""
 
-    uid: str  # unique id of the run that they were for
-    dataset_id: str | None  # id of its dataset
+    uid: str  # unique id of their run
+    dataset_id: str | None  # None if unknown
     reason: str  # why nothing refers to them
     names: tuple[str, ...]  # ids of the blobs
     size: int  # bytes
-    last_write: datetime  # when something was written to them last, in UTC
+    last_write: datetime  # UTC
 
 
 def prune(
@@ -50,22 +49,22 @@ def prune(
     older_than: timedelta = OLD,
     delete: bool = False,
 ) -> tuple[Orphan, ...]:
-    """Find stored bytes that nothing refers to, and delete them if asked to.
+    """Find blobs that no run refers to, and optionally delete them.
 
     Parameters
     ----------
     samples : fiftyone dataset or view, optional
-        Only what was stored for this dataset; by default everything in the database.
+        Search only the blobs of this dataset. By default, search the whole database.
     older_than : datetime.timedelta
-        Only what was not written to for so long. What a run that is being made has
-        stored is never taken, however old.
+        Smallest time since the last write. Blobs of a run that is being made are never
+        included, whatever their age.
     delete : bool
-        Delete it. Otherwise it is only listed.
+        Whether to delete the blobs, instead of only listing them.
 
     Returns
     -------
     tuple of Orphan
-        What was found, or deleted; the largest first.
+        The blobs, grouped by run or result, the largest group first.
 
     Raises
     ------
@@ -76,46 +75,41 @@ def prune(
         raise DataError(f"older_than is {older_than}; give an age of 0 or more.")
     dataset_id = None if samples is None else str(samples._root_dataset._doc.id)
     now = server_time()
-    # Before the records: a run that is recorded meanwhile is still alive here.
-    spared = living(now)
-    found = [
-        one
-        for one in (*_unlisted(dataset_id), *_pieces(dataset_id))
-        if one.uid not in spared and now - one.last_write >= older_than
+    # Before the records are read: a run that is recorded in between is still spared.
+    spared = uids_in_progress(now)
+    orphans = [
+        orphan
+        for orphan in (*_unlisted(dataset_id), *_loose_chunks(dataset_id))
+        if orphan.uid not in spared and now - orphan.last_write >= older_than
     ]
     if delete:
-        for one in found:
-            _delete(one)
-    return tuple(sorted(found, key=lambda one: -one.size))
+        for orphan in orphans:
+            _delete(orphan)
+    return tuple(sorted(orphans, key=lambda orphan: -orphan.size))
 
 
 # --------------------------------------------------------------------------------------
-# What is referred to
+# Recorded blobs
 # --------------------------------------------------------------------------------------
 
 
-def _records() -> Iterator[Mapping[str, Any]]:
-    """Yield the configs of all runs that a dataset lists."""
+def _referred() -> tuple[set[str], set[str]]:
+    """Return the unique ids of all runs, and the ids of the blobs of their results."""
     database = get_db_conn()
     ids: list[Any] = []
     for dataset in database.datasets.find({}, {"runs": 1}):
         ids += (dataset.get("runs") or {}).values()
     # Older versions of FiftyOne kept references instead of ids.
-    plain = [getattr(one, "id", one) for one in ids]
-    wanted = {"$in": [METHOD]}, {"$regex": f"^{METHOD_PREFIX}"}
+    plain = [getattr(run_id, "id", run_id) for run_id in ids]
+    methods = {"$in": [METHOD]}, {"$regex": f"^{METHOD_PREFIX}"}
     query = {
         "_id": {"$in": plain},
-        "$or": [{"config.method": one} for one in wanted],
+        "$or": [{"config.method": method} for method in methods],
     }
-    for run in database.runs.find(query, {"config": 1}):
-        yield run["config"]
-
-
-def _referred() -> tuple[set[str], set[str]]:
-    """Return the unique ids of all runs, and the ids of the blobs of their results."""
     uids: set[str] = set()
     blobs: set[str] = set()
-    for config in _records():
+    for run in database.runs.find(query, {"config": 1}):
+        config = run["config"]
         if config["method"] == METHOD:
             uids.update(
                 [config["uid"], *(uid for uid, _ in config.get("replaces", ()))]
@@ -126,17 +120,18 @@ def _referred() -> tuple[set[str], set[str]]:
 
 
 # --------------------------------------------------------------------------------------
-# What is not
+# Orphans
 # --------------------------------------------------------------------------------------
 
 
 def _unlisted(dataset_id: str | None) -> Iterator[Orphan]:
     """Find whole runs, and results, that nothing refers to."""
     uids, results = _referred()
-    datasets = {str(one) for one in get_db_conn().datasets.distinct("_id")}
+    datasets = set(map(str, get_db_conn().datasets.distinct("_id")))
     query = {} if dataset_id is None else {"metadata.dataset_id": dataset_id}
     files: dict[str, list[Mapping[str, Any]]] = {}
-    for file in _files().find(query, {"metadata": 1, "length": 1, "uploadDate": 1}):
+    names = ("metadata.uid", "metadata.dataset_id", "length", "uploadDate")
+    for file in blob_files().find(query, dict.fromkeys(names, 1)):
         uid = file["metadata"]["uid"]
         if uid not in uids:
             files.setdefault(uid, []).append(file)
@@ -159,12 +154,12 @@ def _orphan(uid: str, files: Iterable[Mapping[str, Any]], reason: str) -> Orphan
     )
 
 
-def _pieces(dataset_id: str | None) -> Iterator[Orphan]:
-    """Find pieces of blobs that are not listed: their makers were killed."""
+def _loose_chunks(dataset_id: str | None) -> Iterator[Orphan]:
+    """Find chunks of blobs that are not listed, left by killed processes."""
     if dataset_id is not None:
-        return  # which dataset they were for is not known
+        return  # The dataset of such chunks is unknown.
     stages: list[dict[str, Any]] = [
-        # The index answers this much; only of orphans are the bytes read.
+        # The index suffices for this stage; bytes are read of orphans only.
         {"$group": {"_id": "$files_id"}},
         {
             "$lookup": {
@@ -177,28 +172,19 @@ def _pieces(dataset_id: str | None) -> Iterator[Orphan]:
         },
         {"$match": {"file": []}},
     ]
-    for one in _chunks().aggregate(stages, allowDiskUse=True):
-        size, last = 0, ObjectId("0" * 24)
-        for chunk in _chunks().find({"files_id": one["_id"]}):
+    for group in blob_chunks().aggregate(stages, allowDiskUse=True):
+        name, size, last = str(group["_id"]), 0, ObjectId("0" * 24)
+        for chunk in blob_chunks().find({"files_id": group["_id"]}):
             size, last = size + len(chunk["data"]), max(last, chunk["_id"])
         if size:
-            # The server's times have no zone either.
+            # Without a time zone, like the server's times.
             time = last.generation_time.replace(tzinfo=None)
-            uid = str(one["_id"]).partition("/")[0]
-            yield Orphan(uid, None, NO_BLOB, (str(one["_id"]),), size, time)
+            yield Orphan(name.partition("/")[0], None, NO_BLOB, (name,), size, time)
 
 
 def _delete(orphan: Orphan) -> None:
-    """Delete an orphan; first what lists it."""
+    """Delete the blobs of an orphan; the listing first."""
     for start in range(0, len(orphan.names), 1000):
-        some = list(orphan.names[start : start + 1000])
-        _files().delete_many({"_id": {"$in": some}})
-        _chunks().delete_many({"files_id": {"$in": some}})
-
-
-def _files() -> Any:
-    return get_db_conn()[f"{BUCKET}.files"]
-
-
-def _chunks() -> Any:
-    return get_db_conn()[f"{BUCKET}.chunks"]
+        names = list(orphan.names[start : start + 1000])
+        blob_files().delete_many({"_id": {"$in": names}})
+        blob_chunks().delete_many({"files_id": {"$in": names}})

@@ -1,13 +1,14 @@
-"""Writing the fields of a run, out of its stored maps.
+"""Write the fields of a run from its stored maps.
 
-Everything written here follows from what is stored already, so an interrupted
-publication is repeated and ends the same.
+The fields depend only on what is stored, so an interrupted publication can be repeated
+with the same result. Each shard is read once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from itertools import groupby
 from typing import Any
 
 import fiftyone as fo
@@ -23,48 +24,49 @@ from fiftyone_sfam.attribution.render import (
     heatmap_document,
     inner_box,
     place,
-    shared_range,
     to_bytes,
 )
 from fiftyone_sfam.data.items import all_samples, detection_boxes
+from fiftyone_sfam.pipeline.shards import heatmap_rows
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
-from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.blobs import unpack_maps
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import delete_fields, field_paths
+from fiftyone_sfam.runs.run_config import (
+    FieldOptions,
+    add_fields,
+    delete_fields,
+    field_paths,
+)
 from fiftyone_sfam.runs.run_table import shard_name
-from fiftyone_sfam.runs.schema import FieldOptions, add_fields
 
 # Samples per bulk write.
 _WRITE_BATCH = 1000
 
 
-def publish_fields(run: Run) -> None:
-    """Write a run's heatmaps, scores, outcomes and neighbors on its queries."""
+def publish_fields(run: Run, full: float) -> None:
+    """Write the heatmaps, scores, outcomes and neighbors of the queries.
+
+    ``full`` is the value that heatmaps show at full strength.
+    """
     patches_field = run.config.patches_field
-    for of in {patches_field, *(of for _, of in run.config.replaces)}:
-        delete_fields(run.dataset, run.key, of)
+    for field in {patches_field, *(field for _, field in run.config.replaces)}:
+        delete_fields(run.dataset, field_paths(run.dataset, run.key, field))
+    add_fields(run.dataset, _fields(run))
     if patches_field is None:
-        add_fields(run.dataset, _sample_fields(run))
-        _write(run, _sample_values(run))
+        _write(run, _sample_values(run, full))
     else:
-        add_fields(run.dataset, _patch_fields(run, patches_field))
-        _write(run, _frame_values(run, patches_field))
+        _write(run, _frame_values(run, patches_field, full))
         _write_patch_labels(run, patches_field)
 
 
-# --------------------------------------------------------------------------------------
-# Whole images
-# --------------------------------------------------------------------------------------
-
-
-def _sample_fields(run: Run) -> dict[str, FieldOptions]:
-    """Describe the fields of a run on whole images."""
-    heatmap, score, outcome, neighbors = field_paths(run.dataset, run.key, None)
-    kind = run.config.kinds[0]
-    below = f"{neighbors}.classifications"
-    return {
+def _fields(run: Run) -> Mapping[str, FieldOptions]:
+    """Describe the fields of a run."""
+    patches_field, kind = run.config.patches_field, run.config.kinds[0]
+    heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)
+    label, text = fo.EmbeddedDocumentField, fo.StringField
+    fields: dict[str, dict[str, Any]] = {
         heatmap: {
-            "ftype": fo.EmbeddedDocumentField,
+            "ftype": label,
             "embedded_doc_type": fo.Heatmap,
             "description": f"{kind} map towards the nearest neighbor; one range for "
             "the run",
@@ -74,30 +76,40 @@ def _sample_fields(run: Run) -> dict[str, FieldOptions]:
             "description": "similarity to the nearest neighbor",
         },
         outcome: {
-            "ftype": fo.StringField,
+            "ftype": text,
             "description": "whether the nearest neighbor matches",
         },
-        neighbors: {
-            "ftype": fo.EmbeddedDocumentField,
-            "embedded_doc_type": fo.Classifications,
-            "description": "the nearest neighbors, by identity and similarity",
-        },
-        f"{below}.rank": {"ftype": fo.IntField},
-        f"{below}.outcome": {"ftype": fo.StringField},
-        f"{below}.neighbor_id": {"ftype": fo.StringField},
-        f"{below}.distance": {"ftype": fo.FloatField},
     }
+    if patches_field is not None:
+        fields[heatmap]["description"] = f"{kind} maps of the detections in their boxes"
+        descriptions = "identity of the nearest neighbor", "detection that is nearest"
+        for path, description in zip(more, descriptions, strict=True):
+            fields[path] = {"ftype": text, "description": description}
+        return fields
+    fields[more[0]] = {
+        "ftype": label,
+        "embedded_doc_type": fo.Classifications,
+        "description": "the nearest neighbors, by identity and similarity",
+    }
+    columns = {"rank": fo.IntField, "outcome": text, "neighbor_id": text}
+    for name, ftype in {**columns, "distance": fo.FloatField}.items():
+        fields[f"{more[0]}.classifications.{name}"] = {"ftype": ftype}
+    return fields
 
 
-def _sample_values(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+# --------------------------------------------------------------------------------------
+# Whole images
+# --------------------------------------------------------------------------------------
+
+
+def _sample_values(run: Run, full: float) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each query's sample, and the documents of its fields by their paths.
 
-    They are what FiftyOne would make of its labels: making ten million objects to turn
-    them into these would take longer than the run.
+    The documents are those that FiftyOne makes of its labels. Making ten million label
+    objects first would take longer than the run.
     """
     heatmap, *paths = field_paths(run.dataset, run.key, None)
     left = dict.fromkeys(np.unique(run.pairs.query).tolist())
-    full = _range_of_run(run)
     for item, values, crop, size in _first_maps(run):
         canvas = np.zeros(canvas_size(*size, LONG_SIDE), dtype=np.float32)
         place(canvas, values, crop)
@@ -107,7 +119,7 @@ def _sample_values(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
             str(run.items.sample_ids[item]),
             {heatmap: heatmap_document(to_bytes(canvas, full)), **labels},
         )
-    # The images of which there is no map.
+    # The queries without a map.
     for item in left:
         labels = dict(zip(paths, _labels(run, item), strict=True))
         yield str(run.items.sample_ids[item]), labels
@@ -116,28 +128,28 @@ def _sample_values(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
 def _labels(run: Run, item: int) -> tuple[float, str, dict[str, Any]]:
     """Return a query's score, outcome, and neighbors without the extra true match."""
     pairs, items = run.pairs, run.items
-    found = pairs.of_query(item)
-    found = found[pairs.rank[found] <= run.config.k]
+    rows = pairs.of_query(item)
+    rows = rows[pairs.rank[rows] <= run.config.k]
     columns = (
-        pairs.gallery[found].tolist(),
-        pairs.similarity[found].tolist(),
-        pairs.rank[found].tolist(),
-        [OUTCOMES[code] for code in pairs.outcome[found].tolist()],
-        pairs.distance[found].tolist(),
+        pairs.gallery[rows].tolist(),
+        pairs.similarity[rows].tolist(),
+        pairs.rank[rows].tolist(),
+        [OUTCOMES[code] for code in pairs.outcome[rows].tolist()],
+        pairs.distance[rows].tolist(),
     )
     neighbors = [
         {
             "_id": ObjectId(),
             "_cls": "Classification",
             "tags": [],
-            "label": items.identities[other],
+            "label": items.identities[neighbor],
             "confidence": similarity,
             "rank": rank,
             "outcome": outcome,
-            "neighbor_id": str(items.ids[other]),
+            "neighbor_id": str(items.ids[neighbor]),
             "distance": distance,
         }
-        for other, similarity, rank, outcome, distance in zip(*columns, strict=True)
+        for neighbor, similarity, rank, outcome, distance in zip(*columns, strict=True)
     ]
     document = {"_cls": "Classifications", "classifications": neighbors}
     return columns[1][0], columns[3][0], document
@@ -148,37 +160,6 @@ def _labels(run: Run, item: int) -> tuple[float, str, dict[str, Any]]:
 # --------------------------------------------------------------------------------------
 
 
-def _patch_fields(run: Run, patches_field: str) -> dict[str, FieldOptions]:
-    """Describe the fields of a run on detections."""
-    heatmap, score, outcome, neighbor, neighbor_id = field_paths(
-        run.dataset, run.key, patches_field
-    )
-    kind = run.config.kinds[0]
-    return {
-        heatmap: {
-            "ftype": fo.EmbeddedDocumentField,
-            "embedded_doc_type": fo.Heatmap,
-            "description": f"{kind} maps of the detections in their boxes",
-        },
-        score: {
-            "ftype": fo.FloatField,
-            "description": "similarity to the nearest neighbor",
-        },
-        outcome: {
-            "ftype": fo.StringField,
-            "description": "whether the nearest neighbor matches",
-        },
-        neighbor: {
-            "ftype": fo.StringField,
-            "description": "identity of the nearest neighbor",
-        },
-        neighbor_id: {
-            "ftype": fo.StringField,
-            "description": "detection that is nearest",
-        },
-    }
-
-
 def _write_patch_labels(run: Run, patches_field: str) -> None:
     """Write scores, outcomes and nearest neighbors on the detections."""
     _, *paths = field_paths(run.dataset, run.key, patches_field)
@@ -186,54 +167,38 @@ def _write_patch_labels(run: Run, patches_field: str) -> None:
     assert items.label_ids is not None
     first = np.flatnonzero(pairs.rank == 1)
     label_ids = [str(items.label_ids[item]) for item in pairs.query[first]]
-    others = pairs.gallery[first]
+    nearest = pairs.gallery[first]
     columns: tuple[list[Any], ...] = (
         [float(value) for value in pairs.similarity[first]],
         [OUTCOMES[value] for value in pairs.outcome[first]],
-        [items.identities[other] for other in others],
-        [str(items.ids[other]) for other in others],
+        [items.identities[item] for item in nearest],
+        [str(items.ids[item]) for item in nearest],
     )
     samples = all_samples(run.dataset)
     for path, column in zip(paths, columns, strict=True):
         samples.set_label_values(path, dict(zip(label_ids, column, strict=True)))
 
 
-def _frame_values(run: Run, patches_field: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each frame, and its heatmap's document by its path."""
-    for sample_id, canvas in _frame_heatmaps(run, patches_field):
-        yield sample_id, {run.key: heatmap_document(canvas)}
-
-
-def _frame_heatmaps(
-    run: Run, patches_field: str
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Yield each frame's heatmap, with the maps of all its detections."""
-    full = _range_of_run(run)
+def _frame_values(
+    run: Run, patches_field: str, full: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each frame, and the document of its heatmap by its path."""
+    ids, sample_ids = run.items.ids, run.items.sample_ids
     boxes = detection_boxes(all_samples(run.dataset), patches_field)
-    sample_id: str | None = None
-    canvas = np.zeros((1, 1), dtype=np.float32)
-    for item, values, crop, size in _first_maps(run):
-        if str(run.items.ids[item]) not in boxes:
-            continue  # the detection was deleted while the run was made
-        if run.items.sample_ids[item] != sample_id:
-            if sample_id is not None:
-                yield sample_id, to_bytes(canvas, full)
-            sample_id = str(run.items.sample_ids[item])
-            canvas = np.zeros(canvas_size(*size, FRAME_LONG_SIDE), dtype=np.float32)
-        place(canvas, values, inner_box(boxes[str(run.items.ids[item])], crop))
-    if sample_id is not None:
-        yield sample_id, to_bytes(canvas, full)
+    # A detection may have been deleted during the run.
+    maps = (row for row in _first_maps(run) if str(ids[row[0]]) in boxes)
+    for sample_id, group in groupby(maps, lambda row: str(sample_ids[row[0]])):
+        of_frame = list(group)
+        shape = canvas_size(*of_frame[0][3], FRAME_LONG_SIDE)
+        canvas = np.zeros(shape, dtype=np.float32)
+        for item, values, crop, _ in of_frame:
+            place(canvas, values, inner_box(boxes[str(ids[item])], crop))
+        yield sample_id, {run.key: heatmap_document(to_bytes(canvas, full))}
 
 
 # --------------------------------------------------------------------------------------
 # Both
 # --------------------------------------------------------------------------------------
-
-
-def _range_of_run(run: Run) -> float:
-    """Find the one range of all heatmaps of the run."""
-    largest = [values.max() for _, values, _, _ in _first_maps(run)]
-    return shared_range(np.array(largest))
 
 
 def _first_maps(
@@ -245,10 +210,10 @@ def _first_maps(
     kind = run.config.kinds[0]
     for number in range(run.plan.num_shards):
         sides, _ = run.plan.sides_of(number)
-        rows = np.flatnonzero((sides % 2 == 0) & (run.pairs.rank[sides // 2] == 1))
+        rows = heatmap_rows(sides, run.pairs)
         if len(rows) == 0:
             continue
-        shard: Arrays = run.store.get(shard_name(number))
+        shard = run.store.get(shard_name(number))
         rows = rows[~np.isnan(shard["score"][rows])]
         if len(rows) == 0:
             continue
@@ -262,11 +227,11 @@ def _first_maps(
 
 
 def _write(run: Run, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
-    """Write fields by sample id, in batches; samples deleted meanwhile stay so."""
+    """Write fields by sample id, in batches; deleted samples stay deleted."""
     operations: dict[str, UpdateOne] = {}
 
     def flush() -> None:
-        # All fields of a sample at once; ``set_values`` takes one field at a time.
+        # All fields of a sample at once; ``set_values`` writes one field at a time.
         run.dataset._bulk_write(list(operations.values()), ids=list(operations))
         operations.clear()
 

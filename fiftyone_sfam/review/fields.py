@@ -1,21 +1,21 @@
-"""Verdicts as FiftyOne shows and filters them: fields and tags on the query's sample.
+"""Fields and tags on the query's sample that show verdicts.
 
 For a run with the key ``sfam``:
 
 * ``sfam_verdicts`` on the sample, ``fo.Classifications`` with one entry per reviewed
   pair: ``label`` is the verdict, with ``neighbor_id``, ``rank`` and ``note``;
-* the verdict as tag of the neighbor's entry in ``sfam_neighbors``, which belongs to the
-  run. A true match beyond the k neighbors has no entry there, and so no tag.
+* the verdict as a tag of the neighbor's entry in ``sfam_neighbors``. A true match
+  beyond the k neighbors has no entry there, and so no tag.
 
-For a run on detections the entries of ``sfam_verdicts`` also have the ``query_id``,
+For a run on detections, the entries of ``sfam_verdicts`` also have the ``query_id``,
 and the query's detection gets
 
 * ``sfam_verdicts``: the verdicts on its pairs, a list of strings;
-* the tags ``sfam: VERDICT``. Detections and their tags are the user's, and
-  other runs' too; a tag that names the run can be taken back without harm to those.
+* the tags ``sfam: VERDICT``. Users and other runs also set tags of detections; the
+  prefix shows which tags belong to the run.
 
-All of a query's verdicts are written in one update of one document, so the fields and
-the tags of a sample agree with each other at any time.
+One update of one document writes all verdicts on a query, so that the fields and the
+tags of a sample always agree.
 """
 
 from __future__ import annotations
@@ -32,26 +32,24 @@ from pymongo import UpdateMany, UpdateOne
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.review.store import (
     VERDICT_FIELD_ENDING,
-    Expression,
     QueryVerdicts,
     VerdictStore,
     array_of,
     begins_with,
-    is_listed,
-    labels_path,
-    mapped_labels,
+    mapped_detections,
     patch_update,
     sample_update,
     tag_prefix,
 )
-from fiftyone_sfam.runs.schema import (
+from fiftyone_sfam.runs.run_config import (
     FieldOptions,
     add_fields,
     delete_fields,
+    labels_path,
     rename_fields,
 )
 
-# Tells our fields from a user's field that has the same name by chance.
+# Distinguishes our fields from a user's field of the same name.
 _INFO = {"fiftyone_sfam": "verdicts"}
 
 
@@ -63,7 +61,7 @@ _INFO = {"fiftyone_sfam": "verdicts"}
 def check_verdict_fields(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> None:
-    """Refuse a key whose verdicts would go into a field of somebody else."""
+    """Raise if a field of a run's verdicts exists and belongs to the user."""
     _reload_if_stale(dataset, key)
     for path in verdict_paths(dataset, key, patches_field):
         field = dataset.get_field(path)
@@ -77,7 +75,7 @@ def check_verdict_fields(
 def check_rename_of_verdicts(
     dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
 ) -> None:
-    """Refuse a new key of a run where a field is in the way of its verdicts."""
+    """Raise if the fields of verdicts cannot get a new key because they exist."""
     _reload_if_stale(dataset, key)
     for old, new in _moves(dataset, key, new_key, patches_field).items():
         if dataset.get_field(old) is not None and dataset.get_field(new) is not None:
@@ -89,9 +87,9 @@ def check_rename_of_verdicts(
 def rename_verdicts(
     dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
 ) -> None:
-    """Move the fields and tags of a run's verdicts to its new key.
+    """Rename the fields and tags of a run's verdicts for its new key.
 
-    Repeated after an interruption, it does what is left.
+    Repeated after an interruption, this renames the remaining ones.
     """
     _reload_if_stale(dataset, key)
     rename_fields(dataset, _moves(dataset, key, new_key, patches_field))
@@ -107,7 +105,7 @@ def rename_verdicts(
 def forget_verdicts(
     dataset: fo.Dataset, key: str, uid: str, patches_field: str | None
 ) -> None:
-    """Delete the verdicts of a run: what is recorded, their fields and their tags."""
+    """Delete the verdicts of a run: records, fields and tags."""
     delete_verdict_fields(dataset, key, patches_field)
     VerdictStore(str(dataset._doc.id), uid).delete()
 
@@ -115,10 +113,7 @@ def forget_verdicts(
 def delete_verdict_fields(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> None:
-    """Delete the fields and tags of a run's verdicts, where they exist.
-
-    A field of that name that does not hold verdicts is left alone.
-    """
+    """Delete the fields and tags of a run's verdicts, but no field of the user."""
     _reload_if_stale(dataset, key)
     paths = [
         path
@@ -132,15 +127,10 @@ def delete_verdict_fields(
         _edit_tags(dataset, patches_field, prefix, {"$filter": others})
 
 
-# --------------------------------------------------------------------------------------
-# Names
-# --------------------------------------------------------------------------------------
-
-
 def verdict_paths(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> list[str]:
-    """Return the paths of the fields that a run's verdicts are in."""
+    """Return the paths of the fields of a run's verdicts."""
     name = key + VERDICT_FIELD_ENDING
     if patches_field is None:
         return [name]
@@ -155,9 +145,9 @@ def verdict_paths(
 def declare_verdict_fields(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> bool:
-    """Add the fields of verdicts to the schema, so that FiftyOne can filter by them.
+    """Add the fields of verdicts that are missing; return whether there were any.
 
-    What is there has to be asked about before, with :func:`check_verdict_fields`.
+    Call :func:`check_verdict_fields` before.
     """
     name = key + VERDICT_FIELD_ENDING
     about = {"description": "verdicts on pairs of the run", "info": _INFO}
@@ -189,7 +179,7 @@ def write_verdict_fields(
     patches_field: str | None,
     queries: Iterable[QueryVerdicts],
 ) -> None:
-    """Make samples show exactly the verdicts that are given, query by query."""
+    """Make samples show exactly the given verdicts, query by query."""
     now = datetime.now(timezone.utc)
     operations, sample_ids = [], []
     for query in queries:
@@ -198,7 +188,9 @@ def write_verdict_fields(
         else:
             update = patch_update(dataset, key, patches_field, query)
         update["last_modified_at"] = now
-        operations.append(UpdateOne({"_id": ObjectId(query.sample_id)}, [_set(update)]))
+        operations.append(
+            UpdateOne({"_id": ObjectId(query.sample_id)}, [{"$set": update}])
+        )
         sample_ids.append(query.sample_id)
     if operations:
         # Also refreshes the samples that are loaded in this process.
@@ -208,23 +200,19 @@ def write_verdict_fields(
 def shown_queries(
     dataset: fo.Dataset, key: str, patches_field: str | None
 ) -> dict[str, str]:
-    """Find the queries whose samples show verdicts."""
+    """Find the queries whose samples show verdicts; return their samples by query."""
     entries = f"{key}{VERDICT_FIELD_ENDING}.classifications"
-    found = dataset._sample_collection.find(
+    documents = dataset._sample_collection.find(
         {f"{entries}.0": {"$exists": True}}, {f"{entries}.query_id": 1}
     )
     shown = {}
-    for document in found:
+    for document in documents:
         sample_id = str(document["_id"])
         listed = document[key + VERDICT_FIELD_ENDING]["classifications"]
         for entry in listed:
             query_id = sample_id if patches_field is None else entry.get("query_id")
             shown[str(query_id)] = sample_id
     return shown
-
-
-def _set(update: dict[str, Expression]) -> dict[str, Any]:
-    return {"$set": update}
 
 
 def _edit_tags(
@@ -235,23 +223,21 @@ def _edit_tags(
         return
     ((operator, arguments),) = change.items()
     tags = {operator: {"input": array_of("$$label.tags"), **arguments}}
-    one = {"$mergeObjects": ["$$label", {"tags": tags}]}
-    value = (
-        mapped_labels(f"${patches_field}", "detections", one)
-        if is_listed(dataset, patches_field)
-        else {"$let": {"vars": {"label": f"${patches_field}"}, "in": one}}
-    )
+    label = {"$mergeObjects": ["$$label", {"tags": tags}]}
+    update = {
+        patches_field: mapped_detections(dataset, patches_field, label),
+        "last_modified_at": datetime.now(timezone.utc),
+    }
     path = f"{labels_path(dataset, patches_field)}.tags"
-    update = {patches_field: value, "last_modified_at": datetime.now(timezone.utc)}
-    # Keys are names of letters, digits and underscores: nothing to escape.
+    # A key has only letters, digits and underscores: nothing must be escaped.
     affected = {path: {"$regex": f"^{prefix}"}}
-    dataset._bulk_write([UpdateMany(affected, [_set(update)])])
+    dataset._bulk_write([UpdateMany(affected, [{"$set": update}])])
 
 
 def _moves(
     dataset: fo.Dataset, key: str, new_key: str, patches_field: str | None
 ) -> dict[str, str]:
-    """Return the new paths of a run's verdicts by the old ones."""
+    """Return the new paths of the fields of verdicts by the old ones."""
     old = verdict_paths(dataset, key, patches_field)
     return dict(zip(old, verdict_paths(dataset, new_key, patches_field), strict=True))
 
@@ -261,9 +247,9 @@ def _holds_verdicts(field: Any) -> bool:
 
 
 def _reload_if_stale(dataset: fo.Dataset, key: str) -> None:
-    """Reload a dataset when another process has added or deleted the verdicts' field.
+    """Reload a dataset if another process has added or deleted the verdicts' field.
 
-    What is written into a field that the schema lacks makes samples unreadable.
+    A value in a field that the schema lacks makes a sample unreadable.
     """
     name = key + VERDICT_FIELD_ENDING
     query = {"_id": dataset._doc.id, "sample_fields.name": name}

@@ -1,15 +1,14 @@
-"""Where the verdicts of a run are recorded: the truth that their fields mirror.
+"""The records of verdicts, and the database updates that show them on samples.
 
-A verdict is one document of FiftyOne's execution store, its key-value store beside the
-datasets, found by the run's unique id and the ids of the pair's two images. That store
-was chosen over a collection of our own because FiftyOne deletes a dataset's documents
-with the dataset and copies them into its clones; over a field of the samples because a
-verdict outlives its sample and the run's next version; and over one document for
-all verdicts because two reviewers would overwrite each other's. One document is
-written at once, so there is never half a verdict.
+Each verdict is a document of FiftyOne's execution store, its key-value store. The key
+consists of the run's unique id and the ids of the pair's two images. FiftyOne deletes
+these documents with the dataset and copies them into its clones, which it would not do
+for a collection of our own. A field of the samples would be lost with a sample, or when
+the run is made again; and two reviewers would overwrite each other's verdicts in a
+document with all of them.
 
-Reading all verdicts of a run key by key takes a query each, so they are read from the
-store's collection in one.
+The execution store reads one key per query, so that all verdicts of a run are read from
+its collection directly.
 """
 
 from __future__ import annotations
@@ -25,17 +24,19 @@ from fiftyone.factory.repos.execution_store import MongoExecutionStoreRepo
 from fiftyone.operators import ExecutionStore
 from fiftyone.operators.store.clone import register_cloneable_store
 
+from fiftyone_sfam.runs.run_config import is_list
+
 STORE = "fiftyone_sfam/verdicts"
 """Name of the execution store, one per dataset, for all its runs."""
 
-# A clone's runs have the unique ids of the original's, and its samples their ids.
+# The runs and the samples of a clone have the ids of the original.
 register_cloneable_store(STORE)
 
 PairIds = tuple[str, str]
-"""Ids of a pair's query and neighbor: of their detections, or of their samples."""
+"""Ids of a pair's query and neighbor: of the detections, or of the samples."""
 
 Record = dict[str, str]
-"""What is recorded of one verdict: ``text``, ``note`` and ``created``."""
+"""Record of a verdict: ``text``, ``note`` and ``created``."""
 
 
 class VerdictStore:
@@ -47,7 +48,7 @@ class VerdictStore:
         self._keys = ExecutionStore.create(STORE, self.dataset_id)
 
     def put(self, ids: PairIds, record: Record) -> Record | None:
-        """Record a verdict, in place of the one that there is."""
+        """Record a verdict; return the previous one, None if there was none."""
         key = self._key(ids)
         while True:
             before: Record | None = self._keys.get(key)
@@ -58,22 +59,22 @@ class VerdictStore:
             if done:
                 return before
 
-    def put_if_absent(self, ids: PairIds, record: Record) -> bool:
-        """Record a verdict where there is none; tell whether that was so."""
-        return bool(self._keys.set_if_absent(self._key(ids), record))
+    def put_if_absent(self, ids: PairIds, record: Record) -> None:
+        """Record a verdict, unless there is one."""
+        self._keys.set_if_absent(self._key(ids), record)
 
     def remove(self, ids: PairIds) -> Record | None:
-        """Take a verdict out; return what it was, None if there was none."""
+        """Remove a verdict and return it; None if there was none."""
         key = self._key(ids)
         before: Record | None = self._keys.get(key)
         self._keys.delete(key)
         return before
 
     def read(self, query_id: str | None = None) -> dict[PairIds, Record]:
-        """Read the verdicts."""
-        found = _documents().find(self._all(query_id), {"_id": 0, "key": 1, "value": 1})
+        """Read all verdicts, or those of one query."""
+        fields = {"_id": 0, "key": 1, "value": 1}
         records: dict[PairIds, Record] = {}
-        for document in found:
+        for document in _documents().find(self._all(query_id), fields):
             _, query, neighbor = document["key"].split("/")
             records[query, neighbor] = document["value"]
         return records
@@ -86,7 +87,7 @@ class VerdictStore:
         return "/".join((self.uid, *ids))
 
     def _all(self, query_id: str | None = None) -> dict[str, Any]:
-        """Select the run's documents, or those of one query, by the store's index."""
+        """Query for the documents of the run, or of one query; uses the index."""
         prefix = f"{self.uid}/" if query_id is None else f"{self.uid}/{query_id}/"
         return {
             "store_name": STORE,
@@ -96,13 +97,17 @@ class VerdictStore:
 
 
 def _documents() -> Any:
-    """Return the collection that the execution store lies in."""
+    """Return the collection of the execution store."""
     return get_db_conn()[MongoExecutionStoreRepo.COLLECTION_NAME]
 
 
 VERDICT_FIELD_ENDING = "_verdicts"
-"""A run's verdicts are in the field of its key and this ending."""
+"""Ending of the field with the verdicts of a run, after the run's key."""
 
+
+# --------------------------------------------------------------------------------------
+# Updates
+# --------------------------------------------------------------------------------------
 
 Expression = Any
 """A MongoDB aggregation expression."""
@@ -112,40 +117,29 @@ Expression = Any
 class Entry:
     """A verdict on one pair of a query."""
 
-    neighbor_id: str  # the pair's neighbor
-    rank: int  # its rank, from 1
-    text: str  # the verdict
-    note: str  # the verdict
+    neighbor_id: str
+    rank: int  # of the neighbor, from 1
+    text: str
+    note: str
 
 
 @dataclass(frozen=True)
 class QueryVerdicts:
-    """All verdicts on the pairs of one query, as its sample has to show them."""
+    """All verdicts on the pairs of one query, for its sample to show."""
 
-    sample_id: str  # the query's sample, and its detection, or its sample again
-    query_id: str  # the query's sample, and its detection, or its sample again
-    entries: tuple[Entry, ...]  # the verdicts, nearest neighbor first
-    dropped: tuple[tuple[str, str], ...] = ()
+    sample_id: str
+    query_id: str  # of the query's detection, or of its sample
+    entries: tuple[Entry, ...]  # nearest neighbor first
+    removed: tuple[tuple[str, str], ...]  # neighbor and text of verdicts to remove
 
 
 def tag_prefix(key: str) -> str:
-    """Return what the tags of a run's verdicts on detections begin with."""
+    """Return the prefix of the tags of a run's verdicts on detections."""
     return f"{key}: "
 
 
-def labels_path(dataset: fo.Dataset, patches_field: str) -> str:
-    """Return the path of the detections themselves."""
-    return patches_field + (".detections" if is_listed(dataset, patches_field) else "")
-
-
-def is_listed(dataset: fo.Dataset, patches_field: str) -> bool:
-    """Tell whether a field holds a list of detections, not a single one."""
-    field = dataset.get_field(patches_field)
-    return getattr(field, "document_type", None) is fo.Detections
-
-
 def sample_update(key: str, query: QueryVerdicts) -> dict[str, Expression]:
-    """Return the new values of a sample's fields, of a run on whole images."""
+    """Return the new values of a sample's fields for a run on whole images."""
     name, neighbors = key + VERDICT_FIELD_ENDING, f"{key}_neighbors"
     shown = array_of(f"${name}.classifications")
     return {
@@ -159,14 +153,14 @@ def sample_update(key: str, query: QueryVerdicts) -> dict[str, Expression]:
 def patch_update(
     dataset: fo.Dataset, key: str, patches_field: str, query: QueryVerdicts
 ) -> dict[str, Expression]:
-    """Return the new values of a sample's fields, of a run on detections."""
+    """Return the new values of a sample's fields for a run on detections."""
     name = key + VERDICT_FIELD_ENDING
     shown = array_of(f"${name}.classifications")
-    own = {"$eq": ["$$this.query_id", query.query_id]}
-    mine = {"$filter": {"input": shown, "cond": own}}
-    others = {"$filter": {"input": shown, "cond": {"$not": [own]}}}
-    merged = _merged(query, mine, {"query_id": query.query_id})
-    update = {name: _classifications({"$concatArrays": [others, merged]})}
+    of_query = {"$eq": ["$$this.query_id", query.query_id]}
+    before = {"$filter": {"input": shown, "cond": of_query}}
+    of_others = {"$filter": {"input": shown, "cond": {"$not": [of_query]}}}
+    merged = _merged(query, before, {"query_id": query.query_id})
+    update = {name: _classifications({"$concatArrays": [of_others, merged]})}
     if dataset.get_field(patches_field) is None:
         return update
     texts = list(dict.fromkeys(entry.text for entry in query.entries))
@@ -185,20 +179,15 @@ def patch_update(
         ]
     }
     same = {"$eq": ["$$label._id", ObjectId(query.query_id)]}
-    one = {"$cond": [same, changed, "$$label"]}
-    if is_listed(dataset, patches_field):
-        update[patches_field] = mapped_labels(f"${patches_field}", "detections", one)
-    else:
-        update[patches_field] = {
-            "$let": {"vars": {"label": f"${patches_field}"}, "in": one}
-        }
+    label = {"$cond": [same, changed, "$$label"]}
+    update[patches_field] = mapped_detections(dataset, patches_field, label)
     return update
 
 
 def _merged(
     query: QueryVerdicts, shown: Expression, more: dict[str, str]
 ) -> Expression:
-    """Return the entries of a query; those that are there keep ids and tags."""
+    """Return the entries of a query; those that exist keep their ids and tags."""
     rows = []
     for entry in query.entries:
         values = {
@@ -210,7 +199,7 @@ def _merged(
         }
         fresh = {"_id": ObjectId(), "_cls": "Classification", "tags": []}
         rows.append({"fresh": fresh, "values": values})
-    # Inside the filter, "this" is what is shown, and "row" what is to be.
+    # Inside the filter, "this" is an entry of the sample, and "row" a new entry.
     same = {"$eq": ["$$this.neighbor_id", "$$row.values.neighbor_id"]}
     present = {"$first": {"$filter": {"input": shown, "cond": same}}}
     return {
@@ -224,17 +213,15 @@ def _merged(
 
 
 def _retagged_neighbor(query: QueryVerdicts, shown: Expression) -> Expression:
-    """Return an entry of the neighbors, ``label``, with the verdict as tag."""
-    now = [{"neighbor_id": one.neighbor_id, "label": one.text} for one in query.entries]
-    dropped = [{"neighbor_id": one, "label": text} for one, text in query.dropped]
-    new = _texts_of_neighbor({"$literal": now})
-    ours = {
-        "$concatArrays": [
-            new,
-            _texts_of_neighbor(shown),
-            _texts_of_neighbor({"$literal": dropped}),
-        ]
-    }
+    """Return an entry of the neighbors, ``label``, with the verdict as a tag."""
+    pairs = [(entry.neighbor_id, entry.text) for entry in query.entries]
+    new, old = (
+        _texts_of_neighbor(
+            {"$literal": [{"neighbor_id": n, "label": text} for n, text in entries]}
+        )
+        for entries in (pairs, query.removed)
+    )
+    ours = {"$concatArrays": [new, _texts_of_neighbor(shown), old]}
     foreign = {
         "$filter": {
             "input": array_of("$$label.tags"),
@@ -247,7 +234,7 @@ def _retagged_neighbor(query: QueryVerdicts, shown: Expression) -> Expression:
 
 
 def _texts_of_neighbor(entries: Expression) -> Expression:
-    """Return the texts of those entries that are about the neighbor ``label``."""
+    """Return the texts of the entries about the neighbor ``label``."""
     same = {"$eq": ["$$this.neighbor_id", "$$label.neighbor_id"]}
     return {
         "$map": {
@@ -258,7 +245,7 @@ def _texts_of_neighbor(entries: Expression) -> Expression:
 
 
 def _classifications(entries: Expression) -> Expression:
-    """Return the label that holds entries; null for none, so that it does not exist."""
+    """Return the label of some entries; null if there are none."""
     label = {"_cls": "Classifications", "classifications": "$$entries"}
     empty = {"$eq": ["$$entries", []]}
     return {
@@ -266,20 +253,30 @@ def _classifications(entries: Expression) -> Expression:
     }
 
 
+def mapped_detections(
+    dataset: fo.Dataset, patches_field: str, each: Expression
+) -> Expression:
+    """Return a field of detections with each detection, ``label``, changed."""
+    document = f"${patches_field}"
+    if is_list(dataset, patches_field):
+        return mapped_labels(document, "detections", each)
+    return {"$let": {"vars": {"label": document}, "in": each}}
+
+
 def mapped_labels(document: str, listed: str, each: Expression) -> Expression:
-    """Return a label with each of its listed labels changed; as it is without any."""
+    """Return a label with each of its listed labels, ``label``, changed."""
     labels = f"{document}.{listed}"
     mapped = {"$map": {"input": labels, "as": "label", "in": each}}
     changed = {"$mergeObjects": [document, {listed: mapped}]}
-    # A field that is missing stays so: its own value is no value.
+    # A missing field stays missing: its value is not a value.
     return {"$cond": [{"$isArray": [labels]}, changed, document]}
 
 
 def array_of(path: str) -> Expression:
-    """Return the list at a path, an empty one where there is none."""
+    """Return the list at a path; an empty list if there is none."""
     return {"$ifNull": [path, []]}
 
 
 def begins_with(text: str, prefix: str) -> Expression:
-    """Return whether a text begins with a prefix, which is taken literally."""
+    """Return whether a text begins with a literal prefix."""
     return {"$eq": [{"$indexOfCP": [text, {"$literal": prefix}]}, 0]}

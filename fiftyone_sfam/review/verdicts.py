@@ -1,21 +1,20 @@
-"""What people say about the pairs of a run: ``fine``, ``wrong label``, ...
+"""Verdicts of reviewers on the pairs of a run: ``fine``, ``wrong label``, ...
 
-A verdict is on one pair and belongs to the run: it is recorded in FiftyOne's execution
-store (:mod:`fiftyone_sfam.review.store` says why there) under the ids of the pair's
-two images, is renamed and deleted with the run, and is carried over when the run is
-made again.
+A verdict belongs to a pair of a run. It is recorded in FiftyOne's execution store (see
+:mod:`fiftyone_sfam.review.store`) under the ids of the pair's two images. It is renamed
+and deleted with the run, and kept when the run is made again.
 
-What is recorded is then shown on the query's sample, in the field ``KEY_verdicts`` and
-as tags (:mod:`fiftyone_sfam.review.fields` lists them), for FiftyOne to filter by::
+The verdicts of a query are also shown on its sample, in the field ``KEY_verdicts`` and
+as tags (see :mod:`fiftyone_sfam.review.fields`), so that FiftyOne can filter by them::
 
-    set_verdict(run, pair, "wrong label", "wears the other one's jacket")
+    set_verdict(run, pair, "wrong label", "wears the other person's jacket")
     dataset.filter_labels("sfam_verdicts", F("label") == "wrong label")
     dataset.match_labels(fields="sfam_neighbors", tags="wrong label")
 
-The neighbor's sample is left alone. A verdict counts from when it is recorded: a
-process that is killed right after leaves the fields one verdict behind, until the next
-one on the same query, or :func:`refresh_verdicts`. A verdict on a pair whose sample was
-deleted is recorded like any other, and has nothing to be shown on.
+The neighbor's sample does not change. If a process is killed right after it has
+recorded a verdict, the fields miss this verdict until the next one on the same query,
+or until :func:`refresh_verdicts`. If the sample was deleted, the verdict is recorded
+but not shown.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from __future__ import annotations
 import operator
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import SupportsIndex
@@ -39,27 +38,63 @@ from fiftyone_sfam.review.fields import (
     shown_queries,
     write_verdict_fields,
 )
-from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING as VERDICT_FIELD_ENDING
 from fiftyone_sfam.review.store import (
+    VERDICT_FIELD_ENDING,
     Entry,
     PairIds,
     QueryVerdicts,
     Record,
     VerdictStore,
-    tag_prefix,
 )
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import METHOD
 
 MAX_TEXT, MAX_NOTE = 200, 2000
-"""Most characters of a verdict and of a note."""
+"""Maximum numbers of characters of a verdict and of a note."""
+
+VERDICTS = (
+    "fine",
+    "wrong label",
+    "same person",
+    "look-alike",
+    "background",
+    "occlusion",
+)
+"""The usual verdicts; any other text is allowed as well."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict on a pair of a run."""
+
+    pair: int  # index into the columns of the run's pairs
+    query_id: str  # id of the query's sample, or of its detection
+    neighbor_id: str  # id of the neighbor's sample, or of its detection
+    text: str  # one of :data:`VERDICTS`, or another text
+    note: str
+    created: str  # time in UTC, ISO 8601
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """The progress of the review of a run."""
+
+    pairs: int  # with a verdict
+    total_pairs: int
+    queries: int  # with a verdict on at least one pair
+    total_queries: int
+
+
+# --------------------------------------------------------------------------------------
+# Texts
+# --------------------------------------------------------------------------------------
 
 
 def clean_text(text: str) -> str:
-    """Return a verdict's text without white space around it, or refuse it.
+    """Return the text of a verdict without surrounding white space; raise if invalid.
 
-    FiftyOne takes a tag with a dollar sign in front for a field's name, and does not
-    find it; commas and everything else may stand in a tag.
+    A text must not begin with a dollar sign, because FiftyOne would read the tag as the
+    name of a field.
     """
     clean = text.strip() if isinstance(text, str) else ""
     if (
@@ -70,13 +105,14 @@ def clean_text(text: str) -> str:
     ):
         raise DataError(
             f"{shorten(ascii(text), 60)} cannot be a verdict; give one line of 1 to "
-            f"{MAX_TEXT} characters, with no control characters and no $ in front."
+            f"{MAX_TEXT} characters, without control characters, that does not begin "
+            "with $."
         )
     return clean
 
 
 def clean_note(note: str) -> str:
-    """Return a note without white space around it, or refuse it."""
+    """Return a note without surrounding white space; raise if it is invalid."""
     clean = note.strip() if isinstance(note, str) else None
     if clean is None or len(clean) > MAX_NOTE or _has_controls(clean, "\n\r\t"):
         raise DataError(
@@ -87,7 +123,7 @@ def clean_note(note: str) -> str:
 
 
 def clean_time(time: str) -> str:
-    """Return the time of a verdict as it is recorded, or refuse it."""
+    """Return the time of a verdict in the recorded format; raise if it is invalid."""
     try:
         return datetime.fromisoformat(time).isoformat(timespec="milliseconds")
     except (TypeError, ValueError) as error:
@@ -98,66 +134,25 @@ def clean_time(time: str) -> str:
 
 
 def _has_controls(text: str, allowed: str) -> bool:
-    """Tell whether a text has line breaks, controls, or what is no character."""
-    kinds = {unicodedata.category(one) for one in text if one not in allowed}
+    """Return whether a text has control characters, line breaks or surrogates."""
+    kinds = {unicodedata.category(char) for char in text if char not in allowed}
     return bool(kinds & {"Cc", "Cs", "Zl", "Zp"})
 
 
 def _is_visible(text: str) -> bool:
-    """Tell whether a text has something to be seen, beside joiners and spaces."""
-    return any(unicodedata.category(one)[0] not in "CZ" for one in text)
-
-
-VERDICTS = (
-    "fine",
-    "wrong label",
-    "same person",
-    "look-alike",
-    "background",
-    "occlusion",
-)
-"""The usual verdicts; any other text may be given as well."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A verdict on one pair of a run."""
-
-    pair: int  # index into the columns of the run's pairs
-    query_id: str  # the pair's images: ids of their samples, or of their detections
-    neighbor_id: str  # the pair's images: ids of their samples, or of their detections
-    text: str  # the verdict, one of :data:`VERDICTS` or own words
-    note: str  # more about it
-    created: str  # when it was given, in UTC, ISO 8601
-
-
-@dataclass(frozen=True)
-class Reviewed:
-    """How far the review of a run is."""
-
-    pairs: int  # pairs with a verdict, and pairs of the run
-    total_pairs: int  # pairs with a verdict, and pairs of the run
-    queries: int
-    total_queries: int
-
-
-@dataclass(frozen=True)
-class CarriedOver:
-    """What became of the verdicts of a replaced run."""
-
-    kept: int  # verdicts on pairs that the new run has as well
-    lost: int  # verdicts on pairs that it has not
+    """Return whether a text has a visible character."""
+    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
 
 
 # --------------------------------------------------------------------------------------
-# Giving and taking back
+# Setting and restoring
 # --------------------------------------------------------------------------------------
 
 
 def set_verdict(
     run: Run, pair: SupportsIndex, text: str, note: str = ""
 ) -> Verdict | None:
-    """Record a verdict on a pair, in place of the one that there is.
+    """Set the verdict on a pair.
 
     Parameters
     ----------
@@ -166,25 +161,27 @@ def set_verdict(
     pair : int
         Index into the columns of its pairs.
     text : str
-        One of :data:`VERDICTS`, or own words: one line of at most 200 characters, the
-        first no dollar sign. White space around it is taken off.
+        ``"fine"``, ``"wrong label"``, ``"same person"``, ``"look-alike"``,
+        ``"background"``, ``"occlusion"``, or another text: one line of at most 200
+        characters that does not begin with a dollar sign. Surrounding white space is
+        removed.
     note : str
-        More about it, at most 2000 characters.
+        A note on the verdict, of at most 2000 characters.
 
     Returns
     -------
     Verdict or None
-        The verdict that it has replaced, for :func:`restore_verdict`.
+        The previous verdict, for :func:`restore_verdict`; None if there was none.
 
     Raises
     ------
     DataError
-        If there is no such pair, or the text or the note cannot be used.
+        If there is no such pair, or the text or the note is invalid.
     RunError
         If the run was deleted, replaced or renamed since it was loaded, or the field
-        of its verdicts is a user's.
+        of its verdicts belongs to the user.
     """
-    _check_usable(run)
+    _check_current(run)
     pair, ids = _find(run, pair)
     record = {
         "text": clean_text(text),
@@ -197,7 +194,7 @@ def set_verdict(
 
 
 def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> None:
-    """Put a pair back to an earlier verdict, or to none: the undo of a verdict.
+    """Undo :func:`set_verdict`: restore the previous verdict on a pair, or none.
 
     Parameters
     ----------
@@ -206,22 +203,22 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
     pair : int
         Index into the columns of its pairs.
     previous : Verdict or None
-        What :func:`set_verdict` returned; None takes the verdict back.
+        Return value of :func:`set_verdict`; None removes the verdict.
 
     Raises
     ------
     DataError
-        If there is no such pair, or the earlier verdict is on another one or cannot
-        have been one.
+        If there is no such pair, or the previous verdict is on another pair or is
+        invalid.
     RunError
         As for :func:`set_verdict`.
     """
-    _check_usable(run)
+    _check_current(run)
     pair, ids = _find(run, pair)
     if previous is not None and (previous.query_id, previous.neighbor_id) != ids:
         raise DataError(
-            f"the verdict '{previous.text}' is on another pair than pair {pair} of "
-            f"the run '{run.key}'; restore it on the pair that it was taken from."
+            f"the verdict '{previous.text}' is not on pair {pair} of the run "
+            f"'{run.key}'; restore it on its own pair."
         )
     if previous is None:
         before = _store(run).remove(ids)
@@ -229,7 +226,7 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
         before = _store(run).put(
             ids,
             {
-                # It comes back from a client, which may have sent anything.
+                # It may come from a browser, which can send anything.
                 "text": clean_text(previous.text),
                 "note": clean_note(previous.note),
                 "created": clean_time(previous.created),
@@ -244,7 +241,7 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
 
 
 def get_verdicts(run: Run) -> dict[int, Verdict]:
-    """Read the verdicts of a run, as they are recorded at this moment.
+    """Read the current verdicts of a run.
 
     Parameters
     ----------
@@ -254,37 +251,32 @@ def get_verdicts(run: Run) -> dict[int, Verdict]:
     Returns
     -------
     dict of int to Verdict
-        By pair, in the order of the pairs.
+        Verdicts by pair, in the order of the pairs.
     """
-    found = []
+    verdicts: dict[int, Verdict] = {}
     for ids, record in _store(run).read().items():
         pair = _pair_of(run, ids)
         if pair is not None:
-            found.append((pair, _verdict(pair, ids, record)))
-    return dict(sorted(found, key=lambda one: one[0]))
+            verdicts[pair] = _verdict(pair, ids, record)
+    return dict(sorted(verdicts.items()))
 
 
 def verdict_counts(run: Run) -> dict[str, int]:
     """Count the pairs by their verdict."""
-    counts = Counter(one.text for one in get_verdicts(run).values())
-    own = sorted(set(counts) - set(VERDICTS))
-    return {text: counts[text] for text in (*VERDICTS, *own) if text in counts}
+    counts = Counter(verdict.text for verdict in get_verdicts(run).values())
+    unusual = sorted(set(counts) - set(VERDICTS))
+    return {text: counts[text] for text in (*VERDICTS, *unusual) if text in counts}
 
 
 def reviewed(run: Run) -> Reviewed:
-    """Tell how far the review of a run is."""
+    """Return the progress of the review of a run."""
     verdicts = get_verdicts(run).values()
     return Reviewed(
         len(verdicts),
         run.num_pairs,
-        len({one.query_id for one in verdicts}),
+        len({verdict.query_id for verdict in verdicts}),
         run.config.counts["queries"],
     )
-
-
-def verdict_tag(run: Run, text: str) -> str:
-    """Return the label tag by which FiftyOne finds a verdict."""
-    return text if run.config.patches_field is None else tag_prefix(run.key) + text
 
 
 # --------------------------------------------------------------------------------------
@@ -292,37 +284,30 @@ def verdict_tag(run: Run, text: str) -> str:
 # --------------------------------------------------------------------------------------
 
 
-def carry_over(run: Run, replaced: Iterable[tuple[str, str | None]]) -> CarriedOver:
-    """Give a run the verdicts of those whose place it takes, and show them.
+def carry_over(run: Run, replaced: Sequence[tuple[str, str | None]]) -> None:
+    """Copy the verdicts of replaced runs to the same pairs of a run, and show them.
 
-    May be repeated, also after it was interrupted. A pair that has a verdict keeps it.
+    A pair with a verdict keeps it. This can be repeated after an interruption.
     """
-    replaced = list(replaced)
     store, dataset_id = _store(run), str(run.dataset._doc.id)
-    kept: set[PairIds] = set()
-    lost: set[PairIds] = set()
-    # Of two replaced runs the later one has the later verdict.
+    # The later run first: its verdict counts if two replaced runs have one.
     for uid, _ in reversed(replaced):
         for ids, record in VerdictStore(dataset_id, uid).read().items():
-            if _pair_of(run, ids) is None:
-                lost.add(ids)
-            else:
+            if _pair_of(run, ids) is not None:
                 store.put_if_absent(ids, record)
-                kept.add(ids)
-    for patches_field in {of for _, of in replaced} - {run.config.patches_field}:
+    for patches_field in {field for _, field in replaced} - {run.config.patches_field}:
         delete_verdict_fields(run.dataset, run.key, patches_field)
     refresh_verdicts(run)
     for uid, _ in replaced:
         VerdictStore(dataset_id, uid).delete()
-    return CarriedOver(len(kept), len(lost))
 
 
 def refresh_verdicts(run: Run) -> None:
-    """Make fields and tags show what is recorded, whatever they show now."""
-    dataset, key, of = run.dataset, run.key, run.config.patches_field
-    check_verdict_fields(dataset, key, of)
+    """Make fields and tags show the recorded verdicts, whatever they show now."""
+    dataset, key, patches_field = run.dataset, run.key, run.config.patches_field
+    check_verdict_fields(dataset, key, patches_field)
     if _store(run).read():
-        declare_verdict_fields(dataset, key, of)
+        declare_verdict_fields(dataset, key, patches_field)
     elif dataset.get_field(key + VERDICT_FIELD_ENDING) is None:
         return
     _show(run, None, {})
@@ -332,52 +317,51 @@ def refresh_verdicts(run: Run) -> None:
 # Showing
 # --------------------------------------------------------------------------------------
 
-# Verdicts of a query that stand no longer, as neighbor and text.
-_Dropped = dict[str, tuple[tuple[str, str], ...]]
-
 
 def _show_query(run: Run, ids: PairIds, before: Record | None) -> None:
-    """Show the verdicts of a query, one of which has changed."""
-    dataset, key, of = run.dataset, run.key, run.config.patches_field
+    """Show the verdicts of a query after one of them has changed."""
+    dataset, key, patches_field = run.dataset, run.key, run.config.patches_field
     query_id, neighbor_id = ids
-    there = dataset.get_field(key + VERDICT_FIELD_ENDING) is not None
-    if not there and not _store(run).read(query_id):
+    has_field = dataset.get_field(key + VERDICT_FIELD_ENDING) is not None
+    if not has_field and not _store(run).read(query_id):
         return
-    dropped: _Dropped = {}
-    if before is not None:
-        dropped[query_id] = ((neighbor_id, before["text"]),)
-    # Fields are missing at the first verdict, or after somebody has deleted one with
-    # what it showed of all the others.
-    missing = declare_verdict_fields(dataset, key, of)
-    _show(run, None if missing else query_id, dropped)
+    old = () if before is None else ((neighbor_id, before["text"]),)
+    # Fields are missing before the first verdict, or if the user has deleted one, with
+    # the verdicts on all queries.
+    missing = declare_verdict_fields(dataset, key, patches_field)
+    _show(run, None if missing else query_id, {query_id: old})
 
 
-def _show(run: Run, query_id: str | None, dropped: _Dropped) -> None:
-    """Write the fields of one query, or of all, from what is recorded.
+def _show(
+    run: Run, query_id: str | None, removed: dict[str, tuple[tuple[str, str], ...]]
+) -> None:
+    """Write the recorded verdicts on one query, or on all, into the fields.
 
-    Another process may record a verdict between the reading and the writing here, and
-    have it shown before. So what was written is compared with what is recorded
-    afterwards: whoever writes last has written the last verdicts.
+    ``removed`` has neighbor and text of verdicts that are no longer valid, by query.
+
+    Another process may record and show a verdict between the reading and the writing
+    here. The records are therefore read again after the writing, so that the process
+    that writes last writes the last verdicts.
     """
-    dataset, key, of = run.dataset, run.key, run.config.patches_field
+    dataset, key, patches_field = run.dataset, run.key, run.config.patches_field
     store = _store(run)
     records = store.read(query_id)
-    shown = {} if query_id is not None else shown_queries(dataset, key, of)
-    queries = {one for one, _ in records} | set(shown)
+    shown = {} if query_id is not None else shown_queries(dataset, key, patches_field)
+    queries = {query for query, _ in records} | set(shown)
     if query_id is not None:
         queries.add(query_id)
     while queries:
-        by_query = _entries(run, records)
+        entries = _entries(run, records)
         rows = []
-        for one in sorted(queries):
-            sample_id = shown.get(one) or _sample_of(run, one)
+        for query in sorted(queries):
+            sample_id = shown.get(query) or _sample_of(run, query)
             if sample_id is not None:
                 rows.append(
                     QueryVerdicts(
-                        sample_id, one, by_query.get(one, ()), dropped.get(one, ())
+                        sample_id, query, entries.get(query, ()), removed.get(query, ())
                     )
                 )
-        write_verdict_fields(dataset, key, of, rows)
+        write_verdict_fields(dataset, key, patches_field, rows)
         written, records = records, store.read(query_id)
         queries = {
             ids[0]
@@ -393,11 +377,11 @@ def _entries(run: Run, records: dict[PairIds, Record]) -> dict[str, tuple[Entry,
         pair = _pair_of(run, (query_id, neighbor_id))
         if pair is not None:
             rank = int(run.pairs.rank[pair])
-            one = Entry(neighbor_id, rank, record["text"], record["note"])
-            entries.setdefault(query_id, []).append(one)
+            entry = Entry(neighbor_id, rank, record["text"], record["note"])
+            entries.setdefault(query_id, []).append(entry)
     return {
-        query_id: tuple(sorted(found, key=lambda one: one.rank))
-        for query_id, found in entries.items()
+        query_id: tuple(sorted(of_query, key=lambda entry: entry.rank))
+        for query_id, of_query in entries.items()
     }
 
 
@@ -416,7 +400,7 @@ def _find(run: Run, pair: SupportsIndex) -> tuple[int, PairIds]:
     if not 0 <= index < count:
         raise DataError(
             f"the run '{run.key}' has {count} pairs, numbered from 0; there is no pair "
-            f"{index} to give a verdict on."
+            f"{index} to set a verdict on."
         )
     ids = run.items.ids
     query, neighbor = run.pairs.query[index], run.pairs.gallery[index]
@@ -425,10 +409,10 @@ def _find(run: Run, pair: SupportsIndex) -> tuple[int, PairIds]:
 
 def _pair_of(run: Run, ids: PairIds) -> int | None:
     """Return the index of the pair of two images; None if the run has none."""
-    query, neighbor = (run.items.index(one) for one in ids)
+    query, neighbor = (run.items.index(item_id) for item_id in ids)
     rows = run.pairs.of_query(query)
-    found = rows[run.pairs.gallery[rows] == neighbor]
-    return int(found[0]) if len(found) else None
+    rows = rows[run.pairs.gallery[rows] == neighbor]
+    return int(rows[0]) if len(rows) else None
 
 
 def _sample_of(run: Run, item_id: str) -> str | None:
@@ -441,12 +425,12 @@ def _verdict(pair: int, ids: PairIds, record: Record) -> Verdict:
     return Verdict(pair, *ids, record["text"], record["note"], record["created"])
 
 
-def _check_usable(run: Run) -> None:
-    """Refuse a run that is no longer what it was when it was loaded.
+def _check_current(run: Run) -> None:
+    """Raise if a run was deleted, replaced or renamed since it was loaded.
 
-    A verdict on it would be lost: nothing would find it, or delete it.
+    Nothing would find a verdict on it, or delete it.
     """
-    found = get_db_conn()["runs"].find_one(
+    record = get_db_conn()["runs"].find_one(
         {
             "_dataset_id": run.dataset._doc.id,
             "config.method": METHOD,
@@ -454,10 +438,12 @@ def _check_usable(run: Run) -> None:
         },
         {"key": 1},
     )
-    if found is None or found["key"] != run.key:
-        what = "deleted or replaced" if found is None else f"renamed '{found['key']}'"
+    if record is None or record["key"] != run.key:
+        change = (
+            "deleted or replaced" if record is None else f"renamed '{record['key']}'"
+        )
         raise RunError(
-            f"the run '{run.key}' of '{run.dataset.name}' was {what} since it was "
+            f"the run '{run.key}' of '{run.dataset.name}' was {change} since it was "
             "loaded; load it again."
         )
     check_verdict_fields(run.dataset, run.key, run.config.patches_field)

@@ -1,8 +1,8 @@
-"""Arrays kept in FiftyOne's database, beside the datasets that they belong to.
+"""Arrays stored as blobs in FiftyOne's database, next to the datasets.
 
 FiftyOne stores the results of a run as one document that is read whole. The maps of a
-run are many and are looked at one pair at a time, so they are kept as blobs of their
-own in a GridFS bucket of the same database: a pair costs the reading of two small ones.
+run are many and are viewed one pair at a time, so they are separate blobs in a GridFS
+bucket of the same database: opening a pair reads two small blobs.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ Arrays = dict[str, NDArray[Any]]
 _MAGIC = b"SFAM\x01"
 _LENGTHS = struct.Struct("<QQ")
 _LEVEL = 6
-# Part of its size that compression has to save for an array to be kept compressed.
+# An array is stored compressed if that saves at least this part of its size.
 _WORTH = 0.1
-# Bytes of a large array that tell whether compressing all of it can be worth while.
+# Bytes of a large array that are compressed first, to estimate the saving.
 _PROBE = 2**13
 _ALIGNED = 16
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Turn arrays into bytes; the same arrays always give the same."""
+    """Turn arrays into bytes; the same arrays always give the same bytes."""
     entries, parts, offset = [], [], 0
     for name, array in arrays.items():
         array = np.ascontiguousarray(array).reshape(array.shape)
@@ -57,11 +57,11 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _smaller(raw: bytes) -> bytes:
-    """Compress bytes; return them as they are where that saves too little."""
+    """Compress bytes; return them unchanged if that saves too little."""
     if len(raw) > 4 * _PROBE:
         middle = (len(raw) - _PROBE) // 2
         probe = raw[middle : middle + _PROBE]
-        # Quick compression of a part does almost as well as a thorough one of it all.
+        # Fast compression of a part predicts the saving well enough.
         if len(zlib.compress(probe, 1)) > (1.02 - _WORTH) * len(probe):
             return raw
     small = zlib.compress(raw, _LEVEL)
@@ -69,68 +69,86 @@ def _smaller(raw: bytes) -> bytes:
 
 
 def unpack_arrays(data: bytes) -> Arrays:
-    """Restore arrays."""
+    """Restore the arrays from :func:`pack_arrays`."""
     if data[:2] == b"PK":
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
         except zipfile.BadZipFile as error:
-            raise ValueError(f"no arrays: {error}.") from error
+            raise ValueError(f"not packed arrays: {error}.") from error
     begin = len(_MAGIC) + _LENGTHS.size
     if data[: len(_MAGIC)] != _MAGIC or len(data) < begin:
-        raise ValueError("no arrays: the bytes begin like something else.")
+        raise ValueError("not packed arrays: the first bytes are wrong.")
     header, length = _LENGTHS.unpack(data[len(_MAGIC) : begin])
     first = begin + header
     if len(data) != first + length:
-        raise ValueError(f"{len(data)} of {first + length} bytes of arrays are there.")
-    found: Arrays = {}
+        raise ValueError(f"only {len(data)} of {first + length} bytes are present.")
+    arrays: Arrays = {}
     for name, dtype, shape, offset, size, is_small in json.loads(data[begin:first]):
         part: Any = memoryview(data)[first + offset : first + offset + size]
         if is_small:
             part = zlib.decompress(part)
-        found[name] = np.frombuffer(part, dtype=np.dtype(dtype)).reshape(shape)
-    return found
+        arrays[name] = np.frombuffer(part, dtype=np.dtype(dtype)).reshape(shape)
+    return arrays
 
 
 BUCKET = "fiftyone_sfam"
 """Name of the GridFS bucket, the prefix of its two collections."""
 
-# Order in which the index of the chunks gives them.
+# Order of the index of the chunks.
 _ORDER = [("files_id", 1), ("n", 1)]
 _BYTES = {"_id": 0, "files_id": 1, "data": 1}
-# Blobs whose bytes are asked for at once.
+# Blobs that one query reads.
 _AT_ONCE = 128
+# A document of MongoDB holds 16 MiB; a larger summary is not stored.
+_MAX_SUMMARY = 2**23
 
 
 class BlobStore:
-    """The blobs of one run of one dataset."""
+    """The blobs of one run of one dataset.
 
-    def __init__(self, dataset_id: str, uid: str) -> None:
+    With a ``fingerprint``, every blob that is stored carries it, so that an interrupted
+    run can be found again.
+    """
+
+    def __init__(
+        self, dataset_id: str, uid: str, fingerprint: str | None = None
+    ) -> None:
         self.dataset_id = dataset_id
         self.uid = uid
+        self.fingerprint = fingerprint
         self._bucket = gridfs.GridFS(get_db_conn(), collection=BUCKET)
-        _files().create_index("metadata.uid")
+        blob_files().create_index("metadata.uid")
 
-    def put(self, name: str, arrays: Mapping[str, NDArray[Any]], **facts: Any) -> None:
-        """Store arrays under a name that is not in use yet.
+    def put(
+        self,
+        name: str,
+        arrays: Mapping[str, NDArray[Any]],
+        summary: Arrays | None = None,
+    ) -> None:
+        """Store arrays under a name, and a summary of them in the blob's metadata.
 
-        A name that is in use is left alone: blobs are never changed, and two workers
-        that do the same work write the same.
+        If the name is in use, nothing changes: two workers that do the same work store
+        the same bytes.
         """
         data = pack_arrays(arrays)
-        facts = {"dataset_id": self.dataset_id, "uid": self.uid, **facts}
+        metadata: dict[str, Any] = {"dataset_id": self.dataset_id, "uid": self.uid}
+        if self.fingerprint is not None:
+            metadata["fingerprint"] = self.fingerprint
+        if summary is not None and len(packed := pack_arrays(summary)) <= _MAX_SUMMARY:
+            metadata["summary"] = packed
         try:
-            self._bucket.put(data, _id=self._id(name), metadata=facts)
+            self._bucket.put(data, _id=self._id(name), metadata=metadata)
         except gridfs.errors.FileExists:
             if self._bucket.exists(self._id(name)):
                 return
-            # A process that was killed while it wrote has left a part of the blob,
-            # which nothing can read: a blob exists once it is listed.
-            _chunks().delete_many({"files_id": self._id(name)})
+            # A killed process has left chunks of a blob that is not listed, so that
+            # nothing can read it.
+            blob_chunks().delete_many({"files_id": self._id(name)})
             try:
-                self._bucket.put(data, _id=self._id(name), metadata=facts)
+                self._bucket.put(data, _id=self._id(name), metadata=metadata)
             except gridfs.errors.FileExists:
-                # It was not killed, only slow, and has written the same meanwhile.
+                # The other process was slow, not killed, and has stored the same bytes.
                 if not self._bucket.exists(self._id(name)):
                     raise
 
@@ -139,64 +157,79 @@ class BlobStore:
         return next(self.get_many([name]))
 
     def get_many(self, names: Sequence[str]) -> Iterator[Arrays]:
-        """Read the arrays of blobs, many with one question to the database."""
+        """Read the arrays of blobs, many with one query."""
         for start in range(0, len(names), _AT_ONCE):
-            some = [self._id(name) for name in names[start : start + _AT_ONCE]]
-            chunks: dict[str, list[bytes]] = {one: [] for one in some}
-            # Not through GridFS, which asks twice for each blob. That all of its bytes
-            # are there is known from themselves.
-            query = {"files_id": {"$in": some}}
-            for chunk in _chunks().find(query, _BYTES).sort(_ORDER):
+            ids = [self._id(name) for name in names[start : start + _AT_ONCE]]
+            chunks: dict[str, list[bytes]] = {blob_id: [] for blob_id in ids}
+            # GridFS would send two queries per blob. The bytes themselves say how many
+            # there must be.
+            query = {"files_id": {"$in": ids}}
+            for chunk in blob_chunks().find(query, _BYTES).sort(_ORDER):
                 chunks[chunk["files_id"]].append(chunk["data"])
-            for one in some:
-                parts = chunks[one]
+            for blob_id in ids:
+                parts = chunks[blob_id]
                 try:
                     data = parts[0] if len(parts) == 1 else b"".join(parts)
                     yield unpack_arrays(data)
                 except ValueError as error:
                     raise RunError(
                         "the stored maps of this run are incomplete (no "
-                        f"'{one[len(self.uid) + 1 :]}'); run explain_retrieval again "
-                        "with overwrite=True."
+                        f"'{blob_id[len(self.uid) + 1 :]}'); run explain_retrieval "
+                        "again with overwrite=True."
                     ) from error
+
+    def summaries(self, names: Sequence[str]) -> Iterator[Arrays | None]:
+        """Read the summaries of blobs; None for a blob that has none."""
+        for start in range(0, len(names), _AT_ONCE):
+            ids = [self._id(name) for name in names[start : start + _AT_ONCE]]
+            query = {"_id": {"$in": ids}}
+            packed = {
+                file["_id"]: file["metadata"].get("summary")
+                for file in blob_files().find(query, {"metadata.summary": 1})
+            }
+            for blob_id in ids:
+                data = packed.get(blob_id)
+                yield None if data is None else unpack_arrays(data)
 
     def names(self) -> set[str]:
         """List the names of the run's blobs."""
         prefix = len(self.uid) + 1
-        found = _files().find({"metadata.uid": self.uid}, {"_id": 1})
-        return {document["_id"][prefix:] for document in found}
+        files = blob_files().find({"metadata.uid": self.uid}, {"_id": 1})
+        return {file["_id"][prefix:] for file in files}
 
     def size(self) -> int:
-        """Return the bytes that the run's blobs take."""
-        found = _files().find({"metadata.uid": self.uid}, {"length": 1})
-        return sum(document["length"] for document in found)
+        """Return the size of the run's blobs in bytes."""
+        files = blob_files().find({"metadata.uid": self.uid}, {"length": 1})
+        return sum(file["length"] for file in files)
 
     def delete(self) -> None:
         """Delete the run's blobs, if they belong to this dataset.
 
-        A cloned dataset's runs refer to the blobs of the original.
+        The runs of a cloned dataset refer to the blobs of the original.
         """
         query = {"metadata.uid": self.uid, "metadata.dataset_id": self.dataset_id}
-        # First what lists them: half a deletion must not leave names without blobs.
-        _files().delete_many(query)
-        if not _files().count_documents({"metadata.uid": self.uid}, limit=1):
-            # Also what an interrupted deletion, or a killed process, has left of them.
-            _chunks().delete_many({"files_id": {"$regex": f"^{re.escape(self.uid)}/"}})
+        # The listing first: an interrupted deletion must not leave names without bytes.
+        blob_files().delete_many(query)
+        if not blob_files().count_documents({"metadata.uid": self.uid}, limit=1):
+            # Includes chunks left by an interrupted deletion or a killed process.
+            blob_chunks().delete_many(
+                {"files_id": {"$regex": f"^{re.escape(self.uid)}/"}}
+            )
 
     def delete_one(self, name: str) -> None:
         """Delete one blob of the run, if it exists and belongs to this dataset."""
         query = {"_id": self._id(name), "metadata.dataset_id": self.dataset_id}
-        if _files().delete_many(query).deleted_count:
-            _chunks().delete_many({"files_id": self._id(name)})
+        if blob_files().delete_many(query).deleted_count:
+            blob_chunks().delete_many({"files_id": self._id(name)})
 
     def _id(self, name: str) -> str:
         return f"{self.uid}/{name}"
 
 
 def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
-    """Find the unfinished or finished runs that did the same work."""
+    """List the runs of a fingerprint that have blobs, finished or not."""
     return sorted(
-        _files().distinct(
+        blob_files().distinct(
             "metadata.uid",
             {
                 "metadata.dataset_id": dataset_id,
@@ -206,12 +239,12 @@ def unfinished_uids(dataset_id: str, fingerprint: str) -> list[str]:
     )
 
 
-def _files() -> Any:
+def blob_files() -> Any:
     """Return the collection that describes the blobs."""
     return get_db_conn()[f"{BUCKET}.files"]
 
 
-def _chunks() -> Any:
+def blob_chunks() -> Any:
     """Return the collection that holds the blobs' bytes."""
     return get_db_conn()[f"{BUCKET}.chunks"]
 
@@ -221,11 +254,11 @@ def _chunks() -> Any:
 # --------------------------------------------------------------------------------------
 
 MAP_TYPES = ("int8", "float16", "float32")
-"""How stored maps may be kept."""
+"""Types in which maps can be stored."""
 
 
 def pack_maps(maps: NDArray[np.float32], dtype: str) -> Arrays:
-    """Make maps compact."""
+    """Convert maps of shape (S, h, w) to a smaller type, with one scale per map."""
     if dtype == "float32":
         return {"values": maps, "scale": np.ones(len(maps), dtype=np.float32)}
     largest = np.abs(maps).max(axis=(1, 2), initial=0.0)

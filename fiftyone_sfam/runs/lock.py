@@ -1,23 +1,22 @@
-"""Who is making a run: one process per key at a time, while it gives signs of life.
+"""Locks in the database: one process per run key at a time, for as long as it lives.
 
-Two processes that write the fields of one key would undo each other's work. And what
-a process has stored before its run is recorded looks like what a killed one has left:
-signs of life tell them apart.
+Two processes that write the fields of one key would undo each other's work. And the
+blobs of a run that is being made look like those of an interrupted run: heartbeats tell
+them apart.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+import fiftyone as fo
 import psutil
 from fiftyone.core.odm import get_db_conn
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
@@ -28,44 +27,51 @@ COLLECTION = "fiftyone_sfam.alive"
 """Collection with a document per run that is being made."""
 
 INTERVAL = 20.0
-"""Seconds between two signs."""
+"""Seconds between two heartbeats."""
 
 SILENCE = timedelta(minutes=3)
-"""Whoever was silent for longer is taken for dead."""
+"""A process without a heartbeat for longer than this counts as dead."""
 
 _WAIT = 0.05
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
+@contextmanager
+def making_run(dataset: fo.Dataset, key: str) -> Iterator[None]:
+    """Hold the lock of a run key; raise if another process holds it."""
+    name, process = f"{dataset._doc.id}/{key}", _this_process()
+    if not _acquire(name, process):
+        raise RunError(
+            f"another process is making the run '{key}' of '{dataset.name}' now; wait "
+            "until it is done, or choose another key. If that process was killed on "
+            f"another machine, wait {int(SILENCE.total_seconds() // 60)} minutes."
+        )
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=_beat,
+        args=({"_id": name, **process}, stop),
+        name="sfam-alive",
+        daemon=True,
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        _release(name, process)
 
 
-def one_maker(make: Callable[P, R]) -> Callable[P, R]:
-    """Let only one process at a time make a run of a dataset's key."""
-    signature = inspect.signature(make)
-
-    @wraps(make)
-    def made(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind(*args, **kwargs)
-        given.apply_defaults()
-        dataset = given.arguments["samples"]._root_dataset
-        with _claimed(str(dataset._doc.id), dataset.name, given.arguments["key"]):
-            return make(*args, **kwargs)
-
-    return made
+def set_uid(dataset_id: str, key: str, uid: str) -> None:
+    """Record the unique id under which a run that is being made stores its blobs."""
+    _locks().update_one({"_id": f"{dataset_id}/{key}"}, {"$set": {"uid": uid}})
 
 
-def working_on(dataset_id: str, key: str, uid: str) -> None:
-    """Say under which unique id the work of a run that is being made is stored."""
-    _signs().update_one({"_id": f"{dataset_id}/{key}"}, {"$set": {"uid": uid}})
-
-
-def living(now: datetime) -> set[str]:
-    """Find what is being worked on."""
+def uids_in_progress(now: datetime) -> set[str]:
+    """Return the unique ids of the runs that are being made."""
     return {
-        str(one["uid"])
-        for one in _signs().find()
-        if "uid" in one and _is_alive(one, now)
+        str(lock["uid"])
+        for lock in _locks().find()
+        if "uid" in lock and _is_alive(lock, now)
     }
 
 
@@ -76,48 +82,19 @@ def server_time() -> datetime:
 
 
 @contextmanager
-def _claimed(dataset_id: str, dataset_name: str, key: str) -> Iterator[None]:
-    """Be the only one who makes a run, and give signs of life meanwhile."""
-    own = _myself()
-    name = f"{dataset_id}/{key}"
-    if not _claim(name, own):
-        raise RunError(
-            f"somebody else is making the run '{key}' of '{dataset_name}' now; wait "
-            "until it is done, or choose another key. If that process was killed on "
-            f"another machine, wait {int(SILENCE.total_seconds() // 60)} minutes."
-        )
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=_sign, args=({"_id": name, **own}, stop), name="sfam-alive", daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        # Where the database is gone, that is what the run ends with; the sign grows old
-        # by itself.
-        with suppress(ConnectionFailure):
-            _signs().delete_one({"_id": name, **own})
-
-
-@contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
-    """Wait for one's turn to do something short."""
-    own = _myself()
-    while not _claim(name, own):
+    """Wait for a lock that is held for a short time, and hold it."""
+    process = _this_process()
+    while not _acquire(name, process):
         time.sleep(_WAIT)
     try:
         yield
     finally:
-        # Where the database is gone, that is what the run ends with.
-        with suppress(ConnectionFailure):
-            _signs().delete_one({"_id": name, **own})
+        _release(name, process)
 
 
-def _myself() -> dict[str, Any]:
-    """Describe this thread, so that others can tell whether it lives."""
+def _this_process() -> dict[str, Any]:
+    """Describe this thread so that other processes can check that it is alive."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -126,44 +103,50 @@ def _myself() -> dict[str, Any]:
     }
 
 
-def _claim(name: str, own: Mapping[str, Any]) -> bool:
-    """Become the only one who makes a run; tell whether that was possible."""
-    other = _signs().find_one({"_id": name})
-    if other is not None:
-        if _is_alive(other, server_time()):
+def _acquire(name: str, process: Mapping[str, Any]) -> bool:
+    """Take a lock; return whether that was possible."""
+    held = _locks().find_one({"_id": name})
+    if held is not None:
+        if _is_alive(held, server_time()):
             return False
-        # Of several who find the same dead one only the first deletes it.
-        _signs().delete_one({key: other[key] for key in ("_id", "time", "pid")})
+        # Several processes may find the same dead one; only the first deletes its lock.
+        _locks().delete_one({key: held[key] for key in ("_id", "time", "pid")})
     try:
-        _signs().insert_one({"_id": name, "time": server_time(), **own})
+        _locks().insert_one({"_id": name, "time": server_time(), **process})
     except DuplicateKeyError:
         return False
     return True
 
 
-def _sign(own: Mapping[str, Any], stop: threading.Event) -> None:
-    """Give signs of life until it is time to stop."""
+def _release(name: str, process: Mapping[str, Any]) -> None:
+    # Without a database the run raises by itself, and the lock expires.
+    with suppress(ConnectionFailure):
+        _locks().delete_one({"_id": name, **process})
+
+
+def _beat(lock: Mapping[str, Any], stop: threading.Event) -> None:
+    """Update the time of a lock until told to stop."""
     while not stop.wait(INTERVAL):
         try:
-            _signs().update_one(own, {"$currentDate": {"time": True}})
+            _locks().update_one(lock, {"$currentDate": {"time": True}})
         except PyMongoError:
-            # The run itself finds out; a sign that is missing costs nothing.
+            # The run itself will raise; a missing heartbeat does no harm.
             continue
 
 
-def _is_alive(sign: Mapping[str, Any], now: datetime) -> bool:
-    """Tell whether the one who gave a sign lives."""
-    if now - sign["time"] > SILENCE:
+def _is_alive(lock: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether the process that holds a lock is alive."""
+    if now - lock["time"] > SILENCE:
         return False
-    if sign["host"] != socket.gethostname():
+    if lock["host"] != socket.gethostname():
         return True
     try:
-        started = psutil.Process(sign["pid"]).create_time()
+        started = psutil.Process(lock["pid"]).create_time()
     except psutil.NoSuchProcess:
         return False
-    # Another process may have got its number.
-    return bool(abs(started - sign["started"]) < 1)
+    # Another process may have the same id by now.
+    return bool(abs(started - lock["started"]) < 1)
 
 
-def _signs() -> Any:
+def _locks() -> Any:
     return get_db_conn()[COLLECTION]

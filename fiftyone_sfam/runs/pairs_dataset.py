@@ -1,4 +1,4 @@
-"""Pairs as a dataset of their own: a group per pair, its two images as slices."""
+"""A dataset of the pairs of a run: a group per pair, its two images as slices."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
 
 SLICES = ("query", "neighbor")
-"""Slices of a pair: the query and its neighbor."""
+"""Names of the slices."""
 
-# Pairs whose maps are in memory at once.
+# Pairs whose maps are in memory at the same time.
 _BATCH = 500
 
 
 def make_pairs_dataset(
     run: Run, selection: Iterable[int] | None = None, name: str | None = None
 ) -> fo.Dataset:
-    """Make a grouped dataset of a run's pairs."""
+    """Make the dataset of :meth:`fiftyone_sfam.Run.to_pairs_dataset`."""
     chosen = _chosen(run, selection)
     if name is not None and fo.dataset_exists(name):
         raise RunError(f"a dataset '{name}' exists already; choose another name.")
@@ -63,7 +63,7 @@ def make_pairs_dataset(
 
 
 def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
-    """Return the numbers of the selected pairs."""
+    """Return the indices of the selected pairs."""
     if selection is None:
         return list(range(len(run.pairs)))
     chosen: NDArray[Any] = np.asarray(list(selection))
@@ -89,7 +89,7 @@ class _Sources:
         self.boxes = detection_boxes(view, run.config.patches_field)
 
     def has(self, run: Run, item: int) -> bool:
-        """Tell whether an image, or its detection, is still in the dataset."""
+        """Return whether an image or a detection is still in the dataset."""
         if run.items.label_ids is not None:
             return str(run.items.label_ids[item]) in self.boxes
         return str(run.items.sample_ids[item]) in self.filepaths
@@ -98,7 +98,7 @@ class _Sources:
 def _group(
     run: Run, sources: _Sources, pair: int, maps: PairMaps, full: float
 ) -> Iterator[fo.Sample]:
-    """Yield the two samples of a pair; none if one of its images is gone."""
+    """Yield the two samples of a pair; none if one of its images was deleted."""
     group = fo.Group()
     items, pairs = run.items, run.pairs
     sides = (
@@ -139,7 +139,7 @@ def _group(
 def _canvas(
     run: Run, side: SideMaps, box: list[float] | None, full: float
 ) -> NDArray[np.uint8]:
-    """Draw one side's map on its image."""
+    """Draw the map of a side on a canvas of its image."""
     values = side.maps[run.config.kinds[0]]
     width, height = side.size
     if box is None:

@@ -1,8 +1,7 @@
-"""What audits found out about a run, kept with it.
+"""The results of audits, stored with the run.
 
-Each result is a FiftyOne custom run of its own, ``KEY_NAME``, so that FiftyOne lists
-it; its arrays are a blob beside the run's maps. Deleting or renaming the run takes its
-results along.
+Each result is a FiftyOne custom run ``KEY_NAME``, so that FiftyOne lists it; its arrays
+are a blob of the run. Results are deleted and renamed with the run.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ import fiftyone as fo
 
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore
-from fiftyone_sfam.runs.schema import delete_fields, rename_fields
+from fiftyone_sfam.runs.run_config import delete_fields, rename_fields
 
 METHOD_PREFIX = "fiftyone_sfam/result/"
-"""Methods of results begin like this; the name of the result follows."""
+"""Prefix of the methods of results; the name of the result follows."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one audit found."""
+    """The result of an audit."""
 
-    name: str  # kind of audit, as evaluation
+    name: str  # kind of audit, such as "evaluation"
     config: dict[str, Any]  # settings and figures, as plain data
-    arrays: Arrays  # everything larger
-    fields: tuple[str, ...]  # paths of the fields that it has written
-    created: str  # when, in UTC, ISO 8601
+    arrays: Arrays
+    fields: tuple[str, ...]  # paths of the fields that the audit has written
+    created: str  # time in UTC, ISO 8601
 
 
 class ResultStore:
@@ -45,28 +44,27 @@ class ResultStore:
         self._blobs = BlobStore(str(dataset._doc.id), uid)
 
     def names(self) -> list[str]:
-        """List the names of the results that there are, with all of their fields."""
-        return sorted(
-            name for name, (_, record) in self._found().items() if _is_finished(record)
-        )
+        """List the names of the finished results."""
+        records = self._records().items()
+        return sorted(name for name, (_, record) in records if _is_finished(record))
 
     def load(self, name: str) -> Result | None:
-        """Read a result."""
-        config = self._record(name)[1]
-        if config is None or not _is_finished(config):
+        """Read a finished result; None if there is none."""
+        record = self._record(name)[1]
+        if record is None or not _is_finished(record):
             return None
         return Result(
             name,
-            json.loads(config.json),
-            self._blobs.get(config.blob),
-            tuple(config.fields),
-            str(config.created),
+            json.loads(record.json),
+            self._blobs.get(record.blob),
+            tuple(record.fields),
+            str(record.created),
         )
 
     def check_fields(self, name: str, fields: Iterable[str]) -> None:
-        """Refuse fields that are not an earlier result's of this name."""
-        key, (own, record) = self._key(name), self._record(name)
-        if key in self.dataset.list_runs() and key != own:
+        """Raise if fields exist that do not belong to an earlier result of the name."""
+        key, (old_key, record) = self._key(name), self._record(name)
+        if key in self.dataset.list_runs() and key != old_key:
             raise RunError(
                 f"'{self.dataset.name}' has a run '{key}' of another kind; rename it."
             )
@@ -74,8 +72,8 @@ class ResultStore:
         for path in fields:
             if path not in written and self.dataset.get_field(path) is not None:
                 raise RunError(
-                    f"'{self.dataset.name}' has a field '{path}' that is not of this "
-                    "audit; rename it."
+                    f"'{self.dataset.name}' has a field '{path}' that does not belong "
+                    "to this audit; rename it."
                 )
 
     def save(
@@ -86,7 +84,7 @@ class ResultStore:
         fields: Iterable[str] = (),
         finished: bool = True,
     ) -> None:
-        """Store a result in the place of an earlier one of its name."""
+        """Store a result; replaces an earlier result of its name."""
         fields = list(fields)
         self.check_fields(name, fields)
         key, (old_key, old) = self._key(name), self._record(name)
@@ -105,7 +103,7 @@ class ResultStore:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
         if old_key == key:
-            # One document is replaced at once: the fields are never without an owner.
+            # FiftyOne replaces one document: the fields always have an owner.
             self.dataset.update_run_config(key, record)
         else:
             self.dataset.register_run(key, record)
@@ -115,40 +113,39 @@ class ResultStore:
             self._blobs.delete_one(old.blob)
 
     def finish(self, name: str) -> None:
-        """Say that the fields of a result are written."""
-        key, config = self._record(name)
-        config.finished = True
-        self.dataset.update_run_config(key, config)
+        """Record that the fields of a result are written."""
+        key, record = self._record(name)
+        record.finished = True
+        self.dataset.update_run_config(key, record)
 
     def delete(self, name: str) -> None:
-        """Delete a result with its fields, if there is one."""
-        key, config = self._record(name)
-        if config is not None:
-            delete_fields(self.dataset, config.fields)
+        """Delete a result with its fields, if it exists."""
+        key, record = self._record(name)
+        if record is not None:
+            delete_fields(self.dataset, record.fields)
             self.dataset.delete_run(key)
-            self._blobs.delete_one(config.blob)
+            self._blobs.delete_one(record.blob)
 
     def delete_all(self) -> None:
         """Delete all results with their fields."""
-        for name in list(self._found()):
+        for name in list(self._records()):
             self.delete(name)
 
     def check_rename(self, new_key: str) -> None:
-        """Refuse a new key of the run where a result or a field is in its way."""
+        """Raise if the run cannot get a new key because a result or a field exists."""
         target = ResultStore(self.dataset, new_key, self.uid)
-        for name, (_, record) in self._found().items():
+        for name, (_, record) in self._records().items():
             moves = self._moves(record, new_key)
             target.check_fields(name, moves.values())
 
     def rename(self, new_key: str) -> None:
-        """Move all results and their fields to a run's new key.
+        """Rename all results, and their fields ``KEY_...``, for a new key of the run.
 
-        Fields that are named after the run (``KEY_...``, also inside labels) follow.
-        Repeated after an interruption, it does what is left.
+        Repeated after an interruption, this renames the remaining ones.
         """
         target = ResultStore(self.dataset, new_key, self.uid)
-        for name, (key, record) in self._found().items():
-            # A new key may begin like the old one, so names do not tell what is done.
+        for name, (key, record) in self._records().items():
+            # The new key may begin with the old one, so names do not show what is done.
             if record.run_key_of != new_key:
                 moves = self._moves(record, new_key)
                 rename_fields(self.dataset, moves)
@@ -171,29 +168,28 @@ class ResultStore:
         return moves
 
     def blob_of(self, name: str) -> str | None:
-        """Return the name of a finished result's blob, which is never used again."""
-        config = self._record(name)[1]
-        return str(config.blob) if config is not None and _is_finished(config) else None
+        """Return the name of a finished result's blob, which is unique; else None."""
+        record = self._record(name)[1]
+        return str(record.blob) if record is not None and _is_finished(record) else None
 
     def _record(self, name: str) -> tuple[str | None, Any]:
-        """Return the key of a result, and its record; None where there is none.
+        """Return the key of a result and its record; None if there is no result.
 
-        The key is not that of the run's present key where the run was renamed by
-        FiftyOne, which knows nothing of its results.
+        The key does not follow from the run's key if FiftyOne itself renamed the run.
         """
-        return self._found().get(name, (None, None))
+        return self._records().get(name, (None, None))
 
-    def _found(self) -> dict[str, tuple[str, Any]]:
-        """Return the keys and the records of this run's results by their names."""
-        found = {}
+    def _records(self) -> dict[str, tuple[str, Any]]:
+        """Return the keys and the records of this run's results by name."""
+        records = {}
         for key in self.dataset.list_runs():
-            config = self.dataset.get_run_info(key).config
-            method = str(config.method)
-            if method.startswith(METHOD_PREFIX) and config.run_uid == self.uid:
-                found[method.removeprefix(METHOD_PREFIX)] = key, config
-        return found
+            record = self.dataset.get_run_info(key).config
+            method = str(record.method)
+            if method.startswith(METHOD_PREFIX) and record.run_uid == self.uid:
+                records[method.removeprefix(METHOD_PREFIX)] = key, record
+        return records
 
 
-def _is_finished(config: Any) -> bool:
-    """Tell whether a result has its fields; earlier versions did not say."""
-    return bool(getattr(config, "finished", True))
+def _is_finished(record: Any) -> bool:
+    """Return whether the fields of a result are written; old records do not say."""
+    return bool(getattr(record, "finished", True))

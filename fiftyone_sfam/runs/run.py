@@ -1,4 +1,4 @@
-"""What a run leaves in a dataset, and the ways to list, read, rename and delete it."""
+"""Runs: list them, load them, and read what they have stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, unpack_maps
-from fiftyone_sfam.runs.plan import BY_COUNT, BY_ITEM, Plan, make_plan
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
@@ -26,8 +25,13 @@ from fiftyone_sfam.runs.run_config import (
     run_config,
 )
 from fiftyone_sfam.runs.run_table import (
+    BY_COUNT,
+    BY_ITEM,
     PairPart,
+    Plan,
     RunItems,
+    RunTable,
+    make_plan,
     read_items,
     read_pairs,
     read_part,
@@ -37,8 +41,8 @@ from fiftyone_sfam.runs.run_table import (
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-# Parts of the table that a run keeps in memory.
-_KEPT_PARTS = 16
+# Parts of the table that a run holds in memory.
+_CACHED_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,36 @@ class PairMaps:
 
 
 class Run:
-    """A finished run of :func:`fiftyone_sfam.explain_retrieval`, read lazily.
+    """A finished run of :func:`fiftyone_sfam.explain_retrieval`.
 
-    Get one from :func:`load_run`.
+    :func:`load_run` and :func:`fiftyone_sfam.explain_retrieval` return one. Columns and
+    maps are read from the database on first use.
 
     Attributes
     ----------
     dataset : fiftyone.Dataset
-        Dataset that it belongs to.
+        Dataset of the run.
     key : str
-        Its key.
+        Key of the run.
     config : RunConfig
-        How it was made.
+        Settings and figures of the run.
     """
 
-    def __init__(self, dataset: fo.Dataset, key: str, config: RunConfig) -> None:
+    def __init__(
+        self,
+        dataset: fo.Dataset,
+        key: str,
+        config: RunConfig,
+        table: RunTable | None = None,
+    ) -> None:
         self.dataset = dataset
         self.key = key
         self.config = config
         self._parts: dict[int, PairPart] = {}
+        if table is not None:
+            self._pairs = table.pairs, table.remainders
+            self._items = table.items, table.skipped
+            self.plan = table.plan
 
     def __repr__(self) -> str:
         return f"<Run '{self.key}' of '{self.dataset.name}': {self.summary()}>"
@@ -108,7 +123,7 @@ class Run:
 
     @property
     def items(self) -> RunItems:
-        """The images that the pairs' columns refer to."""
+        """The images or detections that the columns of the pairs refer to."""
         return self._items[0]
 
     @property
@@ -122,16 +137,17 @@ class Run:
         return self._pairs[1]
 
     @property
-    def query_outcomes(self) -> NDArray[np.int8]:
-        """Outcome of each query's first neighbor, in the order of the queries."""
-        return self.pairs.outcome[self.pairs.rank == 1]
+    def num_pairs(self) -> int:
+        """Number of pairs; does not read them."""
+        count = self.config.counts.get("pairs")
+        return len(self.pairs) if count is None else count
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with the maps of the whole run; empty if nothing is known."""
+        """Warnings about the maps of the whole run; empty if there are none."""
         config = self.config
-        what = "similarity score (median of the first batch)"
-        return map_warnings(config.share_on_map, config.layer, what)
+        scores = "similarity score (median of the first batch)"
+        return map_warnings(config.share_on_map, config.layer, scores)
 
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
@@ -139,36 +155,41 @@ class Run:
         Returns
         -------
         dict
-            ``images``, ``queries``, ``pairs``, ``skipped``, the counts of rank-1
-            outcomes, and ``rank1``: the share of true matches among the labeled
-            queries' first neighbors (None without labels); and ``warnings``: a
-            list of texts, empty if nothing is wrong with the maps.
+            ``images``, ``queries``, ``pairs`` and ``skipped``: counts; the counts of
+            rank-1 outcomes; ``rank1``: share of true matches among the first neighbors
+            of the labeled queries, in [0, 1], None without labels; ``warnings``: list
+            of str.
         """
-        counts = dict(self.config.counts)
-        labeled = counts.get("true match", 0) + counts.get("false match", 0)
-        counts_and_rate: dict[str, Any] = counts
-        counts_and_rate["rank1"] = counts["true match"] / labeled if labeled else None
-        counts_and_rate["warnings"] = list(self.warnings)
-        return counts_and_rate
+        summary: dict[str, Any] = dict(self.config.counts)
+        labeled = summary.get("true match", 0) + summary.get("false match", 0)
+        summary["rank1"] = summary["true match"] / labeled if labeled else None
+        summary["warnings"] = list(self.warnings)
+        return summary
 
     def embeddings(self) -> NDArray[np.float32]:
-        """Return the embeddings that the run compared.
+        """Read the embeddings that the run compared.
 
         Returns
         -------
         ndarray of float32
-            Shape (N, D), in the order of :attr:`items`; zeros for images without.
+            Shape (N, D), in the order of :attr:`items`; zeros for images without an
+            embedding.
+
+        Raises
+        ------
+        RunError
+            If the run has no stored embeddings.
         """
+        names = self.store.names()
         blocks: list[NDArray[np.float32]] = []
-        while f"embeddings-{len(blocks):06d}" in self._names:
-            name = f"embeddings-{len(blocks):06d}"
+        while (name := f"embeddings-{len(blocks):06d}") in names:
             blocks.append(self.store.get(name)["vectors"])
         if not blocks:
             raise RunError(
                 f"the run '{self.key}' has no stored embeddings; run "
                 "explain_retrieval again with overwrite=True."
             )
-        # A block without any readable image has no width of its own.
+        # A block without any readable image has width 0.
         width = max(block.shape[1] for block in blocks)
         return np.concatenate(
             [
@@ -192,7 +213,7 @@ class Run:
         Returns
         -------
         PairMaps
-            Both sides, at the layer's own resolution.
+            Maps of both sides, at the resolution of the layer.
 
         Raises
         ------
@@ -212,7 +233,7 @@ class Run:
         Returns
         -------
         list of PairMaps
-            In the same order.
+            In the order of ``pairs``.
 
         Raises
         ------
@@ -230,30 +251,31 @@ class Run:
         numbers, rows = self.locate(sides.reshape(-1))
         used = np.unique(numbers).tolist()
         blobs = self.store.get_many([shard_name(number) for number in used])
-        found: dict[int, SideMaps | None] = {}
+        maps: dict[int, SideMaps | None] = {}
         for number, shard in zip(used, blobs, strict=True):
             for place in np.flatnonzero(numbers == number).tolist():
-                found[place] = _read_side(shard, int(rows[place]), self.config.kinds)
-        return [PairMaps(found[2 * at], found[2 * at + 1]) for at in range(len(chosen))]
+                maps[place] = _read_side(shard, int(rows[place]), self.config.kinds)
+        return [PairMaps(maps[2 * at], maps[2 * at + 1]) for at in range(len(chosen))]
 
     def locate(
         self, sides: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Tell where the maps of some sides are, without reading all pairs.
+        """Return where the maps of sides are stored, without reading all pairs.
 
         Parameters
         ----------
         sides : ndarray of int64
-            Sides, as :meth:`Pairs.sides` numbers them, shape (S,).
+            Sides, shape (S,): side ``2 i`` is the query side of pair ``i``, and side
+            ``2 i + 1`` is its gallery side.
 
         Returns
         -------
         shards, rows : ndarray of int64
-            Shard of each, and its row in it, shape (S,).
+            Shard of each side, and its row in the shard, shape (S,).
         """
         size = self.config.part_pairs
         if not size:
-            return self.plan.locate_many(sides)
+            return self.plan.locate(sides)
         shards, rows = (np.empty(len(sides), dtype=np.int64) for _ in range(2))
         parts = sides // (2 * size)
         for number in np.unique(parts):
@@ -266,7 +288,25 @@ class Run:
     def to_pairs_dataset(
         self, selection: Iterable[int] | None = None, name: str | None = None
     ) -> fo.Dataset:
-        """Make a grouped dataset of pairs, see :func:`make_pairs_dataset`."""
+        """Make a grouped dataset with a group per pair.
+
+        Parameters
+        ----------
+        selection : iterable of int or of bool, optional
+            Indices of pairs, or a mask with one value per pair. By default all pairs.
+        name : str, optional
+            Name of the new dataset.
+
+        Returns
+        -------
+        fiftyone.Dataset
+            Slices ``query`` and ``neighbor``, each with the ``heatmap`` of its side.
+
+        Raises
+        ------
+        RunError
+            If the mask has the wrong length, or a dataset of that name exists.
+        """
         from fiftyone_sfam.runs.pairs_dataset import make_pairs_dataset
 
         return make_pairs_dataset(self, selection, name)
@@ -275,30 +315,20 @@ class Run:
 
     @cached_property
     def store(self) -> BlobStore:
-        """The run's blobs."""
+        """The blobs of the run."""
         return BlobStore(str(self.dataset._doc.id), self.config.uid)
 
     @property
     def results(self) -> ResultStore:
-        """What audits found out about the run."""
+        """The results of audits of the run."""
         return ResultStore(self.dataset, self.key, self.config.uid)
 
     @cached_property
     def plan(self) -> Plan:
-        """Where the maps of each side are stored."""
+        """The shard and row of each side's maps."""
         config = self.config
         order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
         return make_plan(self.pairs, config.shard_images, order)
-
-    @cached_property
-    def _names(self) -> set[str]:
-        return self.store.names()
-
-    @property
-    def num_pairs(self) -> int:
-        """Number of pairs, without reading them."""
-        count = self.config.counts.get("pairs")
-        return len(self.pairs) if count is None else count
 
     @cached_property
     def _pairs(self) -> tuple[Pairs, NDArray[np.float32]]:
@@ -310,21 +340,16 @@ class Run:
         return read_items(self.store)
 
     def _part(self, number: int) -> PairPart:
-        """Read a part of the pairs; the last ones are kept."""
+        """Read a part of the pairs, and hold it in memory with the last ones read."""
         if number not in self._parts:
-            while len(self._parts) >= _KEPT_PARTS:
+            while len(self._parts) >= _CACHED_PARTS:
                 self._parts.pop(next(iter(self._parts)))
             self._parts[number] = read_part(self.store, number)
         return self._parts[number]
 
 
-# --------------------------------------------------------------------------------------
-# Management
-# --------------------------------------------------------------------------------------
-
-
 def list_runs(samples: SampleCollection) -> list[str]:
-    """List the keys of a dataset's finished runs.
+    """List the keys of the finished runs of a dataset.
 
     Parameters
     ----------
@@ -357,7 +382,7 @@ def load_run(samples: SampleCollection, key: str) -> Run:
     Returns
     -------
     Run
-        The run; its columns and maps are read when they are asked for.
+        The run; its columns and maps are read on first use.
 
     Raises
     ------
@@ -367,7 +392,7 @@ def load_run(samples: SampleCollection, key: str) -> Run:
     dataset = samples._root_dataset
     config = run_config(dataset, key)
     if config is None:
-        known = ", ".join(f"'{one}'" for one in list_runs(dataset)) or "none"
+        known = ", ".join(f"'{name}'" for name in list_runs(dataset)) or "none"
         raise RunError(
             f"'{dataset.name}' has no explained run '{key}' (its runs: {known}); make "
             "one with explain_retrieval, or call dataset.reload() if another process "
@@ -388,7 +413,7 @@ def load_run(samples: SampleCollection, key: str) -> Run:
 
 
 def _read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | None:
-    """Read one side out of a shard; None if its image could not be read."""
+    """Read one side from a shard; None if its image could not be read."""
     if np.isnan(shard["score"][row]):
         return None
     chosen = slice(row, row + 1)

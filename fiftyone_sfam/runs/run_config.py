@@ -1,14 +1,15 @@
-"""How a run was made: its record in a dataset, and the fields that are its own."""
+"""The record of a run in its dataset, and the fields that belong to the run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
+from fiftyone.core.odm import create_field
 
-from fiftyone_sfam.runs import schema
+from fiftyone_sfam.runs.lock import one_at_a_time
 
 if TYPE_CHECKING:
     from fiftyone_sfam.attribution.maps import Weights
@@ -19,102 +20,50 @@ METHOD = "fiftyone_sfam/explain_retrieval"
 
 COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
-# What a run writes on samples: the run's key and these endings.
+# The names of a run's fields are its key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
 PATCH_FIELDS = ("_score", "_outcome", "_neighbor", "_neighbor_id")
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """How a run was made.
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What is known of a run before it starts."""
 
-    Attributes
-    ----------
-    uid : str
-        Unique id, under which its maps are stored.
-    state : str
-        ``complete``, or ``publishing`` while its fields are being written, or
-        ``deleting`` while they are being deleted.
-    fingerprint : str
-        Digest of everything that determines its results.
-    model, weights_hash, layer : str
-        The network, its weights and the layer that the maps lie at.
-    map_shape : tuple of int
-        Channels, height and width of the feature map.
-    metric : str
-        ``cosine`` or ``euclidean``.
-    k : int
-        Neighbors per query that were asked for.
-    kinds : tuple of str
-        Kinds of map that are stored; the first is shown as heatmap field.
-    weights : str
-        Channel weights of the ``sfam`` map.
-    map_dtype : str
-        Type in which maps are stored.
-    protocol : dict
-        Rules of the retrieval.
-    patches_field : str or None
-        Field of the detections that were compared.
-    embeddings : str
-        Where the embeddings came from.
-    shard_images : int
-        Images per stored shard.
-    order : str
-        Order of the images in the shards, see
-        :func:`fiftyone_sfam.runs.plan.make_plan`.
-        Empty in runs of earlier versions, where it followed from ``patches_field``.
-    neighbors : str
-        ``exact``, or ``index`` where a similarity index proposed them.
-    precision : str
-        Type in which the network was computed up to the layer.
-    part_pairs : int
-        Pairs per stored part of the table; 0 in runs of earlier versions, whose table
-        is one blob.
-    keeps_index : str or None
-        Brain key of the similarity index that its embeddings are being kept as; None
-        once that is done.
-    renamed_to : str or None
-        Key that it is getting; the fields that do not have its name yet get it when the
-        renaming is repeated.
-    replaces : tuple of (str, str or None)
-        Unique id and ``patches_field`` of the runs whose place this one takes, until
-        they are deleted.
-    share_on_map : float or None
-        Share of the similarity that the maps carry: the median of
-        ``|sum(evidence)| / |score|`` over the sides of the first shard that has maps.
-        None in runs of earlier versions.
-    counts : dict
-        Images, queries, pairs, skipped images, and the outcomes of rank 1.
-    versions : dict
-        Versions of the packages that matter.
-    """
-
-    uid: str
-    state: str
-    fingerprint: str
     model: str
     weights_hash: str
-    layer: str
-    map_shape: tuple[int, int, int]
-    metric: Metric
-    k: int
-    kinds: tuple[str, ...]
-    weights: Weights
-    map_dtype: str
-    protocol: dict[str, Any]
-    patches_field: str | None
-    embeddings: str
-    shard_images: int
-    order: str = ""
-    neighbors: str = "exact"
-    precision: str = "float32"
-    part_pairs: int = 0
-    keeps_index: str | None = None
-    renamed_to: str | None = None
-    replaces: tuple[tuple[str, str | None], ...] = ()
+    metric: Metric  # of the retrieval
+    k: int  # neighbors per query that were asked for
+    kinds: tuple[str, ...]  # kinds of map that are stored; heatmaps show the first
+    weights: Weights  # channel weights of the sfam map
+    map_dtype: str  # type in which maps are stored
+    protocol: dict[str, Any]  # rules of the retrieval
+    patches_field: str | None  # detections that were compared; None for whole images
+    embeddings: str  # source of the embeddings
+    shard_images: int  # images per stored shard
+    order: str = ""  # of the images in the shards; empty in runs of earlier versions
+    neighbors: str = "exact"  # "index" if a similarity index proposed the neighbors
+    precision: str = "float32"  # of the network up to the layer
+    part_pairs: int = 0  # pairs per part of the table; 0: one blob, earlier versions
+    versions: dict[str, str] = field(default_factory=dict)  # of the packages in use
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(RunSettings):
+    """The record of a run: its settings, and what making it has shown."""
+
+    uid: str  # prefix of the names of its blobs
+    state: str  # COMPLETE, or PUBLISHING or DELETING while its fields change
+    fingerprint: str  # digest of everything that determines the results
+    layer: str  # of the maps
+    map_shape: tuple[int, int, int]  # channels, height and width of the feature map
+    # Share of the similarity that maps carry: the median of |sum(evidence)| / |score|
+    # over the sides of the first shard with maps. None in runs of earlier versions.
     share_on_map: float | None = None
-    counts: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # as in Run.summary
+    # Unique id and patches_field of the runs that it replaces, until they are deleted.
+    replaces: tuple[tuple[str, str | None], ...] = ()
+    keeps_index: str | None = None  # brain key, until the index is stored
+    renamed_to: str | None = None  # new key, until the renaming is finished
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
@@ -123,50 +72,118 @@ class RunConfig:
         chosen = {key: value for key, value in values.items() if key in known}
         chosen["map_shape"] = tuple(chosen["map_shape"])
         chosen["kinds"] = tuple(chosen["kinds"])
-        chosen["replaces"] = tuple((uid, of) for uid, of in chosen.get("replaces", ()))
+        chosen["replaces"] = tuple(map(tuple, chosen.get("replaces", ())))
         return cls(**chosen)
 
 
 def run_config(dataset: fo.Dataset, key: str) -> RunConfig | None:
-    """Return the config of one of our runs, finished or not; None if there is none."""
+    """Return the config of a run, finished or not; None if there is no such run."""
     if key not in dataset.list_runs(method=METHOD):
         return None
     return RunConfig.from_dict(dataset.get_run_info(key).config.serialize())
 
 
 def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
-    """Write a run's config, new or in place of the one under its key."""
-    if key in dataset.list_runs():
-        # One document is replaced at once: never no run, never half a run.
-        dataset.update_run_config(key, _fiftyone_config(dataset, config))
-    else:
-        dataset.register_run(key, _fiftyone_config(dataset, config))
-
-
-def _fiftyone_config(dataset: fo.Dataset, config: RunConfig) -> Any:
-    """Return a config as FiftyOne keeps it."""
+    """Write the config of a run, as a new record or in place of the one of its key."""
     values = asdict(config)
     values["map_shape"] = list(config.map_shape)
     values["kinds"] = list(config.kinds)
-    values["replaces"] = [list(one) for one in config.replaces]
-    return dataset.init_run(method=METHOD, **values)
+    values["replaces"] = list(map(list, config.replaces))
+    record = dataset.init_run(method=METHOD, **values)
+    if key in dataset.list_runs():
+        # FiftyOne replaces one document: there is always one whole record.
+        dataset.update_run_config(key, record)
+    else:
+        dataset.register_run(key, record)
 
 
 # --------------------------------------------------------------------------------------
 # Fields
 # --------------------------------------------------------------------------------------
 
+# FiftyOne writes fields by their position in the dataset's document: two processes that
+# do so at once leave a gap there, and the dataset cannot be opened. Hence the lock.
+
+FieldOptions = Mapping[str, Any]
+"""Keyword arguments of ``dataset.add_sample_field``."""
+
 
 def field_paths(dataset: fo.Dataset, key: str, patches_field: str | None) -> list[str]:
     """Return the paths of the fields that a run writes."""
     if patches_field is None:
         return [key + ending for ending in SAMPLE_FIELDS]
-    document = dataset.get_field(patches_field)
-    listed = getattr(document, "document_type", None) is fo.Detections
-    prefix = f"{patches_field}.detections." if listed else f"{patches_field}."
-    return [key, *(prefix + key + ending for ending in PATCH_FIELDS)]
+    prefix = f"{labels_path(dataset, patches_field)}.{key}"
+    return [key, *(prefix + ending for ending in PATCH_FIELDS)]
 
 
-def delete_fields(dataset: fo.Dataset, key: str, patches_field: str | None) -> None:
-    """Delete the fields of a run, where they exist."""
-    schema.delete_fields(dataset, field_paths(dataset, key, patches_field))
+def labels_path(dataset: fo.Dataset, patches_field: str) -> str:
+    """Return the path of the detections in a field."""
+    return patches_field + (".detections" if is_list(dataset, patches_field) else "")
+
+
+def is_list(dataset: fo.Dataset, patches_field: str) -> bool:
+    """Return whether a field holds a list of detections, not a single one."""
+    field = dataset.get_field(patches_field)
+    return getattr(field, "document_type", None) is fo.Detections
+
+
+def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
+    """Add the fields that a dataset lacks; return whether there were any.
+
+    FiftyOne's ``add_sample_field`` saves and loads the whole schema for each field;
+    here this is done once for the fields of samples and once for nested fields.
+    """
+    missing = [path for path in fields if dataset.get_field(path) is None]
+    if not missing:
+        return False
+    with _lock(dataset):
+        for nested in (False, True):
+            schema = {
+                path: create_field(path.rpartition(".")[2], **fields[path])
+                for path in missing
+                if ("." in path) == nested
+            }
+            if schema:
+                dataset._merge_sample_field_schema(schema)
+    return True
+
+
+def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
+    """Delete the fields that exist."""
+    present = [path for path in paths if dataset.get_field(path) is not None]
+    if present:
+        with _lock(dataset):
+            dataset.delete_sample_fields(present)
+
+
+def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
+    """Rename the fields that exist.
+
+    FiftyOne renames values before the schema. Repeated after an interruption, this
+    renames the remaining fields.
+    """
+    present = {
+        old: new for old, new in moves.items() if dataset.get_field(old) is not None
+    }
+    if present:
+        with _lock(dataset):
+            for old, new in present.items():
+                _undo_rename(dataset, old, new)
+            dataset.rename_sample_fields(present)
+
+
+def _undo_rename(dataset: fo.Dataset, old: str, new: str) -> None:
+    """Undo the interrupted renaming of a field of a single label.
+
+    FiftyOne would repeat it with the old values, which are missing now, and overwrite
+    the new ones. It repeats renamings of other fields correctly.
+    """
+    parent = old.rpartition(".")[0]
+    if parent and not isinstance(dataset.get_field(parent), fo.ListField):
+        value = {"$ifNull": [f"${old}", f"${new}"]}
+        renamed = {new: {"$exists": True}}
+        dataset._sample_collection.update_many(renamed, [{"$set": {old: value}}])
+
+
+def _lock(dataset: fo.Dataset) -> Any:
+    return one_at_a_time(f"{dataset._doc.id}/fields/")

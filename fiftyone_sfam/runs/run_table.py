@@ -1,7 +1,8 @@
-"""The columns of a run as it keeps them: its images whole, its pairs in parts.
+"""The stored columns of a run, and the plan of its shards.
 
-A part holds the columns of some thousand pairs, and where their maps are. So opening
-one pair of a million reads one part, not the columns of all of them.
+The columns of all images are one blob, the columns of the pairs are stored in parts.
+A part holds the columns of 2,048 pairs and the places of their maps. Opening one pair
+of a million reads one part, not the columns of all pairs.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore
-from fiftyone_sfam.runs.plan import Plan
 
 TABLE = "table"
-"""Blob of what is said of the images; in earlier versions also of the pairs."""
+"""Blob of the images' columns; in earlier versions also of the pairs' columns."""
 
 _SHARD = "maps-"
 
 PART_PAIRS = 2048
-"""Pairs of which one part of the table holds the columns."""
+"""Pairs per part of the table."""
 
 
 @dataclass(frozen=True)
 class RunItems:
-    """The images that a run compared."""
+    """The N images or detections (items) that a run compared."""
 
-    sample_ids: NDArray[np.str_]  # sample of each item, shape (N,)
-    label_ids: NDArray[np.str_] | None  # detection of each item
-    identities: tuple[str | None, ...]
-    cameras: tuple[str | None, ...]  # labels of each item as they were when it was run
+    sample_ids: NDArray[np.str_]  # (N,)
+    label_ids: NDArray[np.str_] | None  # ids of the detections, shape (N,)
+    identities: tuple[str | None, ...]  # N labels, as they were during the run
+    cameras: tuple[str | None, ...]
     is_query: NDArray[np.bool_]  # (N,)
     is_gallery: NDArray[np.bool_]  # (N,)
 
@@ -44,11 +45,11 @@ class RunItems:
 
     @property
     def ids(self) -> NDArray[np.str_]:
-        """What identifies each item: its detection's id, or its sample's."""
+        """Id of each item: of its detection, or of its sample."""
         return self.sample_ids if self.label_ids is None else self.label_ids
 
     def index(self, item_id: str) -> int:
-        """Return the index of an item by its id, or -1."""
+        """Return the index of an item by its id; -1 if there is no such item."""
         return self._positions.get(item_id, -1)
 
     def indices_of_sample(self, sample_id: str) -> NDArray[np.int64]:
@@ -57,48 +58,52 @@ class RunItems:
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        return {str(one): place for place, one in enumerate(self.ids)}
+        return {str(item_id): index for index, item_id in enumerate(self.ids)}
 
 
 @dataclass(frozen=True)
 class PairPart:
-    """Some consecutive pairs of a run, and where their maps are."""
+    """R consecutive pairs of a run, and the places of their maps."""
 
-    pairs: Pairs  # their columns
+    pairs: Pairs
     remainders: NDArray[np.float32]  # (R, 2)
-    shards: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
-    rows: NDArray[np.int32]  # shard of each side, and its row in it, shape (R, 2)
+    shards: NDArray[np.int32]  # shard of each side, shape (R, 2)
+    rows: NDArray[np.int32]  # row of each side in its shard, shape (R, 2)
 
 
-def write_table(
-    store: BlobStore,
-    pairs: Pairs,
-    plan: Plan,
-    items: RunItems,
-    skipped: Iterable[Skipped],
-    remainders: NDArray[np.float32],
-    fingerprint: str,
-) -> None:
-    """Store a run's columns: the pairs in parts, then the images."""
+@dataclass(frozen=True)
+class RunTable:
+    """The columns of a run."""
+
+    pairs: Pairs
+    plan: Plan  # places of the maps
+    remainders: NDArray[np.float32]  # of the query and the gallery side, shape (P, 2)
+    items: RunItems
+    skipped: tuple[Skipped, ...]
+
+
+def write_table(store: BlobStore, table: RunTable) -> None:
+    """Store the columns of a run: the pairs in parts, then the images."""
+    pairs = table.pairs
     for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
         chosen = slice(start, start + PART_PAIRS)
         count = len(pairs.query[chosen])
-        shards, rows = plan.locate_many(np.arange(2 * start, 2 * (start + count)))
+        shards, rows = table.plan.locate(np.arange(2 * start, 2 * (start + count)))
         arrays: Arrays = {
-            one.name: getattr(pairs, one.name)[chosen] for one in fields(pairs)
+            column.name: getattr(pairs, column.name)[chosen] for column in fields(pairs)
         }
-        arrays["remainders"] = remainders[chosen]
+        arrays["remainders"] = table.remainders[chosen]
         arrays["shards"] = shards.astype(np.int32).reshape(-1, 2)
         arrays["rows"] = rows.astype(np.int32).reshape(-1, 2)
-        store.put(part_name(number), arrays, fingerprint=fingerprint)
-    store.put(TABLE, _pack_items(items, skipped), fingerprint=fingerprint)
+        store.put(part_name(number), arrays)
+    store.put(TABLE, _pack_items(table.items, table.skipped))
 
 
 def read_part(store: BlobStore, number: int) -> PairPart:
     """Read a part of the pairs."""
     arrays = store.get(part_name(number))
     return PairPart(
-        Pairs(**{one.name: arrays[one.name] for one in fields(Pairs)}),
+        Pairs(**{column.name: arrays[column.name] for column in fields(Pairs)}),
         arrays["remainders"],
         arrays["shards"],
         arrays["rows"],
@@ -111,13 +116,13 @@ def read_pairs(
     """Read the columns of all pairs, and their remainders."""
     if not part_pairs:
         arrays = store.get(TABLE)
-        columns = {one.name: arrays[f"pairs_{one.name}"] for one in fields(Pairs)}
+        columns = {item.name: arrays[f"pairs_{item.name}"] for item in fields(Pairs)}
         return Pairs(**columns), arrays["remainders"]
     whole: Arrays = {}
     starts = range(0, count, part_pairs)
     parts = store.get_many([part_name(start // part_pairs) for start in starts])
     for start, arrays in zip(starts, parts, strict=True):
-        for name in ("remainders", *(one.name for one in fields(Pairs))):
+        for name in ("remainders", *(column.name for column in fields(Pairs))):
             if name not in whole:
                 shape = (count, *arrays[name].shape[1:])
                 whole[name] = np.empty(shape, dtype=arrays[name].dtype)
@@ -127,7 +132,7 @@ def read_pairs(
 
 
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
-    """Read what a run keeps of its images, and which it left out."""
+    """Read the columns of the images, and the images that were skipped."""
     arrays = store.get(TABLE)
     texts = json.loads(arrays["texts"].tobytes().decode())
     label_ids = arrays.get("label_ids")
@@ -139,7 +144,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         arrays["is_query"],
         arrays["is_gallery"],
     )
-    return items, tuple(Skipped(**one) for one in texts["skipped"])
+    return items, tuple(Skipped(**values) for values in texts["skipped"])
 
 
 def part_name(number: int) -> str:
@@ -153,16 +158,16 @@ def shard_name(number: int) -> str:
 
 
 def is_shard(name: str) -> bool:
-    """Tell whether a blob is a shard."""
+    """Return whether a blob is a shard."""
     return name.startswith(_SHARD)
 
 
 def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
-    """Turn what a run keeps of its images into arrays to store."""
+    """Turn the columns of the images into arrays to store."""
     texts = {
         "identities": items.identities,
         "cameras": items.cameras,
-        "skipped": [asdict(one) for one in skipped],
+        "skipped": [asdict(image) for image in skipped],
     }
     arrays: Arrays = {
         "sample_ids": items.sample_ids.astype("S"),
@@ -173,3 +178,107 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
     if items.label_ids is not None:
         arrays["label_ids"] = items.label_ids.astype("S")
     return arrays
+
+
+# --------------------------------------------------------------------------------------
+# Plan
+# --------------------------------------------------------------------------------------
+
+ORDERS = ("count", "item", "block")
+"""Orders of the images in a plan, see :func:`make_plan`."""
+
+BY_COUNT, BY_ITEM, BY_BLOCK = ORDERS
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The order of the I images that explain the sides of P pairs, and their shards."""
+
+    order: NDArray[np.int32]  # items, shape (I,)
+    shard_images: int  # largest number of images per shard
+    bounds: NDArray[np.int64]  # shard s holds order[bounds[s] : bounds[s + 1]]
+    sides: NDArray[np.int64]  # all sides in the order of their images, shape (2 P,)
+    starts: NDArray[np.int64]  # first of each image's sides, shape (I + 1,)
+    whole_blocks: bool = False  # see batch_of
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards."""
+        return len(self.bounds) - 1
+
+    def images_of(self, shard: int) -> NDArray[np.int32]:
+        """Return the items of a shard, in order."""
+        return self.order[self.bounds[shard] : self.bounds[shard + 1]]
+
+    def batch_of(self, shard: int, total: int) -> NDArray[np.int64]:
+        """Return the items that the network processes together for a shard.
+
+        These are the items of the shard; with ``whole_blocks``, all items of the block
+        in which their embeddings were computed. The network then returns the same
+        numbers whether its output was cached or is computed again.
+        """
+        images = self.images_of(shard).astype(np.int64)
+        if not self.whole_blocks:
+            return images
+        start = int(images[0]) // self.shard_images * self.shard_images
+        return np.arange(start, min(start + self.shard_images, total))
+
+    def sides_of(self, shard: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the sides of a shard, and for each the place of its image in it."""
+        start, stop = self.bounds[shard], self.bounds[shard + 1]
+        bounds = self.starts[start : stop + 1]
+        counts = np.diff(bounds)
+        return self.sides[bounds[0] : bounds[-1]], np.repeat(
+            np.arange(stop - start), counts
+        )
+
+    def locate(
+        self, sides: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the shard of each side, and its row in it, each of shape (S,)."""
+        places = self._place_of_side[sides]
+        shards = np.searchsorted(self._first_places, places, side="right") - 1
+        return shards, places - self._first_places[shards]
+
+    def shards_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the shards that hold some items, ascending."""
+        places = np.flatnonzero(np.isin(self.order, items))
+        return np.unique(np.searchsorted(self.bounds, places, side="right") - 1)
+
+    @cached_property
+    def _first_places(self) -> NDArray[np.int64]:
+        """First of the sides of each shard, shape (S,)."""
+        return self.starts[self.bounds[:-1]]
+
+    @cached_property
+    def _place_of_side(self) -> NDArray[np.int64]:
+        places = np.empty(len(self.sides), dtype=np.int64)
+        places[self.sides] = np.arange(len(self.sides))
+        return places
+
+
+def make_plan(pairs: Pairs, shard_images: int, order: str = BY_COUNT) -> Plan:
+    """Plan one pass over the images that explains every side of every pair.
+
+    The order is "count" (images with the most sides first), "item", or "block": as
+    "item", with shards that do not cross the blocks of the embeddings.
+    """
+    items = pairs.sides()
+    used, counts = np.unique(items, return_counts=True)
+    ordered = used[np.lexsort((used, -counts))] if order == BY_COUNT else used
+    if order == BY_BLOCK:
+        bounds = np.flatnonzero(np.diff(used // shard_images, prepend=-1))
+    else:
+        bounds = np.arange(0, len(used), shard_images)
+    place = np.full(int(used.max(initial=-1)) + 1, UNKNOWN, dtype=np.int64)
+    place[ordered] = np.arange(len(ordered))
+    sides = np.argsort(place[items], kind="stable")
+    starts = np.searchsorted(place[items][sides], np.arange(len(ordered) + 1))
+    return Plan(
+        ordered.astype(np.int32),
+        shard_images,
+        np.append(bounds, len(used)).astype(np.int64),
+        sides,
+        starts.astype(np.int64),
+        order == BY_BLOCK,
+    )

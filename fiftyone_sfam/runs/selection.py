@@ -1,4 +1,4 @@
-"""Choosing pairs by what they are, and putting them into an order to look at."""
+"""Select pairs by conditions, and sort them for review."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ ORDERS = {
     MARGIN: "smallest margin of the true match first",
     SUSPECTS: "suspects first",
 }
-"""Orders of pairs, and what they are called."""
+"""Orders of pairs, and their labels."""
 
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Conditions on pairs; None leaves one open."""
+    """Conditions on pairs; None is no condition."""
 
     outcome: str | None = None  # one of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`
-    max_rank: int | None = None  # largest rank
-    min_similarity: float | None = None  # range of the similarity, both ends included
-    max_similarity: float | None = None  # range of the similarity, both ends included
-    query_camera: str | None = None  # camera of the query and of its neighbor
-    neighbor_camera: str | None = None  # camera of the query and of its neighbor
+    max_rank: int | None = None
+    min_similarity: float | None = None  # inclusive
+    max_similarity: float | None = None  # inclusive
+    query_camera: str | None = None
+    neighbor_camera: str | None = None
 
 
 def select_pairs(
     pairs: Pairs, conditions: PairFilter, cameras: Sequence[str | None] = ()
 ) -> NDArray[np.int64]:
-    """Return the pairs that fulfill all conditions."""
+    """Return the indices of the pairs that meet all conditions."""
     keep = np.ones(len(pairs), dtype=bool)
     if conditions.outcome is not None:
         if conditions.outcome not in OUTCOMES:
@@ -60,17 +60,17 @@ def select_pairs(
         keep &= pairs.similarity >= conditions.min_similarity
     if conditions.max_similarity is not None:
         keep &= pairs.similarity <= conditions.max_similarity
-    for items, camera in (
+    for items, wanted in (
         (pairs.query, conditions.query_camera),
         (pairs.gallery, conditions.neighbor_camera),
     ):
-        if camera is not None:
-            keep &= np.array([one == camera for one in cameras], dtype=bool)[items]
+        if wanted is not None:
+            keep &= np.array([camera == wanted for camera in cameras], bool)[items]
     return np.flatnonzero(keep)
 
 
 def margins(pairs: Pairs) -> NDArray[np.float64]:
-    """Compute how far the nearest true match of each pair's query is ahead of it."""
+    """Compute how much more similar the query's nearest true match is than the pair."""
     order = np.lexsort((pairs.rank, pairs.query))
     true = order[pairs.outcome[order] == TRUE_MATCH]
     queries, first = np.unique(pairs.query[true], return_index=True)
@@ -85,7 +85,7 @@ def order_pairs(
     order: str,
     suspects: Sequence[int] = (),
 ) -> NDArray[np.int64]:
-    """Put pairs into an order to look at."""
+    """Sort chosen pairs in one of :data:`ORDERS`."""
     if order not in ORDERS:
         raise DataError(f"unknown order {order!r}; use one of {', '.join(ORDERS)}.")
     similarity, outcome = pairs.similarity[chosen], pairs.outcome[chosen]
@@ -98,7 +98,7 @@ def order_pairs(
         keys = (margins(pairs)[chosen],)
     elif order == SUSPECTS:
         place = np.full(len(pairs), len(suspects), dtype=np.int64)
-        # Backwards, so that of a pair that occurs again the first place stays.
+        # Backwards, so that a pair that occurs twice gets its first place.
         place[list(suspects)[::-1]] = np.arange(len(suspects))[::-1]
         keys = (place[chosen],)
     else:

@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from app_support import Console, context, keep_screenshot, small_crops, until
+from app_support import Console, keep_screenshot, until
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_scores import score_door
@@ -23,6 +23,8 @@ from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run, load_run
+from operator_support import context
+from worlds import small_crops
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

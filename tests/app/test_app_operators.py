@@ -12,10 +12,7 @@ import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
 from app_support import (
-    IMAGES,
-    PLUGIN,
     Console,
-    assert_same,
     choose,
     form_field,
     keep_screenshot,
@@ -23,12 +20,13 @@ from app_support import (
     painted,
     pixels_of,
     select,
-    small_crops,
-    stored_numbers,
     ticked,
     until,
 )
 from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, list_runs, load_run
+from operator_support import PLUGIN
+from stored import assert_same, stored_numbers
+from worlds import IMAGES, small_crops
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -12,14 +12,7 @@ import numpy as np
 import pytest
 from fiftyone import ViewField as F
 
-from app_support import (
-    Console,
-    keep_screenshot,
-    painted,
-    pixels_of,
-    small_crops,
-    until,
-)
+from app_support import Console, keep_screenshot, painted, pixels_of, until
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue
 from fiftyone_sfam.review.verdicts import get_verdicts
@@ -33,7 +26,7 @@ from pairs_support import (
     press_access_key,
     source,
 )
-from worlds import fill, tiny_model
+from worlds import fill, small_crops, tiny_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

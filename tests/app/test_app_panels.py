@@ -18,8 +18,6 @@ from app_support import (
     painted,
     pixels_of,
     select,
-    small_crops,
-    small_frames,
     ticked,
     until,
 )
@@ -35,6 +33,7 @@ from pairs_support import (
     press_access_key,
     source,
 )
+from worlds import small_crops, small_frames
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

@@ -18,19 +18,23 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
+from fiftyone.operators import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app_support import PLUGIN, context
-from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import Parameters
+from fiftyone_sfam.app.operators.apply_verdicts import VerdictParameters
+from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluationParameters
+from fiftyone_sfam.app.operators.show_pairs import PairParameters
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import load_run
 from fuzzing import anything, fuzz
+from operator_support import PLUGIN, context
 from worlds import fill, tiny_model
 
 OPERATORS = (
@@ -215,18 +219,18 @@ def test_any_arguments_give_a_result_or_a_sentence(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("evaluate NAME --seed -5", "--seed: -5 is not 0 or more"),
-        ("faithfulness NAME --seed -1", "--seed: -1 is not 0 or more"),
-        ("demo --seed -1", "--seed: -1 is not 0 or more"),
+        ("evaluate NAME --seed -5", "--seed: -5 is out of range; give 0 or more"),
+        ("faithfulness NAME --seed -1", "--seed: -1 is out of range; give 0 or more"),
+        ("demo --seed -1", "--seed: -1 is out of range; give 0 or more"),
         (
             f"explain NAME --model demo --key x --k {10**20}",
-            f"k is {10**20}; at most 2147483647 can be kept.",
+            f"--k: {10**20} is out of range; give 1 to 2147483647",
         ),
         (
             f"explain NAME --model demo --key x --batch-size {10**11}",
-            f"batch_size is {10**11}; at most 2147483647 can be kept.",
+            f"--batch-size: {10**11} is out of range; give 1 to 2147483647",
         ),
-        ("install --plugins-dir /dev/null", "(Not a directory): name another folder."),
+        ("install --plugins-dir /dev/null", "(Not a directory): give another folder."),
     ],
 )
 def test_arguments_that_ended_in_a_traceback(
@@ -250,20 +254,88 @@ def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "message"),
+    ("schema", "params", "message"),
     [
-        ({"resamples": [None]}, "resamples has to be a number."),
-        ({"max_rank": []}, "max_rank has to be a number."),
-        ({"slices": {"a": 1}}, "slices has to be a list of at most 1000 texts of at"),
-        ({"slices": ["a"] * 1001}, "slices has to be a list of at most 1000 texts"),
-        ({"key": {"a": 1}}, "key has to be a text of at most 10000 characters."),
-        ({"key": "\ud800"}, "key has to be a text of at most 10000 characters."),
-        ({"overwrite": 1}, "overwrite is 1; true or false is needed."),
+        (
+            EvaluationParameters,
+            {"resamples": [None]},
+            "resamples is [None]; give a whole number from 1 to 100000.",
+        ),
+        (
+            PairParameters,
+            {"max_rank": []},
+            "max_rank is []; give a whole number from 1 to 10000000.",
+        ),
+        (
+            PairParameters,
+            {"min_similarity": 2},
+            "min_similarity is 2; give a number from -1 to 1.",
+        ),
+        (
+            EvaluationParameters,
+            {"slices": {"a": 1}},
+            "slices is {'a': 1}; give a list of at most 50 texts.",
+        ),
+        (
+            EvaluationParameters,
+            {"slices": ["a"] * 51},
+            "slices is [" + "'a', " * 11 + "'...; give a list of at most 50 texts.",
+        ),
+        (
+            EvaluationParameters,
+            {"cameras": "two"},
+            "cameras is 'two'; give one of protocol, all, cross, single.",
+        ),
+        (
+            EvaluationParameters,
+            {"fars": [0.1]},
+            "the false accept rates '[0.1]' are not all numbers; give numbers "
+            "separated by commas, such as 0.1, 0.01.",
+        ),
+        (
+            PairParameters,
+            {"key": {"a": 1}},
+            "key is {'a': 1}; give a text of at most 10000 characters.",
+        ),
+        (
+            PairParameters,
+            {"key": "\ud800"},
+            "key is '\\ud800'; give a text of at most 10000 characters.",
+        ),
+        (
+            PairParameters,
+            {"key": "a\0"},
+            "key is 'a\\x00'; give a text of at most 10000 characters.",
+        ),
+        (VerdictParameters, {"overwrite": 1}, "overwrite is 1; give true or false."),
     ],
 )
-def test_parameters_that_no_form_gives(params: dict[str, Any], message: str) -> None:
+def test_parameters_that_no_form_gives(
+    schema: type[Parameters], params: dict[str, Any], message: str
+) -> None:
     with pytest.raises(DataError) as error:
-        check_types(params)
-    assert message in str(error.value)
-    check_types(dict.fromkeys(params))
-    check_types(dict.fromkeys(params, ""))
+        schema.read(params)
+    assert str(error.value) == message
+    # A form that is being filled in shows the problem, and keeps the default.
+    assert schema.read_form(params) == (schema(), dict.fromkeys(params, message))
+    assert schema.read(dict.fromkeys(params)) == schema()
+    assert schema.read(dict.fromkeys(params, "")) == schema()
+
+
+def test_every_parameter_of_a_form_is_in_the_schema(people: fo.Dataset) -> None:
+    for name in OPERATORS:
+        operator = type(foo.get_operator(f"{PLUGIN}/{name}"))()
+        fields = set(operator.parameters.model_fields)
+        texts = {"identity_field": "identity", "camera_field": "camera"}
+        for params in (
+            {},
+            {**texts, "split_field": "tags", "causal": True, "action": "rename"},
+            {"embeddings_from": "index", "field": "(stripes)", "action": "undo"},
+        ):
+            form = operator.resolve_input(context(people, {"key": "sfam", **params}))
+            asked = {
+                field
+                for field, prop in form.type.properties.items()
+                if not isinstance(prop.type, types.Void)
+            }
+            assert asked - fields <= {"view_target", "about", "preview"}

@@ -21,6 +21,7 @@ from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.runs.run import Run
+from paths import TESTS
 from worlds import fill, person, tiny_model
 
 PIXELS = Preprocessing((2, 2), mean=(0, 0, 0), std=(1, 1, 1), scale=1)
@@ -159,9 +160,7 @@ from worlds import tiny_network
 @pytest.fixture
 def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Register ``tiny-0`` with the weights of a seed."""
-    (tmp_path / "net.py").write_text(
-        NETWORK.format(tests=str(Path(__file__).parents[1]))
-    )
+    (tmp_path / "net.py").write_text(NETWORK.format(tests=str(TESTS)))
     file = tmp_path / "models.json"
     monkeypatch.setenv("FIFTYONE_SFAM_MODELS", str(file))
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
-from fiftyone.operators import types
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ValidationContext
 
-from app_support import PLUGIN, context, requests, small_crops
 from fiftyone_sfam.app.operators import evaluate_retrieval as module
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.audit.evaluation.evaluate import (
@@ -25,6 +21,8 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import Run, load_run
+from operator_support import PLUGIN, context, form, problems, requests
+from worlds import small_crops
 
 EVALUATE = f"{PLUGIN}/evaluate_retrieval"
 SETTINGS: dict[str, Any] = {
@@ -55,19 +53,6 @@ def run(crops: fo.Dataset) -> Iterator[Run]:
     run = load_run(crops, "labeled")
     yield run
     run.results.delete_all()
-
-
-def form(crops: fo.Dataset, **params: Any) -> dict[str, types.Property]:
-    found = EvaluateRetrieval().resolve_input(context(crops, params))
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(crops: fo.Dataset, **params: Any) -> dict[str, str]:
-    ctx, operator = context(crops, params), EvaluateRetrieval()
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
 
 
 def without_time(evaluation: Evaluation | None) -> str:
@@ -136,7 +121,7 @@ def test_its_result_is_the_evaluations(run: Run, crops: fo.Dataset) -> None:
 
 def test_the_form_offers_runs_fields_and_rules(run: Run, crops: fo.Dataset) -> None:
     evaluate_retrieval(run, resamples=1)
-    fields = form(crops, key="labeled")
+    fields = form(EvaluateRetrieval(), crops, key="labeled")
     offered = [choice.value for choice in fields["slices"].view.choices]
     # The protocol's own first; nothing of what an evaluation writes.
     assert offered[0] == "camera"
@@ -150,16 +135,29 @@ def test_the_form_offers_runs_fields_and_rules(run: Run, crops: fo.Dataset) -> N
     ]
     assert fields["fars"].default == "0.1, 0.01, 0.001, 0.0001"
     assert "1,296 pairs" in fields["estimate"].view.label
-    assert problems(crops, key="labeled", slices=["hat"], fars="0.2, 1e-3") == {}
+    assert (
+        problems(
+            EvaluateRetrieval(), crops, key="labeled", slices=["hat"], fars="0.2, 1e-3"
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
     ("params", "path", "reason"),
     [
         ({"key": "gone"}, "key", "there is no such run; choose another."),
-        ({"slices": ["nose"]}, "slices", "'nose' is no field to slice by."),
-        ({"pair_slices": ["nose"]}, "pair_slices", "'nose' is no field to slice by."),
-        ({"fars": "a few"}, "fars", "are no numbers"),
+        (
+            {"slices": ["nose"]},
+            "slices",
+            "'nose' is not a field to slice by; choose from the list.",
+        ),
+        (
+            {"pair_slices": ["nose"]},
+            "pair_slices",
+            "'nose' is not a field to slice by; choose from the list.",
+        ),
+        ({"fars": "a few"}, "fars", "are not all numbers"),
         ({"fars": "0.1, 7"}, "fars", "rate 7.0 is out of range"),
         ({"key": "plain"}, "labels", "no identity field"),
     ],
@@ -167,13 +165,13 @@ def test_the_form_offers_runs_fields_and_rules(run: Run, crops: fo.Dataset) -> N
 def test_the_form_says_what_is_wrong(
     crops: fo.Dataset, params: dict[str, Any], path: str, reason: str
 ) -> None:
-    found = problems(crops, **{"key": "labeled", **params})
+    found = problems(EvaluateRetrieval(), crops, **{"key": "labeled", **params})
     assert reason in found[path]
 
 
 def test_without_runs_it_says_what_to_do(dataset: fo.Dataset) -> None:
     dataset.add_sample(fo.Sample("image.png"))
-    assert "there are no runs." in problems(dataset).values()
+    assert "there are no runs." in problems(EvaluateRetrieval(), dataset).values()
 
 
 def test_it_fails_with_the_reason(crops: fo.Dataset) -> None:
@@ -191,4 +189,7 @@ def test_large_runs_are_delegated(
     assert not operator.resolve_execution_options(ctx).default_choice_to_delegated
     monkeypatch.setattr(module, "LARGE", 1296)
     assert operator.resolve_execution_options(ctx).default_choice_to_delegated
-    assert "better delegated" in form(crops, key=run.key)["estimate"].view.label
+    assert (
+        "better delegated"
+        in form(EvaluateRetrieval(), crops, key=run.key)["estimate"].view.label
+    )

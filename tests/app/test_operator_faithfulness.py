@@ -11,13 +11,13 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ValidationContext
 
-from app_support import PLUGIN, context, small_crops
 from fiftyone_sfam import Protocol, explain_retrieval, load_faithfulness, load_run
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run
+from operator_support import PLUGIN, context, form, problems
+from worlds import small_crops
 
 URI = f"{PLUGIN}/check_faithfulness"
 
@@ -39,21 +39,8 @@ def run(crops: fo.Dataset) -> Iterator[Run]:
     run.results.delete_all()
 
 
-def form(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    found = CheckFaithfulness().resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(ctx: foo.ExecutionContext) -> dict[str, str]:
-    operator = CheckFaithfulness()
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
-
-
 def test_the_form(crops: fo.Dataset, dataset: fo.Dataset) -> None:
-    fields = form(context(crops, {"key": "sfam"}))
+    fields = form(CheckFaithfulness(), context(crops, {"key": "sfam"}))
     assert list(fields) == ["key", "model", "pairs", "side", "fill", "layers"]
     assert fields["model"].default == "demo"
     assert fields["pairs"].default == 100
@@ -62,11 +49,16 @@ def test_the_form(crops: fo.Dataset, dataset: fo.Dataset) -> None:
         ("fill", ["blur", "mean", "inpaint"]),
     ):
         assert [choice.value for choice in fields[name].view.choices] == offered
-    assert not problems(context(crops, {"key": "sfam"}))
-    assert "there is no such run" in problems(context(crops, {"key": "x"}))["key"]
-    wrong = problems(context(crops, {"key": "sfam", "model": "mine"}))
+    assert not problems(CheckFaithfulness(), context(crops, {"key": "sfam"}))
+    assert (
+        "there is no such run"
+        in problems(CheckFaithfulness(), context(crops, {"key": "x"}))["key"]
+    )
+    wrong = problems(
+        CheckFaithfulness(), context(crops, {"key": "sfam", "model": "mine"})
+    )
     assert "'mine' is not registered on this machine" in wrong["model"]
-    assert problems(context(dataset)) == {"": "there are no runs."}
+    assert problems(CheckFaithfulness(), context(dataset)) == {"": "there are no runs."}
 
 
 def test_all_but_small_checks_are_delegated(crops: fo.Dataset) -> None:
@@ -114,7 +106,7 @@ def test_from_python_and_delegated(crops: fo.Dataset, run: Run) -> None:
     assert done.result["verdict"] == later.sentence
     [stored] = service.list_operations(operator=URI, dataset_name=crops.name)
     images = len(np.unique(later.queries))
-    assert stored.status.label == f"masking {images} of {images} images"
+    assert stored.status.label == f"masking: {images} of {images} images"
     service.delete_operation(stored.id)
 
 
@@ -124,7 +116,7 @@ def test_unusable_requests(crops: fo.Dataset) -> None:
 
     with pytest.raises(RunError, match="has no explained run 'x'"):
         execute(key="x")
-    with pytest.raises(DataError, match="pairs is 0; a whole number from 1"):
+    with pytest.raises(DataError, match="pairs is 0; give a whole number from 1"):
         execute(key="sfam", pairs=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", model="mine")

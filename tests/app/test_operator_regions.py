@@ -11,9 +11,7 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ValidationContext
 
-from app_support import PLUGIN, context, small_crops
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
 from fiftyone_sfam.app.operators.explain_regions import LARGE, ExplainRegions
 from fiftyone_sfam.audit.regions.causal import load_causal_check
@@ -22,6 +20,8 @@ from fiftyone_sfam.audit.regions.ledger_cells import find_cell, sentence
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run
+from operator_support import PLUGIN, context, form, offered, problems
+from worlds import small_crops
 
 URI = f"{PLUGIN}/explain_regions"
 
@@ -44,60 +44,53 @@ def run(crops: fo.Dataset) -> Iterator[Run]:
     run.results.delete_all()
 
 
-def form(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    found = ExplainRegions().resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(ctx: foo.ExecutionContext) -> dict[str, str]:
-    operator = ExplainRegions()
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
-
-
-def offered(prop: Any) -> list[str]:
-    return [choice.value for choice in prop.view.choices]
-
-
 # --------------------------------------------------------------------------------------
 # The form
 # --------------------------------------------------------------------------------------
 
 
 def test_the_form(crops: fo.Dataset) -> None:
-    fields = form(context(crops, {"key": "sfam"}))
+    fields = form(ExplainRegions(), context(crops, {"key": "sfam"}))
     assert list(fields) == ["key", "field", "max_rank", "by", "shortcuts", "causal"]
     assert offered(fields["field"]) == ["person", "parts", "(stripes)"]
     assert fields["field"].default == "person"
     assert {"view", "occluder", "camera"} <= set(offered(fields["by"]))
-    striped = form(context(crops, {"key": "sfam", "field": "(stripes)"}))
+    striped = form(
+        ExplainRegions(), context(crops, {"key": "sfam", "field": "(stripes)"})
+    )
     assert striped["stripes"].default == 3
 
 
 def test_the_form_of_a_causal_check(crops: fo.Dataset) -> None:
-    fields = form(context(crops, {"key": "sfam", "causal": True}))
+    fields = form(ExplainRegions(), context(crops, {"key": "sfam", "causal": True}))
     assert list(fields)[-4:] == ["model", "region", "change", "limit"]
     assert fields["model"].default == "demo"
     assert offered(fields["change"]) == ["replace", "mean", "blur"]
-    assert not problems(context(crops, {"key": "sfam", "causal": True}))
-    wrong = problems(context(crops, {"key": "sfam", "causal": True, "model": "mine"}))
+    assert not problems(
+        ExplainRegions(), context(crops, {"key": "sfam", "causal": True})
+    )
+    wrong = problems(
+        ExplainRegions(),
+        context(crops, {"key": "sfam", "causal": True, "model": "mine"}),
+    )
     assert "'mine' is not registered on this machine" in wrong["model"]
 
 
 def test_what_is_wrong_is_said_beside_the_field(
     crops: fo.Dataset, dataset: fo.Dataset
 ) -> None:
-    assert not problems(context(crops, {"key": "sfam"}))
-    plain = problems(context(crops, {"key": "plain"}))
+    assert not problems(ExplainRegions(), context(crops, {"key": "sfam"}))
+    plain = problems(ExplainRegions(), context(crops, {"key": "plain"}))
     assert "stores sfam maps, which do not add up to the score" in plain["key"]
-    assert "there is no such run" in problems(context(crops, {"key": "x"}))["key"]
-    field = problems(context(crops, {"key": "sfam", "field": "view"}))
+    assert (
+        "there is no such run"
+        in problems(ExplainRegions(), context(crops, {"key": "x"}))["key"]
+    )
+    field = problems(ExplainRegions(), context(crops, {"key": "sfam", "field": "view"}))
     assert "'view' does not divide images" in field["field"]
-    by = problems(context(crops, {"key": "sfam", "by": ["shoes"]}))
-    assert "'shoes' is no field to group by" in by["by"]
-    assert problems(context(dataset)) == {"": "there are no runs."}
+    by = problems(ExplainRegions(), context(crops, {"key": "sfam", "by": ["shoes"]}))
+    assert "'shoes' is not a field to group by" in by["by"]
+    assert problems(ExplainRegions(), context(dataset)) == {"": "there are no runs."}
 
 
 def test_large_runs_and_causal_checks_are_delegated(crops: fo.Dataset) -> None:
@@ -176,7 +169,9 @@ def test_unusable_requests(crops: fo.Dataset, run: Run) -> None:
         execute(key="x")
     with pytest.raises(DataError, match="no field 'view' of masks"):
         execute(key="sfam", field="view")
-    with pytest.raises(DataError, match="stripes is 0; a whole number from 1 to 20"):
+    with pytest.raises(
+        DataError, match="stripes is 0; give a whole number from 1 to 20"
+    ):
         execute(key="sfam", field="(stripes)", stripes=0)
     with pytest.raises(ModelError, match="mine"):
         execute(key="sfam", causal=True, model="mine")
@@ -220,5 +215,5 @@ def test_a_delegated_operation(crops: fo.Dataset, run: Run) -> None:
     assert len(ledger) == len(run.pairs)
     [stored] = service.list_operations(operator=URI, dataset_name=crops.name)
     assert stored.status.progress == 1.0
-    assert stored.status.label == f"splitting {len(run.items)} of 36 images"
+    assert stored.status.label == f"splitting: {len(run.items)} of 36 images"
     service.delete_operation(stored.id)

@@ -12,9 +12,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ValidationContext
 
-from app_support import PLUGIN, context, requests
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.app.operators import write_report as module
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
@@ -28,6 +26,7 @@ from fiftyone_sfam.audit.fixes.apply import applied_fields
 from fiftyone_sfam.audit.report.write import FILES
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
+from operator_support import PLUGIN, context, form, problems, requests
 from report_support import Page
 from worlds import fill, tiny_model
 
@@ -68,20 +67,6 @@ def pair_of(run: Run, query: int, neighbor: int) -> int:
 
 
 FIXED = ["p1", "p0", "p0", *["p1"] * 3, *["p2"] * 6]
-
-
-def form(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """The fields of an operator's form by name."""
-    found = operator.resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, str]:
-    """What FiftyOne finds wrong with the form, by field."""
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
 
 
 # --------------------------------------------------------------------------------------
@@ -140,7 +125,7 @@ def test_nothing_from_a_form_becomes_a_path(run: Run, reports: Path) -> None:
     for key in ("../sfam", "", None):
         with pytest.raises(ValueError, match="has no explained run"):
             WriteReport().execute(context(dataset, {"key": key}))
-    with pytest.raises(ValueError, match="key has to be a text"):
+    with pytest.raises(ValueError, match="key is 3; give a text"):
         WriteReport().execute(context(dataset, {"key": 3}))
 
 
@@ -257,7 +242,7 @@ def test_the_form_shows_what_would_be_done(judged: Run) -> None:
     assert list(fields) == ["key", "field", "count", "preview"]
     assert fields["field"].default == "identity_fixed"
     assert fields["count"].view.label.startswith(
-        "4 corrections are agreed on, 2 labels are called wrong"
+        "4 corrections are agreed on, 2 labels are wrong"
     )
     text = fields["preview"].default or fields["preview"].view.to_json()["label"]
     assert "0-0.png" in text
@@ -295,7 +280,7 @@ def test_an_existing_field_is_changed_only_if_allowed(judged: Run) -> None:
     with pytest.raises(DataError, match="has a field 'identity' already"):
         operator.execute(context(dataset, params))
     # Only true is true.
-    with pytest.raises(DataError, match="overwrite is 'no'; true or false is needed"):
+    with pytest.raises(DataError, match="overwrite is 'no'; give true or false"):
         operator.execute(context(dataset, {**params, "overwrite": "no"}))
     params["overwrite"] = True
     assert problems(operator, context(dataset, params)) == {}
@@ -333,7 +318,7 @@ def test_a_run_without_labels_says_so(dataset: fo.Dataset, tmp_path: Path) -> No
 
 
 def test_unknown_actions_are_refused(judged: Run) -> None:
-    with pytest.raises(DataError, match="unknown action 'drop'"):
+    with pytest.raises(DataError, match="action is 'drop'; give one of apply, undo"):
         ApplyVerdicts().execute(context(judged.dataset, {"action": "drop"}))
     with pytest.raises(DataError, match="no fixes were applied"):
         ApplyVerdicts().execute(context(judged.dataset, {"action": "undo"}))

@@ -13,10 +13,9 @@ import fiftyone.operators as foo
 import pytest
 from fiftyone.operators import types
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionError, ValidationContext
+from fiftyone.operators.executor import ExecutionError
 from PIL import Image
 
-from app_support import IMAGES, PLUGIN, context, requests, small_crops
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
 from fiftyone_sfam.app.operators import find_suspects as module
 from fiftyone_sfam.app.operators.find_suspects import FindSuspects
@@ -30,7 +29,8 @@ from fiftyone_sfam.audit.suspects.search import (
     load_suspects,
 )
 from fiftyone_sfam.runs.run import Run
-from worlds import fill, tiny_model
+from operator_support import PLUGIN, context, form, problems, requests
+from worlds import IMAGES, fill, small_crops, tiny_model
 
 FIND = f"{PLUGIN}/find_suspects"
 SETTINGS: dict[str, Any] = {
@@ -67,19 +67,6 @@ def run(crops: fo.Dataset) -> Iterator[Run]:
     run = load_run(crops, "run")
     yield run
     run.results.delete("suspects")
-
-
-def form(dataset: fo.Dataset, **params: Any) -> dict[str, Any]:
-    """The fields of the form by name."""
-    found = FindSuspects().resolve_input(context(dataset, params))
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(dataset: fo.Dataset, **params: Any) -> dict[str, str]:
-    operator, ctx = FindSuspects(), context(dataset, params)
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
 
 
 def without_time(suspects: Suspects | None) -> Suspects:
@@ -155,7 +142,7 @@ def test_no_region_field_is_a_choice(run: Run, crops: fo.Dataset) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
-    fields = form(crops)
+    fields = form(FindSuspects(), crops)
     assert [choice.value for choice in fields["key"].view.choices] == ["run"]
     assert [choice.value for choice in fields["kinds"].view.choices] == list(KINDS)
     offered = [choice.value for choice in fields["region_field"].view.choices]
@@ -168,14 +155,14 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
         fields["estimate"].view.label
         == f"{IMAGES} images are compared with each other."
     )
-    assert problems(crops, key="run") == {}
+    assert problems(FindSuspects(), crops, key="run") == {}
 
 
 @pytest.mark.parametrize(
     ("params", "path", "text"),
     [
         ({"key": "gone"}, "key", "there is no such run"),
-        ({"kinds": ["blurred"]}, "kinds", "'blurred' is no kind of suspect"),
+        ({"kinds": ["blurred"]}, "kinds", "'blurred' is not a kind of suspect"),
         ({"min_score": 1}, "min_score", "from 0 up to 1"),
         ({"min_score": -1}, "min_score", "from 0 up to 1"),
     ],
@@ -183,12 +170,15 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
 def test_the_form_says_what_is_wrong(
     crops: fo.Dataset, params: dict[str, Any], path: str, text: str
 ) -> None:
-    found = problems(crops, **{"key": "run", **params})
+    found = problems(FindSuspects(), crops, **{"key": "run", **params})
     assert text in found[path]
 
 
 def test_a_dataset_without_runs_says_what_to_do(dataset: fo.Dataset) -> None:
-    assert "SFAM: explain retrieval" in form(dataset)["none"].view.description
+    assert (
+        "SFAM: explain retrieval"
+        in form(FindSuspects(), dataset)["none"].view.description
+    )
 
 
 def test_a_run_without_identities_is_warned_of(
@@ -196,7 +186,7 @@ def test_a_run_without_identities_is_warned_of(
 ) -> None:
     fill(dataset, tmp_path)
     explain_retrieval(dataset, tiny_model(), key="tiny", k=2)
-    fields = form(dataset)
+    fields = form(FindSuspects(), dataset)
     assert "only near-duplicates are found" in fields["labels"].view.label
     # No field of masks either.
     assert "region_field" not in fields
@@ -210,7 +200,10 @@ def test_large_runs_are_delegated(
     assert not operator.resolve_execution_options(ctx).default_choice_to_delegated
     monkeypatch.setattr(module, "LARGE", IMAGES)
     assert operator.resolve_execution_options(ctx).default_choice_to_delegated
-    assert "better delegated" in form(crops, key="run")["estimate"].view.label
+    assert (
+        "better delegated"
+        in form(FindSuspects(), crops, key="run")["estimate"].view.label
+    )
 
 
 @pytest.mark.usefixtures("run")

@@ -16,21 +16,10 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
-from fiftyone.operators import types
 from fiftyone.operators.delegated import DelegatedOperationService
-from fiftyone.operators.executor import ExecutionError, ValidationContext
+from fiftyone.operators.executor import ExecutionError
 from PIL import Image
 
-from app_support import (
-    IMAGES,
-    PLUGIN,
-    assert_same,
-    context,
-    requests,
-    small_crops,
-    small_frames,
-    stored_numbers,
-)
 from fiftyone_sfam import (
     Protocol,
     delete_run,
@@ -51,9 +40,11 @@ from fiftyone_sfam.runs.run_config import (
     record_run,
     run_config,
 )
+from operator_support import PLUGIN, context, form, offered, problems, requests
+from stored import assert_same, stored_numbers
+from worlds import IMAGES, REID, small_crops, small_frames
 
 EXPLAIN = f"{PLUGIN}/explain_retrieval"
-PROTOCOL = Protocol(identity_field="identity", camera_field="camera")
 SETTINGS = {"identity_field": "identity", "camera_field": "camera", "k": 3}
 
 
@@ -62,7 +53,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     """Crops with a run 'sdk', an index and embeddings in a field."""
     dataset = small_crops(tmp_path_factory.mktemp("crops"))
     run = explain_retrieval(
-        dataset, "demo", key="sdk", k=3, protocol=PROTOCOL, keep_index="index"
+        dataset, "demo", key="sdk", k=3, protocol=REID, keep_index="index"
     )
     dataset.set_values("vectors", list(run.embeddings()))
     yield dataset
@@ -83,25 +74,6 @@ def removed(crops: fo.Dataset) -> Iterator[None]:
     for key in crops.list_runs(method=METHOD):
         if key != "sdk":
             delete_run(crops, key)
-
-
-def form(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """The fields of an operator's form by name."""
-    found = operator.resolve_input(ctx)
-    # What the App is sent has to be JSON.
-    json.dumps(found.to_json())
-    return dict(found.type.properties)
-
-
-def problems(operator: foo.Operator, ctx: foo.ExecutionContext) -> dict[str, str]:
-    """What FiftyOne finds wrong with the form, by field; '' is the form as a whole."""
-    found = ValidationContext(ctx, operator.resolve_input(ctx), operator)
-    return {error.path.lstrip("."): error.reason for error in found.errors}
-
-
-def offered(prop: types.Property) -> list[str]:
-    """The choices that a drop-down list shows."""
-    return [choice.value for choice in prop.view.choices]
 
 
 def decoded(url: str) -> Image.Image:
@@ -142,7 +114,7 @@ def test_every_way_stores_the_same(crops: fo.Dataset) -> None:
     [stored] = service.list_operations(operator=EXPLAIN, dataset_name=crops.name)
     assert (stored.status.progress, stored.status.label) == (
         1.0,
-        f"explaining {IMAGES} of {IMAGES} images",
+        f"explaining: {IMAGES} of {IMAGES} images",
     )
     service.delete_operation(stored.id)
 
@@ -315,7 +287,7 @@ def test_a_name_is_only_a_name(crops: fo.Dataset, name: str, shown: str) -> None
     ("params", "error", "message"),
     [
         ({}, DataError, "choose a model to explain."),
-        ({"model": "demo", "k": 0}, DataError, "k is 0; a whole number from"),
+        ({"model": "demo", "k": 0}, DataError, "k is 0; give a whole number from"),
         (
             {"model": "demo", "key": "sdk"},
             RunError,
@@ -458,7 +430,11 @@ def test_the_owners_models_are_first(
         ),
         ({"key": ""}, "key", "give the run a key."),
         ({"key": None}, "key", "give the run a key."),
-        ({"key": "identity"}, "key", "has a field 'identity' that is not of a run"),
+        (
+            {"key": "identity"},
+            "key",
+            "has a field 'identity' that does not belong",
+        ),
         ({"k": 0}, "k", "give a whole number from 1 to 1000."),
         ({"k": -3}, "k", "give a whole number from 1 to 1000."),
         ({"k": 1001}, "k", "give a whole number from 1 to 1000."),
@@ -471,7 +447,7 @@ def test_the_owners_models_are_first(
                 "patches_field": "parts",
             },
             "brain_key",
-            "this index was made for whole images, not for parts.",
+            "this index was made for whole images, not for parts; choose another.",
         ),
         ({"embeddings_from": "index"}, "brain_key", "Required property"),
         ({"embeddings_from": "field"}, "embeddings_field", "Required property"),
@@ -551,7 +527,8 @@ def test_an_index_of_detections(frames: fo.Dataset) -> None:
         "brain_key": "people",
     }
     assert problems(ExplainRetrieval(), context(frames, given)) == {
-        "brain_key": "this index was made for detections, not for whole images."
+        "brain_key": "this index was made for detections, not for whole images; choose "
+        "another."
     }
     given["patches_field"] = "detections"
     assert problems(ExplainRetrieval(), context(frames, given)) == {}
@@ -594,7 +571,7 @@ def test_large_targets_are_delegated_by_default(
     assert options.allow_delegated_execution
     assert options.default_choice_to_delegated
     assert form(ExplainRetrieval(), ctx)["estimate"].view.label == (
-        "2,000 images: up to 10,000 pairs, 4,000 forward passes. Large: better "
+        "2,000 images: up to 10,000 pairs, 4,000 forward passes. This is large: better "
         "delegated."
     )
     smaller = context(dataset, view=dataset.limit(1999)._serialize())
@@ -675,7 +652,7 @@ def test_selected_mistakes(crops: fo.Dataset) -> None:
         problems(ExplainSelected(), context(crops, {"model": "demo"}, selected=chosen))
         == {}
     )
-    with pytest.raises(DataError, match="unknown map 'point'; use one of sfam, ev"):
+    with pytest.raises(DataError, match="kind is 'point'; give one of sfam, ev"):
         ExplainSelected().execute(
             context(crops, {"model": "demo", "kind": "point"}, selected=chosen)
         )
@@ -734,7 +711,7 @@ def test_form_of_show_pairs(crops: fo.Dataset, dataset: fo.Dataset) -> None:
     assert form(ShowPairs(), ctx)["count"].view.label == f"{count} pairs"
     assert problems(ShowPairs(), ctx) == {}
     nothing = {**params, "min_similarity": 0.5, "max_similarity": 0.25}
-    message = "no pair is like that; relax the conditions."
+    message = "no pair meets all conditions; relax them."
     assert problems(ShowPairs(), context(crops, nothing)) == {"count": message}
     with pytest.raises(RunError, match=message):
         ShowPairs().execute(context(crops, nothing))
@@ -799,7 +776,7 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
     crops.rename_sample_field("cut_score", "fresh_score")
     ctx = context(crops, {"key": "cut", "action": "rename", "new_key": "fresh"})
     found = problems(ManageRuns(), ctx)
-    assert "has a field 'fresh_score' that is not of a run" in found["new_key"]
+    assert "has a field 'fresh_score' that does not belong" in found["new_key"]
     record_run(crops, "cut", replace(config, renamed_to="fresh"))
     assert problems(ManageRuns(), ctx) == {}
     assert ManageRuns().execute(ctx) == {"runs": ["fresh", "sdk"]}
@@ -810,9 +787,9 @@ def test_an_interrupted_renaming_can_be_repeated(crops: fo.Dataset) -> None:
 @pytest.mark.parametrize(
     ("new_key", "message"),
     [
-        ("sdk", "there is a run 'sdk' already."),
+        ("sdk", "there is a run 'sdk' already; give another key."),
         ("a-b", "the run key 'a-b' cannot be used"),
-        ("identity", "has a field 'identity' that is not of a run"),
+        ("identity", "has a field 'identity' that does not belong"),
         (None, "Required property"),
     ],
 )
@@ -833,10 +810,11 @@ def test_manage_mistakes(crops: fo.Dataset) -> None:
     for params, message in (
         ({"key": "x"}, "has no explained run 'x'"),
         ({"key": "x", "action": "delete"}, "no explained run 'x' to delete"),
-        ({"key": "sdk", "action": "burn"}, "unknown action 'burn'; use show, rename"),
     ):
         with pytest.raises(RunError, match=message):
             ManageRuns().execute(context(crops, params))
+    with pytest.raises(DataError, match="action is 'burn'; give one of show, rename"):
+        ManageRuns().execute(context(crops, {"key": "sdk", "action": "burn"}))
     about = form(ManageRuns(), context(crops, {"key": "sdk"}))["about"]
     summary = load_run(crops, "sdk").summary()
     assert f"{summary['pairs']} pairs (k=3), 0 images skipped" in about.default

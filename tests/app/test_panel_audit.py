@@ -12,7 +12,6 @@ import numpy as np
 import pydash
 import pytest
 
-from app_support import PLUGIN, context, requests, small_crops
 from evaluation_support import verify
 from fiftyone_sfam.app.audit import page_overview as audit_page_overview
 from fiftyone_sfam.app.audit.choices import Choices
@@ -20,7 +19,6 @@ from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_regions import drawn_rows, shares_of
 from fiftyone_sfam.app.audit.page_scores import score_door, scores_of
 from fiftyone_sfam.app.audit.pages import open_mark, page_of
-from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
@@ -36,10 +34,9 @@ from fiftyone_sfam.pipeline.manage import delete_run
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import set_verdict
 from fiftyone_sfam.runs.run import Run, load_run
-from worlds import fill, fill_frames, tiny_model
-
-PROTOCOL = Protocol("identity", camera_field="camera")
-
+from operator_support import PLUGIN, requests
+from panel_support import AuditPanel as Shown
+from worlds import REID, fill, fill_frames, small_crops, tiny_model
 
 World = Callable[..., fo.Dataset]
 
@@ -59,7 +56,7 @@ def tiny_world(make_dataset: Callable[..., fo.Dataset], tmp_path: Path) -> World
     return tiny_world
 
 
-def explain(dataset: fo.Dataset, protocol: Protocol = PROTOCOL, **options: Any) -> Run:
+def explain(dataset: fo.Dataset, protocol: Protocol = REID, **options: Any) -> Run:
     options = {"k": 2, **options}
     return explain_retrieval(dataset, tiny_model(), protocol=protocol, **options)
 
@@ -80,7 +77,7 @@ def with_wrong_labels(folder: Path) -> fo.Dataset:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run with false matches, and nothing else computed."""
     dataset = with_wrong_labels(tmp_path_factory.mktemp("plain"))
-    yield explain_retrieval(dataset, "demo", k=3, protocol=PROTOCOL)
+    yield explain_retrieval(dataset, "demo", k=3, protocol=REID)
     dataset.delete()
 
 
@@ -88,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run with everything that an audit can compute."""
     dataset = with_wrong_labels(tmp_path_factory.mktemp("audited"))
-    run = explain_retrieval(dataset, "demo", k=3, protocol=PROTOCOL)
+    run = explain_retrieval(dataset, "demo", k=3, protocol=REID)
     evaluate_retrieval(run, slices=["camera", "view"], pair_slices=["camera"])
     build_ledger(run, "person")
     find_shortcuts(run)
@@ -96,87 +93,6 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     check_causally(run, "demo", limit=4, draws=1)
     yield run
     dataset.delete()
-
-
-class Shown:
-    """The panel as the App keeps it: its state, its data and its layout."""
-
-    def __init__(self, dataset: fo.Dataset, page: str | None = None) -> None:
-        self.dataset = dataset
-        self.state: dict[str, Any] = {}
-        self.data: dict[str, Any] = {}
-        self.layout: dict[str, Any] = {}
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.do("on_load")
-        if page is not None:
-            self.do("on_tab", path="tab", value=page)
-
-    def do(
-        self, method: str, request: dict[str, Any] | None = None, **params: Any
-    ) -> None:
-        """Execute an event with what the App would send along."""
-        event = {
-            **params,
-            "panel_id": "audit",
-            "panel_state": json.loads(json.dumps(self.state)),
-            "__method__": method,
-        }
-        self.ctx = context(self.dataset, event, **(request or {}))
-        SfamAudit().execute(self.ctx)
-        self.asked = []
-        for name, given in requests(self.ctx):
-            # What the App gets is JSON, which has no NaN.
-            json.dumps(given, allow_nan=False)
-            if name == "patch_panel_state":
-                for path, value in given["state"].items():
-                    pydash.set_(self.state, path, value)
-            elif name == "patch_panel_data":
-                for path, value in given["data"].items():
-                    pydash.set_(self.data, path, value)
-            elif name == "show_panel_output":
-                self.layout = json.loads(json.dumps(given["output"]))
-            else:
-                self.asked.append((name, given))
-
-    def click(self, block: str, **params: Any) -> None:
-        """Click a mark of a block."""
-        self.do("on_mark", path=f"body.{block}_block.{block}", **params)
-
-    def content(self, block: str) -> Any:
-        """The traces of a figure or the rows of a table."""
-        return pydash.get(self.data, f"body.{block}_block.{block}")
-
-    @property
-    def blocks(self) -> list[str]:
-        return [block["name"] for block in self.state["blocks"]]
-
-    def block(self, name: str) -> dict[str, Any]:
-        (found,) = [one for one in self.state["blocks"] if one["name"] == name]
-        return found
-
-    @property
-    def view(self) -> list[str]:
-        """The samples that the grid was set to by the last event."""
-        (stages,) = [given["view"] for name, given in self.asked if name == "set_view"]
-        assert stages[0]["_cls"] == "fiftyone.core.stages.Select"
-        return list(dict(stages[0]["kwargs"])["sample_ids"])
-
-    def assert_open(self, run: Run, pairs: Any, title: str) -> None:
-        """Assert that pairs are in the queue, and their queries in the grid."""
-        wanted = [int(pair) for pair in pairs]
-        assert wanted
-        queue = get_queue(self.ctx, run)
-        assert queue is not None
-        assert list(queue.pairs) == wanted
-        plain = queue.title.replace("\u2068", "").replace("\u2069", "")
-        assert plain == title
-        queries = run.items.sample_ids[run.pairs.query[wanted]]
-        assert self.view == list(dict.fromkeys(queries.tolist()))
-        assert self.state["door"]["pairs"] == len(wanted)
-        assert self.state["door"]["title"] == queue.title
-
-    def text(self) -> str:
-        return json.dumps(self.layout, ensure_ascii=False)
 
 
 def rank1(run: Run, outcome: int) -> np.ndarray:
@@ -362,7 +278,7 @@ def test_the_threshold_moves(run: Run) -> None:
     figures = overview(run)
     assert shown.block("threshold")["value"] == figures.equal_error_threshold
     shown.do("on_choice", path="body.threshold_block.threshold", value=0.9)
-    exact = verify(run.embeddings(), candidates_of(run), PROTOCOL).rates(
+    exact = verify(run.embeddings(), candidates_of(run), REID).rates(
         figures.edges[np.searchsorted(figures.edges, [0.9])]
     )
     text = shown.block("rates")["markdown"]

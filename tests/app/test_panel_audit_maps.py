@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from test_panel_audit import Shown
 
-from app_support import PLUGIN, small_crops
 from fiftyone_sfam import Protocol, check_faithfulness, explain_retrieval
 from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.data.text import NOT_KNOWN
 from fiftyone_sfam.runs.run import Run
+from operator_support import PLUGIN
+from panel_support import AuditPanel as Shown
+from worlds import small_crops
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.operators as foo
 import numpy as np
 import pydash
 import pytest
 from PIL import Image
 
-from app_support import PLUGIN, context, requests, small_crops, small_frames
 from fiftyone_sfam import Protocol, delete_run, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue, queries_of
 from fiftyone_sfam.app.pairs.style import as_text
@@ -26,16 +23,16 @@ from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
-from worlds import fill, tiny_model
-
-PROTOCOL = Protocol(identity_field="identity", camera_field="camera")
-QUERY, NEIGHBOR = "pair.query.stage.image", "pair.neighbor.stage.image"
+from operator_support import PLUGIN, context, requests
+from panel_support import NEIGHBOR, QUERY
+from panel_support import PairsPanel as Shown
+from worlds import REID, fill, small_crops, small_frames, tiny_model
 
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    explain_retrieval(dataset, "demo", k=3, protocol=PROTOCOL)
+    explain_retrieval(dataset, "demo", k=3, protocol=REID)
     yield dataset
     dataset.delete()
 
@@ -43,102 +40,6 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
 @pytest.fixture
 def run(crops: fo.Dataset) -> Run:
     return load_run(crops, "sfam")
-
-
-class Shown:
-    """A panel as the App keeps it: its state, its data and its layout."""
-
-    def __init__(self, dataset: fo.Dataset, **request: Any) -> None:
-        self.dataset = dataset
-        self.panel_id = f"panel-{uuid.uuid4().hex}"
-        self.state: dict[str, Any] = {}
-        self.data: dict[str, Any] = {}
-        self.layout: dict[str, Any] = {}
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.answers: list[str] = []
-        self.do("on_load", **request)
-
-    def do(
-        self, method: str, params: dict[str, Any] | None = None, **request: Any
-    ) -> None:
-        """Execute an event with what the App would send along."""
-        self.take(self.answer(method, params, **request))
-
-    def answer(
-        self, method: str, params: dict[str, Any] | None = None, **request: Any
-    ) -> foo.ExecutionContext:
-        """Execute an event; what it answers is still under way."""
-        ctx = context(
-            self.dataset,
-            {
-                **(params or {}),
-                "panel_id": self.panel_id,
-                "panel_state": json.loads(json.dumps(self.state)),
-                "__method__": method,
-            },
-            **request,
-        )
-        # FiftyOne makes a new object for every event.
-        type(foo.get_operator(f"{PLUGIN}/sfam_pairs"))().execute(ctx)
-        return ctx
-
-    def take(self, ctx: foo.ExecutionContext) -> None:
-        """Do what an event has answered."""
-        self.asked = []
-        self.answers = [name for name, _ in requests(ctx)]
-        for name, given in requests(ctx):
-            if name == "patch_panel_state":
-                for path, value in given["state"].items():
-                    pydash.set_(self.state, path, value)
-            elif name == "patch_panel_data":
-                for path, value in given["data"].items():
-                    pydash.set_(self.data, path, value)
-            elif name == "show_panel_output":
-                self.layout = json.loads(json.dumps(given["output"]))
-            else:
-                self.asked.append((name, given))
-
-    def at(self, path: str) -> dict[str, Any]:
-        """An element of the layout."""
-        found = self.layout
-        for name in path.split("."):
-            found = found["type"]["properties"][name]
-        return found
-
-    def has(self, path: str) -> bool:
-        """Whether the layout has an element."""
-        return pydash.has(
-            self.layout, "type.properties." + path.replace(".", ".type.properties.")
-        )
-
-    def text(self, path: str) -> str:
-        return str(self.at(path)["default"])
-
-    def choice(self, path: str) -> dict[str, Any]:
-        """An input, whatever its value is: that is part of its name."""
-        where, _, name = path.rpartition(".")
-        found = self.at(where)["type"]["properties"]
-        [one] = [found[key] for key in found if key.startswith(f"{name}_")]
-        return one
-
-    @property
-    def notes(self) -> list[str]:
-        """What has to be said."""
-        found = self.layout["type"]["properties"]
-        return [found[key]["default"] for key in found if key.startswith("note_")]
-
-    @property
-    def pictures(self) -> dict[str, str]:
-        """The sources of all pictures that the layout has."""
-        places = [path for path in (QUERY, NEIGHBOR) if self.has(path)]
-        if self.has("strip"):
-            strip = self.at("strip")["type"]["properties"]
-            places += [
-                f"strip.{name}"
-                for name, one in strip.items()
-                if one["view"]["name"] == "ImageView"
-            ]
-        return {place: pydash.get(self.data, place) for place in places}
 
 
 def pairs_of(run: Run, place: int) -> np.ndarray:
@@ -512,7 +413,7 @@ def test_maps_that_are_gone(tmp_path: Path) -> None:
 def test_a_model_that_is_not_registered(tmp_path: Path) -> None:
     dataset = fill(fo.Dataset(), tmp_path)
     try:
-        explain_retrieval(dataset, tiny_model(), k=2, protocol=PROTOCOL)
+        explain_retrieval(dataset, tiny_model(), k=2, protocol=REID)
         shown = Shown(dataset)
         assert shown.notes == []
         with_maps = shown.pictures

@@ -11,7 +11,6 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from app_support import context
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs.page import FRESH_SECONDS, Page
 from fiftyone_sfam.app.pairs.state import (
@@ -29,6 +28,7 @@ from fiftyone_sfam.app.pairs.state import (
 from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 from fiftyone_sfam.runs.run import Run
+from operator_support import context
 from worlds import fill, tiny_model
 
 K = 2

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app_support import small_crops, small_frames
 from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs.maps import (
     OTHER,
@@ -47,15 +46,13 @@ from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import Verdict
 from fiftyone_sfam.runs.run import Run
-from worlds import fill, tiny_model
-
-PROTOCOL = Protocol(identity_field="identity", camera_field="camera")
+from worlds import REID, fill, small_crops, small_frames, tiny_model
 
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    explain_retrieval(dataset, "demo", k=3, protocol=PROTOCOL)
+    explain_retrieval(dataset, "demo", k=3, protocol=REID)
     yield dataset
     dataset.delete()
 

@@ -17,40 +17,10 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
-import yaml
 
 import fiftyone_sfam
-from conftest import ROOT
-
-MANIFEST = yaml.safe_load((ROOT / "fiftyone.yml").read_text("utf-8"))
-NAME = MANIFEST["name"]
-
-# Builds the registry twice, as the App does, without the checkout on the path when
-# asked: the way it is where nothing was installed with pip.
-REPORT = """
-import importlib.util, json, os, sys
-hide = os.environ.get("HIDE")
-sys.path[:] = [p for p in sys.path if os.path.realpath(p or ".") != hide]
-before = importlib.util.find_spec("fiftyone_sfam")
-from fiftyone.operators.registry import OperatorRegistry
-import fiftyone.plugins as fop
-OperatorRegistry()
-registry = OperatorRegistry()
-ours = [op for op in registry.list_operators() if op.plugin_name == NAME]
-panels = {op.name for op in registry.list_operators(type="panel")}
-package = sys.modules.get("fiftyone_sfam")
-print("REPORT" + json.dumps({
-    "errors": registry.list_errors(),
-    "operators": sorted(op.name for op in ours if op.name not in panels),
-    "panels": sorted(op.name for op in ours if op.name in panels),
-    "modules": sorted({type(op).__module__ for op in ours}),
-    "torch": "torch" in sys.modules,
-    "importable_before": before is not None,
-    "package": package and package.__file__,
-    "folders": [p.directory for p in fop.list_plugins() if p.name == NAME],
-    "requirements": fop.load_plugin_requirements(NAME),
-}))
-""".replace("NAME", repr(NAME))
+from paths import ROOT
+from plugin_support import MANIFEST, NAME, REPORT, assert_loaded, weights_in
 
 
 def report(plugins_dir: Path, cwd: Path, **env: str) -> dict:
@@ -65,15 +35,6 @@ def report(plugins_dir: Path, cwd: Path, **env: str) -> dict:
     assert done.returncode == 0, done.stderr
     [line] = [x for x in done.stdout.splitlines() if x.startswith("REPORT")]
     return json.loads(line.removeprefix("REPORT"))
-
-
-def assert_loaded(found: dict) -> None:
-    assert found["errors"] == []
-    assert found["operators"] == sorted(MANIFEST["operators"])
-    assert found["panels"] == sorted(MANIFEST["panels"])
-    # Classes of the package itself, not of a second copy under FiftyOne's module name.
-    assert all(name.startswith("fiftyone_sfam.") for name in found["modules"])
-    assert found["torch"] is False
 
 
 def test_linked_checkout_loads(plugins_dir: Path, tmp_path: Path) -> None:
@@ -136,12 +97,6 @@ def dependencies() -> set[str]:
         for line in requires("fiftyone-sfam") or []
         if "extra ==" not in line and not re.match(r"fiftyone\b", line)
     }
-
-
-def weights_in(package: Path) -> dict[str, int]:
-    files = {p.name: p.stat().st_size for p in package.glob("demo/weights/*")}
-    assert files, f"no weights in {package}"
-    return files
 
 
 @pytest.fixture(scope="module")

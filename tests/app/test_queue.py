@@ -8,11 +8,11 @@ from pathlib import Path
 import fiftyone as fo
 import pytest
 
-from app_support import context
 from fiftyone_sfam import explain_retrieval
 from fiftyone_sfam.app.panel_state import STORE, get_queue, put_queue
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
+from operator_support import context
 from worlds import fill, tiny_model
 
 

@@ -41,7 +41,7 @@ def test_a_report_arrives_in_the_browser(
     console = Console(page)
     open_dataset(run.dataset)
     open_operator(page, "SFAM: write report")
-    page.get_by_text("With pictures").wait_for()
+    page.get_by_text("Include images").wait_for()
     keep_screenshot(page, "operator-write-report")
     with page.expect_download() as caught:
         page.get_by_role("button", name="Execute").first.click()

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fiftyone_sfam.app.forms.settings import RunSettings
+from fiftyone_sfam.app.operators.explain_retrieval import RunSettings
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 
 
 def test_nothing_given_is_the_defaults() -> None:
-    assert RunSettings.from_params({}) == RunSettings()
+    assert RunSettings.read({}) == RunSettings()
     empty = dict.fromkeys(vars(RunSettings()))
-    assert RunSettings.from_params(empty) == RunSettings()
-    assert RunSettings.from_params({"key": "", "junk": ""}) == RunSettings()
-    assert RunSettings.from_params({"panel_id": "x", "__method__": 1}) == RunSettings()
+    assert RunSettings.read(empty) == RunSettings()
+    assert RunSettings.read({"key": "", "junk": ""}) == RunSettings()
+    assert RunSettings.read({"panel_id": "x", "__method__": 1}) == RunSettings()
 
 
 def test_what_is_given_is_kept() -> None:
@@ -33,7 +33,7 @@ def test_what_is_given_is_kept() -> None:
         "batch_size": 8,
         "overwrite": True,
     }
-    found = RunSettings.from_params(given)
+    found = RunSettings.read(given)
     assert found == RunSettings(**given)
     assert isinstance(found.k, int)
 
@@ -113,35 +113,35 @@ def test_rules_that_contradict_each_other() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"k": 0}, "k is 0; a whole number from 1 to 1000 is needed."),
-        ({"k": 1001}, "k is 1001; a whole number from 1 to 1000 is needed."),
-        ({"k": 2.5}, "k is 2.5; a whole number from 1 to 1000 is needed."),
-        ({"k": True}, "k is True; a whole number from 1 to 1000 is needed."),
-        ({"k": "3"}, "k is '3'; a whole number from 1 to 1000 is needed."),
-        ({"k": math.nan}, "k is nan; a whole number from 1 to 1000 is needed."),
-        ({"k": math.inf}, "k is inf; a whole number from 1 to 1000 is needed."),
+        ({"k": 0}, "k is 0; give a whole number from 1 to 1000."),
+        ({"k": 1001}, "k is 1001; give a whole number from 1 to 1000."),
+        ({"k": 2.5}, "k is 2.5; give a whole number from 1 to 1000."),
+        ({"k": True}, "k is True; give a whole number from 1 to 1000."),
+        ({"k": "3"}, "k is '3'; give a whole number from 1 to 1000."),
+        ({"k": math.nan}, "k is nan; give a whole number from 1 to 1000."),
+        ({"k": math.inf}, "k is inf; give a whole number from 1 to 1000."),
         (
             {"batch_size": 1025},
-            "batch_size is 1025; a whole number from 1 to 1024 is needed.",
+            "batch_size is 1025; give a whole number from 1 to 1024.",
         ),
-        ({"overwrite": 1}, "overwrite is 1; true or false is needed."),
-        ({"model": 3}, "model has to be a text of at most 10000 characters."),
+        ({"overwrite": 1}, "overwrite is 1; give true or false."),
+        ({"model": 3}, "model is 3; give a text of at most 10000 characters."),
         (
             {"junk": "x" * 10_001},
-            "junk has to be a text of at most 10000 characters.",
+            f"junk is '{'x' * 56}...; give a text of at most 10000 characters.",
         ),
-        ({"key": ["a"]}, "key has to be a text of at most 10000 characters."),
+        ({"key": ["a"]}, "key is ['a']; give a text of at most 10000 characters."),
         (
             {"embeddings_from": "web"},
-            "embeddings_from is 'web'; use one of compute, index, field.",
+            "embeddings_from is 'web'; give one of compute, index, field.",
         ),
-        ({"kind": "point"}, "kind is 'point'; use one of sfam, evidence."),
-        ({"weights": "max"}, "weights is 'max'; use one of signed, minmax."),
+        ({"kind": "point"}, "kind is 'point'; give one of sfam, evidence."),
+        ({"weights": "max"}, "weights is 'max'; give one of signed, minmax."),
     ],
 )
 def test_what_does_not_fit(params: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError) as caught:
-        RunSettings.from_params(params)
+        RunSettings.read(params)
     assert str(caught.value) == message
 
 
@@ -159,7 +159,7 @@ _ANYTHING = st.recursive(
 def test_anything_gives_settings_or_one_sentence(params: dict[str, Any]) -> None:
     message = "."
     try:
-        settings = RunSettings.from_params(params)
+        settings = RunSettings.read(params)
     except DataError as error:
         settings, message = RunSettings(), str(error)
     assert message.endswith(".")

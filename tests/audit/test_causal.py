@@ -298,7 +298,7 @@ def test_changed_files_are_left_out(run: Run, ledger: Ledger) -> None:
         Image.fromarray(255 - picture(3)).save(first)
         found = check_causally(run, mean_color(), ledger=ledger, save=False)
         assert found.skipped == {
-            3: "its embedding is not the run's any more; the file has changed."
+            3: "its embedding differs from the run's; the file has changed since."
         }
         assert 3 not in found.items
         assert len(found) == 11
@@ -323,8 +323,8 @@ def test_a_check_is_stored_with_its_run(run: Run) -> None:
     assert stored.sentence == found.sentence
     assert found.sentence.startswith(
         f"with the {BACKGROUND} of the gallery image blurred, the similarity falls by "
-        f"{found.drop.mean():.3f} on average, where the ledger says that it carries "
-        f"{found.claim.mean():.3f}; rank correlation"
+        f"{found.drop.mean():.3f} on average; the ledger attributes "
+        f"{found.claim.mean():.3f} to it; rank correlation"
     )
     run.results.delete(RESULT)
     run.results.delete("regions")

@@ -20,8 +20,9 @@ from fiftyone_sfam.audit.evaluation.measures import (
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.search import Candidates, find_neighbors, select_candidates
+from paths import ROOT
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def on_a_circle(*degrees: float) -> np.ndarray:

@@ -9,7 +9,6 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from app_support import small_crops, small_frames
 from evaluation_support import identify, verify
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import (
@@ -25,6 +24,7 @@ from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run, load_run
+from worlds import small_crops, small_frames
 
 PROTOCOL = Protocol("identity", camera_field="camera", distractors=("p001",))
 
@@ -146,7 +146,7 @@ def test_slices_by_fields(run: Run, crops: fo.Dataset) -> None:
 
 def test_a_view_over_fields_of_another_origin_is_refused(run: Run) -> None:
     run.dataset.add_sample_field("sfam_ap", fo.FloatField)
-    with pytest.raises(RunError, match="field 'sfam_ap' that is not of this audit"):
+    with pytest.raises(RunError, match="field 'sfam_ap' that does not belong"):
         evaluate_retrieval(run)
     assert load_evaluation(run) is None
     run.dataset.delete_sample_field("sfam_ap")

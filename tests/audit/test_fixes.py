@@ -261,7 +261,15 @@ def found(
     own: float = 5.0,
     score: float = 0.9,
 ) -> Finding:
-    return Finding(kind, score, (), items, (), names, {"own_images": own})
+    return Finding(
+        kind=kind,
+        score=score,
+        sample_ids=(),
+        items=items,
+        pairs=(),
+        identities=names,
+        evidence={"own_images": own},
+    )
 
 
 def test_what_findings_suggest() -> None:

@@ -167,7 +167,7 @@ def test_blocks_of_shards_give_the_same(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = build_ledger(run, "person", save=False)
-    monkeypatch.setattr("fiftyone_sfam.audit.regions.ledger._IMAGES_AT_ONCE", 1)
+    monkeypatch.setattr("fiftyone_sfam.audit.regions.ledger._BLOCK_IMAGES", 1)
     done: list[tuple[int, int, str]] = []
     blocks = build_ledger(
         run, "person", save=False, progress=lambda *state: done.append(state)
@@ -237,7 +237,7 @@ def test_unusable_requests(run: Run) -> None:
         build_ledger(run, "split")
     with pytest.raises(DataError, match="no pair has a rank up to 0"):
         build_ledger(run, max_rank=0)
-    with pytest.raises(DataError, match="has no 0 stripes"):
+    with pytest.raises(DataError, match="stripes is 0"):
         build_ledger(run, stripes=0)
     with pytest.raises(DataError, match="no group field 'nothing'"):
         build_ledger(run, by=["nothing"])
@@ -431,16 +431,16 @@ def test_groups_of_pairs(run: Run) -> None:
 # --------------------------------------------------------------------------------------
 
 CELL = Cell(
-    (("outcome", "false match"), ("camera pair", "2-5")),
-    BACKGROUND,
-    40,
-    20,
-    0.2,
-    0.312,
-    0.27,
-    0.35,
-    0.4,
-    0.75,
+    groups=(("outcome", "false match"), ("camera pair", "2-5")),
+    region=BACKGROUND,
+    pairs=40,
+    queries=20,
+    value=0.2,
+    share=0.312,
+    low=0.27,
+    high=0.35,
+    of_evidence=0.4,
+    area=0.75,
 )
 
 
@@ -455,4 +455,4 @@ def test_sentences_take_their_numbers_from_the_cells() -> None:
         "background carries -2 % of the score in all pairs with view back"
     )
     unknown = replace(CELL, groups=(), share=float("nan"))
-    assert sentence(unknown).endswith("no telling what share of the score in all pairs")
+    assert sentence(unknown).endswith("an unknown share of the score in all pairs")

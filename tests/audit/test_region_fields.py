@@ -12,12 +12,13 @@ from PIL import Image
 
 from fiftyone_sfam import explain_retrieval
 from fiftyone_sfam.audit.regions.fields import (
+    FOREGROUND,
+    Grid,
     map_grids,
     read_regions,
     region_fields,
     regions_of,
 )
-from fiftyone_sfam.audit.regions.labels import FOREGROUND, Grid
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, WHOLE, stripes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.preprocess import Preprocessing
@@ -148,8 +149,8 @@ def test_targets_name_the_values(run: Run) -> None:
     np.testing.assert_allclose(found.regions[2].weights[0], blocks(masks[2] == 1))
     assert found.regions[4].names == (BACKGROUND,)
     assert found.missing == {
-        3: "its mask holds the values 7, of which none is among the dataset's mask "
-        "targets of 'person'."
+        3: "its mask has the values 7, but the mask targets of 'person' name none "
+        "of them."
     }
 
 

@@ -41,7 +41,7 @@ def test_more_stripes_than_rows() -> None:
 
 
 def test_no_stripes() -> None:
-    with pytest.raises(DataError, match="has no 0 stripes; use 1 or more"):
+    with pytest.raises(DataError, match="stripes is 0; use a whole number from 1"):
         stripes(4, 4, 0)
 
 
@@ -59,7 +59,7 @@ def test_a_map_is_split_by_hand() -> None:
 
 
 def test_another_grid_is_refused() -> None:
-    with pytest.raises(DataError, match=r"\(3, 2\), but its regions were made for"):
+    with pytest.raises(DataError, match=r"\(3, 2\), but its regions have"):
         split(np.zeros((3, 2)), stripes(2, 2))
 
 
@@ -186,7 +186,7 @@ def test_points_outside_of_the_map_own_it_too() -> None:
 
 
 def test_names_have_to_differ_and_to_fit() -> None:
-    with pytest.raises(DataError, match="do not all have a name of their own"):
+    with pytest.raises(DataError, match="names of the regions are not unique"):
         Regions(("a", "a"), np.zeros((2, 1, 1), dtype=np.float32))
     with pytest.raises(DataError, match=r"of 1 regions have shape \(2, 1, 1\)"):
         Regions(("a",), np.zeros((2, 1, 1), dtype=np.float32))

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from app_support import small_crops
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.figures import SHOWN_BINS
@@ -41,7 +40,7 @@ from report_support import (
     rows_of,
     run_with_errors,
 )
-from worlds import fill, fill_frames, tiny_model
+from worlds import fill, fill_frames, small_crops, tiny_model
 
 
 @pytest.fixture(scope="module")

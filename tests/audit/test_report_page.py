@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from app_support import keep_screenshot, small_crops
-from conftest import ROOT
+from app_support import keep_screenshot
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
@@ -17,6 +16,7 @@ from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.review.verdicts import set_verdict
+from paths import ROOT
 from report_support import (
     audit,
     false_matches,
@@ -24,6 +24,7 @@ from report_support import (
     rename_identities,
     run_with_errors,
 )
+from worlds import small_crops
 
 pytestmark = pytest.mark.browser
 

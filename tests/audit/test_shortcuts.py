@@ -234,8 +234,23 @@ def test_sentences_take_their_numbers_from_the_finding() -> None:
     nothing = np.zeros((0, 0), dtype=np.float32)
     none = np.zeros(0, dtype=np.int64)
     one = Shortcut(
-        *("identity", "p014", BACKGROUND, 0.794, 0.521, 0.273, 0.27, 0.241, 0.3),
-        *(0.74, 0.75, 12, (("p033", 14), ("p018", 3)), none, none, nothing, nothing),
+        kind="identity",
+        value="p014",
+        region=BACKGROUND,
+        share=0.794,
+        expected=0.521,
+        excess=0.273,
+        effect=0.27,
+        low=0.241,
+        high=0.3,
+        area=0.74,
+        rest_area=0.75,
+        images=12,
+        partners=(("p033", 14), ("p018", 3)),
+        pairs=none,
+        items=none,
+        evidence=nothing,
+        rest_evidence=nothing,
     )
     assert one.sentence == (
         "identity p014: background carries 79 % of the score of its matches, 52 % in "

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fiftyone_sfam.audit.suspects.build import (
+from fiftyone_sfam.audit.suspects.build import image_scores, split_score
+from fiftyone_sfam.audit.suspects.measures import (
+    IdentityPair,
+    ImageFigures,
     Measured,
-    image_scores,
+    best_division,
     measure,
-    split_score,
 )
-from fiftyone_sfam.audit.suspects.identities import IdentityPair, best_division
-from fiftyone_sfam.audit.suspects.images import ImageFigures
-from fiftyone_sfam.audit.suspects.regions import BackgroundShare
+from fiftyone_sfam.audit.suspects.sources import BackgroundShare
 from fiftyone_sfam.audit.suspects.space import (
-    TWINS,
+    CLOSEST,
     compared_with,
     confidence,
     find_nearest,
@@ -172,10 +172,10 @@ def test_nearest_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     blocks = find_nearest(space)
     assert (whole.others == blocks.others).all()
-    assert (whole.twins == blocks.twins).all()
+    assert (whole.closest == blocks.closest).all()
     nearness = space.nearness(np.arange(40), np.arange(40))
     np.fill_diagonal(nearness, -np.inf)
-    assert (whole.twins == np.argsort(-nearness, axis=1)[:, :TWINS]).all()
+    assert (whole.closest == np.argsort(-nearness, axis=1)[:, :CLOSEST]).all()
     nearness[who[:, None] == who] = -np.inf
     assert (whole.others == np.argsort(-nearness, axis=1)[:, :10]).all()
 
@@ -308,7 +308,7 @@ def test_without_any_label_there_is_nothing_to_find() -> None:
     assert found.divisions == []
     assert np.isnan(image_scores(found)).all()
     assert not np.isfinite(found.images.uninformative).any()
-    assert (found.nearest.twins != UNKNOWN).all()
+    assert (found.nearest.closest != UNKNOWN).all()
 
 
 def test_a_single_identity_has_no_strangers() -> None:
@@ -486,7 +486,17 @@ def test_a_wrong_label_does_not_make_two_identities_one() -> None:
 def test_the_background_speaks_for_and_against_one_person(
     z: float, support: float, background: float | None, expected: float
 ) -> None:
-    pair = IdentityPair(0, 1, (6, 6), 0.9, 0.9, 0.1, z, 20.0, support)
+    pair = IdentityPair(
+        first=0,
+        second=1,
+        images=(6, 6),
+        between=0.9,
+        within=0.9,
+        effect=0.1,
+        z=z,
+        usual_z=20.0,
+        support=support,
+    )
     share = None if background is None else BackgroundShare(0.5, 0.5, background, 9)
     assert split_score(pair, share) == pytest.approx(expected)
 

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from fiftyone_sfam.audit.suspects.build import image_scores, measure
+from fiftyone_sfam.audit.suspects.build import image_scores
+from fiftyone_sfam.audit.suspects.measures import measure
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 NETWORK = "mobilefacenet"

@@ -35,9 +35,7 @@ from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.runs.run import Run
-from worlds import fill, fill_frames, person, tiny_model
-
-CAMERAS = Protocol(identity_field="identity", camera_field="camera")
+from worlds import REID, fill, fill_frames, person, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     Image.new("RGB", (64, 128), (110, 90, 140)).save(blank.filepath)
     blank.tags.append("blank")
     blank.save()
-    yield explain_retrieval(dataset, load_model("demo"), k=4, protocol=CAMERAS)
+    yield explain_retrieval(dataset, load_model("demo"), k=4, protocol=REID)
     dataset.delete()
 
 
@@ -72,7 +70,7 @@ def planted(run: Run, kind: str, value: str) -> set[frozenset[str]]:
 def tiny_run(dataset: fo.Dataset, protocol: Protocol | None = None, **options) -> Run:
     options = {"k": 3, "key": "tiny", **options}
     return explain_retrieval(
-        dataset, tiny_model(), protocol=protocol or CAMERAS, **options
+        dataset, tiny_model(), protocol=protocol or REID, **options
     )
 
 
@@ -130,7 +128,7 @@ def test_a_blank_image_is_uninformative(world: Run, suspects: Suspects) -> None:
         one for one in suspects.of_kind(UNINFORMATIVE) if blank in one.sample_ids
     ]
     assert found.evidence["reason"] == "dull"
-    assert "less detail than others" in found.sentence
+    assert "less detail than other images" in found.sentence
     # One image fills no list: it is in no other finding of its own.
     others = [one for one in suspects.findings if one.sample_ids == (blank,)]
     assert others == [found]
@@ -271,7 +269,7 @@ def test_a_field_of_somebody_else_is_not_written(
     fill(dataset, tmp_path)
     dataset.add_sample_field("tiny_suspects", fo.StringField)
     run = tiny_run(dataset)
-    with pytest.raises(RunError, match="field 'tiny_suspects' that is not of this"):
+    with pytest.raises(RunError, match="field 'tiny_suspects' that does not belong"):
         find_suspects(run)
     assert load_suspects(run) is None
 
@@ -325,12 +323,12 @@ def test_limits_are_said(dataset: fo.Dataset, tmp_path: Path) -> None:
         ),
     )
     limits = " ".join(find_suspects(run).limits)
-    assert "1 images have no identity" in limits
-    assert "1 identities have a single image" in limits
+    assert "Images without an identity, or of distractors: 1." in limits
+    assert "Identities with a single image: 1." in limits
     # The lonely one, and the two that have lost an image.
-    assert "3 identities have fewer than 4 images and were not divided" in limits
+    assert "Identities with fewer than 4 images: 3." in limits
     assert "All images come from one camera" in limits
-    assert "No field tells the background" in limits
+    assert "No field separates the background" in limits
     scores = find_suspects(run).label_scores
     assert np.flatnonzero(np.isnan(scores)).tolist() == [0, 5]
 
@@ -408,9 +406,9 @@ def test_samples_that_were_deleted_get_no_field(
     [
         ({"kinds": ["blurred"]}, "kinds is .'blurred'.; choose from mislabeled image"),
         ({"kinds": []}, "choose from"),
-        ({"kinds": "near-duplicate"}, "give a list of kinds"),
-        ({"min_score": 1.0}, "min_score is 1.0; give a number from 0 up to 1"),
-        ({"min_score": -0.1}, "from 0 up to 1"),
+        ({"kinds": "near-duplicate"}, "use a list of kinds"),
+        ({"min_score": 1.0}, "min_score is 1.0; use a number that is at least 0"),
+        ({"min_score": -0.1}, "and below 1"),
         ({"region_field": "identity"}, "no field 'identity' of masks"),
         ({"split_field": "nothing"}, "'nothing'"),
     ],
@@ -441,7 +439,7 @@ def test_the_background_is_read_from_the_ledger_where_there_is_one(
 def test_without_a_region_field_nothing_is_said_of_the_background(world: Run) -> None:
     found = find_suspects(world, region_field=None, kinds=[SPLIT])
     assert found.region_field is None
-    assert "No field tells the background" in " ".join(found.limits)
+    assert "No field separates the background" in " ".join(found.limits)
     [one] = found.findings
     assert "background_share" not in one.evidence
 

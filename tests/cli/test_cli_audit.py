@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
 import pytest
 
+from cli_support import Output, printed, refused, rows
 from fiftyone_sfam import Run, load_run
 from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.cli.support import plain_table
 from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 from report_support import Page, run_with_errors
-
-Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +27,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run = run_with_errors(tmp_path_factory.mktemp("people"))
     yield run
     run.dataset.delete()
-
-
-def printed(capsys: Output, *argv: str) -> str:
-    """What a command prints that goes well."""
-    capsys.readouterr()
-    assert main(argv) == 0
-    captured = capsys.readouterr()
-    assert captured.err == ""
-    return captured.out
-
-
-def refused(capsys: Output, *argv: str) -> str:
-    """The sentence with which a command ends."""
-    capsys.readouterr()
-    assert main(argv) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("fiftyone-sfam: ")
-    assert error.count("\n") == 1
-    return error
-
-
-def rows(text: str, first: str) -> list[list[str]]:
-    """The cells of the table whose head begins like this."""
-    lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.lstrip().startswith(first))
-    found = []
-    for line in lines[start + 1 :]:
-        if not line:
-            break
-        found.append(re.split(r"  +", line.strip()))
-    return found
 
 
 def interval(value: float, low: float, high: float) -> str:
@@ -263,9 +230,9 @@ def test_unknown_runs(dataset: fo.Dataset, command: str, capsys: Output) -> None
     [
         (["report", "d"], "required: --out"),
         (["evaluate", "d", "--cameras", "none"], "invalid choice: 'none'"),
-        (["evaluate", "d", "--resamples", "0"], "0 is not 1 or more"),
+        (["evaluate", "d", "--resamples", "0"], "0 is out of range; give 1 or more"),
         (["evaluate", "d", "--far", "many"], "invalid float value: 'many'"),
-        (["regions", "d", "--stripes", "0"], "0 is not 1 to 1000"),
+        (["regions", "d", "--stripes", "0"], "0 is out of range; give 1 to 1000"),
         (["verdicts", "d", "--set", "1"], "--set: expected 2 arguments"),
         (["fixes", "d", "--apply", "--undo"], "not allowed with argument"),
     ],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from test_cli_audit import printed, refused, rows
 
-from app_support import small_crops
+from cli_support import printed, refused, rows
 from fiftyone_sfam import Protocol, Run, explain_retrieval, load_faithfulness
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
+from worlds import small_crops
 
 Output = pytest.CaptureFixture[str]
 
@@ -49,8 +49,8 @@ def test_unusable_requests(run: Run, capsys: Output) -> None:
     error = refused(capsys, "faithfulness", name, "--pairs", "2", "--layer", "nope")
     assert "has no layer 'nope'" in error
     for argv, message in (
-        (["--pairs", "0"], "0 is not 1 or more"),
-        (["--steps", "1"], "1 is not 2 or more"),
+        (["--pairs", "0"], "0 is out of range; give 1 or more"),
+        (["--steps", "1"], "1 is out of range; give 2 or more"),
         (["--side", "left"], "invalid choice: 'left'"),
         (["--fill", "black"], "invalid choice: 'black'"),
     ):

@@ -11,35 +11,24 @@ import fiftyone as fo
 import numpy as np
 import pytest
 import torch
-from fiftyone.core.odm import get_db_conn
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fiftyone_sfam.app.pairs.live_maps import LivePairs
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import read_image
 from fiftyone_sfam.errors import DataError, ModelError, NetworkError
 from fiftyone_sfam.models import load_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
-from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import load_run
-from worlds import HEIGHT, WIDTH, PassCounter, fill, tiny_model, tiny_network
+from stored import stored_blobs
+from worlds import HEIGHT, WIDTH, PassCounter, tiny_model, tiny_network
 
 PLAIN = Preprocessing(size=(HEIGHT, WIDTH), mean=(0, 0, 0), std=(1, 1, 1))
-
-
-@pytest.fixture
-def world(dataset: fo.Dataset, tmp_path):
-    return fill(dataset, tmp_path)
-
-
-def blobs(dataset: fo.Dataset) -> int:
-    query = {"metadata.dataset_id": str(dataset._doc.id)}
-    return get_db_conn()[f"{BUCKET}.files"].count_documents(query)
 
 
 class Wrapped(nn.Module):
@@ -150,7 +139,7 @@ def test_maps_none_of_which_is_numbers(world) -> None:
     blacken(world, *range(11))
     run = explain_retrieval(world, model, k=1, key="one")
     assert len(run.skipped) == 11
-    before = blobs(world)
+    before = stored_blobs(world)
     # Found on an image on which it works; the rest of the dataset is black.
     with pytest.raises(DataError) as error:
         explain_retrieval(world.limit(11), model, k=1)
@@ -158,7 +147,7 @@ def test_maps_none_of_which_is_numbers(world) -> None:
         error.value
     )
     assert str(error.value).endswith("or name another layer.")
-    assert blobs(world) == before
+    assert stored_blobs(world) == before
 
 
 # -- failing in the middle -------------------------------------------------------------
@@ -193,7 +182,7 @@ def test_what_was_computed_before_a_failure_is_gone_on_with(world, on, left) -> 
     )
     # Nothing is shown of it.
     assert (world.list_runs(), world.get_field("sfam")) == ([], None)
-    assert blobs(world) > 0
+    assert stored_blobs(world) > 0
     fail.on = 0
     counter = PassCounter(model)
     run = explain_retrieval(world, model, **options)
@@ -201,7 +190,7 @@ def test_what_was_computed_before_a_failure_is_gone_on_with(world, on, left) -> 
     whole = explain_retrieval(world, model, key="whole", **options)
     assert run.pairs.similarity.tobytes() == whole.pairs.similarity.tobytes()
     assert run.remainders.tobytes() == whole.remainders.tobytes()
-    assert len(run.store.names()) == len(whole.store.names()) == blobs(world) / 2
+    assert len(run.store.names()) == len(whole.store.names()) == stored_blobs(world) / 2
 
 
 def test_a_network_that_fails_at_once_leaves_nothing(world) -> None:
@@ -212,7 +201,7 @@ def test_a_network_that_fails_at_once_leaves_nothing(world) -> None:
     for embeddings in (None, vectors):
         with pytest.raises(NetworkError, match="failed on an input of shape"):
             explain_retrieval(world, model, embeddings=embeddings)
-        assert blobs(world) == 0
+        assert stored_blobs(world) == 0
 
 
 def test_a_failure_leaves_the_run_that_was_there(world) -> None:
@@ -243,7 +232,7 @@ def test_a_network_with_a_will_of_its_own(world) -> None:
     assert str(error.value).endswith(
         "the model gives other embeddings on a second pass; it is not deterministic."
     )
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0
 
 
 class Trainable(nn.Module):
@@ -295,7 +284,7 @@ def test_answers_in_packages(world, pack, embedding, problem) -> None:
         return
     with pytest.raises(ModelError, match=problem):
         explain_retrieval(world, model, k=1)
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0
 
 
 def test_half_precision_all_through(world) -> None:
@@ -350,7 +339,7 @@ def test_embeddings_whose_squares_are_out_of_range(world, exponent) -> None:
     network = Wrapped(lambda _images, e: e * 10.0**exponent)
     with pytest.raises(DataError, match="there, or gives numbers out of range; check"):
         explain_retrieval(world, EmbeddingModel(network, PLAIN), k=1)
-    assert (world.list_runs(), blobs(world)) == ([], 0)
+    assert (world.list_runs(), stored_blobs(world)) == ([], 0)
 
 
 def test_huge_and_tiny_embeddings_have_maps(world) -> None:
@@ -421,7 +410,7 @@ def test_missing_weights_are_refused(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert (world.list_runs(), blobs(world)) == ([], 0)
+    assert (world.list_runs(), stored_blobs(world)) == ([], 0)
 
     save_file(conv | neck | classifier, tmp_path / "net.safetensors")
     model = load_model("mine")

@@ -131,28 +131,33 @@ REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+SHAPES = [(64, 64, 0), (96, 48, 1)]
+"""Height and width of the image, and the seed of the network."""
+
+
+@pytest.mark.parametrize(("height", "width", "seed"), SHAPES)
 @pytest.mark.parametrize("name", WRONG)
-def test_runs_on_mirror_images_and_on_parts(name: str, size: tuple[int, int]) -> None:
+def test_runs_on_mirror_images_and_on_parts(
+    name: str, height: int, width: int, seed: int
+) -> None:
     run, layer, problem = WRONG[name]
-    for seed in range(2):
-        message = refusal(Network(run, seed), picture(*size, seed), layer)
-        assert message.startswith(f"layer '{layer}' of model 'Network' with output of ")
-        assert f" {problem}; no layer that the embedding depends on has" in message
-        assert " of model 'Network' with output of" in refusal(
-            Network(run, seed), picture(*size, seed)
-        )
+    network, batch = Network(run, seed), picture(height, width, seed)
+    message = refusal(network, batch, layer)
+    assert message.startswith(f"layer '{layer}' of model 'Network' with output of ")
+    assert f" {problem}; no layer that the embedding depends on has" in message
+    assert " of model 'Network' with output of" in refusal(network, batch)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 48)])
+@pytest.mark.parametrize(("height", "width", "seed"), SHAPES)
 @pytest.mark.parametrize("name", REARRANGED)
-def test_positions_in_another_order(name: str, size: tuple[int, int]) -> None:
-    for seed in range(2):
-        network = Network(lambda net, x: REARRANGED[name](net(x)), seed)
-        message = refusal(network, picture(*size, seed), "last")
-        assert f" {MOVES_OTHERWISE}; name another layer, say 'net', the la" in message
-        model = model_of(network)
-        assert model.find_layer(picture(*size, seed)).name == "net"
+def test_positions_in_another_order(
+    name: str, height: int, width: int, seed: int
+) -> None:
+    network = Network(lambda net, x: REARRANGED[name](net(x)), seed)
+    batch = picture(height, width, seed)
+    message = refusal(network, batch, "last")
+    assert f" {MOVES_OTHERWISE}; name another layer, say 'net', the la" in message
+    assert model_of(network).find_layer(batch).name == "net"
 
 
 def test_a_map_that_the_image_does_not_reach() -> None:
@@ -254,12 +259,20 @@ def test_keys_of_timms_transformer(size: tuple[int, int]) -> None:
 
 def test_swin_with_channels_last() -> None:
     torch.manual_seed(0)
-    network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
-    batch = picture(224, 224)
+    network = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        num_classes=0,
+        img_size=64,
+        window_size=4,
+        embed_dim=24,
+        depths=(2, 2, 2, 2),
+        num_heads=(1, 2, 4, 8),
+    )
+    batch = picture(64, 64)
     message = refusal(network, batch, "layers.3")
-    assert f"(7, 7, 768) {MOVES_OTHERWISE}; name another layer" in message
+    assert f"(2, 2, 192) {MOVES_OTHERWISE}; name another layer" in message
     message = refusal(network, batch, "layers.0.blocks.0.attn.softmax")
-    assert "returns 576 maps for 9 images; name another layer" in message
+    assert "returns 144 maps for 9 images; name another layer" in message
     assert "'SwinTransformer' turns its last feature map" in refusal(network, batch)
     listed = {info.name for info in model_of(network).layers(batch)}
     assert listed == {"patch_embed.proj"}
@@ -267,36 +280,45 @@ def test_swin_with_channels_last() -> None:
 
 def test_swin_that_brings_its_channels_forward() -> None:
     torch.manual_seed(0)
-    model = model_of(torchvision.models.swin_t())
-    assert model.find_layer(picture(224, 224)).name == "permute"
-    assert "features" not in {info.name for info in model.layers(picture(224, 224))}
+    network = torchvision.models.SwinTransformer(
+        patch_size=[4, 4],
+        embed_dim=24,
+        depths=[2, 2, 2, 2],
+        num_heads=[1, 2, 4, 8],
+        window_size=[4, 4],
+    )
+    model, batch = model_of(network), picture(64, 64)
+    assert model.find_layer(batch).name == "permute"
+    assert "features" not in {info.name for info in model.layers(batch)}
 
 
 # --------------------------------------------------------------------------------------
 # Ordinary networks
 # --------------------------------------------------------------------------------------
 
+# The layer of the last map of each network, and the height and width of an image. The
+# maps are small, so the check enlarges the image, which takes longest.
 LAST = {
-    "resnet18": "layer4",
-    "mobilenet_v3_small": "features",
-    "efficientnet_b0": "features",
-    "shufflenet_v2_x1_0": "conv5",
-    "squeezenet1_1": "classifier.2",
+    "resnet18": ("layer4", 56, 48),
+    "mobilenet_v3_small": ("features", 96, 32),
+    "efficientnet_b0": ("features", 48, 32),
+    "shufflenet_v2_x1_0": ("conv5", 64, 32),
+    "squeezenet1_1": ("classifier.2", 80, 48),
 }
 
 
 @pytest.mark.parametrize("name", LAST)
-@pytest.mark.parametrize("size", [(112, 96), (160, 64)])
-def test_convolutional_networks(name: str, size: tuple[int, int]) -> None:
+def test_convolutional_networks(name: str) -> None:
+    layer, height, width = LAST[name]
     torch.manual_seed(0)
     model = model_of(getattr(torchvision.models, name)(num_classes=5))
-    assert model.find_layer(picture(*size)).name == LAST[name]
+    assert model.find_layer(picture(height, width)).name == layer
 
 
 def test_every_layer_of_a_residual_network_is_listed() -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=5)
-    names = {info.name for info in model_of(network).layers(picture(128, 128))}
+    names = {info.name for info in model_of(network).layers(picture(64, 64))}
     maps = {name for name, _ in network.named_modules() if name[:5] in "conv1layer"}
     assert "layer4.1.conv2" in names
     assert {name for name in maps if "layer" in name} <= names

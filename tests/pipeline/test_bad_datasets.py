@@ -12,19 +12,15 @@ import fiftyone.operators as foo
 import numpy as np
 import pytest
 import torch
-from fiftyone.core.odm import get_db_conn
 from fiftyone.operators.executor import ValidationContext
-from test_panel_audit import Shown as AuditPanel
-from test_panel_pairs import Shown as PairsPanel
 
-from app_support import PLUGIN, context
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.audit.suspects.search import find_suspects
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.items import collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
@@ -32,16 +28,13 @@ from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.retrieval.embeddings import stored_embeddings
 from fiftyone_sfam.review.verdicts import set_verdict
-from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
+from operator_support import PLUGIN, context
+from panel_support import AuditPanel, PairsPanel
+from stored import stored_blobs
 from worlds import embeddings_of, fill, fill_frames, person, tiny_model
 
 IDENTITY = Protocol(identity_field="identity")
-
-
-def blobs(dataset: fo.Dataset) -> int:
-    query = {"metadata.dataset_id": str(dataset._doc.id)}
-    return get_db_conn()[f"{BUCKET}.files"].count_documents(query)
 
 
 def assert_sentence(error: BaseException) -> None:
@@ -57,7 +50,7 @@ def test_one_sample(dataset: fo.Dataset, tmp_path: Path) -> None:
     fill(dataset, tmp_path, identities=1, shots=1)
     with pytest.raises(DataError, match="the protocol leaves no pair to compare"):
         explain_retrieval(dataset, tiny_model(), protocol=IDENTITY)
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)
 
 
 def test_one_identity(dataset: fo.Dataset, tmp_path: Path) -> None:
@@ -164,7 +157,7 @@ def test_protocol_values_that_occur_in_no_image(
     with pytest.raises(DataError) as error:
         ExplainRetrieval().execute(ctx)
     assert str(error.value) == message
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)
 
     # Distractors match nobody, and are no queries.
     run = explain_retrieval(
@@ -252,7 +245,7 @@ def test_the_same_sentence_everywhere(
         ExplainRetrieval().resolve_input(ctx)
     with pytest.raises(DataError, match=re.escape(message)):
         ExplainRetrieval().execute(ctx)
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)
 
 
 def test_slices_that_are_no_images(dataset: fo.Dataset) -> None:
@@ -345,7 +338,7 @@ def test_embeddings_that_are_none(
     with pytest.raises(DataError, match=re.escape(message)) as error:
         explain_retrieval(dataset, tiny_model(), embeddings=source)
     assert_sentence(error.value)
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)
 
 
 # -- changed after a run ---------------------------------------------------------------
@@ -455,7 +448,7 @@ def test_a_run_after_its_dataset_was_changed(
     )
     delete_run(dataset, "other")
     assert dataset.list_runs() == []
-    assert blobs(dataset) == 0
+    assert stored_blobs(dataset) == 0
 
 
 def test_a_run_that_fiftyone_has_renamed(dataset: fo.Dataset, tmp_path: Path) -> None:
@@ -486,7 +479,7 @@ def test_a_run_that_fiftyone_has_renamed(dataset: fo.Dataset, tmp_path: Path) ->
         "ours_suspects",
     ]
     delete_run(dataset, "ours")
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)
 
 
 def test_a_run_whose_record_fiftyone_has_deleted(
@@ -497,7 +490,7 @@ def test_a_run_whose_record_fiftyone_has_deleted(
     assert list_runs(dataset) == []
     with pytest.raises(RunError, match="has no explained run 'sfam' "):
         load_run(dataset, "sfam")
-    with pytest.raises(RunError, match="has a field 'sfam' that is not of a run; ch"):
+    with pytest.raises(RunError, match="has a field 'sfam' that does not belong; ch"):
         explain_retrieval(dataset, tiny_model())
     AuditPanel(dataset)
     PairsPanel(dataset)
@@ -533,4 +526,4 @@ def test_views_that_hold_other_samples_each_time(
     view = dataset.mongo([{"$sample": {"size": 4}}])
     with pytest.raises(DataError, match="holds other samples each time that it"):
         explain_retrieval(view, tiny_model(), protocol=IDENTITY)
-    assert (dataset.list_runs(), blobs(dataset)) == ([], 0)
+    assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)

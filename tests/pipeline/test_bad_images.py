@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app_support import context
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.attribution.pair import explain_pair
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import as_shown, read_image
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run
 from fiftyone_sfam.runs.run import Run, load_run
+from operator_support import context
 from worlds import HEIGHT, WIDTH, fill, person, tiny_model
 
 LONGEST = 255

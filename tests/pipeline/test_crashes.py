@@ -18,8 +18,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from app_support import stored_numbers
-from crash_support import CrashWorld, crash_world, stored_blobs
+from crash_support import CrashWorld, crash_world
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.data.protocol import Protocol
@@ -27,6 +26,7 @@ from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 from fiftyone_sfam.runs.run import list_runs, load_run
+from stored import stored_blobs, stored_numbers
 from worlds import fill, fill_frames, tiny_model
 
 KILLS = int(os.environ.get("FIFTYONE_SFAM_KILLS", "18"))

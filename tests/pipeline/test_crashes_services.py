@@ -18,17 +18,17 @@ import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
-from app_support import PLUGIN
-from crash_support import Worker, stored_blobs
+from crash_support import Worker
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.pruning import NO_DATASET, prune
 from fiftyone_sfam.runs.run import list_runs, load_run
+from operator_support import PLUGIN
+from paths import TESTS
 from services import start_mongod, stop_mongod
+from stored import stored_blobs
 from worlds import HEIGHT, WIDTH, fill, tiny_model
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_two_processes_with_two_keys_and_with_one(
         told = [one.result for one in (worker.end(), other.end())]
         # One of them makes it; the other is told so, before or after.
         assert sorted(map(bool, told)) == [False, True]
-        assert "somebody else is making the run 'c'" in max(told) or (
+        assert "another process is making the run 'c'" in max(told) or (
             "has a run 'c' already" in max(told)
         )
         winner = load_run(reload(world), "c")

@@ -6,27 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import fiftyone.brain as fob
 import numpy as np
 import pytest
+from fiftyone.core.odm import get_db_conn
 
-from explain_support import (
-    REID,
-    assert_same_numbers,
-    blobs,
-    interrupt_after,
-    stored_numbers,
-)
+from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline import explain
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run
+from fiftyone_sfam.runs.blobs import BUCKET, BlobStore
 from fiftyone_sfam.runs.run import list_runs, load_run
 from fiftyone_sfam.runs.run_config import COMPLETE, METHOD, record_run, run_config
+from paths import ROOT, TESTS
+from stored import assert_close, interrupt_after, numbers_of, stored_blobs
 from worlds import (
+    REID,
     PassCounter,
     embeddings_of,
     fill,
@@ -36,12 +35,6 @@ from worlds import (
     tiny_network,
 )
 
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
-
-
 # -- keys ------------------------------------------------------------------------------
 
 
@@ -49,7 +42,7 @@ def test_existing_key_is_refused_and_replaced_when_asked(world):
     first = explain_retrieval(world, tiny_model(), k=2)
     with pytest.raises(RunError, match="has a run 'sfam' already; give overwrite=True"):
         explain_retrieval(world, tiny_model(), k=1)
-    before = blobs(world)
+    before = stored_blobs(world)
     again = explain_retrieval(world, tiny_model(1), k=1, overwrite=True, batch_size=32)
     assert again.config.uid != first.config.uid
     assert list_runs(world) == ["sfam"]
@@ -58,14 +51,14 @@ def test_existing_key_is_refused_and_replaced_when_asked(world):
     counts = [len(n) for n in world.values("sfam_neighbors.classifications")]
     assert counts == [1] * 12
     assert first.store.names() == set()
-    assert blobs(world) == before
+    assert stored_blobs(world) == before
     assert load_run(world, "sfam").config.replaces == ()
 
 
 def test_failing_overwrite_leaves_the_old_run(world):
     first = explain_retrieval(world, tiny_model(), k=2)
-    numbers, scores = stored_numbers(first), world.values("sfam_score")
-    count = blobs(world)
+    numbers, scores = numbers_of(first), world.values("sfam_score")
+    count = stored_blobs(world)
     wrong = embeddings_of(tiny_model(1), world.values("filepath"))
     with pytest.raises(DataError):
         explain_retrieval(world, tiny_model(), embeddings=wrong, overwrite=True)
@@ -79,7 +72,7 @@ def test_failing_overwrite_leaves_the_old_run(world):
         )
     kept = load_run(world, "sfam")
     assert kept.config == first.config
-    for name, values in stored_numbers(kept).items():
+    for name, values in numbers_of(kept).items():
         np.testing.assert_array_equal(values, numbers[name])
     assert world.values("sfam_score") == scores
     assert len(kept.store.names()) == count
@@ -102,9 +95,9 @@ def test_overwriting_detections_by_whole_images_and_back(dataset, tmp_path):
 
 def test_fields_of_the_user_are_never_taken(world):
     world.set_values("mine_score", [1.0] * 12)
-    with pytest.raises(RunError, match="has a field 'mine_score' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'mine_score' that does not belong"):
         explain_retrieval(world, tiny_model(), key="mine")
-    with pytest.raises(RunError, match="has a field 'filepath' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'filepath' that does not belong"):
         explain_retrieval(world, tiny_model(), key="filepath")
     assert world.values("mine_score") == [1.0] * 12
 
@@ -113,7 +106,7 @@ def test_fields_of_the_user_survive_an_overwrite(dataset, tmp_path):
     fill_frames(dataset, tmp_path)
     explain_retrieval(dataset, tiny_model(), k=1, patches_field="people")
     dataset.set_values("sfam_score", [1.0] * 4)
-    with pytest.raises(RunError, match="has a field 'sfam_score' that is not of a run"):
+    with pytest.raises(RunError, match="has a field 'sfam_score' that does not belong"):
         explain_retrieval(dataset, tiny_model(), k=1, overwrite=True)
     assert dataset.values("sfam_score") == [1.0] * 4
 
@@ -159,7 +152,7 @@ def test_interrupted_run_goes_on_where_it_was(
 ):
     options = {**OPTIONS, "cache_bytes": cache_bytes}
     whole = explain_retrieval(world, tiny_model(), key="whole", **options)
-    before = blobs(world)
+    before = stored_blobs(world)
     model = tiny_model()
     with pytest.raises(KeyboardInterrupt):
         explain_retrieval(
@@ -172,10 +165,88 @@ def test_interrupted_run_goes_on_where_it_was(
     counter = PassCounter(model)
     run = explain_retrieval(world, model, **options)
     assert counter.images == expected
-    assert blobs(world) == 2 * before
-    first, second = stored_numbers(whole), stored_numbers(run)
+    assert stored_blobs(world) == 2 * before
+    first, second = numbers_of(whole), numbers_of(run)
     for name, values in first.items():
         np.testing.assert_array_equal(second[name], values)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Count how often each blob's bytes are asked for."""
+    counts: Counter[str] = Counter()
+    get_many = BlobStore.get_many
+
+    def counted(store, names):
+        counts.update(names)
+        return get_many(store, names)
+
+    monkeypatch.setattr(BlobStore, "get_many", counted)
+    return counts
+
+
+def stored_bytes(run):
+    """Return the bytes of each blob but the table, which holds the samples' ids."""
+    bucket = run.store._bucket
+    return {
+        name: bucket.get(f"{run.config.uid}/{name}").read()
+        for name in run.store.names()
+        if name != "table"
+    }
+
+
+@pytest.mark.parametrize("patches_field", [None, "people"])
+@pytest.mark.parametrize("embedded_before", [False, True])
+@pytest.mark.parametrize("calls", [None, 1, 3])
+def test_shards_are_read_once(
+    make_dataset, tmp_path, reads, patches_field, embedded_before, calls
+):
+    """Whether a run is made at once, or resumed after some of its shards are stored."""
+    make = fill if patches_field is None else fill_frames
+    world = make(make_dataset(), tmp_path)
+    options = {**OPTIONS, "protocol": Protocol(), "patches_field": patches_field}
+    if embedded_before:
+        first = explain_retrieval(world, tiny_model(), key="first", **options)
+        options["embeddings"] = first.embeddings()
+    whole = explain_retrieval(world, tiny_model(), key="whole", **options)
+    heatmaps = world.values("whole.map")
+    reads.clear()
+    if calls is not None:
+        with pytest.raises(KeyboardInterrupt):
+            explain_retrieval(
+                world,
+                tiny_model(),
+                progress=interrupt_after(calls, "explaining"),
+                **options,
+            )
+        assert [name for name in reads if name.startswith("maps-")] == []
+    run = explain_retrieval(world, tiny_model(), **options)
+    shards = {name for name in run.store.names() if name.startswith("maps-")}
+    assert len(shards) == 4
+    assert {name: reads[name] for name in shards} == dict.fromkeys(shards, 1)
+    # Nothing else that was just stored is read, but embeddings when a run is resumed.
+    others = {name.partition("-")[0] for name in set(reads) - shards}
+    resumed = {"planned"} if embedded_before else {"planned", "embeddings"}
+    assert others == (set() if calls is None else resumed)
+    assert stored_bytes(run) == stored_bytes(whole)
+    assert run.config.share_on_map == whole.config.share_on_map
+    for found, expected in zip(world.values("sfam.map"), heatmaps, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_summary_that_is_missing_is_computed(world, reads):
+    whole = explain_retrieval(world, tiny_model(), key="whole", **OPTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        explain_retrieval(
+            world, tiny_model(), progress=interrupt_after(3, "explaining"), **OPTIONS
+        )
+    files = get_db_conn()[f"{BUCKET}.files"]
+    without = {"$unset": {"metadata.summary": ""}}
+    assert files.update_many({"_id": {"$regex": "/maps-"}}, without).modified_count > 4
+    run = explain_retrieval(world, tiny_model(), **OPTIONS)
+    assert stored_bytes(run) == stored_bytes(whole)
+    assert world.values("sfam.map")[0].tolist() == world.values("whole.map")[0].tolist()
+    assert run.remainders.tolist() == whole.remainders.tolist()
 
 
 def test_two_at_once_do_not_share_what_is_stored(world):
@@ -193,9 +264,9 @@ def test_two_at_once_do_not_share_what_is_stored(world):
     )
     (second,) = begun
     assert first.config.uid != second.config.uid
-    kept = stored_numbers(second)
+    kept = numbers_of(second)
     delete_run(world, "second")
-    for name, values in stored_numbers(load_run(world, "first")).items():
+    for name, values in numbers_of(load_run(world, "first")).items():
         np.testing.assert_array_equal(values, kept[name])
 
 
@@ -309,7 +380,7 @@ def test_an_interruption_does_not_let_wrong_embeddings_through(world):
         )
     with pytest.raises(DataError, match=refused):
         explain_retrieval(world, model, **options)
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0
 
 
 # -- killed while the fields are written -----------------------------------------------
@@ -317,7 +388,7 @@ def test_an_interruption_does_not_let_wrong_embeddings_through(world):
 _KILLED = """
 import os, signal, sys
 import fiftyone as fo
-from fiftyone_sfam import publish
+from fiftyone_sfam.pipeline import publish
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from worlds import tiny_model
 
@@ -345,10 +416,9 @@ explain_retrieval(
 
 def test_killed_while_publishing(world):
     old = explain_retrieval(world, tiny_model(1), k=2)
-    tests = Path(__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", _KILLED, world.name],
-        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"},
+        env={**os.environ, "PYTHONPATH": f"{TESTS}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -370,10 +440,10 @@ def test_killed_while_publishing(world):
     assert world.values("sfam_score") == run.pairs.similarity.tolist()
     assert set(world.values("sfam_outcome")) == {"unlabeled"}
     fresh = explain_retrieval(world, model, key="fresh", **options)
-    assert_same_numbers(run, fresh, atol=0)
+    assert_close(run, fresh, atol=0)
     # Nothing is left of the run whose place was taken.
     assert old.store.names() == set()
-    assert blobs(world) == 2 * len(run.store.names())
+    assert stored_blobs(world) == 2 * len(run.store.names())
 
 
 def test_two_keys_never_share_an_interrupted_run(world):

@@ -10,10 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from explain_support import (
-    REID,
-    blobs,
-)
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
@@ -22,20 +18,15 @@ from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
+from stored import stored_blobs
 from worlds import (
     HEIGHT,
+    REID,
     WIDTH,
     embeddings_of,
-    fill,
     person,
     tiny_model,
 )
-
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
-
 
 # -- broken images ---------------------------------------------------------------------
 
@@ -139,7 +130,7 @@ def test_all_images_broken(world):
         match="none of the 12 images could be explained; the first reason: the",
     ):
         explain_retrieval(world, tiny_model(), embeddings=vectors)
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -191,7 +182,7 @@ def test_options_that_cannot_be(world, options, message):
     with pytest.raises(DataError) as error:
         explain_retrieval(world, tiny_model(), **options)
     assert message in str(error.value)
-    assert (world.list_runs(), blobs(world)) == ([], 0)
+    assert (world.list_runs(), stored_blobs(world)) == ([], 0)
 
 
 def test_no_pair_left(world):
@@ -214,7 +205,7 @@ def test_a_model_that_cannot_be_explained_leaves_nothing(world):
     model = tiny_model(layer="neck")
     with pytest.raises(ModelError, match="name a layer before the pooling"):
         explain_retrieval(world, model)
-    assert (world.list_runs(), blobs(world)) == ([], 0)
+    assert (world.list_runs(), stored_blobs(world)) == ([], 0)
 
 
 def test_the_network_is_left_as_it_was(world):

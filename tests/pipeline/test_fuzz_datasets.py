@@ -14,13 +14,13 @@ from bson import ObjectId
 from fiftyone.core.odm import get_db_conn
 from hypothesis import given
 from hypothesis import strategies as st
-from test_retrieval import naive
 
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.blobs import BUCKET
 from fuzzing import fuzz
+from naive_retrieval import naive
 from worlds import embeddings_of, person, tiny_model
 
 IMAGES = 6

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from fiftyone.core.odm import get_db_conn
 
-from crash_support import chunks_without_blob, stored_blobs
+from crash_support import chunks_without_blob
 from fiftyone_sfam import explain_retrieval, list_runs, load_run
 from fiftyone_sfam.cli import program as cli
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.pruning import NO_BLOB, NO_DATASET, NO_RESULT, NO_RUN, prune
 from fiftyone_sfam.runs.blobs import BUCKET, BlobStore
 from fiftyone_sfam.runs.lock import COLLECTION
+from stored import stored_blobs
 from worlds import fill, tiny_model
 
 NOW = timedelta(0)
@@ -27,11 +28,6 @@ NOW = timedelta(0)
 def _nothing_of_others() -> None:
     """Other tests delete their datasets, and leave what can be pruned."""
     prune(older_than=NOW, delete=True)
-
-
-@pytest.fixture
-def world(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
-    return fill(dataset, tmp_path)
 
 
 def files() -> Any:
@@ -149,7 +145,7 @@ def test_one_maker_per_key(world: fo.Dataset) -> None:
     refused = []
 
     def progress(done: int, _total: int, _phase: str) -> None:
-        with pytest.raises(RunError, match="somebody else is making the run 'sfam'"):
+        with pytest.raises(RunError, match="another process is making the run 'sfam'"):
             explain_retrieval(world, tiny_model(1), k=1)
         refused.append(done)
         if len(refused) == 1:
@@ -179,7 +175,7 @@ def test_the_command(world: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> N
     assert "There is nothing to prune." in capsys.readouterr().out
     assert cli.main(["prune", world.name, "--older-than", "0"]) == 0
     shown = capsys.readouterr().out
-    assert "no run was made of it" in shown
+    assert "its run was not finished" in shown
     assert "repeat with --delete" in shown
     assert stored_blobs(world) == 6
     assert cli.main(["prune", world.name, "--older-than", "0", "--delete"]) == 0

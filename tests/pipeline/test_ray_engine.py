@@ -20,9 +20,9 @@ from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import Run
-from worlds import HEIGHT, WIDTH, fill, fill_frames, tiny_model
+from paths import TESTS
+from worlds import HEIGHT, REID, WIDTH, fill, fill_frames, tiny_model
 
-REID = Protocol(identity_field="identity", camera_field="camera")
 TASK = {"num_workers": 2, "cpus_per_worker": 0.5, "shards_per_task": 1}
 # Where one is enough: a worker takes seconds to start.
 ONE = {**TASK, "num_workers": 1}
@@ -34,9 +34,7 @@ def cluster():
     # Ray lets workers yield to everything else, which on a busy machine is to starve.
     os.environ[NICENESS] = "0"
     # The tests' own modules are not installed where the workers look.
-    path = os.pathsep.join(
-        [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    )
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     ray.init(
         address="local",
         num_cpus=2,
@@ -221,7 +219,7 @@ def test_what_goes_wrong_at_a_worker_is_said_as_here(world):
         ({"workers": 2}, "has no option 'workers'; its options are num_workers, cpus"),
         ({"num_workers": 0}, "num_workers is 0; a whole number from 1 is needed"),
         ({"gpus_per_worker": -1}, "gpus_per_worker is -1; a number from 0 is needed"),
-        ({"cpus_per_worker": 0}, "has no place to run"),
+        ({"cpus_per_worker": 0}, "so that no worker can run"),
         (
             {"num_workers": 3},
             "has room for 2 workers of 1 CPU and 0 GPU each, not for 3",

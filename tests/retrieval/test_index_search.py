@@ -9,7 +9,6 @@ import fiftyone.brain as fob
 import numpy as np
 import pytest
 
-from explain_support import assert_same_numbers, blobs, interrupt_after
 from fiftyone_sfam.data.items import collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
@@ -17,9 +16,9 @@ from fiftyone_sfam.pipeline import explain
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.search import find_neighbors, select_candidates
-from worlds import PassCounter, embeddings_of, fill, fill_frames, tiny_model
+from stored import assert_close, interrupt_after, stored_blobs
+from worlds import REID, PassCounter, embeddings_of, fill, fill_frames, tiny_model
 
-REID = Protocol(identity_field="identity", camera_field="camera")
 BACKENDS = ("lancedb", "pgvector")
 
 
@@ -203,13 +202,13 @@ def test_maps_of_other_pairs_are_not_gone_on_with(
             explain_retrieval(
                 world, model, progress=interrupt_after(3, "explaining"), **options
             )
-    assert blobs(world) == 4 + 3 + 1  # embeddings, maps, and what they are for
+    assert stored_blobs(world) == 4 + 3 + 1  # embeddings, maps, and what they are for
     counter = PassCounter(model)
     run = explain_retrieval(world, model, **options)
     assert counter.images == 12
     whole = explain_retrieval(world, model, key="whole", **options)
-    assert_same_numbers(run, whole, atol=0)
-    assert blobs(world) == 2 * len(whole.store.names())
+    assert_close(run, whole, atol=0)
+    assert stored_blobs(world) == 2 * len(whole.store.names())
 
 
 def test_indexes_that_cannot_be_asked(dataset, tmp_path, backend):

@@ -24,7 +24,6 @@ from fiftyone_sfam.review.verdicts import (
     reviewed,
     set_verdict,
     verdict_counts,
-    verdict_tag,
 )
 from fiftyone_sfam.runs.run import load_run
 from verdict_support import (
@@ -37,18 +36,7 @@ from verdict_support import (
     tags,
     texts,
 )
-from worlds import fill, fill_frames
-
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
-
-
-@pytest.fixture
-def frames(dataset, tmp_path):
-    return fill_frames(dataset, tmp_path)
-
+from worlds import fill_frames
 
 # -- giving ----------------------------------------------------------------------------
 
@@ -90,7 +78,6 @@ def test_fiftyone_finds_verdicts(world):
         [[ids_of(run, pair)[1]] for pair in (1, 5)]
     )
     assert world.count_label_tags("sfam_neighbors") == {"fine": 1, "wrong label": 2}
-    assert verdict_tag(run, "wrong label") == "wrong label"
     assert set(world.exists("sfam_verdicts").values("id")) == wrong | {
         ids_of(run, 0)[0]
     }
@@ -228,7 +215,7 @@ def test_no_such_pair(world):
     run = explain(world)
     message = f"'sfam' has {len(run.pairs)} pairs, numbered from 0; there is no pair"
     for pair in (-1, len(run.pairs), 10**9):
-        with pytest.raises(DataError, match=f"{message} {pair} to give a verdict on"):
+        with pytest.raises(DataError, match=f"{message} {pair} to set a verdict on"):
             set_verdict(run, pair, "fine")
         with pytest.raises(DataError, match=message):
             restore_verdict(run, pair, None)
@@ -293,7 +280,7 @@ def test_undo_on_another_pair_is_refused(world):
     run = explain(world)
     set_verdict(run, 0, "fine")
     previous = set_verdict(run, 0, "background")
-    with pytest.raises(DataError, match="'fine' is on another pair than pair 1 of the"):
+    with pytest.raises(DataError, match="'fine' is not on pair 1 of the run"):
         restore_verdict(run, 1, previous)
     assert texts(run) == {0: "background"}
 
@@ -453,9 +440,7 @@ def test_verdicts_on_detections(frames):
     # Ways to find them.
     view = frames.filter_labels("people", F("sfam_verdicts").contains("fine"))
     assert view.values("people.detections.id") == [[query]]
-    tag = verdict_tag(run, "fine")
-    assert tag == "sfam: fine"
-    view = frames.select_labels(fields="people", tags=tag)
+    view = frames.select_labels(fields="people", tags="sfam: fine")
     assert view.values("people.detections.id") == [[query]]
     patches = frames.to_patches("people").match(
         F("people.sfam_verdicts").contains("look-alike")

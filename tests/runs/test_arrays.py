@@ -57,7 +57,7 @@ def test_archives_of_earlier_versions_are_read():
     found = unpack_arrays(stream.getvalue())
     np.testing.assert_array_equal(found["x"], NOISE)
     assert found["y"].tolist() == [b"a", b"bc"]
-    with pytest.raises(ValueError, match="no arrays: "):
+    with pytest.raises(ValueError, match="not packed arrays: "):
         unpack_arrays(stream.getvalue()[:-40])
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_all_there_is_refused():
     with pytest.raises(ValueError, match=f"{len(data) - 1} of {len(data)} bytes"):
         unpack_arrays(data[:-1])
     for wrong in (b"", b"SFAM\x01", b"something else"):
-        with pytest.raises(ValueError, match="begin like something else"):
+        with pytest.raises(ValueError, match="the first bytes are wrong"):
             unpack_arrays(wrong)
 
 

@@ -12,13 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_panel_audit import Shown as AuditPanel
-from test_panel_pairs import Shown as PairsPanel
 from torch import nn
 from torchvision.models import convnext_tiny
 
-from app_support import PLUGIN, context
-from explain_support import REID, interrupt_after
 from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, load_run
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
@@ -26,15 +22,19 @@ from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.pairs.style import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
-from fiftyone_sfam.cli.program import main
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.text import escape_markdown
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import RunConfig, record_run
+from operator_support import PLUGIN, context
+from panel_support import AuditPanel, PairsPanel
+from paths import TESTS
 from report_support import Page
-from worlds import HEIGHT, WIDTH, fill, normed_model, person, tiny_model
+from stored import interrupt_after
+from worlds import HEIGHT, REID, WIDTH, normed_model, person, tiny_model
 
 PIXELS = Preprocessing(size=(HEIGHT, WIDTH))
 FACTORY = """
@@ -54,11 +54,6 @@ def sentence(percent: str, of: str = "similarity score", layer: str = "body") ->
 
 
 RUN_SENTENCE = sentence("0.0", "similarity score (median of the first batch)")
-
-
-@pytest.fixture
-def world(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
-    return fill(dataset, tmp_path)
 
 
 def quietly(samples: fo.Dataset, model: EmbeddingModel | str, **options: object) -> Run:
@@ -259,7 +254,7 @@ def test_a_score_near_zero_says_nothing() -> None:
 @pytest.fixture
 def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a model whose maps carry nothing."""
-    (tmp_path / "net.py").write_text(FACTORY.format(tests=str(Path(__file__).parent)))
+    (tmp_path / "net.py").write_text(FACTORY.format(tests=str(TESTS)))
     entry = {"factory": "net.py:normed_network", "preprocess": {"size": [16, 8]}}
     file = tmp_path / "models.json"
     file.write_text(json.dumps({"models": {"normed": entry}}))

@@ -10,14 +10,15 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES
-from worlds import HEIGHT, PLACES, WIDTH, embeddings_of, fill, fill_frames, tiny_model
-
-REID = Protocol(identity_field="identity", camera_field="camera")
-
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
+from worlds import (
+    HEIGHT,
+    PLACES,
+    REID,
+    WIDTH,
+    embeddings_of,
+    fill_frames,
+    tiny_model,
+)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fiftyone_sfam.retrieval.pairs import (
     outcomes_of,
 )
 from fiftyone_sfam.retrieval.search import find_neighbors, select_candidates
-from fiftyone_sfam.runs.plan import ORDERS, make_plan
+from fiftyone_sfam.runs.run_table import ORDERS, make_plan
 
 LINE = np.array([[0.0], [1.0], [3.0], [7.0]])
 """Four images on a line: neighbors and distances are plain to see."""
@@ -102,7 +102,8 @@ def test_plan_by_hand():
     assert plan.images_of(1).tolist() == [6]
     assert [part.tolist() for part in plan.sides_of(0)] == [[1, 3, 0], [0, 0, 1]]
     assert [part.tolist() for part in plan.sides_of(1)] == [[2], [0]]
-    assert [plan.locate(side) for side in range(4)] == [(0, 2), (0, 0), (1, 0), (0, 1)]
+    shards, rows = plan.locate(np.arange(4))
+    assert (shards.tolist(), rows.tolist()) == ([0, 0, 1, 0], [2, 0, 0, 1])
     in_order = make_plan(some_pairs([5, 6], [7, 7]), shard_images=2, order="item")
     assert in_order.order.tolist() == [5, 6, 7]
 
@@ -129,7 +130,8 @@ def test_plan_serves_every_side_once(pairs, shard_images, order):
             seen[int(side)] = (shard, row)
     assert sorted(seen) == list(range(2 * len(pairs)))
     assert sorted(images) == sorted(set(pairs.sides().tolist()))
-    assert all(plan.locate(side) == place for side, place in seen.items())
+    located = np.stack(plan.locate(np.array(list(seen))), axis=1)
+    assert located.tolist() == [list(place) for place in seen.values()]
     wanted = np.array(images[::2])
     holding = [
         shard
@@ -162,4 +164,4 @@ def test_no_pairs_no_plan():
     plan = make_plan(some_pairs([], []), shard_images=4)
     assert plan.num_shards == 0
     with pytest.raises(IndexError):
-        plan.locate(0)
+        plan.locate(np.array([0]))

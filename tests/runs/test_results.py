@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from fiftyone.core.odm import get_db_conn
 
-from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import list_runs, load_run
-from worlds import fill, tiny_model
-
-REID = Protocol(identity_field="identity", camera_field="camera")
+from worlds import REID, fill, tiny_model
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ def test_a_result_takes_the_place_of_the_one_before(run):
 
 def test_fields_and_runs_of_others_are_left_alone(run):
     run.dataset.add_sample_field("sfam_mine", fo.FloatField)
-    with pytest.raises(RunError, match="has a field 'sfam_mine' that is not of this"):
+    with pytest.raises(RunError, match="has a field 'sfam_mine' that does not belong"):
         run.results.save("ranks", {}, {}, ["sfam_mine"])
     run.dataset.register_run("sfam_taken", run.dataset.init_run(method="somebody"))
     with pytest.raises(RunError, match="has a run 'sfam_taken' of another kind"):

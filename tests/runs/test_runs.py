@@ -18,25 +18,14 @@ from fiftyone_sfam.runs import run_table
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import list_runs, load_run
 from fiftyone_sfam.runs.run_config import RunConfig, record_run, run_config
-from worlds import fill, fill_frames, tiny_model
-
-REID = Protocol(identity_field="identity", camera_field="camera")
-
-
-@pytest.fixture
-def world(dataset, tmp_path):
-    return fill(dataset, tmp_path)
+from stored import stored_blobs
+from worlds import REID, fill_frames, tiny_model
 
 
 def explain(samples, key="sfam", **options):
     return explain_retrieval(
         samples, tiny_model(), key=key, **{"k": 1, "protocol": REID, **options}
     )
-
-
-def blobs(dataset) -> int:
-    query = {"metadata.dataset_id": str(dataset._doc.id)}
-    return get_db_conn()[f"{BUCKET}.files"].count_documents(query)
 
 
 def fields(samples) -> set[str]:
@@ -159,7 +148,7 @@ def test_parts_of_the_table_make_the_whole(world, monkeypatch):
     np.testing.assert_array_equal(parts.remainders, whole.remainders)
     sides = np.random.default_rng(0).permutation(2 * count)
     for found, planned in zip(
-        parts.locate(sides), parts.plan.locate_many(sides), strict=True
+        parts.locate(sides), parts.plan.locate(sides), strict=True
     ):
         np.testing.assert_array_equal(found, planned)
     # Opening a pair reads its part, not the table of all of them.
@@ -194,11 +183,11 @@ def test_a_table_of_an_earlier_version_is_read(world):
 def test_delete_leaves_nothing_and_spares_the_rest(world):
     before = fields(world)
     kept = explain(world, "kept")
-    with_kept, count = fields(world), blobs(world)
+    with_kept, count = fields(world), stored_blobs(world)
     run = explain(world)
     delete_run(world.limit(1), "sfam")
     assert fields(world) == with_kept
-    assert blobs(world) == count
+    assert stored_blobs(world) == count
     chunks = get_db_conn()[f"{BUCKET}.chunks"]
     prefix = {"$regex": f"^{run.config.uid}/"}
     assert chunks.count_documents({"files_id": prefix}) == 0
@@ -206,7 +195,7 @@ def test_delete_leaves_nothing_and_spares_the_rest(world):
     assert kept.maps(0).query is not None
     delete_run(world, "kept")
     assert fields(world) == before
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0
     # Not in the database either, where the schema does not tell.
     raw = world._sample_collection.find_one()
     assert not [name for name in raw if name.startswith(("sfam", "kept"))]
@@ -223,7 +212,7 @@ def test_delete_of_detections(dataset, tmp_path, listed):
     assert fields(dataset) != before
     delete_run(dataset, "sfam")
     assert fields(dataset) == before
-    assert blobs(dataset) == 0
+    assert stored_blobs(dataset) == 0
     assert str(dataset._sample_collection.find_one({}, {"people": 1})) == raw
 
 
@@ -279,7 +268,7 @@ def test_renames_that_cannot_be(world):
     for new_key, message in (
         ("b", "has a run 'b' already; choose another key"),
         ("a", "has a run 'a' already"),
-        ("c", "has a field 'c_score' that is not of a run"),
+        ("c", "has a field 'c_score' that does not belong"),
         ("no key", "cannot be used; give a name of letters"),
     ):
         with pytest.raises(RunError, match=message):
@@ -331,4 +320,4 @@ def test_samples_deleted_since(world):
     assert again.maps(0).query is not None
     rename_run(world, "sfam", "renamed")
     delete_run(world, "renamed")
-    assert blobs(world) == 0
+    assert stored_blobs(world) == 0

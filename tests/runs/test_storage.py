@@ -110,11 +110,24 @@ def test_missing_blob_says_what_to_do(store):
 
 
 def test_same_work_is_found_by_its_fingerprint(store):
-    store.put("a", {"x": np.ones(1)}, fingerprint="f1")
-    store.put("b", {"x": np.ones(1)}, fingerprint="f1")
+    store = BlobStore(store.dataset_id, store.uid, "f1")
+    store.put("a", {"x": np.ones(1)})
+    store.put("b", {"x": np.ones(1)})
     assert unfinished_uids(store.dataset_id, "f1") == [store.uid]
     assert unfinished_uids(store.dataset_id, "f2") == []
     assert unfinished_uids("another", "f1") == []
+
+
+def test_summaries_are_read_without_their_blobs(store):
+    store.put("a", {"x": np.ones(1)}, {"y": np.arange(3)})
+    store.put("b", {"x": np.ones(1)})
+    # Incompressible, and larger than a document of the database may be.
+    noise = np.frombuffer(np.random.default_rng(0).bytes(2**24), dtype=np.uint8)
+    store.put("c", {"x": np.ones(1)}, {"y": noise})
+    get_db_conn()[f"{BUCKET}.chunks"].delete_many({"files_id": f"{store.uid}/a"})
+    first, *rest = store.summaries(["a", "b", "c", "d"])
+    assert first["y"].tolist() == [0, 1, 2]
+    assert rest == [None, None, None]
 
 
 # -- compact maps ----------------------------------------------------------------------

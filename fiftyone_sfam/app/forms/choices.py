@@ -1,89 +1,73 @@
-"""Drop-down lists of an operator's form: models, runs, fields by their type."""
+"""Fields of the operators' forms, and messages that users may read."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fiftyone as fo
-import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.errors import ModelError, SfamError
 from fiftyone_sfam.models import list_models
 from fiftyone_sfam.models.registry import registry_path
-from fiftyone_sfam.runs.run import list_runs
-from fiftyone_sfam.runs.run_config import METHOD
+from fiftyone_sfam.runs.run import Run
 
-_LOG = logging.getLogger("fiftyone_sfam")
-
-# An absolute path's folders, as they begin on either kind of system. What is one
-# without an end of its own, as a name with spaces, is cut as far as it can be told.
+# The folders of an absolute path on POSIX or Windows. Where nothing marks the end of a
+# path, as with a name that contains spaces, the cut is only as good as this pattern.
 _FOLDERS = re.compile(
     r"(?:file:/{2,3}|(?<![\w.:/\\-])(?:[A-Za-z]:[\\/]|[\\/]{1,2}|~/))"
     r"(?:[^\\/'\"<>|:*?\n]*?[^\\/\s'\"<>|:*?~][\\/])+(?=[^\\/\s])"
 )
 
-Operator = TypeVar("Operator", bound=foo.Operator)
-Execute = Callable[[Operator, foo.ExecutionContext], dict[str, Any]]
-
 
 def for_user(message: object) -> str:
     """Cut the folders off all absolute paths in a message."""
     text = str(message)
-    # Folders that are known are cut whatever they are called.
+    # These folders are known, so they are cut whatever characters they contain.
     for folder in (registry_path().parent, Path.home()):
         for separator in ("/", "\\"):
             text = text.replace(f"{folder}{separator}", "")
     return _FOLDERS.sub("", text)
 
 
-def for_users(execute: Execute[Operator]) -> Execute[Operator]:
-    """Make an operator's ``execute`` fail with messages that users may read."""
-
-    @wraps(execute)
-    def executed(self: Operator, ctx: foo.ExecutionContext) -> dict[str, Any]:
-        try:
-            return execute(self, ctx)
-        except SfamError as error:
-            shown = for_user(error)
-            if shown == str(error):
-                raise
-            _LOG.warning("%s: %s", self.config.name, error)
-            # FiftyOne sends the traceback to the App, with all that it came from.
-            raise type(error)(shown) from None
-
-    return executed
+def problem_of(check: Callable[..., object], *args: Any) -> str | None:
+    """Return the message of the error that a check raises; None if it raises none."""
+    try:
+        check(*args)
+    except SfamError as error:
+        return for_user(error)
+    return None
 
 
-def show_warnings(outputs: types.Object, results: Mapping[str, Any]) -> None:
-    """Add the ``warnings`` of an operator's result to what it shows."""
-    for number, text in enumerate(results.get("warnings") or ()):
-        outputs.view(f"warning_{number}", types.Warning(label=text))
+def mark(prop: types.Property, problem: str | None) -> None:
+    """Show a problem next to a field, which keeps the form from being submitted."""
+    if problem is not None:
+        prop.invalid = True
+        prop.error_message = problem
 
 
 def add_choice(
     inputs: types.Object,
     name: str,
-    choices: Iterable[tuple[str, str]],
+    choices: Iterable[str | tuple[str, str]],
     *,
     label: str,
     description: str | None = None,
     default: str | None = None,
     required: bool = False,
-    error: str | None = None,
-) -> types.Property:
-    """Add a drop-down list to a form."""
+    problem: str | None = None,
+) -> None:
+    """Add a drop-down list of values, or of pairs of a value and its label."""
     view = types.AutocompleteView(allow_user_input=False)
     values = []
-    for value, shown in choices:
+    for choice in choices:
+        value, shown = (choice, choice) if isinstance(choice, str) else choice
         view.add_choice(value, label=shown)
         values.append(value)
-    found = inputs.enum(
+    field = inputs.enum(
         name,
         values,
         label=label,
@@ -92,19 +76,61 @@ def add_choice(
         required=required,
         view=view,
     )
-    return mark(found, error)
+    mark(field, problem)
 
 
-def mark(prop: types.Property, error: str | None) -> types.Property:
-    """Show what is wrong beside a field of a form, and keep it from being submitted."""
-    if error is not None:
-        prop.invalid = True
-        prop.error_message = error
-    return prop
+def add_list(
+    inputs: types.Object,
+    name: str,
+    values: Iterable[str],
+    given: Sequence[str],
+    *,
+    label: str,
+    description: str,
+    problem: str,
+) -> None:
+    """Add a choice of several values; a given value must be one of them."""
+    view = types.AutocompleteView(allow_user_input=False, allow_duplicates=False)
+    for value in values:
+        view.add_choice(value, label=value)
+    field = inputs.list(
+        name, types.String(), label=label, description=description, view=view
+    )
+    unknown = [value for value in given if value not in view.values()]
+    if unknown:
+        mark(field, f"'{unknown[0]}' {problem}")
+
+
+def add_estimate(inputs: types.Object, text: str, large: bool) -> None:
+    """Add a notice about the size of an operation."""
+    if large:
+        text += " This is large: better delegated."
+    inputs.view("estimate", types.Notice(label=text))
+
+
+def add_run_model(inputs: types.Object, run: Run, given: str | None) -> None:
+    """Add the choice of the model that a run was made with."""
+    models, problem = model_choices()
+    names = [name for name, _ in models]
+    model = given or run.config.model
+    if problem is None and model not in names:
+        problem = (
+            f"the run's model '{model}' is not registered on this machine; register "
+            "it, or choose the name under which it is registered."
+        )
+    add_choice(
+        inputs,
+        "model",
+        models,
+        label="Model",
+        description="The model that made the run",
+        default=run.config.model if run.config.model in names else None,
+        problem=problem,
+    )
 
 
 def model_choices() -> tuple[list[tuple[str, str]], str | None]:
-    """List the models by name, the owner's own first."""
+    """List the models, the registered ones first, or say why there are none."""
     try:
         models = list_models()
     except ModelError as error:
@@ -120,86 +146,51 @@ def model_choices() -> tuple[list[tuple[str, str]], str | None]:
     ], None
 
 
-def without_runs(view: types.View) -> types.Property:
-    """Return the form of a dataset without runs, which says what to do."""
-    inputs = types.Object()
-    inputs.view(
-        "none",
-        types.Warning(
-            label="No runs yet",
-            description="Make one with the operator 'SFAM: explain retrieval'.",
-        ),
-    )
-    return mark(types.Property(inputs, view=view), "there are no runs.")
-
-
-def run_choices(
-    dataset: fo.Dataset, interrupted: bool = False
-) -> list[tuple[str, str]]:
-    """List the finished runs of a dataset, and those that were interrupted if asked."""
-    finished = [(key, key) for key in list_runs(dataset)]
-    if not interrupted:
-        return finished
-    known = dict(finished)
-    return finished + [
-        (key, f"{key} (interrupted)")
-        for key in dataset.list_runs(method=METHOD)
-        if key not in known
-    ]
-
-
 def label_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
     """List the fields that can hold identities or cameras."""
-
-    def fits(field: fo.Field) -> bool:
-        if isinstance(field, (fo.StringField, fo.IntField, fo.BooleanField)):
-            return True
-        return getattr(field, "document_type", None) in (
-            fo.Classification,
-            fo.Detection,
-        )
-
-    return _fields(dataset, prefix, fits)
+    simple = (fo.StringField, fo.IntField, fo.BooleanField)
+    documents = (fo.Classification, fo.Detection)
+    return [
+        name
+        for name, field in _fields(dataset, prefix).items()
+        if isinstance(field, simple) or _document(field) in documents
+    ]
 
 
 def vector_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
     """List the fields that can hold embeddings."""
-    return _fields(
-        dataset,
-        prefix,
-        lambda field: isinstance(field, (fo.VectorField, fo.ArrayField, fo.ListField)),
-    )
+    kinds = (fo.VectorField, fo.ArrayField, fo.ListField)
+    fields = _fields(dataset, prefix).items()
+    return [name for name, field in fields if isinstance(field, kinds)]
 
 
 def detection_fields(dataset: fo.Dataset) -> list[str]:
-    """List the fields with detections."""
-    return _fields(
-        dataset,
-        "",
-        lambda field: (
-            getattr(field, "document_type", None) in (fo.Detections, fo.Detection)
-        ),
-    )
+    """List the fields that hold detections."""
+    documents = (fo.Detections, fo.Detection)
+    fields = _fields(dataset).items()
+    return [name for name, field in fields if _document(field) in documents]
 
 
 def patches_prefix(dataset: fo.Dataset, patches_field: str) -> str:
     """Return the path below which the attributes of detections lie."""
-    field = dataset.get_field(patches_field)
-    listed = getattr(field, "document_type", None) is fo.Detections
+    listed = _document(dataset.get_field(patches_field)) is fo.Detections
     return f"{patches_field}.detections." if listed else f"{patches_field}."
 
 
-def _fields(dataset: fo.Dataset, prefix: str, fits: Callable[[Any], bool]) -> list[str]:
-    """List the fields below a path that fit, without FiftyOne's own."""
-    if prefix:
-        holder = dataset.get_field(prefix.rstrip("."))
-        while isinstance(holder, fo.ListField):
-            holder = holder.field
-        schema = holder.get_field_schema() if holder is not None else {}
-    else:
+def _document(field: fo.Field) -> type | None:
+    return getattr(field, "document_type", None)
+
+
+def _fields(dataset: fo.Dataset, prefix: str = "") -> dict[str, fo.Field]:
+    """Return the fields below a path by name, without those that FiftyOne manages."""
+    managed = {"id", "filepath", "tags", "metadata", "_media_type", "_rand"}
+    managed |= {"created_at", "last_modified_at"}
+    if not prefix:
         schema = dataset.get_field_schema()
-    own = {"id", "filepath", "tags", "metadata", "_media_type", "_rand"}
-    own |= {"created_at", "last_modified_at"}
-    if prefix:
-        own |= {"bounding_box", "mask", "mask_path", "index", "confidence"}
-    return [name for name, field in schema.items() if name not in own and fits(field)]
+    else:
+        managed |= {"bounding_box", "mask", "mask_path", "index", "confidence"}
+        parent = dataset.get_field(prefix.rstrip("."))
+        while isinstance(parent, fo.ListField):
+            parent = parent.field
+        schema = {} if parent is None else parent.get_field_schema()
+    return {name: field for name, field in schema.items() if name not in managed}

@@ -1,13 +1,18 @@
-"""Parameters of operators as a client sends them: of any type until they are read.
+"""Schemas of the operators' parameters.
 
-A form's own bounds are for people; whoever talks to the server directly is held by
-these.
+The App keeps to the types and bounds of a form. A request that is made by hand does
+not, so every operator reads its parameters through a schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import ValidationError as SchemaError
+from pydantic.fields import FieldInfo
+from typing_extensions import Self
 
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
@@ -15,87 +20,98 @@ from fiftyone_sfam.errors import DataError
 MAX_TEXT = 10_000
 """Most characters of a text."""
 
-MAX_CHOSEN = 50
-"""Most fields or values that are taken of a list."""
+MAX_LISTED = 50
+"""Most entries of a list."""
 
 MAX_SEED = 2**32 - 1
+MAX_RANK = 10_000_000
 
 
-def whole_number(
-    params: Mapping[str, Any],
-    name: str,
-    default: int,
-    *,
-    least: int = 1,
-    most: int,
-) -> int:
-    """Read a whole number of an operator's parameters."""
-    value = params.get(name)
-    return default if value is None else checked_whole(name, value, least, most)
+def _without_nul(text: str) -> str:
+    """Refuse a character that the database cannot store."""
+    if "\0" in text:
+        raise ValueError
+    return text
 
 
-def real_number(
-    params: Mapping[str, Any], name: str, default: float, *, least: float, most: float
-) -> float:
-    """Read a number of an operator's parameters, as :func:`whole_number` does."""
-    value = params.get(name)
-    if value is None:
-        return default
-    if not is_number(value) or not least <= value <= most:
-        raise DataError(
-            f"{name} is {shown_value(value)}; a number from {least:g} to {most:g} is "
-            "needed."
-        )
-    return float(value)
+def _as_int(value: Any) -> Any:
+    """Convert whole numbers that a client sends as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def some_texts(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Read a list of texts of an operator's parameters; empty where there is none."""
-    values = params.get(name)
-    if values is None or values == "":
-        return ()
-    listed = isinstance(values, (list, tuple)) and len(values) <= MAX_CHOSEN
-    if not listed or not all(map(is_text, values)):
-        raise DataError(f"{name} has to be a list of at most {MAX_CHOSEN} texts.")
-    return tuple(values)
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_nul)]
+Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MAX_LISTED)]
+Whole = Annotated[int, BeforeValidator(_as_int)]
 
 
-def one_text(params: Mapping[str, Any], name: str) -> str | None:
-    """Read a text of an operator's parameters; None where there is none."""
-    value = params.get(name)
-    if value is None or value == "":
-        return None
-    if not is_text(value):
-        raise DataError(f"{name} has to be a text of at most {MAX_TEXT} characters.")
-    return value
+def whole(default: int | None, least: int, most: int) -> Any:
+    """Bound a field of type :data:`Whole`."""
+    wanted = f"a whole number from {least} to {most}"
+    return Field(default, ge=least, le=most, description=wanted)
 
 
-def checked_whole(name: str, value: Any, least: int, most: int) -> int:
-    """Check a whole number, as :func:`whole_number` does."""
-    # The bounds come first: neither NaN nor infinity is within them.
-    if not is_number(value) or not least <= value <= most or value != int(value):
-        raise DataError(
-            f"{name} is {shown_value(value)}; a whole number from {least} to {most} is "
-            "needed."
-        )
-    return int(value)
+class Parameters(BaseModel):
+    """Parameters of an operator; a parameter that is None or empty is not given.
+
+    Parameters that the schema does not name are ignored: FiftyOne adds its own.
+    """
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    @classmethod
+    def read(cls, params: Mapping[str, Any]) -> Self:
+        """Read the parameters of an operation; refuse the first that does not fit."""
+        values, problems = cls.read_form(params)
+        for problem in problems.values():
+            raise DataError(problem)
+        return values
+
+    @classmethod
+    def read_form(cls, params: Mapping[str, Any]) -> tuple[Self, dict[str, str]]:
+        """Read a form that is being filled in; return what is wrong with each field.
+
+        Fields with a problem have their default.
+        """
+        given = {
+            name: params[name]
+            for name in cls.model_fields
+            if params.get(name) is not None and params[name] != ""
+        }
+        try:
+            return cls.model_validate(given), {}
+        except SchemaError as error:
+            problems: dict[str, str] = {}
+            for detail in error.errors(include_url=False, include_input=False):
+                name = str(detail["loc"][0])
+                reason = detail.get("ctx", {}).get("error")
+                if isinstance(reason, DataError):
+                    problems[name] = str(reason)
+                else:
+                    wanted = _wanted(cls.model_fields[name])
+                    problems[name] = f"{name} is {_shown(given[name])}; give {wanted}."
+        fitting = {key: value for key, value in given.items() if key not in problems}
+        return cls.model_validate(fitting), problems
 
 
-def shown_value(value: Any) -> str:
-    """Show a value in a message, whatever a client has sent."""
+class RunParameters(Parameters):
+    """Parameters of an operator that works on a run."""
+
+    key: Text | None = None
+
+
+def _wanted(field: FieldInfo) -> str:
+    """Describe the values that a field takes."""
+    kind = field.annotation
+    if field.description:
+        return field.description
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return f"a list of at most {MAX_LISTED} texts"
+    if kind is bool:
+        return "true or false"
+    return f"a text of at most {MAX_TEXT} characters"
+
+
+def _shown(value: Any) -> str:
     return shorten(repr(value), 60)
-
-
-def is_text(value: Any) -> bool:
-    """Tell whether a parameter is a text that the database can keep."""
-    return (
-        isinstance(value, str)
-        and len(value) <= MAX_TEXT
-        and "\0" not in value
-        and not any("\ud800" <= letter <= "\udfff" for letter in value)
-    )
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a parameter is a number; neither true nor false is one."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

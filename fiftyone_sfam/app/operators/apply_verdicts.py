@@ -1,17 +1,16 @@
-"""The operator that corrects labels as a run's verdicts say, and takes it back."""
+"""The operator that corrects labels by the verdicts of a run, and undoes that."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.choices import for_users
-from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import RunParameters, Text
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, no_runs
 from fiftyone_sfam.audit.fixes.apply import (
     applied_fields,
     apply_verdicts,
@@ -22,18 +21,18 @@ from fiftyone_sfam.audit.fixes.apply import (
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.report.tables import item_files
 from fiftyone_sfam.data.text import one_line
-from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.runs.run import Run, list_runs, load_run
+from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.runs.run import Run, list_runs
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-    from fiftyone_sfam.audit.fixes.apply import Applied, LeftOut
+    from fiftyone_sfam.audit.fixes.apply import LeftOut
 
 APPLY, UNDO = "apply", "undo"
 
 LARGE = 100_000
-"""Images from which the writing is delegated unless the user says otherwise."""
+"""Images from which the operation is delegated unless the user says otherwise."""
 
 SHOWN = 20
 """Most fixes that the form lists."""
@@ -41,87 +40,133 @@ SHOWN = 20
 _WIDEST = 28
 
 
-class ApplyVerdicts(foo.Operator):
+class VerdictParameters(RunParameters):
+    """What to apply or undo, and in which field."""
+
+    action: Literal["apply", "undo"] = "apply"
+    field: Text | None = None
+    overwrite: bool = False
+    undo_field: Text | None = None
+
+
+class ApplyVerdicts(RunOperator[VerdictParameters]):
     """Writes a field of identities with the corrections that verdicts agree on."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """What FiftyOne shows of the operator."""
-        return foo.OperatorConfig(
-            name="apply_verdicts",
-            label="SFAM: apply verdicts",
-            description="Correct labels as a run's verdicts say, in a new field",
-            dynamic=True,
-            allow_delegated_execution=True,
-        )
+    config = foo.OperatorConfig(
+        name="apply_verdicts",
+        label="SFAM: apply verdicts",
+        description="Correct labels by the verdicts of a run, in a new field",
+        dynamic=True,
+        allow_delegated_execution=True,
+    )
+    parameters = VerdictParameters
+    form_title = "Apply the verdicts of a run"
+    result_title = "Verdicts applied"
 
-    def resolve_execution_options(
-        self, ctx: foo.ExecutionContext
-    ) -> foo.ExecutionOptions:
-        """Delegate large datasets by default."""
-        return foo.ExecutionOptions(
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            default_choice_to_delegated=len(ctx.dataset) >= LARGE,
-        )
+    def is_large(self, ctx: Context, params: VerdictParameters) -> bool:
+        """Return whether the dataset has many samples."""
+        return len(ctx.dataset) >= LARGE
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Build the form."""
-        check_types(ctx.params)
-        inputs = types.Object()
-        view = types.View(label="Apply a run's verdicts")
+    def add_inputs(
+        self, ctx: Context, params: VerdictParameters, inputs: types.Object
+    ) -> str | None:
+        """Add what to do, if there is something to undo, and its fields."""
         keys, applied = list_runs(ctx.dataset), applied_fields(ctx.dataset)
         if not keys and not applied:
-            return choices.without_runs(view)
-        action = ctx.params.get("action") or (APPLY if keys else UNDO)
+            return no_runs(inputs)
+        default = APPLY if keys else UNDO
+        action = params.action if "action" in params.model_fields_set else default
         if applied:
-            listed = [(APPLY, "correct the labels")] if keys else []
+            actions = [(APPLY, "correct the labels")] if keys else []
             choices.add_choice(
                 inputs,
                 "action",
-                [*listed, (UNDO, "take an earlier correction back")],
+                [*actions, (UNDO, "undo an earlier correction")],
                 label="What to do",
-                default=listed[0][0] if listed else UNDO,
+                default=default,
                 required=True,
             )
-        if action == UNDO:
-            _undo_inputs(inputs, applied)
-        else:
-            _apply_inputs(ctx, inputs, keys)
-        return types.Property(inputs, view=view)
+        if action == APPLY:
+            return super().add_inputs(ctx, params, inputs)
+        if applied:
+            choices.add_choice(
+                inputs,
+                "undo_field",
+                applied,
+                label="Field",
+                description="A field that a correction has created is deleted; in "
+                "other fields, the values before the correction are restored",
+                default=applied[0],
+            )
+            return None
+        warning = inputs.view("none", types.Warning(label="Nothing was applied yet"))
+        choices.mark(warning, "there is nothing to undo.")
+        return None
 
-    @for_users
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
-        """Do what was chosen; see :mod:`fiftyone_sfam.audit.fixes.apply`."""
-        check_types(ctx.params, numbers=False)
-        action = ctx.params.get("action") or APPLY
-        if action == UNDO:
-            result = _undo(ctx)
-        elif action == APPLY:
-            result = _apply(ctx)
+    def add_run_inputs(
+        self, ctx: Context, params: VerdictParameters, inputs: types.Object, run: Run
+    ) -> None:
+        """Add the field, and a preview of the corrections."""
+        try:
+            fixes = find_fixes(run)
+        except SfamError as error:
+            warning = inputs.view("labels", types.Warning(label=str(error)))
+            choices.mark(warning, str(error))
+            return
+        _add_field(params, inputs, run)
+        text = (
+            f"{len(fixes.agreed):,} corrections are agreed on, {len(fixes.open):,} "
+            f"labels are wrong without a right one, {len(fixes.conflicts):,} verdicts "
+            "contradict others."
+        )
+        problem = None if fixes.agreed else "the verdicts agree on no correction yet."
+        choices.mark(inputs.view("count", types.Notice(label=text)), problem)
+        if fixes.fixes or fixes.conflicts:
+            inputs.md(preview(run, fixes), name="preview")
+
+    def perform(self, ctx: Context, params: VerdictParameters) -> Results:
+        """Apply or undo; see :mod:`fiftyone_sfam.audit.fixes.apply`."""
+        if params.action == UNDO:
+            undone = undo_fixes(ctx.dataset, params.undo_field)
+            results = {
+                "field": undone.field,
+                "deleted": undone.deleted,
+                "restored": undone.restored,
+                "left_out": _listed(undone.left_out),
+            }
         else:
-            raise DataError(f"unknown action {action!r}; use {APPLY} or {UNDO}.")
+            results = super().perform(ctx, params)
         if not ctx.delegated:
             ctx.ops.reload_dataset()
-        return result
+        return results
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Describe what ``execute`` returns."""
-        outputs = types.Object()
+    def perform_on(self, ctx: Context, params: VerdictParameters, run: Run) -> Results:
+        """Apply the corrections that the verdicts agree on now."""
+        applied = apply_verdicts(run, field=params.field, overwrite=params.overwrite)
+        return {
+            "field": applied.field,
+            "fixed": applied.fixed,
+            "changed": applied.changed,
+            "open": applied.open,
+            "conflicts": applied.conflicts,
+            "left_out": _listed(applied.left_out),
+        }
+
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
+        """Add the field, and how many labels were corrected or restored."""
         outputs.str("field", label="Field")
         for name, label in (
             ("fixed", "Labels corrected"),
-            ("changed", "Values changed in a field that was there"),
-            ("open", "Labels called wrong, without a right one"),
+            ("changed", "Values changed in an existing field"),
+            ("open", "Labels that are wrong, without a right one"),
             ("conflicts", "Contradictions"),
             ("restored", "Values restored"),
         ):
-            if name in ctx.results:
+            if name in results:
                 outputs.int(name, label=label)
-        if ctx.results.get("deleted"):
+        if results.get("deleted"):
             outputs.bool("deleted", label="The field was deleted")
         outputs.list("left_out", types.String(), label="Left out")
-        return types.Property(outputs, view=types.View(label="Verdicts applied"))
 
     def __call__(
         self,
@@ -136,98 +181,41 @@ class ApplyVerdicts(foo.Operator):
         """Run the operator from Python."""
         params = {"key": key, "action": action, "overwrite": overwrite}
         params["undo_field" if action == UNDO else "field"] = field
-        return call_operator(self, sample_collection, params, delegate)
+        return self.call(sample_collection, params, delegate)
 
 
-# --------------------------------------------------------------------------------------
-# The form
-# --------------------------------------------------------------------------------------
-
-
-def _undo_inputs(inputs: types.Object, applied: list[str]) -> None:
-    """Ask which field to take back."""
-    if not applied:
-        choices.mark(
-            inputs.view("none", types.Warning(label="Nothing was applied yet")),
-            "there is nothing to take back.",
-        )
-        return
-    choices.add_choice(
-        inputs,
-        "undo_field",
-        [(path, path) for path in applied],
-        label="Field",
-        description="A field that a correction has made is deleted; in others the "
-        "values that it replaced come back",
-        default=applied[0],
-    )
-
-
-def _apply_inputs(
-    ctx: foo.ExecutionContext, inputs: types.Object, keys: list[str]
-) -> None:
-    """Ask for the run and the field, and show what would be done."""
-    key = ctx.params.get("key") or keys[0]
-    choices.add_choice(
-        inputs,
-        "key",
-        choices.run_choices(ctx.dataset),
-        label="Run",
-        default=keys[0],
-        required=True,
-        error=None if key in keys else "there is no such run; choose another.",
-    )
-    if key not in keys:
-        return
-    run = load_run(ctx.dataset, key)
-    try:
-        fixes = find_fixes(run)
-    except SfamError as error:
-        choices.mark(inputs.view("labels", types.Warning(label=str(error))), str(error))
-        return
-    _field_inputs(ctx, inputs, run)
-    text = (
-        f"{len(fixes.agreed):,} corrections are agreed on, {len(fixes.open):,} labels "
-        f"are called wrong without a right one, {len(fixes.conflicts):,} verdicts "
-        "contradict others."
-    )
-    problem = None if fixes.agreed else "the verdicts agree on no correction yet."
-    choices.mark(inputs.view("count", types.Notice(label=text)), problem)
-    if fixes.fixes or fixes.conflicts:
-        inputs.md(preview(run, fixes), name="preview")
-
-
-def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object, run: Run) -> None:
-    """Ask for the field, and whether it may be changed if it exists."""
+def _add_field(params: VerdictParameters, inputs: types.Object, run: Run) -> None:
+    """Add the field to write, and whether to change an existing one."""
     default = default_field(run)
-    name = ctx.params.get("field") or default
+    name = params.field or default
     problem, exists = None, False
     try:
         exists = check_target(run, name)
     except SfamError as error:
         problem = str(error)
-    if exists and not ctx.params.get("overwrite"):
-        problem = f"there is a field '{name}' already; allow to change it, or rename."
-    choices.mark(
-        inputs.str(
-            "field",
-            label="Field to write",
-            description="A new one gets all present identities, and the corrections",
-            default=default,
-        ),
-        problem,
+    if exists and not params.overwrite:
+        problem = (
+            f"there is a field '{name}' already; allow changing it, or give another "
+            "name."
+        )
+    field = inputs.str(
+        "field",
+        label="Field to write",
+        description="A new field gets all present identities, and the corrections",
+        default=default,
     )
+    choices.mark(field, problem)
     if exists:
         inputs.bool(
             "overwrite",
             label=f"Change the field '{name}'",
-            description="What it holds now can be brought back",
+            description="This can be undone",
             default=False,
         )
 
 
 def preview(run: Run, fixes: Fixes) -> str:
-    """List what would be done, as Markdown in which nothing is markup."""
+    """List the corrections, as Markdown in which no label acts as markup."""
     shown = (*fixes.agreed, *fixes.open)[:SHOWN]
     items = {fix.id: run.items.index(fix.id) for fix in shown}
     files = item_files(run, [item for item in items.values() if item >= 0])
@@ -235,8 +223,8 @@ def preview(run: Run, fixes: Fixes) -> str:
     more = len(fixes.fixes) - len(shown)
     if more:
         lines.append(f"and {more:,} more")
-    conflicts = fixes.conflicts[:SHOWN]
-    lines += [f"left out: {_plain(one.sentence, 200)}" for one in conflicts]
+    for conflict in fixes.conflicts[:SHOWN]:
+        lines.append(f"left out: {_plain(conflict.sentence, 200)}")
     return "\n".join(["```corrections", *lines, "```"])
 
 
@@ -247,48 +235,13 @@ def _line(fix: Fix, file: str) -> str:
 
 
 def _plain(text: str, length: int = _WIDEST) -> str:
-    """Return a line that cannot end the block that it stands in."""
+    """Return a text that cannot end the code block around it."""
     return one_line(text.replace("`", "'"), length)
 
 
-# --------------------------------------------------------------------------------------
-# What it does
-# --------------------------------------------------------------------------------------
-
-
-def _apply(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """Apply the fixes that the verdicts agree on now."""
-    run = load_run(ctx.dataset, str(ctx.params.get("key")))
-    field = ctx.params.get("field") or None
-    if field is not None and not isinstance(field, str):
-        raise DataError("field has to be a text.")
-    applied: Applied = apply_verdicts(
-        run, field=field, overwrite=ctx.params.get("overwrite") is True
-    )
-    return {
-        "field": applied.field,
-        "fixed": applied.fixed,
-        "changed": applied.changed,
-        "open": applied.open,
-        "conflicts": applied.conflicts,
-        "left_out": _shown(applied.left_out),
-    }
-
-
-def _undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """Take the last application to a field back."""
-    undone = undo_fixes(ctx.dataset, ctx.params.get("undo_field") or None)
-    return {
-        "field": undone.field,
-        "deleted": undone.deleted,
-        "restored": undone.restored,
-        "left_out": _shown(undone.left_out),
-    }
-
-
-def _shown(rows: Sequence[LeftOut]) -> list[str]:
-    """Return the first of what was left out, as texts."""
-    listed = [f"{one.id}: {one.reason}" for one in rows[:SHOWN]]
-    if len(rows) > SHOWN:
-        listed.append(f"and {len(rows) - SHOWN:,} more")
-    return listed
+def _listed(left_out: Sequence[LeftOut]) -> list[str]:
+    """Describe the first labels that were left out."""
+    lines = [f"{label.id}: {label.reason}" for label in left_out[:SHOWN]]
+    if len(left_out) > SHOWN:
+        lines.append(f"and {len(left_out) - SHOWN:,} more")
+    return lines

@@ -1,122 +1,126 @@
-"""The operator that tells how far the maps of a run are to be trusted."""
+"""The operator that checks how far the maps of a run can be trusted."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.choices import for_users
-from fiftyone_sfam.app.forms.parameter_types import check_types
-from fiftyone_sfam.app.forms.parameters import MAX_SEED, one_text, whole_number
-from fiftyone_sfam.runs.run import Run, list_runs, load_run
+from fiftyone_sfam.app.forms.parameters import (
+    MAX_SEED,
+    RunParameters,
+    Text,
+    Whole,
+    whole,
+)
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
+from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
-
-    from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 
 PAIRS = 100
 MAX_PAIRS = 10_000
 """Most pairs that are drawn from the App."""
 
 FEW = 25
-"""Pairs up to which the operation runs at once unless the user says otherwise."""
+"""Pairs up to which the check runs immediately unless the user says otherwise."""
 
 _FILLS = {
     "blur": "blurred",
     "mean": "painted in the mean color",
-    "inpaint": "filled from around them",
+    "inpaint": "filled in from their surroundings",
 }
 _SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
-_SECONDS_BETWEEN_REPORTS = 1.0
 
 
-class CheckFaithfulness(foo.Operator):
-    """Masks images in the order of their maps, and compares with what knows less."""
+class FaithfulnessParameters(RunParameters):
+    """The pairs to draw, and how to mask them."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """What FiftyOne shows of the operator."""
-        return foo.OperatorConfig(
-            name="check_faithfulness",
-            label="SFAM: check faithfulness",
-            description="How far to trust the maps on this model",
-            dynamic=True,
-            allow_delegated_execution=True,
-        )
+    model: Text | None = None
+    pairs: Whole = whole(PAIRS, 1, MAX_PAIRS)
+    side: Literal["query", "gallery", "both"] = "query"
+    fill: Literal["blur", "mean", "inpaint"] = "blur"
+    layers: bool = False
+    seed: Whole = whole(0, 0, MAX_SEED)
 
-    def resolve_execution_options(
-        self, ctx: foo.ExecutionContext
-    ) -> foo.ExecutionOptions:
-        """Delegate all but small checks by default."""
-        return foo.ExecutionOptions(
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            default_choice_to_delegated=(ctx.params.get("pairs") or PAIRS) > FEW,
-        )
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Build the form."""
-        check_types(ctx.params)
-        inputs = types.Object()
-        view = types.View(label="Check how faithful the maps are")
-        keys = list_runs(ctx.dataset)
-        if not keys:
-            return choices.without_runs(view)
-        key = ctx.params.get("key") or keys[0]
-        run = load_run(ctx.dataset, key) if key in keys else None
+class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
+    """Masks images in the order of their maps, and compares with simpler maps."""
+
+    config = foo.OperatorConfig(
+        name="check_faithfulness",
+        label="SFAM: check faithfulness",
+        description="How far to trust the maps on this model",
+        dynamic=True,
+        allow_delegated_execution=True,
+    )
+    parameters = FaithfulnessParameters
+    form_title = "Check how faithful the maps are"
+    result_title = "Faithfulness checked"
+
+    def is_large(self, ctx: Context, params: FaithfulnessParameters) -> bool:
+        """Return whether more than a few pairs are drawn."""
+        return params.pairs > FEW
+
+    def add_run_inputs(
+        self,
+        ctx: Context,
+        params: FaithfulnessParameters,
+        inputs: types.Object,
+        run: Run,
+    ) -> None:
+        """Add the model and the sample of pairs."""
+        choices.add_run_model(inputs, run, params.model)
+        inputs.int("pairs", label="Pairs to draw", default=PAIRS, min=1, max=MAX_PAIRS)
         choices.add_choice(
-            inputs,
-            "key",
-            choices.run_choices(ctx.dataset),
-            label="Run",
-            default=keys[0],
-            required=True,
-            error="there is no such run; choose another." if run is None else None,
+            inputs, "side", _SIDES.items(), label="Image to mask", default="query"
         )
-        if run is not None:
-            _inputs(ctx, inputs, run)
-        return types.Property(inputs, view=view)
+        choices.add_choice(
+            inputs, "fill", _FILLS.items(), label="Masked pixels are", default="blur"
+        )
+        inputs.bool(
+            "layers",
+            label="Try other layers",
+            description="The evidence at the last layer of each resolution",
+            default=False,
+        )
 
-    @for_users
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+    def perform_on(
+        self, ctx: Context, params: FaithfulnessParameters, run: Run
+    ) -> Results:
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
 
-        check_types(ctx.params, numbers=False)
-        params = ctx.params
-        run = load_run(ctx.dataset, str(params.get("key")))
-        found = check_faithfulness(
+        result = check_faithfulness(
             run,
-            one_text(params, "model") or run.config.model,
-            whole_number(params, "pairs", PAIRS, most=MAX_PAIRS),
-            side=params.get("side") or "query",
-            fill=params.get("fill") or "blur",
-            layers=AUTO if params.get("layers") else (),
-            seed=whole_number(params, "seed", 0, least=0, most=MAX_SEED),
-            progress=_reporter(ctx) if ctx.delegated else None,
+            params.model or run.config.model,
+            params.pairs,
+            side=params.side,
+            fill=params.fill,
+            layers=AUTO if params.layers else (),
+            seed=params.seed,
+            progress=progress_of(ctx),
         )
         return {
             "key": run.key,
-            "pairs": len(found),
-            "verdict": found.sentence,
-            "maps": _lines(found),
+            "pairs": len(result),
+            "verdict": result.sentence,
+            "maps": [
+                f"{figures.name}: insertion minus deletion {figures.margin.value:.4f} "
+                f"({figures.margin.low:.4f} to {figures.margin.high:.4f})"
+                for figures in result.figures
+            ],
         }
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Describe what ``execute`` returns."""
-        outputs = types.Object()
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
+        """Add the verdict and a line for each map."""
         outputs.str("key", label="Run")
         outputs.int("pairs", label="Pairs")
         outputs.str("verdict", label="Verdict")
-        outputs.list("maps", types.String(), label="Maps, the most faithful first")
-        return types.Property(outputs, view=types.View(label="Faithfulness checked"))
+        outputs.list("maps", types.String(), label="Maps, most faithful first")
 
     def __call__(
         self,
@@ -141,63 +145,4 @@ class CheckFaithfulness(foo.Operator):
             "layers": layers,
             "seed": seed,
         }
-        return call_operator(self, sample_collection, params, delegate)
-
-
-def _inputs(ctx: foo.ExecutionContext, inputs: types.Object, run: Run) -> None:
-    """Ask for the model and the sample."""
-    models, error = choices.model_choices()
-    known = [name for name, _ in models]
-    model = ctx.params.get("model") or run.config.model
-    if error is None and model not in known:
-        error = (
-            f"the run's model '{model}' is not registered on this machine; register "
-            "it, or choose the model under its other name."
-        )
-    choices.add_choice(
-        inputs,
-        "model",
-        models,
-        label="Model",
-        description="The one that the run was made with",
-        default=run.config.model if run.config.model in known else None,
-        error=error,
-    )
-    inputs.int("pairs", label="Pairs to draw", default=PAIRS, min=1, max=MAX_PAIRS)
-    choices.add_choice(
-        inputs, "side", list(_SIDES.items()), label="Masked is", default="query"
-    )
-    choices.add_choice(
-        inputs, "fill", list(_FILLS.items()), label="Pixels are", default="blur"
-    )
-    inputs.bool(
-        "layers",
-        label="Try other layers",
-        description="The evidence at the last layer of each resolution",
-        default=False,
-    )
-
-
-def _lines(found: Faithfulness) -> list[str]:
-    """Describe each map in a line."""
-    return [
-        f"{one.name}: insertion minus deletion {one.margin.value:.4f} "
-        f"({one.margin.low:.4f} to {one.margin.high:.4f})"
-        for one in found.figures
-    ]
-
-
-def _reporter(ctx: foo.ExecutionContext) -> Callable[[int, int, str], None]:
-    """Return a function that shows a delegated operation's progress."""
-    reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
-
-    def report(done: int, total: int, phase: str) -> None:
-        nonlocal reported
-        now = time.monotonic()
-        if now - reported >= _SECONDS_BETWEEN_REPORTS or done == total:
-            reported = now
-            ctx.set_progress(
-                progress=done / max(total, 1), label=f"{phase} {done} of {total} images"
-            )
-
-    return report
+        return self.call(sample_collection, params, delegate)

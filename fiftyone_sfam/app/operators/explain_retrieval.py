@@ -1,27 +1,25 @@
-"""The operator that explains a dataset's retrieval."""
+"""The operator that explains the retrieval of a dataset."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.call import call_operator, shown_fields
-from fiftyone_sfam.app.forms.choices import for_users
-from fiftyone_sfam.app.forms.parameter_types import check_types
-from fiftyone_sfam.app.forms.settings import (
-    COMPUTE,
-    FIELD,
-    INDEX,
-    MAX_BATCH_SIZE,
-    MAX_K,
-    RunSettings,
+from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole, whole
+from fiftyone_sfam.app.operators.base import (
+    Context,
+    Results,
+    SfamOperator,
+    progress_of,
+    shown_fields,
 )
-from fiftyone_sfam.errors import DataError, SfamError
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.manage import check_key
+from fiftyone_sfam.retrieval.embeddings import check_index_key
 from fiftyone_sfam.runs.run import list_runs
 from fiftyone_sfam.runs.run_config import run_config
 
@@ -31,87 +29,138 @@ if TYPE_CHECKING:
 LARGE = 2000
 """Images from which a run is delegated unless the user says otherwise."""
 
-_SECONDS_BETWEEN_REPORTS = 1.0
+MAX_K = 1000
+MAX_BATCH_SIZE = 1024
+
+COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
 
-class ExplainRetrieval(foo.Operator):
+class RunSettings(Parameters):
+    """The model, the rules of the retrieval, and the maps."""
+
+    model: Text | None = None
+    key: Text = "sfam"
+    k: Whole = whole(5, 1, MAX_K)
+    kind: Literal["sfam", "evidence"] = "sfam"  # map shown as the heatmap field
+    weights: Literal["signed", "minmax"] = "signed"
+    patches_field: Text | None = None
+    embeddings_from: Literal["compute", "index", "field"] = "compute"
+    brain_key: Text | None = None
+    embeddings_field: Text | None = None
+    keep_index: Text | None = None
+    identity_field: Text | None = None
+    camera_field: Text | None = None
+    split_field: Text | None = None
+    query_value: Text = "query"
+    gallery_value: Text = "gallery"
+    exclude_same_camera: bool = True
+    exclude_duplicates: bool = False
+    junk: Text = ""  # identities, separated by commas
+    distractors: Text = ""  # identities, separated by commas
+    batch_size: Whole = whole(32, 1, MAX_BATCH_SIZE)
+    overwrite: bool = False
+
+    def protocol(self) -> Protocol:
+        """Return the rules of the retrieval."""
+        return Protocol(
+            identity_field=self.identity_field,
+            camera_field=self.camera_field,
+            exclude_same_camera=self.exclude_same_camera,
+            junk=_split(self.junk),
+            distractors=_split(self.distractors),
+            split_field=self.split_field,
+            query_value=self.query_value,
+            gallery_value=self.gallery_value,
+            exclude_duplicates=self.exclude_duplicates,
+        )
+
+    def embeddings(self) -> str | None:
+        """Return the brain key or field that embeddings come from."""
+        if self.embeddings_from == COMPUTE:
+            return None
+        if self.embeddings_from == INDEX:
+            source, name = "similarity index", self.brain_key
+        else:
+            source, name = "field", self.embeddings_field
+        if name is None:
+            raise DataError(f"choose the {source} that holds the embeddings.")
+        return name
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``explain_retrieval``, without the model."""
+        kinds = ["sfam", "evidence"]
+        return {
+            "key": self.key,
+            "k": self.k,
+            "protocol": self.protocol(),
+            "patches_field": self.patches_field,
+            "embeddings": self.embeddings(),
+            "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
+            "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
+            "weights": self.weights,
+            "batch_size": self.batch_size,
+            "overwrite": self.overwrite,
+        }
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Split identities at commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class ExplainRetrieval(SfamOperator[RunSettings]):
     """Explains the nearest neighbors of every query, and stores the maps."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """What FiftyOne shows of the operator."""
-        return foo.OperatorConfig(
-            name="explain_retrieval",
-            label="SFAM: explain retrieval",
-            description="Heatmaps that say why images are each other's neighbors",
-            dynamic=True,
-            allow_delegated_execution=True,
-        )
+    config = foo.OperatorConfig(
+        name="explain_retrieval",
+        label="SFAM: explain retrieval",
+        description="Heatmaps that show why images are each other's neighbors",
+        dynamic=True,
+        allow_delegated_execution=True,
+    )
+    parameters = RunSettings
+    form_title = "Explain retrieval with SFAM"
+    result_title = "Retrieval explained"
 
-    def resolve_execution_options(
-        self, ctx: foo.ExecutionContext
-    ) -> foo.ExecutionOptions:
-        """Delegate large targets by default."""
-        return foo.ExecutionOptions(
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            default_choice_to_delegated=_count(ctx) >= LARGE,
-        )
+    def is_large(self, ctx: Context, params: RunSettings) -> bool:
+        """Return whether there are many images to explain."""
+        return _count(ctx, params) >= LARGE
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Build the form."""
-        # What is wrong with a number is said beside its field.
-        check_types({**ctx.params, "k": None, "batch_size": None})
-        inputs = types.Object()
+    def add_inputs(
+        self, ctx: Context, params: RunSettings, inputs: types.Object
+    ) -> str | None:
+        """Add the target, the model, the protocol, the embeddings and the maps."""
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
-        _model_inputs(ctx, inputs)
-        _field_inputs(ctx, inputs)
-        _embedding_inputs(ctx, inputs)
-        _map_inputs(ctx, inputs)
-        _estimate(ctx, inputs)
-        return types.Property(
-            inputs, view=types.View(label="Explain retrieval with SFAM")
-        )
+        _add_model(ctx, params, inputs)
+        _add_protocol(ctx, params, inputs)
+        _add_embeddings(ctx, params, inputs)
+        _add_maps(inputs)
+        _add_estimate(ctx, params, inputs)
+        return None
 
-    @for_users
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: RunSettings) -> Results:
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.pipeline.explain import explain_retrieval
 
-        check_types(ctx.params, numbers=False)
-        settings = RunSettings.from_params(ctx.params)
-        if settings.model is None:
+        if params.model is None:
             raise DataError("choose a model to explain.")
-        reported = time.monotonic() - _SECONDS_BETWEEN_REPORTS
-
-        def report(done: int, total: int, phase: str) -> None:
-            nonlocal reported
-            now = time.monotonic()
-            if now - reported >= _SECONDS_BETWEEN_REPORTS or done == total:
-                reported = now
-                # Embedding and explaining are one forward pass per image each.
-                parts = 2 if settings.embeddings_from == COMPUTE else 1
-                before = 1 if phase == "explaining" and parts == 2 else 0
-                ctx.set_progress(
-                    progress=(before + done / total) / parts,
-                    label=f"{phase} {done} of {total} images",
-                )
-
+        # Computing the embeddings takes one pass over the images, explaining another.
+        computing = params.embeddings_from == COMPUTE
         run = explain_retrieval(
             ctx.target_view(require_flat=True),
-            settings.model,
-            # Only a delegated operation has a place to show its progress.
-            progress=report if ctx.delegated else None,
-            **settings.arguments(),
+            params.model,
+            progress=progress_of(
+                ctx, phases=("embedding", "explaining") if computing else ()
+            ),
+            **params.arguments(),
         )
         if not ctx.delegated:
             ctx.ops.reload_dataset()
             ctx.ops.set_active_fields(shown_fields(run))
         return {"key": run.key, **run.summary()}
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Describe what ``execute`` returns."""
-        outputs = types.Object()
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
+        """Add the summary of the run."""
         outputs.str("key", label="Run")
         outputs.int("images", label="Images")
         outputs.int("queries", label="Queries")
@@ -119,8 +168,6 @@ class ExplainRetrieval(foo.Operator):
         outputs.int("skipped", label="Images skipped")
         outputs.float("rank1", label="Rank-1")
         outputs.int("false match", label="False matches at rank 1")
-        choices.show_warnings(outputs, ctx.results)
-        return types.Property(outputs, view=types.View(label="Retrieval explained"))
 
     def __call__(
         self,
@@ -131,11 +178,17 @@ class ExplainRetrieval(foo.Operator):
         **settings: Any,
     ) -> Any:
         """Run the operator from Python."""
+        fields = RunSettings.model_fields
+        unknown = [name for name in settings if name not in fields]
+        if unknown:
+            raise TypeError(f"explain_retrieval has no setting {unknown[0]!r}.")
         for source, name in ((INDEX, "brain_key"), (FIELD, "embeddings_field")):
             if settings.get(name) is not None:
                 settings.setdefault("embeddings_from", source)
-        known = vars(RunSettings(model=model, **settings))
-        return call_operator(self, sample_collection, known, delegate)
+        params = {name: field.default for name, field in fields.items()}
+        return self.call(
+            sample_collection, {**params, "model": model, **settings}, delegate
+        )
 
 
 # --------------------------------------------------------------------------------------
@@ -143,107 +196,97 @@ class ExplainRetrieval(foo.Operator):
 # --------------------------------------------------------------------------------------
 
 
-def _model_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
-    """Ask for the model and the run's key."""
-    models, error = choices.model_choices()
+def _add_model(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
+    """Add the model, the key of the run and the number of neighbors."""
+    models, problem = choices.model_choices()
     choices.add_choice(
         inputs,
         "model",
         models,
         label="Model",
-        description="Registered by this machine's owner, or packaged",
+        description="Registered by the owner of this machine, or packaged",
         required=True,
-        error=error,
+        problem=problem,
     )
-    key = ctx.params.get("key", "sfam")
-    problem = None
-    if not isinstance(key, str) or not key:
+    key = params.key
+    exists = key in list_runs(ctx.dataset)
+    problem = choices.problem_of(check_key, ctx.dataset, key, params.patches_field)
+    if exists and not params.overwrite:
+        problem = f"there is a run '{key}' already; replace it, or change the key."
+    if "key" in ctx.params and not ctx.params["key"]:
         problem = "give the run a key."
-    else:
-        try:
-            check_key(ctx.dataset, key, ctx.params.get("patches_field"))
-        except SfamError as found:
-            problem = str(found)
-        if key in list_runs(ctx.dataset) and not ctx.params.get("overwrite"):
-            problem = f"there is a run '{key}' already; replace it, or change the key."
-    choices.mark(
-        inputs.str(
-            "key",
-            label="Run key",
-            description="Also the name of the heatmap field",
-            default="sfam",
-        ),
-        problem,
+    field = inputs.str(
+        "key",
+        label="Run key",
+        description="Also the name of the heatmap field",
+        default="sfam",
     )
-    if isinstance(key, str) and key in list_runs(ctx.dataset):
+    choices.mark(field, problem)
+    if exists:
         inputs.bool("overwrite", label=f"Replace the run '{key}'", default=False)
-    _number(ctx, inputs, "k", "Neighbors per query", 5, MAX_K)
+    inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
 
 
-def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
-    """Ask for the fields that labels, cameras, splits and detections come from."""
+def _add_protocol(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
+    """Add the fields that labels, cameras, splits and detections come from."""
     dataset = ctx.dataset
     detections = choices.detection_fields(dataset)
     if detections:
         choices.add_choice(
             inputs,
             "patches_field",
-            [(name, name) for name in detections],
+            detections,
             label="Detections",
             description="Compare detections instead of whole images",
         )
-    patches_field = ctx.params.get("patches_field")
     names = choices.label_fields(dataset)
-    if patches_field in detections:
-        prefix = choices.patches_prefix(dataset, patches_field)
-        attributes = choices.label_fields(dataset, prefix)
-        names = attributes + [name for name in names if name not in attributes]
-    listed = [(name, name) for name in names]
+    if params.patches_field in detections:
+        prefix = choices.patches_prefix(dataset, params.patches_field)
+        names = list(dict.fromkeys(choices.label_fields(dataset, prefix) + names))
     choices.add_choice(
         inputs,
         "identity_field",
-        listed,
+        names,
         label="Identity field",
-        description="Who is shown; needed to tell true from false matches",
+        description="Who is shown; needed to separate true from false matches",
     )
     choices.add_choice(
         inputs,
         "camera_field",
-        listed,
+        names,
         label="Camera field",
-        description="To leave out images of the same identity and camera",
+        description="Needed to leave out images of the same identity and camera",
     )
     choices.add_choice(
         inputs,
         "split_field",
-        [("tags", "tags"), *listed],
+        ["tags", *names],
         label="Query / gallery field",
-        description="Without one every image is both",
+        description="Without it, every image is both",
     )
-    if ctx.params.get("split_field"):
+    if params.split_field:
         inputs.str("query_value", label="Value of queries", default="query")
         inputs.str("gallery_value", label="Value of the gallery", default="gallery")
-    if ctx.params.get("camera_field"):
+    if params.camera_field:
         inputs.bool(
             "exclude_same_camera",
             label="Leave out the query's identity on the query's camera",
             default=True,
         )
-    # What was typed stays visible where the identity field was taken back again.
-    shown = ("identity_field", "junk", "distractors")
-    if any(ctx.params.get(name) for name in shown):
-        problem = _problem(ctx, *shown)
+    # What was typed stays visible when the identity field is cleared again.
+    if params.identity_field or params.junk or params.distractors:
         junk = inputs.str(
             "junk",
             label="Junk identities",
-            description="Left out altogether; separate by commas",
+            description="Left out everywhere; separate by commas",
         )
         distractors = inputs.str(
             "distractors",
             label="Distractor identities",
-            description="In the gallery, matching nobody; separate by commas",
+            description="In the gallery, but match nobody; separate by commas",
         )
-        choices.mark(distractors if ctx.params.get("distractors") else junk, problem)
+        problem = choices.problem_of(params.protocol)
+        choices.mark(distractors if params.distractors else junk, problem)
     inputs.bool(
         "exclude_duplicates",
         label="Leave out exact duplicates of the query",
@@ -251,88 +294,66 @@ def _field_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
     )
 
 
-def _embedding_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
-    """Ask where embeddings come from."""
-    dataset, patches_field = ctx.dataset, ctx.params.get("patches_field")
+def _add_embeddings(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
+    """Add where embeddings come from."""
+    dataset = ctx.dataset
     indexes = dataset.list_brain_runs(type="similarity")
-    prefix = (
-        choices.patches_prefix(dataset, patches_field)
-        if patches_field in choices.detection_fields(dataset)
-        else ""
-    )
+    prefix = ""
+    if params.patches_field in choices.detection_fields(dataset):
+        prefix = choices.patches_prefix(dataset, params.patches_field)
     vectors = choices.vector_fields(dataset, prefix)
-    options = [(COMPUTE, "compute them: a second forward pass per image")]
+    sources = [(COMPUTE, "compute them: a second forward pass per image")]
     if indexes:
-        options.append((INDEX, "take them from a similarity index"))
+        sources.append((INDEX, "take them from a similarity index"))
     if vectors:
-        options.append((FIELD, "take them from a field"))
+        sources.append((FIELD, "take them from a field"))
     choices.add_choice(
-        inputs,
-        "embeddings_from",
-        options,
-        label="Embeddings",
-        default=COMPUTE,
+        inputs, "embeddings_from", sources, label="Embeddings", default=COMPUTE
     )
-    source = ctx.params.get("embeddings_from") or COMPUTE
-    if source == INDEX:
-        key = ctx.params.get("brain_key")
+    if params.embeddings_from == INDEX:
+        problem = _index_problem(ctx, params) if params.brain_key in indexes else None
         choices.add_choice(
             inputs,
             "brain_key",
-            [(name, name) for name in indexes],
+            indexes,
             label="Similarity index",
             required=True,
-            error=_index_problem(ctx, key) if key in indexes else None,
+            problem=problem,
         )
-    elif source == FIELD:
+    elif params.embeddings_from == FIELD:
         choices.add_choice(
             inputs,
             "embeddings_field",
-            [(name, name) for name in vectors],
+            vectors,
             label="Embeddings field",
             required=True,
         )
     else:
-        key = ctx.params.get("keep_index")
-        choices.mark(
-            inputs.str(
-                "keep_index",
-                label="Keep the embeddings as similarity index",
-                description="A brain key; leave empty not to keep them",
-            ),
-            _new_index_problem(ctx, key) if key else None,
+        field = inputs.str(
+            "keep_index",
+            label="Keep the embeddings as similarity index",
+            description="A brain key; leave it empty to keep no index",
         )
+        begun = run_config(dataset, params.key)
+        # The index that an interrupted run has begun is replaced.
+        if params.keep_index and params.keep_index != (begun and begun.keeps_index):
+            problem = choices.problem_of(check_index_key, dataset, params.keep_index)
+            choices.mark(field, problem)
 
 
-def _new_index_problem(ctx: foo.ExecutionContext, key: Any) -> str | None:
-    """Say why no similarity index can be kept under a brain key."""
-    from fiftyone_sfam.retrieval.embeddings import check_index_key
-
-    # What an interrupted run has begun of its index is made anew.
-    begun = run_config(ctx.dataset, ctx.params.get("key") or "sfam")
-    if begun is not None and begun.keeps_index == key:
-        return None
-    try:
-        check_index_key(ctx.dataset, key)
-    except DataError as error:
-        return str(error)
-    return None
-
-
-def _index_problem(ctx: foo.ExecutionContext, key: str) -> str | None:
-    """Say why a similarity index does not fit the form."""
-    made_for = ctx.dataset.get_brain_info(key).config.patches_field
-    wanted = ctx.params.get("patches_field")
-    if made_for == wanted:
+def _index_problem(ctx: Context, params: RunSettings) -> str | None:
+    """Return why a similarity index does not fit the form."""
+    indexed = ctx.dataset.get_brain_info(params.brain_key).config.patches_field
+    if indexed == params.patches_field:
         return None
     return (
-        f"this index was made for {made_for or 'whole images'}, not for "
-        f"{wanted or 'whole images'}."
+        f"this index was made for {indexed or 'whole images'}, not for "
+        f"{params.patches_field or 'whole images'}; choose another."
     )
 
 
-def _map_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
-    """Ask for the kind of map."""
+def _add_maps(inputs: types.Object) -> None:
+    """Add the kind of map that is shown, and how maps are computed."""
     choices.add_choice(
         inputs,
         "kind",
@@ -349,61 +370,36 @@ def _map_inputs(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
         "weights",
         [
             ("signed", "signed (depends on the partner)"),
-            ("minmax", "min-max (as the authors' published code)"),
+            ("minmax", "min-max (as in the authors' published code)"),
         ],
         label="Channel weights",
         default="signed",
     )
-    _number(ctx, inputs, "batch_size", "Images per forward pass", 32, MAX_BATCH_SIZE)
-
-
-def _number(
-    ctx: foo.ExecutionContext,
-    inputs: types.Object,
-    name: str,
-    label: str,
-    default: int,
-    largest: int,
-) -> None:
-    """Ask for a whole number, and say beside the field what is wrong with it."""
-    choices.mark(
-        inputs.int(name, label=label, default=default, min=1, max=largest),
-        _problem(ctx, name) and f"give a whole number from 1 to {largest}.",
+    inputs.int(
+        "batch_size",
+        label="Images per forward pass",
+        default=32,
+        min=1,
+        max=MAX_BATCH_SIZE,
     )
 
 
-def _problem(ctx: foo.ExecutionContext, *names: str) -> str | None:
-    """Say what is wrong with some parameters, taken by themselves."""
-    given = {name: ctx.params[name] for name in names if name in ctx.params}
-    try:
-        RunSettings.from_params(given).protocol()
-    except DataError as error:
-        return str(error)
-    return None
+def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
+    """Add what the run will cost."""
+    count = _count(ctx, params)
+    # The nearest true match of a query is one more pair, unless it is among the k.
+    neighbors = params.k + 1 if params.identity_field else params.k
+    pairs = count * min(neighbors, max(count - 1, 0))
+    passes = count * (2 if params.embeddings_from == COMPUTE else 1)
+    unit = "detections" if params.patches_field else "images"
+    text = f"{count:,} {unit}: up to {pairs:,} pairs, {passes:,} forward passes."
+    choices.add_estimate(inputs, text, count >= LARGE)
 
 
-def _estimate(ctx: foo.ExecutionContext, inputs: types.Object) -> None:
-    """Say what the run will cost."""
-    count = _count(ctx)
-    k = 5 if _problem(ctx, "k") else int(ctx.params.get("k") or 5)
-    # A query's nearest true match is one more pair where it is not among the k.
-    each = k + 1 if ctx.params.get("identity_field") else k
-    passes = 2 if (ctx.params.get("embeddings_from") or COMPUTE) == COMPUTE else 1
-    what = "detections" if ctx.params.get("patches_field") else "images"
-    text = (
-        f"{count:,} {what}: up to {count * min(each, max(count - 1, 0)):,} pairs, "
-        f"{passes * count:,} forward passes."
-    )
-    if count >= LARGE:
-        text += " Large: better delegated."
-    inputs.view("estimate", types.Notice(label=text))
-
-
-def _count(ctx: foo.ExecutionContext) -> int:
+def _count(ctx: Context, params: RunSettings) -> int:
     """Count the images or detections of the target."""
     view = ctx.target_view(require_flat=True)
-    patches_field = ctx.params.get("patches_field")
-    if patches_field in choices.detection_fields(ctx.dataset):
-        path = choices.patches_prefix(ctx.dataset, patches_field).rstrip(".")
-        return int(view.count(path))
+    if params.patches_field in choices.detection_fields(ctx.dataset):
+        path = choices.patches_prefix(ctx.dataset, params.patches_field)
+        return int(view.count(path.rstrip(".")))
     return int(view.count())

@@ -1,48 +1,53 @@
-"""The operator that explains two selected samples at once, without a run."""
+"""The operator that explains two selected samples, without a run."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 from fiftyone.core.patches import PatchesView
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.choices import for_users
-from fiftyone_sfam.app.forms.parameter_types import check_types
+from fiftyone_sfam.app.forms.parameters import Parameters, Text
+from fiftyone_sfam.app.operators.base import Context, Results, SfamOperator
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
     from PIL import Image
 
-KINDS = ("sfam", "evidence", "difference")
 _PICTURE = 320  # pixels of the longer side
 
 
-class ExplainSelected(foo.Operator):
+class SelectedParameters(Parameters):
+    """The model and the kind of map."""
+
+    model: Text | None = None
+    kind: Literal["sfam", "evidence", "difference"] = "sfam"
+
+
+class ExplainSelected(SfamOperator[SelectedParameters]):
     """Explains why two selected samples are similar."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """What FiftyOne shows of the operator."""
-        return foo.OperatorConfig(
-            name="explain_selected",
-            label="SFAM: explain two selected samples",
-            description="Heatmaps of one pair, computed at once",
-            dynamic=True,
-            view_target=False,
-        )
+    config = foo.OperatorConfig(
+        name="explain_selected",
+        label="SFAM: explain two selected samples",
+        description="Heatmaps of one pair, computed immediately",
+        dynamic=True,
+        view_target=False,
+    )
+    parameters = SelectedParameters
+    form_title = "Explain two selected samples"
+    result_title = "Two samples explained"
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Build the form."""
-        check_types(ctx.params)
-        inputs = types.Object()
-        models, error = choices.model_choices()
+    def add_inputs(
+        self, ctx: Context, params: SelectedParameters, inputs: types.Object
+    ) -> str | None:
+        """Add the model and the kind of map."""
+        models, problem = choices.model_choices()
         choices.add_choice(
-            inputs, "model", models, label="Model", required=True, error=error
+            inputs, "model", models, label="Model", required=True, problem=problem
         )
         choices.add_choice(
             inputs,
@@ -50,20 +55,14 @@ class ExplainSelected(foo.Operator):
             [
                 ("sfam", "SFAM: channels weighted by their importance"),
                 ("evidence", "evidence: adds up to the similarity"),
-                ("difference", "difference: why they are apart"),
+                ("difference", "difference: what separates the two images"),
             ],
             label="Map",
             default="sfam",
         )
-        view = types.View(label="Explain two selected samples")
-        found = types.Property(inputs, view=view)
-        count = len(ctx.selected or [])
-        if count != 2:
-            return choices.mark(found, f"select two samples; {count} selected now.")
-        return found
+        return choices.problem_of(_two_selected, ctx)
 
-    @for_users
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+    def perform(self, ctx: Context, params: SelectedParameters) -> Results:
         """Explain the two samples."""
         from fiftyone_sfam.attribution.pair import explain_pair
         from fiftyone_sfam.attribution.render import (
@@ -73,37 +72,31 @@ class ExplainSelected(foo.Operator):
             shared_limit,
         )
 
-        check_types(ctx.params, numbers=False)
-        selected = list(ctx.selected or [])
-        if len(selected) != 2:
-            raise DataError(f"select two samples; {len(selected)} selected now.")
-        kind = ctx.params.get("kind") or "sfam"
-        if kind not in KINDS:
-            raise DataError(f"unknown map {kind!r}; use one of {', '.join(KINDS)}.")
-        name = ctx.params.get("model")
-        if not isinstance(name, str):
+        selected = _two_selected(ctx)
+        if params.model is None:
             raise DataError("choose a model to explain.")
-        # One after the other, since a selection has an order.
-        images = [_selected_image(ctx, one) for one in selected]
-        explained = explain_pair(name, *images)
+        # Read one by one, since a view would not keep the order of the selection.
+        images = [_selected_image(ctx, sample_id) for sample_id in selected]
+        explained = explain_pair(params.model, *images)
         sides = [explained.query, explained.gallery]
-        if kind == "difference":
+        signed = params.kind == "difference"
+        if signed:
             maps = [side.evidence for side in explained.difference()]
         else:
-            maps = [getattr(side, kind) for side in sides]
+            maps = [getattr(side, params.kind) for side in sides]
         limit = shared_limit(maps)
-        pictures = [
+        query, neighbor = (
             data_url(
                 overlay(
                     fitted(image, _PICTURE, _PICTURE),
                     values,
                     limit,
-                    signed=kind == "difference",
+                    signed=signed,
                     crop=side.crop,
                 )
             )
             for image, values, side in zip(images, maps, sides, strict=True)
-        ]
+        )
         return {
             "similarity": explained.score,
             "distance": explained.distance,
@@ -113,13 +106,12 @@ class ExplainSelected(foo.Operator):
             "warnings": list(explained.warnings),
             "query_map": maps[0].tolist(),
             "neighbor_map": maps[1].tolist(),
-            "query": pictures[0],
-            "neighbor": pictures[1],
+            "query": query,
+            "neighbor": neighbor,
         }
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Describe what ``execute`` returns."""
-        outputs = types.Object()
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
+        """Add both images with their maps, and the numbers of the pair."""
         for name, label in (("query", "First"), ("neighbor", "Second")):
             outputs.str(
                 name, label=label, view=types.ImageView(alt=f"{label} image, with map")
@@ -129,8 +121,6 @@ class ExplainSelected(foo.Operator):
         outputs.float("query_remainder", label="Not on the first map")
         outputs.float("neighbor_remainder", label="Not on the second map")
         outputs.str("layer", label="Layer")
-        choices.show_warnings(outputs, ctx.results)
-        return types.Property(outputs, view=types.View(label="Two samples explained"))
 
     def __call__(
         self,
@@ -142,11 +132,19 @@ class ExplainSelected(foo.Operator):
     ) -> Any:
         """Run the operator from Python."""
         params = {"model": model, "kind": kind}
-        return call_operator(self, sample_collection, params, selected=selected)
+        return self.call(sample_collection, params, selected=selected)
 
 
-def _selected_image(ctx: foo.ExecutionContext, sample_id: str) -> Image.Image:
-    """Read the image of a selected sample, or of a selected patch of one."""
+def _two_selected(ctx: Context) -> list[str]:
+    """Return the ids of the selected samples; refuse any other number than two."""
+    selected = list(ctx.selected or [])
+    if len(selected) != 2:
+        raise DataError(f"select two samples; {len(selected)} selected now.")
+    return selected
+
+
+def _selected_image(ctx: Context, sample_id: str) -> Image.Image:
+    """Read the image of a selected sample, or the box of a selected patch."""
     from fiftyone_sfam.data.images import pixel_box, read_image
 
     patches = isinstance(ctx.view, PatchesView)

@@ -1,64 +1,87 @@
-"""The operator that turns chosen pairs into a view, or a dataset of their own."""
+"""The operator that shows chosen pairs as a view of queries, or as a dataset."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
+from pydantic import Field
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.call import call_operator
-from fiftyone_sfam.app.forms.choices import for_users
-from fiftyone_sfam.app.forms.parameter_types import check_types
-from fiftyone_sfam.app.forms.parameters import one_text, real_number, whole_number
+from fiftyone_sfam.app.forms.parameters import (
+    MAX_RANK,
+    RunParameters,
+    Text,
+    Whole,
+    whole,
+)
+from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
-from fiftyone_sfam.runs.run import Run, list_runs, load_run
+from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.selection import PairFilter, select_pairs
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
 VIEW, DATASET = "view", "dataset"
-MAX_RANK = 10_000_000
 MAX_PAIRS = 10_000
-"""Most pairs that one export makes samples of."""
+"""Most pairs that become a dataset."""
 
 
-class ShowPairs(foo.Operator):
+def _similarity() -> Any:
+    return Field(None, ge=-1, le=1, description="a number from -1 to 1")
+
+
+class PairParameters(RunParameters):
+    """Conditions on the pairs, and how to show them."""
+
+    outcome: Text | None = None
+    max_rank: Whole = whole(1, 1, MAX_RANK)
+    min_similarity: float | None = _similarity()
+    max_similarity: float | None = _similarity()
+    show: Literal["view", "dataset"] = "view"
+
+    def select(self, run: Run) -> list[int]:
+        """Return the pairs of a run that meet the conditions; refuse none or many."""
+        conditions = PairFilter(
+            outcome=self.outcome,
+            max_rank=self.max_rank,
+            min_similarity=self.min_similarity,
+            max_similarity=self.max_similarity,
+        )
+        pairs = select_pairs(run.pairs, conditions).tolist()
+        if not pairs:
+            raise RunError("no pair meets all conditions; relax them.")
+        if self.show == DATASET and len(pairs) > MAX_PAIRS:
+            raise RunError(
+                f"{len(pairs):,} pairs are too many for a dataset; choose at most "
+                f"{MAX_PAIRS:,}."
+            )
+        return pairs
+
+
+class ShowPairs(RunOperator[PairParameters]):
     """Shows the queries of chosen pairs, or the pairs as a grouped dataset."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        """What FiftyOne shows of the operator."""
-        return foo.OperatorConfig(
-            name="show_pairs",
-            label="SFAM: show pairs",
-            description="A view of the queries, or a dataset of query-neighbor pairs",
-            dynamic=True,
-        )
+    config = foo.OperatorConfig(
+        name="show_pairs",
+        label="SFAM: show pairs",
+        description="A view of the queries, or a dataset of query-neighbor pairs",
+        dynamic=True,
+    )
+    parameters = PairParameters
+    form_title = "Show explained pairs"
 
-    def resolve_input(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Build the form."""
-        check_types(ctx.params)
-        inputs = types.Object()
-        view = types.View(label="Show explained pairs")
-        keys = list_runs(ctx.dataset)
-        if not keys:
-            return choices.without_runs(view)
-        choices.add_choice(
-            inputs,
-            "key",
-            choices.run_choices(ctx.dataset),
-            label="Run",
-            default=keys[0],
-            required=True,
-        )
+    def add_run_inputs(
+        self, ctx: Context, params: PairParameters, inputs: types.Object, run: Run
+    ) -> None:
+        """Add the conditions, and how many pairs meet them."""
         choices.add_choice(
             inputs,
             "outcome",
-            [(outcome, outcome) for outcome in OUTCOMES],
+            OUTCOMES,
             label="Outcome",
             description="All pairs by default",
         )
@@ -70,42 +93,24 @@ class ShowPairs(foo.Operator):
             "show",
             [
                 (VIEW, "the queries, in this grid"),
-                (DATASET, "the pairs, as a dataset of their own"),
+                (DATASET, "the pairs, as a new dataset"),
             ],
             label="Show",
             default=VIEW,
             required=True,
         )
-        key = ctx.params.get("key", keys[0])
-        if key in keys:
-            count, error = 0, None
-            try:
-                count = len(_chosen(load_run(ctx.dataset, key), ctx.params))
-            except SfamError as found:
-                error = str(found)
-            if error is None and count == 0:
-                error = "no pair is like that; relax the conditions."
-            elif ctx.params.get("show") == DATASET and count > MAX_PAIRS:
-                error = f"at most {MAX_PAIRS:,} pairs become a dataset; choose fewer."
-            choices.mark(
-                inputs.view("count", types.Notice(label=f"{count:,} pairs")), error
-            )
-        return types.Property(inputs, view=view)
+        count, problem = 0, None
+        try:
+            count = len(params.select(run))
+        except SfamError as error:
+            problem = str(error)
+        notice = inputs.view("count", types.Notice(label=f"{count:,} pairs"))
+        choices.mark(notice, problem)
 
-    @for_users
-    def execute(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+    def perform_on(self, ctx: Context, params: PairParameters, run: Run) -> Results:
         """Show the pairs."""
-        check_types(ctx.params, numbers=False)
-        run = load_run(ctx.dataset, str(ctx.params.get("key")))
-        pairs = _chosen(run, ctx.params)
-        if len(pairs) == 0:
-            raise RunError("no pair is like that; relax the conditions.")
-        if ctx.params.get("show", VIEW) == DATASET:
-            if len(pairs) > MAX_PAIRS:
-                raise RunError(
-                    f"{len(pairs):,} pairs are too many; at most {MAX_PAIRS:,} become "
-                    "a dataset."
-                )
+        pairs = params.select(run)
+        if params.show == DATASET:
             dataset = run.to_pairs_dataset(pairs)
             ctx.ops.open_dataset(dataset.name)
             return {"pairs": len(pairs), "dataset": dataset.name}
@@ -113,12 +118,10 @@ class ShowPairs(foo.Operator):
         ctx.ops.set_view(ctx.dataset.select(list(dict.fromkeys(map(str, queries)))))
         return {"pairs": len(pairs), "dataset": None}
 
-    def resolve_output(self, ctx: foo.ExecutionContext) -> types.Property:
-        """Describe what ``execute`` returns."""
-        outputs = types.Object()
+    def add_outputs(self, outputs: types.Object, results: Results) -> None:
+        """Add the number of pairs, and the dataset."""
         outputs.int("pairs", label="Pairs")
         outputs.str("dataset", label="Dataset of pairs")
-        return types.Property(outputs)
 
     def __call__(
         self,
@@ -140,22 +143,4 @@ class ShowPairs(foo.Operator):
             "min_similarity": min_similarity,
             "max_similarity": max_similarity,
         }
-        return call_operator(self, sample_collection, params)
-
-
-def _similarity(params: dict[str, Any], name: str) -> float | None:
-    """Read a bound of the similarity; None for none."""
-    if params.get(name) is None:
-        return None
-    return real_number(params, name, 0, least=-1, most=1)
-
-
-def _chosen(run: Run, params: dict[str, Any]) -> list[int]:
-    """Return the pairs that the form describes."""
-    chosen = PairFilter(
-        outcome=one_text(params, "outcome"),
-        max_rank=whole_number(params, "max_rank", 1, most=MAX_RANK),
-        min_similarity=_similarity(params, "min_similarity"),
-        max_similarity=_similarity(params, "max_similarity"),
-    )
-    return [int(pair) for pair in select_pairs(run.pairs, chosen)]
+        return self.call(sample_collection, params)

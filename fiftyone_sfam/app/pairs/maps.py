@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.style import as_label
 from fiftyone_sfam.attribution.render import shared_limit
-from fiftyone_sfam.audit.regions.fields import read_regions, region_fields
-from fiftyone_sfam.audit.regions.labels import Grid
+from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
 from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError

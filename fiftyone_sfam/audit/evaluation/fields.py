@@ -13,7 +13,7 @@ from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.slices import Values
 from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.schema import add_fields
+from fiftyone_sfam.runs.run_config import add_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection

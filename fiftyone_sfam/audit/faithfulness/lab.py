@@ -26,7 +26,7 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     masked_embeddings,
     upsample,
 )
-from fiftyone_sfam.audit.suspects.sources import picture_reader
+from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
@@ -159,7 +159,7 @@ class Lab:
 
     def work(self, jobs: dict[int, list[int]]) -> Iterator[int]:
         """Mask the images of all jobs; yield how many are done."""
-        read = picture_reader(self.run, jobs)
+        read = item_reader(self.run, jobs)
         embeddings = torch.from_numpy(self.run.embeddings())
         for done, (item, sides) in enumerate(jobs.items(), 1):
             try:
@@ -172,10 +172,10 @@ class Lab:
         self,
         item: int,
         sides: list[int],
-        read: Callable[[int], Image.Image],
+        read: Callable[[int], tuple[Image.Image, tuple[int, int]]],
         embeddings: Tensor,
     ) -> None:
-        image = self.model.prepare(read(item))
+        image = self.model.prepare(read(item)[0])
         found = self.model.embed(image[None])[0].cpu()
         metric: Metric = self.model.metric
         if not 1 - float(similarity(found, embeddings[item], metric)) <= MISMATCH:

@@ -34,7 +34,7 @@ from fiftyone_sfam.audit.fixes.rules import BY_MERGE, quoted
 from fiftyone_sfam.data.items import all_samples
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.schema import delete_fields
+from fiftyone_sfam.runs.run_config import delete_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection

@@ -1,16 +1,15 @@
-"""Does a region matter as much as the ledger says? The region is changed to find out.
+"""Check the ledger's claims by changing a region and embedding the image again.
 
-The ledger splits a similarity by a linear account of the network's head. What the
-network would say of another image is a different question, and this module asks it: a
-region of one side's image is blurred, filled or replaced, the image is embedded again,
-and the measured drop of the similarity stands beside the ledger's claim. As a control
-the same is done to a region of the same area elsewhere: the region's own mask, rolled
-to a random place.
+The ledger attributes a similarity to regions with a linear model of the network's head.
+It does not say what the network would do with a different image. Here a region of one
+image of each pair is blurred, painted over or replaced, the image is embedded again,
+and the drop of the similarity is compared with the ledger's claim. The control changes
+a region of the same area at a random place: the region's mask, rolled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,10 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.regions.causal_lab import RegionLab
-from fiftyone_sfam.audit.regions.images import CHANGES, Change, RegionImages, make_fills
+from fiftyone_sfam.audit.regions.fields import Grid, map_grids
+from fiftyone_sfam.audit.regions.images import (
+    CHANGES,
+    Change,
+    Fills,
+    RegionImage,
+    RegionImages,
+    changed,
+    make_fills,
+    rolled,
+)
 from fiftyone_sfam.audit.regions.ledger import EVIDENCE, Ledger, load_ledger
-from fiftyone_sfam.audit.regions.partitions import BACKGROUND
+from fiftyone_sfam.audit.regions.partitions import BACKGROUND, resample
 from fiftyone_sfam.audit.statistics.bootstrap import (
     Correlation,
     check_seed,
@@ -29,8 +37,9 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
 )
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.metric import similarity
+from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
+from fiftyone_sfam.retrieval.embeddings import MISMATCH
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
@@ -43,66 +52,53 @@ Side = Literal["query", "gallery"]
 LIMIT = 200
 PHASE = "changing"
 
-_FACTS = ("region", "field", "change", "side")
-_CORRELATIONS = (
-    "correlation",
-    "share_correlation",
-    "control_correlation",
-    "crossed_correlation",
-    "area_correlation",
+_SETTINGS = ("region", "field", "change", "side")
+_CORRELATIONS = tuple(
+    f"{name}correlation" for name in ("", "share_", "control_", "crossed_", "area_")
 )
-_COLUMNS = (
-    "pairs",
-    "items",
-    "score",
-    "area",
-    "claim",
-    "drop",
-    "control_claim",
-    "control_drop",
-)
+_PLAIN_COLUMNS = ("pairs", "items", "score", "area", "claim", "drop")
+_COLUMNS = (*_PLAIN_COLUMNS, "control_claim", "control_drop")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CausalCheck:
-    """Claims of a ledger beside what changing the region did, for L pairs.
+    """Claims of a ledger and measured drops of the similarity, for L pairs.
 
     Attributes
     ----------
     region : str
         Region that was changed.
     field : str or None
-        Field that it comes from; None for stripes.
+        Field that the regions come from; None for stripes.
     change : {"replace", "mean", "blur"}
-        What was done to it.
+        How the region was changed.
     side : {"query", "gallery"}
         Image of the pair that was changed.
     pairs, items : ndarray of int64
-        The pairs, and the image of each that was changed, shape (L,).
+        The pairs, and the changed image of each, shape (L,).
     score : ndarray of float64
-        Similarity before, shape (L,).
+        Similarity before the change, shape (L,).
     area : ndarray of float64
-        Share of the map's area that the region covers, shape (L,).
+        Fraction of the map's area that the region covers, shape (L,).
     claim : ndarray of float64
-        What the ledger says that the region carries, in units of the similarity, shape
-        (L,).
+        Part of the similarity that the ledger attributes to the region, shape (L,).
     drop : ndarray of float64
-        By how much the similarity fell, shape (L,).
+        Drop of the similarity after the change, shape (L,).
     control_claim, control_drop : ndarray of float64
-        The same for a region of the same area at a random place, shape (L,).
+        Claim and drop of a region of the same area at a random place, shape (L,).
     skipped : dict of int to str
-        Images that could not be changed, and why.
+        Reason for each image that could not be changed.
     correlation : Correlation
-        Of ``claim`` with ``drop``.
+        Rank correlation of ``claim`` and ``drop``.
     share_correlation : Correlation
-        Of both as shares of the score.
+        Rank correlation of both as shares of the score.
     control_correlation : Correlation
-        Of ``control_claim`` with ``control_drop``: the ledger at random regions.
+        Rank correlation of ``control_claim`` and ``control_drop``.
     crossed_correlation : Correlation
-        Of ``claim`` with ``control_drop``: what the claim would tell if the place did
-        not matter.
+        Rank correlation of ``claim`` and ``control_drop``: what ``correlation`` would
+        be if the place of the region did not matter.
     area_correlation : Correlation
-        Of ``area`` with ``drop``: what could be told without a ledger.
+        Rank correlation of ``area`` and ``drop``: a baseline that needs no ledger.
     """
 
     region: str
@@ -129,15 +125,15 @@ class CausalCheck:
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
-        done = {"replace": "replaced", "mean": "painted over", "blur": "blurred"}
+        """The result in words."""
+        verb = {"replace": "replaced", "mean": "painted over", "blur": "blurred"}
         return (
-            f"with the {self.region} of the {self.side} image {done[self.change]}, the "
-            f"similarity falls by {self.drop.mean():.3f} on average, where the ledger "
-            f"says that it carries {self.claim.mean():.3f}; rank correlation of the "
-            f"two {self.correlation}, {len(self)} pairs; the same area at a random "
-            f"place: it falls by {self.control_drop.mean():.3f} where the ledger says "
-            f"{self.control_claim.mean():.3f}."
+            f"with the {self.region} of the {self.side} image {verb[self.change]}, the "
+            f"similarity falls by {self.drop.mean():.3f} on average; the ledger "
+            f"attributes {self.claim.mean():.3f} to it; rank correlation of the two "
+            f"{self.correlation}, {len(self)} pairs; for the same area at a random "
+            f"place, it falls by {self.control_drop.mean():.3f} and the ledger "
+            f"attributes {self.control_claim.mean():.3f}."
         )
 
 
@@ -157,31 +153,32 @@ def check_causally(
     save: bool = True,
     progress: bool | Progress | None = False,
 ) -> CausalCheck:
-    """Change a region of images, and compare the drop with the ledger's claim.
+    """Change a region of images and compare the drop with the ledger's claim.
 
     Parameters
     ----------
     run : Run
         The run.
     model : EmbeddingModel or str
-        The model that it was made with, or its name.
+        The model that the run was made with, or its name.
     pairs : sequence of int, optional
-        Pairs to check; None takes those of rank 1.
+        Pairs to check. By default, the pairs of rank 1.
     ledger : Ledger, optional
-        The ledger to check; None takes the stored one.
+        The ledger to check. By default, the stored one.
     region : str
-        One of its regions.
+        One of the ledger's regions.
     change : {"replace", "mean", "blur"}
-        ``replace`` puts the same region of another image there (of another identity,
-        where known), and its mean color where that image has something else;
-        ``mean`` paints it in the mean color of the run's images; ``blur`` blurs it.
+        ``replace`` inserts the same region of another image (of another identity, if
+        identities are known), and the mean color of that region where the other image
+        has something else. ``mean`` paints the region in the mean color of the run's
+        images. ``blur`` blurs it.
     side : {"query", "gallery"}
-        Image of the pair that is changed.
+        Image of the pair to change.
     draws : int
-        How often a replacement, and the place of the control, is drawn anew; the drops
-        are averaged.
+        Number of draws of the replacement and of the control's place. Drops are
+        averaged over the draws.
     limit : int
-        Most pairs; of more, so many are drawn.
+        Maximum number of pairs. If there are more, this many are drawn.
     batch_size : int
         Images per forward pass.
     seed : int
@@ -199,11 +196,11 @@ def check_causally(
     Raises
     ------
     ModelError
-        If the model's weights are not the run's.
+        If the model's weights are not those of the run.
     RunError
         If there is no ledger.
     DataError
-        If an option cannot be used, or no pair can be checked.
+        If an option is invalid, or no pair can be checked.
     """
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
@@ -216,31 +213,39 @@ def check_causally(
         raise RunError(
             f"the run '{run.key}' has no ledger to check; make one with build_ledger."
         )
-    which = QUERY if side == "query" else GALLERY
+    side_index = QUERY if side == "query" else GALLERY
     check_seed(seed)
     generator = np.random.default_rng(seed)
-    rows = _chosen_rows(ledger, pairs, ledger.column(region), which, limit, generator)
-    items = _sides(ledger, which)[rows]
+    column = ledger.column(region)
+    rows = _chosen_rows(ledger, pairs, column, side_index, limit, generator)
+    items = _side_items(ledger, side_index)[rows]
     images = RegionImages(run, ledger.field, len(ledger.regions), region)
-    known = np.flatnonzero(ledger.item_area[:, ledger.column(region)] > 0)
-    fills = make_fills(images, change, known.tolist(), generator)
+    candidates = np.flatnonzero(ledger.item_area[:, column] > 0).tolist()
+    fills = make_fills(images, change, candidates, generator)
     embeddings = torch.from_numpy(run.embeddings())
-    lab = RegionLab(run, model, images, fills, draws, seed)
+    changer = RegionChanger(run, model, images, fills, draws, seed)
     with reporting(progress) as report:
-        wanted = np.unique(items).tolist()
-        for done in lab.change(wanted, embeddings, batch_size):
+        unique = np.unique(items).tolist()
+        for done in changer.change(unique, embeddings, batch_size):
             if report is not None:
-                report(done, len(wanted), PHASE)
-    kept = np.array([item in lab.found for item in items.tolist()])
+                report(done, len(unique), PHASE)
+    kept = np.array([item in changer.changed for item in items.tolist()])
     if not kept.any():
         raise DataError(
-            "none of the pairs can be checked; the first: "
-            f"{next(iter(lab.skipped.values()))}"
+            "none of the pairs can be checked; the first image was skipped because: "
+            f"{next(iter(changer.skipped.values()))}"
         )
-    columns = _measure(run, ledger, lab, rows[kept], which, region, embeddings)
+    columns = _measure(
+        run, ledger, changer.changed, rows[kept], side_index, column, embeddings
+    )
     values: dict[str, Any] = {**columns, **_correlations(columns, seed)}
     check = CausalCheck(
-        region, ledger.field, change, side, skipped=lab.skipped, **values
+        region=region,
+        field=ledger.field,
+        change=change,
+        side=side,
+        skipped=changer.skipped,
+        **values,
     )
     if save:
         _save(run, check)
@@ -248,17 +253,106 @@ def check_causally(
 
 
 def load_causal_check(run: Run) -> CausalCheck | None:
-    """Read the stored check of a run."""
+    """Read the stored check of a run; None if there is none."""
     result = run.results.load(RESULT)
     if result is None:
         return None
     values: dict[str, Any] = {
-        **{name: result.config[name] for name in _FACTS},
+        **{name: result.config[name] for name in _SETTINGS},
         **{name: Correlation(**result.config[name]) for name in _CORRELATIONS},
         **{name: result.arrays[name] for name in _COLUMNS},
     }
-    skipped = {int(item): text for item, text in result.config["skipped"].items()}
+    skipped = {int(item): reason for item, reason in result.config["skipped"].items()}
     return CausalCheck(skipped=skipped, **values)
+
+
+# --------------------------------------------------------------------------------------
+# Changing images
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """Embeddings of an image and of its changed versions."""
+
+    original: torch.Tensor  # (D,)
+    changed: torch.Tensor  # with the region changed, shape (draws, D)
+    control: torch.Tensor  # with the control changed, shape (draws, D)
+    controls: NDArray[np.float64]  # the controls' covers of the map, (draws, h, w)
+
+
+class RegionChanger:
+    """Changes a region of images and embeds them again."""
+
+    def __init__(
+        self,
+        run: Run,
+        model: EmbeddingModel,
+        images: RegionImages,
+        fills: Fills,
+        draws: int,
+        seed: int,
+    ) -> None:
+        self._run = run
+        self._model = model
+        self._images = images
+        self._fills = fills
+        self._draws = draws
+        self._seed = seed
+        self.changed: dict[int, ChangedImage] = {}
+        self.skipped: dict[int, str] = {}
+
+    def change(
+        self, items: Sequence[int], embeddings: torch.Tensor, batch_size: int
+    ) -> Iterator[int]:
+        """Change images; yield the number of images that are done."""
+        grids = map_grids(self._run, items)
+        block = max(1, batch_size // (1 + 2 * self._draws))
+        for start in range(0, len(items), block):
+            batch = list(items[start : start + block])
+            for item, image in zip(batch, self._images.read(batch), strict=True):
+                try:
+                    if isinstance(image, str):
+                        raise DataError(image)
+                    result = self._embed(image, grids[item])
+                    check_embedding(
+                        result.original, embeddings[item], self._model.metric
+                    )
+                    self.changed[item] = result
+                except DataError as error:
+                    self.skipped[item] = str(error)
+            yield start + len(batch)
+
+    def _embed(self, image: RegionImage, grid: Grid) -> ChangedImage:
+        """Embed an image and its changed versions."""
+        generator = np.random.default_rng((self._seed, image.item))
+        identities = self._run.items.identities
+        pictures = [changed(image.pixels, np.zeros_like(image.mask), image.pixels)]
+        controls, control_pictures = [], []
+        for _ in range(self._draws):
+            fill = self._fills.draw(image, identities, generator)
+            pictures.append(changed(image.pixels, image.mask, fill))
+            control = rolled(image.mask, generator)
+            control_pictures.append(changed(image.pixels, control, fill))
+            controls.append(control)
+        tensors = [self._model.prepare(p) for p in (*pictures, *control_pictures)]
+        embeddings = self._model.embed(torch.stack(tensors)).cpu()
+        return ChangedImage(
+            embeddings[0],
+            embeddings[1 : 1 + self._draws],
+            embeddings[1 + self._draws :],
+            resample(np.stack(controls), grid.height, grid.width, grid.crop),
+        )
+
+
+def check_embedding(
+    embedding: torch.Tensor, stored: torch.Tensor, metric: Metric
+) -> None:
+    """Raise if an image's embedding is not the one that the run stores."""
+    if not 1 - float(similarity(embedding, stored, metric)) <= MISMATCH:
+        raise DataError(
+            "its embedding differs from the run's; the file has changed since."
+        )
 
 
 # --------------------------------------------------------------------------------------
@@ -269,28 +363,31 @@ def load_causal_check(run: Run) -> CausalCheck | None:
 def _measure(
     run: Run,
     ledger: Ledger,
-    lab: RegionLab,
+    images: dict[int, ChangedImage],
     rows: NDArray[np.int64],
-    which: int,
-    region: str,
+    side: int,
+    column: int,
     embeddings: torch.Tensor,
 ) -> dict[str, NDArray[Any]]:
-    """Compare what changed with what the ledger says."""
-    items, partners = _sides(ledger, which)[rows], _sides(ledger, 1 - which)[rows]
-    evidence = _evidence(run, ledger.pairs[rows], which)
-    column = ledger.column(region)
-    metric = run.config.metric
+    """Return claims and drops of some rows of the ledger, as columns."""
+    items, partners = _side_items(ledger, side)[rows], _side_items(ledger, 1 - side)
+    evidence, metric = _evidence(run, ledger.pairs[rows], side), run.config.metric
     measured = []
-    for place, (item, partner) in enumerate(
-        zip(items.tolist(), partners.tolist(), strict=True)
+    for item, partner, claims in zip(
+        items.tolist(), partners[rows].tolist(), evidence, strict=True
     ):
-        one, other = lab.found[item], embeddings[partner]
-        before = float(similarity(one.original, other, metric))
-        after = similarity(one.changed, other, metric).numpy()
-        beside = similarity(one.control, other, metric).numpy()
-        claimed = (one.controls * evidence[place]).sum(axis=(1, 2))
+        image, embedding = images[item], embeddings[partner]
+        before = float(similarity(image.original, embedding, metric))
+        after = similarity(image.changed, embedding, metric).numpy()
+        control = similarity(image.control, embedding, metric).numpy()
+        control_claims = (image.controls * claims).sum(axis=(1, 2))
         measured.append(
-            (before, before - after.mean(), claimed.mean(), before - beside.mean())
+            (
+                before,
+                before - after.mean(),
+                control_claims.mean(),
+                before - control.mean(),
+            )
         )
     score, drop, control_claim, control_drop = np.array(measured, np.float64).T
     return {
@@ -298,119 +395,103 @@ def _measure(
         "items": items,
         "score": score,
         "area": ledger.item_area[items, column].astype(np.float64),
-        "claim": ledger.shares[rows, which, column].astype(np.float64),
+        "claim": ledger.shares[rows, side, column].astype(np.float64),
         "drop": drop,
         "control_claim": control_claim,
         "control_drop": control_drop,
     }
 
 
-def _evidence(run: Run, pairs: NDArray[np.int64], which: int) -> NDArray[np.float32]:
-    """Read one side's evidence maps of some pairs, shard by shard."""
-    shards, rows = run.locate(2 * np.asarray(pairs, dtype=np.int64) + which)
-    places = list(zip(shards.tolist(), rows.tolist(), strict=True))
+def _evidence(run: Run, pairs: NDArray[np.int64], side: int) -> NDArray[np.float32]:
+    """Read the evidence maps of one side of pairs, shard by shard."""
+    shards, rows = run.locate(2 * np.asarray(pairs, dtype=np.int64) + side)
     maps = np.zeros((len(pairs), *run.config.map_shape[1:]), dtype=np.float32)
-    for number in sorted({shard for shard, _ in places}):
+    for number in np.unique(shards).tolist():
         shard = run.store.get(shard_name(number))
-        for place, (of_shard, row) in enumerate(places):
-            if of_shard == number:
-                chosen = slice(row, row + 1)
-                maps[place] = unpack_maps(
-                    shard[f"{EVIDENCE}_values"][chosen],
-                    shard[f"{EVIDENCE}_scale"][chosen],
-                )[0]
+        places = np.flatnonzero(shards == number)
+        maps[places] = unpack_maps(
+            shard[f"{EVIDENCE}_values"][rows[places]],
+            shard[f"{EVIDENCE}_scale"][rows[places]],
+        )
     return maps
 
 
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
 def check_model(run: Run, model: EmbeddingModel) -> None:
-    """Refuse a model that the run was not made with."""
-    found = model.weights_hash()
-    if found != run.config.weights_hash:
+    """Raise if a model is not the one that the run was made with."""
+    weights_hash = model.weights_hash()
+    if weights_hash != run.config.weights_hash:
         raise ModelError(
-            f"the weights of model '{model.name}' ({found}) are not those that the run "
-            f"'{run.key}' was made with ('{run.config.model}', "
-            f"{run.config.weights_hash}); give that model, or make a new run."
+            f"the weights of model '{model.name}' ({weights_hash}) are not those that "
+            f"the run '{run.key}' was made with ('{run.config.model}', "
+            f"{run.config.weights_hash}); use that model, or make a new run."
         )
 
 
 def _check_options(change: str, side: str, draws: int, limit: int) -> None:
-    """Refuse options that cannot be used."""
     if change not in CHANGES:
         raise DataError(f"unknown change {change!r}; use one of {', '.join(CHANGES)}.")
     if side not in ("query", "gallery"):
         raise DataError(f"unknown side {side!r}; use query or gallery.")
     for name, value in (("draws", draws), ("limit", limit)):
         if value < 1:
-            raise DataError(f"{name} is {value!r}; a whole number from 1 is needed.")
+            raise DataError(f"{name} is {value!r}; use a whole number from 1.")
 
 
 def _chosen_rows(
     ledger: Ledger,
     pairs: Sequence[int] | None,
     column: int,
-    which: int,
+    side: int,
     limit: int,
     generator: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Choose the rows of a ledger that are checked, in order."""
+    """Return the rows of the ledger to check, in order."""
     if pairs is None:
         wanted = ledger.rank == 1
     else:
         wanted = np.isin(ledger.pairs, np.asarray(list(pairs), dtype=np.int64))
-    rows = np.flatnonzero(wanted & ~np.isnan(ledger.shares[:, which, column]))
+    rows = np.flatnonzero(wanted & ~np.isnan(ledger.shares[:, side, column]))
     if len(rows) == 0:
         raise DataError(
             "none of the pairs is in the ledger with regions on this side; choose "
-            "others."
+            "other pairs."
         )
     if len(rows) > limit:
         rows = np.sort(generator.choice(rows, limit, replace=False))
     return rows
 
 
-def _sides(ledger: Ledger, which: int) -> NDArray[np.int64]:
-    """Return the images of one side of a ledger's pairs."""
-    return (ledger.query if which == QUERY else ledger.gallery).astype(np.int64)
+def _side_items(ledger: Ledger, side: int) -> NDArray[np.int64]:
+    return (ledger.query if side == QUERY else ledger.gallery).astype(np.int64)
 
 
 def _correlations(
     columns: dict[str, NDArray[Any]], seed: int
 ) -> dict[str, Correlation]:
-    """Correlate claims with drops, and what they are compared with."""
-    claim, drop, score = columns["claim"], columns["drop"], columns["score"]
-    positive = score > 0
-    pairs = {
+    claim, drop, items = columns["claim"], columns["drop"], columns["items"]
+    positive = columns["score"] > 0
+    score = np.where(positive, columns["score"], np.nan)
+    compared = {
         "correlation": (claim, drop),
+        "share_correlation": (claim / score, drop / score),
         "control_correlation": (columns["control_claim"], columns["control_drop"]),
         "crossed_correlation": (claim, columns["control_drop"]),
         "area_correlation": (columns["area"], drop),
     }
-    items = columns["items"]
-    found = {
-        name: rank_correlation(one, other, items, seed)
-        for name, (one, other) in pairs.items()
-    }
-    found["share_correlation"] = rank_correlation(
-        claim[positive] / score[positive],
-        drop[positive] / score[positive],
-        items[positive],
-        seed,
-    )
-    return found
+    correlations = {}
+    for name, (first, second) in compared.items():
+        rows = positive if name == "share_correlation" else slice(None)
+        correlations[name] = rank_correlation(
+            first[rows], second[rows], items[rows], seed
+        )
+    return correlations
 
 
 def _save(run: Run, check: CausalCheck) -> None:
-    """Store a check as a result of the run."""
-    skipped = {str(item): text for item, text in check.skipped.items()}
     config = {
-        **{name: getattr(check, name) for name in _FACTS},
+        **{name: getattr(check, name) for name in _SETTINGS},
         **{name: asdict(getattr(check, name)) for name in _CORRELATIONS},
-        "skipped": skipped,
+        "skipped": {str(item): reason for item, reason in check.skipped.items()},
         "sentence": check.sentence,
     }
     arrays: Arrays = {name: getattr(check, name) for name in _COLUMNS}

@@ -1,8 +1,8 @@
-"""Images of a run with one region changed: blurred, painted over, or replaced."""
+"""Images of a run with one region blurred, painted over or replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from fiftyone_sfam.audit.regions.fields import RegionSet, read_regions
-from fiftyone_sfam.audit.regions.labels import Grid
+from fiftyone_sfam.audit.regions.fields import Grid, read_regions
 from fiftyone_sfam.audit.regions.partitions import WHOLE
 from fiftyone_sfam.data.images import pixel_box, read_image
 from fiftyone_sfam.data.items import all_samples, detection_boxes
@@ -20,9 +19,8 @@ from fiftyone_sfam.runs.run import Run
 
 Change = Literal["replace", "mean", "blur"]
 CHANGES: tuple[Change, ...] = ("replace", "mean", "blur")
-"""What can be done to a region."""
 
-# Blur: standard deviation as part of the image's longer side.
+# Standard deviation of the blur, as a fraction of the image's longer side.
 _BLUR = 1 / 12
 
 
@@ -37,9 +35,9 @@ class RegionImage:
 
 @dataclass(frozen=True)
 class Fills:
-    """What is put in the place of a region."""
+    """The source of the pixels that replace a region."""
 
-    change: Change  # what is done
+    change: Change
     donors: tuple[RegionImage, ...]  # images whose regions replace others
     color: NDArray[np.float32]  # mean color of the donors, shape (3,)
 
@@ -49,24 +47,24 @@ class Fills:
         identities: Sequence[str | None],
         generator: np.random.Generator,
     ) -> NDArray[np.float32]:
-        """Draw what replaces any part of an image."""
+        """Draw replacement pixels for a whole image, shape (H, W, 3)."""
         height, width = image.mask.shape
         if self.change == "blur":
             radius = _BLUR * max(height, width)
-            soft = _picture(image.pixels).filter(ImageFilter.GaussianBlur(radius))
-            return np.asarray(soft, dtype=np.float32)
+            blurred = _picture(image.pixels).filter(ImageFilter.GaussianBlur(radius))
+            return np.asarray(blurred, dtype=np.float32)
         if self.change == "mean":
             return np.broadcast_to(self.color, (height, width, 3))
-        own = identities[image.item]
-        others = [
+        identity = identities[image.item]
+        donors = [
             donor
             for donor in self.donors
             if donor.item != image.item
-            and (own is None or identities[donor.item] != own)
+            and (identity is None or identities[donor.item] != identity)
         ]
-        if not others:
+        if not donors:
             raise DataError("there is no image of another identity to take it from.")
-        donor = others[int(generator.integers(len(others)))]
+        donor = donors[int(generator.integers(len(donors)))]
         fill = _picture(region_only(donor)).resize((width, height))
         return np.asarray(fill, dtype=np.float32)
 
@@ -81,39 +79,58 @@ class RegionImages:
         self._region = region
 
     def read(self, items: Sequence[int]) -> list[RegionImage | str]:
-        """Read some images."""
-        run = self._run
-        samples = sorted({str(run.items.sample_ids[item]) for item in items})
-        view = all_samples(run.dataset).select(samples)
-        paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        boxes = detection_boxes(view, run.config.patches_field)
-        found: dict[int, NDArray[np.float32] | str] = {}
+        """Read images; a string says why an image cannot be used."""
+        read = item_reader(self._run, items)
+        pixels: dict[int, NDArray[np.float32]] = {}
         grids: dict[int, Grid] = {}
+        reasons: dict[int, str] = {}
         for item in items:
             try:
-                pixels, size = _read(run, item, paths, boxes)
+                image, size = read(item)
             except DataError as error:
-                found[item] = str(error)
+                reasons[item] = str(error)
             else:
-                found[item] = pixels
-                height, width = pixels.shape[:2]
-                grids[item] = Grid(height, width, WHOLE, size)
-        divided = read_regions(run, grids, self._field, self._stripes)
-        return [self._image(item, found[item], divided) for item in items]
+                pixels[item] = np.asarray(image, dtype=np.float32)
+                grids[item] = Grid(image.height, image.width, WHOLE, size)
+        divided = read_regions(self._run, grids, self._field, self._stripes)
+        reasons |= divided.missing
+        images: list[RegionImage | str] = []
+        for item in items:
+            if item in reasons:
+                images.append(reasons[item])
+                continue
+            regions = divided.regions[item]
+            if self._region in regions.names:
+                mask = regions.weights[regions.names.index(self._region)]
+                images.append(RegionImage(item, pixels[item], mask))
+            else:
+                images.append(f"it has no region '{self._region}'.")
+        return images
 
-    def _image(
-        self, item: int, value: NDArray[np.float32] | str, divided: RegionSet
-    ) -> RegionImage | str:
-        """Put an image and its region together, or say what is missing."""
-        if isinstance(value, str):
-            return value
-        if item in divided.missing:
-            return divided.missing[item]
-        regions = divided.regions[item]
-        if self._region not in regions.names:
-            return f"it has no region '{self._region}'."
-        place = regions.names.index(self._region)
-        return RegionImage(item, value, regions.weights[place])
+
+def item_reader(
+    run: Run, items: Iterable[int]
+) -> Callable[[int], tuple[Image.Image, tuple[int, int]]]:
+    """Return a function that reads an item's image, and the size of its whole image."""
+    columns = run.items
+    sample_ids = sorted({str(columns.sample_ids[item]) for item in items})
+    view = all_samples(run.dataset).select(sample_ids)
+    paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
+    boxes = detection_boxes(view, run.config.patches_field)
+
+    def read(item: int) -> tuple[Image.Image, tuple[int, int]]:
+        path = paths.get(str(columns.sample_ids[item]))
+        if path is None:
+            raise DataError("its sample was deleted.")
+        image = read_image(path)
+        if columns.label_ids is None:
+            return image, image.size
+        box = boxes.get(str(columns.label_ids[item]))
+        if box is None:
+            raise DataError("its detection was deleted.")
+        return image.crop(pixel_box(box, *image.size)), image.size
+
+    return read
 
 
 def make_fills(
@@ -123,13 +140,13 @@ def make_fills(
     generator: np.random.Generator,
     count: int = 32,
 ) -> Fills:
-    """Read the images that regions are replaced from."""
+    """Draw and read the donor images."""
     if change == "blur":
         return Fills(change, (), np.zeros(3, dtype=np.float32))
     size = min(count, len(candidates))
-    drawn = generator.choice(np.asarray(candidates), size, replace=False)
+    drawn = generator.choice(np.asarray(candidates), size, replace=False).tolist()
     donors = tuple(
-        one for one in images.read(drawn.tolist()) if isinstance(one, RegionImage)
+        image for image in images.read(drawn) if isinstance(image, RegionImage)
     )
     if not donors:
         raise DataError("no image with the region can be read to take colors from.")
@@ -140,7 +157,7 @@ def make_fills(
 def changed(
     pixels: NDArray[np.float32], mask: NDArray[np.float32], fill: NDArray[np.float32]
 ) -> Image.Image:
-    """Put something else in the place of a region."""
+    """Replace a region of an image by fill pixels."""
     cover = mask[:, :, None]
     return _picture(pixels * (1 - cover) + fill * cover)
 
@@ -148,7 +165,7 @@ def changed(
 def rolled(
     mask: NDArray[np.float32], generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Move a region to a random place, around the borders; its area stays the same."""
+    """Move a region to a random place, wrapping around; its area stays the same."""
     height, width = mask.shape
     down, right = int(generator.integers(height)), int(generator.integers(width))
     return np.roll(mask, (down, right), axis=(0, 1))
@@ -160,23 +177,6 @@ def region_only(image: RegionImage) -> NDArray[np.float32]:
     total = float(cover.sum())
     color = (image.pixels * cover).sum(axis=(0, 1)) / max(total, 1e-6)
     return image.pixels * cover + color * (1 - cover)
-
-
-def _read(
-    run: Run, item: int, paths: dict[str, str], boxes: dict[str, list[float]]
-) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """Read an item's pixels, and the size of the whole image."""
-    path = paths.get(str(run.items.sample_ids[item]))
-    if path is None:
-        raise DataError("its sample was deleted.")
-    image = read_image(path)
-    size = image.size
-    if run.items.label_ids is not None:
-        box = boxes.get(str(run.items.label_ids[item]))
-        if box is None:
-            raise DataError("its detection was deleted.")
-        image = image.crop(pixel_box(box, *size))
-    return np.asarray(image, dtype=np.float32), size
 
 
 def _picture(pixels: NDArray[np.float32]) -> Image.Image:

@@ -1,13 +1,13 @@
 """Partitions of an image on the grid of its maps.
 
 An evidence map adds up to the similarity, so any partition of the image splits the
-similarity into additive parts. A region is a weight per cell of the map: the share of
-the cell's area that the region covers. The weights of all regions add up to 1 in every
-cell, so the parts add up to the sum of the map. All of this is this project's
-definition.
+similarity into additive parts. A region has a weight per cell of the map: the fraction
+of the cell's area that the region covers. The weights of all regions add up to 1 in
+every cell, so the parts add up to the sum of the map. This definition is specific to
+this project.
 
-Boxes are ``(left, top, right, bottom)``, relative to the image that the masks cover; a
-map's box may reach beyond it where the network saw padding.
+Boxes are ``(left, top, right, bottom)``, relative to the image that the masks cover. A
+map's box may extend beyond the image where the network saw padding.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from fiftyone_sfam.errors import DataError
 
 BACKGROUND = "background"
-"""Name of what no mask and no box covers."""
+"""Name of the area that no mask and no box covers."""
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 """Box of a map that covers its whole image."""
 
 Box = Sequence[float]
 
-# Places per side of a cell at which the nearest point is looked for.
-_PLACES = 8
+# Positions per side of a cell at which the nearest point is looked up.
+_POSITIONS = 8
 _THIRDS = ("upper third", "middle third", "lower third")
 
 
@@ -38,45 +38,41 @@ _THIRDS = ("upper third", "middle third", "lower third")
 class Regions:
     """A partition of an image, on the grid of its maps."""
 
-    names: tuple[str, ...]  # name of each of the R regions, no two alike
+    names: tuple[str, ...]  # unique names of the R regions
     weights: NDArray[np.float32]  # (R, h, w)
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 3 or len(self.weights) != len(self.names):
             raise DataError(
                 f"the weights of {len(self.names)} regions have shape "
-                f"{self.weights.shape}; (regions, height, width) is needed."
+                f"{self.weights.shape}; expected (regions, height, width)."
             )
         if len(set(self.names)) < len(self.names):
             raise DataError(
-                f"the regions {', '.join(self.names)} do not all have a name of their "
-                "own."
+                f"the names of the regions are not unique: {', '.join(self.names)}."
             )
 
     @property
     def area(self) -> NDArray[np.float64]:
-        """Share of the map that each region covers, shape (R,); adds up to 1."""
+        """Fraction of the map that each region covers, shape (R,); adds up to 1."""
         return self.weights.mean(axis=(1, 2), dtype=np.float64)
 
 
 def split(evidence: NDArray[np.floating], regions: Regions) -> NDArray[np.float64]:
-    """Split maps into what each region carries."""
+    """Sum maps by region; shapes (..., h, w) -> (..., R)."""
     grid = regions.weights.shape[1:]
     if evidence.shape[-2:] != grid:
         raise DataError(
-            f"the map has shape {evidence.shape[-2:]}, but its regions were made for "
-            f"{grid}."
+            f"the map has shape {evidence.shape[-2:]}, but its regions have {grid}."
         )
     flat = evidence.reshape(*evidence.shape[:-2], -1).astype(np.float64)
     return flat @ regions.weights.reshape(len(regions.names), -1).astype(np.float64).T
 
 
 def stripes(height: int, width: int, count: int = 3) -> Regions:
-    """Divide a map into horizontal stripes of the same height."""
-    if count < 1:
-        raise DataError(f"an image has no {count} stripes; use 1 or more.")
-    edges = np.linspace(0, height, count + 1)
-    parts = _lengths(edges, height)
+    """Divide a map into horizontal stripes of equal height."""
+    check_stripes(count)
+    parts = _lengths(np.linspace(0, height, count + 1), height)
     names = (
         _THIRDS
         if count == len(_THIRDS)
@@ -86,8 +82,14 @@ def stripes(height: int, width: int, count: int = 3) -> Regions:
     return Regions(names, weights.astype(np.float32))
 
 
+def check_stripes(count: int) -> None:
+    """Raise if an image cannot be divided into this many stripes."""
+    if count < 1:
+        raise DataError(f"stripes is {count!r}; use a whole number from 1.")
+
+
 def from_covers(names: Sequence[str], covers: NDArray[np.floating]) -> Regions:
-    """Make a partition of parts that may overlap."""
+    """Make a partition from parts that may overlap."""
     kept = list(dict.fromkeys(name for name in names if name != BACKGROUND))
     height, width = covers.shape[1:]
     joined = np.zeros((len(kept) + 1, height, width))
@@ -107,7 +109,7 @@ def from_classes(
     width: int,
     box: Box = WHOLE,
 ) -> Regions:
-    """Make a partition of a mask that holds one class per pixel."""
+    """Make a partition from a mask that holds one class per pixel."""
     classes = np.stack([mask == value for value in names] or [np.zeros_like(mask)])
     covers = resample(classes[: len(names)], height, width, box)
     return from_covers(list(names.values()), covers)
@@ -138,24 +140,24 @@ def nearest_points(
     box: Box = WHOLE,
     aspect: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Give every place to the point that is nearest to it."""
-    x = box[0] + (box[2] - box[0]) * _centers(width * _PLACES)
-    y = box[1] + (box[3] - box[1]) * _centers(height * _PLACES)
-    across = (x - points[:, :1]) * aspect
-    down = y - points[:, 1:]
-    nearest = (across[:, None, :] ** 2 + down[:, :, None] ** 2).argmin(axis=0)
-    owners = nearest.reshape(height, _PLACES, width, _PLACES)
+    """Return the fraction of each cell that is nearest to each point."""
+    x = box[0] + (box[2] - box[0]) * _centers(width * _POSITIONS)
+    y = box[1] + (box[3] - box[1]) * _centers(height * _POSITIONS)
+    dx = (x - points[:, :1]) * aspect
+    dy = y - points[:, 1:]
+    nearest = (dx[:, None, :] ** 2 + dy[:, :, None] ** 2).argmin(axis=0)
+    nearest = nearest.reshape(height, _POSITIONS, width, _POSITIONS)
     return np.stack(
-        [(owners == place).mean(axis=(1, 3)) for place in range(len(points))]
+        [(nearest == index).mean(axis=(1, 3)) for index in range(len(points))]
     )
 
 
-# Crops of one size, as most data sets hold, ask for the same again and again.
+# Most data sets hold crops of one size, which need the same weights.
 @lru_cache(maxsize=256)
 def _averages(
     box: tuple[float, float], placed: tuple[float, float], cells: int, pixels: int
 ) -> tuple[NDArray[np.float64], int, int]:
-    """Return how cells average pixels along one axis."""
+    """Return the weights (cells, pixels) that average pixels along an axis."""
     if not placed[1] > placed[0] or not box[1] > box[0]:
         return np.zeros((cells, 0)), 0, 0
     bounds = (np.asarray(box) - placed[0]) / (placed[1] - placed[0]) * pixels
@@ -168,7 +170,7 @@ def _averages(
 
 
 def _lengths(edges: NDArray[np.floating], count: int) -> NDArray[np.float64]:
-    """Return how much of each interval lies in each of ``count`` unit steps from 0."""
+    """Return the overlap of each interval with each of ``count`` unit steps from 0."""
     steps = np.arange(count)
     ends = np.minimum(edges[1:, None], steps + 1)
     return np.clip(ends - np.maximum(edges[:-1, None], steps), 0, None)

@@ -1,20 +1,21 @@
-"""How far a group's reliance on a region lies above what its pairs let expect.
+"""How much more a group relies on a region than comparable pairs do.
 
-Every image has what a region carries and what it scores, summed over its pairs of each
-outcome. The rest of the images tells what share to expect of pairs of that outcome, so
-a group with many false matches is compared with the others' false matches. The excess
+For each image, the region's part and the score are summed over its pairs, separately
+by outcome. The expected share for an outcome comes from all images outside the group,
+so a group with many false matches is compared with the false matches of others. The
+excess
 
     d = sum(carried - expected share * score) / sum(score)
 
-is then drawn towards zero by how little supports it, as in a random-effects model (R.
-DerSimonian and N. Laird, "Meta-Analysis in Clinical Trials", 1986): with the spread of
-single images ``sigma^2``, the same for all groups, and of groups ``tau^2``,
+is shrunk towards zero as in a random-effects model (R. DerSimonian and N. Laird,
+"Meta-Analysis in Clinical Trials", 1986). With the variance ``sigma^2`` of single
+images, pooled over all groups, and the variance ``tau^2`` between groups,
 
-    v = sigma^2 * sum(score_i^2) / sum(score_i)^2       what chance gives the group
+    v = sigma^2 * sum(score_i^2) / sum(score_i)^2       sampling variance of d
     shrunk = d * tau^2 / (tau^2 + v),   variance  v * tau^2 / (tau^2 + v)
 
 Groups are ranked by the lower end of the 95 % interval, so that a group of one image
-does not win by chance.
+does not rank first by chance.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Z = 1.959964
-"""Half of a 95 % interval, in standard deviations of a normal distribution."""
+"""Half width of a 95 % interval, in standard deviations of a normal distribution."""
 
 _LEAST_VARIANCE = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroupScores:
-    """The excess of G groups; NaN where a group has nothing to be compared with."""
+    """The excess of G groups; NaN where no other group has comparable pairs."""
 
     share: NDArray[np.float64]  # (G,)
     expected: NDArray[np.float64]  # (G,)
@@ -56,7 +57,7 @@ def score_groups(
     scores: NDArray[np.floating],
     count: int,
 ) -> GroupScores:
-    """Find out which groups rest on a region more than the rest does."""
+    """Compare the share that a region carries in each group with all other groups."""
     units, carried_by, scores_by = _by_image(groups, images, strata, carried, scores)
     strata_count = carried_by.shape[1]
     of_group = np.zeros((2, count, strata_count))
@@ -65,7 +66,7 @@ def score_groups(
     rest = of_group.sum(axis=1, keepdims=True) - of_group
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(rest[1] > 1e-9, rest[0] / rest[1], np.nan)
-        # What the rest has none of cannot be compared: it does not count.
+        # Outcomes that only this group has cannot be compared and do not count.
         comparable = ~np.isnan(ratio)
         usable = np.where(comparable[units], scores_by, 0.0)
         weight = usable.sum(axis=1)
@@ -77,20 +78,20 @@ def score_groups(
         excess = np.bincount(units, surplus, minlength=count) / total
         share = np.where(comparable, of_group[0], 0.0).sum(axis=1) / total
         chance = _spread(units, surplus, weight, excess) * squares / total**2
-        # Where nothing varies, the last bits of the sums are no finding.
+        # Without variation, rounding errors of the sums must not look significant.
         chance = np.maximum(chance, _LEAST_VARIANCE)
         between = _between(excess, chance)
         kept = between / (between + chance) if between > 0 else np.zeros(count)
         kept = np.where(np.isnan(excess), np.nan, kept)
         deviation = np.sqrt(kept * chance)
     return GroupScores(
-        share,
-        share - excess,
-        excess,
-        kept * excess,
-        kept * excess - Z * deviation,
-        kept * excess + Z * deviation,
-        np.bincount(units, minlength=count),
+        share=share,
+        expected=share - excess,
+        excess=excess,
+        shrunk=kept * excess,
+        low=kept * excess - Z * deviation,
+        high=kept * excess + Z * deviation,
+        images=np.bincount(units, minlength=count),
     )
 
 
@@ -101,7 +102,7 @@ def _by_image(
     carried: NDArray[np.floating],
     scores: NDArray[np.floating],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sum rows up by group and image; return groups and sums by stratum, (U, S)."""
+    """Sum rows by group and image; return groups (U,) and sums by stratum (U, S)."""
     keys, place = np.unique(
         np.stack([groups, images], axis=1), axis=0, return_inverse=True
     )
@@ -119,20 +120,20 @@ def _spread(
     weight: NDArray[np.float64],
     excess: NDArray[np.float64],
 ) -> float:
-    """Estimate the variance of the images of a group, from all groups together."""
+    """Estimate the variance of images within groups, pooled over all groups."""
     known = (weight > 0) & ~np.isnan(excess[units])
     units, surplus, weight = units[known], surplus[known], weight[known]
     freedom = len(units) - len(np.unique(units))
     if freedom < 1:
         return float("nan")
     residuals = surplus - excess[units] * weight
-    # Weighted so that images without much of a score, whose ratio is noise, count less.
+    # Images with a low score, whose ratio is noisy, get a low weight.
     scale = float(np.mean(weight**2)) * freedom
     return float(np.sum(residuals**2)) / scale
 
 
 def _between(excess: NDArray[np.float64], chance: NDArray[np.float64]) -> float:
-    """Estimate the variance of groups beyond chance, by the method of moments."""
+    """Estimate the variance between groups, by the method of moments."""
     known = ~np.isnan(excess) & (chance > 0)
     if known.sum() < 2:
         return 0.0

@@ -1,16 +1,15 @@
-"""Identities and cameras whose matches rest on a region more than the rest do.
+"""Identities and cameras whose matches rely on a region more than others do.
 
-A network that has learned to know some people by the wall behind them shows it in its
-maps: in the pairs of these people the background carries more of the score than in
-comparable pairs of others. What is compared with what, and how little support is dealt
-with, is told in :mod:`fiftyone_sfam.audit.regions.shortcut_scores`.
+If a network recognizes some people by the wall behind them, the background carries more
+of the score in their pairs than in comparable pairs of others.
+:mod:`fiftyone_sfam.audit.regions.shortcut_scores` defines the comparison.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from fiftyone_sfam.audit.regions.ledger import (
     build_ledger,
     check_evidence,
     load_ledger,
+    pair_groups,
 )
 from fiftyone_sfam.audit.regions.ledger_cells import CAMERAS
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
@@ -39,38 +39,68 @@ RESULT = "shortcuts"
 
 Kind = Literal["identity", "camera", "camera pair"]
 KINDS: tuple[Kind, ...] = ("identity", "camera", "camera pair")
-"""What can have a shortcut."""
+"""Kinds of groups that can have a shortcut."""
 
 TOP = 20
 _PARTNERS = 3
 _ARRAYS = ("pairs", "items", "evidence", "rest_evidence")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shortcut:
-    """A group of images whose matches rest on a region more than comparable ones."""
+    """A group of images whose matches rely on a region more than comparable matches.
 
-    kind: Kind  # what the images have in common
-    value: str  # the identity, the camera, or the two cameras (query-neighbor)
-    region: str  # the region
+    Attributes
+    ----------
+    kind : {"identity", "camera", "camera pair"}
+        What the images have in common.
+    value : str
+        The identity, the camera, or the two cameras (query-neighbor).
+    region : str
+        The region.
+    share, expected : float
+        Share of the score that the region carries in the pairs of the group, and in
+        comparable pairs of other images.
+    excess : float
+        ``share - expected``.
+    effect, low, high : float
+        ``excess``, shrunk towards zero, and its 95 % interval.
+    area, rest_area : float
+        Mean fraction of the area of the group's images, and of all other images.
+    images : int
+        Number of images in the group.
+    partners : tuple of (str, int)
+        Identities of the most frequent false matches, with counts. Only for identities.
+    pairs : ndarray of int64
+        Pairs of the run that contain the images, the largest share first.
+    items : ndarray of int64
+        The images, indices into the run's items.
+    evidence, rest_evidence : ndarray of float32
+        Mean evidence map of the group, and of other pairs with the same outcomes,
+        shape (h, w).
+    """
+
+    kind: Kind
+    value: str
+    region: str
     share: float
     expected: float
-    excess: float  # share - expected
+    excess: float
     effect: float
     low: float
     high: float
     area: float
     rest_area: float
-    images: int  # images of the group
+    images: int
     partners: tuple[tuple[str, int], ...]
-    pairs: NDArray[np.int64]  # the pairs of the run that the images take part in
-    items: NDArray[np.int64]  # the images, indices into the run's items
-    evidence: NDArray[np.float32]  # (h, w)
-    rest_evidence: NDArray[np.float32]  # (h, w)
+    pairs: NDArray[np.int64]
+    items: NDArray[np.int64]
+    evidence: NDArray[np.float32]
+    rest_evidence: NDArray[np.float32]
 
     @property
     def sentence(self) -> str:
-        """The finding in words."""
+        """The shortcut in words."""
         low, high = (f"{100 * end:+.0f}" for end in (self.low, self.high))
         text = (
             f"{self.kind} {self.value}: {self.region} carries {percent(self.share, 0)} "
@@ -81,8 +111,8 @@ class Shortcut:
             "of the others"
         )
         if self.partners:
-            named = ", ".join(f"{name} ({count})" for name, count in self.partners)
-            text += f"; false matches are mostly with {named}"
+            names = ", ".join(f"{name} ({count})" for name, count in self.partners)
+            text += f"; false matches are mostly with {names}"
         return text + "."
 
 
@@ -95,11 +125,11 @@ class Shortcuts:
     field : str or None
         Field that the regions come from; None for stripes.
     regions : tuple of str
-        The regions that were looked at.
+        Regions that were searched.
     groups : dict of str to int
-        Groups that were looked at, by kind.
+        Number of groups that were searched, by kind.
     found : tuple of Shortcut
-        Those whose interval lies above zero, strongest first.
+        Shortcuts whose interval lies above zero, strongest first.
     """
 
     field: str | None
@@ -120,33 +150,33 @@ def find_shortcuts(
     top: int = TOP,
     save: bool = True,
 ) -> Shortcuts:
-    """Find groups whose matches rest on a region more than the rest do.
+    """Find groups whose matches rely on a region more than other matches do.
 
-    Pairs are compared within their outcome: true matches with true matches, false ones
-    with false ones. Both sides count, each for its own image. Pairs without a positive
-    similarity are left out: nothing is shared there.
+    Pairs are compared within their outcome: true matches with true matches, false
+    matches with false matches. Both sides of a pair count, each for its own image.
+    Pairs without a positive similarity are ignored, as they have no shares.
 
     Parameters
     ----------
     run : Run
         The run.
     ledger : Ledger, optional
-        Its ledger; None takes the stored one, or makes one of the first field that
+        Its ledger. By default, the stored one, or a new one from the first field that
         divides images into regions.
     regions : sequence of str, optional
-        Regions to look at; None looks at the background, or at all regions where there
-        is none.
+        Regions to search. By default the background, or all regions if there is no
+        background.
     kinds : sequence of {"identity", "camera", "camera pair"}
-        Groups to look at.
+        Groups to search.
     top : int
-        Most shortcuts to keep.
+        Maximum number of shortcuts.
     save : bool
         Store them as the run's result ``"shortcuts"``.
 
     Returns
     -------
     Shortcuts
-        Ranked.
+        The shortcuts, strongest first.
 
     Raises
     ------
@@ -159,34 +189,34 @@ def find_shortcuts(
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise DataError(f"kinds is {list(kinds)!r}; choose from {', '.join(KINDS)}.")
-    ledger = ledger or load_ledger(run) or _new_ledger(run)
+    ledger = ledger or load_ledger(run)
+    if ledger is None:
+        ledger = build_ledger(run, next(iter(region_fields(run)), None))
     if regions is None:
         regions = (BACKGROUND,) if BACKGROUND in ledger.regions else ledger.regions
     columns = [ledger.column(region) for region in regions]
-    rows = _Rows(run, ledger)
+    sides = _Sides(run, ledger)
     counts: dict[str, int] = {}
-    found: list[tuple[float, Shortcut, NDArray[np.int64]]] = []
+    candidates: list[tuple[Shortcut, NDArray[np.int64]]] = []
     for kind in dict.fromkeys(kinds):
-        names, codes = rows.groups(kind)
+        names, codes = sides.groups(kind)
         counts[kind] = len(names)
         for column in columns:
-            scores = rows.score(codes, len(names), column)
+            scores = sides.score(codes, len(names), column)
             for group in scores.ranking()[:top].tolist():
-                members = np.flatnonzero((codes == group) & rows.usable(column))
-                one = rows.describe(kind, names[group], scores, group, column, members)
-                found.append((one.low, one, members))
-    found.sort(key=lambda one: -one[0])
-    kept = found[:top]
-    maps = _average_maps(run, rows, [members for _, _, members in kept])
-    shortcuts = Shortcuts(
-        ledger.field,
-        tuple(regions),
-        counts,
-        tuple(
-            replace(one, evidence=own, rest_evidence=rest)
-            for (_, one, _), (own, rest) in zip(kept, maps, strict=True)
-        ),
+                rows = np.flatnonzero((codes == group) & sides.usable(column))
+                shortcut = sides.describe(
+                    kind, names[group], scores, group, column, rows
+                )
+                candidates.append((shortcut, rows))
+    candidates.sort(key=lambda candidate: -candidate[0].low)
+    del candidates[top:]
+    maps = _average_maps(run, sides, [rows for _, rows in candidates])
+    found = tuple(
+        replace(shortcut, evidence=evidence, rest_evidence=rest)
+        for (shortcut, _), (evidence, rest) in zip(candidates, maps, strict=True)
     )
+    shortcuts = Shortcuts(ledger.field, tuple(regions), counts, found)
     if save:
         _save(run, shortcuts)
     return shortcuts
@@ -203,7 +233,7 @@ def load_shortcuts(run: Run) -> Shortcuts | None:
     Returns
     -------
     Shortcuts or None
-        None if they were never looked for.
+        None if none are stored.
     """
     result = run.results.load(RESULT)
     if result is None:
@@ -212,7 +242,7 @@ def load_shortcuts(run: Run) -> Shortcuts | None:
     found = []
     for number, values in enumerate(config["found"]):
         values.pop("sentence")
-        values["partners"] = tuple((name, count) for name, count in values["partners"])
+        values["partners"] = tuple(map(tuple, values["partners"]))
         values |= {name: result.arrays[f"{name}_{number}"] for name in _ARRAYS}
         found.append(Shortcut(**values))
     return Shortcuts(
@@ -220,12 +250,7 @@ def load_shortcuts(run: Run) -> Shortcuts | None:
     )
 
 
-# --------------------------------------------------------------------------------------
-# Rows
-# --------------------------------------------------------------------------------------
-
-
-class _Rows:
+class _Sides:
     """The sides of a ledger's pairs as rows: row ``2 i`` is pair ``i``'s query side."""
 
     def __init__(self, run: Run, ledger: Ledger) -> None:
@@ -239,31 +264,18 @@ class _Rows:
         self._shares = ledger.shares.reshape(-1, len(ledger.regions))
 
     def groups(self, kind: Kind) -> tuple[list[str], NDArray[np.int64]]:
-        """Return the names of the groups of a kind and each row's group, or -1."""
-        items = self._run.items
+        """Return the names of the groups of a kind, and each row's group or -1."""
         if kind == CAMERAS:
-            cameras = items.cameras
-            ends = zip(
-                self._ledger.query.tolist(), self._ledger.gallery.tolist(), strict=True
-            )
-            by_pair = [
-                None
-                if cameras[query] is None or cameras[gallery] is None
-                else f"{cameras[query]}-{cameras[gallery]}"
-                for query, gallery in ends
-            ]
-            names, codes = _coded(by_pair)
+            by_pair = pair_groups(self._run, CAMERAS)
+            names, codes = _coded([by_pair[pair] for pair in self._ledger.pairs])
             return names, np.repeat(codes, 2)
-        values = items.identities if kind == "identity" else items.cameras
-        names, codes = _coded(values)
+        items = self._run.items
+        names, codes = _coded(items.identities if kind == "identity" else items.cameras)
         return names, codes[self.images]
 
     def usable(self, column: int) -> NDArray[np.bool_]:
-        """Tell which rows have a region and a score to compare."""
-        usable: NDArray[np.bool_] = (self._scores > 0) & ~np.isnan(
-            self._shares[:, column]
-        )
-        return usable
+        """Return which rows have the region and a positive score."""
+        return np.asarray((self._scores > 0) & ~np.isnan(self._shares[:, column]))
 
     def score(self, codes: NDArray[np.int64], count: int, column: int) -> GroupScores:
         """Compare the groups with each other."""
@@ -284,65 +296,53 @@ class _Rows:
         scores: GroupScores,
         group: int,
         column: int,
-        members: NDArray[np.int64],
+        rows: NDArray[np.int64],
     ) -> Shortcut:
         """Describe a group, without its maps."""
         areas = self._ledger.item_area[:, column]
-        items = np.unique(self.images[members])
-        others = np.ones(len(areas), dtype=bool)
-        others[items] = False
-        ratio = self._shares[members, column] / self._scores[members]
-        pairs = self.sides[members[np.argsort(-ratio, kind="stable")]] // 2
-        nothing = np.zeros((0, 0), dtype=np.float32)
+        items = np.unique(self.images[rows])
+        ratio = self._shares[rows, column] / self._scores[rows]
+        pairs = self.sides[rows[np.argsort(-ratio, kind="stable")]] // 2
+        no_map = np.zeros((0, 0), dtype=np.float32)
         return Shortcut(
-            kind,
-            value,
-            self._ledger.regions[column],
-            float(scores.share[group]),
-            float(scores.expected[group]),
-            float(scores.excess[group]),
-            float(scores.shrunk[group]),
-            float(scores.low[group]),
-            float(scores.high[group]),
-            float(np.mean(areas[items], dtype=np.float64)),
-            float(np.nanmean(areas[others], dtype=np.float64)),
-            int(scores.images[group]),
-            self._partners(members) if kind == "identity" else (),
-            np.array(list(dict.fromkeys(pairs.tolist())), dtype=np.int64),
-            items.astype(np.int64),
-            nothing,
-            nothing,
+            kind=kind,
+            value=value,
+            region=self._ledger.regions[column],
+            share=float(scores.share[group]),
+            expected=float(scores.expected[group]),
+            excess=float(scores.excess[group]),
+            effect=float(scores.shrunk[group]),
+            low=float(scores.low[group]),
+            high=float(scores.high[group]),
+            area=float(np.mean(areas[items], dtype=np.float64)),
+            rest_area=float(np.nanmean(np.delete(areas, items), dtype=np.float64)),
+            images=int(scores.images[group]),
+            partners=self._partners(rows) if kind == "identity" else (),
+            pairs=np.array(list(dict.fromkeys(pairs.tolist())), dtype=np.int64),
+            items=items.astype(np.int64),
+            evidence=no_map,
+            rest_evidence=no_map,
         )
 
-    def _partners(self, members: NDArray[np.int64]) -> tuple[tuple[str, int], ...]:
-        """Count the identities that false matches are with, most frequent first."""
-        wrong = self.partners[members[self.strata[members] == FALSE_MATCH]]
-        named = Counter(str(self._run.items.identities[item]) for item in wrong)
-        return tuple(named.most_common(_PARTNERS))
+    def _partners(self, rows: NDArray[np.int64]) -> tuple[tuple[str, int], ...]:
+        """Count the identities of false matches, most frequent first."""
+        items = self.partners[rows[self.strata[rows] == FALSE_MATCH]]
+        counts = Counter(str(self._run.items.identities[item]) for item in items)
+        return tuple(counts.most_common(_PARTNERS))
 
 
 def _coded(values: Sequence[str | None]) -> tuple[list[str], NDArray[np.int64]]:
-    """Give each value a number; None gets -1."""
+    """Return the sorted unique values, and each value's index; -1 for None."""
     names = sorted({value for value in values if value is not None})
-    place = {name: number for number, name in enumerate(names)}
-    codes = [-1 if value is None else place[value] for value in values]
+    code = {name: number for number, name in enumerate(names)}
+    codes = [-1 if value is None else code[value] for value in values]
     return names, np.array(codes, dtype=np.int64)
 
 
-def _new_ledger(run: Run) -> Ledger:
-    """Make a ledger of the first field that divides images into regions."""
-    return build_ledger(run, next(iter(region_fields(run)), None))
-
-
-# --------------------------------------------------------------------------------------
-# Maps
-# --------------------------------------------------------------------------------------
-
-
 def _average_maps(
-    run: Run, rows: _Rows, groups: list[NDArray[np.int64]]
+    run: Run, sides: _Sides, groups: list[NDArray[np.int64]]
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Average the evidence of groups, and of the rest of the same outcomes."""
+    """Average the evidence of groups, and of other pairs with the same outcomes."""
     if not groups:
         return []
     outcomes, shape = len(OUTCOMES), run.config.map_shape[1:]
@@ -350,36 +350,36 @@ def _average_maps(
     sums = np.zeros((len(groups), outcomes, *shape))
     counts = np.zeros((len(groups), outcomes))
     row_of_side = np.full(2 * len(run.pairs), -1, dtype=np.int64)
-    row_of_side[rows.sides] = np.arange(len(rows.sides))
-    belongs = np.zeros((len(groups), len(rows.sides)), dtype=bool)
+    row_of_side[sides.sides] = np.arange(len(sides.sides))
+    in_group = np.zeros((len(groups), len(sides.sides)), dtype=bool)
     for number, members in enumerate(groups):
-        belongs[number, members] = True
+        in_group[number, members] = True
     for shard_number in range(run.plan.num_shards):
         shard = run.store.get(shard_name(shard_number))
-        found = row_of_side[run.plan.sides_of(shard_number)[0]]
-        kept = np.flatnonzero((found >= 0) & ~np.isnan(shard["score"]))
+        rows = row_of_side[run.plan.sides_of(shard_number)[0]]
+        kept = np.flatnonzero((rows >= 0) & ~np.isnan(shard["score"]))
         if len(kept) == 0:
             # A shard of broken images has no maps at all.
             continue
         maps = unpack_maps(
             shard[f"{EVIDENCE}_values"][kept], shard[f"{EVIDENCE}_scale"][kept]
         )
-        strata, own = rows.strata[found[kept]], belongs[:, found[kept]]
+        strata, members = sides.strata[rows[kept]], in_group[:, rows[kept]]
         for outcome in np.unique(strata).tolist():
-            there = strata == outcome
-            totals[outcome] += maps[there].sum(axis=0)
-            total_counts[outcome] += there.sum()
-            chosen = own[:, there]
-            sums[:, outcome] += np.tensordot(chosen.astype(np.float32), maps[there], 1)
+            same = strata == outcome
+            totals[outcome] += maps[same].sum(axis=0)
+            total_counts[outcome] += same.sum()
+            chosen = members[:, same]
+            sums[:, outcome] += np.tensordot(chosen.astype(np.float32), maps[same], 1)
             counts[:, outcome] += chosen.sum(axis=1)
     averages = []
-    for own_sums, own_counts in zip(sums, counts, strict=True):
-        left = np.maximum(total_counts - own_counts, 1)[:, None, None]
-        rest = (totals - own_sums) / left * own_counts[:, None, None]
-        size = max(own_counts.sum(), 1)
+    for group_sums, group_counts in zip(sums, counts, strict=True):
+        rest_counts = np.maximum(total_counts - group_counts, 1)[:, None, None]
+        rest = (totals - group_sums) / rest_counts * group_counts[:, None, None]
+        size = max(group_counts.sum(), 1)
         averages.append(
             (
-                (own_sums.sum(axis=0) / size).astype(np.float32),
+                (group_sums.sum(axis=0) / size).astype(np.float32),
                 (rest.sum(axis=0) / size).astype(np.float32),
             )
         )
@@ -387,16 +387,11 @@ def _average_maps(
 
 
 def _save(run: Run, shortcuts: Shortcuts) -> None:
-    """Store shortcuts as a result of the run."""
-    plain: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     arrays: Arrays = {}
-    for number, one in enumerate(shortcuts.found):
-        values = {
-            item.name: getattr(one, item.name)
-            for item in fields(one)
-            if item.name not in _ARRAYS
-        }
-        plain.append({**values, "sentence": one.sentence})
-        arrays |= {f"{name}_{number}": getattr(one, name) for name in _ARRAYS}
-    config = {**asdict(replace(shortcuts, found=())), "found": plain}
+    for number, shortcut in enumerate(shortcuts.found):
+        values = {k: v for k, v in vars(shortcut).items() if k not in _ARRAYS}
+        found.append({**values, "sentence": shortcut.sentence})
+        arrays |= {f"{name}_{number}": getattr(shortcut, name) for name in _ARRAYS}
+    config = {**asdict(replace(shortcuts, found=())), "found": found}
     run.results.save(RESULT, config, arrays)

@@ -1,8 +1,8 @@
-"""From figures to findings: one per image, and one per pair of identities."""
+"""Findings from measures: one per image, and one per pair of identities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,9 @@ from fiftyone_sfam.audit.suspects.finding import (
     MERGED,
     MISLABELED,
     SPLIT,
+    THRESHOLD,
     UNINFORMATIVE,
+    Evidence,
     Finding,
     duplicate_sentence,
     merged_sentence,
@@ -21,97 +23,55 @@ from fiftyone_sfam.audit.suspects.finding import (
     split_sentence,
     uninformative_sentence,
 )
-from fiftyone_sfam.audit.suspects.identities import (
+from fiftyone_sfam.audit.suspects.measures import (
+    MISLABEL_THRESHOLD,
     SAME,
     Division,
     IdentityPair,
-    compare_identities,
-    divide_identities,
-    rival_level,
-)
-from fiftyone_sfam.audit.suspects.images import (
-    MISLABEL_THRESHOLD,
-    ImageFigures,
-    measure_images,
+    Measured,
 )
 from fiftyone_sfam.audit.suspects.pixels import ALIKE, DULL
-from fiftyone_sfam.audit.suspects.regions import BackgroundShare, BackgroundShares
-from fiftyone_sfam.audit.suspects.sources import PairLookup
-from fiftyone_sfam.audit.suspects.space import (
-    Levels,
-    Nearest,
-    Space,
-    confidence,
-    find_nearest,
-    make_space,
-    measure_levels,
+from fiftyone_sfam.audit.suspects.sources import (
+    BackgroundShare,
+    BackgroundShares,
+    PairLookup,
 )
+from fiftyone_sfam.audit.suspects.space import confidence
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.run import Run
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What embeddings and labels say of N images."""
-
-    space: Space  # the images
-    levels: Levels  # how near images of one person are
-    nearest: Nearest  # the images' neighbors
-    images: ImageFigures  # for and against each label
-    pairs: list[IdentityPair]  # identities that are near to each other
-    divisions: list[Division]  # identities in two groups
-
-
-def measure(
-    embeddings: NDArray[np.floating],
-    metric: str,
-    identities: NDArray[np.int64],
-    cameras: NDArray[np.int64],
-    report: Callable[[int, int], None] | None = None,
-) -> Measured:
-    """Compare images with their own identities and with others."""
-    space = make_space(embeddings, metric, identities, cameras)
-    levels = measure_levels(space)
-    nearest = find_nearest(space, report)
-    images = measure_images(space, levels, nearest)
-    suspected = np.where(images.is_mislabeled, images.other, UNKNOWN)
-    pairs = compare_identities(space, levels, nearest, suspected)
-    divisions = divide_identities(space, levels, rival_level(space, pairs), suspected)
-    return Measured(space, levels, nearest, images, pairs, divisions)
-
-
-# Margins above the thresholds that are half way to certainty.
+# Margins above the thresholds that give a score of 0.75.
 _SPREADS = MISLABEL_THRESHOLD
 _ERRORS = 1.0
 _GAP = 0.5
 _LIKENESS = (1 - ALIKE) / 2
 
-# How the background's share counts in the search for split identities: up to so many
-# spreads above what is usual it speaks for one person, an error each; beyond it speaks
-# against it, twice as loud, since that is what two persons before one wall look like.
+# The background's share in the search for split identities: each spread below this many
+# spreads above the usual share counts one error for one person; each spread beyond it
+# counts twice against, since two persons in front of the same wall look like this.
 _USUAL_SHARE = 2.0
 _MOST_BONUS, _MALUS = 1.5, 2.0
-# Pairs whose margin is worse than this cannot be saved by their background.
+# Margin below which the background cannot change the result.
 _HOPELESS = -2 * _MOST_BONUS
 
 
 @dataclass(frozen=True)
 class Context:
-    """What findings are built from."""
+    """The run and the measures that findings are built from."""
 
-    run: Run  # the run
-    used: NDArray[np.int64]  # item of each image that was compared, shape (N,)
+    run: Run
+    used: NDArray[np.int64]  # item of each compared image, shape (N,)
     names: tuple[str, ...]  # names of the identities, by code
-    measured: Measured  # the figures
-    lookup: PairLookup  # finds the pairs of the run
+    measured: Measured
+    lookup: PairLookup
 
     def members(self, identity: int) -> tuple[int, ...]:
         """Return the items of an identity."""
         members = self.measured.space.members[identity]
         return tuple(self.used[members].tolist())
 
-    def shown(self, nearness: float) -> float:
-        """Return a nearness as it is shown: a similarity or a distance."""
+    def displayed(self, nearness: float) -> float:
+        """Return a nearness as a similarity or a distance."""
         return nearness if self.run.config.metric == "cosine" else -nearness
 
     def finding(
@@ -121,28 +81,35 @@ class Context:
         items: Iterable[int],
         pairs: tuple[int, ...],
         identities: tuple[str, ...],
-        evidence: dict[str, float | str],
+        evidence: Evidence,
         sentence: str,
     ) -> Finding:
         """Complete a finding with its samples."""
         items = tuple(sorted(items))
         samples = dict.fromkeys(str(self.run.items.sample_ids[item]) for item in items)
         return Finding(
-            kind, score, tuple(samples), items, pairs, identities, evidence, sentence
+            kind=kind,
+            score=score,
+            sample_ids=tuple(samples),
+            items=items,
+            pairs=pairs,
+            identities=identities,
+            evidence=evidence,
+            sentence=sentence,
         )
 
 
 @dataclass
 class Pixels:
-    """What the pixels of some images say."""
+    """Measures of the pixels of some images."""
 
-    dullness: dict[int, float] = field(default_factory=dict)
-    alike: list[list[int]] = field(default_factory=list)
+    dullness: dict[int, float] = field(default_factory=dict)  # by image
+    alike: list[list[int]] = field(default_factory=list)  # groups of near-duplicates
     likeness: dict[tuple[int, int], float] = field(default_factory=dict)
 
 
 def image_scores(measured: Measured) -> NDArray[np.float64]:
-    """Score how much each image's label is doubted."""
+    """Score how doubtful each image's label is; NaN if unknown."""
     strength = measured.images.mislabel
     known = np.isfinite(strength)
     scores = np.full(len(strength), np.nan)
@@ -155,16 +122,16 @@ def find_split(
 ) -> list[Finding]:
     """Find identities that may be one person."""
     divided = {
-        one.identity for one in context.measured.divisions if _division_score(one) > 0.5
+        division.identity
+        for division in context.measured.divisions
+        if _division_score(division) > THRESHOLD
     }
-    found = []
+    findings = []
     for pair in context.measured.pairs:
         if pair.first in divided or pair.second in divided:
             continue
-        items = context.members(pair.first) + context.members(pair.second)
-        pairs = context.lookup.of(
-            context.members(pair.first), set(context.members(pair.second))
-        )
+        first, second = context.members(pair.first), context.members(pair.second)
+        pairs = context.lookup.of(first, set(second))
         share = None
         if background is not None and pairs and pair.margin > _HOPELESS:
             share = background.of(pairs)
@@ -174,43 +141,44 @@ def find_split(
         names = (context.names[pair.first], context.names[pair.second])
         evidence = _split_evidence(context, pair, share)
         sentence = split_sentence(names, evidence, context.run.config.metric)
-        found.append(
+        items = first + second
+        findings.append(
             context.finding(SPLIT, score, items, pairs, names, evidence, sentence)
         )
-    return found
+    return findings
 
 
 def find_merged(context: Context, min_score: float) -> list[Finding]:
     """Find identities that may be two persons."""
-    found = []
-    for one in context.measured.divisions:
-        score = _division_score(one)
+    findings = []
+    for division in context.measured.divisions:
+        score = _division_score(division)
         if score < min_score:
             continue
-        larger, smaller = (context.used[group].tolist() for group in one.groups)
-        name = context.names[one.identity]
-        evidence: dict[str, float | str] = {
+        larger, smaller = (context.used[group].tolist() for group in division.groups)
+        name = context.names[division.identity]
+        evidence: Evidence = {
             "larger_group": float(len(larger)),
             "smaller_group": float(len(smaller)),
-            "within": context.shown(one.within),
-            "between": context.shown(one.between),
-            "apart": one.apart,
-            "gap": one.gap,
-            "cameras": "separate" if one.by_camera else "shared or unknown",
+            "within": context.displayed(division.within),
+            "between": context.displayed(division.between),
+            "apart": division.apart,
+            "gap": division.gap,
+            "cameras": "separate" if division.by_camera else "shared or unknown",
             "group": " ".join(str(context.run.items.ids[item]) for item in smaller),
         }
-        found.append(
+        findings.append(
             context.finding(
                 MERGED,
                 score,
-                context.members(one.identity),
+                context.members(division.identity),
                 context.lookup.of(larger, set(smaller)),
                 (name,),
                 evidence,
                 merged_sentence(name, evidence, context.run.config.metric),
             )
         )
-    return found
+    return findings
 
 
 def find_mislabeled(
@@ -219,34 +187,38 @@ def find_mislabeled(
     """Find images that seem to belong to another identity."""
     figures, space = context.measured.images, context.measured.space
     scores = image_scores(context.measured)
-    one_person = {frozenset(one.identities) for one in split if one.score >= 0.5}
+    is_mislabeled = figures.is_mislabeled
+    one_person = {
+        frozenset(finding.identities) for finding in split if finding.score >= THRESHOLD
+    }
     groups: dict[tuple[int, int, bool], list[int]] = {}
     for image in np.flatnonzero(scores >= min_score).tolist():
-        label, suits = int(space.identities[image]), int(figures.other[image])
-        if scores[image] >= 0.5 and not figures.is_mislabeled[image]:
-            continue  # it does not suit the other identity either
+        label, suggested = int(space.identities[image]), int(figures.other[image])
+        is_above = bool(scores[image] >= THRESHOLD)
+        if is_above and not is_mislabeled[image]:
+            continue  # unusual in the other identity as well
         if pixels.dullness.get(image, 0.0) >= DULL:
             continue
-        if frozenset((context.names[label], context.names[suits])) in one_person:
+        if frozenset((context.names[label], context.names[suggested])) in one_person:
             continue
-        # What does not reach the threshold says nothing about what does.
-        groups.setdefault((label, suits, scores[image] >= 0.5), []).append(image)
+        # Images below the threshold do not share a finding with those above it.
+        groups.setdefault((label, suggested, is_above), []).append(image)
     return [
-        _mislabeled(context, label, suits, images, float(scores[images].max()))
-        for (label, suits, _), images in groups.items()
+        _mislabeled(context, label, suggested, images, float(scores[images].max()))
+        for (label, suggested, _), images in groups.items()
     ]
 
 
 def find_uninformative(
     context: Context, pixels: Pixels, min_score: float
 ) -> list[Finding]:
-    """Find images that show nothing to recognize anyone by."""
+    """Find images that show too little to recognize a person."""
     figures = context.measured.images
     margins = figures.uninformative
     for image, dullness in pixels.dullness.items():
         if dullness >= DULL:
             margins[image] = max(margins[image], dullness - DULL)
-    found = []
+    findings = []
     for image in np.flatnonzero(np.isfinite(margins)).tolist():
         score = float(confidence(margins[image], _SPREADS))
         if score < min_score:
@@ -255,7 +227,7 @@ def find_uninformative(
         label = int(context.measured.space.identities[image])
         name = context.names[label] if label != UNKNOWN else ""
         evidence = _uninformative_evidence(context, pixels, image)
-        found.append(
+        findings.append(
             context.finding(
                 UNINFORMATIVE,
                 score,
@@ -266,7 +238,7 @@ def find_uninformative(
                 uninformative_sentence(name, evidence, context.run.config.metric),
             )
         )
-    return found
+    return findings
 
 
 def find_duplicates(
@@ -275,8 +247,8 @@ def find_duplicates(
     splits: list[tuple[str, ...]] | None,
     min_score: float,
 ) -> list[Finding]:
-    """Find images that are one picture."""
-    found = []
+    """Find images that are copies of one picture."""
+    findings = []
     for group in pixels.alike:
         likeness = max(
             value
@@ -289,14 +261,14 @@ def find_duplicates(
         items = context.used[group].tolist()
         labels = context.measured.space.identities[group].tolist()
         names = tuple(
-            dict.fromkeys(context.names[one] for one in labels if one != UNKNOWN)
+            dict.fromkeys(context.names[code] for code in labels if code != UNKNOWN)
         )
-        evidence: dict[str, float | str] = {
+        evidence: Evidence = {
             "images": float(len(items)),
             "likeness": likeness,
             "across": _across(splits, items),
         }
-        found.append(
+        findings.append(
             context.finding(
                 DUPLICATE,
                 score,
@@ -307,7 +279,7 @@ def find_duplicates(
                 duplicate_sentence(names, evidence),
             )
         )
-    return found
+    return findings
 
 
 # --------------------------------------------------------------------------------------
@@ -316,34 +288,35 @@ def find_duplicates(
 
 
 def split_score(pair: IdentityPair, share: BackgroundShare | None) -> float:
-    """Score a pair of identities as one person."""
+    """Score two identities as one person."""
     margin = pair.margin
     if share is not None:
         away = _USUAL_SHARE - share.z
         bonus = min(max(away, 0.0), _MOST_BONUS)
         malus = _MALUS * min(away, 0.0)
-        # A usual background makes up for names that explain a little, not for more.
+        # The bonus makes up for a small effect of the labels, but not for low support.
         margin = min(SAME + bonus - pair.z, pair.support) + malus
     return float(confidence(margin, _ERRORS)) if np.isfinite(margin) else 0.0
 
 
-def _division_score(one: Division) -> float:
-    return float(confidence(one.margin, _GAP)) if np.isfinite(one.margin) else 0.0
+def _division_score(division: Division) -> float:
+    margin = division.margin
+    return float(confidence(margin, _GAP)) if np.isfinite(margin) else 0.0
 
 
 def _split_evidence(
     context: Context, pair: IdentityPair, share: BackgroundShare | None
-) -> dict[str, float | str]:
-    evidence: dict[str, float | str] = {
+) -> Evidence:
+    evidence: Evidence = {
         "first_images": float(pair.images[0]),
         "second_images": float(pair.images[1]),
-        "between": context.shown(pair.between),
+        "between": context.displayed(pair.between),
         "names_effect": pair.effect,
         "names_z": pair.z,
         "usual_z": pair.usual_z,
     }
     if np.isfinite(pair.within):
-        evidence["within"] = context.shown(pair.within)
+        evidence["within"] = context.displayed(pair.within)
     if share is not None:
         evidence |= {
             "background_share": share.share,
@@ -355,23 +328,23 @@ def _split_evidence(
 
 
 def _mislabeled(
-    context: Context, label: int, suits: int, images: list[int], score: float
+    context: Context, label: int, suggested: int, images: list[int], score: float
 ) -> Finding:
-    """Build the finding of images of one label that suit one other identity."""
+    """Build the finding of images with one label and one suggested identity."""
     figures, space = context.measured.images, context.measured.space
     items = context.used[images].tolist()
-    names = (context.names[label], context.names[suits])
-    evidence: dict[str, float | str] = {
+    names = (context.names[label], context.names[suggested])
+    evidence: Evidence = {
         "images": float(len(items)),
-        "own": context.shown(float(figures.own[images].mean())),
-        "other": context.shown(float(figures.other_nearness[images].mean())),
+        "own": context.displayed(float(figures.own[images].mean())),
+        "other": context.displayed(float(figures.other_nearness[images].mean())),
         "own_gap": float(figures.own_gap[images].mean()),
         "other_gap": float(figures.other_gap[images].mean()),
         "strength": float(figures.mislabel[images].max()),
         "own_images": float(figures.own_images[images[0]]),
-        "other_images": float(len(space.members[suits])),
+        "other_images": float(len(space.members[suggested])),
     }
-    partners = {*context.members(label), *context.members(suits)}
+    partners = {*context.members(label), *context.members(suggested)}
     return context.finding(
         MISLABELED,
         score,
@@ -383,26 +356,23 @@ def _mislabeled(
     )
 
 
-def _uninformative_evidence(
-    context: Context, pixels: Pixels, image: int
-) -> dict[str, float | str]:
+def _uninformative_evidence(context: Context, pixels: Pixels, image: int) -> Evidence:
     figures = context.measured.images
     dullness = pixels.dullness.get(image)
-    reason = "hub" if figures.hub[image] > figures.own_gap[image] else "far"
-    if np.isnan(figures.own_gap[image]):
-        reason = "hub"
+    # Without an own identity, the gap is NaN.
+    reason = "far" if figures.hub[image] <= figures.own_gap[image] else "hub"
     if dullness is not None and dullness >= DULL:
         reason = "dull"
-    evidence: dict[str, float | str] = {
+    evidence: Evidence = {
         "reason": reason,
         "reach": float(figures.reach[image]),
         "own_images": float(figures.own_images[image]),
     }
     if np.isfinite(figures.own[image]):
-        evidence["own"] = context.shown(float(figures.own[image]))
+        evidence["own"] = context.displayed(float(figures.own[image]))
         evidence["own_gap"] = float(figures.own_gap[image])
     if figures.other[image] != UNKNOWN:
-        evidence["other"] = context.shown(float(figures.other_nearness[image]))
+        evidence["other"] = context.displayed(float(figures.other_nearness[image]))
         evidence["other_identity"] = context.names[int(figures.other[image])]
     if dullness is not None:
         evidence["dullness"] = dullness
@@ -410,11 +380,10 @@ def _uninformative_evidence(
 
 
 def _across(splits: list[tuple[str, ...]] | None, items: list[int]) -> str:
-    """Name the splits that images are spread over; nothing if that is one."""
+    """Name the splits of images; an empty string if there is only one."""
     if splits is None:
         return ""
     values = {tuple(sorted(splits[item])) for item in items}
     if len(values) < 2:
         return ""
-    named = sorted(", ".join(value) or "none" for value in values)
-    return " and ".join(named)
+    return " and ".join(sorted(", ".join(value) or "none" for value in values))

@@ -1,4 +1,4 @@
-"""Findings: what they are, and how they are said in a sentence."""
+"""Findings and their sentences."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ DUPLICATE = "near-duplicate"
 UNINFORMATIVE = "uninformative image"
 
 THRESHOLD = 0.5
-"""Score from which on a finding of any kind is meant; weaker ones are asked for."""
+"""Score that reaches the threshold of a kind."""
 
 KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, UNINFORMATIVE)
 """Kinds of findings."""
 
+Evidence = dict[str, float | str]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something in the data that a person should look at.
+    """A suspected error in the data, for a person to check.
 
     Attributes
     ----------
     kind : str
         One of :data:`KINDS`.
     score : float
-        From 0 to 1; 0.5 is the threshold of every kind. It orders findings of one
-        kind, and those of all kinds by how far they are above their thresholds. It is
-        no probability.
+        From 0 to 1, where 0.5 is the threshold of every kind. Scores rank findings of
+        all kinds by how far they exceed their thresholds. They are not probabilities.
     sample_ids : tuple of str
-        Samples of ``items``, each once.
+        Unique samples of ``items``.
     items : tuple of int
-        The images in question, indices into the run's items. Mislabeled: those whose
-        label is doubted. Split: all of both identities. Merged: all of the identity.
-        Near-duplicate: those that are one picture.
+        The suspected images, indices into the run's items. Mislabeled: images whose
+        label is doubted. Split: all images of both identities. Merged: all images of
+        the identity. Near-duplicate: the copies.
     pairs : tuple of int
-        Pairs of the run that show it, nearest first; empty where none is stored.
+        Pairs of the run that show the finding, nearest first. May be empty.
     identities : tuple of str
-        Mislabeled: the label, then the identity that suits better. Split: both. Merged
-        and uninformative: the identity. Near-duplicate: those of the images.
+        Mislabeled: the label, then the suggested identity. Split: both identities.
+        Merged and uninformative: the identity. Near-duplicate: the images' identities.
     evidence : dict of str to float or str
-        The figures that it rests on.
+        Figures that support the finding.
     sentence : str
-        The finding in words, with what supports it.
+        The finding in words.
     """
 
     kind: str
@@ -55,56 +56,50 @@ class Finding:
     items: tuple[int, ...]
     pairs: tuple[int, ...]
     identities: tuple[str, ...]
-    evidence: dict[str, float | str] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=dict)
     sentence: str = ""
 
 
 def mislabeled_sentence(
-    label: str,
-    suits: str,
-    evidence: dict[str, float | str],
-    metric: str,
+    label: str, suggested: str, evidence: Evidence, metric: str
 ) -> str:
     """Say that images seem to belong to another identity."""
-    count, own = int(evidence["images"]), int(evidence["own_images"])
-    whose = counted(count, "image")
-    verb = "is" if count == 1 else "are"
-    figure = nearness_name(metric)
+    count, label_images = int(evidence["images"]), int(evidence["own_images"])
     gain = float(evidence["other"]) - float(evidence["own"])
-    nearer = gain > 0 if metric == "cosine" else gain < 0
+    is_nearer = gain > 0 if metric == "cosine" else gain < 0
+    comparison = f"nearer to {suggested}"
+    if not is_nearer:
+        comparison = f"nearly as near to {suggested} as to {label}"
     text = (
-        f"{whose} labeled {label} {verb} {'nearer' if nearer else 'nearly as near'} "
-        f"to {suits}{'' if nearer else ' as to its own identity'}: {figure} "
-        f"{evidence['other']:.2f} to the nearest there, {evidence['own']:.2f} to the "
-        f"nearest of {label}. This rests on {counted(own, 'image')} of {label} and "
-        f"{counted(int(evidence['other_images']), 'image')} of {suits}"
+        f"{counted(count, 'image')} labeled {label} {'is' if count == 1 else 'are'} "
+        f"{comparison}: {nearness_name(metric)} {evidence['other']:.2f} to the nearest "
+        f"images of {suggested}, {evidence['own']:.2f} to the nearest of {label}. "
+        f"Compared with {counted(label_images, 'image')} of {label} and "
+        f"{counted(int(evidence['other_images']), 'image')} of {suggested}"
     )
-    if own == 1:
+    if label_images == 1:
         text += (
-            f"; with a single other image of {label} it is open which of the two is "
-            "wrong"
+            f"; {label} has only one other image, so either of the two may have the "
+            "wrong label"
         )
     return text + "."
 
 
-def split_sentence(
-    names: tuple[str, str],
-    evidence: dict[str, float | str],
-    metric: str,
-) -> str:
+def split_sentence(names: tuple[str, str], evidence: Evidence, metric: str) -> str:
     """Say that two identities may be one person."""
     first, second = names
     text = (
-        f"{first} and {second} may be one person: the two names explain no more of "
-        f"how alike the images are than names dealt out at random would "
-        f"({float(evidence['names_z']):.1f} errors, where the nearest two identities "
-        f"usually differ by {float(evidence['usual_z']):.0f}); mean "
-        f"{nearness_name(metric)} {evidence['between']:.2f} between them"
+        f"{first} and {second} may be one person: their images do not differ by "
+        "identity more than under random labels "
+        f"({float(evidence['names_z']):.1f} standard errors; "
+        f"{float(evidence['usual_z']):.0f} are usual for an identity and its nearest "
+        f"other one); mean {nearness_name(metric)} {evidence['between']:.2f} between "
+        "the identities"
     )
     if "within" in evidence:
-        text += f" and {evidence['within']:.2f} within"
+        text += f" and {evidence['within']:.2f} within them"
     text += (
-        f". This rests on {counted(int(evidence['first_images']), 'image')} of "
+        f". Compared with {counted(int(evidence['first_images']), 'image')} of "
         f"{first} and {counted(int(evidence['second_images']), 'image')} of {second}"
     )
     if "background_share" in evidence:
@@ -117,29 +112,27 @@ def split_sentence(
     return text + "."
 
 
-def merged_sentence(name: str, evidence: dict[str, float | str], metric: str) -> str:
+def merged_sentence(name: str, evidence: Evidence, metric: str) -> str:
     """Say that an identity may be two persons."""
     text = (
-        f"{name} may be two persons: its images fall into groups of "
+        f"{name} may be two persons: its images form groups of "
         f"{int(evidence['larger_group'])} and {int(evidence['smaller_group'])}, mean "
         f"{nearness_name(metric)} {evidence['within']:.2f} within and "
-        f"{evidence['between']:.2f} between them, "
-        f"{float(evidence['apart']):.1f} times as far apart as the nearest two "
-        "identities usually are"
+        f"{evidence['between']:.2f} between the groups, "
+        f"{float(evidence['apart']):.1f} times the usual gap between an identity and "
+        "its nearest other one"
     )
     if evidence["cameras"] == "separate":
-        text += "; no camera has images of both groups, so it may be the cameras"
+        text += "; the groups share no camera, so the cameras may explain the gap"
     return text + "."
 
 
-def duplicate_sentence(
-    identities: Sequence[str], evidence: dict[str, float | str]
-) -> str:
-    """Say that images are one picture."""
-    who = " and ".join(identities) if identities else "no identity"
+def duplicate_sentence(identities: Sequence[str], evidence: Evidence) -> str:
+    """Say that images are copies of one picture."""
+    names = " and ".join(identities) if identities else "no identity"
     text = (
-        f"{counted(int(evidence['images']), 'image')} of {who} are nearly the same "
-        f"picture: their details correlate at {float(evidence['likeness']):.2f}"
+        f"{counted(int(evidence['images']), 'image')} of {names} are nearly the "
+        f"same picture: their details correlate at {float(evidence['likeness']):.2f}"
     )
     if evidence["across"]:
         text += f", across {evidence['across']}, so one leaks into the other"
@@ -148,35 +141,35 @@ def duplicate_sentence(
     return text + "."
 
 
-def uninformative_sentence(
-    name: str, evidence: dict[str, float | str], metric: str
-) -> str:
-    """Say that an image shows nothing to recognize anyone by."""
-    figure = nearness_name(metric)
-    text = "1 image" + (f" labeled {name}" if name else " without a label")
-    text += " may show too little to recognize anyone by: "
+def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:
+    """Say that an image shows too little to recognize a person."""
+    nearness = nearness_name(metric)
     reasons = []
     if evidence["reason"] == "hub":
         reasons.append(
-            f"it is among the nearest strangers of {int(evidence['reach'])} other "
+            f"it is among the nearest images of {int(evidence['reach'])} other "
             "identities"
         )
     if "own" in evidence:
         reasons.append(
-            f"it is {float(evidence['own_gap']):.1f} spreads less like its own "
-            f"identity than is usual there ({figure} {evidence['own']:.2f}, from "
-            f"{counted(int(evidence['own_images']), 'image')})"
+            f"its {nearness} to its own identity is {evidence['own']:.2f}, "
+            f"{float(evidence['own_gap']):.1f} standard deviations worse than usual "
+            f"(from {counted(int(evidence['own_images']), 'image')})"
         )
     if "other" in evidence:
         reasons.append(
-            f"nearest stranger {evidence['other_identity']} ({figure} "
-            f"{evidence['other']:.2f})"
+            f"the nearest other identity is {evidence['other_identity']} "
+            f"({nearness} {evidence['other']:.2f})"
         )
     if evidence["reason"] == "dull":
-        reasons.append("its picture has far less detail than others of this run")
-    return text + ", ".join(reasons) + "."
+        reasons.append("it has far less detail than other images of this run")
+    owner = f"labeled {name}" if name else "without a label"
+    return (
+        f"1 image {owner} may show too little to recognize a person: "
+        f"{', '.join(reasons)}."
+    )
 
 
 def nearness_name(metric: str) -> str:
-    """Name what images are compared by."""
+    """Return what nearness is called in sentences."""
     return "similarity" if metric == "cosine" else "distance"

@@ -1,6 +1,7 @@
-"""What only the pixels tell: pictures that are one picture, and pictures of nothing.
+"""Near-duplicates and images without detail, from pixels.
 
-Small copies are enough for both, and only the images that embeddings point at are read.
+Small copies of the images suffice, and only images whose embeddings are suspicious are
+read.
 """
 
 from __future__ import annotations
@@ -18,29 +19,25 @@ SIDE = 32
 """Pixels of a small copy, each way."""
 
 ALIKE = 0.95
-"""Correlation of details from which two pictures count as one."""
+"""Least correlation of details of near-duplicates."""
 
 DULL = 4.0
-"""Spreads of the logarithm by which a picture is asked to have less detail than usual,
-to count as showing nothing."""
+"""Least difference from the usual detail of an image without detail, in spreads of the
+logarithm."""
 
-# Shifts of a small copy, in its pixels, that are tried; more is another picture.
+# Largest shift of a small copy, in its pixels; more is a different picture.
 _SHIFT = 1
 _WORKERS = 4
-# Least contrast, in steps of 8-bit values: below it there is nothing to correlate.
+# Least contrast, in 8-bit steps: an image with less has nothing to correlate.
 _LEAST = 0.05
 
 
 def read_small(
     items: Iterable[int], read: Callable[[int], Image.Image]
 ) -> tuple[dict[int, NDArray[np.float32]], dict[int, str]]:
-    """Read images as small copies, in threads."""
-
-    def load(item: int) -> NDArray[np.float32]:
-        return small_copy(read(item))
-
+    """Read small copies of images in threads, and the reasons for missing ones."""
     copies, missing = {}, {}
-    for loaded in load_in_background(items, load, _WORKERS):
+    for loaded in load_in_background(items, lambda i: small_copy(read(i)), _WORKERS):
         if loaded.value is None:
             missing[loaded.index] = loaded.reason or "the file cannot be read."
         else:
@@ -49,56 +46,53 @@ def read_small(
 
 
 def small_copy(image: Image.Image) -> NDArray[np.float32]:
-    """Shrink an image, whatever its shape, by averaging."""
+    """Shrink an image of any shape to a square by averaging."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32)
 
 
 def likeness(
-    one: NDArray[np.float32], other: NDArray[np.float32]
+    first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Correlate two small copies, at the shift that suits best.
+    """Correlate the values and the details of two small copies, at the best shift.
 
-    Light and contrast do not count: the values are compared up to a factor and an
-    addend per color. Two pictures of one scene agree in their coarse values, but not in
-    their details, which are the values less the mean of their four neighbors.
+    Correlations are invariant to brightness and contrast. Two different pictures of a
+    scene agree in their values but not in their details, which are the values minus the
+    mean of their four neighbors.
     """
     best = (0.0, -1.0)
     inner = slice(_SHIFT, SIDE - _SHIFT)
-    fixed, fixed_details = one[inner, inner], _details(one)[inner, inner]
-    other_details = _details(other)
+    fixed, fixed_details = first[inner, inner], _details(first)[inner, inner]
+    second_details = _details(second)
     for down in range(-_SHIFT, _SHIFT + 1):
         for right in range(-_SHIFT, _SHIFT + 1):
             rows = slice(_SHIFT + down, SIDE - _SHIFT + down)
             columns = slice(_SHIFT + right, SIDE - _SHIFT + right)
-            details = _correlation(fixed_details, other_details[rows, columns])
+            details = _correlation(fixed_details, second_details[rows, columns])
             if details > best[1]:
-                best = (_correlation(fixed, other[rows, columns]), details)
+                best = (_correlation(fixed, second[rows, columns]), details)
     return best
 
 
 def detail(copy: NDArray[np.float32]) -> float:
-    """Measure how much a small copy shows: the mean size of its details.
-
-    In 8-bit values; 0 for a blank picture, little for a blurred one.
-    """
+    """Return the mean size of a small copy's details, in 8-bit values."""
     return float(np.abs(_details(copy)).mean())
 
 
-def dullness(copies: dict[int, float], usual: NDArray[np.float64]) -> dict[int, float]:
-    """Compare the detail of pictures with that of others."""
+def dullness(details: dict[int, float], usual: NDArray[np.float64]) -> dict[int, float]:
+    """Return how much less detail pictures have than usual, in spreads."""
     logs = np.log(np.maximum(usual, _LEAST))
-    middle = float(np.median(logs)) if len(logs) else 0.0
-    # Pictures of one source may all be alike; a tenth more or less means nothing.
-    scale = max(robust_scale(logs - middle), 0.1)
+    median = float(np.median(logs)) if len(logs) else 0.0
+    # Pictures of one source may all be alike; a difference of 10 % is not unusual.
+    scale = max(robust_scale(logs - median), 0.1)
     return {
-        item: (middle - float(np.log(max(value, _LEAST)))) / scale
-        for item, value in copies.items()
+        item: (median - float(np.log(max(value, _LEAST)))) / scale
+        for item, value in details.items()
     }
 
 
 def groups_of(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Join pairs that share an image."""
+    """Join pairs that share an image into groups."""
     root: dict[int, int] = {}
 
     def find(item: int) -> int:
@@ -107,8 +101,8 @@ def groups_of(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
             item = root[item]
         return item
 
-    for one, other in pairs:
-        low, high = sorted((find(one), find(other)))
+    for first, second in pairs:
+        low, high = sorted((find(first), find(second)))
         root[high] = low
     joined: dict[int, list[int]] = {}
     for item in sorted(root):
@@ -117,16 +111,15 @@ def groups_of(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
 
 
 def _details(copy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take the mean of its four neighbors from each value."""
+    """Subtract from each value the mean of its four neighbors."""
     padded = np.pad(copy, ((1, 1), (1, 1), (0, 0)), mode="edge")
     around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     return (copy - around / 4).astype(np.float32)
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    one = one - one.mean(axis=(0, 1))
-    other = other - other.mean(axis=(0, 1))
-    lengths = [float(np.sqrt(np.square(values).mean())) for values in (one, other)]
+def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    first, second = (values - values.mean(axis=(0, 1)) for values in (first, second))
+    lengths = [float(np.sqrt(np.square(values).mean())) for values in (first, second)]
     if min(lengths) < _LEAST:
         return 0.0
-    return float((one * other).mean()) / (lengths[0] * lengths[1])
+    return float((first * second).mean()) / (lengths[0] * lengths[1])

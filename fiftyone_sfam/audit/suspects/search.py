@@ -1,10 +1,9 @@
-"""Suspects: labels and images of a run that a person should look at, ranked.
+"""Suspects: labels and images of a run that a person should check, ranked.
 
-What counts as usual is measured in the run itself, see the modules that this one calls:
-:mod:`fiftyone_sfam.audit.suspects.images` for wrong labels and images of nothing,
-:mod:`fiftyone_sfam.audit.suspects.identities` for persons and identities that are not
-one to one, :mod:`fiftyone_sfam.audit.suspects.pixels` for pictures that are there
-twice. All of it is this project's definition.
+Thresholds are relative to what is usual in the run.
+:mod:`fiftyone_sfam.audit.suspects.measures` defines the measures of labels, and
+:mod:`fiftyone_sfam.audit.suspects.pixels` those of pixels. These definitions are
+specific to this project.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.fields import slice_values
+from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.audit.suspects.build import (
     Context,
     Pixels,
@@ -27,7 +27,6 @@ from fiftyone_sfam.audit.suspects.build import (
     find_split,
     find_uninformative,
     image_scores,
-    measure,
 )
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
@@ -39,7 +38,7 @@ from fiftyone_sfam.audit.suspects.finding import (
     UNINFORMATIVE,
     Finding,
 )
-from fiftyone_sfam.audit.suspects.identities import MIN_GROUP
+from fiftyone_sfam.audit.suspects.measures import MIN_GROUP, measure
 from fiftyone_sfam.audit.suspects.pixels import (
     ALIKE,
     detail,
@@ -48,14 +47,11 @@ from fiftyone_sfam.audit.suspects.pixels import (
     likeness,
     read_small,
 )
-from fiftyone_sfam.audit.suspects.regions import (
+from fiftyone_sfam.audit.suspects.sources import (
     AUTO,
     BackgroundShares,
-    choose_region_field,
-)
-from fiftyone_sfam.audit.suspects.sources import (
     PairLookup,
-    picture_reader,
+    choose_region_field,
     some_items,
     suspects_path,
     write_suspects,
@@ -86,38 +82,38 @@ RESULT = "suspects"
 MIN_SCORE = THRESHOLD
 """The threshold of every kind."""
 
-# Pairs of near images whose pixels are compared, the nearest ones.
+# Pairs of near images whose pixels are compared.
 _MOST_PIXEL_PAIRS = 3000
-# Doubtful images whose pixels are looked at, and others that tell what is usual.
+# Doubtful images whose pixels are read, and images that show what is usual.
 _MOST_DOUBTFUL = 500
 _USUAL_IMAGES = 100
-# How near to the threshold an image of nothing is looked at, in spreads.
+# Distance from the threshold of images whose pixels are read, in spreads.
 _NEARLY = -3.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Suspects:
-    """What was found in a run.
+    """The findings in a run.
 
     Attributes
     ----------
     findings : tuple of Finding
-        Those of the highest scores first.
+        The findings, highest scores first.
     kinds : tuple of str
-        Kinds that were looked for.
+        Kinds that were searched.
     min_score : float
         Least score of the findings.
     region_field : str or None
-        Field that told the background, if any.
+        Field that separates the background, if any.
     split_field : str or None
-        Field that told the splits, if any.
+        Field that defines the splits, if any.
     limits : tuple of str
-        What could not be judged, and why; a sentence each.
+        Sentences about what could not be checked, and why.
     label_scores : ndarray of float32
-        How much the label of each of the run's items is doubted, from 0 to 1, shape
-        (N,); NaN where there is nothing to compare with.
+        How doubtful the label of each of the run's items is, from 0 to 1, shape (N,);
+        NaN if unknown.
     created : str
-        When, in UTC, ISO 8601.
+        UTC time in ISO 8601 format.
     """
 
     findings: tuple[Finding, ...]
@@ -134,12 +130,12 @@ class Suspects:
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """Return the findings of a kind, highest scores first."""
-        return tuple(one for one in self.findings if one.kind == kind)
+        return tuple(finding for finding in self.findings if finding.kind == kind)
 
     def counts(self) -> dict[str, int]:
-        """Return how many findings there are of each kind that was looked for."""
-        found = Counter(one.kind for one in self.findings)
-        return {kind: found[kind] for kind in self.kinds}
+        """Return the number of findings of each searched kind."""
+        counts = Counter(finding.kind for finding in self.findings)
+        return {kind: counts[kind] for kind in self.kinds}
 
 
 def find_suspects(
@@ -151,44 +147,45 @@ def find_suspects(
     split_field: str | None = None,
     progress: bool | Progress | None = None,
 ) -> Suspects:
-    """Find labels and images of a run that are probably wrong, and store them.
+    """Find labels and images of a run that are probably wrong, and store the findings.
 
-    They take the place of earlier ones. Every image of the run gets the field
-    ``KEY_suspects`` with the kinds of findings that it is part of (on the detections
-    where these were compared).
+    The findings replace earlier ones. The field ``KEY_suspects`` lists the kinds of
+    findings of each image of the run. If the run compared detections, the field is on
+    the detections.
 
-    A *mislabeled image* is nearer to another identity than to its own, and would be a
-    usual image there. A *split identity* is one person under two names, which explain
-    nothing of how alike the images are. A *merged identity* falls into two groups as
-    far apart as two persons. *Near-duplicates* are found by their embeddings and told
-    by their pixels. An *uninformative image* is like nobody, or like many, or has no
-    detail.
+    A *mislabeled image* is nearer to another identity than to its own, and usual among
+    the images of that identity. A *split identity* is one person under two names that
+    explain nothing about the similarities of their images. A *merged identity* consists
+    of two groups that are as far apart as two persons. *Near-duplicates* have near
+    embeddings and nearly the same pixels. An *uninformative image* is near to no
+    identity, or to many, or has no detail.
 
-    Images without an identity can be near-duplicates only, or near to many. An only
-    image of an identity cannot be mislabeled, but its identity can be another's.
-    Identities of fewer than four images are not divided. Junk identities, and images
-    that are neither query nor gallery, are left out; distractors have no identity.
+    An image without an identity can only be a near-duplicate, or near to many
+    identities. The only image of an identity cannot be mislabeled, but its identity can
+    be split. Identities of fewer than four images are not divided. Junk identities, and
+    images that are neither query nor gallery, are ignored. Distractors have no
+    identity.
 
     Parameters
     ----------
     run : Run
         The run.
     kinds : sequence of str, optional
-        Of :data:`KINDS`; None looks for all.
+        Kinds to search, from :data:`KINDS`. By default, all.
     min_score : float
-        Least score of a finding, from 0 up to 1. At 0.5, the default, a kind's own
-        threshold is reached; lower ones list what is less suspect too.
+        Least score of a finding, in [0, 1). The default, 0.5, is the threshold of each
+        kind. A lower value also lists weaker findings.
     region_field : str, optional
-        Field that divides images into background and person, see
-        :func:`fiftyone_sfam.audit.regions.fields.region_fields`: two identities whose
-        similarity rests on the background more than is usual are no split identity.
-        The default takes the stored ledger's, or the first that can serve; None does
-        without.
+        Field that divides images into background and person, one of
+        :func:`fiftyone_sfam.audit.regions.fields.region_fields`. If the background
+        carries an unusual share of the similarity of two identities, they are not a
+        split identity. By default, the field of the stored ledger, or else the first
+        field that divides images. None ignores the background.
     split_field : str, optional
-        Field (or ``tags``) whose values no near-duplicates should cross; None takes
-        that of the run's protocol, if it has one.
+        Field (or ``tags``) with the splits that near-duplicates should not cross. By
+        default, the split field of the run's protocol.
     progress : bool, callable or None
-        As in :func:`fiftyone_sfam.explain_retrieval`.
+        As for :func:`fiftyone_sfam.explain_retrieval`.
 
     Returns
     -------
@@ -198,9 +195,9 @@ def find_suspects(
     Raises
     ------
     DataError
-        If a kind, the score or a field cannot be used.
+        If a kind, the score or a field is invalid.
     RunError
-        If a field of another origin is in the way.
+        If the dataset has a field ``KEY_suspects`` that does not belong to the run.
     """
     kinds = _checked(kinds, min_score)
     run.results.check_fields(RESULT, [suspects_path(run)])
@@ -210,35 +207,35 @@ def find_suspects(
     splits = None if split_field is None else list(slice_values(run, split_field))
     with reporting(progress) as report:
 
-        def told(done: int, total: int) -> None:
+        def compared(done: int, total: int) -> None:
             if report is not None:
                 report(done, total, "comparing")
 
-        context = _context(run, told)
-        pixels, unread = _look(context, kinds)
+        context = _context(run, compared)
+        pixels, pixel_limits = _measure_pixels(context, kinds)
     background = None if region_field is None else BackgroundShares(run, region_field)
     split = find_split(context, background, min(min_score, MIN_SCORE))
-    found = {
+    by_kind = {
         MISLABELED: find_mislabeled(context, pixels, split, min_score),
-        SPLIT: [one for one in split if one.score >= min_score],
+        SPLIT: [finding for finding in split if finding.score >= min_score],
         MERGED: find_merged(context, min_score),
         DUPLICATE: find_duplicates(context, pixels, splits, min_score),
         UNINFORMATIVE: find_uninformative(context, pixels, min_score),
     }
-    findings = [one for kind in kinds for one in found[kind]]
-    findings.sort(key=lambda one: (-one.score, KINDS.index(one.kind), one.sample_ids))
+    findings = [finding for kind in kinds for finding in by_kind[kind]]
+    findings.sort(key=lambda f: (-f.score, KINDS.index(f.kind), f.sample_ids))
     label_scores = np.full(len(run.items), np.nan, dtype=np.float32)
     label_scores[context.used] = image_scores(context.measured)
-    limits = (*_limits(context, kinds, region_field), *unread)
+    limits = (*_limits(context, kinds, region_field), *pixel_limits)
     config = {
         "kinds": list(kinds),
         "min_score": min_score,
         "region_field": region_field,
         "split_field": split_field,
         "limits": list(limits),
-        "counts": dict(Counter(one.kind for one in findings)),
+        "counts": dict(Counter(finding.kind for finding in findings)),
     }
-    text = json.dumps([asdict(one) for one in findings]).encode()
+    text = json.dumps([asdict(finding) for finding in findings]).encode()
     arrays: Arrays = {
         "findings": np.frombuffer(text, dtype=np.uint8),
         "label_scores": label_scores,
@@ -262,100 +259,99 @@ def load_suspects(run: Run) -> Suspects | None:
     Returns
     -------
     Suspects or None
-        None if they were never looked for.
+        None if none are stored.
     """
     result = run.results.load(RESULT)
     if result is None:
         return None
-    findings = json.loads(result.arrays["findings"].tobytes().decode())
-    listed = ("sample_ids", "items", "pairs", "identities")
+    config = result.config
+    tuples = ("sample_ids", "items", "pairs", "identities")
     return Suspects(
-        tuple(
-            Finding(**{**one, **{name: tuple(one[name]) for name in listed}})
-            for one in findings
+        findings=tuple(
+            Finding(**{**values, **{name: tuple(values[name]) for name in tuples}})
+            for values in json.loads(result.arrays["findings"].tobytes().decode())
         ),
-        tuple(result.config["kinds"]),
-        result.config["min_score"],
-        result.config["region_field"],
-        result.config["split_field"],
-        tuple(result.config["limits"]),
-        result.arrays["label_scores"],
-        result.created,
+        kinds=tuple(config["kinds"]),
+        min_score=config["min_score"],
+        region_field=config["region_field"],
+        split_field=config["split_field"],
+        limits=tuple(config["limits"]),
+        label_scores=result.arrays["label_scores"],
+        created=result.created,
     )
 
 
-# --------------------------------------------------------------------------------------
-# Parts
-# --------------------------------------------------------------------------------------
-
-
 def _checked(kinds: Sequence[str] | None, min_score: float) -> tuple[str, ...]:
-    """Check what was asked for; return the kinds in their order."""
+    """Check the options; return the kinds in order."""
     if isinstance(kinds, str):
-        raise DataError(f"kinds is the text {kinds!r}; give a list of kinds.")
+        raise DataError(f"kinds is the string {kinds!r}; use a list of kinds.")
     chosen = KINDS if kinds is None else tuple(kinds)
     unknown = [kind for kind in chosen if kind not in KINDS]
     if unknown or not chosen:
         raise DataError(f"kinds is {list(chosen)!r}; choose from {', '.join(KINDS)}.")
     if not 0 <= min_score < 1:
-        raise DataError(f"min_score is {min_score}; give a number from 0 up to 1.")
+        raise DataError(
+            f"min_score is {min_score}; use a number that is at least 0 and below 1."
+        )
     return tuple(kind for kind in KINDS if kind in chosen)
 
 
-def _context(run: Run, told: Callable[[int, int], None]) -> Context:
-    """Compare the images of a run."""
+def _context(run: Run, report: Callable[[int, int], None]) -> Context:
+    """Measure the images of a run."""
     items, protocol = run.items, run.config.protocol
     embeddings = run.embeddings()
     # Images that could not be read have zeros.
     used = np.flatnonzero((items.is_query | items.is_gallery) & embeddings.any(axis=1))
     if len(used) == 0:
         raise DataError(f"the run '{run.key}' has no image with an embedding.")
-    nobody = {*protocol["junk"], *protocol["distractors"]}
+    ignored = {*protocol["junk"], *protocol["distractors"]}
     identities = [items.identities[item] for item in used]
-    names = [None if name in nobody else name for name in identities]
+    names = [None if name in ignored else name for name in identities]
     measured = measure(
         embeddings[used],
         run.config.metric,
         encode(names),
         encode([items.cameras[item] for item in used]),
-        told,
+        report,
     )
     codes = tuple(dict.fromkeys(name for name in names if name is not None))
     return Context(run, used, codes, measured, PairLookup(run.pairs))
 
 
-def _look(context: Context, kinds: Sequence[str]) -> tuple[Pixels, tuple[str, ...]]:
-    """Look at the pixels of images that embeddings point at."""
+def _measure_pixels(
+    context: Context, kinds: Sequence[str]
+) -> tuple[Pixels, tuple[str, ...]]:
+    """Read the pixels of doubtful and near images; return measures and limits."""
     doubtful = _doubtful(context) if {MISLABELED, UNINFORMATIVE} & {*kinds} else []
-    twins, left = _twins(context) if DUPLICATE in kinds else ([], 0)
+    pairs, left_out = _near_pairs(context) if DUPLICATE in kinds else ([], 0)
     usual: list[int] = []
     if doubtful:
         chosen = some_items(context.run, context.used, _USUAL_IMAGES)
         usual = np.flatnonzero(np.isin(context.used, chosen)).tolist()
-    wanted = sorted({*doubtful, *usual, *(image for pair in twins for image in pair)})
-    read = picture_reader(context.run, context.used[wanted].tolist())
-    copies, missing = read_small(wanted, lambda image: read(int(context.used[image])))
+    images = sorted({*doubtful, *usual, *(image for pair in pairs for image in pair)})
+    read = item_reader(context.run, context.used[images].tolist())
+    copies, missing = read_small(images, lambda i: read(int(context.used[i]))[0])
     pixels = Pixels()
-    for one, other in twins:
-        if one in copies and other in copies:
-            alike = min(likeness(copies[one], copies[other]))
+    for first, second in pairs:
+        if first in copies and second in copies:
+            alike = min(likeness(copies[first], copies[second]))
             if alike >= ALIKE:
-                pixels.likeness[one, other] = alike
+                pixels.likeness[first, second] = alike
     pixels.alike = groups_of(pixels.likeness)
     pixels.dullness = dullness(
         {image: detail(copies[image]) for image in doubtful if image in copies},
         np.array([detail(copies[image]) for image in usual if image in copies]),
     )
     limits = []
-    if left:
+    if left_out:
         limits.append(
-            f"The pixels of the nearest {_MOST_PIXEL_PAIRS:,} pairs were compared; "
-            f"{left:,} less near ones may be near-duplicates too."
+            f"Only the nearest {_MOST_PIXEL_PAIRS:,} pairs were checked for "
+            f"near-duplicates; {left_out:,} more distant pairs were not."
         )
     if missing:
         limits.append(
-            f"Of {len(wanted)} pictures to look at, {len(missing)} could not be read; "
-            f"the first: {next(iter(missing.values()))}"
+            f"{len(missing)} of {len(images)} pictures could not be read; the first: "
+            f"{next(iter(missing.values()))}"
         )
     return pixels, tuple(limits)
 
@@ -368,18 +364,15 @@ def _doubtful(context: Context) -> list[int]:
     return chosen[np.argsort(-strength[chosen])][:_MOST_DOUBTFUL].tolist()
 
 
-def _twins(context: Context) -> tuple[list[tuple[int, int]], int]:
-    """List the pairs that may be one picture, and count those that are too many.
-
-    They are nearer than two images of one person usually are.
-    """
-    nearest, levels = context.measured.nearest, context.measured.levels
-    least = -np.inf if np.isnan(levels.genuine) else levels.genuine
+def _near_pairs(context: Context) -> tuple[list[tuple[int, int]], int]:
+    """List pairs that are nearer than is usual for one person, and count the rest."""
+    nearest, usual = context.measured.nearest, context.measured.genuine.median
+    least = -np.inf if np.isnan(usual) else usual
     near: dict[tuple[int, int], float] = {}
-    for image, row in enumerate(nearest.twins.tolist()):
-        for other, value in zip(row, nearest.twin_nearness[image], strict=True):
-            if other != UNKNOWN and value >= least:
-                near[min(image, other), max(image, other)] = float(value)
+    for image, row in enumerate(nearest.closest.tolist()):
+        for partner, value in zip(row, nearest.closest_nearness[image], strict=True):
+            if partner != UNKNOWN and value >= least:
+                near[min(image, partner), max(image, partner)] = float(value)
     ranked = sorted(near, key=lambda pair: -near[pair])
     return ranked[:_MOST_PIXEL_PAIRS], max(0, len(ranked) - _MOST_PIXEL_PAIRS)
 
@@ -387,40 +380,40 @@ def _twins(context: Context) -> tuple[list[tuple[int, int]], int]:
 def _limits(
     context: Context, kinds: Sequence[str], region_field: str | None
 ) -> tuple[str, ...]:
-    """Say what could not be judged."""
+    """Say what could not be checked."""
     space = context.measured.space
     sizes = np.array([len(members) for members in space.members], dtype=int)
-    nameless = int((space.identities == UNKNOWN).sum())
+    unlabeled = int((space.identities == UNKNOWN).sum())
     few = int((sizes < 2 * MIN_GROUP).sum())
     single = int((sizes == 1).sum())
     limits = []
     if len(sizes) == 0:
-        limits.append("No image has an identity: only near-duplicates were looked for.")
-    elif nameless:
+        limits.append("No image has an identity: only near-duplicates were searched.")
+    elif unlabeled:
         limits.append(
-            f"{nameless} images have no identity, or that of a distractor: they can "
-            "be near-duplicates, or near to many, and nothing else."
+            f"Images without an identity, or of distractors: {unlabeled}. They can "
+            "only be found as near-duplicates, or as near to many identities."
         )
     if single:
         limits.append(
-            f"{single} identities have a single image, whose label nothing of its own "
-            "supports: it cannot be mislabeled, but its identity can be another's."
+            f"Identities with a single image: {single}. The image cannot be found "
+            "mislabeled, but the identity can be found split."
         )
     if few and MERGED in kinds:
         limits.append(
-            f"{few} identities have fewer than {2 * MIN_GROUP} images and were not "
-            "divided."
+            f"Identities with fewer than {2 * MIN_GROUP} images: {few}. They cannot "
+            "be found merged."
         )
     cameras = {*space.cameras.tolist()} - {UNKNOWN}
     if len(cameras) < 2:
-        why = "All images come from one camera" if cameras else "No cameras are known"
+        reason = "All images come from one camera" if cameras else "Cameras are unknown"
         limits.append(
-            f"{why}: what looks like one person may be one camera's view of several."
+            f"{reason}: several persons on one camera may look like one person."
         )
     if region_field is None and SPLIT in kinds and len(sizes):
         limits.append(
-            "No field tells the background: two identities before the same background "
-            "may look like one person."
+            "No field separates the background: two identities in front of the same "
+            "background may look like one person."
         )
     return tuple(limits)
 
@@ -428,9 +421,7 @@ def _limits(
 def _kinds_of_items(findings: Sequence[Finding]) -> dict[int, list[str]]:
     """List the kinds of findings that each item is part of."""
     kinds: dict[int, set[str]] = {}
-    for one in findings:
-        for item in one.items:
-            kinds.setdefault(item, set()).add(one.kind)
-    return {
-        item: [kind for kind in KINDS if kind in found] for item, found in kinds.items()
-    }
+    for finding in findings:
+        for item in finding.items:
+            kinds.setdefault(item, set()).add(finding.kind)
+    return {item: sorted(names, key=KINDS.index) for item, names in kinds.items()}

@@ -1,23 +1,38 @@
-"""What suspects need of a run beside its embeddings, and what they write there."""
+"""What the search for suspects reads from a run and writes to its dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples, detection_boxes, detections_prefix
-from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.audit.regions.fields import (
+    check_region_field,
+    region_fields,
+    regions_of,
+)
+from fiftyone_sfam.audit.regions.ledger import EVIDENCE, load_ledger
+from fiftyone_sfam.audit.regions.partitions import BACKGROUND, split
+from fiftyone_sfam.audit.suspects.space import robust_scale
+from fiftyone_sfam.data.items import all_samples, detections_prefix
+from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, Pairs
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.schema import add_fields
+from fiftyone_sfam.runs.run_config import add_fields
 
-# Most pairs of the run that a finding lists.
-_MOST_PAIRS = 50
+AUTO = "auto"
+"""Use the field of the stored ledger, or the first field that divides images."""
+
+# Maximum number of pairs that a finding lists.
+_LISTED_PAIRS = 50
+# True matches of the run from which the usual background share is measured.
+_USUAL_PAIRS = 300
+# Pairs of two identities whose background share is measured.
+_COMPARED_PAIRS = 40
+# Least spread of the usual shares: smaller differences come from the masks' size.
+_LEAST_SCALE = 0.05
 
 
 class PairLookup:
@@ -31,52 +46,28 @@ class PairLookup:
     def of(
         self, items: Iterable[int], partners: Collection[int] | None = None
     ) -> tuple[int, ...]:
-        """List the pairs of some images, the nearest first."""
-        found = set()
+        """List pairs of images, with any image or with ``partners``, nearest first."""
+        chosen = set()
         for item in items:
             start, stop = np.searchsorted(self._sorted, [item, item + 1])
-            for side in self._order[start:stop].tolist():
-                pair, own = divmod(side, 2)
-                other = self._pairs.query if own else self._pairs.gallery
-                if partners is None or int(other[pair]) in partners:
-                    found.add(pair)
-        near = self._pairs.similarity
-        ranked = sorted(found, key=lambda pair: (-near[pair], pair))
-        return tuple(ranked[:_MOST_PAIRS])
-
-
-def picture_reader(run: Run, items: Iterable[int]) -> Callable[[int], Image.Image]:
-    """Make a function that reads the pictures of items."""
-    known = run.items
-    sample_ids = sorted({str(known.sample_ids[item]) for item in items})
-    view = all_samples(run.dataset).select(sample_ids)
-    ids, paths = view.values(["id", "filepath"])
-    path_of = dict(zip(ids, paths, strict=True))
-    box_of = detection_boxes(view, run.config.patches_field)
-
-    def read(item: int) -> Image.Image:
-        path = path_of.get(str(known.sample_ids[item]))
-        if path is None:
-            raise DataError("the sample was deleted.")
-        image = read_image(path)
-        if known.label_ids is None:
-            return image
-        box = box_of.get(str(known.label_ids[item]))
-        if box is None:
-            raise DataError("the detection was deleted.")
-        return image.crop(pixel_box(box, *image.size))
-
-    return read
+            for index in self._order[start:stop].tolist():
+                pair, side = divmod(index, 2)
+                partner = self._pairs.query if side else self._pairs.gallery
+                if partners is None or int(partner[pair]) in partners:
+                    chosen.add(pair)
+        similarity = self._pairs.similarity
+        ranked = sorted(chosen, key=lambda pair: (-similarity[pair], pair))
+        return tuple(ranked[:_LISTED_PAIRS])
 
 
 def suspects_path(run: Run) -> str:
-    """Return the path of the field that says of what an image is suspected."""
+    """Return the path of the field that lists an image's kinds of findings."""
     prefix = detections_prefix(run.dataset, run.config.patches_field)
     return prefix + run.key + "_suspects"
 
 
 def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
-    """Write the kinds of findings that each image of a run is part of."""
+    """Write the kinds of findings of each item of a run."""
     path, items = suspects_path(run), run.items
     field = {
         "ftype": fo.ListField,
@@ -84,11 +75,11 @@ def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
         "description": "kinds of suspects that the image is part of",
     }
     add_fields(run.dataset, {path: field})
-    values = {str(one): kinds.get(item) for item, one in enumerate(items.ids)}
+    values = {str(key): kinds.get(item) for item, key in enumerate(items.ids)}
     samples = all_samples(run.dataset)
     if items.label_ids is None:
         present = set(samples.values("id"))
-        values = {one: value for one, value in values.items() if one in present}
+        values = {key: value for key, value in values.items() if key in present}
         samples.set_values(path, values, key_field="id")
         return
     prefix = detections_prefix(run.dataset, run.config.patches_field)
@@ -103,9 +94,115 @@ def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
         samples.set_label_values(path, labeled)
 
 
-def some_items(run: Run, items: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Take some of many items, whatever their order in the run."""
-    if len(items) <= most:
+def some_items(run: Run, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Choose evenly among items, independently of their order in the run."""
+    if len(items) <= count:
         return items
-    order = items[np.argsort(run.items.ids[items])]
-    return order[np.linspace(0, len(order) - 1, most).round().astype(int)]
+    return _evenly(items[np.argsort(run.items.ids[items])], count)
+
+
+@dataclass(frozen=True)
+class BackgroundShare:
+    """The background's share of the similarity between two identities."""
+
+    share: float  # mean share of the score, over pairs and both sides
+    usual: float  # the same in true matches, median over identities
+    z: float  # difference of the two, in spreads of the identities
+    pairs: int  # pairs of the run that were measured
+
+
+class BackgroundShares:
+    """Measures the background's share in pairs of a run."""
+
+    def __init__(self, run: Run, field: str) -> None:
+        self.run = run
+        self.field = field
+        ledger = load_ledger(run)
+        usable = ledger is not None and ledger.field == field
+        self._ledger = ledger if usable else None
+        self._usual: tuple[float, float] | None = None
+
+    def of(self, pairs: Sequence[int]) -> BackgroundShare | None:
+        """Compare pairs of the run with its true matches; None if unknown."""
+        shares = self._shares(_evenly(np.array(pairs, np.int64), _COMPARED_PAIRS))
+        shares = shares[~np.isnan(shares)]
+        if self._usual is None:
+            self._usual = self._measure_usual()
+        usual, scale = self._usual
+        if len(shares) == 0 or np.isnan(usual):
+            return None
+        share = float(shares.mean())
+        return BackgroundShare(share, usual, (share - usual) / scale, len(shares))
+
+    def _measure_usual(self) -> tuple[float, float]:
+        """Return median and spread of the true matches' shares, by identity."""
+        pairs, items = self.run.pairs, self.run.items
+        chosen = np.flatnonzero((pairs.outcome == TRUE_MATCH) & (pairs.rank == 1))
+        chosen = _evenly(chosen, _USUAL_PAIRS)
+        by_identity: dict[str | None, list[float]] = {}
+        for pair, share in zip(chosen, self._shares(chosen), strict=True):
+            if not np.isnan(share):
+                name = items.identities[pairs.query[pair]]
+                by_identity.setdefault(name, []).append(float(share))
+        if not by_identity:
+            return float("nan"), _LEAST_SCALE
+        means = np.array([np.mean(values) for values in by_identity.values()])
+        median = float(np.median(means))
+        return median, max(robust_scale(means - median), _LEAST_SCALE)
+
+    def _shares(self, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the background's share of each pair's score; NaN if unknown."""
+        scores = self.run.pairs.similarity[pairs]
+        carried = self._from_ledger(pairs)
+        if carried is None:
+            carried = self._from_maps(pairs)
+        return carried / np.where(scores > 0, scores, np.nan)
+
+    def _from_ledger(self, pairs: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Read the background's part from the ledger; None if a pair is missing."""
+        ledger = self._ledger
+        if ledger is None or BACKGROUND not in ledger.regions:
+            return None
+        rows = [ledger.row(int(pair)) for pair in pairs]
+        known = np.array([row for row in rows if row is not None], dtype=np.int64)
+        if len(known) < len(rows):
+            return None
+        column = ledger.column(BACKGROUND)
+        return ledger.shares[known, :, column].mean(axis=1, dtype=np.float64)
+
+    def _from_maps(self, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum the stored maps of pairs over the background."""
+        ends = np.stack([self.run.pairs.query[pairs], self.run.pairs.gallery[pairs]])
+        regions = regions_of(self.run, np.unique(ends).tolist(), self.field)
+        carried = np.full(ends.shape, np.nan)
+        for column, maps in enumerate(self.run.many_maps(pairs.tolist())):
+            for row, side in enumerate((maps.query, maps.gallery)):
+                parts = regions.get(int(ends[row, column]))
+                if side is None or parts is None or BACKGROUND not in parts.names:
+                    continue
+                values = split(side.maps[EVIDENCE], parts)
+                carried[row, column] = values[parts.names.index(BACKGROUND)]
+        return carried.mean(axis=0)
+
+
+def choose_region_field(run: Run, field: str | None) -> str | None:
+    """Return the field that separates the background; None if there is none."""
+    if field is None:
+        return None
+    if field != AUTO:
+        check_region_field(run, field)
+    if EVIDENCE not in run.config.kinds:
+        return None
+    if field != AUTO:
+        return field
+    ledger = load_ledger(run)
+    if ledger is not None and BACKGROUND in ledger.regions:
+        return ledger.field
+    return next(iter(region_fields(run)), None)
+
+
+def _evenly(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Choose at most ``count`` values, evenly spaced."""
+    if len(values) <= count:
+        return values
+    return values[np.linspace(0, len(values) - 1, count).round().astype(int)]

@@ -1,9 +1,9 @@
-"""The images of a run as points: how near they are to their own identity and to others.
+"""How near images are to their own identity and to other identities.
 
-Numbers in, numbers out. Nearness is the cosine similarity, or the negative Euclidean
-distance. Where cameras are known, what two images of one person gain on average by
-coming from one camera is taken off, so that a stranger on the same camera and the same
-person on another one compare.
+These functions work on arrays. Nearness is the cosine similarity, or the negative
+Euclidean distance. Two images of a person are on average nearer on one camera than on
+two. This gain is subtracted from pairs on one camera, so that pairs on one and on two
+cameras are comparable.
 """
 
 from __future__ import annotations
@@ -18,43 +18,65 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
-# The 80 % quantile of absolute deviations stands for the spread: it does not move when
-# up to a fifth of the values are wrong, and sees heavier tails than the median does.
+# The spread is estimated from the 80 % quantile of absolute deviations: it is robust to
+# one fifth of wrong values, and reflects heavier tails than the median does.
 _QUANTILE = 0.8
 _NORMAL_QUANTILE = 1.2815515655446004
 
 CENTER_PRIOR = 4
-"""Images with which the usual value of all identities counts for an identity's own."""
+"""Weight, in images, of the pooled center in the center of an identity."""
 
 SCALE_PRIOR = 20
-"""Images with which the spread of all identities counts for an identity's own."""
+"""Weight, in images, of the pooled variance in the variance of an identity."""
+
+SUGGESTIONS = 10
+"""Nearest images of other identities, which suggest an image's true identity."""
+
+REACH = 5
+"""Of these, the images that count as nearest in :func:`reach`."""
+
+CLOSEST = 4
+"""Nearest images of any identity, which may be near-duplicates."""
+
+# Bytes of a block of similarities.
+_BLOCK_BYTES = 64 * 2**20
+# Images of an identity from which its pairs are measured.
+_MOST_MEMBERS = 200
+# An image is compared with the nearer half of an identity, so that only one of two
+# merged persons counts, but with at least and at most this many images: few images of
+# a person seen from all sides are alike.
+_FEWEST, _MOST = 2, 4
+# Least number of pairs on one camera, and on two, to measure the gain.
+_MIN_CAMERA_PAIRS = 20
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Spreads:
-    """Usual value and spread of each of C groups, drawn towards those of all."""
+    """Center and spread of each of C groups, shrunk towards the pooled ones."""
 
-    center: NDArray[np.float64]  # per group, shape (C,)
-    scale: NDArray[np.float64]  # per group, shape (C,)
-    pooled_center: float  # of all groups
-    pooled_scale: float  # of all groups
+    center: NDArray[np.float64]  # (C,)
+    scale: NDArray[np.float64]  # (C,)
+    pooled_center: float
+    pooled_scale: float
 
 
 @dataclass(frozen=True)
 class LabelEffect:
-    """What two names explain of the similarities of the images that bear them."""
+    """How much nearer images are within two labels than between them."""
 
     effect: float
-    error: float  # standard deviation of the same under names dealt out at random
+    error: float  # standard deviation of the effect under random labels
 
     @property
     def z(self) -> float:
-        """The effect in units of its error; 0 where nothing varies."""
+        """The effect in units of its error; 0 if there is no variation."""
         return self.effect / self.error if self.error > 0 else 0.0
 
 
 def robust_scale(deviations: NDArray[np.floating]) -> float:
-    """Estimate a standard deviation from deviations, a fifth of which may be wrong."""
+    """Estimate a standard deviation; one fifth of the deviations may be wrong."""
     if len(deviations) == 0:
         return 0.0
     return float(np.quantile(np.abs(deviations), _QUANTILE)) / _NORMAL_QUANTILE
@@ -63,18 +85,17 @@ def robust_scale(deviations: NDArray[np.floating]) -> float:
 def group_spreads(
     values: NDArray[np.float64], groups: NDArray[np.int64], count: int, floor: float
 ) -> Spreads:
-    """Find what is usual in each group, and in all of them.
+    """Estimate the center and the spread of each group, and of all groups.
 
-    A group's own figures count the more the more values it has, so that those of small
-    and of large groups compare: with n values its center weighs n against
-    :data:`CENTER_PRIOR`, its variance n against :data:`SCALE_PRIOR`.
+    Estimates of small groups are shrunk towards the pooled ones: those of n values have
+    the weight n, the pooled ones :data:`CENTER_PRIOR` and :data:`SCALE_PRIOR`.
     """
     order = np.argsort(groups, kind="stable")
     bounds = np.searchsorted(groups[order], np.arange(count + 1))
     parts = [values[order[start:stop]] for start, stop in pairwise(bounds)]
     pooled_center = float(np.median(values)) if len(values) else 0.0
     within = [
-        # The center was taken from the same values.
+        # Corrected for a center that is estimated from the same values.
         (part - np.median(part)) * np.sqrt(len(part) / (len(part) - 1))
         for part in parts
         if len(part) >= 3
@@ -86,29 +107,27 @@ def group_spreads(
     for group, part in enumerate(parts):
         if len(part) == 0:
             continue
-        size, middle = len(part), float(np.median(part))
-        own = robust_scale(part - middle)
-        center[group] = (size * middle + CENTER_PRIOR * pooled_center) / (
-            size + CENTER_PRIOR
-        )
-        variance = (size * own**2 + SCALE_PRIOR * pooled**2) / (size + SCALE_PRIOR)
-        scale[group] = max(np.sqrt(variance), floor)
+        size, median = len(part), float(np.median(part))
+        weighted = size * median + CENTER_PRIOR * pooled_center
+        center[group] = weighted / (size + CENTER_PRIOR)
+        weighted = size * robust_scale(part - median) ** 2 + SCALE_PRIOR * pooled**2
+        scale[group] = max(np.sqrt(weighted / (size + SCALE_PRIOR)), floor)
     return Spreads(center, scale, pooled_center, pooled)
 
 
 def label_effect(
     similarity: NDArray[np.float64], second: NDArray[np.bool_]
 ) -> LabelEffect | None:
-    """Ask whether two names tell the images apart that bear them.
+    """Measure the effect of two labels on similarities; None for too few images.
 
-    The mean similarity within the names minus that between them, with mean and standard
-    deviation over all ways to deal the same names out (Mantel's moments, exact and
-    without drawing). An effect of 0 says that the names might as well be one.
+    The effect is the mean similarity within the labels minus the mean between them,
+    compared with its mean and standard deviation over all permutations of the labels
+    (Mantel's exact moments). An effect of 0 means that the labels carry no information.
     """
     count = len(second)
     if count < 4 or second.all() or not second.any():
         return None
-    # An effect does not depend on the level; near it, squares lose fewer digits.
+    # The effect does not depend on the mean; centered values lose fewer digits.
     off = ~np.eye(count, dtype=bool)
     a = np.where(off, similarity - similarity[off].mean(), 0.0)
     same = (second[:, None] == second) & off
@@ -136,13 +155,13 @@ def label_effect(
 def confidence(
     margin: float | NDArray[np.floating], unit: float
 ) -> NDArray[np.float64]:
-    """Turn the distance from a threshold into a score."""
+    """Turn the distance from a threshold into a score from 0 to 1; 0.5 is at 0."""
     margin = np.asarray(margin, dtype=np.float64)
     return 0.5 * (1 + margin / (np.abs(margin) + unit))
 
 
 def _moments(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the sums of the values, of their squares and of the rows' squares."""
+    """Return the sums of the values, of their squares and of the squared row sums."""
     return (
         float(matrix.sum()),
         float(np.square(matrix).sum()),
@@ -150,36 +169,16 @@ def _moments(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
     )
 
 
-# Bytes of one block of similarities.
-Value = TypeVar("Value", bound=np.generic)
-
-_BLOCK_BYTES = 64 * 2**20
-# Images of one identity beyond which its pairs are taken from a part of them.
-_MOST_MEMBERS = 200
-# An image is compared with the nearer half of an identity, so that of two persons in
-# one the other does not count, but with no fewer and no more images than these: a
-# person seen from all sides has few images like any of them.
-_FEWEST, _MOST = 2, 4
-# Pairs of one person on one camera, and on two, that the gain is measured from.
-_MIN_CAMERA_PAIRS = 20
-# Images of other identities that suggest to whom an image may belong.
-SUGGESTIONS = 10
-# Of these, those that count for how many an image is near to.
-REACH = 5
-# Nearest images of all that may be the same picture.
-TWINS = 4
-
-
 @dataclass(frozen=True)
 class Space:
     """Embeddings and labels of N images."""
 
-    vectors: NDArray[np.float32]  # shape (N, D)
-    metric: str  # how they are compared
-    identities: NDArray[np.int64]  # (N,)
-    cameras: NDArray[np.int64]  # codes from 0, UNKNOWN where there is none, shape (N,)
+    vectors: NDArray[np.float32]  # (N, D)
+    metric: str
+    identities: NDArray[np.int64]  # codes from 0, or UNKNOWN, shape (N,)
+    cameras: NDArray[np.int64]  # codes from 0, or UNKNOWN, shape (N,)
     members: tuple[NDArray[np.int64], ...]  # images of each identity, by its code
-    camera_gain: float = 0.0
+    camera_gain: float = 0.0  # what pairs on one camera are nearer than on two
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -187,16 +186,16 @@ class Space:
     def nearness(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Compare images with images."""
-        found = self.raw_nearness(rows, columns)
+        """Compare images with images, corrected for cameras, shape (rows, columns)."""
+        nearness = self.raw_nearness(rows, columns)
         if self.camera_gain:
-            found[self.same_camera(rows, columns)] -= self.camera_gain
-        return found
+            nearness[self.same_camera(rows, columns)] -= self.camera_gain
+        return nearness
 
     def raw_nearness(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Compare images with images, whatever their cameras."""
+        """Compare images with images, not corrected for cameras."""
         left = self.vectors[rows].astype(np.float64)
         right = self.vectors[columns].astype(np.float64)
         return _nearness(left, right, self.metric)
@@ -204,14 +203,14 @@ class Space:
     def same_camera(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Tell which pairs come from one camera; no camera is like no other."""
+        """Return which pairs come from one known camera."""
         cameras = self.cameras[rows][:, None]
         return (cameras == self.cameras[columns]) & (cameras != UNKNOWN)
 
     def some_members(self, identity: int) -> NDArray[np.int64]:
-        """Return images of an identity, of a very large one no more than some.
+        """Return the images of an identity, or an even selection of very many.
 
-        Which ones depends on their embeddings alone, not on their order.
+        The selection depends on the embeddings, not on the order of the images.
         """
         members = self.members[identity]
         if len(members) <= _MOST_MEMBERS:
@@ -222,21 +221,20 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Levels:
-    """How near two images of one person are."""
+class Genuine:
+    """How near two images of one identity usually are."""
 
-    genuine: float  # median over the identities of their pairs' median
+    median: float  # median over identities of the median over their pairs
     scale: float  # robust spread of an identity's pairs around their median
-    identities: int
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The images that are nearest to each image."""
+    """The images that are nearest to each image, or UNKNOWN."""
 
-    others: NDArray[np.int64]  # (N, :data:`SUGGESTIONS`)
-    twins: NDArray[np.int64]  # (N, :data:`TWINS`)
-    twin_nearness: NDArray[np.float64]  # of these, shape (N, :data:`TWINS`)
+    others: NDArray[np.int64]  # of other identities, shape (N, SUGGESTIONS)
+    closest: NDArray[np.int64]  # of any identity, shape (N, CLOSEST)
+    closest_nearness: NDArray[np.float64]  # (N, CLOSEST)
 
 
 def make_space(
@@ -245,7 +243,7 @@ def make_space(
     identities: NDArray[np.int64],
     cameras: NDArray[np.int64],
 ) -> Space:
-    """Prepare embeddings for comparison."""
+    """Normalize embeddings, group images by identity and measure the camera gain."""
     vectors = np.array(embeddings, dtype=np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -257,8 +255,8 @@ def make_space(
     return replace(space, camera_gain=_camera_gain(space))
 
 
-def measure_levels(space: Space) -> Levels:
-    """Find how near images of one person are, and how much that varies."""
+def measure_genuine(space: Space) -> Genuine:
+    """Measure how near images of one identity are, and how much that varies."""
     medians, deviations = [], []
     for identity in range(len(space.members)):
         members = space.some_members(identity)
@@ -268,15 +266,14 @@ def measure_levels(space: Space) -> Levels:
         medians.append(float(np.median(pairs)))
         if len(members) >= 3:
             deviations.append(pairs - medians[-1])
-    return Levels(
+    return Genuine(
         float(np.median(medians)) if medians else float("nan"),
         robust_scale(np.concatenate(deviations)) if deviations else 0.0,
-        len(deviations),
     )
 
 
 def compared_with(count: int | NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return with how many of an identity's images another one is compared."""
+    """Return how many of an identity's ``count`` images an image is compared with."""
     count = np.asarray(count)
     return np.minimum(count, np.clip(count // 2, _FEWEST, _MOST))
 
@@ -289,29 +286,26 @@ def own_nearness(space: Space) -> NDArray[np.float64]:
             continue
         for start, stop in _blocks(len(members), len(members), 8):
             rows = members[start:stop]
-            found = space.nearness(rows, members)
-            found[np.arange(len(rows)), np.arange(start, stop)] = -np.inf
-            own[rows] = _mean_of_nearest(found, len(members) - 1)
+            nearness = space.nearness(rows, members)
+            nearness[np.arange(len(rows)), np.arange(start, stop)] = -np.inf
+            own[rows] = _mean_of_nearest(nearness, len(members) - 1)
     return own
 
 
 def nearness_to(
     space: Space, images: NDArray[np.int64], identities: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Compare images with the nearest images of identities that are not their own."""
-    found = np.empty(len(images))
+    """Compare each image with the nearest images of one other identity."""
+    means = np.empty(len(images))
     order = np.argsort(identities, kind="stable")
-    bounds = np.searchsorted(
-        identities[order], np.arange(len(space.members) + 1), side="left"
-    )
+    bounds = np.searchsorted(identities[order], np.arange(len(space.members) + 1))
     for identity, members in enumerate(space.members):
-        asked = order[bounds[identity] : bounds[identity + 1]]
-        for start, stop in _blocks(len(asked), len(members), 8):
-            part = asked[start:stop]
-            found[part] = _mean_of_nearest(
-                space.nearness(images[part], members), len(members)
-            )
-    return found
+        rows = order[bounds[identity] : bounds[identity + 1]]
+        for start, stop in _blocks(len(rows), len(members), 8):
+            block = rows[start:stop]
+            nearness = space.nearness(images[block], members)
+            means[block] = _mean_of_nearest(nearness, len(members))
+    return means
 
 
 def find_nearest(
@@ -321,38 +315,38 @@ def find_nearest(
     count = len(space)
     labeled = space.identities != UNKNOWN
     others = np.full((count, SUGGESTIONS), UNKNOWN, dtype=np.int64)
-    twins = np.full((count, TWINS), UNKNOWN, dtype=np.int64)
-    twin_nearness = np.full((count, TWINS), np.nan)
+    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int64)
+    closest_nearness = np.full((count, CLOSEST), np.nan)
     columns = np.arange(count)
     for start, stop in _blocks(count, count, 4):
         rows = columns[start:stop]
-        keys = _nearness(space.vectors[rows], space.vectors, space.metric)
-        keys[np.arange(len(rows)), rows] = -np.inf
-        found = _largest(keys, TWINS)
-        twins[rows, : found.shape[1]] = found
+        nearness = _nearness(space.vectors[rows], space.vectors, space.metric)
+        nearness[np.arange(len(rows)), rows] = -np.inf
+        chosen = _largest(nearness, CLOSEST)
+        closest[rows, : chosen.shape[1]] = chosen
         if space.camera_gain:
-            same = space.same_camera(rows, columns)
-            keys -= np.float32(space.camera_gain) * same
-        own = space.identities[rows][:, None] == space.identities
-        keys[own | ~labeled] = -np.inf
-        found = _largest(keys, SUGGESTIONS)
-        others[rows, : found.shape[1]] = found
+            same_camera = space.same_camera(rows, columns)
+            nearness -= np.float32(space.camera_gain) * same_camera
+        same = space.identities[rows][:, None] == space.identities
+        nearness[same | ~labeled] = -np.inf
+        chosen = _largest(nearness, SUGGESTIONS)
+        others[rows, : chosen.shape[1]] = chosen
         if report is not None:
             report(stop, count)
     for row in range(count):
-        known = twins[row] != UNKNOWN
-        twin_nearness[row, known] = space.raw_nearness(
-            np.array([row]), twins[row, known]
+        known = closest[row] != UNKNOWN
+        closest_nearness[row, known] = space.raw_nearness(
+            np.array([row]), closest[row, known]
         )[0]
-    return Nearest(others, twins, twin_nearness)
+    return Nearest(others, closest, closest_nearness)
 
 
 def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
-    """Count the other identities that an image is among the nearest strangers of."""
-    listed = nearest.others[:, :REACH]
-    askers = np.broadcast_to(space.identities[:, None], listed.shape)
-    valid = (listed != UNKNOWN) & (askers != UNKNOWN)
-    pairs = np.unique(np.stack([listed[valid], askers[valid]]), axis=1)
+    """Count the other identities that have an image among their nearest others."""
+    images = nearest.others[:, :REACH]
+    identities = np.broadcast_to(space.identities[:, None], images.shape)
+    valid = (images != UNKNOWN) & (identities != UNKNOWN)
+    pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
     return np.bincount(pairs[0], minlength=len(space))
 
 
@@ -362,8 +356,8 @@ def upper(square: NDArray[Value]) -> NDArray[Value]:
 
 
 def _camera_gain(space: Space) -> float:
-    """Measure what two images of one person are nearer on one camera than on two."""
-    on_one, on_two = [], []
+    """Measure how much nearer images of a person are on one camera than on two."""
+    same_pairs, cross_pairs = [np.empty(0)], [np.empty(0)]
     for identity in range(len(space.members)):
         members = space.some_members(identity)
         if len(members) < 2:
@@ -372,16 +366,16 @@ def _camera_gain(space: Space) -> float:
         known = space.cameras[members] != UNKNOWN
         both = upper(known[:, None] & known)
         same = upper(space.same_camera(members, members))
-        on_one.append(pairs[same])
-        on_two.append(pairs[both & ~same])
-    one, two = (np.concatenate([*part, np.empty(0)]) for part in (on_one, on_two))
+        same_pairs.append(pairs[same])
+        cross_pairs.append(pairs[both & ~same])
+    one, two = np.concatenate(same_pairs), np.concatenate(cross_pairs)
     if min(len(one), len(two)) < _MIN_CAMERA_PAIRS:
         return 0.0
     return max(0.0, float(np.median(one) - np.median(two)))
 
 
 def _nearness(left: NDArray, right: NDArray, metric: str) -> NDArray:
-    """Compare vectors with vectors, in their own precision."""
+    """Compare vectors with vectors, without a change of precision."""
     product = left @ right.T
     if metric == "cosine":
         return product
@@ -389,25 +383,25 @@ def _nearness(left: NDArray, right: NDArray, metric: str) -> NDArray:
     return -np.sqrt(np.maximum(squares - 2 * product, 0))
 
 
-def _mean_of_nearest(keys: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Average the largest values of each row, of ``count`` that are finite."""
+def _mean_of_nearest(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Average the largest values of each row, ``count`` of which are finite."""
     take = int(compared_with(count))
-    return np.partition(keys, keys.shape[1] - take, axis=1)[:, -take:].mean(axis=1)
+    return np.partition(values, values.shape[1] - take, axis=1)[:, -take:].mean(axis=1)
 
 
-def _largest(keys: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
     """Return the columns of each row's largest finite values, largest first."""
-    count = min(count, keys.shape[1])
-    found = np.argpartition(keys, keys.shape[1] - count, axis=1)[:, -count:]
-    values = np.take_along_axis(keys, found, axis=1)
+    count = min(count, values.shape[1])
+    columns = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
+    values = np.take_along_axis(values, columns, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
-    found = np.take_along_axis(found, order, axis=1)
+    columns = np.take_along_axis(columns, order, axis=1)
     values = np.take_along_axis(values, order, axis=1)
-    return np.where(np.isfinite(values), found, UNKNOWN)
+    return np.where(np.isfinite(values), columns, UNKNOWN)
 
 
 def _blocks(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
-    """Split rows so that a block of their values fits the memory."""
+    """Yield ranges of rows whose values fit in a block."""
     step = max(1, _BLOCK_BYTES // (itemsize * max(1, columns)))
     for start in range(0, rows, step):
         yield start, min(rows, start + step)

@@ -1,45 +1,95 @@
-"""Who does the work of a run: this process, or the workers of a Ray cluster."""
+"""Engines compute the shards of a run: in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.pipeline.engines.local import Engine, Work
 
-__all__ = ["ENGINES", "Engine", "Work", "check_engine", "make_engine"]
+if TYPE_CHECKING:
+    from fiftyone_sfam.data.items import Items
+    from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.pipeline.shards import Embedded, Explained
+    from fiftyone_sfam.pipeline.streaming import MapTask
+    from fiftyone_sfam.runs.blobs import BlobStore
 
 ENGINES = ("local", "ray")
 """Names of the engines."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The images of a run, the model, and the store of the results."""
+
+    items: Items
+    model: EmbeddingModel
+    model_name: str | None  # name in the registry; None for a model of the caller
+    batch_size: int  # images per forward pass, and per shard
+    num_workers: int | None  # threads that read images, of each process
+    cache_bytes: int  # memory of the cache, of each process
+    store: BlobStore
+
+
+class Engine(Protocol):
+    """Computes numbered blocks of embeddings and shards of maps, in any order.
+
+    Each is stored before it is yielded. When the context of the engine ends, also by an
+    exception, nothing more is stored.
+    """
+
+    def embed(self, numbers: Sequence[int]) -> Iterator[Embedded]:
+        """Compute and store blocks of embeddings."""
+        ...
+
+    def explain(self, task: MapTask, numbers: Sequence[int]) -> Iterator[Explained]:
+        """Compute and store shards of maps."""
+        ...
+
+
 def check_engine(engine: str, options: Mapping[str, Any] | None) -> None:
-    """Refuse an engine or options that there are not, before anything is computed."""
+    """Raise if an engine or its options are unknown."""
     if engine not in ENGINES:
         raise DataError(f"unknown engine {engine!r}; use one of {', '.join(ENGINES)}.")
     if engine == "ray":
-        from fiftyone_sfam.pipeline.engines.ray_engine import (
-            RayOptions,
-            check_installed,
-        )
+        if find_spec("ray") is None:
+            raise DataError(
+                "the engine 'ray' needs the package ray; install fiftyone-sfam[ray]."
+            )
+        from fiftyone_sfam.pipeline.engines.ray_engine import RayOptions
 
-        check_installed()
         RayOptions.of(options)
     elif options:
         raise DataError(
             f"the engine 'local' has no options, but {', '.join(sorted(options))} "
-            "were given; they are the engine 'ray's."
+            "were given; use engine='ray', or leave the options out."
         )
 
 
-def make_engine(engine: str, work: Work, options: Mapping[str, Any] | None) -> Engine:
-    """Set an engine up."""
-    check_engine(engine, options)
+def make_engine(
+    engine: str, work: Work, options: Mapping[str, Any] | None
+) -> AbstractContextManager[Engine]:
+    """Start an engine."""
     if engine == "ray":
         from fiftyone_sfam.pipeline.engines.ray_engine import RayEngine, RayOptions
 
         return RayEngine(work, RayOptions.of(options))
-    from fiftyone_sfam.pipeline.engines.local import LocalEngine
+    from fiftyone_sfam.pipeline.streaming import ImageStream
 
-    return LocalEngine(work)
+    threads = min(8, os.cpu_count() or 1)
+    if work.num_workers is not None:
+        threads = max(0, work.num_workers)
+    return nullcontext(
+        ImageStream(
+            work.items,
+            work.model,
+            work.store,
+            batch_size=work.batch_size,
+            num_workers=threads,
+            cache_bytes=work.cache_bytes,
+        )
+    )

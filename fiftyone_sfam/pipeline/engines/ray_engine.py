@@ -1,17 +1,17 @@
-"""The work on a Ray cluster: workers that share the database, each with some shards.
+"""The engine "ray": the workers of a Ray cluster, which share the database.
 
-Nothing but numbers of shards goes out and nothing but small results come back; maps and
-embeddings are written to the database by the worker that computes them. A worker that
-dies is replaced, and what it had not stored is given out again.
+Workers receive numbers of shards and return embeddings and summaries of shards; they
+write their results to the database themselves. A worker that dies is replaced, and what
+it has not stored is computed again.
 """
 
 from __future__ import annotations
 
 import copy
-import importlib.util
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,20 @@ from fiftyone.core.odm import get_db_conn
 from ray.exceptions import RayActorError, RayTaskError
 
 from fiftyone_sfam.errors import DataError, WorkerError
-from fiftyone_sfam.pipeline.engines.local import Engine, Work
 from fiftyone_sfam.pipeline.engines.ray_worker import ShardWorker, WorkerSettings
-from fiftyone_sfam.pipeline.shards import Embedded, embedding_name, read_embedded
-from fiftyone_sfam.pipeline.streaming import Explained, MapTask
-from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.pipeline.shards import (
+    Embedded,
+    Explained,
+    embedding_name,
+    read_embedded,
+    read_explained,
+)
+from fiftyone_sfam.pipeline.streaming import MapTask
 from fiftyone_sfam.runs.run_table import shard_name
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.pipeline.engines import Work
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,16 @@ class RayOptions:
     Attributes
     ----------
     num_workers : int, optional
-        Workers. By default as many as the cluster has room for.
+        Number of workers. By default as many as the cluster has room for.
     cpus_per_worker : float
-        Processor cores that each takes; it reads images in as many threads.
+        Processor cores per worker; it reads images in as many threads.
     gpus_per_worker : float
-        GPUs that each takes; may be a part of one. Above 0 the model runs on it.
+        GPUs per worker; may be a fraction. Above 0 the model runs on the GPU.
     shards_per_task : int, optional
-        Shards that a worker is given at a time. By default a hundredth of its share, at
-        most 8: what a killed worker had not stored of them is done again.
+        Shards that a worker receives at a time. By default a hundredth of its share, at
+        most 8: a worker that is killed loses those that it has not stored.
     runtime_env : mapping, optional
-        Ray's ``runtime_env`` of the workers, to bring code or packages along.
+        Ray's ``runtime_env`` of the workers, for code or packages that they need.
 
     Raises
     ------
@@ -77,18 +82,18 @@ class RayOptions:
                 raise DataError(f"{name} is {value!r}; a number from 0 is needed.")
         if self.cpus_per_worker == 0 and self.gpus_per_worker == 0:
             raise DataError(
-                "a worker without processor and GPU has no place to run; give "
-                "cpus_per_worker or gpus_per_worker."
+                "cpus_per_worker and gpus_per_worker are both 0, so that no worker can "
+                "run; give one of them."
             )
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> RayOptions:
-        """Take the options as a caller gave them.
+        """Make options from a mapping.
 
         Raises
         ------
         DataError
-            If one is unknown or cannot be used.
+            If an option is unknown or cannot be used.
         """
         known = [field.name for field in fields(cls)]
         for name in options or {}:
@@ -100,48 +105,36 @@ class RayOptions:
         return cls(**(options or {}))
 
 
-def check_installed() -> None:
-    """Refuse to go on without Ray."""
-    if importlib.util.find_spec("ray") is None:
-        raise DataError(
-            "the engine 'ray' needs the package ray; install fiftyone-sfam[ray]."
-        )
-
-
-# Tasks that a worker has at a time: the next one waits there while it does the first.
+# Tasks that a worker has at a time: one that it computes and one that waits.
 _AHEAD = 2
-# Workers that may die over the same shards before these are taken to be the cause.
+# So many workers must die over the same shards before the run stops.
 _DEATHS = 3
 _LONGEST_TASK = 8
-# Settings of FiftyOne that a worker shares with this process.
+# Environment variables that the workers get from this process.
 _SHARED = ("FIFTYONE_DO_NOT_TRACK", "FIFTYONE_SFAM_MODELS", "FIFTYONE_MODEL_ZOO_DIR")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass
-class _Place:
-    """A worker, and what it has been given. A worker that dies is replaced in it.
-
-    ``owned`` are the numbers for which the worker may have kept something, ``begun``
-    what it does before all else.
-    """
+class _Worker:
+    """A worker with its tasks. A new actor takes the place of one that dies."""
 
     actor: Any = None
-    begun: list[ray.ObjectRef] = field(default_factory=list)
-    given: dict[ray.ObjectRef, list[int]] = field(default_factory=dict)
-    owned: list[int] = field(default_factory=list)
+    starting: list[ray.ObjectRef] = field(default_factory=list)  # before all tasks
+    tasks: dict[ray.ObjectRef, list[int]] = field(default_factory=dict)
+    owned: list[int] = field(default_factory=list)  # numbers that its cache may serve
 
 
-class RayEngine(Engine):
-    """Does the work with the workers of a Ray cluster."""
+class RayEngine(AbstractContextManager["RayEngine"]):
+    """Computes the shards with the workers of a Ray cluster."""
 
     def __init__(self, work: Work, options: RayOptions) -> None:
         self._work, self._options = work, options
-        self._store = BlobStore(work.dataset_id, work.uid)
+        self._store = work.store
         self._own_cluster = not ray.is_initialized()
         if self._own_cluster:
             _connect()
-        self._places: list[_Place] = []
+        self._workers: list[_Worker] = []
         self._task: ray.ObjectRef | None = None
         try:
             self._actor_type = self._make_actor_type()
@@ -150,9 +143,9 @@ class RayEngine(Engine):
                 work.model_name or ray.put(_on_cpu(work.model)),
                 self._settings(),
             )
-            self._places = [_Place() for _ in range(self._count())]
-            for place in self._places:
-                self._staff(place)
+            self._workers = [_Worker() for _ in range(self._count())]
+            for worker in self._workers:
+                self._start(worker)
         except BaseException:
             self._close()
             raise
@@ -160,30 +153,31 @@ class RayEngine(Engine):
     def embed(self, numbers: Sequence[int]) -> Iterator[Embedded]:
         """Compute and store blocks of embeddings, in any order."""
 
-        def stored(number: int) -> Embedded:
-            return read_embedded(self._store, number)
+        def read(stored: Sequence[int]) -> Iterator[Embedded]:
+            return (read_embedded(self._store, number) for number in stored)
 
-        for place, block in self._share_out("embed", numbers, embedding_name, stored):
-            if place is not None:
-                place.owned.append(block.number)
+        for worker, block in self._distribute("embed", numbers, embedding_name, read):
+            if worker is not None:
+                worker.owned.append(block.number)
             yield block
 
     def explain(self, task: MapTask, numbers: Sequence[int]) -> Iterator[Explained]:
         """Compute and store shards of maps, in any order.
 
-        Shards whose images a worker has embedded are given to it first: it may have
-        kept what they need.
+        A worker first gets the shards whose images it has embedded: its cache may hold
+        what they need.
         """
         self._task = ray.put(task)
-        for place in self._places:
-            place.begun.append(place.actor.take.remote(self._task))
+        for worker in self._workers:
+            worker.starting.append(worker.actor.set_task.remote(self._task))
         self._own_shards(task)
 
-        def stored(number: int) -> Explained:
-            return Explained(number, ())
+        def read(stored: Sequence[int]) -> Iterator[Explained]:
+            kind = task.settings.kinds[0]
+            return read_explained(self._store, task.pairs, kind, stored)
 
-        for _, one in self._share_out("explain", numbers, shard_name, stored):
-            yield one
+        for _, shard in self._distribute("explain", numbers, shard_name, read):
+            yield shard
 
     def __exit__(
         self,
@@ -191,102 +185,105 @@ class RayEngine(Engine):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait until nobody writes any more, and let the workers go."""
+        """Wait until no worker writes any more, and stop the workers."""
         self._close()
 
-    # -- sharing out -------------------------------------------------------------------
+    # -- distribution ------------------------------------------------------------------
 
-    def _share_out(
+    def _distribute(
         self,
         method: str,
         numbers: Sequence[int],
         name_of: Callable[[int], str],
-        stored: Callable[[int], Any],
-    ) -> Iterator[tuple[_Place | None, Any]]:
-        """Have numbered pieces of work done; yield who did each, and its result."""
-        waiting = _Waiting(numbers, self._places, self._task_length(len(numbers)))
+        read: Callable[[Sequence[int]], Iterator[Any]],
+    ) -> Iterator[tuple[_Worker | None, Any]]:
+        """Call a method of the workers for all numbers; yield worker and result.
+
+        Results that a worker has stored before it died are read, without a worker.
+        """
+        waiting = _Waiting(numbers, self._workers, self._task_length(len(numbers)))
         deaths: Counter[int] = Counter()
-        while len(waiting) or any(place.given for place in self._places):
-            for place in self._places:
-                while len(place.given) < _AHEAD and len(waiting):
-                    chosen = waiting.take(place)
-                    reference = getattr(place.actor, method).remote(chosen)
-                    place.given[reference] = chosen
-            everything = [one for place in self._places for one in place.given]
-            ready, _ = ray.wait(everything, num_returns=1)
-            place = next(one for one in self._places if ready[0] in one.given)
+        while len(waiting) or any(worker.tasks for worker in self._workers):
+            for worker in self._workers:
+                while len(worker.tasks) < _AHEAD and len(waiting):
+                    chosen = waiting.take(worker)
+                    task = getattr(worker.actor, method).remote(chosen)
+                    worker.tasks[task] = chosen
+            tasks = [task for worker in self._workers for task in worker.tasks]
+            ready, _ = ray.wait(tasks, num_returns=1)
+            worker = next(w for w in self._workers if ready[0] in w.tasks)
             try:
-                # What went wrong at first is the cause of what went wrong then.
-                _, results = ray.get(place.begun), ray.get(ready[0])
+                # An error while starting is the cause of the errors that follow.
+                _, results = ray.get(worker.starting), ray.get(ready[0])
             except RayTaskError as error:
                 raise error.cause from error
             except RayActorError as error:
-                left = self._bury(place, deaths, error)
-                present = self._store.names()
-                waiting.put_back([one for one in left if name_of(one) not in present])
-                results = [stored(one) for one in left if name_of(one) in present]
-                yield from ((None, result) for result in results)
+                left = self._replace(worker, deaths, error)
+                names = self._store.names()
+                waiting.put_back([n for n in left if name_of(n) not in names])
+                stored = [number for number in left if name_of(number) in names]
+                yield from ((None, result) for result in read(stored))
                 continue
-            del place.given[ready[0]]
-            yield from ((place, result) for result in results)
+            del worker.tasks[ready[0]]
+            yield from ((worker, result) for result in results)
 
-    def _bury(
-        self, place: _Place, deaths: Counter[int], error: RayActorError
+    def _replace(
+        self, worker: _Worker, deaths: Counter[int], error: RayActorError
     ) -> list[int]:
-        """Replace a dead worker; return the numbers that it still had to do."""
-        left = [number for chosen in place.given.values() for number in chosen]
-        # It died over the first; what lay behind is not to blame.
-        first = next(iter(place.given.values()))
+        """Replace a dead worker; return the numbers of its tasks."""
+        left = [number for chosen in worker.tasks.values() for number in chosen]
+        # It died over the first task; those behind it are not the cause.
+        first = next(iter(worker.tasks.values()))
         deaths.update(first)
-        worst = max(deaths[number] for number in first)
-        place.given.clear()
-        place.owned.clear()
-        if worst >= _DEATHS:
+        most = max(deaths[number] for number in first)
+        worker.tasks.clear()
+        worker.owned.clear()
+        if most >= _DEATHS:
             raise WorkerError(
-                f"{worst} workers died one after the other over the {len(first)} "
+                f"{most} workers died one after the other over the {len(first)} "
                 f"shards from number {first[0]} on. What is stored is kept, and the "
-                f"same call goes on from there. Ray says: {error}"
+                f"same call resumes from there. Ray says: {error}"
             ) from error
-        self._staff(place)
+        self._start(worker)
         return left
 
-    def _staff(self, place: _Place) -> None:
-        """Put a new worker in a place, and tell it what it has to know."""
-        place.actor = self._actor_type.remote()
-        place.begun = [place.actor.set_up.remote(*self._shared)]
+    def _start(self, worker: _Worker) -> None:
+        """Start an actor for a worker."""
+        worker.actor = self._actor_type.remote()
+        worker.starting = [worker.actor.set_up.remote(*self._shared)]
         if self._task is not None:
-            place.begun.append(place.actor.take.remote(self._task))
+            worker.starting.append(worker.actor.set_task.remote(self._task))
 
     def _task_length(self, numbers: int) -> int:
-        """Choose how many pieces of work a worker is given at a time."""
+        """Choose how many numbers a worker gets at a time."""
         if self._options.shards_per_task is not None:
             return self._options.shards_per_task
-        return min(_LONGEST_TASK, max(1, numbers // (100 * len(self._places))))
+        return min(_LONGEST_TASK, max(1, numbers // (100 * len(self._workers))))
 
     def _own_shards(self, task: MapTask) -> None:
-        """Turn the numbers of blocks that workers own into those of shards."""
+        """Turn the blocks that workers own into shards."""
         plan = task.plan
         if not plan.whole_blocks:
             return
         blocks = plan.order[plan.bounds[:-1]] // plan.shard_images
         shard_of = {int(block): shard for shard, block in enumerate(blocks)}
-        for place in self._places:
-            found = (shard_of.get(block) for block in sorted(place.owned))
-            place.owned = [shard for shard in found if shard is not None]
+        for worker in self._workers:
+            shards = (shard_of.get(block) for block in sorted(worker.owned))
+            worker.owned = [shard for shard in shards if shard is not None]
 
     # -- the cluster -------------------------------------------------------------------
 
     def _count(self) -> int:
-        """Choose how many workers there are to be; refuse if there is no room."""
+        """Choose the number of workers; raise if the cluster has no room for them."""
         options = self._options
         needs = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}
         has = ray.cluster_resources()
         room = min(
-            int(has.get(what, 0) / each + 1e-6) for what, each in needs.items() if each
+            int(has.get(unit, 0) / each + 1e-6) for unit, each in needs.items() if each
         )
         wanted = room if options.num_workers is None else options.num_workers
         if room < max(wanted, 1):
-            asked = " and ".join(f"{each:g} {what}" for what, each in needs.items())
+            asked = " and ".join(f"{each:g} {unit}" for unit, each in needs.items())
             raise DataError(
                 f"the Ray cluster has room for {room} workers of {asked} each, not for "
                 f"{max(wanted, 1)}; give fewer num_workers, cpus_per_worker or "
@@ -295,7 +292,7 @@ class RayEngine(Engine):
         return wanted
 
     def _make_actor_type(self) -> Any:
-        """Return Ray's class of the workers, which reach the driver's database."""
+        """Return the class of the actors, with the environment that they need."""
         options = self._options
         runtime_env = dict(options.runtime_env or {})
         runtime_env["env_vars"] = {
@@ -311,70 +308,72 @@ class RayEngine(Engine):
         )
 
     def _settings(self) -> WorkerSettings:
-        """Return what every worker is told."""
+        """Return the settings of the workers."""
         work, options = self._work, self._options
         threads = max(1, int(options.cpus_per_worker))
         return WorkerSettings(
-            work.batch_size,
-            threads if work.num_workers is None else max(0, work.num_workers),
-            work.cache_bytes,
-            "cuda" if options.gpus_per_worker else "cpu",
-            work.dataset_id,
-            work.uid,
-            work.fingerprint,
+            batch_size=work.batch_size,
+            num_workers=threads
+            if work.num_workers is None
+            else max(0, work.num_workers),
+            cache_bytes=work.cache_bytes,
+            device="cuda" if options.gpus_per_worker else "cpu",
+            dataset_id=work.store.dataset_id,
+            uid=work.store.uid,
+            fingerprint=work.store.fingerprint,
         )
 
     def _close(self) -> None:
-        """End the workers once they have done what they are at."""
-        for place in self._places:
-            given = list(place.given)
-            for waiting in given[1:]:
+        """Stop the workers after their current tasks."""
+        for worker in self._workers:
+            tasks = list(worker.tasks)
+            for waiting in tasks[1:]:
                 ray.cancel(waiting)
-            if given:
-                ray.wait(given, num_returns=len(given))
-            if place.actor is not None:
-                ray.kill(place.actor)
-        self._places = []
+            if tasks:
+                ray.wait(tasks, num_returns=len(tasks))
+            if worker.actor is not None:
+                ray.kill(worker.actor)
+        self._workers = []
         if self._own_cluster:
             ray.shutdown()
 
 
 class _Waiting:
-    """Numbers that nobody has been given yet, those first that a worker owns."""
+    """Numbers that no worker has been given yet, with a queue per owner."""
 
     def __init__(
-        self, numbers: Sequence[int], places: Sequence[_Place], length: int
+        self, numbers: Sequence[int], workers: Sequence[_Worker], length: int
     ) -> None:
         left = set(numbers)
         self._length = length
-        self._of_place = {
-            id(place): deque(one for one in place.owned if one in left)
-            for place in places
+        self._owned = {
+            id(worker): deque(number for number in worker.owned if number in left)
+            for worker in workers
         }
-        owned = {one for queue in self._of_place.values() for one in queue}
-        self._of_nobody = deque(one for one in numbers if one not in owned)
+        owned = {number for queue in self._owned.values() for number in queue}
+        self._unowned = deque(number for number in numbers if number not in owned)
 
     def __len__(self) -> int:
-        return len(self._of_nobody) + sum(map(len, self._of_place.values()))
+        return len(self._unowned) + sum(map(len, self._owned.values()))
 
     def put_back(self, numbers: Sequence[int]) -> None:
-        """Have numbers done before all others that nobody owns."""
-        self._of_nobody.extendleft(reversed(numbers))
+        """Put numbers in front of the others that have no owner."""
+        self._unowned.extendleft(reversed(numbers))
 
-    def take(self, place: _Place) -> list[int]:
-        """Take the next numbers out: its own, nobody's, or else another worker's."""
-        richest = max(self._of_place.values(), key=len)
-        for queue in (self._of_place[id(place)], self._of_nobody, richest):
+    def take(self, worker: _Worker) -> list[int]:
+        """Remove the next numbers: the worker's, unowned ones, or another worker's."""
+        longest = max(self._owned.values(), key=len)
+        for queue in (self._owned[id(worker)], self._unowned, longest):
             if queue:
                 count = min(self._length, len(queue))
-                if queue is richest and queue is not self._of_place[id(place)]:
+                if queue is longest and queue is not self._owned[id(worker)]:
                     return [queue.pop() for _ in range(count)][::-1]
                 return [queue.popleft() for _ in range(count)]
         return []
 
 
 def _connect() -> None:
-    """Connect to the cluster that the environment names, or start one here."""
+    """Connect to the cluster that the environment names, or start one."""
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         ray.init(address="local", include_dashboard=False, log_to_driver=False)
@@ -389,7 +388,7 @@ def _connect() -> None:
 
 
 def _database_uri() -> str:
-    """Return the address of this process's database; refuse one others cannot reach."""
+    """Return the address of the database; raise if other machines cannot reach it."""
     host, port = get_db_conn().client.address
     uri = fo.config.database_uri or f"mongodb://{host}:{port}"
     nodes = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
@@ -403,7 +402,7 @@ def _database_uri() -> str:
 
 
 def _on_cpu(model: EmbeddingModel) -> EmbeddingModel:
-    """Return a model that can be sent to a machine without GPU."""
+    """Return a model that can be sent to a machine without a GPU."""
     if model.device.type == "cpu":
         return model
     moved = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""One worker of a Ray cluster: a part of the shards, over the shared database."""
+"""A worker of a Ray cluster: computes some of the shards, and stores them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fiftyone_sfam.data.items import Items
     from fiftyone_sfam.network.embedder import EmbeddingModel
-    from fiftyone_sfam.pipeline.shards import Embedded
-    from fiftyone_sfam.pipeline.streaming import Explained, MapTask
+    from fiftyone_sfam.pipeline.shards import Embedded, Explained
+    from fiftyone_sfam.pipeline.streaming import MapTask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkerSettings:
-    """What a worker is told beside the images and the model."""
+    """The settings of a worker."""
 
-    batch_size: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
-    num_workers: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
-    cache_bytes: int  # as :class:`fiftyone_sfam.pipeline.engines.Work` has them
-    device: str  # where the model runs
-    dataset_id: str  # where the results go
-    uid: str  # where the results go
-    fingerprint: str  # where the results go
+    batch_size: int  # as in :class:`fiftyone_sfam.pipeline.engines.Work`
+    num_workers: int
+    cache_bytes: int
+    device: str  # of the model
+    dataset_id: str  # of the store of the results
+    uid: str
+    fingerprint: str | None
 
 
 class ShardWorker:
     """Computes and stores the shards that it is given.
 
-    Made with nothing, so that it can fail at nothing: what can go wrong goes wrong in
-    :meth:`set_up`, whose exception reaches the caller as it is.
+    The constructor does nothing: an exception in :meth:`set_up` reaches the caller
+    unchanged, one in the constructor would not.
     """
 
     def set_up(
@@ -46,27 +46,27 @@ class ShardWorker:
             model = load_model(model, device=settings.device)
         else:
             model.network.to(settings.device)
-        self._settings = settings
         self._has_layer = False
-        self._store = BlobStore(settings.dataset_id, settings.uid)
         self._stream = ImageStream(
             items,
             model,
-            settings.batch_size,
-            settings.num_workers,
-            settings.cache_bytes,
+            BlobStore(settings.dataset_id, settings.uid, settings.fingerprint),
+            batch_size=settings.batch_size,
+            num_workers=settings.num_workers,
+            cache_bytes=settings.cache_bytes,
         )
+        self._finds_layer_first = settings.cache_bytes > 0
 
     def embed(self, numbers: Sequence[int]) -> list[Embedded]:
         """Compute and store blocks of embeddings."""
-        if self._settings.cache_bytes > 0:
-            blocks = range(self._stream.num_blocks)
-            self._find_layer(self._stream.block(number) for number in blocks)
-        fingerprint = self._settings.fingerprint
-        return list(self._stream.embed(self._store, fingerprint, numbers))
+        stream = self._stream
+        if self._finds_layer_first:
+            blocks = range(-(-len(stream.items) // stream.batch_size))
+            self._find_layer(stream.block(number) for number in blocks)
+        return list(stream.embed(numbers))
 
-    def take(self, task: MapTask) -> None:
-        """Take what the maps depend on."""
+    def set_task(self, task: MapTask) -> None:
+        """Set what the maps depend on."""
         self._task = task
 
     def explain(self, numbers: Sequence[int]) -> list[Explained]:
@@ -74,10 +74,10 @@ class ShardWorker:
         plan, total = self._task.plan, len(self._stream.items)
         shards = range(plan.num_shards)
         self._find_layer(plan.batch_of(shard, total).tolist() for shard in shards)
-        return list(self._stream.explain(self._store, self._task, numbers))
+        return list(self._stream.explain(self._task, numbers))
 
     def _find_layer(self, batches: Iterable[Sequence[int]]) -> None:
-        """Find the layer, with the images that a single process finds it with."""
+        """Find the layer with the images that a single process finds it with."""
         if not self._has_layer:
             self._stream.find_layer(batches)
             self._has_layer = True

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from fiftyone.core.odm import get_db_conn
 
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.review.verdicts import get_verdicts
-from worlds import tiny_model
-
-REID = Protocol(identity_field="identity", camera_field="camera")
+from paths import ROOT, TESTS
+from worlds import REID, tiny_model
 
 
 def explain(samples, key="sfam", **options):
@@ -66,8 +64,7 @@ def in_another_process(code: str, *arguments: str) -> subprocess.CompletedProces
 
 
 def start(code, *arguments, wait=False):
-    tests = Path(__file__).parent
-    path = os.pathsep.join(map(str, (tests, tests.parent)))
+    path = os.pathsep.join(map(str, (TESTS, ROOT)))
     command = [sys.executable, "-c", code, *arguments]
     options = {"env": {**os.environ, "PYTHONPATH": path}, "text": True}
     if wait:

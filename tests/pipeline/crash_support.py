@@ -17,7 +17,6 @@ import fiftyone as fo
 import pytest
 from fiftyone.core.odm import get_db_conn
 
-from app_support import assert_same, stored_numbers
 from crashing import work
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
@@ -26,6 +25,8 @@ from fiftyone_sfam.pipeline.pruning import prune
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import list_runs, load_run
 from fiftyone_sfam.runs.run_config import DELETING, run_config
+from paths import ROOT, TESTS
+from stored import assert_same, stored_blobs, stored_numbers
 from worlds import PassCounter, fill, tiny_model
 
 BATCH, IMAGES = 3, 12
@@ -46,10 +47,10 @@ class Worker:
     """The process that does a run's work in children, see :mod:`crashing`."""
 
     def __init__(self, **environment: str) -> None:
-        tests = Path(__file__).parent
-        path = os.pathsep.join([str(tests), str(tests.parent)])
+        # The folder of the script is on its path, too.
+        path = os.pathsep.join([str(TESTS), str(ROOT)])
         self._process = subprocess.Popen(
-            [sys.executable, str(tests / "crashing.py")],
+            [sys.executable, str(Path(__file__).with_name("crashing.py"))],
             env={
                 **os.environ,
                 "PYTHONPATH": path,
@@ -217,10 +218,6 @@ def user_values(dataset: fo.Dataset) -> dict[str, list[Any]]:
     """What is the user's own."""
     names = ("filepath", "identity", "camera", "split", "mine", "tags")
     return {name: dataset.values(name) for name in names}
-
-
-def stored_blobs(dataset: fo.Dataset) -> int:
-    return _files().count_documents({"metadata.dataset_id": str(dataset._doc.id)})
 
 
 def chunks_without_blob() -> list[str]:

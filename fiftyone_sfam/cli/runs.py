@@ -1,0 +1,361 @@
+"""The commands that make and manage runs: ``explain | runs | prune``."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from tabulate import tabulate
+
+from fiftyone_sfam.cli.support import (
+    add_command,
+    load_dataset,
+    plain_table,
+    whole_number,
+)
+from fiftyone_sfam.errors import DataError, RunError, SfamWarning
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_sfam.runs.run import Run
+
+_LARGEST = 2**31 - 1
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to a parser."""
+    _add_explain(commands)
+    _add_runs(commands)
+    _add_prune(commands)
+
+
+# --------------------------------------------------------------------------------------
+# explain
+# --------------------------------------------------------------------------------------
+
+
+def _add_explain(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "explain",
+        _explain,
+        help="explain the retrieval of a dataset",
+        description="Find the nearest neighbors of each query, compute the maps of "
+        "both images of each pair, and store them in the dataset under a run key.",
+    )
+    parser.add_argument("dataset", help="name of a FiftyOne dataset")
+    parser.add_argument("--model", required=True, help="name of an embedding model")
+    parser.add_argument(
+        "--key", default="sfam", help="key of the run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--k",
+        type=whole_number(1, _LARGEST),
+        default=5,
+        help="neighbors per query (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--patches-field",
+        metavar="FIELD",
+        help="explain the detections of this field instead of whole images",
+    )
+    stored = parser.add_mutually_exclusive_group()
+    stored.add_argument(
+        "--embeddings-field", metavar="FIELD", help="use the embeddings of this field"
+    )
+    stored.add_argument(
+        "--brain-key",
+        metavar="KEY",
+        help="use the embeddings of this similarity index",
+    )
+    parser.add_argument(
+        "--neighbors",
+        choices=("exact", "index"),
+        default="exact",
+        help="compare each query with the whole gallery, or only with the neighbors "
+        "that the index of --brain-key finds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=whole_number(1, _LARGEST),
+        default=32,
+        help="images per forward pass (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num-workers",
+        type=whole_number(0),
+        help="threads that read images (default: one per core, at most 8)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an existing run of this key"
+    )
+    _add_engine(parser)
+    _add_protocol(parser)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("engine", "where the images are processed")
+    engine.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="this process, or a Ray cluster: that of RAY_ADDRESS, or a new one on "
+        "this machine (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--ray-workers", type=whole_number(1), help="number of workers on the cluster"
+    )
+    engine.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="GPUS",
+        help="GPUs of each worker; may be a fraction",
+    )
+
+
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
+    rules = parser.add_argument_group("protocol", "which images are compared")
+    rules.add_argument(
+        "--identity-field", metavar="FIELD", help="field of the identity"
+    )
+    rules.add_argument(
+        "--camera-field",
+        metavar="FIELD",
+        help="field of the camera; leaves out neighbors of the same identity and "
+        "camera as the query",
+    )
+    rules.add_argument(
+        "--split-field",
+        metavar="FIELD",
+        help="field, or 'tags', that separates queries from the gallery",
+    )
+    rules.add_argument(
+        "--query-value",
+        metavar="VALUE",
+        default="query",
+        help="value of queries in --split-field (default: %(default)s)",
+    )
+    rules.add_argument(
+        "--gallery-value",
+        metavar="VALUE",
+        default="gallery",
+        help="value of the gallery in --split-field (default: %(default)s)",
+    )
+    rules.add_argument(
+        "--junk",
+        action="append",
+        metavar="IDENTITY",
+        default=[],
+        help="identity to leave out everywhere; may be repeated",
+    )
+    rules.add_argument(
+        "--distractor",
+        action="append",
+        dest="distractors",
+        metavar="IDENTITY",
+        default=[],
+        help="identity of the gallery that matches nobody; may be repeated",
+    )
+    rules.add_argument(
+        "--exclude-duplicates",
+        action="store_true",
+        help="leave out neighbors that are exact copies of the query",
+    )
+
+
+def _explain(args: argparse.Namespace) -> str:
+    engine_options = {
+        name: value
+        for name, value in (
+            ("num_workers", args.ray_workers),
+            ("gpus_per_worker", args.gpus_per_worker),
+        )
+        if value is not None
+    }
+    if engine_options and args.engine == "local":
+        raise DataError(
+            "--ray-workers and --gpus-per-worker are options of the Ray engine; give "
+            "--engine ray, or leave them out."
+        )
+    if args.neighbors == "index" and args.brain_key is None:
+        raise DataError(
+            "--neighbors index needs a similarity index; give its name as --brain-key."
+        )
+
+    from fiftyone_sfam.data.protocol import Protocol
+
+    protocol = Protocol(
+        identity_field=args.identity_field,
+        camera_field=args.camera_field,
+        split_field=args.split_field,
+        query_value=args.query_value,
+        gallery_value=args.gallery_value,
+        junk=tuple(args.junk),
+        distractors=tuple(args.distractors),
+        exclude_duplicates=args.exclude_duplicates,
+    )
+    dataset = load_dataset(args.dataset)
+    _check_key(dataset, args)
+
+    # Only here, since it imports torch.
+    from fiftyone_sfam.pipeline.explain import explain_retrieval
+
+    embeddings = args.brain_key
+    if embeddings is None:
+        embeddings = args.embeddings_field
+    started = time.perf_counter()
+    with warnings.catch_warnings():
+        # The summary shows them.
+        warnings.simplefilter("ignore", SfamWarning)
+        run = explain_retrieval(
+            dataset,
+            args.model,
+            key=args.key,
+            k=args.k,
+            protocol=protocol,
+            patches_field=args.patches_field,
+            embeddings=embeddings,
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            neighbors=args.neighbors,
+            engine=args.engine,
+            engine_options=engine_options,
+            overwrite=args.overwrite,
+        )
+    return summary(run, started)
+
+
+def _check_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
+    """Refuse a run key that is not free, before torch is imported."""
+    from fiftyone_sfam.pipeline.manage import check_key
+    from fiftyone_sfam.runs.run import list_runs
+
+    check_key(dataset, args.key, args.patches_field)
+    if args.key in list_runs(dataset) and not args.overwrite:
+        raise RunError(
+            f"'{dataset.name}' has a run '{args.key}' already; give --overwrite to "
+            "replace it, or another --key."
+        )
+
+
+def summary(run: Run, started: float) -> str:
+    """Describe a run that was just made, in rows and warnings."""
+    seconds = time.perf_counter() - started
+    facts = {
+        "dataset": run.dataset.name,
+        "run": run.key,
+        **run.summary(),
+        "seconds": seconds,
+    }
+    texts = facts.pop("warnings")
+    rows = [
+        (
+            name.replace("_", " "),
+            f"{value:.4g}" if isinstance(value, float) else str(value),
+        )
+        for name, value in facts.items()
+    ]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True)
+    return "\n".join([table, *(f"warning: {text}" for text in texts)])
+
+
+# --------------------------------------------------------------------------------------
+# runs
+# --------------------------------------------------------------------------------------
+
+
+def _add_runs(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "runs",
+        _runs,
+        help="list, rename or delete the runs of a dataset",
+        description="List the keys of the runs of a dataset, or rename or delete one.",
+    )
+    parser.add_argument("dataset", help="name of a FiftyOne dataset")
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument(
+        "--delete", metavar="KEY", help="delete a run, with its fields and maps"
+    )
+    change.add_argument(
+        "--rename", nargs=2, metavar=("OLD", "NEW"), help="give a run another key"
+    )
+
+
+def _runs(args: argparse.Namespace) -> str:
+    dataset = load_dataset(args.dataset)
+
+    from fiftyone_sfam.pipeline.manage import delete_run, rename_run
+    from fiftyone_sfam.runs.run import list_runs
+
+    if args.delete is not None:
+        delete_run(dataset, args.delete)
+        return f"Deleted the run '{args.delete}'."
+    if args.rename is not None:
+        old, new = args.rename
+        rename_run(dataset, old, new)
+        return f"Renamed the run '{old}' to '{new}'."
+    return "\n".join(list_runs(dataset)) or f"'{dataset.name}' has no runs."
+
+
+# --------------------------------------------------------------------------------------
+# prune
+# --------------------------------------------------------------------------------------
+
+
+def _add_prune(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "prune",
+        _prune,
+        help="list stored maps that belong to no run, and delete them",
+        description="List the maps in the database that deleted datasets and "
+        "interrupted runs have left behind. Runs in progress, and interrupted runs "
+        "that can be resumed, keep theirs.",
+    )
+    parser.add_argument(
+        "dataset", nargs="?", help="only maps of this dataset (default: all datasets)"
+    )
+    parser.add_argument(
+        "--older-than",
+        type=whole_number(0, 10**6),
+        default=24,
+        metavar="HOURS",
+        help="only maps without a write for this long (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--delete", action="store_true", help="delete the maps instead of listing them"
+    )
+
+
+def _prune(args: argparse.Namespace) -> str:
+    from datetime import timedelta
+
+    from fiftyone_sfam.pipeline.pruning import prune
+
+    dataset = None if args.dataset is None else load_dataset(args.dataset)
+    age = timedelta(hours=args.older_than)
+    remains = prune(dataset, older_than=age, delete=args.delete)
+    if not remains:
+        return "There is nothing to prune."
+    rows = [
+        (
+            run.uid,
+            run.reason,
+            f"{len(run.names):,}",
+            f"{run.size / 2**20:.1f}",
+            f"{run.last_write:%Y-%m-%d %H:%M}",
+        )
+        for run in remains
+    ]
+    head = ("of run", "why", "blobs", "MiB", "last write (UTC)")
+    size = sum(run.size for run in remains) / 2**20
+    end = (
+        f"{size:.1f} MiB deleted."
+        if args.delete
+        else f"{size:.1f} MiB can be deleted: repeat with --delete."
+    )
+    return "\n\n".join([plain_table(head, rows, right=("blobs", "MiB")), end])
