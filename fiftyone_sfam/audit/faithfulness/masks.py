@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fiftyone_sfam.attribution.path import blur
+from fiftyone_sfam.audit.statistics.equal_error import equal_error
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.metric import Metric, distance, similarity
 
@@ -212,15 +213,11 @@ def equal_error_threshold(
             "a threshold needs genuine and impostor pairs; there are "
             f"{len(genuine)} and {len(impostor)}."
         )
-    scores = np.unique(np.concatenate([genuine, impostor]))
-    refused = np.searchsorted(np.sort(genuine), scores, side="left") / len(genuine)
-    accepted = 1 - np.searchsorted(np.sort(impostor), scores, side="left") / len(
-        impostor
-    )
-    # Halfway between two scores, so that no decision depends on rounding.
-    best = int(np.abs(refused - accepted).argmin())
-    below = scores[max(best - 1, 0)]
-    return float((below + scores[best]) / 2)
+    _, lowest = equal_error(np.sort(genuine), np.sort(impostor))
+    scores = np.concatenate([genuine, impostor])
+    below = scores[scores < lowest].max(initial=scores.min())
+    # Halfway between two scores, so that rounding does not decide about any pair.
+    return float((below + lowest) / 2)
 
 
 def verification_accuracy(

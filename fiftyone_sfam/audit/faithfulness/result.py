@@ -16,7 +16,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     RESAMPLES,
     Estimate,
     around,
-    draw,
+    resampled_sums,
 )
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
 
@@ -63,8 +63,7 @@ def ratio_estimate(
         return Estimate(value)
     gain = sums[0] - value * sums[1]
     pool = np.concatenate([sums, sums[:, [gain.argmin(), gain.argmax()]]], axis=1)
-    counts = draw(len(names), resamples, np.random.default_rng(seed))
-    drawn = counts.astype(np.float64) @ pool.T
+    drawn = resampled_sums(pool.T, len(names), resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.inf)
     low, high = np.quantile(ratios, QUANTILES, method="nearest")
