@@ -225,10 +225,10 @@ def explain_pair(
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
-    embeddings = head.embedding.double()
+    ends = head.embedding.double()
     explained = PairExplanation(
-        score=float(similarity(*embeddings, model.metric)),
-        distance=float(distance(*embeddings, model.metric)),
+        score=float(similarity(ends[0], ends[1], model.metric)),
+        distance=float(distance(ends[0], ends[1], model.metric)),
         query=_side(both, 0, crops[0]),
         gallery=_side(both, 1, crops[1]),
         metric=model.metric,
