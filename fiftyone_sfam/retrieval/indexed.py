@@ -53,7 +53,8 @@ class IndexSearch:
         if key not in samples._dataset.list_brain_runs():
             raise DataError(
                 f"neighbors='index' takes the neighbors from a similarity index, but "
-                f"'{key}' is not the brain key of one; give it as embeddings."
+                f"'{key}' is not the brain key of one; give the brain key of an index "
+                "as embeddings."
             )
         self._index: Any = load_index(samples, key, patches_field)
         backend = self._index.config.method

@@ -136,7 +136,7 @@ def test_attributes_of_detections(dataset, declared):
 def test_a_single_detection_per_sample(dataset):
     add(dataset, face=[detection("a"), None, detection("b")], cam=[1, 2, 3])
     protocol = Protocol(
-        "label", "cam", split_field="cam", query_value=1, gallery_value=3
+        "label", camera_field="cam", split_field="cam", query_value=1, gallery_value=3
     )
     items = collect_items(dataset, protocol, "face")
     assert items.identities == ["a", "b"]

@@ -188,7 +188,7 @@ def test_what_is_not_a_plain_convolutional_embedder_is_refused() -> None:
     with pytest.raises(ModelError, match="in its own way; supported"):
         from_fiftyone_model(wrapper(embeddings_layer="avgpool", raw_inputs=True))
     config = TorchImageModelConfig({**RESNET, "embeddings_layer": "avgpool"})
-    with pytest.raises(ModelError, match="OwnPass computes its embeddings in a way of"):
+    with pytest.raises(ModelError, match="OwnPass computes its embeddings in its own"):
         from_fiftyone_model(OwnPass(config))
     transformer = wrapper(
         entrypoint_fcn=small_transformer, entrypoint_args={}, embeddings_layer="<heads"

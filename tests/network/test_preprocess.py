@@ -156,7 +156,13 @@ def test_from_dict_takes_lists_for_tuples() -> None:
     }
     found = Preprocessing.from_dict(options)
     assert found == Preprocessing(
-        (8, 6), (1.0, 2.0, 3.0), (1.0, 1.0, 2.0), 1.0, "BGR", (16, 12), "bicubic"
+        (8, 6),
+        mean=(1.0, 2.0, 3.0),
+        std=(1.0, 1.0, 2.0),
+        scale=1.0,
+        channels="BGR",
+        resize=(16, 12),
+        interpolation="bicubic",
     )
     assert hash(found) == hash(Preprocessing.from_dict(options))
     assert Preprocessing.from_dict({"size": (8, 6)}) == Preprocessing((8, 6))
