@@ -18,6 +18,7 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
+import pandas as pd
 import pytest
 import torch
 from fiftyone.operators import types
@@ -36,7 +37,7 @@ from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
 from fiftyone_sfam.app.pairs.texts import as_sentence
 from fiftyone_sfam.app.registration import OPERATORS
-from fiftyone_sfam.audit.report.tables import Column, write_csv
+from fiftyone_sfam.audit.report.tables import write_csv
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.models.weights import _check_torch
 from fiftyone_sfam.review.verdicts import restore_verdict
@@ -198,7 +199,7 @@ def test_sizes_are_bounded(
         (
             FindSuspects,
             {"min_score": math.nan},
-            "min_score is nan; give a number from 0",
+            "min_score is nan; give a number that is at least 0",
         ),
         (FindSuspects, {"kinds": [["x"]]}, "kinds is .*; give a list of"),
         (FindSuspects, {"region_field": 3}, "region_field is 3; give a text"),
@@ -208,7 +209,7 @@ def test_sizes_are_bounded(
             "min_similarity is 'x'; give a number from -1",
         ),
         (ShowPairs, {"outcome": ["x"]}, "outcome is .*; give a text"),
-        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*\\.\\.\\.;"),
+        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*…;"),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )
@@ -326,12 +327,14 @@ def test_a_stored_name_of_a_model_is_no_markup(run: Run) -> None:
 
 def test_cells_are_no_formulas(tmp_path: Path) -> None:
     texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\uff1d1", "p=1", None, ""]
-    columns = [
-        Column("=HYPERLINK(1)", "text", texts),
-        Column("score", "number", [-0.5] * len(texts)),
-        Column("ids", "texts", [["=1"]] * len(texts)),
-    ]
-    write_csv(tmp_path / "x.csv", [columns])
+    frame = pd.DataFrame(
+        {
+            "=HYPERLINK(1)": pd.Series(texts, dtype=object),
+            "score": [-0.5] * len(texts),
+            "ids": [["=1"]] * len(texts),
+        }
+    )
+    write_csv(tmp_path / "x.csv", [frame])
     head, *rows = (tmp_path / "x.csv").read_text("utf-8").split("\n")
     assert head.rstrip("\r") == "'=HYPERLINK(1),score,ids"
     first = [row.split(",")[0].strip('"') for row in rows if row]

@@ -133,9 +133,9 @@ def mislabel(dataset: fo.Dataset, every: int) -> list[str]:
 
 def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
     """Frames of four people."""
-    from fiftyone_sfam.demo.dataset import load_demo_frames_dataset
+    from demo_frames import load_demo_frames
 
-    return load_demo_frames_dataset(
+    return load_demo_frames(
         f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
     )
 

@@ -12,15 +12,13 @@ from fiftyone_sfam.cli.support import (
     add_seed,
     load_run_of,
     plain_table,
+    result_table,
     whole_number,
 )
-from fiftyone_sfam.data.text import number, one_line, percent, percent_between
+from fiftyone_sfam.data.text import one_line, percent, percent_between
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
-    from fiftyone_sfam.audit.evaluation.slices import PairSliceRow, SliceRow
     from fiftyone_sfam.audit.regions.ledger_cells import Cell
-    from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 
 SHOWN = 20
 """Rows of a list unless ``--top`` says otherwise."""
@@ -93,6 +91,11 @@ def _evaluate(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+    from fiftyone_sfam.audit.evaluation.rows import (
+        measures_table,
+        operating_table,
+        slice_tables,
+    )
     from fiftyone_sfam.audit.evaluation.scores import FARS
 
     evaluation = evaluate_retrieval(
@@ -104,86 +107,15 @@ def _evaluate(args: argparse.Namespace) -> str:
         resamples=args.resamples,
         seed=args.seed,
     )
-    parts = [_measures(evaluation), _operating(evaluation)]
-    for field, rows in evaluation.slices.items():
-        parts.append(f"by {one_line(field)}\n{_slices(rows)}")
-    for field, pair_rows in evaluation.pair_slices.items():
-        parts.append(f"by pairs of {one_line(field)}\n{_pair_slices(pair_rows)}")
-    return "\n\n".join(parts)
-
-
-def _measures(evaluation: Evaluation) -> str:
-    ranked, scores = evaluation.identification, evaluation.verification
-    overall = evaluation.overall
-    cmc = ranked.cmc(10) if len(ranked.query) else [float("nan")] * 10
-    rows = [
-        ("rank-1", _interval(overall.rank1)),
-        ("rank-5", percent(float(cmc[4]))),
-        ("rank-10", percent(float(cmc[9]))),
-        ("mAP", _interval(overall.mean_average_precision)),
-        ("mINP", _interval(overall.mean_inverse_negative_penalty)),
-        ("queries", f"{len(ranked.query):,} ({ranked.without_match:,} without match)"),
-        ("equal error", _interval(overall.equal_error)),
-        ("AUC", number(scores.auc)),
-        ("genuine pairs", f"{scores.genuine_pairs:,}"),
-        ("impostor pairs", f"{scores.impostor_pairs:,}"),
+    tables = [
+        ("", measures_table(evaluation)),
+        ("", operating_table(evaluation.verification.operating)),
+        *slice_tables(evaluation),
     ]
-    return plain_table(("measure", "value"), rows)
-
-
-def _operating(evaluation: Evaluation) -> str:
-    head = ("FAR", "TAR", "threshold", "expected false accepts", "supported")
-    rows = [
-        (
-            f"{point.far:g}",
-            percent(point.tar, 2),
-            number(point.threshold),
-            f"{point.expected:,.1f}",
-            "yes" if point.supported else "no: too few impostor pairs",
-        )
-        for point in evaluation.verification.operating
-    ]
-    return plain_table(head, rows, right=head[:-1])
-
-
-def _slices(rows: Sequence[SliceRow]) -> str:
-    head = ("value", "queries", "rank-1", "mAP", "equal error")
-    return plain_table(
-        head,
-        [
-            (
-                row.value,
-                f"{row.queries:,}",
-                _interval(row.rank1),
-                _interval(row.mean_average_precision),
-                _interval(row.equal_error),
-            )
-            for row in rows
-        ],
-        right=head[1:],
+    return "\n\n".join(
+        (f"{one_line(title)}\n" if title else "") + result_table(table)
+        for title, table in tables
     )
-
-
-def _pair_slices(rows: Sequence[PairSliceRow]) -> str:
-    head = ("query", "neighbor", "genuine", "impostor", "equal error")
-    return plain_table(
-        head,
-        [
-            (
-                row.query_value,
-                row.gallery_value,
-                f"{row.genuine:,}",
-                f"{row.impostor:,}",
-                _interval(row.equal_error),
-            )
-            for row in rows
-        ],
-        right=head[2:],
-    )
-
-
-def _interval(estimate: Estimate) -> str:
-    return percent_between(estimate.value, estimate.low, estimate.high)
 
 
 # --------------------------------------------------------------------------------------
@@ -212,8 +144,8 @@ def _add_suspects(commands: Any) -> None:
         "--min-score",
         type=float,
         default=0.5,
-        help="least score, from 0 up to 1 (default: %(default)s, the threshold of each "
-        "kind)",
+        help="least score, at least 0 and below 1 (default: %(default)s, the threshold "
+        "of each kind)",
     )
     parser.add_argument(
         "--region-field",

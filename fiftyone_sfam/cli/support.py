@@ -15,6 +15,7 @@ from fiftyone_sfam.errors import DataError
 if TYPE_CHECKING:
     import fiftyone as fo
 
+    from fiftyone_sfam.audit.statistics.cells import Table
     from fiftyone_sfam.runs.run import Run
 
 Command = Callable[[argparse.Namespace], str]
@@ -115,8 +116,19 @@ def plain_table(
 ) -> str:
     """Align rows in columns; the columns in ``right`` are aligned to the right."""
     return tabulate(
-        [list(head), *([one_line(value) for value in row] for row in rows)],
+        [[one_line(value) for value in row] for row in (head, *rows)],
         tablefmt="plain",
         colalign=["right" if name in right else "left" for name in head],
         disable_numparse=True,
     )
+
+
+def result_table(table: Table) -> str:
+    """Align the rows of a result, its numbers to the right."""
+    columns = dict(zip(table.head, zip(*table.rows, strict=True), strict=False))
+    right = [
+        name
+        for name, cells in columns.items()
+        if any(cell.kind == "number" for cell in cells)
+    ]
+    return plain_table(table.head, table.texts(), right)

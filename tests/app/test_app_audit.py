@@ -14,9 +14,9 @@ from app_support import Console, keep_screenshot, until
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_scores import score_door
-from fiftyone_sfam.app.audit.view import coarse
 from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.evaluation.figures import coarse
 from fiftyone_sfam.audit.evaluation.overview import overview
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts

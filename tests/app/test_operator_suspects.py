@@ -155,8 +155,8 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
     [
         ({"key": "gone"}, "key", "there is no such run"),
         ({"kinds": ["blurred"]}, "kinds", "'blurred' is not a kind of suspect"),
-        ({"min_score": 1}, "min_score", "from 0 up to 1"),
-        ({"min_score": -1}, "min_score", "from 0 up to 1"),
+        ({"min_score": 1}, "min_score", "at least 0 and below 1"),
+        ({"min_score": -1}, "min_score", "at least 0 and below 1"),
     ],
 )
 def test_the_form_says_what_is_wrong(

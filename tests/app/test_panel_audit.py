@@ -12,16 +12,16 @@ import numpy as np
 import pydash
 import pytest
 
+from evaluation_support import verify
 from fiftyone_sfam.app.audit import page_overview as audit_page_overview
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_regions import drawn_rows, shares_of
 from fiftyone_sfam.app.audit.page_scores import score_door, scores_of
 from fiftyone_sfam.app.audit.pages import open_mark, page_of
-from fiftyone_sfam.app.audit.results import evaluation_of, ledger_of, stamp_of
+from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
-from fiftyone_sfam.audit.evaluation.measures import verify
 from fiftyone_sfam.audit.evaluation.overview import candidates_of, overview
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
@@ -224,7 +224,7 @@ def test_slices_are_listed_and_opened(audited: Run) -> None:
     assert [row["value"] for row in rows] == [one.value for one in slices]
     assert rows[1]["queries"] == str(slices[1].queries)
     rate = slices[1].rank1
-    assert rows[1]["rank1"] == (
+    assert rows[1]["rank_1"] == (
         f"{100 * rate.value:.1f} % ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
     )
     shown.click("slice_rows", row=1)
@@ -312,10 +312,11 @@ def test_a_point_of_the_roc_moves_the_threshold_and_opens(run: Run) -> None:
 def test_operating_points_say_what_supports_them(audited: Run) -> None:
     shown = Shown(audited.dataset, "scores")
     rows = shown.content("points")
-    impostors = int(overview(audited).impostor.sum())
     assert [row["far"] for row in rows] == ["10 %", "1 %", "0.1 %", "0.01 %"]
-    assert rows[0]["support"] == f"{0.1 * impostors:,.0f}"
-    assert rows[3]["support"].endswith("too few to tell (below 30)")
+    impostors = int(overview(audited).impostor.sum())
+    assert rows[0]["expected_false_accepts"] == f"{0.1 * impostors:,.1f}"
+    assert rows[0]["supported"] == "yes"
+    assert rows[3]["supported"] == "no: too few impostor pairs"
     assert (rows[3]["tar"], rows[3]["threshold"]) == ("unknown", "unknown")
     point = load_evaluation(audited).verification.operating[0]
     assert rows[0]["tar"] == f"{100 * point.tar:.2f} %"
@@ -462,7 +463,7 @@ def test_the_scatter_draws_the_same_few_of_many(
 
     monkeypatch.setattr(audit_page_regions, "MOST_POINTS", 7)
     shown = Shown(audited.dataset, "regions")
-    ledger = ledger_of(audited)
+    ledger = stored(audited, load_ledger)
     assert [len(trace["x"]) for trace in shown.content("scatter")] == [7, 7]
     hint = shown.block("scatter")["hint"]
     assert (
@@ -651,13 +652,13 @@ def test_another_run(tiny_world: World) -> None:
 def test_results_are_read_again_when_they_change(tiny_world: World) -> None:
     dataset = tiny_world()
     run = explain(dataset)
-    assert stamp_of(run, "evaluation") is None
-    assert evaluation_of(run) is None
+    assert run.results.blob_of("evaluation") is None
+    assert stored(run, load_evaluation) is None
     evaluate_retrieval(run, slices=["camera"])
-    first = evaluation_of(run)
-    assert evaluation_of(run) is first
+    first = stored(run, load_evaluation)
+    assert stored(run, load_evaluation) is first
     evaluate_retrieval(run, slices=["split"])
-    second = evaluation_of(run)
+    second = stored(run, load_evaluation)
     assert list(second.slices) == ["split"]
 
 

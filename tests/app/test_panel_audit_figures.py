@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fiftyone_sfam.app.audit.choices import Choices
-from fiftyone_sfam.app.audit.page_scores import threshold_at, threshold_of
+from fiftyone_sfam.app.audit.page_scores import roc_point, threshold_at, threshold_of
 from fiftyone_sfam.app.audit.regions_view import (
     claim_figure,
     scatter_figure,
@@ -17,19 +17,21 @@ from fiftyone_sfam.app.audit.regions_view import (
     shown_span,
 )
 from fiftyone_sfam.app.audit.view import (
+    evidence_figure,
+    grid_figure,
+    quoted,
+    row_figure,
+    short,
+)
+from fiftyone_sfam.audit.evaluation.figures import (
     FALSE_COLOR,
     TRUE_COLOR,
     cmc_figure,
     coarse,
-    evidence_figure,
     for_plotly,
-    grid_figure,
-    quoted,
     rates_at,
     roc_figure,
-    row_figure,
     score_figure,
-    short,
 )
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview
@@ -107,7 +109,7 @@ def test_rates_without_one_kind_of_pair(figures: Overview) -> None:
 
 
 def test_score_figure(figures: Overview) -> None:
-    figure = score_figure(figures, 0.3)
+    figure = score_figure(figures, "similarity", 0.3)
     genuine, impostor = figure.data
     assert genuine["y"][50] == 0.75
     assert impostor["y"][10] == pytest.approx(5900 / 6000)
@@ -128,7 +130,7 @@ def test_cmc_figure(figures: Overview) -> None:
 
 
 def test_roc_figure(figures: Overview) -> None:
-    figure = roc_figure(figures, 0.625)
+    figure = roc_figure(figures, [roc_point(figures, 0.625)], "here")
     curve, here = figure.data
     assert curve["x"] == [0.001, 0.005, 0.01, 0.5]
     assert curve["y"] == [0.25, 0.5, 0.75, 1.0]
@@ -137,8 +139,7 @@ def test_roc_figure(figures: Overview) -> None:
 
 
 def test_the_threshold_on_a_log_axis_is_never_at_zero(figures: Overview) -> None:
-    _, here = roc_figure(figures, 1.0).data
-    assert here["x"] == [0.001]
+    assert roc_point(figures, 1.0)[0] == 0.001
 
 
 def test_thresholds_of_false_match_rates(figures: Overview) -> None:

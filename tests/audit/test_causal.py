@@ -31,7 +31,7 @@ from fiftyone_sfam.audit.regions.images import (
 )
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
-from fiftyone_sfam.audit.statistics.rank_correlation import rank_correlation
+from fiftyone_sfam.audit.statistics.bootstrap import rank_correlation
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run
 from worlds import FRAME, HEIGHT, PLACES, WIDTH, fill_frames, tiny_model

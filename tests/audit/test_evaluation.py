@@ -12,14 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from evaluation_support import Verification, identify, summarize_scores, verify
 from fiftyone_sfam.audit.evaluation.blocks import CameraRule, compare
 from fiftyone_sfam.audit.evaluation.measures import (
     Identification,
-    Verification,
-    identify,
-    verify,
 )
-from fiftyone_sfam.audit.evaluation.scores import summarize_scores
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.search import Candidates, find_neighbors, select_candidates
@@ -244,13 +241,6 @@ def test_ranks_are_those_of_the_run(metric: str, exclude: bool) -> None:
     assert list(ranked.first_match) == list(found.true_rank)
     # Left in, a duplicate is ahead of every true match of the images that have one.
     assert (ranked.first_match[:10] >= 2).all() or exclude
-
-
-def test_too_many_pairs_are_refused() -> None:
-    protocol = Protocol("identity")
-    candidates = select_candidates(protocol, ["a"] * 6000, [None] * 6000, None)
-    with pytest.raises(DataError, match="36,000,000 pairs are too many"):
-        verify(np.ones((6000, 1)), candidates, protocol)
 
 
 # --------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
+from evaluation_support import identify, verify
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
-from fiftyone_sfam.audit.evaluation.measures import identify, verify
 from fiftyone_sfam.audit.evaluation.overview import (
     candidates_of,
     compared_pairs,

@@ -7,19 +7,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from evaluation_support import Verification, identify, summarize_scores, verify
 from fiftyone_sfam.audit.evaluation import scores as evaluation_scores
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, compare
 from fiftyone_sfam.audit.evaluation.measures import (
-    Verification,
-    identify,
     measure,
-    verify,
 )
 from fiftyone_sfam.audit.evaluation.scores import (
     CURVE_POINTS,
     MIN_FALSE_ACCEPTS,
     ScoreSummary,
-    summarize_scores,
 )
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError

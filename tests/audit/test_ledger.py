@@ -25,10 +25,10 @@ from fiftyone_sfam.audit.regions.ledger_cells import (
     aggregate,
     find_cell,
     ratio_interval,
-    resampled_sums,
     sentence,
 )
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
+from fiftyone_sfam.audit.statistics.bootstrap import resampled_sums
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES
 from fiftyone_sfam.runs.run import Run
@@ -385,10 +385,10 @@ def test_intervals_hold_what_they_promise() -> None:
 
 def test_draws_are_seeded_and_of_the_right_size() -> None:
     values = np.column_stack([np.ones(7), np.arange(7)])
-    one = resampled_sums(values, 300, 5)
+    one = resampled_sums(values, 7, 300, 5)
     np.testing.assert_array_equal(one[:, 0], 7)
-    np.testing.assert_array_equal(one, resampled_sums(values, 300, 5))
-    assert not np.array_equal(one, resampled_sums(values, 300, 6))
+    np.testing.assert_array_equal(one, resampled_sums(values, 7, 300, 5))
+    assert not np.array_equal(one, resampled_sums(values, 7, 300, 6))
     assert one[:, 1].mean() == pytest.approx(21, abs=1.5)
 
 

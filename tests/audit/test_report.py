@@ -17,13 +17,13 @@ import pytest
 
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.figures import SHOWN_BINS
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
 from fiftyone_sfam.audit.report import tables as report_tables
-from fiftyone_sfam.audit.report.cells import prose
-from fiftyone_sfam.audit.report.figures import SHOWN_BINS
 from fiftyone_sfam.audit.report.write import FILES, ReportFiles, write_report
+from fiftyone_sfam.audit.statistics.cells import prose
 from fiftyone_sfam.audit.suspects.search import Suspects, find_suspects, load_suspects
 from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
@@ -526,7 +526,7 @@ def test_tables_are_written_in_blocks(
         (report_tables.write_csv, "pairs.csv"),
         (report_tables.write_parquet, "pairs.parquet"),
     ):
-        write(tmp_path / name, report_tables.pair_blocks(run, verdicts, ledger))
+        write(tmp_path / name, report_tables.pair_frames(run, verdicts, ledger))
     whole = pyarrow.parquet.read_table(files.pairs_parquet)
     assert pyarrow.parquet.read_table(tmp_path / "pairs.parquet").equals(whole)
     assert (tmp_path / "pairs.csv").read_bytes() == files.pairs_csv.read_bytes()
@@ -536,7 +536,7 @@ def test_a_ledger_of_some_pairs_leaves_the_others_empty(
     run: Run, tmp_path: Path
 ) -> None:
     first = build_ledger(run, "person", max_rank=1, resamples=20, save=False)
-    blocks = report_tables.pair_blocks(run, {}, first)
+    blocks = report_tables.pair_frames(run, {}, first)
     report_tables.write_csv(tmp_path / "pairs.csv", blocks)
     rows = read_csv(tmp_path / "pairs.csv")
     assert {row["rank"] == "1" for row in rows} == {True, False}

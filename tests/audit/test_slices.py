@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation_support import Verification
 from fiftyone_sfam.audit.evaluation import slices_scores as module
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, compare
 from fiftyone_sfam.audit.evaluation.fields import as_texts
-from fiftyone_sfam.audit.evaluation.measures import Measures, Verification, measure
+from fiftyone_sfam.audit.evaluation.measures import Measures, measure
 from fiftyone_sfam.audit.evaluation.slices import (
     NO_VALUE,
     Resampling,
@@ -26,11 +27,11 @@ from fiftyone_sfam.audit.evaluation.slices import (
 )
 from fiftyone_sfam.audit.statistics.bootstrap import (
     Estimate,
-    draw,
+    draws,
     equal_error_estimate,
-    equal_errors,
     mean_estimates,
 )
+from fiftyone_sfam.audit.statistics.equal_error import binned_equal_errors
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.search import select_candidates
@@ -45,11 +46,11 @@ RESAMPLING = Resampling(200, 0)
 
 
 def test_every_draw_is_of_as_many_queries() -> None:
-    drawn = draw(7, 500, np.random.default_rng(0))
-    assert drawn.shape == (500, 9)
-    assert (drawn.sum(axis=1) == 7).all()
+    (drawn,) = draws(9, 7, 500, 0)
+    assert drawn.shape == (500, 7)
     # Each of the nine as often as any other.
-    assert drawn.mean(axis=0) == pytest.approx(np.full(9, 7 / 9), abs=0.15)
+    counts = np.bincount(drawn.ravel(), minlength=9) / 500
+    assert counts == pytest.approx(np.full(9, 7 / 9), abs=0.15)
 
 
 def test_an_interval_of_many_is_that_of_the_normal_distribution() -> None:
@@ -91,7 +92,7 @@ def test_no_query_has_no_figure() -> None:
 def test_equal_errors_of_bins_by_hand() -> None:
     genuine = np.array([[0, 1, 0, 3], [0, 0, 0, 4], [2, 2, 0, 0], [0, 0, 0, 0]])
     impostor = np.array([[3, 0, 1, 0], [4, 0, 0, 0], [2, 2, 0, 0], [1, 1, 1, 1]])
-    found = equal_errors(genuine, impostor)
+    found = binned_equal_errors(genuine, impostor)
     # From the second edge on both are 1/4; nobody errs; halves meet at the second edge.
     assert found[:3] == pytest.approx([1 / 4, 0, 1 / 2])
     assert np.isnan(found[3])
@@ -99,9 +100,9 @@ def test_equal_errors_of_bins_by_hand() -> None:
 
 def test_equal_error_is_linear_within_a_bin() -> None:
     # Over the only bin the rates fall from 1 and rise to 1: they meet in its middle.
-    assert equal_errors(np.array([[5]]), np.array([[2]])) == pytest.approx([0.5])
+    assert binned_equal_errors(np.array([[5]]), np.array([[2]])) == pytest.approx([0.5])
     # From (0, 1/2) at one edge to (1, 0) at the next: a third of the way.
-    found = equal_errors(np.array([[0, 5]]), np.array([[2, 2]]))
+    found = binned_equal_errors(np.array([[0, 5]]), np.array([[2, 2]]))
     assert found == pytest.approx([1 / 3])
 
 
@@ -204,7 +205,7 @@ class World:
         self.cameras = [str(place) for place in generator.integers(1, 4, count)]
         kinds = [("hat",), ("bag", "hat"), (), ("bag",)]
         self.kinds: Values = [kinds[n] for n in generator.integers(0, 4, count)]
-        self.protocol = Protocol("identity", "camera", **rules)
+        self.protocol = Protocol("identity", camera_field="camera", **rules)
         self.candidates = select_candidates(
             self.protocol, self.identities, self.cameras, None
         )

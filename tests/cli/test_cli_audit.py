@@ -48,13 +48,13 @@ def test_evaluate(run: Run, capsys: Output) -> None:
     assert measures["rank-1"] == interval(rank1.value, rank1.low, rank1.high)
     assert measures["AUC"] == f"{found.verification.auc:.4f}"
     operating = rows(text, "FAR")
-    assert [one[0] for one in operating] == ["0.1", "0.001"]
+    assert [one[0] for one in operating] == ["10 %", "0.1 %"]
     assert operating[0][1] == f"{100 * found.verification.operating[0].tar:.2f} %"
     assert operating[1][1:3] == ["unknown", "unknown"]
     assert operating[1][4] == "no: too few impostor pairs"
     slices = rows(text, "value")
     assert [one[0] for one in slices] == [one.value for one in found.slices["camera"]]
-    pairs = rows(text, "query")
+    pairs = rows(text, "query's camera")
     assert len(pairs) == len(found.pair_slices["camera"]) == 16
     assert run.dataset.get_field("sfam_ap") is not None
 

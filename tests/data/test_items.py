@@ -182,7 +182,7 @@ def test_grouped_dataset_is_refused_and_its_slice_is_not(dataset):
         ]
     )
     message = refusal(dataset)
-    assert "is a grouped dataset; pick one slice with select_group_slices" in message
+    assert "is a grouped dataset; select one slice with select_group_slices" in message
     assert "'left', 'right'" in message
     items = collect_items(dataset.select_group_slices("right"), Protocol())
     assert items.filepaths == ("/images/right.png",)
@@ -214,7 +214,7 @@ def test_empty_dataset_and_empty_view(dataset):
 
 def test_samples_given_twice(dataset):
     add(dataset)
-    assert "several times" in refusal(dataset.concat(dataset))
+    assert "more than once" in refusal(dataset.concat(dataset))
 
 
 @pytest.mark.parametrize(

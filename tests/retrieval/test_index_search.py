@@ -223,7 +223,7 @@ def test_indexes_that_cannot_be_asked(dataset, tmp_path, backend):
     for embeddings, message in (
         ("index", "ranks by euclidean, but the model's embeddings are compared by cos"),
         ("built_in", "is FiftyOne's built-in one, which compares centered"),
-        ("vector", "and 'vector' is none; give its brain key"),
+        ("vector", "but 'vector' is not the brain key of one"),
         (vectors, "give its brain key as embeddings"),
         (None, "give its brain key as embeddings"),
     ):

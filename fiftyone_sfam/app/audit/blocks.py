@@ -7,6 +7,7 @@ traces of a figure, the rows of a table) goes to the App once, as the panel's da
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit.view import Figure
+from fiftyone_sfam.app.audit.view import short
+from fiftyone_sfam.audit.evaluation.figures import Figure
+from fiftyone_sfam.audit.statistics.cells import Table
 
 BODY = "body"
 HEIGHT = 300
@@ -162,6 +165,22 @@ def table_block(
         "door": door,
     }
     return Block("table", name, settings, numbered, wide=wide)
+
+
+def result_block(name: str, title: str, hint: str, table: Table) -> Block:
+    """Return a block of a result's table, its keys made of the columns' names."""
+    keys = [re.sub(r"\W+", "_", column).lower() for column in table.head]
+    rows = [
+        {
+            key: short(cell.text) if cell.kind == "name" else cell.text
+            for key, cell in zip(keys, row, strict=True)
+        }
+        for row in table.rows
+    ]
+    columns = [
+        (key, short(column)) for key, column in zip(keys, table.head, strict=True)
+    ]
+    return table_block(name, title, hint, columns, rows)
 
 
 def text_block(name: str, markdown: str, wide: bool = True) -> Block:

@@ -23,13 +23,13 @@ from fiftyone_sfam.app.audit.choices import (
     Params,
     to_pairs,
 )
-from fiftyone_sfam.app.audit.results import MapVerdict, verdict_of
-from fiftyone_sfam.app.audit.view import (
+from fiftyone_sfam.app.audit.results import MapVerdict, load_map_verdict, stored
+from fiftyone_sfam.app.audit.view import short
+from fiftyone_sfam.audit.evaluation.figures import (
     Figure,
     for_plotly,
     line,
     make_layout,
-    short,
     with_legend,
 )
 from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
@@ -51,7 +51,7 @@ _COLUMNS = (
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    found = verdict_of(run)
+    found = stored(run, load_map_verdict)
     if found is None:
         return [
             text_block(
@@ -138,7 +138,7 @@ def _number(value: float) -> str:
 
 
 def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
-    found = verdict_of(run)
+    found = stored(run, load_map_verdict)
     if found is None:
         return Opened()
     return Opened(to_pairs(run, "pairs of the check of maps", found.pairs))

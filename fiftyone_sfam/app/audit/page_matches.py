@@ -20,17 +20,16 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
-from fiftyone_sfam.app.audit.results import evaluation_of
+from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.audit.view import (
-    FALSE_COLOR,
     NO_LABEL,
-    Figure,
     grid_figure,
     quoted,
     row_figure,
     short,
 )
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.figures import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.data.text import counted, percent_between
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
@@ -159,7 +158,7 @@ def identity_figure(found: Tallies) -> Figure:
 
 def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
     """Return the equal error by pairs of slices, where that was evaluated."""
-    evaluation = evaluation_of(run)
+    evaluation = stored(run, load_evaluation)
     if evaluation is None or not evaluation.pair_slices:
         return []
     name = pair_field(evaluation, chosen)
@@ -258,7 +257,7 @@ def _on_identity(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = evaluation_of(run)
+    evaluation = stored(run, load_evaluation)
     if evaluation is None:
         return Opened()
     name = pair_field(evaluation, chosen)

@@ -13,7 +13,7 @@ from fiftyone_sfam.app.audit.blocks import (
     cards_block,
     choice_block,
     plot_block,
-    table_block,
+    result_block,
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
@@ -30,14 +30,10 @@ from fiftyone_sfam.app.audit.choices import (
     to_queries,
     to_samples,
 )
-from fiftyone_sfam.app.audit.results import evaluation_of
-from fiftyone_sfam.app.audit.view import (
-    cmc_figure,
-    evidence_figure,
-    quoted,
-    short,
-)
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.figures import cmc_figure
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (
     LARGE_PAIRS,
@@ -46,8 +42,8 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.audit.evaluation.slices import SliceRow
-from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, percent_between
+from fiftyone_sfam.audit.evaluation.rows import slices_table
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
@@ -95,7 +91,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
                 ),
             )
         )
-    evaluation = evaluation_of(run)
+    evaluation = stored(run, load_evaluation)
     if evaluation is not None and evaluation.slices:
         blocks += slice_blocks(evaluation, chosen)
     again = "Evaluate again" if evaluation else "Evaluate with slices and intervals"
@@ -238,21 +234,12 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
 def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
     """Return the choice of a field and the table of its slices."""
     name = slice_field(evaluation, chosen)
-    rows = evaluation.slices[name][:MOST_SLICES]
-    hint = "Rank-1, mAP and equal error with 95 % intervals. Click a row: its queries."
-    if len(evaluation.slices[name]) > len(rows):
-        hint += f" The {len(rows)} largest of {len(evaluation.slices[name]):,}."
-    columns = (
-        ("value", short(name)),
-        ("queries", "Queries"),
-        ("rank1", "Rank-1"),
-        ("map", "mAP"),
-        ("eer", "Equal error"),
-    )
+    table = slices_table(evaluation.slices[name]).first(MOST_SLICES)
+    hint = "Figures with 95 % intervals. Click a row: its queries."
+    if table.left_out:
+        hint += f" The {MOST_SLICES} largest of {len(evaluation.slices[name]):,}."
+    found = [result_block("slice_rows", f"Slices by {short(name)}", hint, table)]
     fields = [(field, field) for field in evaluation.slices]
-    found = [
-        table_block("slice_rows", "Slices", hint, columns, [_slice(r) for r in rows])
-    ]
     if len(fields) > 1:
         found.insert(0, choice_block("slices", "Sliced by", fields, name))
     return found
@@ -263,22 +250,6 @@ def slice_field(evaluation: Evaluation, chosen: Choices) -> str:
     if chosen.slices in evaluation.slices:
         return str(chosen.slices)
     return next(iter(evaluation.slices))
-
-
-def _slice(row: SliceRow) -> dict[str, str]:
-    estimates = {
-        "rank1": row.rank1,
-        "map": row.mean_average_precision,
-        "eer": row.equal_error,
-    }
-    return {
-        "value": short(row.value),
-        "queries": f"{row.queries:,}",
-        **{
-            name: percent_between(one.value, one.low, one.high)
-            for name, one in estimates.items()
-        },
-    }
 
 
 # --------------------------------------------------------------------------------------
@@ -336,7 +307,7 @@ def _on_map(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_slice(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = evaluation_of(run)
+    evaluation = stored(run, load_evaluation)
     if evaluation is None:
         raise DataError(f"the evaluation of the run '{run.key}' is gone.")
     name = slice_field(evaluation, chosen)

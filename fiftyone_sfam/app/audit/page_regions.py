@@ -31,20 +31,11 @@ from fiftyone_sfam.app.audit.regions_view import (
     share_figure,
     shown_span,
 )
-from fiftyone_sfam.app.audit.results import (
-    CausalClaims,
-    causal_of,
-    ledger_of,
-    shortcuts_of,
-)
-from fiftyone_sfam.app.audit.view import (
-    evidence_figure,
-    quoted,
-    short,
-)
-from fiftyone_sfam.audit.regions.ledger import Ledger, pair_groups
+from fiftyone_sfam.app.audit.results import CausalClaims, load_causal_claims, stored
+from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
+from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger, pair_groups
 from fiftyone_sfam.audit.regions.ledger_cells import OUTCOME, REMAINDER, Cell
-from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts
+from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts, load_shortcuts
 from fiftyone_sfam.data.text import counted, escape_markdown, percent, percent_between
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -62,7 +53,7 @@ MOST_GROUPS = 50
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    ledger = ledger_of(run)
+    ledger = stored(run, load_ledger)
     if ledger is None:
         return [
             text_block(
@@ -79,8 +70,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     return [
         text_block("source", source_text(ledger)),
         *_share_blocks(ledger, chosen),
-        *_shortcut_blocks(shortcuts_of(run), chosen),
-        *_causal_blocks(causal_of(run)),
+        *_shortcut_blocks(stored(run, load_shortcuts), chosen),
+        *_causal_blocks(stored(run, load_causal_claims)),
         buttons_block(
             "again",
             [("Explain regions again", "on_operator", {"operator": EXPLAIN_REGIONS})],
@@ -363,7 +354,7 @@ def shortcut_door(run: Run, one: Shortcut) -> Door:
 
 
 def _ledger(run: Run) -> Ledger:
-    ledger = ledger_of(run)
+    ledger = stored(run, load_ledger)
     if ledger is None:
         raise DataError(
             f"the regions of the run '{run.key}' are gone; explain them again."
@@ -400,7 +391,7 @@ def _on_group(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
-    shortcuts = shortcuts_of(run)
+    shortcuts = stored(run, load_shortcuts)
     if shortcuts is None:
         return Opened()
     place = place_of(params)
@@ -408,7 +399,7 @@ def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_claim(run: Run, params: Params, chosen: Choices) -> Opened:
-    claims = causal_of(run)
+    claims = stored(run, load_causal_claims)
     if claims is None or int(params["trace_idx"]) != 0:
         return Opened()
     pairs = claims.pairs[[place_of(params)]]

@@ -12,8 +12,8 @@ from fiftyone_sfam.app.audit.blocks import (
     Block,
     buttons_block,
     plot_block,
+    result_block,
     slider_block,
-    table_block,
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
@@ -32,17 +32,18 @@ from fiftyone_sfam.app.audit.page_overview import (
     known_figures,
     offer_evaluation,
 )
-from fiftyone_sfam.app.audit.results import evaluation_of
-from fiftyone_sfam.app.audit.view import (
+from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.figures import (
     coarse,
     rates_at,
     roc_figure,
     score_figure,
 )
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
-from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
-from fiftyone_sfam.data.text import NOT_KNOWN, percent
+from fiftyone_sfam.audit.evaluation.rows import operating_table
+from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
@@ -65,7 +66,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             "Scores of all pairs",
             "Click a bar: the stored pairs with this score. Shift-click: the threshold "
             "moves there.",
-            score_figure(figures, threshold),
+            score_figure(figures, figures.score_name, threshold),
             wide=True,
         ),
         slider_block(
@@ -82,10 +83,10 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             "ROC",
             "Click a point: the threshold moves there, and the stored false matches "
             "that it accepts open.",
-            roc_figure(figures, threshold),
+            roc_figure(figures, [roc_point(figures, threshold)], "the threshold"),
             wide=True,
         ),
-        *_operating_blocks(evaluation_of(run)),
+        *_operating_blocks(stored(run, load_evaluation)),
     ]
 
 
@@ -102,6 +103,12 @@ def threshold_at(figures: Overview, far: float) -> float | None:
         return None
     allowed = np.flatnonzero(figures.roc_fmr <= far * (1 + 1e-12))
     return float(figures.roc_threshold[allowed[-1]]) if len(allowed) else None
+
+
+def roc_point(figures: Overview, threshold: float) -> tuple[float, float]:
+    """Return where a threshold lies on the ROC curve, whose axis has no zero."""
+    fmr, fnmr = rates_at(figures, threshold)
+    return max(fmr, float(figures.roc_fmr.min())), 1 - fnmr
 
 
 def rates_text(figures: Overview, threshold: float) -> str:
@@ -145,36 +152,15 @@ def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
                 [("Evaluate retrieval", "on_operator", {"operator": EVALUATE})],
             ),
         ]
-    columns = (
-        ("far", "FAR"),
-        ("tar", "TAR"),
-        ("threshold", "Threshold"),
-        ("support", "False accepts it stands for"),
-    )
     return [
-        table_block(
+        result_block(
             "points",
             "True accepts at a false accept rate",
             "Click a row: the threshold moves there, and the stored false matches that "
             "it accepts open.",
-            columns,
-            [_point(one) for one in evaluation.verification.operating],
+            operating_table(evaluation.verification.operating),
         )
     ]
-
-
-def _point(point: OperatingPoint) -> dict[str, str]:
-    support = f"{point.expected:,.0f}"
-    if not point.supported:
-        support += f", too few to tell (below {MIN_FALSE_ACCEPTS})"
-    return {
-        "far": f"{100 * point.far:g} %",
-        "tar": percent(point.tar, 2),
-        "threshold": NOT_KNOWN
-        if math.isnan(point.threshold)
-        else f"{point.threshold:.3f}",
-        "support": support,
-    }
 
 
 # --------------------------------------------------------------------------------------
@@ -243,7 +229,7 @@ def _on_roc(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = evaluation_of(run)
+    evaluation = stored(run, load_evaluation)
     if evaluation is None:
         raise DataError(f"the evaluation of the run '{run.key}' is gone.")
     threshold = evaluation.verification.operating[place_of(params)].threshold

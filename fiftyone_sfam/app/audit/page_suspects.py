@@ -25,9 +25,9 @@ from fiftyone_sfam.app.audit.choices import (
     place_of,
     to_pairs,
 )
-from fiftyone_sfam.app.audit.results import suspects_of
+from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.audit.view import quoted
-from fiftyone_sfam.audit.suspects.search import Finding, Suspects
+from fiftyone_sfam.audit.suspects.search import Finding, Suspects, load_suspects
 from fiftyone_sfam.data.text import counted, escape_markdown, shorten
 from fiftyone_sfam.runs.run import Run
 
@@ -40,7 +40,7 @@ _LONGEST = 600
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    suspects = suspects_of(run)
+    suspects = stored(run, load_suspects)
     if suspects is None:
         return [
             text_block(
@@ -120,7 +120,7 @@ def finding_door(run: Run, finding: Finding) -> Door:
 
 
 def _on_finding(run: Run, params: Params, chosen: Choices) -> Opened:
-    suspects = suspects_of(run)
+    suspects = stored(run, load_suspects)
     if suspects is None:
         return Opened()
     return Opened(finding_door(run, shown_findings(suspects, chosen)[place_of(params)]))

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.audit.view import (
+from fiftyone_sfam.app.audit.view import categories, labels
+from fiftyone_sfam.audit.evaluation.figures import (
     FALSE_COLOR,
     NEUTRAL,
     TRUE_COLOR,
     Figure,
-    categories,
     for_plotly,
-    labels,
     make_layout,
     with_legend,
 )

@@ -1,83 +1,53 @@
-"""What audits of a run have stored, read once as long as it stays the same.
+"""Stored results of a run, each read once.
 
-Reading is light: what an audit was made with (the network, torch) is not loaded.
+Reading is light: the modules that computed the results (the network, torch) are not
+loaded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger
-from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
-from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
+from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
+from fiftyone_sfam.audit.regions.ledger import load_ledger
+from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
+from fiftyone_sfam.audit.suspects.search import load_suspects
 from fiftyone_sfam.runs.run import Run
 
-EVALUATION, LEDGER, SUSPECTS, SHORTCUTS, CAUSAL, FAITHFULNESS = (
-    "evaluation",
-    "regions",
-    "suspects",
-    "shortcuts",
-    "regions_causal",
-    "faithfulness",
-)
-"""Names of the results."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class CausalClaims:
-    """What a ledger claims that a region carries, beside what changing it did."""
+    """What a ledger claims for a region, and what changing the region did."""
 
-    region: str  # the region
-    sentence: str  # the finding in words
-    pairs: NDArray[np.int64]  # the pairs that were tested, shape (L,)
+    region: str
+    sentence: str
+    pairs: NDArray[np.int64]  # the tested pairs, shape (L,)
     claim: NDArray[np.float64]  # (L,)
-    drop: NDArray[np.float64]  # claimed and measured drop of the similarity, shape (L,)
+    drop: NDArray[np.float64]  # measured drop of the similarity, shape (L,)
 
 
 @dataclass(frozen=True)
 class MapVerdict:
-    """How far the maps of a run are to be trusted."""
+    """How faithful the maps of a run are."""
 
-    sentence: str  # the verdict in words
+    sentence: str
     figures: list[dict[str, Any]]  # figures of each map, the most faithful first
-    pairs: NDArray[np.int64]  # the pairs that were checked, shape (P,)
+    pairs: NDArray[np.int64]  # the checked pairs, shape (P,)
     deletion: dict[str, NDArray[np.float64]]  # mean curve of each map, shape (T + 1,)
     insertion: dict[str, NDArray[np.float64]]  # mean curve of each map, shape (T + 1,)
 
 
-def evaluation_of(run: Run) -> Evaluation | None:
-    """Return the stored evaluation of a run, or None."""
-    stamp = stamp_of(run, EVALUATION)
-    return None if stamp is None else _evaluation(run, stamp)
-
-
-def ledger_of(run: Run) -> Ledger | None:
-    """Return the stored ledger of a run, or None."""
-    stamp = stamp_of(run, LEDGER)
-    return None if stamp is None else _ledger(run, stamp)
-
-
-def shortcuts_of(run: Run) -> Shortcuts | None:
-    """Return the stored shortcuts of a run, or None."""
-    stamp = stamp_of(run, SHORTCUTS)
-    return None if stamp is None else _shortcuts(run, stamp)
-
-
-def suspects_of(run: Run) -> Suspects | None:
-    """Return the stored suspects of a run, or None."""
-    stamp = stamp_of(run, SUSPECTS)
-    return None if stamp is None else _suspects(run, stamp)
-
-
-def causal_of(run: Run) -> CausalClaims | None:
-    """Return the stored causal check of a run, or None."""
-    result = run.results.load(CAUSAL)
+def load_causal_claims(run: Run) -> CausalClaims | None:
+    """Read the causal check of a run without its images and maps."""
+    result = run.results.load(_NAMES[load_causal_claims])
     if result is None:
         return None
     config, arrays = result.config, result.arrays
@@ -90,9 +60,9 @@ def causal_of(run: Run) -> CausalClaims | None:
     )
 
 
-def verdict_of(run: Run) -> MapVerdict | None:
-    """Return the stored check of a run's maps, or None."""
-    result = run.results.load(FAITHFULNESS)
+def load_map_verdict(run: Run) -> MapVerdict | None:
+    """Read the check of a run's maps, its curves averaged over pairs."""
+    result = run.results.load(_NAMES[load_map_verdict])
     if result is None:
         return None
     config, arrays = result.config, result.arrays
@@ -105,26 +75,22 @@ def verdict_of(run: Run) -> MapVerdict | None:
     )
 
 
-def stamp_of(run: Run, name: str) -> str | None:
-    """Return what tells a stored result from another of its name."""
-    return run.results.blob_of(name)
+_NAMES: dict[Callable[[Run], Any], str] = {
+    load_evaluation: "evaluation",
+    load_ledger: "regions",
+    load_suspects: "suspects",
+    load_shortcuts: "shortcuts",
+    load_causal_claims: "regions_causal",
+    load_map_verdict: "faithfulness",
+}
 
 
-@lru_cache(maxsize=4)
-def _evaluation(run: Run, stamp: str) -> Evaluation | None:
-    return load_evaluation(run)
+def stored(run: Run, load: Callable[[Run], Result | None]) -> Result | None:
+    """Return what ``load`` reads, from memory if the stored result is the same."""
+    blob = run.results.blob_of(_NAMES[load])
+    return None if blob is None else _read(load, run, blob)
 
 
-@lru_cache(maxsize=2)
-def _ledger(run: Run, stamp: str) -> Ledger | None:
-    return load_ledger(run)
-
-
-@lru_cache(maxsize=4)
-def _shortcuts(run: Run, stamp: str) -> Shortcuts | None:
-    return load_shortcuts(run)
-
-
-@lru_cache(maxsize=4)
-def _suspects(run: Run, stamp: str) -> Suspects | None:
-    return load_suspects(run)
+@lru_cache(maxsize=8)
+def _read(load: Callable[[Run], Any], run: Run, blob: str) -> Any:
+    return load(run)

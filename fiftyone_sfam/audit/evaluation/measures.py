@@ -3,8 +3,7 @@
 Identification: CMC, mAP and mINP of every query's ranking of the whole gallery
 (M. Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook",
 2021, for mINP). Verification: the error rates of a threshold on the similarity, over
-all pairs of images; here with every score at hand, in ``evaluation_scores`` for any
-number of pairs.
+all pairs of images, see :mod:`fiftyone_sfam.audit.evaluation.scores`.
 """
 
 from __future__ import annotations
@@ -17,19 +16,12 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import (
     Block,
-    CameraRule,
     Comparisons,
-    compare,
     split_scores,
 )
 from fiftyone_sfam.audit.evaluation.scores import FARS, FirstLook, ScoreSummary
 from fiftyone_sfam.audit.evaluation.slices_scores import ScoreTable
-from fiftyone_sfam.data.protocol import Protocol
-from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.retrieval.search import UNKNOWN, Candidates
-
-MAX_PAIRS = 30_000_000
-"""Most pairs whose scores are kept one by one."""
+from fiftyone_sfam.retrieval.search import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -61,75 +53,6 @@ class Identification:
     def mean_inverse_negative_penalty(self) -> float:
         """The mean of the queries' inverse negative penalty; NaN without queries."""
         return _mean(self.inverse_negative_penalty)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The similarities of pairs of one identity, and of two."""
-
-    genuine: NDArray[np.float64]
-    impostor: NDArray[np.float64]
-
-    def rates(
-        self, thresholds: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Compute the error rates of thresholds."""
-        accepted = len(self.impostor) - np.searchsorted(self.impostor, thresholds)
-        refused = np.searchsorted(self.genuine, thresholds)
-        return (
-            accepted / max(1, len(self.impostor)),
-            refused / max(1, len(self.genuine)),
-        )
-
-    @property
-    def auc(self) -> float:
-        """Chance that a genuine pair scores above an impostor pair; ties count half."""
-        if len(self.genuine) == 0 or len(self.impostor) == 0:
-            return float("nan")
-        below = np.searchsorted(self.impostor, self.genuine, side="left")
-        up_to = np.searchsorted(self.impostor, self.genuine, side="right")
-        return float((below + up_to).mean() / 2 / len(self.impostor))
-
-    def equal_error(self) -> tuple[float, float]:
-        """Find where the two error rates meet."""
-        kinds = self.genuine, self.impostor
-        if len(self.genuine) == 0 or len(self.impostor) == 0:
-            return float("nan"), float("nan")
-        # Accepted less refused falls from score to score: it is least just before or
-        # just after it turns negative.
-        found = [(one, self._last_accepting(one)) for one in kinds]
-        last = max(float(one[place]) for one, place in found if place >= 0)
-        places = [int(np.searchsorted(one, last, side="right")) for one in kinds]
-        after = [
-            float(one[place])
-            for one, place in zip(kinds, places, strict=True)
-            if place < len(one)
-        ]
-        thresholds = np.array([last, *([min(after)] if after else [])])
-        fmr, fnmr = self.rates(thresholds)
-        best = int(np.abs(fmr - fnmr).argmin())
-        return float((fmr[best] + fnmr[best]) / 2), float(thresholds[best])
-
-    def _last_accepting(self, scores: NDArray[np.float64]) -> int:
-        """Return the place of the last score with no less accepted than refused.
-
-        Without such a score, -1.
-        """
-        low, high = -1, len(scores)
-        while high - low > 1:
-            middle = (low + high) // 2
-            fmr, fnmr = self.rates(scores[middle : middle + 1])
-            low, high = (middle, high) if fmr[0] >= fnmr[0] else (low, middle)
-        return low
-
-    def threshold_for(self, fmr: float) -> float:
-        """Find the least threshold that accepts no more than a share of impostors."""
-        allowed = int(np.floor(fmr * len(self.impostor) + 1e-9))
-        if allowed >= len(self.impostor):
-            lowest = (one.min(initial=np.inf) for one in (self.genuine, self.impostor))
-            return float(min(lowest))
-        # The first refused impostor, counted from the highest.
-        return float(np.nextafter(self.impostor[-1 - allowed], np.inf))
 
 
 class Ranker:
@@ -173,55 +96,6 @@ class Ranker:
             np.array(columns[3], dtype=np.int64),
             self._without,
         )
-
-
-def identify(
-    embeddings: NDArray[np.floating],
-    candidates: Candidates,
-    protocol: Protocol,
-    metric: str = "cosine",
-    cameras: CameraRule = "protocol",
-) -> Identification:
-    """Rank the whole gallery for every query, and measure the rankings.
-
-    Images of equal score are ranked by their index. Junk images are no candidates and
-    are ranked nowhere; a distractor takes its rank and matches nobody.
-    """
-    comparisons = compare(embeddings, candidates, protocol, metric, cameras)
-    ranker = Ranker(comparisons)
-    for block in comparisons.blocks():
-        ranker.add(block)
-    return ranker.result()
-
-
-def verify(
-    embeddings: NDArray[np.floating],
-    candidates: Candidates,
-    protocol: Protocol,
-    metric: str = "cosine",
-    cameras: CameraRule = "protocol",
-) -> Verification:
-    """Collect the similarities of all pairs of labeled images.
-
-    A pair of two images that are both query and gallery counts once. Where the protocol
-    leaves out the query's identity on its own camera, pairs from one camera are left
-    out, genuine and impostor alike.
-    """
-    count = len(candidates.queries) * len(candidates.gallery)
-    if count > MAX_PAIRS:
-        raise DataError(
-            f"{count:,} pairs are too many to keep their scores (at most "
-            f"{MAX_PAIRS:,}); use summarize_scores."
-        )
-    comparisons = compare(embeddings, candidates, protocol, metric, cameras)
-    genuine, impostor = [np.empty(0)], [np.empty(0)]
-    for block in comparisons.blocks():
-        own, other = comparisons.pair_scores(block)
-        genuine.append(own)
-        impostor.append(other)
-    return Verification(
-        np.sort(np.concatenate(genuine)), np.sort(np.concatenate(impostor))
-    )
 
 
 def _ranks(

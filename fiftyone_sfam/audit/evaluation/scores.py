@@ -4,7 +4,7 @@ The scores of genuine pairs, which are few, are all kept. Impostor pairs are loo
 twice. The first look counts them between edges, which are quantiles of a sample of all
 scores. The counts tell between which edges the wanted thresholds lie; the second look
 collects the few scores there, and compares all others with the genuine ones for the
-AUC. Nothing is rounded to the edges: the figures are those of :class:`Verification`.
+AUC. Nothing is rounded to the edges: the figures are exact.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, split_scores
+from fiftyone_sfam.audit.statistics.equal_error import closest, crossing_bins
 from fiftyone_sfam.errors import DataError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -84,19 +85,6 @@ class ScoreSummary:
                 return point.threshold
         allowed = np.flatnonzero(self.roc_fmr <= far * (1 + 1e-12))
         return float(self.roc_threshold[allowed[-1]]) if len(allowed) else float("nan")
-
-
-def summarize_scores(
-    comparisons: Comparisons, fars: Sequence[float] = FARS
-) -> ScoreSummary:
-    """Sum up the scores of all pairs."""
-    first = FirstLook(comparisons, fars)
-    for block in comparisons.blocks():
-        first.add(*comparisons.pair_scores(block))
-    second = first.second_look()
-    for block in comparisons.blocks():
-        second.add(comparisons.pair_scores(block)[1])
-    return second.result()
 
 
 class FirstLook:
@@ -238,12 +226,7 @@ class SecondLook:
     def _crossing_slots(self) -> NDArray[np.int64]:
         """Return the slot in which the error rates cross, and the next one in use."""
         refused = np.searchsorted(self._genuine, self._ends)
-        used = np.flatnonzero(np.diff(refused) + np.diff(self._before))
-        # Accepted less refused, at the lowest score of each slot: it falls with them.
-        gap = 1 - self._before[used] / self._total
-        gap -= refused[used] / len(self._genuine)
-        last = int(np.flatnonzero(gap >= 0)[-1])
-        return used[last : last + 2]
+        return crossing_bins(np.diff(refused), np.diff(self._before))
 
     def _curve_places(self) -> NDArray[np.int64]:
         """Return the places among the impostors where the curve is drawn, falling.
@@ -295,8 +278,8 @@ class SecondLook:
         found = [self._genuine[start:stop], self._collected.between(low, high)]
         thresholds = np.unique(np.concatenate(found))
         fmr, fnmr = self._rates(thresholds)
-        best = int(np.abs(fmr - fnmr).argmin())
-        return float((fmr[best] + fnmr[best]) / 2), float(thresholds[best])
+        place, rate = closest(fmr, fnmr)
+        return rate, float(thresholds[place])
 
     def _operating(self, far: float) -> OperatingPoint:
         """Return what is accepted at a wanted rate."""

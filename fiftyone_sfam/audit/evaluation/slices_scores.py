@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import Block, Comparisons, split_scores
 from fiftyone_sfam.audit.evaluation.scores import FirstLook
+from fiftyone_sfam.audit.statistics.equal_error import crossing_bins, equal_error
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 _BINS = 256
@@ -108,15 +109,8 @@ class _Crossing:
         self, genuine: NDArray[np.float64], impostor: NDArray[np.float64]
     ) -> float:
         """Find the rate among the scores in the crossing bins, ascending."""
-        if self.bins[0] == _NOWHERE:
-            return float("nan")
-        thresholds = np.unique(np.concatenate([genuine, impostor]))
-        refused = self.before[0] + np.searchsorted(genuine, thresholds)
-        below = self.before[1] + np.searchsorted(impostor, thresholds)
-        fnmr = refused / self.genuine
-        fmr = (self.impostor - below) / self.impostor
-        best = int(np.abs(fmr - fnmr).argmin())
-        return float((fmr[best] + fnmr[best]) / 2)
+        counts = self.genuine, self.impostor
+        return equal_error(genuine, impostor, self.before, counts)[0]
 
 
 def _crossing(genuine: NDArray[np.uint32], impostor: NDArray[np.uint32]) -> _Crossing:
@@ -125,15 +119,10 @@ def _crossing(genuine: NDArray[np.uint32], impostor: NDArray[np.uint32]) -> _Cro
     counts = int(own.sum()), int(other.sum())
     if 0 in counts:
         return _Crossing(*counts, (_NOWHERE, _NOWHERE), (0, 0), 0)
-    refused, below = np.cumsum(own) - own, np.cumsum(other) - other
-    used = np.flatnonzero(own + other)
-    # Accepted less refused at the lowest score of each bin: it falls with them.
-    gap = 1 - below[used] / counts[1] - refused[used] / counts[0]
-    last = int(np.flatnonzero(gap >= 0)[-1])
-    first = int(used[last])
-    second = int(used[last + 1]) if last + 1 < len(used) else _NOWHERE
-    held = int((own + other)[used[last : last + 2]].sum())
-    before = int(refused[first]), int(below[first])
+    bins = crossing_bins(own, other)
+    first, second = (*bins.tolist(), _NOWHERE)[:2]
+    before = int(own[:first].sum()), int(other[:first].sum())
+    held = int((own + other)[bins].sum())
     return _Crossing(*counts, (first, second), before, held)
 
 

@@ -30,9 +30,9 @@ from fiftyone_sfam.audit.regions.images import (
 )
 from fiftyone_sfam.audit.regions.ledger import EVIDENCE, Ledger, load_ledger
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, resample
-from fiftyone_sfam.audit.statistics.bootstrap import check_seed
-from fiftyone_sfam.audit.statistics.rank_correlation import (
+from fiftyone_sfam.audit.statistics.bootstrap import (
     Correlation,
+    check_seed,
     rank_correlation,
 )
 from fiftyone_sfam.errors import DataError, ModelError, RunError

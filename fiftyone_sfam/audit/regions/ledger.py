@@ -31,7 +31,6 @@ from fiftyone_sfam.audit.regions.fields import (
 from fiftyone_sfam.audit.regions.ledger_cells import (
     CAMERAS,
     OUTCOME,
-    RESAMPLES,
     Cell,
     aggregate,
 )
@@ -41,7 +40,7 @@ from fiftyone_sfam.audit.regions.partitions import (
     check_stripes,
     split,
 )
-from fiftyone_sfam.audit.statistics.bootstrap import check_seed
+from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
 from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting

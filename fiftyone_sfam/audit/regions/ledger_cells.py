@@ -13,6 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.statistics.bootstrap import (
+    QUANTILES,
+    RESAMPLES,
+    resampled_sums,
+)
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 
@@ -24,12 +29,9 @@ OUTCOME, CAMERAS = "outcome", "camera pair"
 
 TRUE, FALSE, UNKNOWN = OUTCOMES
 
-RESAMPLES = 1000
 FEWEST_QUERIES = 5
 """Least number of queries for an interval."""
 
-# Numbers drawn at a time.
-_DRAWN = 2**22
 _NAN = float("nan")
 _PLURALS = {TRUE: "true matches", FALSE: "false matches", UNKNOWN: "unlabeled pairs"}
 
@@ -110,28 +112,11 @@ def ratio_interval(
         unknown = np.full(parts.shape[1], _NAN)
         return unknown, unknown
     sums = np.concatenate([parts, wholes[:, None]], axis=1)
-    draws = resampled_sums(sums, resamples, seed)
+    sums = resampled_sums(sums, len(wholes), resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = draws[:, :-1] / draws[:, -1:]
-    low, high = np.quantile(ratios, (0.025, 0.975), axis=0)
+        ratios = sums[:, :-1] / sums[:, -1:]
+    low, high = np.quantile(ratios, QUANTILES, axis=0)
     return low, high
-
-
-def resampled_sums(
-    values: NDArray[np.float64], resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Draw all rows with replacement and sum them, ``resamples`` times."""
-    count = len(values)
-    generator = np.random.default_rng(seed)
-    block = max(1, _DRAWN // count)
-    sums = []
-    for start in range(0, resamples, block):
-        draws = min(block, resamples - start)
-        chosen = generator.integers(0, count, (draws, count))
-        chosen += np.arange(draws)[:, None] * count
-        times = np.bincount(chosen.ravel(), minlength=draws * count)
-        sums.append(times.reshape(draws, count).astype(np.float64) @ values)
-    return np.concatenate(sums)
 
 
 def sentence(cell: Cell, compared: Cell | None = None) -> str:

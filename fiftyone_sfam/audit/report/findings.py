@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fiftyone_sfam.audit.fixes.find import Conflict, Fix, Fixes
-from fiftyone_sfam.audit.report.cells import (
+from fiftyone_sfam.audit.report.pictures import Picture, Pictures
+from fiftyone_sfam.audit.report.tables import item_files
+from fiftyone_sfam.audit.statistics.cells import (
     Shown,
     Table,
     count,
@@ -16,8 +18,6 @@ from fiftyone_sfam.audit.report.cells import (
     table,
     text,
 )
-from fiftyone_sfam.audit.report.pictures import Picture, Pictures
-from fiftyone_sfam.audit.report.tables import item_files
 from fiftyone_sfam.audit.suspects.finding import Finding
 from fiftyone_sfam.audit.suspects.search import Suspects
 from fiftyone_sfam.data.text import shorten

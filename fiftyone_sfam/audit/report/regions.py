@@ -17,7 +17,9 @@ from fiftyone_sfam.audit.regions.ledger_cells import (
     sentence,
 )
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts
-from fiftyone_sfam.audit.report.cells import (
+from fiftyone_sfam.audit.report.figures import Plot, region_figure
+from fiftyone_sfam.audit.report.pictures import Picture, map_picture
+from fiftyone_sfam.audit.statistics.cells import (
     NOTHING,
     Shown,
     Table,
@@ -30,8 +32,6 @@ from fiftyone_sfam.audit.report.cells import (
     table,
     text,
 )
-from fiftyone_sfam.audit.report.figures import Figure, region_figure
-from fiftyone_sfam.audit.report.pictures import Picture, map_picture
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES, TRUE_MATCH
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RegionsPart:
     """The ledger of regions."""
 
     sentences: tuple[str, ...]  # what regions carry in false matches, and in true ones
-    figure: Figure | None  # shares of the score beside shares of the area, by outcome
+    figure: Plot | None  # shares of the score beside shares of the area, by outcome
     tables: tuple[tuple[str, Table], ...]  # titles and tables of the ledger's groups
     causal: Table | None  # the causal check, if there was one
     notes: tuple[str, ...]  # how the ledger was made
@@ -135,7 +135,7 @@ def _sentences(ledger: Ledger) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _figure(ledger: Ledger) -> Figure | None:
+def _figure(ledger: Ledger) -> Plot | None:
     """Draw shares of the score by outcome."""
     shares: dict[str, list[float]] = {}
     area: list[float] = []

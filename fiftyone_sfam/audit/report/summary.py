@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.figures import cmc_figure, roc_figure, score_figure
+from fiftyone_sfam.audit.evaluation.rows import (
+    measures_table,
+    operating_table,
+    sentences,
+    slice_tables,
+)
 from fiftyone_sfam.audit.fixes.find import Fixes, find_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
-from fiftyone_sfam.audit.report.cells import (
+from fiftyone_sfam.audit.report.figures import Plot, plot
+from fiftyone_sfam.audit.statistics.cells import (
     Shown,
     Table,
     count,
@@ -90,6 +98,50 @@ def _load_causal(run: Run) -> CausalCheck | None:
 
 MAX_SKIPPED = 100
 """Most skipped images that are listed."""
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """The evaluation."""
+
+    figures: tuple[Plot, ...]
+    measures: Table
+    operating: Table
+    slices: tuple[tuple[str, Table], ...]  # titles and tables
+    notes: tuple[str, ...]  # how it was made
+
+
+def evaluation_part(evaluation: Evaluation) -> EvaluationPart:
+    """Lay an evaluation out."""
+    scores = evaluation.verification
+    supported = [(one.far, one.tar) for one in scores.operating if one.supported]
+    return EvaluationPart(
+        (
+            plot(
+                "cmc",
+                "Share of queries with a true match among their nearest neighbors.",
+                cmc_figure(evaluation.identification),
+            ),
+            plot(
+                "scores",
+                "Scores of all pairs; the line is the threshold of the equal error "
+                "rate.",
+                score_figure(
+                    scores, evaluation.score_name, scores.equal_error_threshold
+                ),
+            ),
+            plot(
+                "roc",
+                "True accept rate over false accept rate, for every threshold on the "
+                "score.",
+                roc_figure(scores, supported, "supported rates"),
+            ),
+        ),
+        measures_table(evaluation),
+        operating_table(scores.operating),
+        tuple((title, rows.first()) for title, rows in slice_tables(evaluation)),
+        sentences(evaluation),
+    )
 
 
 @dataclass(frozen=True)

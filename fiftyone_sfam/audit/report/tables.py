@@ -8,15 +8,14 @@ apostrophe before it in CSV; in Parquet texts are as they are in the dataset.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from fiftyone_sfam.data.items import all_samples
 from fiftyone_sfam.data.text import file_name
@@ -29,88 +28,73 @@ if TYPE_CHECKING:
     from fiftyone_sfam.review.verdicts import Verdict
     from fiftyone_sfam.runs.run import Run
 
-# What a spreadsheet takes for the beginning of a formula; also behind spaces. Numbers
-# are no texts here, so their minus signs stay.
+# What a spreadsheet takes for the beginning of a formula, also after spaces. Numbers
+# are not texts here, so their minus signs stay.
 _FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-# Rows of a table that are in memory at once.
+# Rows that are made at once.
 _ROWS = 50_000
-
-ColumnType = Literal["integer", "number", "text", "integers", "texts"]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table."""
-
-    name: str  # its name
-    type: ColumnType  # type of its values
-    values: list[Any]  # its values
+# Columns of lists, and the types of their values.
+_LISTS = {"identities": str, "sample_ids": str, "items": int, "pairs": int}
 
 
-def finding_columns(findings: Sequence[Finding]) -> list[Column]:
-    """Return findings as columns."""
+def finding_frame(findings: Sequence[Finding]) -> pd.DataFrame:
+    """Return findings as a table."""
     evidence = [json.dumps(one.evidence, ensure_ascii=False) for one in findings]
-    return [
-        Column("finding", "integer", list(range(1, len(findings) + 1))),
-        Column("kind", "text", [one.kind for one in findings]),
-        Column("score", "number", [float(one.score) for one in findings]),
-        Column("sentence", "text", [one.sentence for one in findings]),
-        Column("identities", "texts", [list(one.identities) for one in findings]),
-        Column("sample_ids", "texts", [list(one.sample_ids) for one in findings]),
-        Column("items", "integers", [[int(i) for i in one.items] for one in findings]),
-        Column("pairs", "integers", [[int(i) for i in one.pairs] for one in findings]),
-        Column("evidence", "text", evidence),
-    ]
+    columns: dict[str, Any] = {
+        "finding": np.arange(1, len(findings) + 1),
+        "kind": _texts(one.kind for one in findings),
+        "score": np.array([one.score for one in findings], dtype=np.float64),
+        "sentence": _texts(one.sentence for one in findings),
+    }
+    for name, kind in _LISTS.items():
+        columns[name] = pd.Series(
+            [list(map(kind, getattr(one, name))) for one in findings], dtype=object
+        )
+    return pd.DataFrame({**columns, "evidence": _texts(evidence)})
 
 
-def pair_blocks(
+def pair_frames(
     run: Run, verdicts: Mapping[int, Verdict], ledger: Ledger | None
-) -> Iterator[list[Column]]:
-    """Yield the pairs of a run as columns, some rows at a time."""
+) -> Iterator[pd.DataFrame]:
+    """Yield the pairs of a run as tables, some rows at a time."""
     files = _files(run)
     for start in range(0, max(len(run.pairs), 1), _ROWS):
         rows = range(start, min(start + _ROWS, len(run.pairs)))
         columns = _pair_columns(run, files, verdicts, rows)
         if ledger is not None:
-            columns += _region_columns(ledger, rows)
-        yield columns
+            columns |= _region_columns(ledger, rows)
+        yield pd.DataFrame(columns)
 
 
-def write_csv(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
-    """Write a table as CSV, in UTF-8 with a head line."""
+def write_csv(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """Write tables below each other as CSV, in UTF-8 with a head line."""
     with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        for number, columns in enumerate(blocks):
-            if number == 0:
-                writer.writerow([_cell(one.name) for one in columns])
-            shown = [list(map(_cell, one.values)) for one in columns]
-            writer.writerows(zip(*shown, strict=True))
+        for number, frame in enumerate(frames):
+            shown = {
+                _cell(name): values.map(_cell) if values.dtype.kind == "O" else values
+                for name, values in frame.items()
+            }
+            pd.DataFrame(shown).to_csv(
+                stream, index=False, header=number == 0, lineterminator="\r\n"
+            )
 
 
-def write_parquet(path: Path, blocks: Iterable[Sequence[Column]]) -> None:
-    """Write a table as Parquet."""
+def write_parquet(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """Write tables below each other as Parquet."""
     check_parquet()
     arrow = import_module("pyarrow")
-    types = {
-        "integer": arrow.int64(),
-        "number": arrow.float64(),
-        "text": arrow.string(),
-        "integers": arrow.list_(arrow.int64()),
-        "texts": arrow.list_(arrow.string()),
-    }
-    writer = None
-    try:
-        for columns in blocks:
-            names = [one.name for one in columns]
-            arrays = [arrow.array(one.values, types[one.type]) for one in columns]
-            found = arrow.Table.from_arrays(arrays, names=names)
-            if writer is None:
-                parquet = import_module("pyarrow.parquet")
-                writer = parquet.ParquetWriter(path, found.schema)
-            writer.write_table(found)
-    finally:
-        if writer is not None:
-            writer.close()
+    types = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    frame = pd.concat(frames, ignore_index=True)
+    fields = []
+    for name, dtype in frame.dtypes.items():
+        if dtype.kind != "O":
+            kind = types[int if dtype.kind == "i" else float]
+        elif name in _LISTS:
+            kind = arrow.list_(types[_LISTS[name]])
+        else:
+            kind = types[str]
+        fields.append((name, kind))
+    frame.to_parquet(path, engine="pyarrow", index=False, schema=arrow.schema(fields))
 
 
 def has_parquet() -> bool:
@@ -155,59 +139,55 @@ def _pair_columns(
     files: Sequence[str | None],
     verdicts: Mapping[int, Verdict],
     rows: range,
-) -> list[Column]:
+) -> dict[str, Any]:
     """Return some pairs as columns, without regions."""
     pairs, items, part = run.pairs, run.items, slice(rows.start, rows.stop)
-    columns = [Column("pair", "integer", list(rows))]
+    columns: dict[str, Any] = {"pair": np.arange(rows.start, rows.stop)}
     for side, of_pairs in (("query", pairs.query), ("neighbor", pairs.gallery)):
         chosen = of_pairs[part].tolist()
-        columns += [
-            Column(f"{side}_id", "text", items.ids[chosen].tolist()),
-            Column(f"{side}_sample", "text", items.sample_ids[chosen].tolist()),
-            _texts(f"{side}_file", files, chosen),
-            _texts(f"{side}_identity", items.identities, chosen),
-            _texts(f"{side}_camera", items.cameras, chosen),
-        ]
-    outcomes = [OUTCOMES[code] for code in pairs.outcome[part].tolist()]
+        for name, values in (
+            ("id", items.ids),
+            ("sample", items.sample_ids),
+            ("file", files),
+            ("identity", items.identities),
+            ("camera", items.cameras),
+        ):
+            columns[f"{side}_{name}"] = _texts(values[item] for item in chosen)
     given = [verdicts.get(pair) for pair in rows]
-    columns += [
-        Column("rank", "integer", pairs.rank[part].tolist()),
-        Column("similarity", "number", pairs.similarity[part].tolist()),
-        Column("distance", "number", pairs.distance[part].tolist()),
-        Column("outcome", "text", outcomes),
-        Column("query_remainder", "number", _numbers(run.remainders[part, 0])),
-        Column("neighbor_remainder", "number", _numbers(run.remainders[part, 1])),
-        Column("verdict", "text", [None if v is None else v.text for v in given]),
-        Column("note", "text", [None if v is None else v.note for v in given]),
-    ]
-    return columns
+    return {
+        **columns,
+        "rank": pairs.rank[part].astype(np.int64),
+        "similarity": pairs.similarity[part].astype(np.float64),
+        "distance": pairs.distance[part].astype(np.float64),
+        "outcome": _texts(OUTCOMES[code] for code in pairs.outcome[part].tolist()),
+        "query_remainder": run.remainders[part, 0].astype(np.float64),
+        "neighbor_remainder": run.remainders[part, 1].astype(np.float64),
+        "verdict": _texts(None if one is None else one.text for one in given),
+        "note": _texts(None if one is None else one.note for one in given),
+    }
 
 
-def _region_columns(ledger: Ledger, rows: range) -> list[Column]:
+def _region_columns(ledger: Ledger, rows: range) -> dict[str, Any]:
     """Return what each region carries of some pairs, on both sides."""
     start, stop = np.searchsorted(ledger.pairs, [rows.start, rows.stop])
     places = ledger.pairs[start:stop] - rows.start
-    columns = []
+    columns = {}
     for which, side in enumerate(("query", "neighbor")):
         for column, region in enumerate(ledger.regions):
             values = np.full(len(rows), np.nan)
             values[places] = ledger.shares[start:stop, which, column]
-            columns.append(Column(f"{side}/{region}", "number", _numbers(values)))
+            columns[f"{side}/{region}"] = values
     return columns
 
 
-def _texts(name: str, values: Sequence[str | None], chosen: list[int]) -> Column:
-    return Column(name, "text", [values[item] for item in chosen])
-
-
-def _numbers(values: Any) -> list[float | None]:
-    """Return numbers in double precision, None for NaN."""
-    plain = np.asarray(values, dtype=np.float64).tolist()
-    return [None if value != value else value for value in plain]
+def _texts(values: Iterable[str | None]) -> pd.Series:
+    """Return a column of texts, None where there is none."""
+    plain = [None if value is None else str(value) for value in values]
+    return pd.Series(plain, dtype=object)
 
 
 def _cell(value: Any) -> Any:
-    """Return a value as CSV holds it."""
+    """Return a text or a list as CSV holds it."""
     if isinstance(value, str):
         return f"'{value}" if value.lstrip(" ").startswith(_FORMULAS) else value
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value

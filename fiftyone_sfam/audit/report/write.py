@@ -13,21 +13,20 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fiftyone_sfam._version import __version__
+from fiftyone_sfam.audit.evaluation.figures import Figure
 from fiftyone_sfam.audit.fixes.find import dump_fixes
-from fiftyone_sfam.audit.report.cells import Table
-from fiftyone_sfam.audit.report.evaluation import EvaluationPart, evaluation_part
-from fiftyone_sfam.audit.report.figures import Figure
 from fiftyone_sfam.audit.report.findings import (
     FindingsPart,
     VerdictsPart,
@@ -42,10 +41,12 @@ from fiftyone_sfam.audit.report.regions import (
 )
 from fiftyone_sfam.audit.report.summary import (
     Card,
+    EvaluationPart,
     Missing,
     Results,
     cards,
     config_table,
+    evaluation_part,
     highlights,
     load_results,
     missing,
@@ -53,14 +54,14 @@ from fiftyone_sfam.audit.report.summary import (
     versions_table,
 )
 from fiftyone_sfam.audit.report.tables import (
-    Column,
     check_parquet,
-    finding_columns,
+    finding_frame,
     has_parquet,
-    pair_blocks,
+    pair_frames,
     write_csv,
     write_parquet,
 )
+from fiftyone_sfam.audit.statistics.cells import Shown, Table
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
@@ -123,6 +124,13 @@ def tight(text: str) -> str:
     return text.replace(" %", "\u00a0%")
 
 
+def typeset(cell: Shown) -> str:
+    """Return the text of a cell, a number with a true minus sign."""
+    if cell.kind == "number":
+        return tight(cell.text.replace("-", "−"))
+    return cell.text
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -130,6 +138,7 @@ def _environment() -> Environment:
     )
     environment.filters["figure_json"] = figure_json
     environment.filters["tight"] = tight
+    environment.filters["typeset"] = typeset
     return environment
 
 
@@ -331,20 +340,16 @@ def make_report(
 
 def _write_tables(folder: Path, run: Run, results: Results, parquet: bool) -> None:
     """Write findings, pairs and fixes."""
-
-    def pairs() -> Iterator[list[Column]]:
-        return pair_blocks(run, results.verdicts, results.ledger)
-
-    def findings() -> Iterator[list[Column]]:
+    writers: dict[str, Callable[[Path, Iterable[pd.DataFrame]], None]] = {
+        "csv": write_csv
+    }
+    if parquet:
+        writers["parquet"] = write_parquet
+    for ending, write in writers.items():
+        frames = pair_frames(run, results.verdicts, results.ledger)
+        write(folder / f"pairs.{ending}", frames)
         if results.suspects is not None:
-            yield finding_columns(results.suspects.findings)
-
-    tables = {"pairs": pairs}
-    if results.suspects is not None:
-        tables["findings"] = findings
-    for name, blocks in tables.items():
-        write_csv(folder / f"{name}.csv", blocks())
-        if parquet:
-            write_parquet(folder / f"{name}.parquet", blocks())
+            frame = finding_frame(results.suspects.findings)
+            write(folder / f"findings.{ending}", [frame])
     if results.fixes is not None:
         (folder / "fixes.json").write_text(dump_fixes(results.fixes), "utf-8")

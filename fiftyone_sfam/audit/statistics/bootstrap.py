@@ -2,20 +2,25 @@
 
 Queries are drawn again with replacement, many times, and the 2.5 % and 97.5 % quantiles
 of the figure are its 95 % interval (B. Efron, "Bootstrap Methods: Another Look at the
-Jackknife", 1979). Taken literally, that gives one query, or ten that all succeed, an
-interval of no width. So each draw is made from the queries and two imagined ones, one
-at each end of what a query can be. For a share this is close to the interval of Agresti
-and Coull ("Approximate Is Better than Exact", 1998): ten successes of ten give 0.7 to
-1, one of one gives 0 to 1. With hundreds of queries it makes no difference.
+Jackknife", 1979). All pairs of a query are drawn with it, as a cluster.
+
+Taken literally, that gives one query, or ten that all succeed, an interval of no width.
+So estimates draw from the queries and two imagined ones, one at each end of what a
+query can be. For a share this is close to the interval of Agresti and Coull
+("Approximate Is Better than Exact", 1998): ten successes of ten give 0.7 to 1, one of
+one gives 0 to 1. With hundreds of queries it makes no difference.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.statistics.equal_error import binned_equal_errors
 from fiftyone_sfam.errors import DataError
 
 RESAMPLES = 1000
@@ -23,47 +28,64 @@ RESAMPLES = 1000
 
 QUANTILES = (0.025, 0.975)
 
+NAN = float("nan")
 # Numbers drawn at once.
 _DRAWN = 2**22
-NAN = float("nan")
+# Clusters below which a rank correlation has no interval.
+_FEWEST = 5
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A figure and its 95 % interval."""
 
-    value: float = NAN  # the figure
-    low: float = NAN  # ends of the interval
-    high: float = NAN  # ends of the interval
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
 
 
-def draw(
-    count: int, resamples: int, generator: np.random.Generator
-) -> NDArray[np.float32]:
-    """Draw ``count`` of ``count`` queries and two imagined ones, again and again."""
-    size = count + 2
-    chosen = generator.integers(0, size, (resamples, count))
-    chosen += np.arange(resamples)[:, None] * size
-    drawn = np.bincount(chosen.ravel(), minlength=resamples * size)
-    return drawn.reshape(resamples, size).astype(np.float32)
+@dataclass(frozen=True)
+class Correlation(Estimate):
+    """A rank correlation (C. Spearman, 1904) and its 95 % interval, in [-1, 1]."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
+
+
+def draws(
+    clusters: int, count: int, resamples: int, seed: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield draws of ``count`` clusters with replacement, shape (some draws, count)."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWN // max(1, clusters))
+    for start in range(0, resamples, at_once):
+        yield generator.integers(0, clusters, (min(at_once, resamples - start), count))
+
+
+def resampled_sums(
+    values: NDArray[np.floating], count: int, resamples: int, seed: int
+) -> NDArray[np.floating]:
+    """Draw ``count`` rows with replacement and sum them, shape (resamples, columns)."""
+    size = len(values)
+    sums = []
+    for chosen in draws(size, count, resamples, seed):
+        chosen += np.arange(len(chosen))[:, None] * size
+        times = np.bincount(chosen.ravel(), minlength=len(chosen) * size)
+        sums.append(times.reshape(len(chosen), size).astype(values.dtype) @ values)
+    return np.concatenate(sums)
 
 
 def mean_estimates(
     values: NDArray[np.float64], resamples: int, seed: int
 ) -> list[Estimate]:
-    """Estimate the means of figures that each query has."""
+    """Estimate the means of figures in [0, 1] that each query has, shape (F, Q)."""
     count = values.shape[1]
     if count == 0:
         return [Estimate()] * len(values)
-    generator = np.random.default_rng(seed)
     ends = np.tile([0.0, 1.0], (len(values), 1))
-    pool = np.concatenate([values, ends], axis=1)
-    means: list[NDArray[np.float64]] = []
-    at_once = max(1, _DRAWN // (count + 2))
-    for start in range(0, resamples, at_once):
-        drawn = draw(count, min(at_once, resamples - start), generator)
-        means.append(drawn.astype(np.float64) @ pool.T / count)
-    low, high = np.quantile(np.concatenate(means), QUANTILES, axis=0)
+    pool = np.concatenate([values, ends], axis=1).T
+    means = resampled_sums(pool, count, resamples, seed) / count
+    low, high = np.quantile(means, QUANTILES, axis=0)
     return [
         around(float(value), float(first), float(last))
         for value, first, last in zip(values.mean(axis=1), low, high, strict=True)
@@ -79,52 +101,46 @@ def equal_error_estimate(
 ) -> Estimate:
     """Put an interval around an equal error rate.
 
-    The draws compare rates in bins of the score. The two imagined queries have as many
-    comparisons as the average one; all of them are right for the one, and wrong for the
-    other.
+    The draws compare rates in bins of the score, of each query's comparisons. The two
+    imagined queries have as many comparisons as the average query; all of the first are
+    right, all of the second are wrong.
     """
     if np.isnan(value) or genuine.sum() == 0 or impostor.sum() == 0:
         return Estimate()
-    count = len(genuine)
+    count, bins = genuine.shape
     pools = []
     for table, right in ((genuine, -1), (impostor, 0)):
-        imagined = np.zeros((2, table.shape[1]))
+        imagined = np.zeros((2, bins))
         imagined[0, right] = imagined[1, -1 - right] = table.sum() / count
         pools.append(np.concatenate([table, imagined]).astype(np.float32))
-    generator = np.random.default_rng(seed)
-    rates: list[NDArray[np.float64]] = []
-    at_once = max(1, _DRAWN // (count + 2 + genuine.shape[1]))
-    for start in range(0, resamples, at_once):
-        drawn = draw(count, min(at_once, resamples - start), generator)
-        rates.append(equal_errors(drawn @ pools[0], drawn @ pools[1]))
-    found = np.concatenate(rates)
-    if np.isnan(found).all():
+    sums = resampled_sums(np.concatenate(pools, axis=1), count, resamples, seed)
+    rates = binned_equal_errors(sums[:, :bins], sums[:, bins:])
+    if np.isnan(rates).all():
         return Estimate(value, 0.0, 1.0)
-    low, high = np.nanquantile(found, QUANTILES)
+    low, high = np.nanquantile(rates, QUANTILES)
     return around(value, float(low), float(high))
 
 
-def equal_errors(
-    genuine: NDArray[np.floating], impostor: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Find where the error rates of binned scores meet."""
-    rows = np.arange(len(genuine))
-    edges = np.zeros((2, len(genuine), genuine.shape[1] + 1))
-    for curve, table in zip(edges, (genuine, impostor), strict=True):
-        np.cumsum(table, axis=1, dtype=np.float64, out=curve[:, 1:])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            curve /= curve[:, -1:]
-    # At an edge: genuine pairs below it are refused, impostor pairs from it accepted.
-    fnmr, fmr = edges[0], 1 - edges[1]
-    first = (fnmr >= fmr).argmax(axis=1)
-    before = np.maximum(first - 1, 0)
-    gap_before = fmr[rows, before] - fnmr[rows, before]
-    gap_after = fmr[rows, first] - fnmr[rows, first]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        step = gap_before / (gap_before - gap_after)
-    found = fmr[rows, before] + step * (fmr[rows, first] - fmr[rows, before])
-    both = (genuine.sum(axis=1) > 0) & (impostor.sum(axis=1) > 0)
-    return np.where(both, found, np.nan)
+def rank_correlation(
+    first: NDArray[np.floating],
+    second: NDArray[np.floating],
+    clusters: NDArray[np.integer],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Correlation:
+    """Correlate the ranks of two columns, and draw their clusters for the interval."""
+    names, place = np.unique(clusters, return_inverse=True)
+    members = [np.flatnonzero(place == number) for number in range(len(names))]
+    value = _spearman(first, second)
+    if len(names) < _FEWEST or np.isnan(value):
+        return Correlation(value)
+    values = []
+    for drawn in draws(len(names), len(names), resamples, seed):
+        for chosen in drawn.tolist():
+            rows = np.concatenate([members[number] for number in chosen])
+            values.append(_spearman(first[rows], second[rows]))
+    low, high = np.nanquantile(values, QUANTILES)
+    return Correlation(value, float(low), float(high))
 
 
 def around(value: float, low: float, high: float) -> Estimate:
@@ -133,6 +149,20 @@ def around(value: float, low: float, high: float) -> Estimate:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that no draw can begin with."""
+    """Raise if no draw can begin with the seed."""
     if not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise DataError(f"seed is {seed!r}; a whole number from 0 is needed.")
+        raise DataError(f"seed is {seed!r}; give a whole number of 0 or more.")
+
+
+def _spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Return Spearman's rank correlation; NaN if a column is constant."""
+    # A slow import, which only this function needs.
+    from scipy import stats
+
+    if len(first) < 2:
+        return NAN
+    # scipy's spearmanr also tests for significance, which costs most of its time.
+    ranks = stats.rankdata(first), stats.rankdata(second)
+    left, right = (column - column.mean() for column in ranks)
+    length = math.sqrt(float(left @ left) * float(right @ right))
+    return float(left @ right) / length if length > 0 else NAN

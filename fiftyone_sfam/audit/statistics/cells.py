@@ -1,4 +1,7 @@
-"""What a report's tables are made of: texts, and the exact values behind them."""
+"""Tables of a result: the texts that are shown, and the exact values behind them.
+
+The command line, the report and the panel lay the same tables out.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,27 @@ NOTHING = Shown("")
 
 @dataclass(frozen=True)
 class Table:
-    """A table."""
+    """Rows of cells under names."""
 
-    head: tuple[str, ...]  # names of its columns
-    rows: tuple[tuple[Shown, ...], ...]  # its rows
-    left_out: int = 0  # rows that there are beyond those
+    head: tuple[str, ...]
+    rows: tuple[tuple[Shown, ...], ...]
+    left_out: int = 0  # rows beyond those
+
+    def first(self, most: int = MAX_ROWS) -> Table:
+        """Return the first rows."""
+        left_out = max(0, len(self.rows) - most)
+        return Table(self.head, self.rows[:most], self.left_out + left_out)
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows as texts."""
+        return [[cell.text for cell in row] for row in self.rows]
 
 
 def table(
     head: Sequence[str], rows: Iterable[Sequence[Shown]], most: int = MAX_ROWS
 ) -> Table:
     """Make a table of the first rows."""
-    listed = [tuple(row) for row in rows]
-    return Table(tuple(head), tuple(listed[:most]), max(0, len(listed) - most))
+    return Table(tuple(head), tuple(tuple(row) for row in rows)).first(most)
 
 
 def text(value: Any) -> Shown:
@@ -82,11 +93,8 @@ def share(value: float, low: float, high: float) -> Shown:
 
 
 def _number(value: float | None, shown: str) -> Shown:
-    """Return a cell with a true minus sign, and a percent sign on the same line."""
-    shown = shown.replace("-", "−").replace(" %", "\u00a0%")
-    if value is None or math.isnan(value):
-        return Shown(shown, "number", None)
-    return Shown(shown, "number", float(value))
+    known = None if value is None or math.isnan(value) else float(value)
+    return Shown(shown, "number", known)
 
 
 def estimate(value: Estimate) -> Shown:

@@ -1,0 +1,184 @@
+"""Figures of an evaluation as plain data for Plotly.
+
+Colors of text, axes and background are left to the surface that shows them.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.evaluation.measures import Identification
+from fiftyone_sfam.audit.evaluation.overview import Overview
+from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
+
+Scores = Overview | ScoreSummary
+
+
+def for_plotly(text: str) -> str:
+    """Escape a text for Plotly, which takes some HTML as markup."""
+    return html.escape(text, quote=False)
+
+
+TRUE_COLOR, FALSE_COLOR, NEUTRAL = "#1a85ff", "#d41159", "#8a8a8a"
+"""Colors that the color-blind can tell apart."""
+
+SHOWN_RANKS = 20
+SHOWN_BINS = 80
+SMALL = 12
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A Plotly figure as plain data."""
+
+    data: list[dict[str, Any]]  # traces
+    layout: dict[str, Any]  # layout
+
+
+def coarse(
+    scores: Scores,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Put bins of scores together, to as many as are shown."""
+    step = max(1, len(scores.genuine) // SHOWN_BINS)
+    return (
+        scores.edges[::step],
+        scores.genuine.reshape(-1, step).sum(axis=1),
+        scores.impostor.reshape(-1, step).sum(axis=1),
+    )
+
+
+def rates_at(scores: Scores, threshold: float) -> tuple[float, float]:
+    """Return the share of impostor pairs accepted and of genuine pairs refused."""
+    first = int(np.searchsorted(scores.edges[:-1], threshold - 1e-12))
+    genuine, impostor = scores.genuine, scores.impostor
+    fmr = impostor[first:].sum() / impostor.sum() if impostor.sum() else float("nan")
+    fnmr = genuine[:first].sum() / genuine.sum() if genuine.sum() else float("nan")
+    return float(fmr), float(fnmr)
+
+
+def score_figure(scores: Scores, score_name: str, threshold: float) -> Figure:
+    """Draw the scores of genuine and impostor pairs, and a threshold if it is known."""
+    edges, genuine, impostor = coarse(scores)
+    centers = (edges[:-1] + edges[1:]) / 2
+    traces = []
+    for counts, name, color in (
+        (genuine, "same identity", TRUE_COLOR),
+        (impostor, "other identity", FALSE_COLOR),
+    ):
+        traces.append(
+            {
+                "type": "bar",
+                "x": centers.tolist(),
+                "y": (counts / max(1, int(counts.sum()))).tolist(),
+                "customdata": counts.tolist(),
+                "name": name,
+                "marker": {"color": color},
+                "opacity": 0.65,
+                "hovertemplate": "%{x:.3f}: %{customdata:,} pairs (%{y:.2%})",
+            }
+        )
+    layout = make_layout(score_name, "share of pairs")
+    layout.update(barmode="overlay", bargap=0.05)
+    if not np.isnan(threshold):
+        layout["shapes"] = [_mark_at(threshold)]
+    layout["yaxis"]["tickformat"] = ".0%"
+    return Figure(traces, with_legend(layout))
+
+
+def cmc_figure(ranked: Identification) -> Figure:
+    """Draw the cumulative match characteristic."""
+    cmc = ranked.cmc(SHOWN_RANKS)
+    trace = {
+        **line(np.arange(1, SHOWN_RANKS + 1), cmc, "CMC", mode="lines+markers"),
+        "hovertemplate": "%{y:.1%} up to rank %{x}<extra></extra>",
+    }
+    layout = make_layout("rank", "queries with a true match")
+    layout["yaxis"].update(range=[min(0.98 * float(cmc[0]), 0.9), 1.005])
+    layout["yaxis"]["tickformat"] = ".0%"
+    layout["xaxis"].update(range=[0.5, SHOWN_RANKS + 0.5], tick0=0, dtick=5)
+    return Figure([trace], layout)
+
+
+def roc_figure(
+    scores: Scores, points: Sequence[tuple[float, float]], name: str
+) -> Figure:
+    """Draw the verification rate over the false match rate, and points on it."""
+    accepted = 1 - scores.roc_fnmr
+    trace = {
+        **line(scores.roc_fmr, accepted, "ROC", mode="lines+markers"),
+        "marker": {"size": 5, "color": TRUE_COLOR},
+        "customdata": scores.roc_threshold.tolist(),
+        "hovertemplate": "at %{customdata:.3f}: false matches %{x:.2e}, "
+        "genuine accepted %{y:.1%}<extra></extra>",
+    }
+    marked = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [fmr for fmr, _ in points],
+        "y": [accepted for _, accepted in points],
+        "marker": {"size": 11, "color": FALSE_COLOR, "symbol": "diamond"},
+        "name": name,
+        "hovertemplate": f"{name}: false matches %{{x:.2e}}, "
+        "genuine accepted %{y:.1%}<extra></extra>",
+    }
+    layout = make_layout("false match rate", "genuine pairs accepted")
+    layout["xaxis"].update(type="log", dtick=1, exponentformat="power")
+    layout["yaxis"]["tickformat"] = ".0%"
+    return Figure([trace, marked], layout)
+
+
+def make_layout(x: str, y: str) -> dict[str, Any]:
+    """Return a layout with titled axes and without colors."""
+    axis: dict[str, Any] = {"tickfont": {"size": SMALL}, "fixedrange": True}
+    return {
+        "xaxis": {**axis, "title": {"text": x, "font": {"size": SMALL}}},
+        "yaxis": {**axis, "title": {"text": y, "font": {"size": SMALL}}},
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "hoverlabel": {"font": {"size": SMALL}},
+        "hovermode": "closest",
+    }
+
+
+def with_legend(layout: dict[str, Any]) -> dict[str, Any]:
+    """Show a legend above the figure."""
+    layout["showlegend"] = True
+    layout["legend"] = {
+        "orientation": "h",
+        "x": 0,
+        "xanchor": "left",
+        "y": 1.02,
+        "yanchor": "bottom",
+        "font": {"size": SMALL},
+    }
+    return layout
+
+
+def line(x: Any, y: Any, name: str, mode: str = "lines") -> dict[str, Any]:
+    """Return a trace of a line."""
+    return {
+        "type": "scatter",
+        "x": np.asarray(x).tolist(),
+        "y": np.asarray(y).tolist(),
+        "name": name,
+        "mode": mode,
+        "line": {"color": TRUE_COLOR},
+    }
+
+
+def _mark_at(value: float) -> dict[str, Any]:
+    """Return an upright line across a figure."""
+    return {
+        "type": "line",
+        "x0": value,
+        "x1": value,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": NEUTRAL, "width": 2, "dash": "dash"},
+    }
