@@ -254,6 +254,16 @@ def dataset(make_dataset: Callable[..., fo.Dataset]) -> fo.Dataset:
     return make_dataset()
 
 
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    """36 crops of 6 identities, without a run; a module's own fixture may add one."""
+    from worlds import small_crops
+
+    dataset = small_crops(tmp_path_factory.mktemp("crops"))
+    yield dataset
+    dataset.delete()
+
+
 @pytest.fixture
 def world(dataset: fo.Dataset, tmp_path: Path) -> fo.Dataset:
     """Twelve tiny people: three shots of four identities, by three cameras."""

@@ -36,16 +36,6 @@ WITHOUT_EXAMPLE = {
     "restore_verdict",
     "set_verdict",
     "write_report",
-    # To be written.
-    "EmbeddingModel",
-    "PairExplanation",
-    "Preprocessing",
-    "Protocol",
-    "explain_contrast",
-    "explain_pair",
-    "explain_path",
-    "list_models",
-    "load_model",
 }
 
 

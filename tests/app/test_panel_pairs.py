@@ -16,7 +16,7 @@ import pydash
 import pytest
 from PIL import Image
 
-from fiftyone_sfam import Protocol, delete_run, explain_retrieval, load_run
+from fiftyone_sfam import Protocol, delete_run, explain_retrieval
 from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.app.pairs.state import QueueSpec, build_queue
 from fiftyone_sfam.app.panel_state import put_queue
@@ -32,16 +32,9 @@ from worlds import REID, fill, small_crops, small_frames, tiny_model
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    explain_retrieval(dataset, "demo", k=3, protocol=REID)
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def run(crops: fo.Dataset) -> Run:
-    return load_run(crops, "sfam")
+def crops(crops: fo.Dataset) -> fo.Dataset:
+    explain_retrieval(crops, "demo", k=3, protocol=REID)
+    return crops
 
 
 def pairs_of(run: Run, place: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, load_run
+from fiftyone_sfam import Protocol, explain_pair, explain_retrieval
 from fiftyone_sfam.app.pairs.layout import as_label, as_text
 from fiftyone_sfam.app.pairs.maps import (
     OTHER,
@@ -46,20 +46,13 @@ from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import Verdict
 from fiftyone_sfam.runs.run import Run
 from pairs_support import queries_of
-from worlds import REID, fill, small_crops, small_frames, tiny_model
+from worlds import REID, fill, small_frames, tiny_model
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    explain_retrieval(dataset, "demo", k=3, protocol=REID)
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def run(crops: fo.Dataset) -> Run:
-    return load_run(crops, "sfam")
+def crops(crops: fo.Dataset) -> fo.Dataset:
+    explain_retrieval(crops, "demo", k=3, protocol=REID)
+    return crops
 
 
 @pytest.fixture(scope="module")
