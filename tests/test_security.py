@@ -306,7 +306,7 @@ def test_errors_of_operators_do_not_tell_folders(
 
 def test_panels_do_not_tell_folders() -> None:
     shown = as_sentence("the file does not exist: /srv/faces/a.png.")
-    assert shown == r"The file does not exist: a\.png\."
+    assert shown == r"The file does not exist\: a\.png\."
 
 
 def test_a_stored_name_of_a_model_is_no_markup(run: Run) -> None:
