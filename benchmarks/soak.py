@@ -226,7 +226,11 @@ def long_tests() -> dict[str, Any]:
     found = {}
     for name, files, settings in (
         # More than there are writes: each, before and after.
-        ("kills", [tests / "test_crashes.py"], {"FIFTYONE_SFAM_KILLS": "100000"}),
+        (
+            "kills",
+            [tests / "pipeline" / "test_crashes.py"],
+            {"FIFTYONE_SFAM_KILLS": "100000"},
+        ),
         ("fuzz", sorted(tests.rglob("test_fuzz*.py")), {"FIFTYONE_SFAM_FUZZ": "500"}),
     ):
         if not files:
