@@ -2,6 +2,7 @@
 #
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
+#   make quick        the tests that need neither the database nor the App, in a minute
 #   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
 #   make check-real   the four real embedders against the bounds of the method
 #   make check-regions, check-suspects   regions and suspects on the real images
@@ -29,7 +30,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo test lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
+.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
   setup-demo setup-test setup-bench setup-docs
@@ -56,6 +57,9 @@ typecheck: setup-test
 # The slow files are spread, see conftest.
 pytest: setup-test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+quick: setup-test
+	$(BIN)/python -m pytest --quick -n $(WORKERS) --dist worksteal $(ARGS)
 
 # Asks the vulnerability service of PyPI for every installed package, so it needs the network.
 audit-dependencies: setup-test

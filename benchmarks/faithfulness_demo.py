@@ -36,7 +36,7 @@ def measure(seed: int, pairs: int) -> dict[str, dict[str, float]]:
     import torch
 
     from fiftyone_sfam.attribution.path import path_layers
-    from fiftyone_sfam.audit.faithfulness.lab import image_maps
+    from fiftyone_sfam.audit.faithfulness.maps import image_maps
     from fiftyone_sfam.demo.world import generate_world, render
     from fiftyone_sfam.models import load_model
 

@@ -16,11 +16,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
-from fiftyone_sfam.audit.faithfulness.lab import (
-    centre_prior,
+from fiftyone_sfam.attribution.path import (
+    SCALES,
+    STEPS,
+    attribute_path,
+    blur,
+    path_layers,
+)
+from fiftyone_sfam.audit.faithfulness.maps import (
+    center_prior,
     plain_activation,
     random_maps,
 )
@@ -83,7 +88,7 @@ def methods(masks: int) -> tuple[Method, ...]:
         Method("SBSM", "perturbation", _sbsm),
         Method("plain activation", "baseline", _activation),
         Method(
-            "centre prior", "baseline", lambda m, x, p: centre_prior(_size(x))[None]
+            "centre prior", "baseline", lambda m, x, p: center_prior(_size(x))[None]
         ),
         Method("random", "baseline", _random),
     )

@@ -14,9 +14,8 @@ import torch
 from faithfulness_methods import Method, methods
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.path import SCALES, attribute_path, path_layers
+from fiftyone_sfam.attribution.path import SCALES, attribute_path, blur, path_layers
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import normalizer, similarity
 

@@ -1,7 +1,7 @@
 """Explain nearest-neighbor pairs of face and person re-ID embeddings in FiftyOne.
 
-The names below load on first use, so that importing the package, which FiftyOne does
-whenever it lists its plugins, stays free of torch.
+The names below load on first use. FiftyOne imports the package whenever it lists its
+plugins, which must not import torch.
 """
 
 from __future__ import annotations

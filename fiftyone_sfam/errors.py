@@ -1,7 +1,7 @@
 """The exceptions that this package raises on purpose.
 
-All of them are ``ValueError``: what a caller gave does not fit. Each message is one
-sentence that names the thing and the way out, fit to be shown in a form of the App.
+All of them are ``ValueError``. Each message is one sentence that says what is wrong and
+what to do, so that a form of the App can show it as it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class ModelError(SfamError):
 
 
 class NetworkError(ModelError):
-    """A network that failed while it ran on images, possibly on these alone."""
+    """A network that failed on images; it may work on others."""
 
 
 class DataError(SfamError):
@@ -24,12 +24,12 @@ class DataError(SfamError):
 
 
 class RunError(SfamError):
-    """A run that does not exist, exists already, or cannot be read."""
+    """A run that does not exist, already exists, or cannot be read."""
 
 
 class SfamWarning(UserWarning):
-    """Maps that were computed, but do not explain the similarity."""
+    """Maps that were computed but do not explain the similarity."""
 
 
 class WorkerError(RunError):
-    """Workers that died over a run; what they had stored can be gone on with."""
+    """Workers that died during a run, which can be resumed."""

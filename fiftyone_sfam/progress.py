@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import fiftyone as fo
 
 Progress = Callable[[int, int, str], None]
-"""Is called with the number of images done, their total, and the phase's name."""
+"""Called with the number of images done, their total, and the name of the phase."""
 
 
 @contextmanager
 def reporting(progress: bool | Progress | None) -> Iterator[Progress | None]:
-    """Turn what a caller asked for into a function to report to."""
+    """Yield a function to report progress to, or None if there is no display."""
     if callable(progress):
         yield progress
         return
@@ -30,7 +30,7 @@ def reporting(progress: bool | Progress | None) -> Iterator[Progress | None]:
 
 
 class _Bars:
-    """One bar per phase, each begun when its phase first reports."""
+    """One bar per phase, which starts with the first report of its phase."""
 
     def __init__(self) -> None:
         self._bar: fo.ProgressBar | None = None

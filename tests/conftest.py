@@ -21,6 +21,7 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from find_chromium import find_chromium
 from paths import ARTIFACTS, ROOT, TESTS
@@ -68,10 +69,33 @@ _SLOW = (
     "test_packaging",
 )
 
-# What `--quick` collects, and all that runs without a database.
+# Folders and files whose tests need neither the database nor the App. Of these,
+# `--quick` leaves out the tests that need the real embedders.
 _QUICK = (
     "attribution",
     "network",
+    "app/test_panel_audit_figures.py",
+    "app/test_settings.py",
+    "audit/test_evaluation.py",
+    "audit/test_evaluation_scores.py",
+    "audit/test_faithfulness.py",
+    "audit/test_faithfulness_benchmark.py",
+    "audit/test_regions.py",
+    "audit/test_slices.py",
+    "audit/test_suspects.py",
+    "audit/test_suspects_pixels.py",
+    "data/test_images.py",
+    "demo/test_demo_world.py",
+    "models/test_fuzz_registry.py",
+    "models/test_models_dlib.py",
+    "models/test_models_names.py",
+    "models/test_models_registry.py",
+    "models/test_models_weights.py",
+    "retrieval/test_retrieval.py",
+    "runs/test_arrays.py",
+    "runs/test_records.py",
+    "runs/test_selection.py",
+    "test_imports.py",
 )
 
 _failed = pytest.StashKey[bool]()
@@ -108,6 +132,11 @@ def _isolate() -> None:
 
 
 _isolate()
+# How fast examples are drawn says nothing on a machine that has other work.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 # Keeps the port until the database takes it; nothing listens there before.
 _reserved = socket.socket()
 _reserved.bind(("127.0.0.1", 0))
@@ -144,8 +173,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    missing = [name for name in _QUICK if not (TESTS / name).exists()]
+    if missing:
+        raise pytest.UsageError(
+            f"tests/conftest.py names {missing}, which do not exist"
+        )
     if config.getoption("quick"):
-        # A test that asks for the database fails at once.
+        # Nothing listens there: a test that asks for the database fails at once.
         os.environ["FIFTYONE_DATABASE_URI"] = (
             f"mongodb://127.0.0.1:{_port}/?serverSelectionTimeoutMS=500"
         )
@@ -167,8 +201,14 @@ def _database(request: pytest.FixtureRequest) -> None:
         _mongod, _ = start_mongod(_scratch / "database", _port)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put other files between the slow ones."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Put other files between the slow ones; leave out what is not quick."""
+    if config.getoption("quick"):
+        left_out = [item for item in items if "assets_dir" in item.fixturenames]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
     stems = list(dict.fromkeys(item.path.stem for item in items))
     slow = [stem for stem in _SLOW if stem in stems]
     others = [stem for stem in stems if stem not in _SLOW]
@@ -212,6 +252,16 @@ def make_dataset() -> Iterator[Callable[..., fo.Dataset]]:
 def dataset(make_dataset: Callable[..., fo.Dataset]) -> fo.Dataset:
     """One empty dataset, deleted when the test ends."""
     return make_dataset()
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+    """36 crops of 6 identities, without a run; a module's own fixture may add one."""
+    from worlds import small_crops
+
+    dataset = small_crops(tmp_path_factory.mktemp("crops"))
+    yield dataset
+    dataset.delete()
 
 
 @pytest.fixture

@@ -14,9 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fiftyone_sfam.network.heads import LinearizedHead, as_leaf
+
 IMAGE = (3, 8, 6)
 MAP = (4, 4, 3)
 CHANNELS, HEIGHT, WIDTH = MAP
+
+
+def linearize_head(
+    head: Callable[[Tensor], Tensor], feature_map: Tensor
+) -> LinearizedHead:
+    """A head evaluated at feature maps, without a network before it."""
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = as_leaf(feature_map)
+        # The clone lets a head work in place without touching the leaf.
+        return LinearizedHead(leaf, head(leaf.clone()))
 
 
 class Network(nn.Module):

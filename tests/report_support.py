@@ -12,26 +12,20 @@ import fiftyone as fo
 import numpy as np
 from bs4 import BeautifulSoup, Tag
 
-from fiftyone_sfam import Protocol, Run, explain_retrieval
+from fiftyone_sfam import Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
-from worlds import small_crops
+from worlds import REID, mislabel, small_crops
 
 
 def run_with_errors(folder: Path) -> Run:
     """A run on 36 crops, of which every ninth has another one's label."""
     dataset = small_crops(folder)
-    identities = dataset.values("identity")
-    wrong = [
-        identities[(place + 6) % len(identities)] if place % 9 == 0 else identity
-        for place, identity in enumerate(identities)
-    ]
-    dataset.set_values("identity", wrong)
-    protocol = Protocol("identity", camera_field="camera")
-    return explain_retrieval(dataset, "demo", k=4, protocol=protocol)
+    mislabel(dataset, 9)
+    return explain_retrieval(dataset, "demo", k=4, protocol=REID)
 
 
 def audit(run: Run, field: str = "camera") -> None:

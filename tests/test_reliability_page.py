@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fiftyone_sfam.app.registration import OPERATORS
 from paths import ROOT
-from test_bad_images import BROKEN, GOOD
-from test_fuzz_forms import OPERATORS
 
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
@@ -25,6 +24,18 @@ def named_in(file: Path) -> set[tuple[str, str]]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
+
+
+def cases_in(file: str, name: str) -> int:
+    """Return the number of entries of a dictionary that a test file defines."""
+    [cases] = [
+        node.value
+        for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name
+    ]
+    assert isinstance(cases, ast.Dict)
+    assert None not in cases.keys
+    return len(cases.keys)
 
 
 def test_every_named_test_exists() -> None:
@@ -72,11 +83,12 @@ def test_counts() -> None:
         ]
         for file in (ROOT / "tests").rglob("test_fuzz_*.py")
     }
+    images = "tests/pipeline/test_bad_images.py"
     # The first test of the forms runs once for each operator.
     repeated = examples["test_fuzz_forms.py"][0] * (len(OPERATORS) - 1)
     assert {name: int(count) for name, count in listed.items()} == {
-        "broken images": len(BROKEN),
-        "unusual images that are read": len(GOOD),
+        "broken images": cases_in(images, "BROKEN"),
+        "unusual images that are read": cases_in(images, "GOOD"),
         "Hypothesis examples by default, in `tests/*/test_fuzz_*.py`": sum(
             map(sum, examples.values())
         )

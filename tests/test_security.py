@@ -199,7 +199,7 @@ def test_sizes_are_bounded(
         (
             FindSuspects,
             {"min_score": math.nan},
-            "min_score is nan; give a number from 0",
+            "min_score is nan; give a number that is at least 0",
         ),
         (FindSuspects, {"kinds": [["x"]]}, "kinds is .*; give a list of"),
         (FindSuspects, {"region_field": 3}, "region_field is 3; give a text"),
@@ -209,7 +209,7 @@ def test_sizes_are_bounded(
             "min_similarity is 'x'; give a number from -1",
         ),
         (ShowPairs, {"outcome": ["x"]}, "outcome is .*; give a text"),
-        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*\\.\\.\\.;"),
+        (ExplainRetrieval, {"model": "demo", "k": "9" * 99}, "k is '9999.*…;"),
     ],
     ids=lambda one: getattr(one, "__name__", None),
 )

@@ -120,11 +120,22 @@ def small_crops(folder: Path, name: str = "sfam-crops") -> fo.Dataset:
     )
 
 
+def mislabel(dataset: fo.Dataset, every: int) -> list[str]:
+    """Give every n-th crop the label of the next identity; return all labels."""
+    labels = dataset.values("identity")
+    wrong = [
+        labels[(place + PER_IDENTITY) % len(labels)] if place % every == 0 else label
+        for place, label in enumerate(labels)
+    ]
+    dataset.set_values("identity", wrong)
+    return wrong
+
+
 def small_frames(folder: Path, frames: int = 4) -> fo.Dataset:
     """Frames of four people."""
-    from fiftyone_sfam.demo.dataset import load_demo_frames_dataset
+    from demo_frames import load_demo_frames
 
-    return load_demo_frames_dataset(
+    return load_demo_frames(
         f"sfam-frames-{uuid.uuid4().hex[:8]}", 3, folder, frames=frames, identities=4
     )
 

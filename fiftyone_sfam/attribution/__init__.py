@@ -1,1 +1,1 @@
-"""The maps, and how they are drawn."""
+"""The maps, and pictures of them."""

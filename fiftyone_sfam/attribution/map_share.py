@@ -1,9 +1,9 @@
 """The share of the similarity scores that evidence maps carry.
 
-What follows the layer of the maps can leave them next to nothing: LayerNorm and
-attention divide by numbers that they compute from their own input, so scaling the
-feature map changes nothing, and the evidence of every pair sums to zero. A large bias
-adds the same to every embedding, whatever the image.
+It can be next to nothing: LayerNorm and attention after the layer divide by numbers
+that they compute from their input, so scaling the feature map changes nothing, and the
+evidence of every pair sums to zero. A large bias adds the same to every embedding,
+whatever the image.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LEAST_SCORE = 0.05
 
 
 def share_of(score: float, remainder: float) -> float:
-    """Return the share of one score that its map carries, not negative."""
+    """Return the absolute share of one score that its map carries."""
     return abs(score - remainder) / abs(score)
 
 
 def median_share(
     scores: NDArray[np.float32], remainders: NDArray[np.float32]
 ) -> float | None:
-    """Return the median share of some scores that their maps carry."""
+    """Return the median absolute share of scores that their maps carry."""
     known = np.isfinite(scores) & np.isfinite(remainders) & (scores != 0)
     if not known.any():
         return None
@@ -37,7 +37,7 @@ def median_share(
 
 
 def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
-    """Warn of maps that carry too little of the score."""
+    """Return warnings of maps that carry too little of the score."""
     if share is None or share >= LEAST_SHARE:
         return ()
     return (

@@ -17,10 +17,10 @@ a pair (:func:`normalizer`), held constant like the partner's embedding::
     evidence    = sum over channels of V * A_q       (h, w)
     CIS         = sum over positions of V * A_q      (C,)
     sfam        = sum over channels of w_c A_q       (h, w), w = CIS or its min-max
-    remainder   = s - sum(evidence)                  what the map cannot carry
+    remainder   = s - sum(evidence)                  the part that the map cannot carry
 
-Everything works on many pairs at once: an argument ``rows`` names, for each pair, the
-image of the batch whose side is explained. Only the head is differentiated, never the
+All functions work on many pairs at once: for each pair, ``rows`` has the index of the
+image in the batch whose side is explained. Only the head is differentiated, never the
 part of the network before the feature map.
 """
 
@@ -46,16 +46,6 @@ WEIGHTS: tuple[Weights, ...] = ("signed", "minmax")
 SIDES: tuple[Side, ...] = ("query", "gallery")
 
 
-# --------------------------------------------------------------------------------------
-# Similarity
-# --------------------------------------------------------------------------------------
-
-
-# --------------------------------------------------------------------------------------
-# Maps
-# --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Attribution:
     """One side of each of P pairs, explained.
@@ -63,16 +53,16 @@ class Attribution:
     Attributes
     ----------
     score : Tensor
-        What the evidence adds up to with the remainder, shape (P,): the similarity,
-        or the margin or the scaled squared distance for ``contrast`` and
-        ``difference`` (see there).
+        Sum of the evidence and the remainder, shape (P,): the similarity, the margin
+        (:func:`attribute_contrast`) or one side's share of the squared distance
+        (:func:`attribute_difference`).
     evidence : Tensor
         Signed, shape (P, h, w), in units of the score.
     sfam : Tensor
         Signed, shape (P, h, w), in units of the score times the activation.
     cis : Tensor
-        Channel-wise contribution importance, shape (P, C), in units of the score;
-        adds up to the same sum as ``evidence``.
+        Channel-wise contribution importance, shape (P, C), in units of the score; has
+        the same sum as ``evidence``.
     remainder : Tensor
         ``score - sum(evidence)``, shape (P,).
     """
@@ -92,9 +82,9 @@ def channel_weights(cis: Tensor, weights: Weights = "signed") -> Tensor:
     cis : Tensor
         Channel-wise contribution importance, shape (..., C).
     weights : {"signed", "minmax"}
-        ``signed`` leaves the scores as they are; ``minmax`` stretches each vector to
+        ``signed`` returns the importances unchanged; ``minmax`` scales each vector to
         [0, 1], as the authors' published code does for the predecessor of the method.
-        A vector of equal scores has no range; its weights are all 1.
+        If all importances of a vector are equal, its weights are 1.
 
     Returns
     -------
@@ -160,7 +150,7 @@ def attribute_contrast(
     metric: Metric = "cosine",
     weights: Weights = "signed",
 ) -> Attribution:
-    """Explain why an impostor is as near to the query as its true match, or nearer.
+    """Explain the margin between a query's true match and an impostor.
 
     Positive evidence speaks for the true match, negative evidence for the impostor.
 
@@ -249,32 +239,32 @@ def attribute_point(
     gallery_row: int,
     metric: Metric = "cosine",
 ) -> Tensor:
-    """Map which places of one image a place of the other image is matched with.
+    """Map which places of the gallery image one place of the query is matched with.
 
-    The contribution of position ``p`` to its image's embedding is ``J_q A_q(p)``; its
-    share in the similarity with position ``p'`` of the other image is the inner product
-    of the two contributions, divided by ``Z``.
+    Position ``p`` contributes ``J_q A_q(p)`` to its image's embedding. Positions ``p``
+    and ``p'`` of the two images contribute the inner product of their contributions,
+    divided by ``Z``, to the similarity.
 
     Parameters
     ----------
     query : LinearizedHead
-        Holds the image with the chosen place.
+        Head with the image of the chosen place.
     query_row : int
-        Index of that image in ``query``.
+        Index of the query in ``query``.
     position : tuple of int
         Row and column of the place in the feature map.
     gallery : LinearizedHead
-        Holds the other image.
+        Head with the gallery image.
     gallery_row : int
-        Index of that image in ``gallery``.
+        Index of the gallery image in ``gallery``.
     metric : {"cosine", "euclidean"}
         Similarity that is explained.
 
     Returns
     -------
     Tensor
-        Shape (h, w) of the gallery image's map. Adds up to the query's evidence at
-        ``position``, up to what the gallery image's head leaves as a remainder.
+        Map of the gallery image, shape (h, w). Its sum is the query's evidence at
+        ``position``, up to the remainder of the gallery image's head.
 
     Raises
     ------
@@ -308,31 +298,30 @@ def _attribute(
     weights: Weights,
 ) -> Attribution:
     """Pull cotangents back to the feature maps and reduce them to maps."""
-    # What the head did to the layout of the maps in memory is not ours to keep.
+    # The network may have changed the layout of the maps in memory.
     feature_map = head.feature_map.float().contiguous()
     pooled = head.pull_per_channel(rows, cotangents)
     if pooled is not None:
         cis = pooled.float() * feature_map.sum((2, 3))[rows]
         evidence = _weighted(feature_map, rows, pooled.float())
     else:
-        found = head.contributions(rows, cotangents)
-        evidence, cis = (one.float() for one in found)
+        evidence, cis = (sums.float() for sums in head.contributions(rows, cotangents))
     sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
     score = score.float()
     return Attribution(score, evidence, sfam, cis, score - evidence.sum((1, 2)))
 
 
 def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Add up the channels of each pair's image, weighted; shape (P, h, w)."""
+    """Return the weighted sum of the channels of each pair's image, (P, h, w)."""
     maps = feature_map.new_empty(len(rows), *feature_map.shape[-2:])
     for image in torch.unique(rows).tolist():
-        mine = rows == image
-        maps[mine] = torch.tensordot(weights[mine], feature_map[image], dims=1)
+        pairs = rows == image
+        maps[pairs] = torch.tensordot(weights[pairs], feature_map[image], dims=1)
     return maps
 
 
 def check_embeddings(model: EmbeddingModel, embeddings: Tensor) -> None:
-    """Refuse embeddings of which one has no similarity to anything."""
+    """Raise if the similarity of any embedding is not defined."""
     if not bool(torch.isfinite(embeddings).all()):
         raise DataError(
             f"model '{model.name}' gives one of the images an embedding with NaN or "
@@ -346,24 +335,23 @@ def check_embeddings(model: EmbeddingModel, embeddings: Tensor) -> None:
 
 
 def check_maps(model: EmbeddingModel, result: Attribution) -> None:
-    """Refuse maps of which one is no numbers."""
+    """Raise if any map is not finite."""
     if not bool(finite_maps(result).all()):
         raise DataError(f"for one of the images {maps_problem(model)}")
 
 
 def finite_maps(result: Attribution) -> Tensor:
-    """Tell which maps are numbers."""
-    maps = (result.evidence, result.sfam)
+    """Return which pairs have finite maps and a finite remainder, shape (P,)."""
     finite = torch.isfinite(result.remainder)
-    for values in maps:
+    for values in (result.evidence, result.sfam):
         finite &= torch.isfinite(values).all(-1).all(-1)
     return finite
 
 
 def maps_problem(model: EmbeddingModel) -> str:
-    """Say that a network gives maps that are no numbers."""
+    """Say that a network gives maps that are not finite."""
     return (
         f"model '{model.name}' gives maps with NaN or infinity at layer "
-        f"'{model.layer}': what follows the layer has no derivative there, or gives "
+        f"'{model.layer}': the part after the layer has no derivative there, or gives "
         "numbers out of range; check its weights, or name another layer."
     )

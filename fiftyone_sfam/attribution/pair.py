@@ -1,4 +1,4 @@
-"""Two images at a time: everything that can be said of one pair."""
+"""Explain single pairs of images, without a dataset."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import Metric, distance, similarity
 
 ImageLike = Any
-"""A path, a Pillow image, a FiftyOne sample, or a tuple of one of these and a relative
+"""A path, a Pillow image, a FiftyOne sample, or a tuple of such an image and a relative
 bounding box."""
 
 
@@ -47,13 +47,14 @@ class SideExplanation:
     sfam, evidence : ndarray of float32
         Signed maps at the layer's resolution, shape (h, w).
     cis : ndarray of float32
-        Importance of each channel, shape (C,); adds up to the same as the evidence.
+        Importance of each channel, shape (C,); has the same sum as the evidence.
     score : float
-        What ``evidence`` and ``remainder`` add up to.
+        Sum of ``evidence`` and ``remainder``.
     remainder : float
-        What the map cannot carry.
+        The part of the score that the map cannot carry.
     crop : tuple of float
-        Relative left, top, right and bottom of what the network saw of the image.
+        Relative left, top, right and bottom of the part of the image that the network
+        saw.
     """
 
     sfam: NDArray[np.float32]
@@ -64,9 +65,11 @@ class SideExplanation:
     crop: tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairExplanation:
-    """Why two images are as similar as they are.
+    """Where the similarity of two images comes from.
+
+    Returned by :func:`explain_pair`.
 
     Attributes
     ----------
@@ -76,10 +79,20 @@ class PairExplanation:
         The metric's distance: ``1 - score`` or the Euclidean one.
     query, gallery : SideExplanation
         The two sides.
-    metric : str
-        ``cosine`` or ``euclidean``.
-    model, layer : str
-        The network and the layer of the maps.
+    metric, model, layer : str
+        Metric, and names of the model and of the layer of the maps.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import explain_pair
+    >>> red, blue = (Image.new("RGB", (64, 128), color) for color in ("red", "blue"))
+    >>> pair = explain_pair("demo", red, blue)
+    >>> pair.point(3, 2).shape, pair.channel(0, "gallery").shape
+    ((16, 8), (16, 8))
+    >>> query, gallery = pair.difference()
+    >>> bool(query.score - gallery.score >= 0)
+    True
     """
 
     score: float
@@ -93,37 +106,40 @@ class PairExplanation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is wrong with the maps of both sides; empty if nothing is known."""
+        """Warnings about the maps of both sides; empty if there are none."""
         return _warnings((self.query, self.gallery), self.layer, "similarity score")
 
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
-        """Map what a place of one image is matched with on the other.
+        """Map which places of the other image a place of one image is matched with.
 
         Parameters
         ----------
         row, column : int
             Place in the feature map of the image on ``side``.
         side : {"query", "gallery"}
-            The image that the place is on.
+            The image of the place.
 
         Returns
         -------
         ndarray of float32
-            Map of the other image, shape (h, w); adds up to the evidence at the
-            place, up to the other image's remainder.
+            Map of the other image, shape (h, w); its sum is the evidence at the place,
+            up to the other image's remainder.
+
+        Raises
+        ------
+        ValueError
+            If the place lies outside the feature map, or the side is unknown.
         """
-        one = _row(side)
-        other = 1 - one
+        image = _row(side)
+        head = self._head
         return _array(
-            attribute_point(
-                self._head, one, (row, column), self._head, other, self.metric
-            )
+            attribute_point(head, image, (row, column), head, 1 - image, self.metric)
         )
 
     def difference(
         self, weights: Weights = "signed"
     ) -> tuple[SideExplanation, SideExplanation]:
-        """Explain why the two images are apart.
+        """Explain the squared distance of the two images.
 
         Parameters
         ----------
@@ -133,9 +149,9 @@ class PairExplanation:
         Returns
         -------
         tuple of SideExplanation
-            The query's side and the gallery image's; the sum of the first minus that
-            of the second, remainders included, is the squared distance of the
-            embeddings over the metric's normalizer.
+            The query's side and the gallery image's. The score of the first minus that
+            of the second is the squared distance of the embeddings, divided by the
+            metric's normalizer.
         """
         sides: list[SideExplanation] = []
         for side, shown in zip(SIDES, (self.query, self.gallery), strict=True):
@@ -170,8 +186,8 @@ def explain_pair(
     model : EmbeddingModel or str
         The model, or the name of one.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
-        The images; a tuple of an image and a relative bounding box stands for the part
-        of the image in the box.
+        The images; a tuple of an image and a relative bounding box is the part of the
+        image in the box.
     weights : {"signed", "minmax"}
         Channel weights of the ``sfam`` maps.
 
@@ -183,7 +199,7 @@ def explain_pair(
     Raises
     ------
     DataError
-        If an image cannot be read.
+        If an image cannot be read, or has no finite embedding or maps.
     ModelError
         If the model cannot be explained.
 
@@ -191,22 +207,34 @@ def explain_pair(
     -----
     SfamWarning
         If the maps carry less than a tenth of the similarity.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import explain_pair
+    >>> red, blue = (Image.new("RGB", (64, 128), color) for color in ("red", "blue"))
+    >>> pair = explain_pair("demo", red, blue)
+    >>> pair.query.evidence.shape
+    (16, 8)
+    >>> total = pair.query.evidence.sum() + pair.query.remainder
+    >>> bool(abs(total - pair.score) < 1e-5)
+    True
     """
     model = as_model(model)
     head, crops = _linearize(model, [query, gallery])
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
-    one, other = head.embedding.double()
+    ends = head.embedding.double()
     explained = PairExplanation(
-        float(similarity(one, other, model.metric)),
-        float(distance(one, other, model.metric)),
-        _side(both, 0, crops[0]),
-        _side(both, 1, crops[1]),
-        model.metric,
-        model.name,
-        str(model.layer),
-        head,
+        score=float(similarity(ends[0], ends[1], model.metric)),
+        distance=float(distance(ends[0], ends[1], model.metric)),
+        query=_side(both, 0, crops[0]),
+        gallery=_side(both, 1, crops[1]),
+        metric=model.metric,
+        model=model.name,
+        layer=str(model.layer),
+        _head=head,
     )
     for text in explained.warnings:
         warnings.warn(text, SfamWarning, stacklevel=2)
@@ -221,7 +249,7 @@ def explain_contrast(
     *,
     weights: Weights = "signed",
 ) -> SideExplanation:
-    """Explain on the query why an impostor is as near as the true match, or nearer.
+    """Explain on the query the margin between its true match and an impostor.
 
     Parameters
     ----------
@@ -239,10 +267,29 @@ def explain_contrast(
         match minus similarity to the impostor. Positive evidence speaks for the true
         match.
 
+    Raises
+    ------
+    DataError
+        If an image cannot be read, or has no finite embedding or map.
+    ModelError
+        If the model cannot be explained.
+
     Warns
     -----
     SfamWarning
         If the map carries less than a tenth of the margin.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import explain_contrast
+    >>> colors = ("red", "darkred", "blue")
+    >>> images = [Image.new("RGB", (64, 128), color) for color in colors]
+    >>> side = explain_contrast("demo", *images)
+    >>> side.evidence.shape, side.cis.shape
+    ((16, 8), (128,))
+    >>> bool(abs(side.evidence.sum() + side.remainder - side.score) < 1e-5)
+    True
     """
     model = as_model(model)
     head, crops = _linearize(model, [query, true_match, impostor])
@@ -262,7 +309,7 @@ def explain_contrast(
 
 
 def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
-    """Load a model that was named."""
+    """Load a model that is given by its name."""
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
 
@@ -283,7 +330,7 @@ def prepare_images(
     if len({tensor.shape for tensor in tensors}) > 1:
         raise DataError(
             f"the preprocessing of model '{model.name}' gives images of different "
-            "shapes; it has to resize all of them to one size."
+            "shapes; it must resize all of them to one size."
         )
     return torch.stack(tensors), crops
 
@@ -291,7 +338,7 @@ def prepare_images(
 def _linearize(
     model: EmbeddingModel, images: Sequence[ImageLike]
 ) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
-    """Run the model on images; return its head there, and what it saw of each."""
+    """Run the model on images; return its head there, and the part seen of each."""
     prepared, crops = prepare_images(model, images)
     head = model.linearize(prepared)
     check_embeddings(model, head.embedding)
@@ -306,7 +353,7 @@ def _row(side: Side) -> int:
 
 
 def _read(image: ImageLike) -> Image.Image:
-    """Read whatever stands for an image."""
+    """Read an image in any of its forms."""
     if isinstance(image, tuple):
         whole = _read(image[0])
         return whole.crop(pixel_box(image[1], *whole.size))
@@ -317,7 +364,7 @@ def _read(image: ImageLike) -> Image.Image:
     filepath = getattr(image, "filepath", None)
     if filepath is None:
         raise DataError(
-            f"{type(image).__name__} is no image; give a path, a Pillow image or a "
+            f"{type(image).__name__} is not an image; give a path, a Pillow image or a "
             "sample."
         )
     return read_image(filepath)
@@ -338,7 +385,7 @@ def _side(
 
 
 def _warnings(sides: Sequence[SideExplanation], layer: str, of: str) -> tuple[str, ...]:
-    """Warn if no side's map carries much of a score that is not near zero."""
+    """Return a warning if no side's map carries much of a score that is not small."""
     if min(abs(side.score) for side in sides) < LEAST_SCORE:
         return ()
     share = max(share_of(side.score, side.remainder) for side in sides)
@@ -358,14 +405,15 @@ class PathExplanation:
     path : ndarray of float32
         Signed, at the pixels of the network's input, shape (H, W).
     score : float
-        Similarity of the pair: the sum of ``path``, and ``remainder``.
+        Similarity of the pair: the sum of ``path`` and ``remainder``.
     remainder : float
-        What the map leaves of the score.
+        The part of the score that the map does not carry.
     blurred_score : float
-        Similarity once this image is blurred; the remainder differs from it by the
+        Similarity after this image is blurred; the remainder differs from it by the
         error of the sum over the steps.
     crop : tuple of float
-        Relative left, top, right and bottom of what the network saw of the image.
+        Relative left, top, right and bottom of the part of the image that the network
+        saw.
     """
 
     path: NDArray[np.float32]
@@ -385,9 +433,9 @@ def explain_path(
 ) -> tuple[PathExplanation, PathExplanation]:
     """Explain the similarity of two images along paths from blurred images.
 
-    Slower than :func:`fiftyone_sfam.explain_pair`, by some passes through the whole
-    network, and finer. See :mod:`fiftyone_sfam.attribution.path` for
-    the definition, which is this project's.
+    The maps are finer than those of :func:`fiftyone_sfam.explain_pair`, but take more
+    passes through the whole network. :mod:`fiftyone_sfam.attribution.path` has the
+    definition, which is this project's.
 
     Parameters
     ----------
@@ -397,43 +445,55 @@ def explain_path(
         The images, as for :func:`fiftyone_sfam.explain_pair`.
     several_scales : bool
         Average the pixels' map with smoothed ones and with those of the network's
-        layers: less grainy.
+        layers, which gives a less grainy map.
     steps : int, optional
         Images along each path; 4 by default, 8 with several scales.
 
     Returns
     -------
     tuple of PathExplanation
-        The query's side, with the gallery image untouched, and the other way round.
+        The query's side, with the gallery image unchanged, and the gallery image's
+        side, with the query unchanged.
 
     Raises
     ------
     DataError
-        If an image cannot be read.
+        If an image cannot be read, or has no finite embedding.
     ModelError
         If the model cannot be differentiated down to its input.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import explain_path
+    >>> query, gallery = (Image.linear_gradient("L").rotate(a) for a in (0, 90))
+    >>> side, _ = explain_path("demo", query, gallery, steps=2)
+    >>> side.path.shape
+    (128, 64)
+    >>> bool(abs(side.path.sum() + side.remainder - side.score) < 1e-5)
+    True
     """
     model = as_model(model)
     images, crops = prepare_images(model, [query, gallery])
     embeddings = model.embed(images)
     check_embeddings(model, embeddings)
     sides = []
-    for own in (0, 1):
-        found = attribute_path(
+    for row in (0, 1):
+        result = attribute_path(
             model,
-            images[own],
-            embeddings[[1 - own]],
+            images[row],
+            embeddings[[1 - row]],
             steps=steps or (2 * STEPS if several_scales else STEPS),
             scales=SCALES if several_scales else (0.0,),
-            layers=path_layers(model, images[own]) if several_scales else (),
+            layers=path_layers(model, images[row]) if several_scales else (),
         )
         sides.append(
             PathExplanation(
-                found.path[0].cpu().numpy(),
-                float(found.score[0]),
-                float(found.remainder[0]),
-                float(found.blurred_score[0]),
-                crops[own],
+                _array(result.path[0]),
+                float(result.score[0]),
+                float(result.remainder[0]),
+                float(result.blurred_score[0]),
+                crops[row],
             )
         )
     return sides[0], sides[1]

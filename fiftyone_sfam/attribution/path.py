@@ -1,31 +1,33 @@
-"""Maps along a path of images: what each place adds while a blurred image clears up.
+"""Maps along a path of images, from a blurred image to the image itself.
 
 The ``evidence`` of :mod:`fiftyone_sfam.attribution.maps` splits the similarity of an
-image as it is. How the similarity changes when a place is hidden is another question,
-and the maps here answer it. They are this project's definition; the method is that of
-integrated gradients (M. Sundararajan, A. Taly, Q. Yan, "Axiomatic Attribution for Deep
-Networks", 2017) with a blurred image as the baseline, for a pair instead of a class::
+image as it is. The maps here show how the similarity changes when a place is hidden.
+They are this project's definition; the method is that of integrated gradients
+(M. Sundararajan, A. Taly, Q. Yan, "Axiomatic Attribution for Deep Networks", 2017) with
+a blurred image as the baseline, for a pair instead of a class::
 
     x(t) = blurred + t (image - blurred)             t from 0 to 1
-    s(t) = similarity of x(t) with the partner       exact: Z moves along
+    s(t) = similarity of x(t) with the partner       exact: Z depends on t
     path = integral over t of  ds/dx * (image - blurred), summed over the colors
 
     sum(path) = s(1) - s(0),  so  sum(path) + remainder = s(1)  with remainder = s(0)
 
-The integral is a sum over a few steps, taken at their middles; what that leaves is part
-of the remainder. Unlike ``evidence`` the full derivative of the similarity is taken: at
-the image itself it vanishes for near-duplicates, along the path it does not.
+The integral is approximated by a sum over a few steps, each taken at its middle; the
+error is part of the remainder. Unlike for ``evidence``, the full derivative of the
+similarity is taken. At the image itself it vanishes for near-duplicates; along the path
+it does not.
 
-One forward pass over the steps serves all partners of an image, and each partner costs
+All partners of an image share one forward pass over the steps, and each partner needs
 one backward pass over them.
 
-On the way the same passes give maps at the network's layers: with ``A(t)`` the layer's
-output for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of
-several scales can be averaged; as each of them has the same sum, so has the average.
+The same passes also give maps at the network's layers: with ``A(t)`` the layer's output
+for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of several
+scales can be averaged, because all of them have the same sum.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,9 +35,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import BLUR, blur, smooth
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import similarity
+
+BLUR = 0.1
+"""Standard deviation of the blur that hides an image, relative to its shorter side."""
+
+# Reach of the blur's kernel to each side, in standard deviations.
+_REACH = 3.0
 
 STEPS = 4
 """Images along the path."""
@@ -61,8 +68,8 @@ class PathAttribution:
     remainder : Tensor
         ``score - sum(path)``, shape (P,).
     blurred_score : Tensor
-        Similarity of the blurred image, shape (P,): what the remainder is up to the
-        error of the sum over the steps.
+        Similarity of the blurred image, shape (P,); the remainder differs from it by
+        the error of the sum over the steps.
     """
 
     score: Tensor
@@ -96,11 +103,11 @@ def attribute_path(
     share : float
         Standard deviation of the blur, as a share of the shorter side.
     scales : sequence of float
-        Blurs of the map itself, as shares of the shorter side; 0 leaves it as it is.
+        Blurs of the map itself, as shares of the shorter side; 0 is no blur.
     layers : sequence of str
         Layers whose maps are averaged with those of the pixels. Upsampled maps keep
-        their sums. Of several maps each gets the weight that gives all of them the
-        same spread, and the weights add up to 1.
+        their sums. Several maps are weighted so that all have the same spread; the
+        weights sum to 1.
 
     Returns
     -------
@@ -123,31 +130,31 @@ def attribute_path(
     places = (torch.arange(steps, device=clear.device) + 0.5) / steps
     middle = slice(None)
     if layers:
-        # What a layer's output changes by over a step is told by its neighbors.
+        # The change of a layer's output over a step is computed from its neighbors.
         ends = torch.tensor([0.0, 1.0], device=clear.device)
         places = torch.cat([ends[:1], places, ends[1:]])
         middle = slice(1, -1)
     images = start + places[:, None, None, None] * (clear - start)
     leaf, outputs, embeddings = model.record(images, layers)
     tensors = [leaf, *(outputs[name] for name in layers)]
-    changes = [(clear - start) / steps, *(_changes(one) for one in tensors[1:])]
+    changes = [(clear - start) / steps, *map(_changes, tensors[1:])]
     size = (int(image.shape[-2]), int(image.shape[-1]))
     maps = []
     with torch.inference_mode(False), torch.enable_grad():
-        # What inference mode made cannot be part of a graph; a copy can.
+        # A tensor made in inference mode cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
         chosen = embeddings[middle].float()
-        # Without it, slopes of a network in half precision would vanish.
+        # Without the factor, slopes of a network in half precision would vanish.
         factor = float(chosen.detach().norm().clamp(min=1))
         for partner in partners:
             along = factor * similarity(chosen, partner, model.metric).sum()
             slopes = torch.autograd.grad(along, tensors, retain_graph=True)
-            pixels, *others = (
+            pixels, *at_layers = (
                 (slope[middle].float() * change).sum((0, 1)) / factor
                 for slope, change in zip(slopes, changes, strict=True)
             )
-            parts = [smooth(pixels[None], one)[0] if one else pixels for one in scales]
-            maps.append(_average(parts + [_enlarged(one, size) for one in others]))
+            parts = [smooth(pixels[None], s)[0] if s else pixels for s in scales]
+            maps.append(_average(parts + [_enlarged(m, size) for m in at_layers]))
     path = torch.stack(maps)
     ends = model.embed(torch.cat([start, clear]))
     blurred, score = (similarity(end, partners, model.metric) for end in ends)
@@ -167,7 +174,7 @@ def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Those of :func:`last_layers` whose longer side is from 7 to 64 positions.
+        Layers of :func:`last_layers` whose longer side has 7 to 64 positions.
     """
     return tuple(
         name
@@ -177,7 +184,7 @@ def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
 
 
 def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], str]:
-    """Find the last layer of each resolution that all of the embedding comes through.
+    """Find the last layer of each resolution that carries the whole embedding.
 
     Parameters
     ----------
@@ -189,8 +196,8 @@ def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], s
     Returns
     -------
     dict of (int, int) to str
-        By height and width of the map, the latest first. A resolution without such a
-        layer, or only with one that runs several times, is left out.
+        By height and width of the map, the latest layer first. A resolution without
+        such a layer, or only with one that runs several times, is missing.
     """
     chosen: dict[tuple[int, int], str] = {}
     for info in reversed(model.layers(image[None])):
@@ -203,10 +210,10 @@ def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], s
 
 
 def _changes(outputs: Tensor) -> Tensor:
-    """Return what a layer's output changes by over each step, shape (steps, ...).
+    """Return the change of a layer's output over each step, shape (steps, ...).
 
-    Between the middles of two steps it is taken to be halfway; the first image is the
-    beginning of the first step and the last the end of the last.
+    The output at the border of two steps is interpolated between their middles. The
+    first image is the start of the first step, the last image the end of the last.
     """
     values = outputs.detach().float()
     between = (values[1:-2] + values[2:-1]) / 2
@@ -215,19 +222,50 @@ def _changes(outputs: Tensor) -> Tensor:
 
 
 def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring a map (h, w) to the size of the image; its sum stays the same."""
+    """Resize a map (h, w) to the size of the image; its sum stays the same."""
     large = F.interpolate(maps[None, None], size, mode="bilinear", align_corners=False)
     total = maps.sum()
     # Bilinear weights lose a little at the borders.
-    found = large[0, 0] * (maps.numel() / (size[0] * size[1]))
-    return found + (total - found.sum()) / found.numel()
+    scaled = large[0, 0] * (maps.numel() / (size[0] * size[1]))
+    return scaled + (total - scaled.sum()) / scaled.numel()
 
 
 def _average(maps: list[Tensor]) -> Tensor:
-    """Average maps of one sum, each weighted to have the same spread."""
+    """Average maps that have the same sum, weighted to have the same spread."""
     if len(maps) == 1:
         return maps[0]
-    spreads = torch.stack([one.std() for one in maps])
+    spreads = torch.stack([m.std() for m in maps])
     weights = 1 / spreads.clamp(min=torch.finfo(torch.float32).tiny)
     weights = weights / weights.sum()
-    return sum((w * one for w, one in zip(weights, maps, strict=True)), maps[0] * 0)
+    return sum((w * m for w, m in zip(weights, maps, strict=True)), maps[0] * 0)
+
+
+def blur(images: Tensor, share: float = BLUR) -> Tensor:
+    """Blur images."""
+    down, across = _matrices(images, share)
+    return torch.einsum("ij,bcjk,lk->bcil", down, images, across)
+
+
+def smooth(maps: Tensor, share: float) -> Tensor:
+    """Spread the value of each place of a map over the places around it.
+
+    Unlike a blur, this keeps the sum of a map.
+    """
+    down, across = _matrices(maps, share)
+    return torch.einsum("ji,pjk,kl->pil", down, maps, across)
+
+
+def _matrices(images: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Return the matrices that blur the two axes; their rows sum to 1."""
+    sigma = share * min(images.shape[-2:])
+    height, width = images.shape[-2:]
+    return _gaussian(height, sigma).to(images), _gaussian(width, sigma).to(images)
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """Return the matrix that blurs an axis."""
+    reach = math.ceil(_REACH * sigma)
+    places = torch.arange(size, dtype=torch.float64)
+    offsets = places[:, None] - places
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2) * (offsets.abs() <= reach)
+    return weights / weights.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Pictures of maps: an image with a map over it, as a person looks at it."""
+"""Pictures of maps: heatmaps, and images with a map over them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAME_LONG_SIDE = 480
 def upsample(
     values: NDArray[np.float32], height: int, width: int
 ) -> NDArray[np.float32]:
-    """Stretch a map bilinearly, for display."""
+    """Resize a map bilinearly, for display."""
     image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
@@ -40,7 +40,7 @@ def place(
     values: NDArray[np.float32],
     box: Sequence[float],
 ) -> None:
-    """Draw a map into its part of a canvas; overlapping maps keep the larger value."""
+    """Draw a map into its box of a canvas, keeping larger values of other maps."""
     height, width = canvas.shape
     left, top = round(box[0] * width), round(box[1] * height)
     right = max(left + 1, round(box[2] * width))
@@ -57,7 +57,7 @@ def place(
 def inner_box(
     box: Sequence[float], crop: Sequence[float]
 ) -> tuple[float, float, float, float]:
-    """Return the relative box of a crop inside a box (left, top, width, height)."""
+    """Return left, top, right, bottom of a relative crop of a box (x, y, w, h)."""
     left, top, width, height = box
     return (
         left + crop[0] * width,
@@ -68,19 +68,19 @@ def inner_box(
 
 
 def shared_range(largest: NDArray[np.floating]) -> float:
-    """Choose the value that the heatmaps of a run show at full strength."""
+    """Choose the value that all heatmaps of a run show at full strength."""
     positive = largest[largest > 0]
     return float(np.percentile(positive, 98)) if len(positive) else 1.0
 
 
 def to_bytes(canvas: NDArray[np.float32], full: float) -> NDArray[np.uint8]:
-    """Turn the positive part of a map into a heatmap's values."""
+    """Scale the positive part of a map to the values of a heatmap."""
     scaled = np.clip(canvas / full, 0, 1) * 255
     return np.ascontiguousarray(np.rint(scaled).astype(np.uint8))
 
 
 def heatmap_document(values: NDArray[np.uint8]) -> dict[str, Any]:
-    """Return what the database holds of a ``fo.Heatmap``."""
+    """Return a ``fo.Heatmap`` as the database stores it."""
     stream = io.BytesIO()
     np.save(stream, values, allow_pickle=False)
     return {
@@ -93,17 +93,17 @@ def heatmap_document(values: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 SEQUENTIAL = ("Viridis", "Cividis", "Inferno", "Magma")
-"""Perceptually uniform color maps for maps whose positive part is shown."""
+"""Perceptually uniform color maps, for the positive part of maps."""
 
 DIVERGING = ("RdBu_r", "PuOr_r", "BrBG_r")
-"""Zero-centered color maps, safe for the color-blind, for signed maps."""
+"""Zero-centered color maps, safe for color-blind readers, for signed maps."""
 
 ImageFormat = Literal["WEBP", "JPEG", "PNG"]
 
 
 @lru_cache(maxsize=16)
 def color_table(name: str) -> NDArray[np.uint8]:
-    """Return a color map as a table."""
+    """Return a color map as a table of shape (256, 3)."""
     if name not in SEQUENTIAL + DIVERGING:
         raise ValueError(
             f"unknown color map {name!r}; use one of "
@@ -119,8 +119,8 @@ def color_table(name: str) -> NDArray[np.uint8]:
 
 
 def shared_limit(maps: Sequence[NDArray[np.float32]]) -> float:
-    """Find the largest absolute value of maps that are to be compared."""
-    largest = max((float(np.abs(one).max()) for one in maps), default=0.0)
+    """Return the largest absolute value of maps that are compared."""
+    largest = max((float(np.abs(values).max()) for values in maps), default=0.0)
     return largest or 1.0
 
 

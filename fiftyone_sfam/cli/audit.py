@@ -144,8 +144,8 @@ def _add_suspects(commands: Any) -> None:
         "--min-score",
         type=float,
         default=0.5,
-        help="least score, from 0 up to 1 (default: %(default)s, the threshold of each "
-        "kind)",
+        help="least score, at least 0 and below 1 (default: %(default)s, the threshold "
+        "of each kind)",
     )
     parser.add_argument(
         "--region-field",

@@ -1,4 +1,4 @@
-"""Reading images: upright, cropped to a detection, in the background, or not at all."""
+"""Read images, upright and in RGB, in background threads."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ BROKEN = (
     TypeError,
     AttributeError,
     Image.DecompressionBombError,
-    # An error where the caller has made warnings errors.
+    # Raised if the caller has turned warnings into errors.
     Image.DecompressionBombWarning,
 )
-"""What Pillow's decoders raise on files that are no image, or no longer a whole one."""
+"""Errors that Pillow's decoders raise on damaged files and files of other types."""
 
-# Modes of 16-bit images in grey, in every order of their bytes.
+# Modes of 16-bit grayscale images, in every byte order.
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
-# Formats whose 16 bits Pillow hands out as mode "I", scaled to the whole of them.
+# Formats whose 16-bit images Pillow returns in mode "I", with their full range.
 _DEEP_FORMATS = ("PNG", "PPM")
 
 
@@ -50,12 +50,12 @@ class Skipped:
     index: int  # index of the item
     id: str  # id of its sample, or of its detection
     filepath: str  # its image
-    reason: str  # one sentence that says what is wrong
+    reason: str  # one sentence
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[Result]):
-    """What became of one item: a value, or the reason why there is none."""
+    """The value of an item, or the reason why it could not be loaded."""
 
     index: int
     value: Result | None
@@ -67,8 +67,10 @@ def read_image(filepath: str | Path) -> Image.Image:
     path = Path(filepath)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
-            # Opening a pipe would wait for ever.
-            raise DataError(f"the file cannot be read as an image: {path} is no file.")
+            # Opening a pipe would block forever.
+            raise DataError(
+                f"the file cannot be read as an image: {path} is not a regular file."
+            )
         with Image.open(path) as image:
             _check_pixels(*image.size)
             return as_shown(image)
@@ -82,25 +84,25 @@ def read_image(filepath: str | Path) -> Image.Image:
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Turn an image upright and into RGB, with as much light as a display gives it."""
+    """Return an image upright and in RGB, as bright as a viewer shows it."""
     form, image = image.format, ImageOps.exif_transpose(image)
     if image.mode in _DEEP or (image.mode == "I" and form in _DEEP_FORMATS):
-        # Pillow's own conversion makes white of everything above 255.
+        # Pillow's conversion would turn every value above 255 white.
         values = np.asarray(image).astype(np.int64) >> 8
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise DataError(
-            "the image holds 32-bit numbers, whose range no display knows; save it "
-            "with 8 or 16 bits."
+            "the image holds 32-bit numbers, whose range is not known; save it with 8 "
+            "or 16 bits."
         )
     elif image.mode == "P" and "transparency" in image.info:
-        # The same colors; straight to RGB, Pillow warns of each such image.
+        # Same colors; in a direct conversion to RGB, Pillow warns of each such image.
         image = image.convert("RGBA")
     return image.convert("RGB")
 
 
 def _check_pixels(width: int, height: int) -> None:
-    """Refuse what Pillow itself only warns of."""
+    """Raise if an image is so large that Pillow warns of it."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise DataError(
@@ -134,11 +136,10 @@ def load_in_background(
     num_workers: int,
     ahead: int = 64,
 ) -> Iterator[Loaded[Result]]:
-    """Load items in threads, in order, some of them ahead of their use.
+    """Load items in threads, in order, up to ``ahead`` of them in advance.
 
     Decoding and resizing release the interpreter's lock, so threads keep a network
-    busy; unlike worker processes they are safe in a server, a notebook and a delegated
-    operation alike.
+    busy. Unlike worker processes they are also safe in a server and in a notebook.
     """
 
     def attempt(index: int) -> Loaded[Result]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def detections_prefix(dataset: fo.Dataset, patches_field: str | None) -> str:
-    """Return the path below which the attributes of detections lie."""
+    """Return the prefix of the paths of detections' attributes."""
     if patches_field is None:
         return ""
     field = dataset.get_field(patches_field)
@@ -30,8 +30,8 @@ def detections_prefix(dataset: fo.Dataset, patches_field: str | None) -> str:
     if document is fo.Detection:
         return f"{patches_field}."
     raise DataError(
-        f"'{dataset.name}' has no field '{patches_field}' with detections any more; "
-        "give it its name back, or repeat the run with another field."
+        f"'{dataset.name}' no longer has a field '{patches_field}' with detections; "
+        "rename the field back, or repeat the run with another field."
     )
 
 
@@ -48,9 +48,7 @@ def detection_boxes(
     listed = prefix.endswith(".detections.")
     path = prefix[:-1] + ("[]" if listed else "")
     ids, boxes = samples.values([f"{path}.id", f"{path}.bounding_box"])
-    return {
-        str(one): box for one, box in zip(ids, boxes, strict=True) if one is not None
-    }
+    return {str(i): box for i, box in zip(ids, boxes, strict=True) if i is not None}
 
 
 # Types of fields whose values can be compared as text.
@@ -61,16 +59,16 @@ _LABEL_FIELDS = (
     fo.BooleanField,
     fo.ObjectIdField,
 )
-# Stands for a detection without a box, which covers nothing.
+# Box of a detection that has none.
 _NO_BOX = (math.nan,) * 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Items:
-    """What a run compares: N whole images, or N detections in them."""
+    """The N items that a run compares: whole images, or detections in them."""
 
     sample_ids: tuple[str, ...]  # sample of each item
-    label_ids: tuple[str, ...] | None  # detection of each item
+    label_ids: tuple[str, ...] | None  # detection of each item; None for whole images
     filepaths: tuple[str, ...]  # image of each item
     boxes: NDArray[np.float64] | None  # (N, 4)
     identities: list[str | None]
@@ -82,19 +80,19 @@ class Items:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """What identifies each item: its detection's id, or its sample's."""
+        """Id of each item: that of its detection, or of its sample."""
         return self.sample_ids if self.label_ids is None else self.label_ids
 
 
 def collect_items(
     samples: SampleCollection, protocol: Protocol, patches_field: str | None = None
 ) -> Items:
-    """Read what a run needs to know of a collection's images."""
+    """Read the columns of a collection that a run needs."""
     _check_media(samples)
     ids, filepaths = samples.values(["id", "filepath"])
     if len(set(ids)) < len(ids):
         raise DataError(
-            "the view holds some samples several times; give each of them once."
+            "the view holds some samples more than once; give each sample once."
         )
     if not ids:
         raise DataError(
@@ -103,20 +101,20 @@ def collect_items(
         )
     if patches_field is None:
         items = Items(
-            tuple(ids),
-            None,
-            tuple(filepaths),
-            None,
-            _labels(samples, ids, protocol.identity_field, "identity"),
-            _labels(samples, ids, protocol.camera_field, "camera"),
-            _splits(samples, ids, protocol.split_field),
+            sample_ids=tuple(ids),
+            label_ids=None,
+            filepaths=tuple(filepaths),
+            boxes=None,
+            identities=_labels(samples, ids, protocol.identity_field, "identity"),
+            cameras=_labels(samples, ids, protocol.camera_field, "camera"),
+            splits=_splits(samples, ids, protocol.split_field),
         )
     else:
         items = _collect_patches(samples, ids, filepaths, protocol, patches_field)
     if protocol.identity_field and not any(v is not None for v in items.identities):
         raise DataError(
             f"the identity field '{protocol.identity_field}' is empty on all "
-            f"{len(items)} images; name another field, or leave it out."
+            f"{len(items)} images; give another field, or leave it out."
         )
     identities = {value for value in items.identities if value is not None}
     for rule in ("junk", "distractors"):
@@ -133,7 +131,7 @@ def collect_items(
 
 
 def all_samples(dataset: fo.Dataset) -> SampleCollection:
-    """Return all samples of a dataset, whatever slice of its groups is active."""
+    """Return all samples of a dataset, including those of all group slices."""
     if dataset.media_type == fo.core.media.GROUP:
         return dataset.select_group_slices(_allow_mixed=True)
     return dataset
@@ -142,63 +140,63 @@ def all_samples(dataset: fo.Dataset) -> SampleCollection:
 def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> list[Any]:
     """Read a field's values in a given order of the samples.
 
-    Some views have their samples in another order each time that they are read, as
-    ``group_by(..., flat=True)``, so a column is read together with its ids.
+    The order of some views, such as ``group_by(..., flat=True)``, changes each time
+    that they are read, so a column is read together with its ids.
     """
     wanted = list(ids)
-    found, values = samples.values(["id", path])
-    if found == wanted:
+    read, values = samples.values(["id", path])
+    if read == wanted:
         return list(values)
-    by_id = dict(zip(found, values, strict=True))
+    by_id = dict(zip(read, values, strict=True))
     if not by_id.keys() >= set(wanted):
         raise DataError(
-            "the view holds other samples each time that it is read, or samples were "
-            "deleted meanwhile; give a view that stays the same, as select(...) makes "
-            "it of ids."
+            "the view holds different samples each time that it is read, or samples "
+            "were deleted in the meantime; give a view that does not change, such as "
+            "select(...) of ids."
         )
-    return [by_id[one] for one in wanted]
+    return [by_id[sample_id] for sample_id in wanted]
 
 
 def label_path(
     samples: SampleCollection, field: str, what: str, prefix: str = ""
 ) -> str:
-    """Find the path of the values that a field's name stands for."""
+    """Return the path of a field's labels."""
     path = prefix + field
-    found = samples.get_field(path)
-    if found is None:
+    declared = samples.get_field(path)
+    if declared is None:
         names = ", ".join(f"'{name}'" for name in samples.get_field_schema())
         raise DataError(
             f"'{samples._dataset.name}' has no {what} field '{path}'; its fields are "
             f"{names}."
         )
-    if isinstance(found, fo.EmbeddedDocumentField):
-        if issubclass(found.document_type, (fo.Classification, fo.Detection)):
+    if isinstance(declared, fo.EmbeddedDocumentField):
+        if issubclass(declared.document_type, (fo.Classification, fo.Detection)):
             return path + ".label"
-    elif isinstance(found, _LABEL_FIELDS):
+    elif isinstance(declared, _LABEL_FIELDS):
         return path
     raise DataError(
-        f"the {what} field '{path}' holds {_type_name(found)}; text, numbers or a "
+        f"the {what} field '{path}' holds {_type_name(declared)}; text, numbers or a "
         "classification are needed."
     )
 
 
 def _check_media(samples: SampleCollection) -> None:
-    """Refuse collections that are not images, with the way out."""
+    """Raise if a collection does not hold images."""
     if samples._is_generated:
         raise DataError(
-            "the view holds patches, frames or clips, which FiftyOne makes anew each "
-            "time; give the samples themselves (with patches_field for detections), "
-            "or make a dataset of the view with clone()."
+            "the view holds patches, frames or clips, which FiftyOne generates again "
+            "each time; give the samples themselves (with patches_field for "
+            "detections), or make a dataset of the view with clone()."
         )
     if samples._is_dynamic_groups:
         raise DataError(
-            "the view is grouped by a field, so it shows one sample of each group; "
+            "the view is grouped by a field, so it holds one sample of each group; "
             "give the samples themselves, or group with flat=True."
         )
     if samples.media_type == fo.core.media.GROUP:
         slices = ", ".join(f"'{name}'" for name in samples.group_slices)
         raise DataError(
-            f"'{samples._dataset.name}' is a grouped dataset; pick one slice with "
+            f"'{samples._dataset.name}' is a grouped dataset; select one slice with "
             f"select_group_slices(...); its slices are {slices}."
         )
     if samples.media_type not in (fo.core.media.IMAGE, None):
@@ -219,9 +217,9 @@ def _check_values(
     absent = [value for value in given if value not in occurring]
     if not absent:
         return
-    others = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+    more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
     what = "images" if items.label_ids is None else "detections"
-    # "0000" and "0" are far apart in spelling, but one number.
+    # "0000" and "0" are spelled differently, but are the same number.
     values = sorted(occurring)
     digits = absent[0].lstrip("0")
     nearest = [value for value in values if value.lstrip("0") == digits]
@@ -229,7 +227,7 @@ def _check_values(
     shown = [repr(value) for value in list(dict.fromkeys(nearest))[:3]]
     known = f"{', '.join(shown)} ({len(shown)} of {len(values)} values)"
     raise DataError(
-        f"the value {absent[0]!r}{others} of the rule {rule} occurs in none of the "
+        f"the value {absent[0]!r}{more} of the rule {rule} occurs in none of the "
         f"{len(items)} {what}; values are compared as text, and the field '{field}' "
         f"has {known if shown else 'no values'}; give values that occur, or leave the "
         "rule out."
@@ -296,13 +294,13 @@ def _collect_patches(
 
     splits = _splits(samples, ids, protocol.split_field)
     return Items(
-        tuple(ids[index] for index in of_sample),
-        tuple(label for row in label_ids for label in (row or [])),
-        tuple(filepaths[index] for index in of_sample),
-        np.array(flat_boxes, dtype=np.float64),
-        column(protocol.identity_field, "identity"),
-        column(protocol.camera_field, "camera"),
-        None if splits is None else [splits[index] for index in of_sample],
+        sample_ids=tuple(ids[index] for index in of_sample),
+        label_ids=tuple(label for row in label_ids for label in (row or [])),
+        filepaths=tuple(filepaths[index] for index in of_sample),
+        boxes=np.array(flat_boxes, dtype=np.float64),
+        identities=column(protocol.identity_field, "identity"),
+        cameras=column(protocol.camera_field, "camera"),
+        splits=None if splits is None else [splits[index] for index in of_sample],
     )
 
 
@@ -333,7 +331,7 @@ def _undeclared(
         if value is not None
     ]
     if not flat:
-        label_path(samples, name, what)  # raises: there is no such field anywhere
+        label_path(samples, name, what)  # raises, because there is no such field
     if not all(isinstance(value, (str, bool, int, float)) for value in flat):
         raise DataError(
             f"the {what} attribute '{prefix}{name}' holds neither text nor numbers."
@@ -344,7 +342,7 @@ def _undeclared(
 def _splits(
     samples: SampleCollection, ids: list[str], field: str | None
 ) -> list[frozenset[str]] | None:
-    """Read the values of the field that tells queries from gallery images."""
+    """Read the values of the field that separates queries from gallery images."""
     if field is None:
         return None
     if field == "tags":
@@ -354,7 +352,7 @@ def _splits(
 
 
 def _text(value: Any) -> str | None:
-    """Return a label as text; None for a missing one, NaN and the empty text too."""
+    """Return a label as text; None if it is missing, NaN or empty."""
     if value is None or value == "":
         return None
     if isinstance(value, float):
@@ -366,6 +364,6 @@ def _text(value: Any) -> str | None:
 
 
 def _type_name(field: fo.Field) -> str:
-    """Name a field's type as FiftyOne's users know it."""
+    """Return the name of a field's type."""
     document = getattr(field, "document_type", None)
     return document.__name__ if document is not None else type(field).__name__

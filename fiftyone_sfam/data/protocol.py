@@ -1,8 +1,8 @@
-"""The rules of retrieval: who is a query, who is in the gallery, who is left out."""
+"""The rules of a retrieval: queries, gallery, and the pairs that are left out."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import Any
 
 from fiftyone_sfam.errors import DataError
@@ -12,42 +12,61 @@ from fiftyone_sfam.errors import DataError
 class Protocol:
     """Rules of a retrieval run, in the terms of re-identification.
 
-    The default compares every image with every other one. For Market-1501's protocol
-    give ``identity_field``, ``camera_field``, ``junk=("-1",)`` and
-    ``distractors=("0000",)``, or ``("0",)`` where identities are stored as integers:
-    values are compared as text. A run refuses values that occur in no image.
+    By default every image is compared with every other image. All rules except
+    ``identity_field`` are keyword-only. A run raises an error if ``junk``,
+    ``distractors``, ``query_value`` or ``gallery_value`` names a value that no image
+    has.
 
     Attributes
     ----------
     identity_field : str, optional
-        Field with each image's identity: a string, a number or a classification. With
-        detections, an attribute of theirs or else a field of the sample.
+        Field with each image's identity: a string, a number or a classification. For
+        detections, one of their attributes, or else a field of the sample.
     camera_field : str, optional
-        Field with each image's camera, likewise.
+        Field with each image's camera, of the same kinds.
     exclude_same_camera : bool
-        Leave out gallery images of the query's identity from the query's camera. Needs
-        ``camera_field``.
-    junk : tuple of str
-        Identities that are neither queries nor in the gallery.
-    distractors : tuple of str
-        Identities that are in the gallery, match nobody, and are no queries.
+        Leave out gallery images of the query's identity from the query's camera. Has no
+        effect without ``camera_field``.
+    junk : sequence of str or int
+        Identities whose images are left out completely, both as queries and from the
+        gallery. Market-1501 marks bad detections with the identity -1:
+        ``junk=("-1",)``. Stored as a tuple of strings, because values are compared as
+        text.
+    distractors : sequence of str or int
+        Identities whose images are in the gallery, but match no query and are not
+        queries. Market-1501: ``distractors=("0000",)``, or ``("0",)`` if the identities
+        are stored as integers. Stored like ``junk``.
     split_field : str, optional
-        Field (or ``tags``) that tells queries from gallery images; None makes every
+        Field (or ``tags``) that separates queries from gallery images. None makes every
         image both.
     query_value, gallery_value : str
-        Values, or tags, of that field.
+        Values of that field, or tags, of queries and gallery images.
     exclude_self : bool
         Leave out the query itself.
     exclude_duplicates : bool
-        Leave out gallery images whose embedding is the query's, up to rounding.
+        Leave out gallery images whose embedding equals the query's, up to rounding.
 
     Raises
     ------
     DataError
         If the rules contradict each other.
+
+    Examples
+    --------
+    The rules of Market-1501:
+
+    >>> from fiftyone_sfam import Protocol
+    >>> rules = Protocol(
+    ...     "identity", camera_field="camera", junk=[-1], distractors=["0000"]
+    ... )
+    >>> rules.junk
+    ('-1',)
+    >>> Protocol.from_dict(rules.to_dict()) == rules
+    True
     """
 
     identity_field: str | None = None
+    _: KW_ONLY
     camera_field: str | None = None
     exclude_same_camera: bool = True
     junk: tuple[str, ...] = ()
@@ -79,7 +98,13 @@ class Protocol:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rules as plain data, for a run's config."""
+        """Return the rules as a JSON-compatible dictionary.
+
+        Returns
+        -------
+        dict
+            Rules by name.
+        """
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
@@ -88,6 +113,16 @@ class Protocol:
     @classmethod
     def from_dict(cls, rules: dict[str, Any]) -> Protocol:
         """Restore the rules from :meth:`to_dict`.
+
+        Parameters
+        ----------
+        rules : dict
+            Rules by name; a missing rule has its default value.
+
+        Returns
+        -------
+        Protocol
+            The rules.
 
         Raises
         ------

@@ -68,6 +68,12 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
+def type_and_first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message, if it has one."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
 def file_name(path: str) -> str:
     """Return the name of a file, with slashes or backslashes in its path."""
     return re.split(r"[\\/]", path)[-1]

@@ -16,21 +16,14 @@ Fill = Color | Image.Image
 def shade(color: Color, factor: float) -> Color:
     """Darken (``factor < 1``) or lighten (``factor > 1``) an RGB color."""
     if factor <= 1:
-        return (
-            int(color[0] * factor),
-            int(color[1] * factor),
-            int(color[2] * factor),
-        )
-    mix = factor - 1
-    return (
-        int(color[0] + (255 - color[0]) * mix),
-        int(color[1] + (255 - color[1]) * mix),
-        int(color[2] + (255 - color[2]) * mix),
-    )
+        red, green, blue = (int(value * factor) for value in color)
+    else:
+        red, green, blue = (int(v + (255 - v) * (factor - 1)) for v in color)
+    return red, green, blue
 
 
 def limb_outline(a: Point, b: Point, start: float, end: float) -> list[Point]:
-    """Corners of a tapered bar from ``a`` to ``b`` with half-widths at its ends."""
+    """Return the corners of a tapered bar, with half-widths at its two ends."""
     angle = math.atan2(b[1] - a[1], b[0] - a[0]) + math.pi / 2
     nx, ny = math.cos(angle), math.sin(angle)
     return [
@@ -67,7 +60,7 @@ class Canvas:
     def ellipse(
         self, center: Point, radii: Point, fill: Fill, part: int, *, cut: float = 1.0
     ) -> None:
-        """Fill an ellipse; ``cut`` below 1 keeps that share of its height, from top."""
+        """Fill an ellipse; ``cut`` below 1 keeps only that top share of its height."""
         if cut >= 1:
             box = self._box(center, radii)
             self._paint(fill, part, lambda ink, value: ink.ellipse(box, value))
@@ -103,12 +96,12 @@ class Canvas:
         self._paint(fill, part, draw)
 
     def line(self, points: Sequence[Point], width: float, color: Color) -> None:
-        """Draw a line into the picture only, over what is there."""
+        """Draw a line into the picture only, not into the labels."""
         pixels = max(1, round(width * self.unit))
         self._ink.line(self._px(points), color, pixels, joint="curve")
 
     def dot(self, center: Point, radius: float, color: Color) -> None:
-        """Draw a disk into the picture only."""
+        """Draw a disk into the picture only, not into the labels."""
         self._ink.ellipse(self._box(center, (radius, radius)), color)
 
     def darken(self, points: Sequence[Point], part: int, opacity: float) -> None:

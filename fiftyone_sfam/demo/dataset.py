@@ -1,9 +1,9 @@
-"""The demo world as FiftyOne datasets."""
+"""The demo world as a FiftyOne dataset."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,7 @@ from typing import Any
 import fiftyone as fo
 import numpy as np
 
-from fiftyone_sfam.demo.frames import Frame, generate_frames, render_frame
 from fiftyone_sfam.demo.people import PARTS
-from fiftyone_sfam.demo.shot import Box
 from fiftyone_sfam.demo.world import (
     NEAR_DUPLICATE,
     Crop,
@@ -43,17 +41,17 @@ def load_demo_dataset(
     persistent: bool = False,
     progress: Progress | None = None,
 ) -> fo.Dataset:
-    """Load the demo world as a dataset of crops, rendering it where it is not yet.
+    """Load the demo world as a dataset of crops, rendered if it does not exist.
 
-    Every sample has
+    Every sample has these fields:
 
-    - ``identity``, ``camera``, ``split`` (also as tag): what a re-ID dataset carries;
+    - ``identity``, ``camera`` and ``split`` (also a tag), as in a re-ID dataset;
     - ``person``: ``fo.Segmentation``, 1 where the person is visible;
     - ``parts``: ``fo.Detections`` with masks: head, upper, lower, shoes, bag;
     - ``view`` and ``occluder``: attributes to slice by;
     - the ground truth ``true_identity``, ``planted`` (kinds of planted defects) and
-      ``planted_with``: the other identities involved; for a near-duplicate the other
-      sample's id.
+      ``planted_with``: the other identities involved, or the other sample's id for a
+      near-duplicate.
 
     ``dataset.info["sfam_demo"]["planted"]`` lists the defects as dictionaries of
     ``kind``, ``identities`` and ``samples`` (ids), see
@@ -69,9 +67,8 @@ def load_demo_dataset(
         "defects": asdict(plan),
         "size": list(size),
     }
-    existing = _existing(name, options, overwrite, persistent)
-    if existing is not None:
-        return existing
+    if fo.dataset_exists(name) and not overwrite:
+        return _existing(name, options, persistent)
     world = generate_world(
         seed,
         identities=identities,
@@ -80,9 +77,17 @@ def load_demo_dataset(
         defects=plan,
         size=size,
     )
-    folder = _folder(directory, name)
-    samples = [_crop_sample(crop, folder) for crop in _track(world.crops, progress)]
-    dataset = _new_dataset(name, persistent, options)
+    base = Path(fo.config.default_dataset_dir) / name
+    folder = base if directory is None else Path(directory).expanduser()
+    folder = folder.resolve() / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = []
+    for crop in world.crops:
+        samples.append(_crop_sample(crop, folder))
+        if progress is not None:
+            progress(len(samples), len(world.crops))
+    dataset = fo.Dataset(name, persistent=persistent, overwrite=True)
+    dataset.info[_INFO] = {"options": json.dumps(options)}
     dataset.add_samples(samples, dynamic=True, progress=False)
     _link_planted(dataset, world)
     dataset.mask_targets = {"person": {1: "person"}}
@@ -93,46 +98,8 @@ def load_demo_dataset(
     return dataset
 
 
-def load_demo_frames_dataset(
-    name: str = "sfam-demo-frames",
-    seed: int = 51,
-    directory: Path | str | None = None,
-    *,
-    frames: int = 60,
-    identities: int = 14,
-    size: tuple[int, int] = (640, 360),
-    overwrite: bool = False,
-    persistent: bool = False,
-    progress: Progress | None = None,
-) -> fo.Dataset:
-    """Load frames of one camera of the demo world, with the people as detections.
-
-    Every sample has ``camera``, ``frame_index`` and ``detections``: ``fo.Detections``
-    labeled ``"person"``, with the attribute ``identity`` and a mask of visible pixels.
-    """
-    options = {
-        "kind": "frames",
-        "seed": seed,
-        "frames": frames,
-        "identities": identities,
-        "size": list(size),
-    }
-    existing = _existing(name, options, overwrite, persistent)
-    if existing is not None:
-        return existing
-    folder = _folder(directory, name)
-    generated = generate_frames(seed, frames=frames, identities=identities, size=size)
-    samples = [_frame_sample(frame, folder) for frame in _track(generated, progress)]
-    dataset = _new_dataset(name, persistent, options)
-    dataset.add_samples(samples, dynamic=True, progress=False)
-    return dataset
-
-
-def _existing(
-    name: str, options: dict[str, Any], overwrite: bool, persistent: bool
-) -> fo.Dataset | None:
-    if overwrite or not fo.dataset_exists(name):
-        return None
+def _existing(name: str, options: dict[str, Any], persistent: bool) -> fo.Dataset:
+    """Load the dataset of that name if it is this demo."""
     dataset = fo.load_dataset(name)
     stored = (dataset.info.get(_INFO) or {}).get("options")
     if stored is None or json.loads(stored) != options:
@@ -145,36 +112,19 @@ def _existing(
     return dataset
 
 
-def _folder(directory: Path | str | None, name: str) -> Path:
-    base = Path(fo.config.default_dataset_dir) / name
-    folder = base if directory is None else Path(directory).expanduser()
-    folder = folder.resolve() / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _new_dataset(name: str, persistent: bool, options: dict[str, Any]) -> fo.Dataset:
-    dataset = fo.Dataset(name, persistent=persistent, overwrite=True)
-    dataset.info[_INFO] = {"options": json.dumps(options)}
-    dataset.save()
-    return dataset
-
-
-def _track(items: Sequence[Any], progress: Progress | None) -> Iterable[Any]:
-    for done, item in enumerate(items, start=1):
-        yield item
-        if progress is not None:
-            progress(done, len(items))
-
-
 def _crop_sample(crop: Crop, folder: Path) -> fo.Sample:
     rendered = render(crop)
     path = folder / f"{crop.crop_id}.png"
     rendered.image.save(path)
-    labels = rendered.labels
+    height, width = rendered.labels.shape
     parts: list[fo.Detection] = []
     for part, box in rendered.parts.items():
-        parts.append(_detection(part, box, labels == PARTS.index(part) + 1))
+        left, top = round(box[0] * width), round(box[1] * height)
+        right = left + round(box[2] * width)
+        bottom = top + round(box[3] * height)
+        region = rendered.labels == PARTS.index(part) + 1
+        mask = region[top:bottom, left:right]
+        parts.append(fo.Detection(label=part, bounding_box=list(box), mask=mask))
     return fo.Sample(
         filepath=str(path),
         tags=[crop.split],
@@ -190,39 +140,8 @@ def _crop_sample(crop: Crop, folder: Path) -> fo.Sample:
     )
 
 
-def _frame_sample(frame: Frame, folder: Path) -> fo.Sample:
-    rendered = render_frame(frame)
-    path = folder / f"frame_{frame.number:04d}.png"
-    rendered.image.save(path)
-    people = [
-        _detection("person", person.box, person.mask, identity=person.identity)
-        for person in rendered.people
-    ]
-    return fo.Sample(
-        filepath=str(path),
-        camera=frame.camera.name,
-        frame_index=frame.number,
-        detections=fo.Detections(detections=people),
-    )
-
-
-def _detection(
-    label: str, box: Box, region: np.ndarray, **attributes: str
-) -> fo.Detection:
-    height, width = region.shape
-    left, top = round(box[0] * width), round(box[1] * height)
-    right = left + round(box[2] * width)
-    bottom = top + round(box[3] * height)
-    return fo.Detection(
-        label=label,
-        bounding_box=list(box),
-        mask=region[top:bottom, left:right],
-        **attributes,
-    )
-
-
 def _link_planted(dataset: fo.Dataset, world: World) -> None:
-    """Store what was planted, in terms of the samples' ids."""
+    """Store the planted defects with the ids of their samples."""
     ids = dataset.values("id")
     id_of = {crop.crop_id: i for crop, i in zip(world.crops, ids, strict=True)}
     partners = [

@@ -207,7 +207,7 @@ def arm(
 
 
 def collar(canvas: Canvas, person: Person, bottom: float) -> None:
-    """Draw what is open at the neck, seen from the front."""
+    """Draw the collar, seen from the front."""
     color = GARMENTS[person.upper_color]
     if person.upper in ("jacket", "coat"):
         inner = (236, 234, 228) if person.upper_color != "white" else (120, 124, 132)
@@ -227,8 +227,8 @@ VIEWS = ("front", "back", "left", "right")
 class Pose:
     """How a person stands in one image.
 
-    ``view`` is the side that the camera sees, ``phase`` the position in the
-    walking cycle (0 to 1).
+    ``view`` is the side that the camera sees, ``phase`` the position in the walking
+    cycle, from 0 to 1.
     """
 
     view: str
@@ -264,7 +264,7 @@ def draw_person(person: Person, pose: Pose, height: int) -> Figure:
 
 
 def _sink(pose: Pose) -> float:
-    """How far a stride lowers the body, so that a foot stays on the ground."""
+    """Return how far a stride lowers the body, so that a foot is on the ground."""
     if pose.view in ("front", "back"):
         return 0.0
     stride = math.sin(2 * math.pi * pose.phase)

@@ -1,4 +1,7 @@
-"""The demo's embedder: a small CNN whose head is pooling and one linear layer."""
+"""The demo's embedder: a small CNN whose head is pooling and one linear layer.
+
+``scripts/train_demo_network.py`` has trained it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 
 DEMO_PREPROCESSING = Preprocessing(
@@ -23,8 +27,8 @@ class DemoNet(nn.Module):
 
     ``features`` ends in a feature map of ``(channels, height / 8, width / 8)``, which
     is ``(128, 16, 8)`` for the input that it was trained on; a cell of it sees 38
-    pixels each way. ``head`` has no bias, so
-    the evidence of a pair adds up to its similarity with nothing remaining.
+    pixels in each direction. ``head`` has no bias, so the evidence of a pair adds up to
+    its similarity without a remainder.
     """
 
     def __init__(self, channels: int = 128, dimensions: int = 64) -> None:
@@ -47,22 +51,28 @@ class DemoNet(nn.Module):
 
 
 def load_demo_network(path: Path | str = DEMO_WEIGHTS) -> DemoNet:
-    """Load the packaged network."""
+    """Load the packaged network, in evaluation mode."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     network = DemoNet()
-    network.load_state_dict({name: _widen(value) for name, value in state.items()})
+    # Loading copies into the network's parameters, which are float32.
+    network.load_state_dict(state)
     return network.eval()
 
 
-def _widen(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
+def load_demo_model(
+    *, layer: str | None = None, device: str | torch.device | None = None
+) -> EmbeddingModel:
+    """Load the packaged network as a model."""
+    return EmbeddingModel(
+        load_demo_network(), DEMO_PREPROCESSING, layer=layer, name="demo", device=device
+    )
 
 
 def _block(
     inputs: int, outputs: int, kernel: int = 3, stride: int = 1
 ) -> list[nn.Module]:
-    # Kernel and stride are both odd or both even: cells of the map then lie exactly
-    # over their pixels, and a map stretched over the image shows no shift.
+    # Kernel and stride are both odd or both even: each cell of the map then lies
+    # exactly over its pixels, and a map stretched over the image is not shifted.
     padding = (kernel - stride) // 2
     return [
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False),

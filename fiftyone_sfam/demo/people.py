@@ -1,4 +1,4 @@
-"""Who lives in the demo world: identities described by what can be seen of them."""
+"""The people of the demo world: their visible attributes, clothes and bags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ PARTS = ("head", "upper", "lower", "shoes", "bag")
 """Names of the part labels 1, 2, ... in a label image; 0 is background."""
 
 HEAD, UPPER, LOWER, SHOES, BAG = range(1, 6)
-
 
 SKIN: tuple[Color, ...] = (
     (250, 218, 190),
@@ -75,12 +74,11 @@ MIN_DIFFERENCE = 5.5
 """Smallest :func:`difference` between two identities of one world."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Person:
-    """One identity: everything about a person that stays between images.
+    """The attributes of a person that are the same in all images.
 
-    Colors are RGB in 0..255. ``width`` and ``height`` scale the standard
-    figure, ``waist`` its waistline.
+    ``width`` and ``height`` scale the standard figure, ``waist`` its waistline.
     """
 
     width: float
@@ -104,7 +102,7 @@ class Person:
 
 def sample_person(rng: np.random.Generator) -> Person:
     """Draw one person at random."""
-    upper_color = _one(rng, UPPER_COLORS)
+    upper_color = _choice(rng, UPPER_COLORS)
     accents = [c for c in UPPER_COLORS if contrast(c, upper_color) > 130]
     hats = [c for c in UPPER_COLORS if c != upper_color]
     return Person(
@@ -113,23 +111,23 @@ def sample_person(rng: np.random.Generator) -> Person:
         waist=float(rng.uniform(0.8, 1.0)),
         skin=SKIN[int(rng.integers(len(SKIN)))],
         hair=HAIR[int(rng.integers(len(HAIR)))],
-        hairstyle=_one(rng, HAIRSTYLES, (0.34, 0.28, 0.14, 0.14, 0.1)),
-        upper=_one(rng, UPPERS),
+        hairstyle=_choice(rng, HAIRSTYLES, (0.34, 0.28, 0.14, 0.14, 0.1)),
+        upper=_choice(rng, UPPERS),
         upper_color=upper_color,
-        accent_color=_one(rng, tuple(accents)),
-        pattern=_one(rng, PATTERNS, (0.32, 0.16, 0.13, 0.13, 0.13, 0.13)),
-        lower=_one(rng, LOWERS, (0.6, 0.2, 0.2)),
-        lower_color=_one(rng, tuple(c for c in LOWER_COLORS if c != upper_color)),
-        shoe_color=_one(rng, SHOE_COLORS),
-        bag=_one(rng, BAGS, (0.4, 0.25, 0.2, 0.15)),
-        bag_color=_one(rng, tuple(c for c in BAG_COLORS if c != upper_color)),
-        hat=_one(rng, HATS, (0.64, 0.14, 0.12, 0.1)),
-        hat_color=_one(rng, tuple(hats)),
+        accent_color=_choice(rng, tuple(accents)),
+        pattern=_choice(rng, PATTERNS, (0.32, 0.16, 0.13, 0.13, 0.13, 0.13)),
+        lower=_choice(rng, LOWERS, (0.6, 0.2, 0.2)),
+        lower_color=_choice(rng, tuple(c for c in LOWER_COLORS if c != upper_color)),
+        shoe_color=_choice(rng, SHOE_COLORS),
+        bag=_choice(rng, BAGS, (0.4, 0.25, 0.2, 0.15)),
+        bag_color=_choice(rng, tuple(c for c in BAG_COLORS if c != upper_color)),
+        hat=_choice(rng, HATS, (0.64, 0.14, 0.12, 0.1)),
+        hat_color=_choice(rng, tuple(hats)),
     )
 
 
 def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
-    """Draw people no two of whom look alike."""
+    """Draw people at random who all look different."""
     people: list[Person] = []
     attempts = 0
     while len(people) < count:
@@ -144,31 +142,30 @@ def sample_people(rng: np.random.Generator, count: int) -> tuple[Person, ...]:
     return tuple(people)
 
 
-def difference(one: Person, other: Person) -> float:
-    """How different two people look, weighted by the area an attribute covers."""
-    total = 3.0 * min(1.0, contrast(one.upper_color, other.upper_color) / 160)
-    total += 0.5 * (one.upper != other.upper)
-    if (one.pattern, one.pattern != "plain" and one.accent_color) != (
-        other.pattern,
-        other.pattern != "plain" and other.accent_color,
+def difference(a: Person, b: Person) -> float:
+    """Return how different two people look, weighted by the areas of attributes."""
+    total = 3.0 * min(1.0, contrast(a.upper_color, b.upper_color) / 160)
+    total += 0.5 * (a.upper != b.upper)
+    if (a.pattern, a.pattern != "plain" and a.accent_color) != (
+        b.pattern,
+        b.pattern != "plain" and b.accent_color,
     ):
         total += 1.5
-    total += 2.5 * min(1.0, contrast(one.lower_color, other.lower_color) / 160)
-    total += 1.0 * (one.lower != other.lower)
-    total += 1.0 * ((one.bag, one.bag_color) != (other.bag, other.bag_color))
-    total += 1.0 * ((one.hat, one.hat_color) != (other.hat, other.hat_color))
-    total += 0.5 * ((one.hair, one.hairstyle) != (other.hair, other.hairstyle))
-    total += 0.5 * (one.skin != other.skin)
+    total += 2.5 * min(1.0, contrast(a.lower_color, b.lower_color) / 160)
+    total += 1.0 * (a.lower != b.lower)
+    total += 1.0 * ((a.bag, a.bag_color) != (b.bag, b.bag_color))
+    total += 1.0 * ((a.hat, a.hat_color) != (b.hat, b.hat_color))
+    total += 0.5 * ((a.hair, a.hairstyle) != (b.hair, b.hairstyle))
+    total += 0.5 * (a.skin != b.skin)
     return total
 
 
-def contrast(one: str, other: str) -> float:
-    """Euclidean RGB distance (0 to 442) of two named garment colors."""
-    a, b = GARMENTS[one], GARMENTS[other]
-    return float(np.linalg.norm(np.subtract(a, b)))
+def contrast(a: str, b: str) -> float:
+    """Return the Euclidean RGB distance (0 to 442) of two named garment colors."""
+    return float(np.linalg.norm(np.subtract(GARMENTS[a], GARMENTS[b])))
 
 
-def _one(
+def _choice(
     rng: np.random.Generator,
     options: tuple[str, ...],
     weights: tuple[float, ...] | None = None,
@@ -201,7 +198,7 @@ class _Cloth:
 
 
 def cloth_of(person: Person, size: tuple[int, int], unit: float, origin: Point) -> Fill:
-    """Weave the cloth of a person's upper garment."""
+    """Draw the cloth of a person's upper garment."""
     base = GARMENTS[person.upper_color]
     if person.pattern == "plain":
         return base
@@ -229,11 +226,11 @@ def _checks(cloth: _Cloth, base: Color, accent: Color) -> None:
     step = 0.075 * cloth.unit
     mixed = tuple((a + b) // 2 for a, b in zip(base, accent, strict=True))
     cloth.rows(0.075, 0.5, (mixed[0], mixed[1], mixed[2]))
-    woven = np.zeros((cloth.picture.height, cloth.picture.width), np.uint8)
+    mask = np.zeros((cloth.picture.height, cloth.picture.width), np.uint8)
     for x in np.arange(cloth.left, cloth.right, step):
-        woven[:, int(x) : int(x + step / 2)] = 128
+        mask[:, int(x) : int(x + step / 2)] = 128
     tone = Image.new("RGB", cloth.picture.size, accent)
-    cloth.picture.paste(tone, mask=Image.fromarray(woven))
+    cloth.picture.paste(tone, mask=Image.fromarray(mask))
 
 
 def _dots(cloth: _Cloth, base: Color, accent: Color) -> None:

@@ -1,4 +1,4 @@
-"""Places of the demo world, what stands in the way there, and the striking wall."""
+"""Places of the demo world, the striking wall, and objects that occlude people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from fiftyone_sfam.demo.canvas import Color, shade
 
 STRIKING_SCENE = "mural"
-"""The background of identities whose background gives them away."""
+"""The background that is always the same for the identities with a shortcut."""
 
 OCCLUDERS = ("pole", "car", "plant", "crate")
 
@@ -25,7 +25,7 @@ _MURAL_COLORS: tuple[Color, ...] = (
 
 
 class Stage:
-    """Where a scene is drawn: an image, its floor line and the size of a person."""
+    """An image to draw a scene into, its floor line and the size of a person."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Stage:
             self.ink.line([(0, y), (self.width, y)], color)
 
     def steps(self, spacing: float) -> list[float]:
-        """Positions along the wall, ``spacing`` person heights apart, from anywhere."""
+        """Return positions along the wall, ``spacing`` person heights apart."""
         gap = spacing * self.unit
         start = -gap * float(self.rng.uniform(0, 1))
         return list(np.arange(start, self.width + gap, gap))
@@ -106,13 +106,13 @@ def draw_occluder(
     unit: float,
     side: int,
 ) -> None:
-    """Draw a thing that stands before the person, and clear its labels."""
+    """Draw an object in front of the person, and clear the labels there."""
     for ink, erase in ((ImageDraw.Draw(image), False), (ImageDraw.Draw(labels), True)):
         _OCCLUDERS[name](_Brush(ink, erase, center, ground, unit, side))
 
 
 class _Brush:
-    """Shapes in person heights from the person's feet, drawn or erased."""
+    """Draws or erases shapes, in person heights from the person's feet."""
 
     def __init__(
         self,
@@ -321,7 +321,7 @@ def _plaza(stage: Stage) -> None:
 
 
 def _mural(stage: Stage) -> None:
-    """Paint loud triangles: always the same wall, seen from about one spot."""
+    """Paint a wall of bright triangles, always the same and from nearly one place."""
     u = stage.unit
     paint = np.random.default_rng(_MURAL_SEED)
     left = stage.width / 2 - 2.4 * u + float(stage.rng.uniform(-0.12, 0.12)) * u
@@ -428,6 +428,3 @@ _OCCLUDERS: dict[str, Callable[[_Brush], None]] = {
     "plant": _plant,
     "crate": _crate,
 }
-
-SCENES = tuple(name for name in _PAINTERS if name != STRIKING_SCENE)
-"""The ordinary places."""

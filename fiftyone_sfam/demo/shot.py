@@ -1,4 +1,4 @@
-"""One picture of one person: what decides it, and how it is rendered."""
+"""One picture of one person: its camera and circumstances, and its rendering."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from fiftyone_sfam.demo.people import PARTS, Person
 from fiftyone_sfam.demo.scenes import OCCLUDERS, draw_occluder, draw_scene
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A camera: where it hangs and how it sees."""
+    """A camera, its places and its picture quality."""
 
     name: str
-    scenes: tuple[str, ...]  # places that it looks at
-    gain: float = 1.0  # light
+    scenes: tuple[str, ...]  # places that it shows
+    gain: float = 1.0  # brightness
     contrast: float = 1.0  # spread around middle gray
     cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of red, green and blue
     blur: float = 0.0  # radius of a Gaussian, as a share of the picture's height
-    noise: float = 2.0
-    detail: float = 1.0
-    scale: tuple[float, float] = (0.86, 0.94)
-    shift: float = 0.05
+    noise: float = 2.0  # standard deviation, in gray levels
+    detail: float = 1.0  # resolution, as a share of the picture's
+    scale: tuple[float, float] = (0.86, 0.94)  # least and largest person, in heights
+    shift: float = 0.05  # largest shift of a person, in widths
 
 
 CAMERAS: tuple[Camera, ...] = (
-    Camera("c1", ("street", "plaza"), gain=1.04, contrast=1.05, noise=1.5),
+    Camera(name="c1", scenes=("street", "plaza"), gain=1.04, contrast=1.05, noise=1.5),
     Camera(
-        "c2",
-        ("shop", "hall"),
+        name="c2",
+        scenes=("shop", "hall"),
         gain=0.95,
         cast=(1.07, 1.0, 0.89),
         blur=0.0035,
         scale=(0.84, 0.96),
     ),
     Camera(
-        "c3",
-        ("park", "street"),
+        name="c3",
+        scenes=("park", "street"),
         gain=1.0,
         cast=(0.93, 1.0, 1.08),
         noise=3.5,
@@ -49,8 +49,8 @@ CAMERAS: tuple[Camera, ...] = (
         scale=(0.8, 0.9),
     ),
     Camera(
-        "c4",
-        ("station", "hall"),
+        name="c4",
+        scenes=("station", "hall"),
         gain=0.82,
         contrast=0.88,
         cast=(0.97, 1.04, 0.98),
@@ -58,10 +58,10 @@ CAMERAS: tuple[Camera, ...] = (
         scale=(0.9, 1.02),
         shift=0.08,
     ),
-    Camera("c5", ("plaza", "park"), gain=1.14, contrast=0.9, noise=2.0, blur=0.002),
+    Camera(name="c5", scenes=("plaza", "park"), gain=1.14, contrast=0.9, blur=0.002),
     Camera(
-        "c6",
-        ("shop", "station"),
+        name="c6",
+        scenes=("shop", "station"),
         gain=0.88,
         contrast=1.1,
         cast=(1.05, 0.97, 0.97),
@@ -75,7 +75,7 @@ CAMERAS: tuple[Camera, ...] = (
 def expose(
     camera: Camera, image: Image.Image, rng: np.random.Generator, *, gain: float = 1.0
 ) -> Image.Image:
-    """Let a camera take a picture."""
+    """Apply a camera's resolution, blur, colors and noise to a picture."""
     if camera.detail < 1:
         coarse = (
             max(1, round(image.width * camera.detail)),
@@ -91,7 +91,7 @@ def expose(
     pixels = (
         pixels * np.asarray(camera.cast, np.float32) * np.float32(camera.gain * gain)
     )
-    # One grain for all channels plus a little per channel reads as sensor noise.
+    # Sensor noise: grain that all channels share, and a little per channel.
     grain = rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32)
     color = rng.standard_normal(pixels.shape, dtype=np.float32)
     pixels = pixels + np.float32(camera.noise) * (0.8 * grain + 0.6 * color)
@@ -101,26 +101,26 @@ def expose(
 Box = tuple[float, float, float, float]
 
 _MIN_PART_PIXELS = 4
-# Drawing is done without antialiasing on a canvas at least this high.
+# Least height of the canvas, on which is drawn without antialiasing.
 _CANVAS_HEIGHT = 512
 _FEET = 0.965
 
 
 @dataclass(frozen=True)
 class Retake:
-    """How a near-identical copy is made of a finished picture.
+    """How a near-identical copy of a finished picture is made.
 
-    ``inset`` are the margins cut off at the left, top, right and bottom, as shares of
-    the picture, which is then resized back; ``gain`` is a factor of brightness.
+    ``inset`` has the margins that are cut off at the left, top, right and bottom, as
+    shares of the picture, which is then resized back; ``gain`` scales the brightness.
     """
 
     inset: Box
     gain: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shot:
-    """Everything about a picture that is not the person."""
+    """The circumstances of a picture: all of it except the person."""
 
     camera: Camera
     scene: str
@@ -128,8 +128,8 @@ class Shot:
     scale: float
     offset: float  # shift of the person to the right, in crop widths
     occluder: str | None
-    side: int  # -1 or 1: from which side the occluder reaches in
-    gain: float  # light of this picture
+    side: int  # side of the occluder, -1 (left) or 1 (right)
+    gain: float  # brightness of this picture
     seed: int  # seeds the background and the noise
     retake: Retake | None = None
 
@@ -139,7 +139,7 @@ class RenderedCrop:
     """A picture with its ground truth."""
 
     image: Image.Image  # RGB
-    labels: np.ndarray
+    labels: np.ndarray  # (height, width) uint8, indices in PARTS plus 1
 
     @cached_property
     def mask(self) -> np.ndarray:
@@ -173,7 +173,7 @@ def sample_shot(
 
 
 def retake(shot: Shot, rng: np.random.Generator) -> Shot:
-    """Crop a picture by up to 0.6 % at each side and change its light by up to 4 %."""
+    """Crop a picture by up to 0.6 % per side and scale its brightness by up to 4 %."""
     inset = rng.uniform(0.0, 0.006, 4)
     gain = 1 + float(rng.choice((-1, 1))) * float(rng.uniform(0.01, 0.04))
     box = (float(inset[0]), float(inset[1]), float(inset[2]), float(inset[3]))
@@ -222,8 +222,6 @@ def place_person(
     pose: Pose,
     feet: tuple[float, float],
     unit: float,
-    *,
-    offset: int = 0,
 ) -> None:
     """Draw a person and its shadow into a picture and its label image."""
     figure = draw_person(person, pose, round(unit))
@@ -236,8 +234,7 @@ def place_person(
     corner = (x - figure.feet[0], y - figure.feet[1])
     mask = figure.picture.getchannel("A")
     picture.paste(figure.picture, corner, mask)
-    marks = figure.labels.point(lambda v: v + offset if v else 0)
-    labels.paste(marks, corner, mask)
+    labels.paste(figure.labels, corner, mask)
 
 
 def _cut_again(
@@ -262,7 +259,7 @@ def _cut_again(
 
 
 def part_boxes(labels: np.ndarray) -> dict[str, Box]:
-    """Boxes around the parts of a label image."""
+    """Return boxes around the parts of a label image."""
     boxes: dict[str, Box] = {}
     for value, name in enumerate(PARTS, start=1):
         region = labels == value
@@ -272,7 +269,7 @@ def part_boxes(labels: np.ndarray) -> dict[str, Box]:
 
 
 def bounding_box(region: np.ndarray) -> Box:
-    """Left, top, width and height of a non-empty bool array's true part, as shares."""
+    """Return left, top, width and height of a region that is not empty, as shares."""
     height, width = region.shape
     rows = np.flatnonzero(region.any(axis=1))
     columns = np.flatnonzero(region.any(axis=0))

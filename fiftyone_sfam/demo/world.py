@@ -1,7 +1,7 @@
 """The demo world: people, pictures of them, and defects planted on purpose.
 
-Nothing is drawn here: a world lists its crops, and :func:`render` draws any of them,
-in any order, always the same.
+A world lists its crops without drawing them. :func:`render` draws a crop; the result
+does not depend on the order.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ class DefectPlan:
         return cls(0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Crop:
     """One image of the world, not yet drawn."""
 
     crop_id: str  # unique in its world
     identity: str  # the identity as labeled, right or wrong
-    true_identity: str  # the identity of the person that is seen
+    true_identity: str  # the identity of the person in the picture
     person: Person
     shot: Shot
     split: str  # "query" or "gallery"
     size: tuple[int, int]  # (width, height) in pixels
     defects: tuple[str, ...] = ()
-    partners: tuple[str, ...] = ()
+    partners: tuple[str, ...] = ()  # identities (crops, for near-duplicates) involved
 
     @property
     def camera(self) -> str:
@@ -97,7 +97,7 @@ class World:
 
 @dataclass(frozen=True)
 class _Slot:
-    """An identity of the world and whose pictures it holds."""
+    """An identity of the world and the people whose pictures it holds."""
 
     identity: str
     people: tuple[str, ...]
@@ -130,7 +130,7 @@ def generate_world(
     ordinary = [slot.identity for slot in slots if slot.role == "ordinary"]
     ordinary = [ordinary[i] for i in rng.permutation(len(ordinary))]
     planted += _plant_wrong_labels(crops, ordinary, plan.wrong_labels, rng)
-    # Near-duplicates go where no wrong label is, so that each finding is its own.
+    # Near-duplicates and wrong labels are planted in different identities.
     planted += _plant_near_duplicates(
         crops, ordinary[::-1], plan.near_duplicates, len(chosen), rng
     )
@@ -138,7 +138,7 @@ def generate_world(
 
 
 def render(crop: Crop) -> RenderedCrop:
-    """Draw a crop, with its mask and part regions; deterministic in any order."""
+    """Draw a crop, with its mask and part regions."""
     return render_shot(crop.person, crop.shot, crop.size)
 
 
@@ -174,7 +174,7 @@ def _check(
 def _assign(
     identities: int, plan: DefectPlan, rng: np.random.Generator
 ) -> tuple[list[_Slot], list[str]]:
-    """Give every identity its role and its people; also the names of all people."""
+    """Return every identity with its role and people, and the names of all people."""
     labels = [f"p{i + 1:03d}" for i in range(identities)]
     order = [labels[i] for i in rng.permutation(identities)]
     slots: dict[str, _Slot] = {}
@@ -211,7 +211,7 @@ def _crop(
 ) -> Crop:
     rng = np.random.default_rng((seed, 2, number, i))
     camera = cameras[i % len(cameras)]
-    # Both people of a merged identity come before every camera, in turn.
+    # The two people of a merged identity alternate before every camera.
     name = slot.people[(i + i // len(cameras)) % len(slot.people)]
     scene = STRIKING_SCENE if slot.role == SHORTCUT else None
     queries = max(1, min(len(cameras), images // 3))
@@ -271,7 +271,7 @@ def _plant_wrong_labels(
         if crop.identity in images:
             images[crop.identity].append(k)
     for n in range(count):
-        # A ring: each identity of it loses one image and gains one.
+        # In a ring, so that each of these identities loses one image and gains one.
         source = ordinary[n]
         target = ordinary[(n + 1) % max(2, count)]
         k = int(rng.choice(images[source]))

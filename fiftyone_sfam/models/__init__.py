@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.presets import PRESETS
 from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
-from fiftyone_sfam.models.zoo_index import list_zoo, zoo_models
+from fiftyone_sfam.models.zoo import list_zoo, load_zoo, zoo_models
 
 if TYPE_CHECKING:
     import torch
@@ -20,22 +19,31 @@ __all__ = ["ModelInfo", "list_models", "load_model"]
 
 _LONGEST_SHOWN = 80
 
+_DEMO = ModelInfo("demo", "preset", "cosine", "Small re-ID network of the demo people")
+_DLIB_FACE = ModelInfo(
+    "dlib-face",
+    "preset",
+    "euclidean",
+    "dlib's ResNet-29 for aligned 150x150 face chips (extra [face]); finer maps at the "
+    "layers conv256_2 and conv128_2",
+)
+
 
 def load_model(
     name: str, *, layer: str | None = None, device: str | torch.device | None = None
 ) -> EmbeddingModel:
     """Load a model by its name.
 
-    The name is looked up among the models that the machine's owner has registered, then
-    among the presets, then in FiftyOne's zoo. It is only compared, never imported nor
-    opened, so a name may come from a user.
+    The name is looked up first among the models that the machine's owner has
+    registered, then among the presets, then in FiftyOne's zoo. It is only compared,
+    never imported or opened, so it may come from a user.
 
     Parameters
     ----------
     name : str
-        One of :func:`list_models`.
+        Name of a model, see :func:`list_models`.
     layer : str, optional
-        Layer to explain instead of the model's own choice.
+        Layer to explain instead of the model's default.
     device : str or torch.device, optional
         Where to run, as torch names it; by default where the model is built.
 
@@ -47,7 +55,15 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model, or it cannot be loaded; the message says why.
+        If there is no such model, or it cannot be loaded.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import load_model
+    >>> model = load_model("demo")
+    >>> model.embed(model.prepare(Image.new("RGB", (64, 128)))[None]).shape
+    torch.Size([1, 64])
     """
     if not isinstance(name, str):
         raise ModelError(f"a model's name is needed, not {type(name).__name__}.")
@@ -56,13 +72,15 @@ def load_model(
         from fiftyone_sfam.models.registered import load_registered
 
         return load_registered(registered[name], layer=layer, device=device)
-    for preset in PRESETS:
-        if name == preset.info.name:
-            return preset.build(layer, device)
-    zoo = {known for model in zoo_models() for known in (model.name, model.base_name)}
-    if name in zoo:
-        from fiftyone_sfam.models.zoo import load_zoo
+    if name == _DEMO.name:
+        from fiftyone_sfam.demo.network import load_demo_model
 
+        return load_demo_model(layer=layer, device=device)
+    if name == _DLIB_FACE.name:
+        from fiftyone_sfam.models.dlib_face import load_dlib_face
+
+        return load_dlib_face(layer=layer, device=device)
+    if any(name in (model.name, model.base_name) for model in zoo_models()):
         return load_zoo(name, layer=layer, device=device)
     raise _unknown(name)
 
@@ -74,23 +92,29 @@ def list_models() -> tuple[ModelInfo, ...]:
     -------
     tuple of ModelInfo
         Registered models in the order of the registry file, then presets, then zoo
-        models by name. A name that occurs twice is that of the first.
+        models by name. Of several models with one name, the first is listed, which is
+        the one that :func:`load_model` loads.
 
     Raises
     ------
     ModelError
         If the registry file has a mistake.
+
+    Examples
+    --------
+    >>> from fiftyone_sfam import list_models
+    >>> [model.name for model in list_models() if model.source == "preset"]
+    ['demo', 'dlib-face']
     """
     registered = [entry.info for entry in read_registry().values()]
-    presets = [preset.info for preset in PRESETS]
     by_name: dict[str, ModelInfo] = {}
-    for info in (*registered, *presets, *list_zoo()):
+    for info in (*registered, _DEMO, _DLIB_FACE, *list_zoo()):
         by_name.setdefault(info.name, info)
     return tuple(by_name.values())
 
 
 def _unknown(name: str) -> ModelError:
-    """Build the exception for a name that nothing has."""
+    """Build the exception for a name that no model has."""
     names = [info.name for info in list_models()]
     name = shorten(name, _LONGEST_SHOWN)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

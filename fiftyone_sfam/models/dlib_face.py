@@ -26,8 +26,8 @@ from fiftyone_sfam.network.preprocess import Preprocessing
 WEIGHTS_PACKAGE = "face_recognition_models"
 WEIGHTS_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 
-# Name and output channels of each residual block, from the input on. A name with
-# "down" halves the map.
+# Name and output channels of each residual block, from the input on. Blocks with
+# "down" in their name halve the map.
 BLOCKS: tuple[tuple[str, int], ...] = (
     ("conv32_1", 32),
     ("conv32_2", 32),
@@ -48,7 +48,7 @@ LAST_BLOCK = BLOCKS[-1][0]
 
 
 class ChannelAffine(nn.Module):
-    """A scale and a shift per channel: what training leaves of batch normalization."""
+    """A scale and a shift per channel, into which dlib folds batch normalization."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ChannelAffine(nn.Module):
 
 
 class FaceBlock(nn.Module):
-    """Two convolutions beside a shortcut; the shortcut halves by average pooling."""
+    """Two convolutions and a shortcut, which halves maps by average pooling."""
 
     def __init__(self, inputs: int, outputs: int, halves: bool) -> None:
         super().__init__()
@@ -84,8 +84,8 @@ class FaceBlock(nn.Module):
 class DlibFaceNetwork(nn.Module):
     """dlib's ResNet-29: (B, 3, 150, 150) to 128 numbers, compared by distance.
 
-    The blocks are modules by the names in ``BLOCKS``: ``conv128_2`` returns a map of
-    8 x 8 positions, ``conv256_2`` of 4 x 4 and the last, ``conv256_down_out``, of
+    The blocks are modules with the names in ``BLOCKS``: ``conv128_2`` returns a map of
+    8 x 8 positions, ``conv256_2`` of 4 x 4, and the last one, ``conv256_down_out``, of
     2 x 2.
     """
 
@@ -136,8 +136,8 @@ def load_dlib_face(
 def find_weights() -> Path:
     """Find the weights in the installed package ``face-recognition-models``.
 
-    The package is not imported: its code needs a part of setuptools that newer
-    versions of it no longer have.
+    The package is not imported, because its code needs a part of setuptools that newer
+    versions do not have.
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
@@ -159,7 +159,7 @@ def state_dict_of(
     kinds = [layer.kind for layer in stored.layers]
     if kinds != [kind for kind, _ in expected]:
         raise ModelError(
-            f"{name} holds another network than dlib's ResNet-29 for faces: its "
+            f"{name} does not hold dlib's ResNet-29 for faces: its "
             f"{len(kinds)} layers do not follow the order of the {len(expected)} that "
             "are expected."
         )
@@ -180,15 +180,15 @@ def state_dict_of(
 def _padded_sum(first: Tensor, second: Tensor) -> Tensor:
     """Add maps of different sizes as dlib's ``add_prev`` does.
 
-    The smaller one is filled up with zeros: channels at the end, rows at the bottom,
+    The smaller map is padded with zeros: channels at the end, rows at the bottom,
     columns at the right.
     """
     target = [max(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True)]
-    return _filled(first, target) + _filled(second, target)
+    return _padded(first, target) + _padded(second, target)
 
 
-def _filled(maps: Tensor, target: list[int]) -> Tensor:
-    """Fill (B, C, h, w) with zeros up to the channels, height and width of a target."""
+def _padded(maps: Tensor, target: list[int]) -> Tensor:
+    """Pad (B, C, h, w) with zeros to the channels, height and width of a target."""
     missing = [
         wanted - size for wanted, size in zip(target, maps.shape[1:], strict=True)
     ]
@@ -227,12 +227,12 @@ def _parameters(layer: DlibLayer) -> dict[str, NDArray[np.float32]]:
 
 
 def _check(state: dict[str, Tensor], network: DlibFaceNetwork, name: str) -> None:
-    """Refuse parameters that are not exactly those of the network."""
+    """Raise if the parameters are not exactly those of the network."""
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    for key in (*expected, *found):
-        if expected.get(key) != found.get(key):
+    given = {key: tuple(value.shape) for key, value in state.items()}
+    for key in (*expected, *given):
+        if expected.get(key) != given.get(key):
             raise ModelError(
-                f"{name} holds another network than dlib's ResNet-29 for faces: "
-                f"'{key}' has shape {found.get(key)} instead of {expected.get(key)}."
+                f"{name} does not hold dlib's ResNet-29 for faces: "
+                f"'{key}' has shape {given.get(key)} instead of {expected.get(key)}."
             )

@@ -1,10 +1,10 @@
 """Read networks that dlib has serialized, without dlib.
 
-The format is dlib's own: a stream without an index, in which a network is a chain of
-layers. The openings of all layers come first, from the loss down to the input; then,
-from the input up to the loss, what each layer holds. Tags and skips, dlib's way to
-write shortcuts, have an opening and nothing else: the shortcuts are not in the file and
-have to be known to the reader of the result.
+The format is dlib's: a stream without an index, in which a network is a chain of
+layers. The openings of all layers come first, from the loss to the input; then follows
+the content of each layer, from the input to the loss. Tags and skips, by which dlib
+writes shortcuts, have an opening and no content: the file does not say what the
+shortcuts connect.
 
 Sources: the ``serialize`` functions in dlib's ``serialize.h``, ``float_details.h``,
 ``cuda/tensor.h``, ``dnn/core.h``, ``dnn/layers.h``, ``dnn/input.h`` and ``dnn/loss.h``.
@@ -27,7 +27,7 @@ from fiftyone_sfam.errors import ModelError
 _SPECIAL_EXPONENTS = {32000: math.inf, 32001: -math.inf, 32002: math.nan}
 # A double's largest exponent is 1023 and its mantissa is written as an integer.
 _LARGEST_EXPONENT = 1100
-# An opening is a version number up to this; anything larger is the length of the input
+# Largest version number in an opening; a larger number is the length of the input
 # layer's name, which follows the last opening.
 _LARGEST_VERSION = 3
 _INPUT_LAYER_VERSION = 3
@@ -44,7 +44,7 @@ class DlibLayer:
 
 @dataclass(frozen=True)
 class DlibNetwork:
-    """A network as dlib's file holds it."""
+    """The content of a dlib file."""
 
     mean: tuple[float, float, float]
     size: tuple[int, int]  # height and width of the input in pixels
@@ -62,12 +62,12 @@ def read_dlib_network(path: str | Path) -> DlibNetwork:
     stream = DlibStream(content, str(path))
     network = _network(stream)
     if stream.remaining:
-        raise stream.error("the network is complete but the file goes on")
+        raise stream.error("the network is complete, but the file continues")
     return network
 
 
 class DlibStream:
-    """Decode dlib's basic types one after the other."""
+    """Decodes dlib's basic types in sequence."""
 
     def __init__(self, content: bytes, name: str = "stream") -> None:
         self._content = content
@@ -107,10 +107,10 @@ class DlibStream:
         return -magnitude if control & 0x80 else magnitude
 
     def count(self) -> int:
-        """Decode an integer that has to be zero or more."""
+        """Decode an integer of zero or more."""
         value = self.integer()
         if value < 0:
-            raise self.error(f"{value} is no size")
+            raise self.error(f"{value} is not a size")
         return value
 
     def floating(self) -> float:
@@ -119,7 +119,7 @@ class DlibStream:
         if exponent in _SPECIAL_EXPONENTS:
             return _SPECIAL_EXPONENTS[exponent]
         if abs(exponent) > _LARGEST_EXPONENT:
-            raise self.error(f"2**{exponent} is no number's scale")
+            raise self.error(f"2**{exponent} is out of range")
         try:
             return math.ldexp(mantissa, exponent)
         except OverflowError as error:
@@ -133,13 +133,13 @@ class DlibStream:
         """Decode a truth value, written as the character 0 or 1."""
         value = self.raw(1)
         if value not in (b"0", b"1"):
-            raise self.error(f"{value!r} is no truth value")
+            raise self.error(f"{value!r} is not a truth value")
         return value == b"1"
 
     def tensor(self) -> NDArray[np.float32]:
         """Decode a tensor: version 2, four sizes, then 32-bit little-endian floats.
 
-        The values come as one row: what a layer does with them is told elsewhere.
+        The values are returned as one row; the layer has their shapes.
         """
         version = self.integer()
         if version != 2:
@@ -169,8 +169,7 @@ def _network(stream: DlibStream) -> DlibNetwork:
         raise stream.error(f"the input layer {name!r} is not known")
     red, green, blue = (stream.floating() for _ in range(3))
     size = (stream.count(), stream.count())
-    # Which openings are layers, and which are tags and skips, shows only here: the
-    # former are followed by content.
+    # Only layers have content, tags and skips (version 1) do not.
     layer_openings = sum(version != 1 for version in versions)
     if not layer_openings or versions[-1] != _INPUT_LAYER_VERSION:
         raise stream.error("the layer above the input has a version that is not known")
@@ -182,7 +181,7 @@ def _network(stream: DlibStream) -> DlibNetwork:
 
 
 def _loss(stream: DlibStream) -> None:
-    """Decode the loss that wraps the network; nothing of it is needed."""
+    """Decode the loss, which is not needed."""
     version = stream.integer()
     if version != 1:
         raise stream.error(f"a network of version {version} is not known")
@@ -266,12 +265,12 @@ def _split(
     parameters: NDArray[np.float32],
     shapes: dict[str, tuple[int, int, int, int]],
 ) -> dict[str, NDArray[np.float32]]:
-    """Cut a layer's parameters, which are one array, into parts that are not empty."""
+    """Split a layer's array of parameters into the parts that are not empty."""
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     if sum(sizes.values()) != parameters.size:
         raise stream.error(
             f"a layer has {parameters.size} parameters where "
-            f"{sum(sizes.values())} are announced"
+            f"{sum(sizes.values())} are expected"
         )
     parts: dict[str, NDArray[np.float32]] = {}
     start = 0
@@ -286,14 +285,14 @@ def _split(
 def _reshaped(
     name: str, part: NDArray[np.float32], shape: tuple[int, int, int, int]
 ) -> NDArray[np.float32]:
-    """Undo that dlib makes vectors and matrices four-dimensional."""
+    """Return a part in its own shape; dlib makes all parts four-dimensional."""
     if name == "filters":
         return part.reshape(shape)
     return part.reshape(shape[0], -1) if name == "weights" else part
 
 
 def _plain(kind: str) -> Callable[[DlibStream], DlibLayer]:
-    """Return a reader of a layer that holds nothing."""
+    """Return a reader of a layer without content."""
     return lambda _stream: DlibLayer(kind)
 
 

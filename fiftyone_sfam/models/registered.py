@@ -1,18 +1,28 @@
-"""Load what the registry file describes."""
+"""Load the models that the registry file describes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from fiftyone_sfam.data.text import type_and_first_line
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.factories import describe, import_path, load_callable, tapped
 from fiftyone_sfam.models.registry import RegisteredModel
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layers import tapped
 from fiftyone_sfam.network.transforms import with_crop_box
 
 
@@ -26,7 +36,7 @@ def load_registered(
     for folder in entry.python_path:
         if not folder.is_dir():
             raise entry.error("python_path", f"the folder {folder} does not exist")
-    # The factories themselves may import more, so the path is theirs until they return.
+    # The factories may import more modules, so the path is kept until they return.
     with import_path(entry.python_path):
         network = _built(entry, "factory", entry.factory, dict(entry.kwargs))
         if not isinstance(network, nn.Module):
@@ -82,20 +92,22 @@ def _built(
         raise entry.error(key, error) from error
     try:
         return factory(**kwargs)
-    # Whatever the owner's code raises is reported with the entry that called it.
+    # The owner's code may raise any error; it is reported with its entry.
     except Exception as error:
-        raise entry.error(key, f"{reference} failed ({describe(error)})") from error
+        raise entry.error(
+            key, f"{reference} failed ({type_and_first_line(error)})"
+        ) from error
 
 
 def _move(entry: RegisteredModel, network: nn.Module) -> None:
-    """Bring the network to its device, if the entry names one."""
+    """Move the network to its device, if the entry names one."""
     if entry.device is None:
         return
     try:
         network.to(entry.device)
-    # Each kind of device fails in its own way where there is none.
+    # The error for a missing device depends on its kind.
     except Exception as error:
-        problem = f"{entry.device!r} cannot be used ({describe(error)})"
+        problem = f"{entry.device!r} cannot be used ({type_and_first_line(error)})"
         raise entry.error("device", problem) from error
 
 
@@ -110,3 +122,102 @@ def _load_weights(entry: RegisteredModel, network: nn.Module) -> None:
         apply_state_dict(network, state, strict=entry.strict)
     except ModelError as error:
         raise entry.error("weights", error) from error
+
+
+@contextmanager
+def import_path(folders: Sequence[Path]) -> Iterator[None]:
+    """Add folders to the end of the import path, and remove them."""
+    entries = [str(folder) for folder in folders]
+    sys.path.extend(entries)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        for entry in entries:
+            # Imported code may have changed the list. The last occurrence is removed.
+            if entry in sys.path:
+                sys.path.reverse()
+                sys.path.remove(entry)
+                sys.path.reverse()
+
+
+def load_callable(
+    reference: str, folder: Path, python_path: Sequence[Path] = ()
+) -> Callable[..., Any]:
+    """Import a function or class by its reference."""
+    module_name, _, name = reference.rpartition(":")
+    if module_name.endswith(".py"):
+        module = _import_file((folder / Path(module_name).expanduser()).resolve())
+    else:
+        module = _import_module(module_name, python_path)
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            close = difflib.get_close_matches(part, dir(value), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise ModelError(f"{module_name} has no {part!r}{hint}")
+        value = getattr(value, part)
+    if not callable(value):
+        raise ModelError(f"{reference} is {type(value).__name__}, not a function.")
+    return value
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Run a file as a module with a unique name."""
+    if not file.is_file():
+        raise ModelError(f"the file {file} does not exist.")
+    digest = hashlib.sha256(str(file).encode()).hexdigest()[:12]
+    name = f"fiftyone_sfam_registered_{digest}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickle look the module up by its name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ModelError(
+            f"{file} failed to import ({type_and_first_line(error)})."
+        ) from error
+    return module
+
+
+def _import_module(name: str, python_path: Sequence[Path]) -> ModuleType:
+    """Import a module; raise if another one hides it in the owner's folders."""
+    _refuse_shadowed(name.partition(".")[0], python_path)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # The module may exist and import a missing one.
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ModelError(
+                f"there is no module {name!r}; install it, add its folder to "
+                "python_path, or name the file as path/to/file.py:name."
+            ) from error
+        raise ModelError(
+            f"the module {name!r} failed to import ({type_and_first_line(error)})."
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"the module {name!r} failed to import ({type_and_first_line(error)})."
+        ) from error
+
+
+def _refuse_shadowed(root: str, python_path: Sequence[Path]) -> None:
+    """Raise if another module would be imported instead of one in ``python_path``."""
+    wanted = PathFinder.find_spec(root, [str(folder) for folder in python_path])
+    if wanted is None or wanted.origin is None:
+        return
+    loaded = sys.modules.get(root)
+    if loaded:
+        spec = getattr(loaded, "__spec__", None)
+    else:
+        spec = importlib.util.find_spec(root)
+    origin = getattr(spec, "origin", None)
+    if origin != wanted.origin:
+        raise ModelError(
+            f"the module {root!r} in python_path is hidden by another of that name "
+            f"({origin}); rename it, or name the file as path/to/file.py:name."
+        )

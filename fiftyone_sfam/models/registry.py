@@ -1,8 +1,8 @@
 """The registry file: the models that a machine's owner has made available.
 
-The file is JSON; only the owner of the machine writes it. What it says is code to be
-run and files to be read, so nothing that a user of the App types ever becomes part of
-it: users choose among the names. Reading the file imports nothing.
+The file is JSON, written by the owner of the machine. It names code to run and files to
+read, so no input of the App's users becomes part of it: they only choose among the
+names of the models. Reading the file imports nothing.
 
 ::
 
@@ -43,9 +43,9 @@ class ModelInfo:
     Attributes
     ----------
     name : str
-        What to give to ``load_model``.
+        Name that ``load_model`` takes.
     source : {"registry", "preset", "zoo"}
-        Where the name was found: the owner's registry file, this package, or
+        Where the model comes from: the owner's registry file, this package, or
         FiftyOne's model zoo.
     metric : {"cosine", "euclidean"}
         How its embeddings are meant to be compared.
@@ -62,14 +62,14 @@ class ModelInfo:
 ENVIRONMENT = "FIFTYONE_SFAM_MODELS"
 FILE_NAME = "sfam_models.json"
 
-# NUL and halves of surrogate pairs, which JSON can hold.
+# NUL and halves of surrogate pairs, which JSON allows.
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _REFERENCE = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.+\.py):[A-Za-z_][\w.]*")
-# Tensors of "meta" have shapes and no values.
+# Tensors on the device "meta" have no values.
 _DEVICE = re.compile(r"(?!meta\b)[a-z]+(?::\d{1,3})?")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
     """One entry of the registry file, checked but not loaded."""
 
@@ -78,9 +78,9 @@ class RegisteredModel:
     factory: str  # package.module:callable or path/to/file.py:callable
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     python_path: tuple[Path, ...] = ()
-    weights: Path | None = None  # A .safetensors file or a torch checkpoint
+    weights: Path | None = None  # .safetensors file or torch checkpoint
     weights_key: tuple[str, ...] = ()  # where the state dict is in a nested checkpoint
-    strip_prefix: str = ""  # taken off the names in the state dict
+    strip_prefix: str = ""  # removed from the names in the state dict
     strict: bool = True
     preprocess: Preprocessing | None = None  # declared preprocessing
     preprocess_factory: str | None = None
@@ -94,7 +94,7 @@ class RegisteredModel:
 
     @property
     def info(self) -> ModelInfo:
-        """What a list of models shows."""
+        """Entry in the list of models."""
         return ModelInfo(self.name, "registry", self.metric, self.description)
 
     def error(self, key: str, problem: object) -> ModelError:
@@ -103,7 +103,7 @@ class RegisteredModel:
 
 
 def registry_path() -> Path:
-    """Tell where the registry file is, or would be."""
+    """Return the path of the registry file, which need not exist."""
     named = os.environ.get(ENVIRONMENT)
     if named:
         return Path(named).expanduser().absolute()
@@ -121,8 +121,8 @@ def read_registry(path: str | Path | None = None) -> Mapping[str, RegisteredMode
     content = _parse(text, file)
     if not isinstance(content, dict) or set(content) != {"models"}:
         raise ModelError(
-            f'the registry file {file} has to be {{"models": {{NAME: ...}}}} and '
-            "nothing else."
+            f'the registry file {file} must be {{"models": {{NAME: ...}}}} and nothing '
+            "else."
         )
     models = content["models"]
     if not isinstance(models, dict):
@@ -136,7 +136,7 @@ def read_registry(path: str | Path | None = None) -> Mapping[str, RegisteredMode
 
 
 def _read(file: Path) -> str | None:
-    """Read the file's text, None where there is no file."""
+    """Read the file's text; None if there is no file."""
     try:
         return file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -153,14 +153,14 @@ def _parse(text: str, file: Path) -> Any:
     """Parse JSON in which no key occurs twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        content = dict(pairs)
+        if len(content) < len(pairs):
             keys = [key for key, _ in pairs]
-            twice = next(key for key in found if keys.count(key) > 1)
+            twice = next(key for key in content if keys.count(key) > 1)
             raise ModelError(
                 f"the registry file {file} has the key {twice!r} twice in one object."
             )
-        return found
+        return content
 
     try:
         return json.loads(text, object_pairs_hook=unique)
@@ -186,38 +186,38 @@ def _parse(text: str, file: Path) -> Any:
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether a value is a text that can name something."""
+    """Return whether a value is a usable text that is not blank."""
     return _is_line(value) and bool(value.strip())
 
 
 def _is_line(value: Any) -> bool:
-    """Tell whether a value is a text without characters that no file name can have."""
+    """Return whether a value is a text of characters that a file name can have."""
     return isinstance(value, str) and _UNUSABLE.search(value) is None
 
 
 def _is_texts(value: Any) -> bool:
-    """Tell whether a value is a list of such texts."""
+    """Return whether a value is a list of such texts, not empty."""
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
 def _is_reference(value: Any) -> bool:
-    """Tell whether a value names a callable in a module or a file."""
+    """Return whether a value names a callable in a module or a file."""
     return _is_text(value) and _REFERENCE.fullmatch(value) is not None
 
 
 def _is_index(value: Any) -> bool:
-    """Tell whether a value is a key or an index."""
+    """Return whether a value is a key or an index."""
     return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def _is_device(value: Any) -> bool:
-    """Tell whether a value can name a device; whether there is one, torch knows."""
+    """Return whether a value has the form of a device's name."""
     return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
 
 
 _REFERENCE_TEXT = "'package.module:callable' or 'path/to/file.py:callable'"
 
-# What each key has to be: the test, and the words for it.
+# For each key, the test of its value and a description for messages.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "factory": (_is_reference, _REFERENCE_TEXT),
     "kwargs": (lambda value: isinstance(value, dict), "an object"),
@@ -263,12 +263,12 @@ def _entry(file: Path, name: str, options: Any) -> RegisteredModel:
     if "weights" not in options:
         for key in ("weights_key", "strip_prefix", "strict"):
             if key in options:
-                raise _error(file, name, key, "it says nothing without weights")
-    return RegisteredModel(name, file, **_converted(file, name, options))
+                raise _error(file, name, key, "it has no effect without weights")
+    return RegisteredModel(name=name, registry=file, **_converted(file, name, options))
 
 
 def _check_value(file: Path, name: str, key: str, value: Any) -> None:
-    """Refuse an unknown key, or a value of a wrong kind."""
+    """Raise if a key is unknown or has a value of the wrong kind."""
     if key not in _KEYS:
         known = ", ".join(_KEYS)
         raise _error(file, name, key, f"the key is unknown; known are {known}")
@@ -294,7 +294,7 @@ def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, A
     if "preprocess" in values:
         try:
             values["preprocess"] = Preprocessing.from_dict(values["preprocess"])
-        # A value of a wrong type shows in whatever is done with it first.
+        # Values of wrong types can raise a TypeError too.
         except (TypeError, ValueError) as error:
             raise _error(file, name, "preprocess", error) from error
     return values

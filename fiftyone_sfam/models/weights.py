@@ -1,8 +1,8 @@
-"""Read weights without running anything that a file may contain."""
+"""Read weights without running code that a file may contain."""
 
 from __future__ import annotations
 
-# For the name of its exception: nothing here unpickles.
+# Only for the name of its exception: nothing here unpickles.
 import pickle  # nosec B403
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError
 
 _SHOWN = 4
-# From here on ``weights_only`` holds what it promises.
+# First version of torch whose ``weights_only`` is safe.
 _SAFE_TORCH = (2, 6)
 
 
@@ -39,17 +39,17 @@ def load_state_dict(
 def apply_state_dict(
     network: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True
 ) -> None:
-    """Copy a state dict into a network, or say what does not fit."""
+    """Copy a state dict into a network; raise if it does not fit."""
     wanted = {name: tuple(v.shape) for name, v in _tensors(network).items()}
-    found = {name: tuple(v.shape) for name, v in state.items()}
-    both = [name for name in wanted if name in found]
+    given = {name: tuple(v.shape) for name, v in state.items()}
+    both = [name for name in wanted if name in given]
     reshaped = [
-        f"{name} {found[name]} instead of {wanted[name]}"
+        f"{name} {given[name]} instead of {wanted[name]}"
         for name in both
-        if found[name] != wanted[name]
+        if given[name] != wanted[name]
     ]
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
+    missing = [name for name in wanted if name not in given]
+    unexpected = [name for name in given if name not in wanted]
     way_out = ""
     if not strict and both:
         missing = _unset(network, both, missing)
@@ -77,7 +77,7 @@ def apply_state_dict(
 
 
 def _is_safetensors(file: Path) -> bool:
-    """Tell whether a file is in the safetensors format, by its name."""
+    """Return whether a file's name is that of the safetensors format."""
     return file.suffix.lower() == ".safetensors"
 
 
@@ -101,7 +101,7 @@ def _read_safetensors(file: Path) -> Any:
 
 
 def _read_torch(file: Path) -> Any:
-    """Read what ``torch.save`` has written, tensors and plain values only."""
+    """Read a checkpoint of ``torch.save`` with tensors and plain values only."""
     _check_torch(file, torch.__version__)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
@@ -111,7 +111,7 @@ def _read_torch(file: Path) -> Any:
             "damaged, and was not loaded, because loading it could run code; save the "
             "network's state_dict() alone, or convert it to safetensors."
         ) from error
-    # torch reports damaged archives with whatever its parser has stumbled over.
+    # torch raises many types of errors for damaged archives.
     except Exception as error:
         raise ModelError(
             f"the weights file {file} is not a checkpoint that torch can read "
@@ -120,7 +120,7 @@ def _read_torch(file: Path) -> Any:
 
 
 def _check_torch(file: Path, version: str) -> None:
-    """Refuse checkpoints where torch cannot be kept from running what is in them."""
+    """Raise if this version of torch may run the code in a checkpoint."""
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < _SAFE_TORCH:
         raise ModelError(
@@ -150,7 +150,7 @@ def _nested(content: Any, key: Sequence[str], file: Path) -> Any:
 
 
 def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
-    """Return ``content`` if it is a state dict, or say where one may be."""
+    """Return ``content`` as a state dict, or raise."""
     if not isinstance(content, Mapping):
         raise ModelError(
             f"the weights file {file} holds {type(content).__name__} where a state "
@@ -167,15 +167,15 @@ def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
     others = [repr(n) for n, value in content.items() if not isinstance(value, Tensor)]
     if others or not content:
         raise ModelError(
-            f"the weights file {file} is no state dict: "
-            f"{_listed(others) + ' is no tensor' if others else 'it is empty'}; save "
-            "the network's state_dict()."
+            f"the weights file {file} is not a state dict: "
+            f"{_listed(others) + ' is not a tensor' if others else 'it is empty'}; "
+            "save the network's state_dict()."
         )
     return {str(name): value for name, value in content.items()}
 
 
 def _stripped(state: dict[str, Tensor], prefix: str, file: Path) -> dict[str, Tensor]:
-    """Take a prefix off the names that have it."""
+    """Remove a prefix from the names that have it."""
     if not any(name.startswith(prefix) for name in state):
         raise ModelError(
             f"no name in the weights file {file} starts with strip_prefix {prefix!r}; "
@@ -192,7 +192,7 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
 def _unset(
     network: nn.Module, given: Sequence[str], missing: Sequence[str]
 ) -> list[str]:
-    """Return the missing names whose values matter and come under no other name."""
+    """Return the missing names whose values matter and have no other name."""
     tensors: dict[str, Tensor] = {
         **dict(network.named_parameters(remove_duplicate=False)),
         **dict(network.named_buffers(remove_duplicate=False)),
@@ -207,7 +207,7 @@ def _unset(
 
 
 def _some(label: str, names: Sequence[str]) -> str:
-    """Describe how many names there are and which are the first."""
+    """Return the number of names and the first of them as text."""
     return f"{len(names)} {label} ({_listed(names)})" if names else ""
 
 

@@ -1,17 +1,71 @@
-"""FiftyOne's torch image models as embedding models."""
+"""FiftyOne's torch image models as embedding models.
+
+Listing the models loads and downloads nothing: their manifests say which ones can be
+explained. A name that a user types is only compared with the names in the manifests,
+because FiftyOne would take a URL for a source of code.
+"""
 
 from __future__ import annotations
 
-import torch
-from fiftyone.utils.torch import TorchImageModel
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
+from fiftyone_sfam.data.text import type_and_first_line
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.factories import describe, tapped
-from fiftyone_sfam.models.zoo_index import SUPPORTED, why_not, zoo_models
-from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.metric import Metric
-from fiftyone_sfam.network.transforms import TransformPreprocessing
+from fiftyone_sfam.models.registry import ModelInfo
+
+if TYPE_CHECKING:
+    import torch
+    from fiftyone.utils.torch import TorchImageModel
+    from torch import nn
+
+    from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.metric import Metric
+
+# Wrappers that run a plain network on a batch of images and take the embedding from one
+# of its layers. A manifest does not say what their subclasses do.
+PLAIN_WRAPPERS = frozenset(
+    {
+        "fiftyone.utils.torch.TorchImageModel",
+        "fiftyone.zoo.models.torch.TorchvisionImageModel",
+    }
+)
+SUPPORTED = (
+    "supported are the zoo's torch image models that are convolutional networks and "
+    "expose embeddings, such as 'resnet18-imagenet-torch'"
+)
+
+
+def list_zoo() -> tuple[ModelInfo, ...]:
+    """List the zoo's convolutional torch image models that expose embeddings."""
+    return tuple(
+        ModelInfo(model.name, "zoo", "cosine", model.description or "")
+        for model in sorted(zoo_models(), key=lambda model: model.name)
+        if why_not(model) is None
+    )
+
+
+def zoo_models() -> list[Any]:
+    """Return the zoo's entries, with their manifests.
+
+    FiftyOne's public functions return names and single entries, and parse all manifests
+    for each entry: about twenty seconds for the whole zoo.
+    """
+    from fiftyone.zoo.models import _list_zoo_models
+
+    return list(_list_zoo_models())
+
+
+def why_not(model: Any) -> str | None:
+    """Return why a zoo entry cannot be explained, or None if it can."""
+    deployment = model.default_deployment_config_dict or {}
+    config = deployment.get("config", {})
+    if deployment.get("type") not in PLAIN_WRAPPERS:
+        return "it is not a plain torch image model"
+    if not (config.get("embeddings_layer") or config.get("as_feature_extractor")):
+        return "it exposes no embeddings"
+    if "transformer" in (model.tags or ()):
+        return "it is a transformer, which has no convolutional feature map"
+    return None
 
 
 def load_zoo(
@@ -31,10 +85,11 @@ def load_zoo(
     options = {} if device is None else {"device": str(device)}
     try:
         model = foz.load_zoo_model(name, **options)
-    # Downloads, requirements and networks fail in ways that FiftyOne does not name.
+    # FiftyOne does not document the errors of its downloads and requirement checks.
     except Exception as error:
         raise ModelError(
-            f"FiftyOne could not load the zoo model {name!r} ({describe(error)})."
+            f"FiftyOne could not load the zoo model {name!r} "
+            f"({type_and_first_line(error)})."
         ) from error
     return from_fiftyone_model(model, layer=layer, name=name)
 
@@ -48,10 +103,14 @@ def from_fiftyone_model(
 ) -> EmbeddingModel:
     """Make an embedding model of a FiftyOne torch image model.
 
-    The network is shared, not copied: it stays on its device, and the wrapper can be
-    used as before. The preprocessing is the wrapper's own. If that keeps the sizes of
-    images (the zoo's does), inputs of different sizes do not fit into one batch.
+    The network is shared, not copied: it stays on its device, and the wrapper remains
+    usable. The preprocessing is the wrapper's own. If that keeps the sizes of images
+    (the zoo's does), inputs of different sizes do not fit into one batch.
     """
+    from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.layers import tapped
+    from fiftyone_sfam.network.transforms import TransformPreprocessing
+
     network = _network(model)
     label = name or type(network).__name__
     if layer is None and _is_transformer(network):
@@ -78,21 +137,23 @@ def from_fiftyone_model(
 
 
 def _network(model: object) -> nn.Module:
-    """Return the network of a wrapper that does nothing else than run it."""
+    """Return the network of a wrapper that only runs it."""
+    from fiftyone.utils.torch import TorchImageModel
+    from torch import nn
+
     if not isinstance(model, TorchImageModel):
         raise ModelError(
             f"the FiftyOne model is {type(model).__name__}, not a TorchImageModel; "
             f"{SUPPORTED}."
         )
     kind = type(model).__name__
-    own = [
-        method
+    overrides = any(
+        getattr(type(model), method) is not getattr(TorchImageModel, method)
         for method in ("_forward_pass", "_predict_all", "embed_all", "get_embeddings")
-        if getattr(type(model), method) is not getattr(TorchImageModel, method)
-    ]
-    if own or model.config.raw_inputs or model.has_collate_fn:
+    )
+    if overrides or model.config.raw_inputs or model.has_collate_fn:
         raise ModelError(
-            f"the FiftyOne model {kind} computes its embeddings in a way of its own; "
+            f"the FiftyOne model {kind} computes its embeddings in its own way; "
             f"{SUPPORTED}."
         )
     if not model.has_embeddings:
@@ -115,7 +176,9 @@ def _network(model: object) -> nn.Module:
 
 
 def _is_transformer(network: nn.Module) -> bool:
-    """Tell whether a network has attention over several heads."""
+    """Return whether a network has attention with several heads."""
+    from torch import nn
+
     return any(
         isinstance(module, nn.MultiheadAttention) or hasattr(module, "num_heads")
         for module in network.modules()

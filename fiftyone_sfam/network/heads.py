@@ -1,23 +1,26 @@
-"""Heads: what a network does after its feature map, and the derivative of it.
+"""Heads: the part of a network after its feature map, and its derivative.
 
-The maps need, for each pair, ``V = d<embedding, cotangent>/d feature map``. One
-backward pass through the head gives it for one cotangent of every image of a batch. Two
-kinds of head, both recognized by what they do, cost less:
+For each pair, the maps need ``V = d<embedding, cotangent>/d feature map``. One backward
+pass through the head computes it for one cotangent of every image of a batch. Two kinds
+of heads, both recognized by their behavior, cost less:
 
-- One that begins by averaging each channel hands the same number back to all positions
-  of a channel, so ``V`` is known by one number per channel, and several passes are done
-  at once.
-- One that is linear has one Jacobian ``J`` for all images. The sums over channels and
-  over positions that maps and channel importance are made of, are then taken once per
+- A head that begins by averaging each channel has the same gradient at all positions of
+  a channel, so ``V`` is one number per channel, and several passes run at once.
+- A linear head has one Jacobian ``J`` for all images. The sums over channels and over
+  positions, of which maps and channel importances consist, are then taken once per
   image, ``sum_c J[d, c, p] A[c, p]`` and ``sum_p J[d, c, p] A[c, p]``, and each partner
-  costs a product with its embedding.
+  costs one product with its embedding.
+
+A network that ends by scaling its embeddings to one length would leave every map
+without evidence, because scaling the feature map changes nothing. For such networks the
+length is held constant, like the normalizer of a pair.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -29,12 +32,19 @@ from torch.autograd.graph import GradientEdge
 
 # Relative difference of two derivatives that is rounding.
 _SAME = 1e-6
-# Bytes that a Jacobian may take.
+# Largest size of a Jacobian, in bytes.
 _LARGEST_JACOBIAN = 2**28
-# Partners per image from which on a Jacobian pays.
+# Least number of partners per image for which a Jacobian is faster.
 _MANY_PARTNERS = 4
-# Numbers that passes done at once may work on.
+# Largest number of values in the passes that run at once.
 _AT_ONCE = 2**22
+# Derivative along an embedding, relative to another direction, that counts as none.
+_NO_CHANGE = 5e-3
+# Operations that only change the shape of their input.
+_RESHAPING = re.compile(
+    r"^(Unsafe)?(View|ReshapeAlias|Squeeze|Unsqueeze|Clone|Alias|ToCopy|T|Transpose|"
+    r"Permute|Flatten|Slice|Select|Index)Backward\d*$"
+)
 
 
 @dataclass(frozen=True)
@@ -52,18 +62,10 @@ class Jacobian:
             flat.permute(2, 1, 0).contiguous(), flat.permute(1, 2, 0).contiguous()
         )
 
-    def pull_back(self, cotangent: Tensor) -> Tensor:
-        """Multiply a cotangent (D,) from the left; shape (h w, C)."""
-        return self.by_position @ cotangent
-
 
 @dataclass(frozen=True)
 class LinearizedHead:
-    """Feature maps, their embeddings, and the derivative of the one after the other.
-
-    Build it with :func:`linearize_head` from a head, or with
-    ``EmbeddingModel.linearize`` from images.
-    """
+    """Feature maps, their embeddings, and the derivative between the two."""
 
     leaf: Tensor  # the tensor that the head was evaluated at, shape (B, C, h, w)
     output: Tensor  # the head's value with its graph, shape (B, D)
@@ -91,9 +93,8 @@ class LinearizedHead:
     def vjp_per_channel(self, cotangents: Tensor) -> Tensor | None:
         """Multiply cotangents by the Jacobian of a head that begins by averaging.
 
-        What global average pooling hands back is the same at all positions, so it is
-        known by one number per channel, and no tensor of the feature map's size is
-        needed.
+        The gradient of global average pooling is the same at all positions, so it is
+        one number per channel, and no tensor of the feature map's size is needed.
         """
         if self._pooling is None:
             return None
@@ -105,7 +106,7 @@ class LinearizedHead:
         """Pull cotangents of pairs back through a head that begins by averaging."""
         if self._pooling is None:
             return None
-        found = self.feature_map.new_empty(len(rows), self.leaf.shape[1])
+        products = self.feature_map.new_empty(len(rows), self.leaf.shape[1])
         size = len(self) * max(self.leaf.shape[1], self.output.shape[1])
         for passes in _grouped(self._passes(rows), max(1, _AT_ONCE // size)):
             batches = self.embedding.new_zeros(len(passes), *self.output.shape)
@@ -113,12 +114,15 @@ class LinearizedHead:
                 batch[slots] = cotangents[pairs]
             pulled = self.vjp_per_channel(batches)
             assert pulled is not None
-            for one, (pairs, slots) in zip(pulled, passes, strict=True):
-                found[pairs] = one[slots]
-        return found
+            for product, (pairs, slots) in zip(pulled, passes, strict=True):
+                products[pairs] = product[slots]
+        return products
 
     def contributions(self, rows: Tensor, cotangents: Tensor) -> tuple[Tensor, Tensor]:
-        """Add up, over channels and over positions, what they contribute to pairs."""
+        """Sum the contributions to pairs over channels, and over positions.
+
+        The results have shapes (P, h, w) and (P, C).
+        """
         if len(rows) >= _MANY_PARTNERS * len(self):
             jacobian = self._jacobian
             if jacobian is not None:
@@ -129,7 +133,7 @@ class LinearizedHead:
         for pairs, slots in self._passes(rows):
             batch = torch.zeros_like(self.embedding)
             batch[slots] = cotangents[pairs]
-            # A pass for each image: the maps are in the right rows already.
+            # If each image has a pair in the pass, the maps are in the right rows.
             whole = len(slots) == len(self) and torch.equal(rows[pairs], slots)
             pulled = self.vjp(batch)
             part = pulled if whole else pulled[slots]
@@ -142,24 +146,24 @@ class LinearizedHead:
     def is_the_same_for_all(self) -> bool:
         """Whether the head has one Jacobian for all images, as a linear head has.
 
-        Seen in one direction that is not special to any head, to rounding: Jacobians
-        that differ agree in it with probability zero.
+        It is compared, up to rounding, in one random direction, in which different
+        Jacobians agree with probability zero.
         """
         if len(self) < 2:
             return False
-        _, found = self._probed
-        largest = float(found.abs().amax())
-        return bool((found - found[:1]).abs().amax() <= _SAME * largest)
+        _, products = self._probed
+        largest = float(products.abs().amax())
+        return bool((products - products[:1]).abs().amax() <= _SAME * largest)
 
     @cached_property
     def _probed(self) -> tuple[Tensor, Tensor]:
-        """A direction (D,), and what it is pulled back to on each image."""
+        """A direction (D,), and its product with the Jacobian of each image."""
         generator = torch.Generator().manual_seed(0)
-        one = torch.randn(1, self.output.shape[1], generator=generator)
-        one = one.to(self.output.device)
-        probe = one.expand(len(self), -1)
-        found = self.vjp_per_channel(probe)
-        return one[0], self.vjp(probe) if found is None else found
+        direction = torch.randn(1, self.output.shape[1], generator=generator)
+        direction = direction.to(self.output.device)
+        probe = direction.expand(len(self), -1)
+        products = self.vjp_per_channel(probe)
+        return direction[0], self.vjp(probe) if products is None else products
 
     @property
     def _jacobian(self) -> Jacobian | None:
@@ -174,10 +178,10 @@ class LinearizedHead:
         known = self.known.get(key)
         if known is not None:
             # The network may have been given other weights since.
-            probe, found = self._probed
-            here = found[0].float().flatten(1).T
-            off = (known.pull_back(probe) - here).abs().amax()
-            if off <= 10 * _SAME * here.abs().amax():
+            probe, products = self._probed
+            current = products[0].float().flatten(1).T
+            error = (known.by_position @ probe - current).abs().amax()
+            if error <= 10 * _SAME * current.abs().amax():
                 return known
         units = torch.eye(size, device=self.leaf.device)
         blocks = []
@@ -191,7 +195,7 @@ class LinearizedHead:
     def _contributions_by(
         self, jacobian: Jacobian, rows: Tensor, cotangents: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Add contributions up with a linear head's Jacobian."""
+        """Sum contributions with a linear head's Jacobian."""
         height, width = self.leaf.shape[2:]
         maps = self.feature_map.float().flatten(2)
         cotangents = cotangents.float()
@@ -201,18 +205,18 @@ class LinearizedHead:
         by_position = maps.new_empty(len(rows), height * width)
         by_channel = maps.new_empty(len(rows), maps.shape[1])
         for image in torch.unique(rows).tolist():
-            mine = rows == image
-            by_position[mine] = cotangents[mine] @ positions[:, image].T
-            by_channel[mine] = cotangents[mine] @ channels[:, image].T
+            pairs = rows == image
+            by_position[pairs] = cotangents[pairs] @ positions[:, image].T
+            by_channel[pairs] = cotangents[pairs] @ channels[:, image].T
         return by_position.unflatten(1, (height, width)), by_channel
 
     def _passes(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Split pairs into backward passes: which pairs, and in which rows.
+        """Split pairs into backward passes: the pairs of each, and their rows.
 
-        One pass through the head serves one partner of every image of the batch, so
-        there are as many as the largest number of partners of one image. Where the
-        derivative is the same for all images, any row serves any pair, and no row is
-        left empty.
+        One pass through the head covers one partner of every image of the batch, so the
+        number of passes is the largest number of partners of one image. If the
+        derivative is the same for all images, any row can hold any pair, and no row
+        stays empty.
         """
         if len(rows) == 0:
             return
@@ -231,17 +235,17 @@ class LinearizedHead:
 
     @cached_property
     def _pooling(self) -> GradientEdge | None:
-        """Where the gradient of the averages is, if all of the map goes into them."""
+        """Place of the averages in the graph, if the head uses the map only by them."""
         consumers: dict[Any, list[Any]] = {}
-        todo, seen = [self.output.grad_fn], set()
-        while todo:
-            node = todo.pop()
+        waiting, seen = [self.output.grad_fn], set()
+        while waiting:
+            node = waiting.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
             for following, _ in node.next_functions:
                 consumers.setdefault(following, []).append(node)
-                todo.append(following)
+                waiting.append(following)
         (start,) = [
             node for node in consumers if getattr(node, "variable", None) is self.leaf
         ] or [None]
@@ -250,12 +254,12 @@ class LinearizedHead:
             path = consumers.get(path[0], [])
         if len(path) != 1 or path[0].name() != "MeanBackward1":
             return None
-        # Saved as unsigned numbers of 64 bits, negative ones too.
+        # Negative dimensions are saved as unsigned numbers of 64 bits too.
         averaged = sorted((dim + 4) % 2**64 % 4 for dim in path[0]._saved_dim or ())
         return GradientEdge(path[0], 0) if averaged == [2, 3] else None
 
     def _pull_back(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
-        """Run the head's backward pass down to a place; return at least float32."""
+        """Run the head's backward pass down to a place in its graph."""
         dtype = self.output.dtype
         if torch.finfo(dtype).bits >= 32:
             return self._gradient(to, cotangents.to(dtype))
@@ -270,7 +274,7 @@ class LinearizedHead:
     def _gradient(self, to: Tensor | GradientEdge, cotangents: Tensor) -> Tensor:
         several = cotangents.ndim == 3
         if several and (len(cotangents) == 1 or not self._vectorizes):
-            return torch.stack([self._gradient(to, one) for one in cotangents])
+            return torch.stack([self._gradient(to, batch) for batch in cotangents])
         with torch.inference_mode(False):
             (gradient,) = torch.autograd.grad(
                 self.output,
@@ -284,9 +288,9 @@ class LinearizedHead:
 
     @cached_property
     def _vectorizes(self) -> bool:
-        """Whether torch can do several backward passes of this head at once.
+        """Whether torch can run several backward passes of this head at once.
 
-        It cannot do so for operations of the user's own.
+        It cannot for custom operations.
         """
         place = self.leaf if self._pooling is None else self._pooling
         zeros = self.output.new_zeros(2, *self.output.shape)
@@ -303,10 +307,10 @@ class LinearizedHead:
     def jvp(self, tangents: Tensor) -> Tensor:
         """Multiply tangents by the head's Jacobian, from the right.
 
-        The Jacobian-vector product is taken as the derivative of the vector-Jacobian
+        The Jacobian-vector product is computed as the derivative of the vector-Jacobian
         product, which is linear in its vector (J. Townsend, "A new trick for
-        calculating Jacobian vector products", 2017): no further evaluation of the
-        head, and no forward-mode support needed in its operations.
+        calculating Jacobian vector products", 2017). This needs neither another
+        evaluation of the head nor operations that support forward mode.
         """
         with torch.inference_mode(False), torch.enable_grad():
             probe = torch.zeros_like(self.output, requires_grad=True)
@@ -327,63 +331,40 @@ class LinearizedHead:
         return _at_least_float32(product)
 
 
-def linearize_head(
-    head: Callable[[Tensor], Tensor], feature_map: Tensor
-) -> LinearizedHead:
-    """Evaluate a head and keep what its derivative needs."""
-    if feature_map.ndim != 4:
-        raise ValueError(
-            f"the feature map has shape {tuple(feature_map.shape)}; four dimensions "
-            "(batch, channels, height, width) are needed."
-        )
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = as_leaf(feature_map)
-        # The clone lets a head work in place without touching the leaf.
-        output = head(leaf.clone())
-    if output.ndim != 2 or output.shape[0] != feature_map.shape[0]:
-        raise ValueError(
-            f"the head returned shape {tuple(output.shape)} for a batch of "
-            f"{feature_map.shape[0]}; (batch, embedding size) is needed."
-        )
-    return LinearizedHead(leaf, output)
-
-
 def as_leaf(tensor: Tensor) -> Tensor:
-    """Cut a tensor off its graph and let it start a new one."""
+    """Detach a tensor from its graph and start a new graph with it."""
     leaf = tensor.detach()
-    # What inference mode made can never ask for a gradient; a copy can.
+    # A tensor made in inference mode cannot require a gradient; a copy can.
     return (leaf.clone() if leaf.is_inference() else leaf).requires_grad_(True)
 
 
 def _grouped(
     passes: Iterator[tuple[Tensor, Tensor]], size: int
 ) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Put passes together that are done at once."""
+    """Group the passes that run at once."""
     while group := list(islice(passes, size)):
         yield group
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Leave half precision, in which scores would overflow and maps lose digits."""
+    """Convert half precision, in which scores overflow and maps lose digits."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-_NOTHING = 5e-3
-# Operations that change the shape of what they are given, and nothing else.
-_RESHAPING = re.compile(
-    r"^(Unsafe)?(View|ReshapeAlias|Squeeze|Unsqueeze|Clone|Alias|ToCopy|T|Transpose|"
-    r"Permute|Flatten|Slice|Select|Index)Backward\d*$"
-)
-
-
 def is_constant_length(anywhere: Tensor, lengthwise: Tensor) -> bool:
-    """Tell from derivatives whether an embedding always has the same length."""
-    limit = _NOTHING * anywhere.float().norm()
+    """Return whether embeddings have one length, by a head's derivatives.
+
+    The derivatives are those along a random direction and along the embedding.
+    """
+    limit = _NO_CHANGE * anywhere.float().norm()
     return bool(lengthwise.float().norm() < limit)
 
 
 def hold_length(output: Tensor) -> bool:
-    """Hold the length constant by which a network divides its embedding at its end."""
+    """Hold constant the length by which a network divides its embedding at its end.
+
+    Returns whether the graph of the embedding has such a division.
+    """
     node: Any = output.grad_fn
     while node is not None:
         name = node.name()
@@ -396,7 +377,7 @@ def hold_length(output: Tensor) -> bool:
                 scale = _place_of_scale(node, len(output), name[0] == "D")
                 if scale is None:
                     return False
-                node.register_hook(_Without(scale))
+                node.register_hook(_WithoutGradient(scale))
                 return True
             node = live[0] if live else None
         else:
@@ -405,15 +386,15 @@ def hold_length(output: Tensor) -> bool:
 
 
 def _place_of_scale(node: Any, images: int, divides: bool) -> int | None:
-    """Tell which operand is one number per image, if one is."""
+    """Return which operand is one number per image, or None."""
     if divides:
         return 1 if _is_scale(node._saved_other, images) else None
-    found = [_is_scale(one, images) for one in (node._saved_self, node._saved_other)]
-    return found.index(True) if sum(found) == 1 else None
+    scales = [_is_scale(x, images) for x in (node._saved_self, node._saved_other)]
+    return scales.index(True) if sum(scales) == 1 else None
 
 
 def _is_scale(operand: Tensor, images: int) -> bool:
-    """Tell whether an operand is one number per image, also where it is repeated."""
+    """Return whether an operand is one number per image, possibly repeated."""
     if operand.numel() <= images:
         return True
     if len(operand) != images:
@@ -422,8 +403,8 @@ def _is_scale(operand: Tensor, images: int) -> bool:
     return bool((rows == rows[:, :1]).all())
 
 
-class _Without:
-    """Hook of a node that leaves out the gradient of one operand."""
+class _WithoutGradient:
+    """Hook of a node that sets the gradient of one operand to zero."""
 
     def __init__(self, place: int) -> None:
         self._place = place
@@ -433,8 +414,9 @@ class _Without:
         grad_inputs: tuple[Tensor | None, ...],
         _grad_outputs: tuple[Tensor, ...],
     ) -> tuple[Tensor | None, ...]:
-        """Put zeros in its place."""
         return tuple(
-            torch.zeros_like(one) if place == self._place and one is not None else one
-            for place, one in enumerate(grad_inputs)
+            torch.zeros_like(gradient)
+            if place == self._place and gradient is not None
+            else gradient
+            for place, gradient in enumerate(grad_inputs)
         )

@@ -1,20 +1,55 @@
-"""Which layers of a network have maps, and which of them is explained."""
+"""Which layers of a network have maps of the image, and which one is explained.
+
+A tensor of four dimensions need not be a map of the image: it may be the attention
+matrix of a transformer, a map with its channels last, or a map of a mirror image or of
+a part of the image. So each quarter of an image is replaced by noise in turn, and the
+positions of the layer's output that change must follow it.
+"""
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
 
+# Least agreement of a map. The last layers of the measured networks have 0.42 to 1.0,
+# mirror images and other layouts at most 0.2. Coarse maps, where each position sees the
+# whole image, may have any value below; on enlarged images they have 0.6 or more.
+_LEAST = 0.35
+# Share of the largest change that each quarter must cause.
+_SEEN = 0.01
+# Relative changes that are rounding.
+_ROUNDING = 1e-5
+# Least difference of two distributions, which differ by 2 at most.
+_LEAST_CONTRAST = 1e-3
+
+MOVES_OTHERWISE = (
+    "does not show the image as it is: when a patch of the input moves, the positions "
+    "that change do not move with it"
+)
+PARTIAL = (
+    "carries only a part of the embedding in its last run, the one that is explained"
+)
+CONSTANT = "does not change with the image"
+
+
+# --------------------------------------------------------------------------------------
+# Outputs of modules
+# --------------------------------------------------------------------------------------
+
 
 def map_of(output: Any) -> Tensor | None:
-    """Return the tensor in a module's output, the first of a tuple or list."""
+    """Return the tensor in a module's output: the first one of a tuple or list."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, (tuple, list)):
@@ -33,7 +68,7 @@ def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
 
 
 def embeddings_of(output: Any, batch: int, key: str | int | None, model: str) -> Tensor:
-    """Pick the embeddings from what a network returned."""
+    """Return the embeddings (B, D) in a network's output."""
     if key is not None:
         try:
             if isinstance(output, Tensor):
@@ -72,6 +107,10 @@ def described(output: Any) -> str:
     return type(output).__name__
 
 
+# --------------------------------------------------------------------------------------
+# Choosing a layer
+# --------------------------------------------------------------------------------------
+
 # Each module's last output shape and call count, in the order in which the last calls
 # ended.
 SeenOutputs = Mapping[str, tuple[tuple[int, ...], int]]
@@ -97,7 +136,7 @@ class LayerInfo:
 
 
 def is_map(shape: Sequence[int]) -> bool:
-    """Tell whether a shape is that of feature maps with several positions."""
+    """Return whether a shape is that of feature maps with several positions."""
     return len(shape) == 4 and shape[2] * shape[3] > 1
 
 
@@ -124,6 +163,42 @@ def module_of(network: nn.Module, name: str, model: str) -> nn.Module:
     return modules[name]
 
 
+def tapped(network: nn.Module, layer: str | None) -> tuple[nn.Module, str | None]:
+    """Return a network and the module of it whose output is the requested tensor.
+
+    ``"<name"`` requests the input of a layer, as in FiftyOne; the network is then a
+    copy with an identity module in front of the layer, which shares all parameters.
+    """
+    if layer is None:
+        return network, None
+    name = layer.removeprefix("<")
+    if name not in dict(network.named_modules()) or not name:
+        raise ModelError(
+            f"the network {type(network).__name__} has no layer {name!r} to take the "
+            "embedding from."
+        )
+    if name == layer:
+        return network, layer
+    *ancestors, last = name.split(".")
+    root = parent = _shallow_copy(network)
+    for part in ancestors:
+        child = _shallow_copy(parent.get_submodule(part))
+        parent._modules[part] = child
+        parent = child
+    inner = parent.get_submodule(last)
+    parent._modules[last] = nn.Sequential(
+        OrderedDict([("input", nn.Identity()), ("layer", inner)])
+    )
+    return root, f"{name}.input"
+
+
+def _shallow_copy(module: nn.Module) -> nn.Module:
+    """Copy a module but share its parameters, buffers and submodules."""
+    duplicate = copy.copy(module)
+    duplicate._modules = dict(module._modules)
+    return duplicate
+
+
 def last_map(
     seen: SeenOutputs,
     depends_on: Callable[[LayerInfo], bool],
@@ -143,8 +218,8 @@ def last_map(
             raise ModelError(
                 f"model '{model}' turns its last feature map, that of layer "
                 f"'{info.name}', into tokens, as a vision transformer does; only "
-                "convolutional networks can be explained by themselves: name a "
-                "layer if its map is to be explained nevertheless."
+                "convolutional networks can be explained by default: name a layer if "
+                "its map is to be explained nevertheless."
             )
         return info
     for info, problem in faults:
@@ -198,26 +273,24 @@ def named_map(
     return info
 
 
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
 def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
     """Describe a layer whose output has the shape of feature maps."""
     _, channels, height, width = shape
     return LayerInfo(name, (channels, height, width), calls)
 
 
-def _refusal(info: LayerInfo, problem: str, other: LayerInfo | None, model: str) -> str:
+def _refusal(
+    info: LayerInfo, problem: str, alternative: LayerInfo | None, model: str
+) -> str:
     """Say why a layer cannot be explained, and name one that can."""
     runs = f", which runs {info.calls} times in a pass," if info.calls > 1 else ""
     return (
         f"layer '{info.name}' of model '{model}' with output of shape {info.shape}"
         f"{runs} {problem}; "
         + (
-            f"name another layer, say '{other.name}', the last with a map of the image."
-            if other
+            f"name another layer, say '{alternative.name}', the last with a map of the "
+            "image."
+            if alternative
             else "no layer that the embedding depends on has a map of the image: give "
             "the network alone, without mirror images or parts of images in a pass."
         )
@@ -225,10 +298,10 @@ def _refusal(info: LayerInfo, problem: str, other: LayerInfo | None, model: str)
 
 
 def _becomes_tokens(info: LayerInfo, seen: SeenOutputs) -> bool:
-    """Tell whether a later module of a run on one image works on the map's positions.
+    """Return whether a later module works on the positions of a map as tokens.
 
-    A patch embedding is such a map: of its channels, the transformer makes as many
-    tokens as there are positions, or more.
+    A patch embedding is such a map: the transformer makes at least as many tokens of it
+    as it has positions.
     """
     channels, height, width = info.shape
     names = list(seen)
@@ -239,3 +312,78 @@ def _becomes_tokens(info: LayerInfo, seen: SeenOutputs) -> bool:
         and math.prod(shape[:-1]) >= height * width
         for shape in later
     )
+
+
+# --------------------------------------------------------------------------------------
+# Whether a layer's output is a map of the image
+# --------------------------------------------------------------------------------------
+
+
+def patched(image: Tensor, enlarged: int = 1) -> Tensor:
+    """Return an image's mean color, and copies with noise in one quarter; nine images.
+
+    Each quarter is filled with fine noise, then with coarse noise. The image itself
+    would be a worse background, because what it shows differs between the quarters.
+    """
+    values = image.float()
+    low, high = values.aminmax()
+    spread = high - low if high > low else torch.ones_like(low)
+    height, width = (enlarged * side for side in values.shape[1:])
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(cell: int) -> Tensor:
+        size = (1, len(values), -(-height // cell), -(-width // cell))
+        bits = torch.randint(0, 2, size, generator=generator).float()
+        cells = F.interpolate(bits, scale_factor=cell)[0, :, :height, :width]
+        return low + spread * cells.to(values)
+
+    weak = torch.rand((len(values), height, width), generator=generator) - 0.5
+    base = values.mean((1, 2), keepdim=True) + 0.1 * spread * weak.to(values)
+    images = [base]
+    for fill in (noise(1), noise(max(1, max(height, width) // 8))):
+        for rows in (slice((height + 1) // 2), slice(height // 2, None)):
+            for columns in (slice((width + 1) // 2), slice(width // 2, None)):
+                images.append(base.clone())
+                images[-1][:, rows, columns] = fill[:, rows, columns]
+    return torch.stack(images).to(image.dtype)
+
+
+def fault_of(output: Tensor, count: int) -> str:
+    """Return why a layer's output on patched images is not a map, or ``""``."""
+    if len(output) != count:
+        return f"returns {len(output)} maps for {count} images"
+    output = output.float()
+    change = (output[1:] - output[:1]).abs().sum(1).nan_to_num(0, 0, 0)
+    change = change.unflatten(0, (2, 4)).sum(0).cpu()
+    totals = change.sum((1, 2))
+    largest = float(totals.max())
+    if largest <= _ROUNDING * float(output[0].abs().sum().nan_to_num(0, 0, 0)):
+        return CONSTANT
+    if float(totals.min()) < _SEEN * largest or _agreement(change) < _LEAST:
+        return MOVES_OTHERWISE
+    return ""
+
+
+def _agreement(change: Tensor) -> float:
+    """Compare where the four quarters change a map, (4, h, w), with where they are.
+
+    The result is 1 if the change moves down and right exactly as the quarter does.
+    """
+    change = change / change.sum((1, 2), keepdim=True)
+    quarters = change.unflatten(0, (2, 2))
+    down = (quarters[1] - quarters[0]).mean(0)
+    right = (quarters[:, 1] - quarters[:, 0]).mean(0)
+    contrast = max(float(down.abs().sum()), float(right.abs().sum()))
+    if contrast < _LEAST_CONTRAST:
+        return 0.0
+    along, across = [], []
+    for dim, parallel, orthogonal in ((1, down, right), (0, right, down)):
+        size = change.shape[2 - dim]
+        if size == 1:
+            # A map without this axis may not depend on places along it.
+            across.append(float(parallel.abs().sum()))
+            continue
+        sides = torch.sign(2 * torch.arange(size) + 1 - size)
+        along.append(float((parallel.sum(dim) * sides).sum()))
+        across.append(abs(float((orthogonal.sum(dim) * sides).sum())))
+    return (min(along) - max(across)) / contrast

@@ -8,12 +8,11 @@ from torch import Tensor
 
 Metric = Literal["cosine", "euclidean"]
 
-
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 
 
 def normalizer(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Tensor:
-    """Compute ``Z``, by which the inner product of two embeddings is divided.
+    """Compute ``Z``, the divisor of the inner product of two embeddings.
 
     Parameters
     ----------
@@ -47,8 +46,8 @@ def similarity(query: Tensor, gallery: Tensor, metric: Metric = "cosine") -> Ten
     query, gallery : Tensor
         Embeddings, shapes (..., D), broadcast against each other.
     metric : {"cosine", "euclidean"}
-        ``euclidean`` is ``1 - d^2 / (|e_q|^2 + |e_g|^2)``: linear in each embedding
-        once the normalizer is held, and equal to the cosine for unit vectors.
+        ``euclidean`` is ``1 - d^2 / (|e_q|^2 + |e_g|^2)``: linear in each embedding if
+        the normalizer is constant, and equal to the cosine for unit vectors.
 
     Returns
     -------

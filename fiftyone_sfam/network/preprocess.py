@@ -1,9 +1,9 @@
-"""From an image to a network's input, and back to where on the image a map lies."""
+"""From an image to a network's input, and the part of the image that is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -30,9 +30,10 @@ _RESAMPLING = {
 class Preprocessing:
     """Resize, optionally crop the center, and normalize an image.
 
-    The network receives ``(pixels / scale - mean) / std`` per channel, in the order
-    that ``channels`` names. Resizing does not keep the aspect ratio: crops of persons
-    and faces are stretched to the network's input, as the field does.
+    The network receives ``(pixels / scale - mean) / std`` per channel, in the order of
+    ``channels``. Resizing does not keep the aspect ratio: crops of persons and faces
+    are stretched to the network's input, as is usual in re-identification. All options
+    except ``size`` are keyword-only.
 
     Attributes
     ----------
@@ -54,9 +55,19 @@ class Preprocessing:
     ------
     ModelError
         If an option has a value that cannot be used.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import Preprocessing
+    >>> preprocess = Preprocessing((128, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    >>> tensor = preprocess(Image.new("RGB", (30, 70), "white"))
+    >>> tensor.shape, tensor.dtype, tensor.max().item()
+    (torch.Size([3, 128, 64]), torch.float32, 1.0)
     """
 
     size: tuple[int, int]
+    _: KW_ONLY
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     scale: float = 255.0
@@ -84,13 +95,13 @@ class Preprocessing:
             object.__setattr__(self, option, tuple(float(v) for v in values))
         if not all(self.std):
             raise ModelError(
-                f"preprocessing option 'std' is {self.std}; it divides, so none of "
-                "its numbers may be zero."
+                f"preprocessing option 'std' is {self.std}; none of its numbers may "
+                "be zero, because it divides."
             )
         if not _is_number(self.scale) or self.scale <= 0:
             raise ModelError(
                 f"preprocessing option 'scale' is {self.scale!r}; it divides the pixel "
-                "values, so it has to be a number greater than zero."
+                "values, so it must be a number greater than zero."
             )
         if self.channels not in ("RGB", "BGR"):
             raise ModelError(
@@ -105,12 +116,12 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Preprocessing:
-        """Build the preprocessing from a mapping, as a registry file holds it.
+        """Build the preprocessing from a mapping, such as one in a registry file.
 
         Parameters
         ----------
         options : mapping
-            Attributes of this class by name; lists stand for tuples.
+            Attributes of this class by name; lists are turned into tuples.
 
         Returns
         -------
@@ -141,7 +152,18 @@ class Preprocessing:
         return cls(**given)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Prepare one image."""
+        """Prepare one image.
+
+        Parameters
+        ----------
+        image : PIL.Image.Image
+            Image of any mode and size.
+
+        Returns
+        -------
+        Tensor
+            Shape (3, height, width), float32.
+        """
         import torch
 
         height, width = self.resize or self.size
@@ -160,7 +182,7 @@ class Preprocessing:
         return torch.from_numpy(np.ascontiguousarray(normalized.transpose(2, 0, 1)))
 
     def crop_box(self, width: int, height: int) -> Box:
-        """Tell which part of an image the network sees.
+        """Return the part of an image that the network sees.
 
         Parameters
         ----------
@@ -193,12 +215,12 @@ class Preprocessing:
 
 
 def _is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, (int, float, np.number)) and bool(np.isfinite(value))
 
 
 def _pixel_size(option: str, value: Any) -> tuple[int, int]:
-    """Return ``value`` as a height and a width, or say what is wrong with it."""
+    """Return ``value`` as a height and a width, or raise."""
     if (
         not isinstance(value, (tuple, list))
         or len(value) != 2

@@ -1,4 +1,4 @@
-"""Change a network for the time of a call, and leave it as it was."""
+"""Change a network for the duration of a call, and leave it as it was."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+"""Types in which the part of a network before the layer can be computed."""
+
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Take off the wrappers that would run a network elsewhere or compiled."""
+    """Remove the wrappers that would run a network on other devices or compiled."""
     if not isinstance(network, nn.Module):
         raise ModelError(
             f"the network is {type(network).__name__}; a torch.nn.Module is needed."
@@ -29,14 +34,29 @@ def unwrapped(network: nn.Module) -> nn.Module:
     if isinstance(network, torch.jit.ScriptModule):
         raise ModelError(
             f"the network {network.original_name} is compiled by TorchScript, which "
-            "hides its layers; give the torch.nn.Module that it was made of."
+            "hides its layers; give the torch.nn.Module that it was made from."
         )
     return network
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's first parameter or buffer."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """Return the type of a network's first floating-point parameter."""
+    for tensor in network.parameters():
+        if tensor.is_floating_point():
+            return tensor.dtype
+    return torch.float32
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, uncompiled, and back again."""
+    """Put a network into evaluation mode, uncompiled, and restore it."""
     modes = [(module, module.training) for module in network.modules()]
     compiled = [
         (module, module._compiled_call_impl)
@@ -46,9 +66,9 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     try:
         network.eval()
         for module, _ in compiled:
-            # Compiled code knows nothing of the hooks that take the maps.
+            # Compiled code does not run the hooks that take the maps.
             module._compiled_call_impl = None
-        # A caller's inference mode would forbid to record the head's graph.
+        # The head's graph cannot be recorded in a caller's inference mode.
         with torch.inference_mode(False):
             yield
     finally:
@@ -60,8 +80,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def constant_parameters(network: nn.Module) -> Iterator[None]:
-    """Let no parameter of a network ask for a gradient for the time being."""
-    trained = [one for one in network.parameters() if one.requires_grad]
+    """Turn off the gradients of a network's parameters, and restore them."""
+    trained = [p for p in network.parameters() if p.requires_grad]
     try:
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -73,7 +93,7 @@ def constant_parameters(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
-    """Register a forward hook and remove it again, whatever happens."""
+    """Register a forward hook, and remove it."""
     handle = module.register_forward_hook(hook)
     try:
         yield
@@ -81,15 +101,9 @@ def hooked(module: nn.Module, hook: Callable[..., Any]) -> Iterator[None]:
         handle.remove()
 
 
-Precision = Literal["float32", "bfloat16", "float16"]
-
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
-"""Types in which the part of a network before the layer can be computed."""
-
-
 @contextmanager
 def lower_precision(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute in a lower precision what torch holds to be safe in it."""
+    """Compute the operations that torch considers safe in a lower precision."""
     if precision == "float32":
         yield
         return
@@ -97,11 +111,11 @@ def lower_precision(device: torch.device, precision: Precision) -> Iterator[None
         yield
 
 
-def reads_rows(network: nn.Module, images: Tensor) -> bool:
-    """Tell whether a network can be given images with their channels last in memory.
+def accepts_channels_last(network: nn.Module, images: Tensor) -> bool:
+    """Return whether a network runs on images with their channels last in memory.
 
-    Convolutions are faster so. Values and shapes stay what they are, but ``view`` of a
-    feature map fails on it, where ``reshape`` or ``flatten`` would not.
+    Convolutions are faster in this layout. Values and shapes stay the same, but
+    ``view`` of a feature map fails, where ``reshape`` or ``flatten`` would not.
     """
     try:
         with torch.no_grad():

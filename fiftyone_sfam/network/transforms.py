@@ -1,7 +1,7 @@
-"""Which part of an image a torchvision transform shows to the network.
+"""The part of an image that a torchvision transform shows to the network.
 
-A map lies on the network's input. Where the input is a crop of the image, the map has
-to be drawn on that crop; the transforms tell where it is.
+A map covers the network's input. If the input is a crop of the image, the map must be
+drawn on that crop, whose place follows from the transforms.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class TransformPreprocessing:
         return self.transform(image.convert("RGB"))
 
     def crop_box(self, width: int, height: int) -> Box:
-        """Tell which part of an image the network sees (:func:`crop_box_of`)."""
+        """Return the part of an image that the network sees."""
         return crop_box_of(self.transform, width, height)
 
 
 def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
-    """Give a torchvision transform the method ``crop_box``."""
+    """Add the method ``crop_box`` to a torchvision transform."""
     if hasattr(preprocess, "crop_box") or not _is_torchvision(preprocess):
         return preprocess
     return TransformPreprocessing(preprocess)
 
 
 def crop_box_of(transform: object, width: int, height: int) -> Box:
-    """Tell which part of an image the output of a transform shows."""
+    """Return the part of an image that the output of a transform shows."""
     view = _View(0.0, 0.0, float(width), float(height), width, height)
     for step in _steps(transform):
         view = _seen_through(step, view)
@@ -49,7 +49,7 @@ def crop_box_of(transform: object, width: int, height: int) -> Box:
 
 @dataclass(frozen=True)
 class _View:
-    """A box of the original image, and the size in pixels that it is shown at."""
+    """A box of the original image, and the size in pixels at which it is shown."""
 
     left: float
     top: float
@@ -63,7 +63,7 @@ class _View:
         return _View(self.left, self.top, self.right, self.bottom, width, height)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> _View:
-        """Show a part, given in pixels of the present size."""
+        """Show a part, given in pixels of the current size."""
         x = (self.right - self.left) / self.width
         y = (self.bottom - self.top) / self.height
         return _View(
@@ -76,7 +76,7 @@ class _View:
         )
 
     def center_cropped(self, height: int, width: int) -> _View:
-        """Show the center as torchvision crops it, which pads what is too small."""
+        """Show the center as torchvision crops it, which pads small images."""
         return self.cropped(
             _crop_start(self.height, height),
             _crop_start(self.width, width),
@@ -85,7 +85,7 @@ class _View:
         )
 
 
-# Transforms that leave every pixel where it is, by the name of their class.
+# Class names of the transforms that do not move pixels.
 _POINTWISE = frozenset(
     {
         "ColorJitter",
@@ -106,7 +106,7 @@ _POINTWISE = frozenset(
 
 
 def _is_torchvision(transform: object) -> bool:
-    """Tell whether a transform is one of torchvision's."""
+    """Return whether a transform is one of torchvision's."""
     return type(transform).__module__.partition(".")[0] == "torchvision"
 
 
@@ -153,14 +153,14 @@ def _through_preset(step: Any, view: _View) -> _View:
 
 
 def _through_min_resize(step: Any, view: _View) -> _View:
-    """Follow FiftyOne's ``MinResize``, which enlarges what is too small."""
+    """Follow FiftyOne's ``MinResize``, which enlarges small images."""
     height, width = _pair(step.min_output_size)
     factor = max(height / view.height, width / view.width)
     return _scaled(view, factor) if factor > 1 else view
 
 
 def _through_max_resize(step: Any, view: _View) -> _View:
-    """Follow FiftyOne's ``MaxResize``, which shrinks what is too large."""
+    """Follow FiftyOne's ``MaxResize``, which shrinks large images."""
     height, width = _pair(step.max_output_size)
     factor = min(height / view.height, width / view.width)
     return _scaled(view, factor) if factor < 1 else view
@@ -192,7 +192,7 @@ def _scaled(view: _View, factor: float) -> _View:
 
 
 def _pair(size: Any) -> tuple[int, int]:
-    """Return a height and a width, where one number stands for both."""
+    """Return a height and a width; one number is both."""
     if isinstance(size, int):
         return (size, size)
     values = tuple(int(value) for value in size)
@@ -202,8 +202,8 @@ def _pair(size: Any) -> tuple[int, int]:
 def _resized_size(view: _View, size: Any, max_size: int | None) -> tuple[int, int]:
     """Return height and width after torchvision's ``Resize``.
 
-    One number is the length of the shorter side; the longer one follows, rounded down,
-    and no longer than ``max_size``.
+    One number is the length of the shorter side. The longer side keeps the aspect
+    ratio, rounded down, and is at most ``max_size``.
     """
     if isinstance(size, (list, tuple)) and len(size) == 2:
         return (int(size[0]), int(size[1]))

@@ -1,1 +1,1 @@
-"""Nearest neighbors of embeddings, and the pairs made of them."""
+"""Nearest neighbors of embeddings, and their pairs."""

@@ -1,4 +1,4 @@
-"""Where the embeddings of a run come from, and whether they are the model's."""
+"""Read the embeddings of a run from an array, a field or a similarity index."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Embeddings:
     """Embeddings of the items of a run."""
 
     vectors: NDArray[np.float32]  # shape (N, D)
-    usable: NDArray[np.bool_]  # which items have one, shape (N,)
-    skipped: tuple[Skipped, ...]  # the items that have none, with the reason
+    usable: NDArray[np.bool_]  # whether each item has an embedding, shape (N,)
+    skipped: tuple[Skipped, ...]  # the items without one
 
 
 def stored_embeddings(
@@ -37,7 +37,7 @@ def stored_embeddings(
     source: str | NDArray[np.floating],
     patches_field: str | None,
 ) -> Embeddings:
-    """Read embeddings that exist already."""
+    """Read existing embeddings."""
     if not isinstance(source, str):
         rows = _rows_of_array(source, items)
         where = "the given array"
@@ -51,21 +51,17 @@ def stored_embeddings(
 
 
 def check_usable(vectors: NDArray[np.floating]) -> list[str | None]:
-    """Say what is wrong with each embedding."""
-    finite = np.isfinite(vectors).all(axis=1)
-    zero = ~np.any(vectors, axis=1)
-    return [
-        None
-        if ok and not null
-        else "its embedding is zero."
-        if ok
-        else "its embedding holds NaN or infinity."
-        for ok, null in zip(finite, zero, strict=True)
-    ]
+    """Return for each embedding why it cannot be used, or None."""
+    reasons: list[str | None] = [None] * len(vectors)
+    for row in np.flatnonzero(~np.any(vectors, axis=1)):
+        reasons[row] = "its embedding is zero."
+    for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)):
+        reasons[row] = "its embedding holds NaN or infinity."
+    return reasons
 
 
 def check_index_key(samples: SampleCollection, brain_key: str) -> None:
-    """Refuse a brain key under which no index can be kept."""
+    """Raise if an index cannot be saved under a brain key."""
     if not isinstance(brain_key, str) or not brain_key.isidentifier():
         raise DataError(
             f"the brain key {brain_key!r} cannot be used; give a name of letters, "
@@ -86,7 +82,7 @@ def keep_as_index(
     brain_key: str,
     patches_field: str | None,
 ) -> None:
-    """Keep embeddings as a similarity index of FiftyOne's built-in backend."""
+    """Save embeddings as a similarity index of FiftyOne's built-in backend."""
     check_index_key(samples, brain_key)
     index = fob.compute_similarity(
         samples,
@@ -106,13 +102,13 @@ def keep_as_index(
 
 
 def _rows_of_array(source: Any, items: Items) -> list[Any]:
-    """Take the rows of an array."""
+    """Return the rows of an array."""
     try:
         array = np.asarray(source)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"the embeddings are no array of numbers ({first_line(error)}); give one "
-            f"of shape ({len(items)}, embedding size)."
+            f"the embeddings are not an array of numbers ({first_line(error)}); give "
+            f"one of shape ({len(items)}, embedding size)."
         ) from error
     if array.ndim != 2 or len(array) != len(items):
         raise DataError(
@@ -145,16 +141,16 @@ def _rows_of_field(
     present = values_by_id(samples, ids, prefix + "id")
     if not listed:
         pairs = zip(values, present, strict=True)
-        return [vector for vector, one in pairs if one is not None]
+        return [vector for vector, label_id in pairs if label_id is not None]
     return [
         vector
-        for row, ids in zip(values, present, strict=True)
-        for vector in (row or [None] * len(ids or []))
+        for row, label_ids in zip(values, present, strict=True)
+        for vector in (row or [None] * len(label_ids or []))
     ]
 
 
 def _has_values(samples: SampleCollection, prefix: str, path: str) -> bool:
-    """Tell whether detections have an attribute that the schema does not list."""
+    """Return whether detections have an attribute that the schema does not list."""
     return bool(prefix) and any(
         value is not None
         for row in samples.values(path)
@@ -169,12 +165,12 @@ def _rows_of_index(
     index = load_index(samples, key, patches_field)
     vectors, sample_ids, label_ids = index.get_embeddings()
     ids = sample_ids if label_ids is None else label_ids
-    position = {str(one): place for place, one in enumerate(ids)}
-    rows = [vectors[position[one]] if one in position else None for one in items.ids]
+    row_of = {str(item_id): row for row, item_id in enumerate(ids)}
+    rows = [vectors[row_of[i]] if i in row_of else None for i in items.ids]
     if all(row is None for row in rows):
         raise DataError(
-            f"the similarity index '{key}' holds none of these images; it may be the "
-            "index of another dataset or view."
+            f"the similarity index '{key}' holds none of these images; give an index "
+            "of this dataset or view."
         )
     return rows
 
@@ -182,14 +178,14 @@ def _rows_of_index(
 def load_index(
     samples: SampleCollection, key: str, patches_field: str | None
 ) -> fob.SimilarityIndex:
-    """Load a similarity index of any backend, as it was made."""
-    # FiftyOne's built-in index changes its embeddings in place when it is queried, so
-    # a cached one may hold centered vectors.
+    """Load a similarity index of any backend, with its stored embeddings."""
+    # A query changes the embeddings of FiftyOne's built-in index in place, so a cached
+    # index may hold centered vectors.
     index = samples._dataset.load_brain_results(key, cache=False)
     if not isinstance(index, fob.SimilarityIndex):
         raise DataError(
-            f"the brain run '{key}' is no similarity index; name one that "
-            "compute_similarity made."
+            f"the brain run '{key}' is not a similarity index; give the key of one "
+            "that compute_similarity made."
         )
     if index.config.patches_field != patches_field:
         made_for = index.config.patches_field or "whole images"
@@ -201,12 +197,12 @@ def load_index(
 
 
 def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
-    """Stack vectors of one length and say which items have none."""
+    """Stack vectors of one length; skip the items that have none."""
     try:
         vectors = [None if row is None else _as_vector(row) for row in rows]
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{where} holds no vectors of numbers ({error}); name one that does."
+            f"{where} does not hold vectors of numbers ({error}); give embeddings."
         ) from error
     shapes = {vector.shape for vector in vectors if vector is not None}
     if not shapes:
@@ -214,13 +210,13 @@ def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:
         raise DataError(
             f"{where} holds embeddings of shapes "
-            f"{', '.join(str(shape) for shape in sorted(shapes))}; all have to be "
-            "vectors of one length."
+            f"{', '.join(str(shape) for shape in sorted(shapes))}; all must be vectors "
+            "of one length."
         )
     stacked = np.zeros((len(items), next(iter(shapes))[0]), dtype=np.float32)
-    for place, vector in enumerate(vectors):
+    for row, vector in enumerate(vectors):
         if vector is not None:
-            stacked[place] = vector
+            stacked[row] = vector
     reasons = [
         f"it has no embedding in {where}." if vector is None else reason
         for vector, reason in zip(vectors, check_usable(stacked), strict=True)
@@ -231,15 +227,15 @@ def _stacked(rows: list[Any], items: Items, where: str) -> Embeddings:
         stacked,
         usable,
         tuple(
-            Skipped(place, items.ids[place], items.filepaths[place], reason)
-            for place, reason in enumerate(reasons)
+            Skipped(row, items.ids[row], items.filepaths[row], reason)
+            for row, reason in enumerate(reasons)
             if reason is not None
         ),
     )
 
 
 def _as_vector(row: Any) -> NDArray[np.float32]:
-    """Return a row as float32; what is too large for that becomes infinite."""
+    """Return a row as float32; values out of its range become infinite."""
     vector = np.asarray(row)
     if vector.dtype.kind not in "fiubO":
         raise TypeError(f"they are of type {vector.dtype}")

@@ -1,8 +1,8 @@
-"""Nearest neighbors among what an index proposes, ranked and scored exactly.
+"""Nearest neighbors among the proposals of an index, ranked and scored exactly.
 
-An approximate index is fast and forgets some neighbors; its scores are its own. So it
-is asked for more than is needed, what the protocol leaves out is dropped, and the rest
-is compared with the embeddings themselves, as the exact search does.
+An approximate index is fast, but misses some neighbors, and its scores differ from
+those of the exact search. So it is asked for more images than are needed; those that
+the protocol leaves out are dropped, and the rest are ranked by the embeddings.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from fiftyone_sfam.retrieval.search import (
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-# What pgvector visits by default in an HNSW graph, and may visit at most.
+# Default and largest number of places that pgvector visits in an HNSW graph.
 _PGVECTOR_EF, _PGVECTOR_MOST = 40, 1000
 
 
 class IndexSearch:
-    """Asks a similarity index of FiftyOne for the neighbors of vectors.
+    """Queries a similarity index of FiftyOne for the neighbors of vectors.
 
-    Only which images are near is taken from the index: what it calls a distance is a
-    similarity in some backends, a squared distance in others.
+    The index's distances are ignored, because they are similarities in some backends
+    and squared distances in others.
     """
 
     def __init__(
@@ -52,63 +52,64 @@ class IndexSearch:
     ) -> None:
         if key not in samples._dataset.list_brain_runs():
             raise DataError(
-                f"neighbors='index' takes the neighbors from a similarity index, and "
-                f"'{key}' is none; give its brain key as embeddings."
+                f"neighbors='index' takes the neighbors from a similarity index, but "
+                f"'{key}' is not the brain key of one; give the brain key of an index "
+                "as embeddings."
             )
         self._index: Any = load_index(samples, key, patches_field)
         backend = self._index.config.method
         if backend == "sklearn":
             raise DataError(
                 f"the similarity index '{key}' is FiftyOne's built-in one, which "
-                "compares centered embeddings with all others; neighbors='exact' does "
-                "that with the embeddings as they are."
+                "compares all embeddings after centering them; use neighbors='exact', "
+                "which compares all embeddings as they are."
             )
-        own = getattr(self._index.config, "metric", None)
-        if own != metric:
+        ranks_by = getattr(self._index.config, "metric", None)
+        if ranks_by != metric:
             raise DataError(
-                f"the similarity index '{key}' ranks by {own}, but the model's "
+                f"the similarity index '{key}' ranks by {ranks_by}, but the model's "
                 f"embeddings are compared by {metric}; make an index with "
                 f"metric='{metric}', or use neighbors='exact'."
             )
         self._of_patches = patches_field is not None
-        self._item = {one: place for place, one in enumerate(items.ids)}
+        self._item = {item_id: item for item, item_id in enumerate(items.ids)}
         self._most = self._index.config.max_k
 
     @property
     def size(self) -> int:
-        """Images that may be asked for."""
+        """Largest number of images that can be requested."""
         size = int(self._index.total_index_size)
         return size if self._most is None else min(size, self._most)
 
     def __call__(
         self, vectors: NDArray[np.float32], count: int
     ) -> list[NDArray[np.int64]]:
-        """Return the items near each vector, nearest first as the index has it."""
+        """Return the items near each vector, in the index's order."""
         _search_wide_enough(self._index.config, count)
-        # The method that every backend has to have; what is public of it makes a view
-        # for each query, and finds samples where detections are asked for.
+        # Every backend implements this method. The public one makes a view for each
+        # query, and returns samples instead of detections.
         sample_ids, label_ids = self._index._kneighbors(query=vectors, k=count)
         return [
-            np.array([self._item.get(str(one), -1) for one in ids], dtype=np.int64)
+            np.array([self._item.get(str(i), UNKNOWN) for i in ids], dtype=np.int64)
             for ids in (label_ids if self._of_patches else sample_ids)
         ]
 
 
 def _search_wide_enough(config: Any, count: int) -> None:
-    """Let pgvector visit as many places of its graph as are asked for.
+    """Let pgvector visit enough places of its graph.
 
-    It returns no more than it visits, whatever the limit of the query is.
+    It returns at most as many images as it visits, whatever the limit of the query is.
     """
     if config.method == "pgvector" and config.index_type == "hnsw":
         wanted = max(config.hnsw_ef_search or _PGVECTOR_EF, 2 * count)
         config.hnsw_ef_search = min(wanted, _PGVECTOR_MOST)
 
 
-# Images that are asked for beyond k: the query itself, and what is left out.
+# Images requested beyond k: the query itself, and images that are left out.
 _SPARE = 16
-# How many times more are asked for where too few are left.
+# Factor of the next request if too few images are left.
 _GROWTH = 4
-# Queries that are put to the index at once.
+# Queries per request.
 _QUERIES = 256
 
 
@@ -117,7 +118,7 @@ class Proposals(Interface):
 
     @property
     def size(self) -> int:
-        """Images in the index; more than these cannot be asked for."""
+        """Largest number of images that can be requested."""
         ...
 
     def __call__(
@@ -136,7 +137,7 @@ def find_proposed_neighbors(
     metric: str = "cosine",
     progress: Callable[[int, int], None] | None = None,
 ) -> Neighbors:
-    """Find the k nearest of what an index proposes for every query.
+    """Find the k nearest neighbors of every query among an index's proposals.
 
     Warns
     -----
@@ -147,8 +148,8 @@ def find_proposed_neighbors(
         raise DataError(f"k is {k}; ask for at least one neighbor.")
     search = Search(embeddings, candidates, protocol, metric)
     among = _Among(search, len(embeddings))
-    found = no_neighbors(candidates.queries, min(k, len(candidates.gallery)))
-    width = found.index.shape[1]
+    neighbors = no_neighbors(candidates.queries, min(k, len(candidates.gallery)))
+    width = neighbors.index.shape[1]
     short = 0
     for start in range(0, len(candidates.queries), _QUERIES):
         places = np.arange(start, min(start + _QUERIES, len(candidates.queries)))
@@ -163,22 +164,22 @@ def find_proposed_neighbors(
                     again.append(place)
                     continue
                 short += len(order) < width and len(near) < count
-                _enter(found, search, int(place), int(query), order)
+                _enter(neighbors, search, int(place), int(query), order)
             places = np.array(again, dtype=np.int64)
             count = min(_GROWTH * count, proposals.size)
         if progress is not None:
-            progress(min(start + _QUERIES, len(found.query)), len(found.query))
+            progress(min(start + _QUERIES, len(neighbors.query)), len(neighbors.query))
     if short:
         warnings.warn(
-            f"the index gave {short} of {len(found.query)} queries fewer than {width} "
-            "neighbors; let it search wider, or use neighbors='exact'.",
+            f"the index gave {short} of {len(neighbors.query)} queries fewer than "
+            f"{width} neighbors; let it search wider, or use neighbors='exact'.",
             stacklevel=2,
         )
-    return found
+    return neighbors
 
 
 class _Among:
-    """Ranks what was proposed for a query."""
+    """Ranks the proposals for a query."""
 
     def __init__(self, search: Search, count: int) -> None:
         self._search = search
@@ -200,27 +201,27 @@ class _Among:
 
 
 def _enter(
-    found: Neighbors,
+    neighbors: Neighbors,
     search: Search,
     place: int,
     query: int,
     order: NDArray[np.int64],
 ) -> None:
-    """Enter the neighbors of a query, and its best true match among them."""
+    """Store the neighbors of a query, and the best true match among them."""
     images = search.candidates.gallery[order]
-    width = found.index.shape[1]
+    width = neighbors.index.shape[1]
     nearest = order[:width]
-    found.index[place, : len(nearest)] = images[:width]
-    search.fill(found.similarity[place], found.distance[place], query, nearest)
+    neighbors.index[place, : len(nearest)] = images[:width]
+    search.fill(neighbors.similarity[place], neighbors.distance[place], query, nearest)
     same = search.candidates.is_true_match(np.full(len(images), query), images)
     if same.any():
         first = int(np.argmax(same))
-        found.true_index[place] = images[first]
-        found.true_rank[place] = first + 1
+        neighbors.true_index[place] = images[first]
+        neighbors.true_rank[place] = first + 1
         chosen = slice(place, place + 1)
         search.fill(
-            found.true_similarity[chosen],
-            found.true_distance[chosen],
+            neighbors.true_similarity[chosen],
+            neighbors.true_distance[chosen],
             query,
             order[first : first + 1],
         )

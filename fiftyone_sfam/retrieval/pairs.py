@@ -1,8 +1,7 @@
-"""The pairs of a run as columns, and the order in which their maps are computed.
+"""The pairs of a run as columns.
 
-Every pair has two sides, and each side's map needs one image and the other side's
-embedding. :class:`Plan` turns that round: it lists, for each image, all the sides that
-it explains, so that one forward pass per image serves every pair that it takes part in.
+Every pair has two sides, the query's and the gallery image's. Side ``2 i`` is the
+query's side of pair ``i``, side ``2 i + 1`` the gallery image's.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.retrieval.search import UNKNOWN, Candidates, Neighbors
 
 OUTCOMES = ("true match", "false match", "unlabeled")
-"""What a pair is by its labels; the columns hold indices into this tuple."""
+"""Outcome of a pair by its labels; columns hold indices into this tuple."""
 
 TRUE_MATCH, FALSE_MATCH, UNLABELED = range(3)
 QUERY, GALLERY = range(2)
@@ -26,8 +25,8 @@ QUERY, GALLERY = range(2)
 class Pairs:
     """The P pairs of a run, query by query, nearest first.
 
-    Beside its k nearest neighbors a query has its nearest true match as one more pair,
-    where that is not among them: with a ``rank`` above k.
+    If a query's nearest true match is not among its k nearest neighbors, it is an
+    additional pair, with a ``rank`` above k.
     """
 
     query: NDArray[np.int32]  # (P,)
@@ -41,17 +40,17 @@ class Pairs:
         return len(self.query)
 
     def sides(self) -> NDArray[np.int32]:
-        """Return the item of each side: side ``2 i`` is pair ``i``'s query side."""
+        """Return the item of each side, shape (2 P,)."""
         return np.stack([self.query, self.gallery], axis=1).reshape(-1)
 
     def items_of(self, sides: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the items of some sides, without listing all of them."""
+        """Return the items of some sides, without computing all of them."""
         pairs = sides // 2
         return np.where(sides % 2 == QUERY, self.query[pairs], self.gallery[pairs])
 
     def of_query(self, item: int) -> NDArray[np.int64]:
         """Return the indices of a query's pairs, nearest first."""
-        # Of the column's own type: for another one it would be converted as a whole.
+        # Another type than the column's would make numpy convert the whole column.
         ends = np.array([item, item + 1], dtype=self._sorted_query.dtype)
         start, stop = np.searchsorted(self._sorted_query, ends)
         return self._query_order[start:stop]
@@ -68,19 +67,19 @@ class Pairs:
 def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
     """List the pairs of a retrieval."""
     width = neighbors.index.shape[1]
-    found = neighbors.index != UNKNOWN
-    rows, columns = np.nonzero(found)
+    filled = neighbors.index != UNKNOWN
+    rows, columns = np.nonzero(filled)
     missed = np.flatnonzero(
         (neighbors.true_index != UNKNOWN) & (neighbors.true_rank > width)
     )
     query = np.concatenate([neighbors.query[rows], neighbors.query[missed]])
-    gallery = np.concatenate([neighbors.index[found], neighbors.true_index[missed]])
+    gallery = np.concatenate([neighbors.index[filled], neighbors.true_index[missed]])
     rank = np.concatenate([columns + 1, neighbors.true_rank[missed]])
     similarity = np.concatenate(
-        [neighbors.similarity[found], neighbors.true_similarity[missed]]
+        [neighbors.similarity[filled], neighbors.true_similarity[missed]]
     )
     distance = np.concatenate(
-        [neighbors.distance[found], neighbors.true_distance[missed]]
+        [neighbors.distance[filled], neighbors.true_distance[missed]]
     )
     place = np.concatenate([rows, missed])
     order = np.lexsort((rank, place))
@@ -98,7 +97,7 @@ def make_pairs(neighbors: Neighbors, candidates: Candidates) -> Pairs:
 def outcomes_of(
     query: NDArray[np.int64], gallery: NDArray[np.int64], candidates: Candidates
 ) -> NDArray[np.int8]:
-    """Tell what each pair is by its labels."""
+    """Return the outcome of each pair, an index into :data:`OUTCOMES`."""
     unlabeled = (candidates.identities[query] == UNKNOWN) | (
         candidates.identities[gallery] == UNKNOWN
     )

@@ -1,8 +1,8 @@
 """Exact nearest neighbors under a re-identification protocol, in bounded memory.
 
-Numbers in, numbers out: nothing here knows of FiftyOne or of networks. Images are
-ranked by the metric's distance: by cosine similarity, or by Euclidean distance (whose
-similarity, see ``attribution.similarity``, is reported beside it).
+This module depends neither on FiftyOne nor on networks. Images are ranked by the
+metric's distance: by cosine similarity, or by Euclidean distance. For the latter the
+similarity of :func:`fiftyone_sfam.network.metric.similarity` is reported too.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 
 UNKNOWN = -1
-"""Code of a missing identity or camera, and of an empty place among the neighbors."""
+"""Code of a missing identity or camera, and of a missing neighbor."""
 
 # Bytes of one block of query-gallery similarities.
 _BLOCK_BYTES = 64 * 2**20
-# Embeddings that are copied in double precision at once.
+# Embeddings copied to double precision at once.
 _ROWS = 8192
-# Candidates kept beyond k for the exact second look.
+# Candidates beyond k that are compared exactly.
 _SPARE = 16
 # Bound of the rounding error of a single-precision key, relative to its largest value.
 _ROUNDING = 2e-5
-# Embeddings that differ by no more than this part of their length are duplicates.
+# Largest difference of duplicate embeddings, relative to their length.
 _DUPLICATE = 1e-6
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Who may be matched with whom."""
+    """Queries, gallery and labels of the N images that may be compared."""
 
     identities: NDArray[np.int64]  # (N,)
     cameras: NDArray[np.int64]  # (N,)
@@ -45,7 +45,7 @@ class Candidates:
     def is_true_match(
         self, query: NDArray[np.int64], other: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Tell which pairs of images show one identity, by their labels."""
+        """Return which pairs of images have the same identity."""
         return (
             (self.identities[query] == self.identities[other])
             & (self.identities[query] != UNKNOWN)
@@ -56,13 +56,13 @@ class Candidates:
     def left_out(
         self, queries: NDArray[np.int64], protocol: Protocol
     ) -> NDArray[np.bool_]:
-        """Mark the pairs that a protocol does not compare."""
+        """Return which pairs a protocol leaves out, shape (queries, G)."""
         return self.left_out_pairs(queries[:, None], self.gallery, protocol)
 
     def left_out_pairs(
         self, query: NDArray[np.int64], other: NDArray[np.int64], protocol: Protocol
     ) -> NDArray[np.bool_]:
-        """Mark pairs that a protocol does not compare, as :meth:`left_out`."""
+        """Return which of the given pairs a protocol leaves out."""
         out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
         if protocol.exclude_self:
             out |= query == other
@@ -77,7 +77,7 @@ class Candidates:
         return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Neighbors:
     """The nearest neighbors of every query, and its best-ranked true match."""
 
@@ -92,7 +92,7 @@ class Neighbors:
 
 
 def encode(values: list[str | None]) -> NDArray[np.int64]:
-    """Give labels numbers, in order of first appearance."""
+    """Return codes of labels, in the order of their first appearance."""
     codes: dict[str, int] = {}
     return np.array(
         [
@@ -109,7 +109,7 @@ def select_candidates(
     cameras: list[str | None],
     splits: list[frozenset[str]] | None,
 ) -> Candidates:
-    """Apply a protocol's choice of queries and gallery."""
+    """Select queries and gallery by a protocol."""
     count = len(identities)
     junk = np.array([value in protocol.junk for value in identities], dtype=bool)
     distractors = np.array(
@@ -151,41 +151,43 @@ def find_neighbors(
 ) -> Neighbors:
     """Find the exact k nearest neighbors of every query.
 
-    Similarities are screened block by block in single precision; everything that
-    could be among the k is compared again in double precision. Equal distances are
+    Similarities are computed block by block in single precision; all images that may be
+    among the k nearest are then compared in double precision. Equal distances are
     ordered by the index of the image, so the result does not depend on the block size.
     """
     if k < 1:
         raise DataError(f"k is {k}; ask for at least one neighbor.")
     search = Search(embeddings, candidates, protocol, metric)
     width = min(k, len(candidates.gallery))
-    found = no_neighbors(candidates.queries, width)
+    neighbors = no_neighbors(candidates.queries, width)
     done = 0
     for block in _blocks(candidates.queries, len(candidates.gallery), block_bytes):
         keys = search.keys(block)
         for row, query in enumerate(block):
             order = search.nearest(query, keys[row], width)
             place = done + row
-            found.index[place, : len(order)] = candidates.gallery[order]
-            search.fill(found.similarity[place], found.distance[place], query, order)
+            neighbors.index[place, : len(order)] = candidates.gallery[order]
+            search.fill(
+                neighbors.similarity[place], neighbors.distance[place], query, order
+            )
             best, rank = search.best_true(query, keys[row])
             if best is not None:
-                found.true_index[place] = candidates.gallery[best]
-                found.true_rank[place] = rank
+                neighbors.true_index[place] = candidates.gallery[best]
+                neighbors.true_rank[place] = rank
                 search.fill(
-                    found.true_similarity[place : place + 1],
-                    found.true_distance[place : place + 1],
+                    neighbors.true_similarity[place : place + 1],
+                    neighbors.true_distance[place : place + 1],
                     query,
                     np.array([best]),
                 )
         done += len(block)
         if progress is not None:
             progress(done, len(candidates.queries))
-    return found
+    return neighbors
 
 
 class Search:
-    """Embeddings made ready for ranking: larger keys are nearer."""
+    """Ranks gallery images by keys, of which larger ones are nearer."""
 
     def __init__(
         self,
@@ -197,7 +199,7 @@ class Search:
         self.metric = metric
         self.protocol = protocol
         self.candidates = candidates
-        # In rows, so that equal pairs add up in the same order and tie exactly.
+        # Contiguous rows, so that equal pairs are summed in the same order and tie.
         self.raw = np.ascontiguousarray(embeddings)
         self.norms = np.concatenate(
             [np.linalg.norm(part.astype(np.float64), axis=1) for part in self._parts()]
@@ -207,11 +209,11 @@ class Search:
 
     @cached_property
     def gallery32(self) -> NDArray[np.float32]:
-        """The gallery's embeddings as screening needs them, shape (G, D)."""
+        """The gallery's scaled embeddings in single precision, shape (G, D)."""
         return self._scaled(self.candidates.gallery)
 
     def keys(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Screen the gallery: keys in single precision, -inf where left out."""
+        """Return keys of the gallery in single precision, -inf for left-out images."""
         import torch
 
         product = (
@@ -239,7 +241,7 @@ class Search:
         kth = float(np.sort(keys[near])[-min(width, len(near))])
         bound = kth - 2 * self._error(query)
         if len(near) == count and keys[near].min() >= bound:
-            # More images may be as near as the k-th than were looked at.
+            # Images outside the selection may be as near as the k-th.
             near = np.flatnonzero(keys >= bound)
         exact = self.exact(query, near)
         return near[np.lexsort((near, -exact))[:width]]
@@ -267,11 +269,11 @@ class Search:
         low, high = exact[best] - error, exact[best] + error
         ahead = int(np.count_nonzero(keys > high))
         close = np.flatnonzero((keys >= low) & (keys <= high))
-        others = self.exact(query, close)
+        keys_of_close = self.exact(query, close)
         ahead += int(
             np.count_nonzero(
-                (others > exact[best])
-                | ((others == exact[best]) & (close < same[best]))
+                (keys_of_close > exact[best])
+                | ((keys_of_close == exact[best]) & (close < same[best]))
             )
         )
         return int(same[best]), ahead + 1
@@ -279,11 +281,11 @@ class Search:
     def exact(self, query: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Compute keys in double precision, the same way for every pair."""
         images = self.candidates.gallery[positions]
-        one = self.raw[query].astype(np.float64)
-        many = self.raw[images].astype(np.float64)
+        vector = self.raw[query].astype(np.float64)
+        vectors = self.raw[images].astype(np.float64)
         if self.metric == "euclidean":
-            return -np.square(many - one).sum(axis=1)
-        return (many * one).sum(axis=1) / (self.norms[images] * self.norms[query])
+            return -np.square(vectors - vector).sum(axis=1)
+        return (vectors * vector).sum(axis=1) / (self.norms[images] * self.norms[query])
 
     def fill(
         self,
@@ -318,7 +320,7 @@ class Search:
         return scaled
 
     def _parts(self) -> Iterator[NDArray[np.floating]]:
-        """Yield the embeddings in parts that may be copied in double precision."""
+        """Yield the embeddings in parts of at most ``_ROWS``."""
         for start in range(0, len(self.raw), _ROWS):
             yield self.raw[start : start + _ROWS]
 
@@ -331,7 +333,7 @@ class Search:
     def _drop_duplicates(
         self, queries: NDArray[np.int64], keys: NDArray[np.float32]
     ) -> None:
-        """Leave out gallery images whose embedding is the query's."""
+        """Leave out gallery images whose embedding equals the query's."""
         for row, query in enumerate(queries):
             top = 1.0 if self.metric == "cosine" else 0.0
             near = np.flatnonzero(keys[row] >= top - 2 * self._error(query))
@@ -344,31 +346,31 @@ class Search:
 def are_duplicates(
     embeddings: NDArray[np.floating], query: int, others: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which images have a query's embedding, up to rounding."""
-    one = embeddings[query].astype(np.float64)
-    apart = np.linalg.norm(embeddings[others].astype(np.float64) - one, axis=1)
-    return apart <= _DUPLICATE * np.linalg.norm(one)
+    """Return which images have the query's embedding, up to rounding."""
+    vector = embeddings[query].astype(np.float64)
+    differences = embeddings[others].astype(np.float64) - vector
+    return np.linalg.norm(differences, axis=1) <= _DUPLICATE * np.linalg.norm(vector)
 
 
 def _blocks(
     queries: NDArray[np.int64], gallery: int, block_bytes: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Split the queries so that their similarities fit the memory."""
+    """Split the queries into blocks whose similarities fit into memory."""
     rows = max(1, block_bytes // (4 * max(1, gallery)))
     for start in range(0, len(queries), rows):
         yield queries[start : start + rows]
 
 
 def no_neighbors(queries: NDArray[np.int64], width: int) -> Neighbors:
-    """Return empty places for the neighbors of queries."""
+    """Return arrays for the neighbors of queries, without any neighbor."""
     count = len(queries)
     return Neighbors(
-        queries,
-        np.full((count, width), UNKNOWN, dtype=np.int64),
-        np.full((count, width), np.nan),
-        np.full((count, width), np.nan),
-        np.full(count, UNKNOWN, dtype=np.int64),
-        np.zeros(count, dtype=np.int64),
-        np.full(count, np.nan),
-        np.full(count, np.nan),
+        query=queries,
+        index=np.full((count, width), UNKNOWN, dtype=np.int64),
+        similarity=np.full((count, width), np.nan),
+        distance=np.full((count, width), np.nan),
+        true_index=np.full(count, UNKNOWN, dtype=np.int64),
+        true_rank=np.zeros(count, dtype=np.int64),
+        true_similarity=np.full(count, np.nan),
+        true_distance=np.full(count, np.nan),
     )

@@ -56,7 +56,7 @@ class SideMaps:
     score : float
         Similarity as this side's forward pass gave it.
     remainder : float
-        ``score`` minus the sum of the evidence.
+        ``score`` minus the sum of the evidence; NaN if that was not computed.
     crop : tuple of float
         Relative left, top, right and bottom of what the network saw of the image (or
         of the detection's crop).

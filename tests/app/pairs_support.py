@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app_support import painted
-from fiftyone_sfam.app.pairs.state import queries_of
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 QUERY, NEIGHBOR = "The query with its map", "The neighbor with its map"
+
+
+def queries_of(run: Run) -> np.ndarray:
+    """Return the items that are queries, in the order of the run."""
+    return np.unique(run.pairs.query)
 
 
 def open_pairs(page: Page) -> Locator:

@@ -24,7 +24,7 @@ from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import context
-from worlds import small_crops
+from worlds import mislabel, small_crops
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -48,12 +48,7 @@ PAGES = {
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run with false matches, and with all that audits compute of it."""
     dataset = small_crops(tmp_path_factory.mktemp("audited"))
-    identities = dataset.values("identity")
-    wrong = [
-        identities[(place + 6) % len(identities)] if place % 5 == 0 else identity
-        for place, identity in enumerate(identities)
-    ]
-    dataset.set_values("identity", wrong)
+    mislabel(dataset, 5)
     protocol = Protocol("identity", camera_field="camera")
     run = explain_retrieval(dataset, "demo", k=3, protocol=protocol)
     evaluate_retrieval(run, slices=["camera"], pair_slices=["camera"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from pairs_support import (
     press_access_key,
     source,
 )
-from worlds import fill, small_crops, tiny_model
+from worlds import fill, mislabel, tiny_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -38,18 +38,10 @@ NARROW = 480
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+def crops(crops: fo.Dataset) -> fo.Dataset:
     """Crops whose names are wrong for some, so that there are false matches."""
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    names = dataset.values("identity")
-    # Every sixth image has the name of somebody else.
-    wrong = [
-        names[(place + 6) % 36] if place % 6 == 0 else name
-        for place, name in enumerate(names)
-    ]
-    dataset.set_values("identity", wrong)
-    yield dataset
-    dataset.delete()
+    mislabel(crops, 6)
+    return crops
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from pairs_support import (
     press_access_key,
     source,
 )
-from worlds import small_crops, small_frames
+from worlds import small_frames
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -41,14 +41,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 Open = Callable[[fo.Dataset], "Page"]
-
-
-@pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    """Crops without a run."""
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    yield dataset
-    dataset.delete()
 
 
 @pytest.fixture

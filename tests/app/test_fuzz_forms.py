@@ -279,7 +279,7 @@ def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
         (
             EvaluationParameters,
             {"slices": ["a"] * 51},
-            "slices is [" + "'a', " * 11 + "'...; give a list of at most 50 texts.",
+            "slices is [" + "'a', " * 11 + "'a'…; give a list of at most 50 texts.",
         ),
         (
             EvaluationParameters,

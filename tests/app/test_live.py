@@ -14,8 +14,12 @@ from PIL import Image
 from torch import nn
 
 from fiftyone_sfam import explain_pair, explain_retrieval
-from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run, score_problem
-from fiftyone_sfam.app.pairs.live_maps import LivePairs
+from fiftyone_sfam.app.pairs.live import (
+    LivePairs,
+    live_pairs,
+    live_pairs_of_run,
+    score_problem,
+)
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -59,16 +63,20 @@ def test_scores_by_hand(worked_out: LivePairs) -> None:
     assert worked_out.count == 2
     assert worked_out.map_shape == (2, 2)
     assert worked_out.channels == 3
-    assert worked_out.crops == ((0.0, 0.0, 1.0, 1.0),) * 3
+    for sides, score in zip(worked_out.explained(), worked_out.scores, strict=True):
+        for side in sides:
+            assert side.score == score
+            assert side.crop == (0.0, 0.0, 1.0, 1.0)
+            assert side.size == (2, 2)
 
 
 def test_evidence_by_hand(worked_out: LivePairs) -> None:
-    one, other = worked_out.sides("evidence")
-    close(one[0], np.array([[6, 4], [0, 0]]) / Z)
+    query, gallery = worked_out.explained()[0]
+    close(query.maps["evidence"], np.array([[6, 4], [0, 0]]) / Z)
     # <pixel, (2, 1, 0)> / 4 of (6, 8), (6, 0) and (0, 8).
-    close(other[0], np.array([[5, 3], [0, 2]]) / Z)
+    close(gallery.maps["evidence"], np.array([[5, 3], [0, 2]]) / Z)
     close(worked_out.importance(0), np.array([6, 4, 0]) / Z)
-    close(worked_out.remainders(0), (0, 0))
+    close((query.remainder, gallery.remainder), (0, 0))
 
 
 def test_difference_by_hand(worked_out: LivePairs) -> None:
@@ -104,12 +112,12 @@ def test_as_two_images_at_a_time() -> None:
         alone = explain_pair(model, images[0], other)
         assert live.scores[neighbor] == pytest.approx(alone.score, abs=1e-6)
         assert live.distances[neighbor] == pytest.approx(alone.distance, abs=1e-6)
+        query, gallery = live.explained()[neighbor]
         for kind in ("sfam", "evidence"):
-            one, two = live.sides(kind)
-            close(one[neighbor], getattr(alone.query, kind))
-            close(two[neighbor], getattr(alone.gallery, kind))
+            close(query.maps[kind], getattr(alone.query, kind))
+            close(gallery.maps[kind], getattr(alone.gallery, kind))
         expected = (alone.query.remainder, alone.gallery.remainder)
-        close(live.remainders(neighbor), expected)
+        close((query.remainder, gallery.remainder), expected)
         assert abs(expected[0]) > 0.01
         close(live.importance(neighbor), alone.query.cis)
         one, two = live.difference()
@@ -231,10 +239,11 @@ def test_the_stored_similarity_is_the_live_one(
     close(live.scores, run.pairs.similarity[pairs])
     maps = run.maps(int(pairs[1]))
     assert maps.query is not None
-    stored, found = maps.query.maps["evidence"], live.sides("evidence")[0][1]
+    query, _ = live.explained()[1]
+    stored, found = maps.query.maps["evidence"], query.maps["evidence"]
     # Stored maps are kept to 1/254 of their largest value.
     assert np.abs(found - stored).max() <= np.abs(stored).max() / 250
-    assert live.crops[0] == maps.query.crop
+    assert (query.crop, query.size) == (maps.query.crop, maps.query.size)
 
 
 def test_without_a_run(files: tuple[ImageFile, ...]) -> None:

@@ -17,12 +17,11 @@ from fiftyone_sfam.audit.evaluation.evaluate import (
     evaluate_retrieval,
     load_evaluation,
 )
-from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import PLUGIN, context, form, problems, requests
-from worlds import small_crops
+from worlds import REID
 
 EVALUATE = f"{PLUGIN}/evaluate_retrieval"
 SETTINGS: dict[str, Any] = {
@@ -36,16 +35,13 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+def crops(crops: fo.Dataset) -> fo.Dataset:
     """Crops with two runs: one without identities."""
-    dataset = small_crops(tmp_path_factory.mktemp("evaluate"))
-    dataset.set_values("hat", ["cap", "hood", None] * 12)
-    dataset.add_sample_field("sharpness", fo.FloatField)
-    protocol = Protocol("identity", camera_field="camera")
-    explain_retrieval(dataset, "demo", key="labeled", k=2, protocol=protocol)
-    explain_retrieval(dataset, "demo", key="plain", k=2)
-    yield dataset
-    dataset.delete()
+    crops.set_values("hat", ["cap", "hood", None] * 12)
+    crops.add_sample_field("sharpness", fo.FloatField)
+    explain_retrieval(crops, "demo", key="labeled", k=2, protocol=REID)
+    explain_retrieval(crops, "demo", key="plain", k=2)
+    return crops
 
 
 @pytest.fixture

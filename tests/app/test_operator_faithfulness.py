@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import fiftyone as fo
@@ -12,31 +11,20 @@ import numpy as np
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
-from fiftyone_sfam import Protocol, explain_retrieval, load_faithfulness, load_run
+from fiftyone_sfam import explain_retrieval, load_faithfulness
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN, context, form, problems
-from worlds import small_crops
+from worlds import REID
 
 URI = f"{PLUGIN}/check_faithfulness"
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    protocol = Protocol("identity", camera_field="camera")
-    explain_retrieval(dataset, "demo", key="sfam", k=2, protocol=protocol)
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def run(crops: fo.Dataset) -> Iterator[Run]:
-    """The run, whose results are taken back."""
-    run = load_run(crops, "sfam")
-    yield run
-    run.results.delete_all()
+def crops(crops: fo.Dataset) -> fo.Dataset:
+    explain_retrieval(crops, "demo", k=2, protocol=REID)
+    return crops
 
 
 def test_the_form(crops: fo.Dataset, dataset: fo.Dataset) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import fiftyone as fo
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
-from fiftyone_sfam import Protocol, explain_retrieval, load_run
+from fiftyone_sfam import explain_retrieval, load_run
 from fiftyone_sfam.app.operators.explain_regions import LARGE, ExplainRegions
 from fiftyone_sfam.audit.regions.causal import load_causal_check
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
@@ -21,27 +20,16 @@ from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN, context, form, offered, problems
-from worlds import small_crops
+from worlds import REID
 
 URI = f"{PLUGIN}/explain_regions"
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    protocol = Protocol("identity", camera_field="camera")
-    explain_retrieval(dataset, "demo", key="sfam", k=6, protocol=protocol)
-    explain_retrieval(dataset, "demo", key="plain", k=1, kinds=["sfam"])
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def run(crops: fo.Dataset) -> Iterator[Run]:
-    """The run, whose results are taken back."""
-    run = load_run(crops, "sfam")
-    yield run
-    run.results.delete_all()
+def crops(crops: fo.Dataset) -> fo.Dataset:
+    explain_retrieval(crops, "demo", k=6, protocol=REID)
+    explain_retrieval(crops, "demo", key="plain", k=1, kinds=["sfam"])
+    return crops
 
 
 # --------------------------------------------------------------------------------------

@@ -331,7 +331,7 @@ def test_what_is_left_out_is_told(judged: Run) -> None:
     first.save()
     result = ApplyVerdicts().execute(context(dataset, {"key": "sfam"}))
     assert result["fixed"] == 3
-    assert result["left_out"] == [f"{first.id}: its label is 'p3' by now, not 'p0'."]
+    assert result["left_out"] == [f"{first.id}: its label is now 'p3', not 'p0'."]
 
 
 def test_verdicts_from_python_and_delegated(judged: Run) -> None:

@@ -16,7 +16,7 @@ from fiftyone.operators.delegated import DelegatedOperationService
 from fiftyone.operators.executor import ExecutionError
 from PIL import Image
 
-from fiftyone_sfam import Protocol, explain_retrieval, load_run
+from fiftyone_sfam import explain_retrieval, load_run
 from fiftyone_sfam.app.operators import find_suspects as module
 from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.audit.suspects.search import (
@@ -30,7 +30,7 @@ from fiftyone_sfam.audit.suspects.search import (
 )
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN, context, form, problems, requests
-from worlds import IMAGES, fill, small_crops, tiny_model
+from worlds import IMAGES, REID, fill, tiny_model
 
 FIND = f"{PLUGIN}/find_suspects"
 SETTINGS: dict[str, Any] = {
@@ -42,24 +42,16 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+def crops(crops: fo.Dataset) -> fo.Dataset:
     """Crops with a wrong label, a picture that is there twice, and a run 'run'."""
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    samples = list(dataset)
+    samples = list(crops)
     samples[2].identity = samples[-1].identity
     samples[2].save()
     with Image.open(samples[12].filepath) as opened:
         copy = opened.convert("RGB")
     copy.save(samples[16].filepath)
-    explain_retrieval(
-        dataset,
-        "demo",
-        key="run",
-        k=3,
-        protocol=Protocol(identity_field="identity", camera_field="camera"),
-    )
-    yield dataset
-    dataset.delete()
+    explain_retrieval(crops, "demo", key="run", k=3, protocol=REID)
+    return crops
 
 
 @pytest.fixture
@@ -163,8 +155,8 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
     [
         ({"key": "gone"}, "key", "there is no such run"),
         ({"kinds": ["blurred"]}, "kinds", "'blurred' is not a kind of suspect"),
-        ({"min_score": 1}, "min_score", "from 0 up to 1"),
-        ({"min_score": -1}, "min_score", "from 0 up to 1"),
+        ({"min_score": 1}, "min_score", "at least 0 and below 1"),
+        ({"min_score": -1}, "min_score", "at least 0 and below 1"),
     ],
 )
 def test_the_form_says_what_is_wrong(

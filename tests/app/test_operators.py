@@ -42,22 +42,20 @@ from fiftyone_sfam.runs.run_config import (
 )
 from operator_support import PLUGIN, context, form, offered, problems, requests
 from stored import assert_same, stored_numbers
-from worlds import IMAGES, REID, small_crops, small_frames
+from worlds import IMAGES, REID, small_frames
 
 EXPLAIN = f"{PLUGIN}/explain_retrieval"
 SETTINGS = {"identity_field": "identity", "camera_field": "camera", "k": 3}
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+def crops(crops: fo.Dataset) -> fo.Dataset:
     """Crops with a run 'sdk', an index and embeddings in a field."""
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
     run = explain_retrieval(
-        dataset, "demo", key="sdk", k=3, protocol=REID, keep_index="index"
+        crops, "demo", key="sdk", k=3, protocol=REID, keep_index="index"
     )
-    dataset.set_values("vectors", list(run.embeddings()))
-    yield dataset
-    dataset.delete()
+    crops.set_values("vectors", list(run.embeddings()))
+    return crops
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from fiftyone_sfam.review.verdicts import set_verdict
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import PLUGIN, requests
 from panel_support import AuditPanel as Shown
-from worlds import REID, fill, fill_frames, small_crops, tiny_model
+from worlds import REID, fill, fill_frames, mislabel, small_crops, tiny_model
 
 World = Callable[..., fo.Dataset]
 
@@ -64,12 +64,7 @@ def explain(dataset: fo.Dataset, protocol: Protocol = REID, **options: Any) -> R
 def with_wrong_labels(folder: Path) -> fo.Dataset:
     """Crops of which every fifth has another one's label."""
     dataset = small_crops(folder)
-    identities = dataset.values("identity")
-    wrong = [
-        identities[(place + 6) % len(identities)] if place % 5 == 0 else identity
-        for place, identity in enumerate(identities)
-    ]
-    dataset.set_values("identity", wrong)
+    mislabel(dataset, 5)
     return dataset
 
 

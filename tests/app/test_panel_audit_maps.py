@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_sfam import Protocol, check_faithfulness, explain_retrieval
+from fiftyone_sfam import check_faithfulness, explain_retrieval
 from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.data.text import NOT_KNOWN
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN
 from panel_support import AuditPanel as Shown
-from worlds import small_crops
+from worlds import REID
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    protocol = Protocol("identity", camera_field="camera")
-    yield explain_retrieval(dataset, "demo", k=2, protocol=protocol)
-    dataset.delete()
+def run(crops: fo.Dataset) -> Run:
+    return explain_retrieval(crops, "demo", k=2, protocol=REID)
 
 
 def test_the_operator_is_offered_until_it_has_run(run: Run) -> None:

@@ -22,13 +22,13 @@ from fiftyone_sfam.app.pairs.state import (
     next_query,
     place_of,
     place_of_query,
-    queries_of,
     suspect_kinds,
 )
 from fiftyone_sfam.app.panel_state import put_queue
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
 from fiftyone_sfam.runs.run import Run
 from operator_support import context
+from pairs_support import queries_of
 from worlds import fill, tiny_model
 
 K = 2
@@ -77,9 +77,12 @@ def test_what_is_in_a_queue(run: Run) -> None:
         (QueueSpec(), lambda rank, *_: rank == 1),
         (QueueSpec(ranks="k"), lambda rank, *_: rank <= K),
         (QueueSpec(ranks="all"), lambda *_: True),
-        (QueueSpec("false match", "k"), lambda r, o, *_: r <= K and o == 1),
-        (QueueSpec("true match", "all"), lambda r, o, *_: o == 0),
-        (QueueSpec("unlabeled", "all"), lambda *_: False),
+        (
+            QueueSpec(outcome="false match", ranks="k"),
+            lambda r, o, *_: r <= K and o == 1,
+        ),
+        (QueueSpec(outcome="true match", ranks="all"), lambda r, o, *_: o == 0),
+        (QueueSpec(outcome="unlabeled", ranks="all"), lambda *_: False),
         (
             QueueSpec(ranks="all", min_similarity=middle),
             lambda r, o, s, *_: s >= middle,
@@ -185,7 +188,14 @@ def store_suspects(run: Run, found: list[tuple[str, tuple[int, ...]]]) -> None:
 
 
 def test_conditions_from_the_app() -> None:
-    spec = QueueSpec("false match", "k", 0.25, None, "c0", None, None, "open", "margin")
+    spec = QueueSpec(
+        outcome="false match",
+        ranks="k",
+        min_similarity=0.25,
+        query_camera="c0",
+        reviewed="open",
+        order="margin",
+    )
     assert QueueSpec.from_dict(spec.to_dict()) == spec
     nonsense = {
         "outcome": "match",

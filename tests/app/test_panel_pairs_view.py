@@ -12,33 +12,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, load_run
+from fiftyone_sfam import Protocol, explain_pair, explain_retrieval
+from fiftyone_sfam.app.pairs.layout import as_label, as_text
 from fiftyone_sfam.app.pairs.maps import (
     OTHER,
-    MapSide,
     Share,
     ShownMaps,
     Spot,
     Wanted,
     item_receipt,
-    receipt_bars,
-    share_colors,
-    share_text,
     thirds_receipt,
 )
-from fiftyone_sfam.app.pairs.pictures import Look, Picture, image_file
-from fiftyone_sfam.app.pairs.sections import (
+from fiftyone_sfam.app.pairs.page import stored_pair
+from fiftyone_sfam.app.pairs.pictures import Look, image_file
+from fiftyone_sfam.app.pairs.render import (
     channel_bars,
     channel_clicked,
     channels_text,
     most_important,
+    receipt_bars,
+    share_colors,
+    share_text,
 )
-from fiftyone_sfam.app.pairs.selected import stored_pair, view_selected
-from fiftyone_sfam.app.pairs.shown import place_traces
-from fiftyone_sfam.app.pairs.state import PanelState, Sessions, Undo, of_run, queries_of
-from fiftyone_sfam.app.pairs.style import as_label, as_text
+from fiftyone_sfam.app.pairs.show import place_traces
+from fiftyone_sfam.app.pairs.state import PanelState, Sessions, Undo, of_run
 from fiftyone_sfam.app.pairs.texts import color_bar
-from fiftyone_sfam.app.pairs.view import STRIP, Large, QueryView, view_query
+from fiftyone_sfam.app.pairs.view import STRIP, QueryView, view_query, view_selected
 from fiftyone_sfam.attribution.render import color_table, fitted
 from fiftyone_sfam.audit.regions.partitions import split
 from fiftyone_sfam.data.images import pixel_box
@@ -46,20 +45,14 @@ from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import Verdict
 from fiftyone_sfam.runs.run import Run
-from worlds import REID, fill, small_crops, small_frames, tiny_model
+from pairs_support import queries_of
+from worlds import REID, fill, small_frames, tiny_model
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    explain_retrieval(dataset, "demo", k=3, protocol=REID)
-    yield dataset
-    dataset.delete()
-
-
-@pytest.fixture
-def run(crops: fo.Dataset) -> Run:
-    return load_run(crops, "sfam")
+def crops(crops: fo.Dataset) -> fo.Dataset:
+    explain_retrieval(crops, "demo", k=3, protocol=REID)
+    return crops
 
 
 @pytest.fixture(scope="module")
@@ -98,19 +91,20 @@ def test_numbers_of_a_view(run: Run) -> None:
     item = int(queries_of(run)[4])
     pairs = run.pairs.of_query(item)
     found = view(run, item, 1)
-    assert found.sample_id == run.items.sample_ids[item]
+    assert found.identity == run.items.identities[item]
+    assert found.camera == run.items.cameras[item]
     assert [one.pair for one in found.neighbors] == pairs.tolist()
     for place, (one, pair) in enumerate(zip(found.neighbors, pairs, strict=True)):
         other = run.pairs.gallery[pair]
         assert one.place == place
         assert one.rank == run.pairs.rank[pair]
         assert one.similarity == run.pairs.similarity[pair]
-        assert one.distance == run.pairs.distance[pair]
         assert one.outcome == OUTCOMES[run.pairs.outcome[pair]]
-        assert one.sample_id == run.items.sample_ids[other]
         assert one.identity == run.items.identities[other]
         assert one.camera == run.items.cameras[other]
-    assert found.chosen == found.neighbors[1]
+    assert found.chosen is found.neighbors[1]
+    assert found.similarity == run.pairs.similarity[pairs[1]]
+    assert found.distance == run.pairs.distance[pairs[1]]
     maps = run.maps(int(pairs[1]))
     assert maps.query is not None
     assert maps.gallery is not None
@@ -131,8 +125,8 @@ def test_numbers_of_a_view(run: Run) -> None:
 def test_the_heat_is_where_the_map_is(run: Run) -> None:
     item = int(queries_of(run)[4])
     found = view(run, item)
-    plain = decoded(view(run, item, look=Look(opacity=0.0)).query.picture.url)
-    drawn = decoded(found.query.picture.url)
+    plain = decoded(view(run, item, look=Look(opacity=0.0)).query.url)
+    drawn = decoded(found.query.url)
     change = np.abs(np.asarray(drawn, float) - np.asarray(plain, float)).sum(axis=2)
     maps = run.maps(found.chosen.pair)
     assert maps.query is not None
@@ -145,9 +139,9 @@ def test_the_heat_is_where_the_map_is(run: Run) -> None:
         )
     )
     assert np.corrcoef(small.ravel(), np.sqrt(heat).ravel())[0, 1] > 0.8
-    picture = found.query.picture
+    picture = found.query
     assert (width, height) == (picture.width, picture.height) == (210, 420)
-    with Image.open(run.dataset[found.sample_id].filepath) as image:
+    with Image.open(run.dataset[str(run.items.sample_ids[item])].filepath) as image:
         source = np.asarray(fitted(image, 300, 420), float)
     assert np.abs(np.asarray(plain, float) - source).mean() < 6
 
@@ -173,7 +167,7 @@ def test_a_long_strip_is_shown_in_blocks(mixed: Run) -> None:
     assert second.chosen.place == 11
     # The range stays, whatever block is shown.
     assert second.maps.limit == first.maps.limit
-    assert len(second.maps.neighbors) >= len(second.neighbors)
+    assert len(second.maps.pairs) >= len(second.neighbors)
 
 
 def test_the_true_match_beyond_k(tmp_path: Path) -> None:
@@ -216,7 +210,7 @@ def test_detections_are_shown_as_their_crops(
         run = explain_retrieval(dataset, "demo", k=2, patches_field="detections")
         item = int(queries_of(run)[1])
         found = view(run, item, look=Look(opacity=0.0))
-        sample = dataset[found.sample_id]
+        sample = dataset[str(run.items.sample_ids[item])]
         assert run.items.label_ids is not None
         [box] = [
             one.bounding_box
@@ -226,7 +220,7 @@ def test_detections_are_shown_as_their_crops(
         with Image.open(sample.filepath) as image:
             crop = image.crop(pixel_box(box, *image.size))
         expected = np.asarray(fitted(crop, 300, 420), float)
-        drawn = np.asarray(decoded(found.query.picture.url), float)
+        drawn = np.asarray(decoded(found.query.url), float)
         assert np.abs(drawn - expected).mean() < 6
     finally:
         dataset.delete()
@@ -246,9 +240,9 @@ def test_contrast_is_the_difference_of_evidence(run: Run) -> None:
     ahead = [
         maps[true].query.maps["evidence"] - one.query.maps["evidence"] for one in maps
     ]
-    for side, expected in zip(found.maps.query, ahead, strict=True):
-        np.testing.assert_allclose(side.values, expected, atol=1e-7)
-    assert found.maps.neighbors == (None,) * len(pairs)
+    for pair, expected in zip(found.maps.pairs, ahead, strict=True):
+        np.testing.assert_allclose(pair.query.maps["contrast"], expected, atol=1e-7)
+        assert pair.gallery is None
     assert found.maps.limit == pytest.approx(max(np.abs(one).max() for one in ahead))
     # With the remainders the map adds up to the margin, but for the stored bits.
     remainders = maps[true].query.remainder - maps[2].query.remainder
@@ -258,14 +252,14 @@ def test_contrast_is_the_difference_of_evidence(run: Run) -> None:
 
 def test_contrast_needs_a_true_match(mixed: Run) -> None:
     found = view(mixed, 0, 0, "contrast")
-    assert found.query.side is None
+    assert found.query.values is None
     assert found.margin is None
     assert found.notes == (
         "This query has no true match to contrast its neighbors with: choose another "
         "map.",
     )
     # The images are shown all the same.
-    assert decoded(found.query.picture.url).size == (210, 420)
+    assert decoded(found.query.url).size == (210, 420)
 
 
 def test_live_kinds_say_why_they_cannot_be(mixed: Run) -> None:
@@ -273,14 +267,13 @@ def test_live_kinds_say_why_they_cannot_be(mixed: Run) -> None:
     [note] = found.notes
     assert note.startswith("This map needs the model 'tiny-0', which is not registered")
     assert note.endswith("Stored maps can still be looked at.")
-    assert found.query.side is None
+    assert found.query.values is None
     assert found.receipt
     # Stored kinds are not asked about the model.
     assert view(mixed, 0, 0, "evidence").notes == ()
     channels = view(mixed, 0, channels=True).channels
-    assert channels is not None
-    assert channels.importance is None
-    assert "which is not registered" in (channels.note or "")
+    assert isinstance(channels, str)
+    assert "which is not registered" in channels
 
 
 def test_difference_of_two_images(run: Run) -> None:
@@ -289,9 +282,13 @@ def test_difference_of_two_images(run: Run) -> None:
     paths = run.dataset.values("filepath")
     other = int(run.pairs.gallery[found.chosen.pair])
     one, two = explain_pair("demo", paths[item], paths[other]).difference()
-    np.testing.assert_allclose(found.query.side.values, one.evidence, atol=1e-6)
-    np.testing.assert_allclose(found.neighbor.side.values, -two.evidence, atol=1e-6)
-    values = [side.values for side in (*found.maps.query, *found.maps.neighbors)]
+    np.testing.assert_allclose(found.query.values, one.evidence, atol=1e-6)
+    np.testing.assert_allclose(found.neighbor.values, -two.evidence, atol=1e-6)
+    values = [
+        side.maps["difference"]
+        for pair in found.maps.pairs
+        for side in (pair.query, pair.gallery)
+    ]
     assert found.maps.limit == pytest.approx(max(np.abs(v).max() for v in values))
     assert found.notes == ()
 
@@ -302,19 +299,19 @@ def test_point_of_either_side(run: Run) -> None:
     found = view_query(run, item, 1, Wanted("point", Spot("query", 6, 3)))
     other = int(run.pairs.gallery[found.chosen.pair])
     explained = explain_pair("demo", paths[item], paths[other])
-    assert found.query.side is None
+    assert found.query.values is None
     point = explained.point(6, 3)
-    np.testing.assert_allclose(found.neighbor.side.values, point, atol=1e-6)
+    np.testing.assert_allclose(found.neighbor.values, point, atol=1e-6)
     assert point.sum() == pytest.approx(explained.query.evidence[6, 3], abs=1e-5)
     # One range for all neighbors: the thumbnails show the same place there.
-    assert all(side is not None for side in found.maps.neighbors)
-    largest = max(float(side.values.max()) for side in found.maps.neighbors)
+    assert all(pair.query is None for pair in found.maps.pairs)
+    largest = max(float(p.gallery.maps["point"].max()) for p in found.maps.pairs)
     assert found.maps.limit == pytest.approx(largest)
 
     found = view_query(run, item, 1, Wanted("point", Spot("neighbor", 2, 5)))
     expected = explained.point(2, 5, side="gallery")
-    np.testing.assert_allclose(found.query.side.values, expected, atol=1e-6)
-    assert found.neighbor.side is None
+    np.testing.assert_allclose(found.query.values, expected, atol=1e-6)
+    assert found.neighbor.values is None
 
     [note] = view(run, item, 0, "point").notes
     assert note.startswith("Click a place on either image")
@@ -328,14 +325,12 @@ def test_channels(run: Run) -> None:
     paths = run.dataset.values("filepath")
     other = int(run.pairs.gallery[found.chosen.pair])
     explained = explain_pair("demo", paths[item], paths[other])
+    np.testing.assert_allclose(found.query.values, explained.channel(17), atol=1e-6)
     np.testing.assert_allclose(
-        found.query.side.values, explained.channel(17), atol=1e-6
+        found.neighbor.values, explained.channel(17, "gallery"), atol=1e-6
     )
-    np.testing.assert_allclose(
-        found.neighbor.side.values, explained.channel(17, "gallery"), atol=1e-6
-    )
-    assert found.channels is not None
-    importance = found.channels.importance
+    importance = found.channels
+    assert isinstance(importance, np.ndarray)
     np.testing.assert_allclose(importance, explained.query.cis, atol=1e-6)
     assert f"similarity of which the map carries {importance.sum():+.3f}" in (
         channels_text(importance)
@@ -370,9 +365,9 @@ def test_two_selected_images(run: Run) -> None:
     explained = explain_pair("demo", paths[0], paths[20])
     assert found.similarity == pytest.approx(explained.score, abs=1e-6)
     assert found.distance == pytest.approx(explained.distance, abs=1e-6)
-    side = found.query.side
-    assert side is not None
-    np.testing.assert_allclose(side.values, explained.query.evidence, atol=1e-6)
+    np.testing.assert_allclose(found.query.values, explained.query.evidence, atol=1e-6)
+    expected = (explained.query.remainder, explained.gallery.remainder)
+    assert found.remainders == pytest.approx(expected, abs=1e-6)
     total = sum(share.value for share in found.receipt)
     assert total == pytest.approx(found.similarity, abs=1e-6)
     assert [share.area for share in found.receipt] == pytest.approx([1 / 3] * 3 + [0])
@@ -380,9 +375,8 @@ def test_two_selected_images(run: Run) -> None:
     same = view_selected(run, files, Wanted("evidence"))
     assert same.similarity == pytest.approx(found.similarity, abs=1e-6)
     point = view_selected("demo", files, Wanted("point", Spot("query", 4, 4)))
-    other = point.neighbor.side
-    assert other is not None
-    np.testing.assert_allclose(other.values, explained.point(4, 4), atol=1e-6)
+    assert point.query.values is None
+    np.testing.assert_allclose(point.neighbor.values, explained.point(4, 4), atol=1e-6)
     with pytest.raises(ModelError, match="there is no model 'nobody'"):
         view_selected("nobody", files, Wanted("sfam"))
 
@@ -509,7 +503,7 @@ def test_the_receipt_as_a_bar() -> None:
 
 def test_the_color_bar() -> None:
     def bar(signed: bool, colors: str | None) -> dict:
-        maps = ShownMaps((), (), 0.5, signed, "similarity per cell")
+        maps = ShownMaps((), "evidence", 0.5, signed, "similarity per cell")
         return color_bar(maps, Look(signed=signed, colors=colors), "one range")
 
     one = bar(False, "Cividis")
@@ -527,10 +521,7 @@ def test_the_color_bar() -> None:
 def test_places_lie_where_the_map_is() -> None:
     values = np.array([[0.25, -1], [2, 3]], np.float32)
     crop = (0.5, 0.0, 1.0, 0.5)
-    side = MapSide(values, crop)
-    picture = Picture("", 4, 4)
-    large = Large(picture, side, crop, (2, 2))
-    cells, frame = place_traces(large, Spot("query", 1, 0))
+    cells, frame = place_traces(crop, (2, 2), values, Spot("query", 1, 0))
     assert cells["z"] == [[0.25, -1.0], [2.0, 3.0]]
     # Cells are a quarter wide and high, the first one's center an eighth inside.
     assert (cells["x0"], cells["dx"]) == (0.625, 0.25)
@@ -538,10 +529,10 @@ def test_places_lie_where_the_map_is() -> None:
     assert frame["visible"]
     assert (min(frame["x"]), max(frame["x"])) == (0.5, 0.75)
     assert (min(frame["y"]), max(frame["y"])) == (0.25, 0.5)
-    cells, frame = place_traces(large, None)
+    cells, frame = place_traces(crop, (2, 2), values, None)
     assert not frame["visible"]
     # Without a map there is still something to click on.
-    cells, _ = place_traces(Large(picture, None, crop, (2, 2)), None)
+    cells, _ = place_traces(crop, (2, 2), None, None)
     assert cells["z"] == [[0.0, 0.0], [0.0, 0.0]]
 
 

@@ -128,7 +128,7 @@ def test_rules_that_contradict_each_other() -> None:
         ({"model": 3}, "model is 3; give a text of at most 10000 characters."),
         (
             {"junk": "x" * 10_001},
-            f"junk is '{'x' * 56}...; give a text of at most 10000 characters.",
+            f"junk is '{'x' * 58}…; give a text of at most 10000 characters.",
         ),
         ({"key": ["a"]}, "key is ['a']; give a text of at most 10000 characters."),
         (

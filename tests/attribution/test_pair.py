@@ -237,7 +237,8 @@ def test_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("image", [None, np.zeros((2, 2, 3)), 7])
 def test_no_image(image: Any) -> None:
     with pytest.raises(
-        DataError, match=rf"{type(image).__name__} is no image; give a path, a Pillow"
+        DataError,
+        match=rf"{type(image).__name__} is not an image; give a path, a Pillow",
     ):
         explain_pair(averaging(), QUERY, image)
 

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam import Preprocessing
-from fiftyone_sfam.attribution.blurring import blur, smooth
 from fiftyone_sfam.attribution.pair import explain_path
 from fiftyone_sfam.attribution.path import (
     SCALES,
     attribute_path,
+    blur,
     last_layers,
     path_layers,
+    smooth,
 )
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel

@@ -353,8 +353,8 @@ def test_agrees_with_the_definitions(
         splits = [frozenset(choices[n]) for n in generator.integers(0, 3, count)]
     protocol = Protocol(
         "identity",
-        "camera",
-        exclude,
+        camera_field="camera",
+        exclude_same_camera=exclude,
         distractors=("distractor",),
         split_field="part" if split else None,
     )

@@ -24,27 +24,21 @@ from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run, load_run
-from worlds import small_crops, small_frames
+from worlds import mislabel, small_crops, small_frames
 
 PROTOCOL = Protocol("identity", camera_field="camera", distractors=("p001",))
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
+def crops(crops: fo.Dataset) -> fo.Dataset:
     """Crops with wrong labels, a numeric attribute, and one without a label."""
-    dataset = small_crops(tmp_path_factory.mktemp("evaluation"))
-    identities = dataset.values("identity")
-    wrong: list[str | None] = [
-        identities[(place + 6) % len(identities)] if place % 5 == 0 else identity
-        for place, identity in enumerate(identities)
-    ]
+    wrong: list[str | None] = [*mislabel(crops, 5)]
     wrong[3] = None
-    dataset.set_values("identity", wrong)
-    dataset.set_values("sharpness", [place / 8 for place in range(len(wrong))])
-    dataset.set_values("hat", [[None, "cap", "hood"][n % 3] for n in range(len(wrong))])
-    explain_retrieval(dataset, "demo", k=3, protocol=PROTOCOL)
-    yield dataset
-    dataset.delete()
+    crops.set_values("identity", wrong)
+    crops.set_values("sharpness", [place / 8 for place in range(len(wrong))])
+    crops.set_values("hat", [[None, "cap", "hood"][n % 3] for n in range(len(wrong))])
+    explain_retrieval(crops, "demo", k=3, protocol=PROTOCOL)
+    return crops
 
 
 @pytest.fixture

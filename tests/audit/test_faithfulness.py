@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fiftyone_sfam.attribution.blurring import blur
-from fiftyone_sfam.audit.faithfulness.lab import (
-    centre_prior,
+from fiftyone_sfam.attribution.path import blur
+from fiftyone_sfam.audit.faithfulness.maps import (
+    center_prior,
     plain_activation,
     random_maps,
 )
@@ -66,7 +66,6 @@ def test_the_curves_of_a_linear_network() -> None:
     shown = [[4, 4, 4, 4], [8, 4, 4, 4], [8, 4, 4, 4], [8, 4, 2, 4], [8, 4, 2, 2]]
     np.testing.assert_allclose(masked.deletion[0], hidden)
     np.testing.assert_allclose(masked.insertion[0], shown)
-    assert masked.fractions.tolist() == [0, 0.25, 0.5, 0.75, 1]
     curves = similarity_curves(masked, torch.ones(1, 4))
     # Sum over twice the length.
     deletion = [16 / 88**0.5, 12 / 40**0.5, 12 / 40**0.5, 14 / 52**0.5, 16 / 8]
@@ -236,7 +235,7 @@ def test_holes_are_filled_from_around_them() -> None:
 
 
 def test_baselines() -> None:
-    prior = centre_prior((4, 2))
+    prior = center_prior((4, 2))
     assert torch.equal(prior, prior.flip(0))
     assert torch.equal(prior, prior.flip(1))
     # (1.5 / 4 - 0.5) / 0.25 = -0.5 down and (0.5 / 2 - 0.5) / 0.25 = -1 across.

@@ -32,9 +32,9 @@ from fiftyone_sfam.audit.fixes.rules import (
     BY_NOTE,
     BY_PARTNER,
     UNDECIDED,
-    Ground,
-    Judged,
+    ItemVerdict,
     Labels,
+    PairVerdict,
     derive,
 )
 from fiftyone_sfam.audit.suspects.search import (
@@ -57,11 +57,12 @@ NAMES = ("a", "a", "a", "b", "b", "c", None, None, "0", "0")
 LABELS = Labels(NAMES, frozenset({"0"}))
 
 
-def said(query: int, neighbor: int, text: str, note: str = "") -> Judged:
-    return Judged(query, neighbor, Ground(f"i{query}", f"i{neighbor}", text, note))
+def said(query: int, neighbor: int, text: str, note: str = "") -> ItemVerdict:
+    verdict = PairVerdict(f"i{query}", f"i{neighbor}", text, note)
+    return ItemVerdict(query, neighbor, verdict)
 
 
-def outcome(*verdicts: Judged, suspected: dict[int, str] | None = None):
+def outcome(*verdicts: ItemVerdict, suspected: dict[int, str] | None = None):
     """What comes out: new name and rule by image, and the images of each conflict."""
     results = []
     # Nothing depends on the order in which verdicts were given.
@@ -91,7 +92,7 @@ def test_a_wrong_label_without_a_finding_is_open_on_both_sides() -> None:
         (0, None, UNDECIDED),
         (3, None, UNDECIDED),
     ]
-    assert all(c.verdicts == (one.ground,) for c in changes)
+    assert all(c.verdicts == (one.verdict,) for c in changes)
     assert "no finding says which" in changes[0].reason
 
 
@@ -148,7 +149,7 @@ def test_merges_add_up() -> None:
     first, second = said(3, 5, "same person"), said(5, 1, "same person")
     changes, _ = derive(LABELS, [first, second], {})
     assert {(c.item, c.new) for c in changes} == {(3, "a"), (4, "a"), (5, "a")}
-    assert all(set(c.verdicts) == {first.ground, second.ground} for c in changes)
+    assert all(set(c.verdicts) == {first.verdict, second.verdict} for c in changes)
 
 
 def test_equal_identities_merge_into_the_first_of_the_alphabet() -> None:
@@ -217,7 +218,7 @@ def test_two_names_for_one_image_are_a_conflict() -> None:
     assert changes == []
     assert clash.items == (0,)
     assert clash.sentence == "Verdicts give one image 2 names: 'b', 'c'."
-    assert set(clash.verdicts) == {one.ground for one in verdicts}
+    assert set(clash.verdicts) == {one.verdict for one in verdicts}
 
 
 @pytest.mark.parametrize("text", ["look-alike", "fine"])
@@ -225,7 +226,7 @@ def test_a_merge_of_people_who_differ_is_a_conflict(text: str) -> None:
     merge, apart = said(0, 3, "same person"), said(4, 1, text)
     changes, [clash] = derive(LABELS, [merge, apart], {})
     assert changes == []
-    assert set(clash.verdicts) == {merge.ground, apart.ground}
+    assert set(clash.verdicts) == {merge.verdict, apart.verdict}
     assert f"the verdict '{text}' says that they show two persons" in clash.sentence
     # Other merges are not touched by it.
     fixes, _ = outcome(said(0, 3, "same person"), said(5, 3, text))
@@ -236,7 +237,7 @@ def test_a_label_that_is_called_right_is_not_changed() -> None:
     wrong, fine = said(0, 3, "wrong label", "query: b"), said(1, 0, "fine")
     changes, [clash] = derive(LABELS, [wrong, fine], {})
     assert changes == []
-    assert set(clash.verdicts) == {wrong.ground, fine.ground}
+    assert set(clash.verdicts) == {wrong.verdict, fine.verdict}
     assert "'fine' says that they show one person" in clash.sentence
 
 
@@ -369,7 +370,7 @@ def test_find_fixes(judged: Run) -> None:
     assert [ids.index(one.id) for one in fixes.open] == [4, 5]
     assert fixes.conflicts == ()
     assert fixes.agreed[0].verdicts == (
-        Ground(ids[0], ids[1], "wrong label", "query: p1"),
+        PairVerdict(ids[0], ids[1], "wrong label", "query: p1"),
     )
     assert {one.sample_id for one in fixes.fixes} <= set(judged.dataset.values("id"))
 
@@ -443,7 +444,7 @@ def test_another_field_gets_all_identities_and_gives_its_values_back(
     # What somebody has changed since is theirs.
     [left] = undone.left_out
     assert left.id == dataset.first().id
-    assert "somebody has changed" in left.reason
+    assert "was changed in the meantime" in left.reason
     assert dataset.values("mine") == ["edited", *before[1:]]
 
 
@@ -468,7 +469,7 @@ def test_a_label_that_has_changed_meanwhile_is_left_out(judged: Run) -> None:
     dataset.delete_samples([ids[10]])
     applied = apply_verdicts(judged)
     assert {one.id: one.reason for one in applied.left_out} == {
-        ids[0]: "its label is 'p3' by now, not 'p0'.",
+        ids[0]: "its label is now 'p3', not 'p0'.",
         ids[10]: "the image is no longer in the dataset.",
     }
     # Image 9 has the right label already.
@@ -715,11 +716,19 @@ def fixes_of(fix: Fix, **changes: object) -> Fixes:
     return Fixes(**{**values, **changes})
 
 
-FIX = Fix("i", "i", "a", "b", BY_NOTE, "because.", ())
+FIX = Fix(
+    id="i",
+    sample_id="i",
+    old="a",
+    new="b",
+    rule=BY_NOTE,
+    reason="because.",
+    verdicts=(),
+)
 
 
 def test_fixes_of_another_field_are_refused(judged: Run) -> None:
-    with pytest.raises(DataError, match="of the field 'pid', but the identities"):
+    with pytest.raises(DataError, match="for the field 'pid', but the identities"):
         apply_verdicts(judged, fixes_of(FIX, field="pid"))
     applied = apply_verdicts(judged, fixes_of(FIX))
     [left] = applied.left_out
@@ -731,13 +740,16 @@ def test_fixes_of_another_field_are_refused(judged: Run) -> None:
     [
         (lambda body: body.update(format="other"), "its 'format' is not"),
         (lambda body: body.update(version=2), "its version is not 1"),
-        (lambda body: body.pop("field"), "a 'field' is None, not a text"),
-        (lambda body: body.update(fixes={}), "'fixes' is no list of objects"),
-        (lambda body: body.update(fixes=[1]), "'fixes' is no list of objects"),
-        (lambda body: body["fixes"][0].update(new=7), "a 'new' is 7, not a text"),
+        (lambda body: body.pop("field"), "a 'field' is None, not a string"),
+        (lambda body: body.update(fixes={}), "'fixes' is not a list of objects"),
+        (lambda body: body.update(fixes=[1]), "'fixes' is not a list of objects"),
+        (lambda body: body["fixes"][0].update(new=7), "a 'new' is 7, not a string"),
         (lambda body: body["fixes"][0].update(new=" "), "a 'new' is empty"),
         (lambda body: body["fixes"][0].update(rule="x"), "a 'rule' is 'x', not one"),
-        (lambda body: body["fixes"][0].update(verdicts=None), "'verdicts' is no list"),
+        (
+            lambda body: body["fixes"][0].update(verdicts=None),
+            "'verdicts' is not a list",
+        ),
         (lambda body: body.update(conflicts=[{"ids": 3}]), "the 'ids' of a conflict"),
     ],
 )

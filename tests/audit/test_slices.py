@@ -205,7 +205,7 @@ class World:
         self.cameras = [str(place) for place in generator.integers(1, 4, count)]
         kinds = [("hat",), ("bag", "hat"), (), ("bag",)]
         self.kinds: Values = [kinds[n] for n in generator.integers(0, 4, count)]
-        self.protocol = Protocol("identity", "camera", **rules)
+        self.protocol = Protocol("identity", camera_field="camera", **rules)
         self.candidates = select_candidates(
             self.protocol, self.identities, self.cameras, None
         )

@@ -330,7 +330,7 @@ def test_mistakes_are_refused_before_torch_is_imported(
         f"faithfulness {name} --fill black": "invalid choice: 'black'",
         f"regions {name} --field identity": "no field 'identity' of masks",
         f"suspects {name} --kind ghost": "--kind is ['ghost']; choose from",
-        f"suspects {name} --min-score 2": "--min-score is 2.0; give a number from 0",
+        f"suspects {name} --min-score 2": "--min-score is 2.0; use a number that",
         f"report {name} --out {report}": "give --overwrite",
         f"verdicts {name} --note n": "--note belongs to a verdict; give --set",
         f"verdicts {name} --set 99999 fine": "no pair 99999",

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import fiftyone as fo
 import pytest
 
 from cli_support import printed, refused, rows
-from fiftyone_sfam import Protocol, Run, explain_retrieval, load_faithfulness
+from fiftyone_sfam import Run, explain_retrieval, load_faithfulness
 from fiftyone_sfam.cli.entry import main
-from worlds import small_crops
+from worlds import REID
 
 Output = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    dataset = small_crops(tmp_path_factory.mktemp("crops"))
-    protocol = Protocol("identity", camera_field="camera")
-    yield explain_retrieval(dataset, "demo", k=2, protocol=protocol)
-    dataset.delete()
+def run(crops: fo.Dataset) -> Run:
+    return explain_retrieval(crops, "demo", k=2, protocol=REID)
 
 
 def test_the_table(run: Run, capsys: Output) -> None:

@@ -136,7 +136,7 @@ def test_attributes_of_detections(dataset, declared):
 def test_a_single_detection_per_sample(dataset):
     add(dataset, face=[detection("a"), None, detection("b")], cam=[1, 2, 3])
     protocol = Protocol(
-        "label", "cam", split_field="cam", query_value=1, gallery_value=3
+        "label", camera_field="cam", split_field="cam", query_value=1, gallery_value=3
     )
     items = collect_items(dataset, protocol, "face")
     assert items.identities == ["a", "b"]
@@ -182,7 +182,7 @@ def test_grouped_dataset_is_refused_and_its_slice_is_not(dataset):
         ]
     )
     message = refusal(dataset)
-    assert "is a grouped dataset; pick one slice with select_group_slices" in message
+    assert "is a grouped dataset; select one slice with select_group_slices" in message
     assert "'left', 'right'" in message
     items = collect_items(dataset.select_group_slices("right"), Protocol())
     assert items.filepaths == ("/images/right.png",)
@@ -214,7 +214,7 @@ def test_empty_dataset_and_empty_view(dataset):
 
 def test_samples_given_twice(dataset):
     add(dataset)
-    assert "several times" in refusal(dataset.concat(dataset))
+    assert "more than once" in refusal(dataset.concat(dataset))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fiftyone_sfam.demo.dataset import load_demo_dataset, load_demo_frames_dataset
-from fiftyone_sfam.demo.frames import generate_frames, render_frame
+from demo_frames import generate_frames, load_demo_frames, render_frame
+from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan, generate_world, render
 from fiftyone_sfam.errors import DataError
 
@@ -31,7 +31,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fo.Dataset]:
     name = f"demo-{uuid.uuid4().hex[:8]}"
     folder = tmp_path_factory.mktemp("frames")
-    dataset = load_demo_frames_dataset(name, 4, folder, frames=6, identities=5)
+    dataset = load_demo_frames(name, 4, folder, frames=6, identities=5)
     yield dataset
     fo.delete_dataset(name)
 
@@ -100,8 +100,6 @@ def test_loading_again_returns_what_is_there(crops: fo.Dataset) -> None:
 def test_another_dataset_of_the_name_is_not_touched(crops: fo.Dataset) -> None:
     with pytest.raises(DataError, match="exists and is not this demo"):
         load_demo_dataset(crops.name, 5, **SMALL)
-    with pytest.raises(DataError, match="exists and is not this demo"):
-        load_demo_frames_dataset(crops.name)
     assert len(crops) == 48
 
 
@@ -160,8 +158,3 @@ def test_frames_are_shown_as_patches(frames: fo.Dataset) -> None:
     assert set(patches.distinct("detections.identity")) <= {
         f"p{i:03d}" for i in range(1, 6)
     }
-
-
-def test_frames_need_enough_people() -> None:
-    with pytest.raises(ValueError, match="at least 4 identities, not 3"):
-        generate_frames(1, identities=3)

@@ -14,14 +14,6 @@ from fiftyone_sfam.demo.network import (
     DemoNet,
     load_demo_network,
 )
-from fiftyone_sfam.demo.train import (
-    FIRST_TRAINING_SEED,
-    Recipe,
-    contrastive_loss,
-    render_training_worlds,
-    save_weights,
-    train,
-)
 from fiftyone_sfam.demo.world import (
     QUERY,
     SHORTCUT,
@@ -29,6 +21,14 @@ from fiftyone_sfam.demo.world import (
     World,
     generate_world,
     render,
+)
+from train_demo_network import (
+    FIRST_TRAINING_SEED,
+    Recipe,
+    contrastive_loss,
+    render_training_worlds,
+    save_weights,
+    train,
 )
 
 HELD_OUT_SEED = 777

@@ -250,7 +250,7 @@ def test_negative_defects_are_refused() -> None:
 
 def test_the_world_needs_neither_torch_nor_fiftyone() -> None:
     code = (
-        "import sys, fiftyone_sfam.demo.frames, fiftyone_sfam.demo.world\n"
+        "import sys, fiftyone_sfam.demo.world\n"
         "print(sorted({'torch', 'fiftyone'} & set(sys.modules)))"
     )
     done = subprocess.run(

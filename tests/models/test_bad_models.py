@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fiftyone_sfam.app.pairs.live_maps import LivePairs
+from fiftyone_sfam.app.pairs.live import LivePairs
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import read_image
@@ -105,7 +105,7 @@ def test_a_map_that_is_no_numbers_is_skipped(
     )
     assert [one.id for one in run.skipped] == ids
     for one in run.skipped:
-        assert "gives maps with NaN or infinity at layer 'conv': what f" in one.reason
+        assert "gives maps with NaN or infinity at layer 'conv': the p" in one.reason
     # They are neighbors all the same; only their own side is missing.
     broken = {one.index for one in run.skipped}
     assert len(world.exists("sfam_score")) == 12
@@ -131,7 +131,7 @@ def test_maps_that_are_no_numbers_in_twos_and_threes(world) -> None:
         explain_contrast(model, black, first, second)
     live = LivePairs(model, [read_image(one) for one in (first, second, black)])
     with pytest.raises(DataError, match=message):
-        live.sides("evidence")
+        live.explained()
 
 
 def test_maps_none_of_which_is_numbers(world) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from compat import needs_checkpoints
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
-from fiftyone_sfam.models.factories import load_callable
+from fiftyone_sfam.models.registered import load_callable
 from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
 from fiftyone_sfam.network.preprocess import Preprocessing
 
@@ -308,9 +308,9 @@ def test_real_networks(
             "not valid JSON: Expecting value in line 2, column 6",
         ),
         ("", "not valid JSON"),
-        ("[]", "has to be"),
-        ('{"model": {}}', "has to be"),
-        ('{"models": {}, "x": 1}', "has to be"),
+        ("[]", "must be"),
+        ('{"model": {}}', "must be"),
+        ('{"models": {}, "x": 1}', "must be"),
         ('{"models": []}', "'models' is not an object"),
         ('{"models": {"a": 1}}', "model 'a' is not an object"),
         ('{"models": {" ": {}}}', "a model without a name"),
@@ -348,7 +348,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ({"python_path": [3]}, "python_path", "is not a list of folders"),
         ({"weights": 3}, "weights", "3 is not the path of a file"),
         ({"weights": "x", "weights_key": []}, "weights_key", "is not a text or a list"),
-        ({"strip_prefix": "a."}, "strip_prefix", "it says nothing without weights"),
+        ({"strip_prefix": "a."}, "strip_prefix", "it has no effect without weights"),
         ({"weights": "x", "strict": "yes"}, "strict", '"yes" is not true or false'),
         ({"preprocess": "imagenet"}, "preprocess", "is not an object"),
         ({"preprocess": {"sise": [1, 1]}}, "preprocess", "unknown .* option 'sise'"),

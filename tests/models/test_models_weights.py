@@ -105,7 +105,7 @@ def test_nested_checkpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ({"weight": torch.ones(1), "epoch": 3}, "'epoch' is no tensor"),
+        ({"weight": torch.ones(1), "epoch": 3}, "'epoch' is not a tensor"),
         ({}, "it is empty"),
         ([torch.ones(1)], "holds list where a state dict is needed"),
     ],

@@ -19,8 +19,8 @@ from torchvision.models.resnet import BasicBlock
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
-from fiftyone_sfam.models.factories import tapped
 from fiftyone_sfam.models.zoo import from_fiftyone_model
+from fiftyone_sfam.network.layers import tapped
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -185,10 +185,10 @@ def test_what_is_not_a_plain_convolutional_embedder_is_refused() -> None:
         from_fiftyone_model(wrapper(image_size=[64, 64]))
     with pytest.raises(ModelError, match="is ResNet, not a TorchImageModel; supported"):
         from_fiftyone_model(small_resnet())
-    with pytest.raises(ModelError, match="in a way of its own; supported"):
+    with pytest.raises(ModelError, match="in its own way; supported"):
         from_fiftyone_model(wrapper(embeddings_layer="avgpool", raw_inputs=True))
     config = TorchImageModelConfig({**RESNET, "embeddings_layer": "avgpool"})
-    with pytest.raises(ModelError, match="OwnPass computes its embeddings in a way of"):
+    with pytest.raises(ModelError, match="OwnPass computes its embeddings in its own"):
         from_fiftyone_model(OwnPass(config))
     transformer = wrapper(
         entrypoint_fcn=small_transformer, entrypoint_args={}, embeddings_layer="<heads"

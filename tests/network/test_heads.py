@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.network.heads import LinearizedHead, linearize_head
+from fiftyone_sfam.network.heads import LinearizedHead
+from networks import linearize_head
 
 PARTS = ("score", "evidence", "sfam", "cis", "remainder")
 

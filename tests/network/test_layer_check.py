@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.layer_check import (
+from fiftyone_sfam.network.layers import (
     CONSTANT,
     MOVES_OTHERWISE,
     PARTIAL,

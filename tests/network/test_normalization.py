@@ -124,7 +124,7 @@ def test_other_divisions_are_differentiated() -> None:
         return u.square() / u.square().sum(1, keepdim=True)
 
     model, head = explained(shares)
-    assert not model._scales_to_one_length
+    assert not model._runner.scales_to_one_length
     product = torch.func.jvp(
         lambda a: shares(model.network.head(torch.relu(a).mean((2, 3)))),
         (head.feature_map,),

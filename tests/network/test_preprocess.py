@@ -156,7 +156,13 @@ def test_from_dict_takes_lists_for_tuples() -> None:
     }
     found = Preprocessing.from_dict(options)
     assert found == Preprocessing(
-        (8, 6), (1.0, 2.0, 3.0), (1.0, 1.0, 2.0), 1.0, "BGR", (16, 12), "bicubic"
+        (8, 6),
+        mean=(1.0, 2.0, 3.0),
+        std=(1.0, 1.0, 2.0),
+        scale=1.0,
+        channels="BGR",
+        resize=(16, 12),
+        interpolation="bicubic",
     )
     assert hash(found) == hash(Preprocessing.from_dict(options))
     assert Preprocessing.from_dict({"size": (8, 6)}) == Preprocessing((8, 6))
@@ -181,7 +187,7 @@ def test_from_dict_takes_lists_for_tuples() -> None:
         ({"mean": ["a", "b", "c"]}, r"'mean' is \('a', 'b', 'c'\); give one number"),
         ({"mean": [1, 2, None]}, r"'mean' is \(1, 2, None\); give one number"),
         ({"std": [1, float("nan"), 1]}, r"'std' is \(1, nan, 1\); give one number"),
-        ({"std": [1, 0, 1]}, r"'std' is \(1.0, 0.0, 1.0\); it divides, so none"),
+        ({"std": [1, 0, 1]}, r"'std' is \(1.0, 0.0, 1.0\); none of its"),
         ({"scale": 0}, r"'scale' is 0; it divides .* greater than zero"),
         ({"scale": "255"}, r"'scale' is '255'; it divides .* greater than zero"),
         ({"scale": float("inf")}, r"'scale' is inf; it divides"),

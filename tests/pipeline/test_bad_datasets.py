@@ -218,8 +218,8 @@ KINDS: dict[str, tuple[Callable[[fo.Dataset], fo.Dataset], str]] = {
     "unknown": (_other, "holds unknown samples; images are needed"),
     "groups": (
         _groups,
-        "is a grouped dataset; pick one slice with select_group_slices(...); its slices"
-        " are 'left', 'clip', 'cloud'.",
+        "is a grouped dataset; select one slice with select_group_slices(...); "
+        "its slices are 'left', 'clip', 'cloud'.",
     ),
 }
 
@@ -306,22 +306,25 @@ def test_embeddings_of_every_type(dataset: fo.Dataset, tmp_path: Path) -> None:
     [
         (
             [[1.0, 2.0], [3.0], [1.0], [2.0]],
-            "the embeddings are no array of numbers (",
+            "the embeddings are not an array of numbers (",
         ),
         (
             torch.ones(4, 2, requires_grad=True),
-            "the embeddings are no array of numbers",
+            "the embeddings are not an array of numbers",
         ),
         (
             np.ones((4, 2), dtype=complex),
-            "no vectors of numbers (they are of type comp",
+            "not hold vectors of numbers (they are of type comp",
         ),
-        (np.full((4, 2), "a"), "holds no vectors of numbers (they are of type <U1)"),
+        (
+            np.full((4, 2), "a"),
+            "does not hold vectors of numbers (they are of type <U1)",
+        ),
         (np.full((4, 2), None), "none of the queries has an embedding; the first reas"),
         (np.ones((4, 0)), "none of the queries has an embedding; the first reason: it"),
         (
             np.full((4, 2), "2020", "datetime64[D]"),
-            "no vectors of numbers (they are of type",
+            "not hold vectors of numbers (they are of type",
         ),
         ({"a": 1}, "the embeddings have shape (); one row for each of the 4 images"),
         (7, "the embeddings have shape (); one row for each of the 4 images"),
@@ -399,7 +402,7 @@ CHANGES: dict[str, tuple[bool, Callable[[fo.Dataset], object]]] = {
 }
 
 GONE = (
-    "has no field 'people' with detections any more; give it its name back, or repeat"
+    "no longer has a field 'people' with detections; rename the field back, or repeat"
 )
 
 
@@ -490,7 +493,7 @@ def test_a_run_whose_record_fiftyone_has_deleted(
     assert list_runs(dataset) == []
     with pytest.raises(RunError, match="has no explained run 'sfam' "):
         load_run(dataset, "sfam")
-    with pytest.raises(RunError, match="has a field 'sfam' that does not belong; ch"):
+    with pytest.raises(RunError, match="has a field 'sfam' that does not belong"):
         explain_retrieval(dataset, tiny_model())
     AuditPanel(dataset)
     PairsPanel(dataset)
@@ -524,6 +527,6 @@ def test_views_that_hold_other_samples_each_time(
 ) -> None:
     fill(dataset, tmp_path, identities=10, shots=2)
     view = dataset.mongo([{"$sample": {"size": 4}}])
-    with pytest.raises(DataError, match="holds other samples each time that it"):
+    with pytest.raises(DataError, match="holds different samples each time that it"):
         explain_retrieval(view, tiny_model(), protocol=IDENTITY)
     assert (dataset.list_runs(), stored_blobs(dataset)) == ([], 0)

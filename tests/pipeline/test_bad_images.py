@@ -88,7 +88,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated": ("cut.jpg", _cut, "image file is truncated"),
     "text": ("text.jpg", lambda path: path.write_text("hello"), "cannot identify"),
     "folder": ("folder.jpg", lambda path: path.mkdir(), "Is a directory"),
-    "pipe": ("pipe.png", os.mkfifo, "is no file"),
+    "pipe": ("pipe.png", os.mkfifo, "is not a regular file"),
     "warned bomb": (
         "warned.png",
         lambda path: _png_of(10_000, 10_000, path),
@@ -104,7 +104,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "floats": (
         "floats.tif",
         lambda path: Image.new("F", (8, 16), 0.5).save(path),
-        "the image holds 32-bit numbers, whose range no display knows; save it with 8",
+        "the image holds 32-bit numbers, whose range is not known; save it with 8",
     ),
     "long name": (
         "n" * (LONGEST + 1) + ".png",

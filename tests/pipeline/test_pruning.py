@@ -13,7 +13,7 @@ from fiftyone.core.odm import get_db_conn
 
 from crash_support import chunks_without_blob
 from fiftyone_sfam import explain_retrieval, list_runs, load_run
-from fiftyone_sfam.cli import program as cli
+from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.pruning import NO_BLOB, NO_DATASET, NO_RESULT, NO_RUN, prune
 from fiftyone_sfam.runs.blobs import BUCKET, BlobStore
@@ -171,14 +171,14 @@ def test_the_dead_are_replaced(world: fo.Dataset) -> None:
 
 def test_the_command(world: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     interrupt(world)
-    assert cli.main(["prune"]) == 0
+    assert main(["prune"]) == 0
     assert "There is nothing to prune." in capsys.readouterr().out
-    assert cli.main(["prune", world.name, "--older-than", "0"]) == 0
+    assert main(["prune", world.name, "--older-than", "0"]) == 0
     shown = capsys.readouterr().out
     assert "its run was not finished" in shown
     assert "repeat with --delete" in shown
     assert stored_blobs(world) == 6
-    assert cli.main(["prune", world.name, "--older-than", "0", "--delete"]) == 0
+    assert main(["prune", world.name, "--older-than", "0", "--delete"]) == 0
     assert "MiB deleted." in capsys.readouterr().out
     assert stored_blobs(world) == 0
 

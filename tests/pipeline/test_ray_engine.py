@@ -34,7 +34,8 @@ def cluster():
     # Ray lets workers yield to everything else, which on a busy machine is to starve.
     os.environ[NICENESS] = "0"
     # The tests' own modules are not installed where the workers look.
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    folders = str(TESTS), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(folders)
     ray.init(
         address="local",
         num_cpus=2,

@@ -127,7 +127,7 @@ def test_brain_run_of_another_kind(six):
     fob.compute_visualization(
         six, embeddings=VECTORS, method="pca", brain_key="picture", verbose=False
     )
-    assert "brain run 'picture' is no similarity index" in refusal(six, "picture")
+    assert "brain run 'picture' is not a similarity index" in refusal(six, "picture")
 
 
 # -- fields and arrays -----------------------------------------------------------------
@@ -202,14 +202,14 @@ def test_check_usable():
 
 def test_sources_that_do_not_fit(six):
     six.set_values("vector", [v.tolist() for v in VECTORS[:5]] + [[1.0, 2.0]])
-    assert "holds embeddings of shapes (2,), (4,); all have to be" in refusal(
+    assert "holds embeddings of shapes (2,), (4,); all must be" in refusal(
         six, "vector"
     )
-    assert "the field 'filepath' holds no vectors of numbers" in refusal(
+    assert "the field 'filepath' does not hold vectors of numbers" in refusal(
         six, "filepath"
     )
     six.set_values("number", [1.0] * 6)
-    assert "holds embeddings of shapes (); all have to be" in refusal(six, "number")
+    assert "holds embeddings of shapes (); all must be" in refusal(six, "number")
     six.add_sample_field("empty", fo.VectorField)
     assert "the field 'empty' holds no embeddings of these images" in refusal(
         six, "empty"

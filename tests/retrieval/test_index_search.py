@@ -12,7 +12,7 @@ import pytest
 from fiftyone_sfam.data.items import collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.pipeline import explain
+from fiftyone_sfam.pipeline import passes
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.search import find_neighbors, select_candidates
@@ -197,7 +197,7 @@ def test_maps_of_other_pairs_are_not_gone_on_with(
         return find_proposed_neighbors(vectors, known, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(explain, "find_proposed_neighbors", forgetful)
+        patched.setattr(passes, "find_proposed_neighbors", forgetful)
         with pytest.raises(KeyboardInterrupt):
             explain_retrieval(
                 world, model, progress=interrupt_after(3, "explaining"), **options
@@ -222,8 +222,8 @@ def test_indexes_that_cannot_be_asked(dataset, tmp_path, backend):
     world.set_values("vector", list(vectors))
     for embeddings, message in (
         ("index", "ranks by euclidean, but the model's embeddings are compared by cos"),
-        ("built_in", "is FiftyOne's built-in one, which compares centered"),
-        ("vector", "and 'vector' is none; give its brain key"),
+        ("built_in", "is FiftyOne's built-in one, which compares all emb"),
+        ("vector", "but 'vector' is not the brain key of one; give the brain key"),
         (vectors, "give its brain key as embeddings"),
         (None, "give its brain key as embeddings"),
     ):

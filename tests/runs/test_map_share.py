@@ -19,7 +19,7 @@ from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, loa
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
-from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.cli.entry import main

@@ -32,7 +32,7 @@ class SuspectParameters(RunParameters):
 
     kinds: Texts = ()
     min_score: float = Field(
-        MIN_SCORE, ge=0, lt=1, description="a number from 0 up to 1"
+        MIN_SCORE, ge=0, lt=1, description="a number that is at least 0 and below 1"
     )
     region_field: Text = AUTO
     split_field: Text | None = None

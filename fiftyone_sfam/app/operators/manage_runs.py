@@ -17,7 +17,7 @@ from fiftyone_sfam.app.operators.base import (
     no_runs,
     shown_fields,
 )
-from fiftyone_sfam.app.pairs.style import as_text
+from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run

@@ -17,7 +17,16 @@ from zlib import crc32
 
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.pairs.layout import On
+from fiftyone_sfam.app.pairs.layout import (
+    On,
+    Plain,
+    Style,
+    button,
+    flow,
+    item,
+    joined,
+    text,
+)
 from fiftyone_sfam.app.pairs.state import (
     OPACITIES,
     RANKS,
@@ -25,8 +34,6 @@ from fiftyone_sfam.app.pairs.state import (
     PanelState,
     QueueSpec,
 )
-from fiftyone_sfam.app.pairs.style import Style, button, flow, item, joined, text
-from fiftyone_sfam.app.pairs.texts import Plain
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import VERDICTS

@@ -1,4 +1,4 @@
-"""Where the panel of pairs shows its pictures: the pair, its neighbors, the missed one.
+"""Where the panel of pairs shows its pictures, and the styles of its elements.
 
 The layout holds texts and sizes only; pictures are data, which the App is sent beside
 it, at the paths that the functions here name. The App draws every element of a panel
@@ -7,6 +7,7 @@ anew, several times per event, so what can be said in one element is not said in
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,17 +15,11 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY
-from fiftyone_sfam.app.pairs.style import (
-    ACCENT,
-    Style,
-    button,
-    column,
-    flow,
-    item,
-    joined,
-    text,
-)
-from fiftyone_sfam.app.pairs.texts import Plain
+from fiftyone_sfam.data.text import escape_markdown, shorten
+from fiftyone_sfam.retrieval.pairs import OUTCOMES
+
+Plain = dict[str, Any]
+"""Plain data that goes to the App and comes back."""
 
 On = Callable[[str], Callable[[foo.ExecutionContext], Any]]
 """Returns the event of the panel that has a name."""
@@ -35,6 +30,21 @@ _STEPS = 16
 
 
 _CAPTION_WIDTH = 92
+
+
+OUTCOME_COLORS = dict(zip(OUTCOMES, ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
+"""Colors of true matches, false matches and the rest; the color-blind can tell them."""
+
+MARKS = dict(zip(OUTCOMES, ("✓", "✗", "?"), strict=True))
+"""What says the same as the colors."""
+
+ACCENT = "#ff6d04"
+"""FiftyOne's own color of what is chosen."""
+
+MOST_SHOWN = 40
+"""Characters of an identity or another text from the data that are shown."""
+
+Style = dict[str, Any]
 
 
 def image_path(side: str) -> str:
@@ -60,7 +70,18 @@ def missed_path(side: str) -> str:
 def add_pair(panel: types.Object, shown: Plain, on: On) -> None:
     """Add the two large images, side by side however narrow the pane is."""
     row = panel.h_stack(
-        "pair", componentsProps=joined(flow("12px", "flex-end"), _no_wrap())
+        "pair",
+        componentsProps={
+            "grid": {
+                "sx": {
+                    "display": "flex",
+                    "flexWrap": "nowrap",
+                    "gap": "12px",
+                    # Captions may take another line on one side than on the other.
+                    "alignItems": "flex-end",
+                }
+            }
+        },
     )
     sides = shown["sides"]
     most = max(one["caption"].count("\n") + 1 for one in sides.values())
@@ -75,7 +96,7 @@ def add_strip(panel: types.Object, shown: Plain, on: On) -> None:
     """Add the query's neighbors, and the steps from one to the next."""
     strip = shown["strip"]
     head = panel.h_stack("strip_head", componentsProps=flow())
-    head.md(strip["head"], name="strip_text", componentsProps=_text_item())
+    head.md(strip["head"], name="strip_text", componentsProps=joined(text(), item()))
     for name, label, key in (
         ("previous_neighbor", "◀ Neighbor", "k"),
         ("next_neighbor", "Neighbor ▶", "j"),
@@ -336,19 +357,91 @@ def _stage(width: int, height: int) -> Style:
     return {"grid": {"sx": rules}}
 
 
-def _no_wrap() -> Style:
+# --------------------------------------------------------------------------------------
+# Texts from the data, and styles
+# --------------------------------------------------------------------------------------
+
+
+def as_text(text: str | None, *, most: int | None = MOST_SHOWN) -> str:
+    """Turn a text from the data into Markdown that shows it as it is."""
+    if text is None:
+        return "(no identity)"
+    return escape_markdown(text if most is None else shorten(text, most))
+
+
+def as_label(text: str) -> str:
+    """Turn a text from the data into one that Plotly shows as it is.
+
+    Plotly draws some HTML tags in its texts, and ``%{...}`` in its templates.
+    """
+    return html.escape(shorten(text, MOST_SHOWN)).replace("%{", "%\u200b{")
+
+
+def flow(gap: str = "8px", align: str = "center") -> Style:
+    """Return the style of a row that wraps where the pane is narrow."""
     return {
         "grid": {
             "sx": {
                 "display": "flex",
-                "flexWrap": "nowrap",
-                "gap": "12px",
-                # Captions may take another line on one side than on the other.
-                "alignItems": "flex-end",
+                "flexWrap": "wrap",
+                "gap": gap,
+                "alignItems": align,
+                "justifyContent": "flex-start",
             }
         }
     }
 
 
-def _text_item() -> Style:
-    return joined(text(), item())
+def column(gap: str = "4px") -> Style:
+    """Return the style of a column that is as wide as what it is in."""
+    return {
+        "grid": {
+            "sx": {
+                "display": "flex",
+                "flexDirection": "column",
+                "gap": gap,
+                "alignItems": "stretch",
+            }
+        }
+    }
+
+
+def item(width: str = "auto", **rules: Any) -> Style:
+    """Return the style of an element as an item of a row."""
+    return {"item": {"sx": {"width": width, "minWidth": 0, **rules}}}
+
+
+def text(size: str = "0.85rem", **rules: Any) -> Style:
+    """Return the style of a text, without the margins of Markdown's paragraphs."""
+    rules = {"fontSize": size, "lineHeight": 1.4, "overflowWrap": "anywhere", **rules}
+    # FiftyOne's own rules for paragraphs are as strong as one "&".
+    inner = {"margin": 0, "fontSize": "inherit"}
+    return {"container": {"sx": {**rules, "&&& p": inner}}}
+
+
+def button(chosen: bool = False, key: str | None = None) -> Style:
+    """Return the style of a button."""
+    rules: Style = {
+        "minWidth": 0,
+        "padding": "2px 10px",
+        "fontSize": "0.85rem",
+        "whiteSpace": "nowrap",
+        # FiftyOne's tertiary buttons are gray on gray in both themes.
+        "color": "text.primary",
+        "&.Mui-disabled": {
+            "color": "text.disabled",
+            "backgroundColor": "transparent",
+            "boxShadow": "inset 0 0 0 1px currentColor",
+        },
+    }
+    if chosen:
+        rules["boxShadow"] = f"inset 0 0 0 2px {ACCENT}"
+    found: Style = {"button": {"sx": rules}}
+    if key is not None:
+        found["button"]["accessKey"] = key
+    return found
+
+
+def joined(*styles: Style) -> Style:
+    """Put styles of different parts of an element together."""
+    return {name: value for style in styles for name, value in style.items()}

@@ -1,30 +1,220 @@
 """Maps that are computed when they are looked at: the model, and what it was run on.
 
-Only what is called here imports torch. A model is loaded by its name, once; what it was
-run on last is kept, so that clicks and steps from neighbor to neighbor are quick.
+This module imports torch, so the others import it inside functions. A model is loaded
+by its name, once; what it was run on last is kept, so that clicks and steps from
+neighbor to neighbor are quick.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import threading
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from fiftyone_sfam.app.pairs.pictures import ImageFile
-from fiftyone_sfam.errors import ModelError, SfamError
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fiftyone_sfam.app.pairs.pictures import Box, ImageFile
+from fiftyone_sfam.attribution.maps import (
+    Weights,
+    attribute,
+    attribute_difference,
+    attribute_point,
+    check_embeddings,
+    check_maps,
+)
+from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.models import list_models, load_model
 from fiftyone_sfam.models.registry import registry_path
-from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.heads import LinearizedHead
+from fiftyone_sfam.network.metric import distance, normalizer, similarity
+from fiftyone_sfam.runs.run import Run, SideMaps
 
-if TYPE_CHECKING:
-    from fiftyone_sfam.app.pairs.live_maps import LivePairs
-    from fiftyone_sfam.attribution.maps import Weights
-    from fiftyone_sfam.network.embedder import EmbeddingModel
+Maps = tuple[NDArray[np.float32], ...]
 
 SCORE_TOLERANCE = 0.005
 """How far a live similarity may be from the stored one before that is said."""
 
 WITHOUT = "Stored maps can still be looked at."
+
+# A model's hooks and a head's graph serve one thread at a time.
+_LOCK = threading.RLock()
+
+
+class LivePairs:
+    """A query and the images that it is compared with, run through the model once.
+
+    Image 0 is the query, the others are its neighbors. All maps are signed, float32, at
+    the layer's own resolution, shape (h, w).
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        images: Sequence[Image.Image],
+        weights: Weights = "signed",
+    ) -> None:
+        self._model = model
+        self._metric = model.metric
+        self._weights: Weights = weights
+        self._sizes = [image.size for image in images]
+        self._crops = [_crop(model, image) for image in images]
+        with _LOCK:
+            self._head = _linearized(model, images)
+            embedding = self._head.embedding.double()
+            self.scores = similarity(embedding[:1], embedding[1:], self._metric).numpy(
+                force=True
+            )
+            self.distances = distance(embedding[:1], embedding[1:], self._metric).numpy(
+                force=True
+            )
+
+    @property
+    def count(self) -> int:
+        """Number of neighbors."""
+        return len(self._head) - 1
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the feature map."""
+        return int(self._head.feature_map.shape[1])
+
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """Height and width of the maps."""
+        height, width = self._head.feature_map.shape[-2:]
+        return int(height), int(width)
+
+    def side(
+        self,
+        image: int,
+        neighbor: int,
+        maps: dict[str, NDArray[np.float32]],
+        remainder: float = math.nan,
+    ) -> SideMaps:
+        """Return maps of an image of a pair in the form of those that runs store."""
+        return SideMaps(
+            maps,
+            float(self.scores[neighbor]),
+            remainder,
+            self._crops[image],
+            self._sizes[image],
+        )
+
+    def explained(self) -> list[tuple[SideMaps, SideMaps]]:
+        """Explain the similarity of each pair by the maps that runs store."""
+        with _LOCK:
+            embedding, others, zeros = (
+                self._head.embedding,
+                self._others(),
+                self._zeros(),
+            )
+            both = [
+                attribute(
+                    self._head, rows, embedding[partners], self._metric, self._weights
+                )
+                for rows, partners in ((zeros, others), (others, zeros))
+            ]
+        for result in both:
+            check_maps(self._model, result)
+        results = [
+            (_maps(result.sfam), _maps(result.evidence), result.remainder.tolist())
+            for result in both
+        ]
+        pairs = []
+        for number in range(self.count):
+            query, gallery = (
+                self.side(
+                    image,
+                    number,
+                    {"sfam": sfam[number], "evidence": evidence[number]},
+                    remainder[number],
+                )
+                for image, (sfam, evidence, remainder) in zip(
+                    (0, number + 1), results, strict=True
+                )
+            )
+            pairs.append((query, gallery))
+        return pairs
+
+    def importance(self, neighbor: int) -> NDArray[np.float32]:
+        """Return the importance of each channel for a neighbor, shape (C,).
+
+        In units of the similarity, on the query's side.
+        """
+        with _LOCK:
+            partner = self._head.embedding[[neighbor + 1]]
+            found = attribute(self._head, self._zeros()[:1], partner, self._metric)
+        return found.cis[0].numpy(force=True)
+
+    def difference(self) -> tuple[Maps, Maps]:
+        """Explain why the query and each neighbor are apart."""
+        with _LOCK:
+            embedding, others = self._head.embedding, self._others()
+            one = attribute_difference(
+                self._head, self._zeros(), embedding[others], self._metric, "query"
+            )
+            other = attribute_difference(
+                self._head,
+                others,
+                embedding[self._zeros()],
+                self._metric,
+                "gallery",
+            )
+        return _maps(one.evidence), _maps(-other.evidence)
+
+    def point_of_query(self, row: int, column: int) -> Maps:
+        """Map what a place of the query is matched with on each neighbor."""
+        self._check_place(row, column)
+        head = self._head
+        with _LOCK:
+            # As attribution.attribute_point, for all neighbors in two passes.
+            tangents = torch.zeros_like(head.feature_map)
+            tangents[0, :, row, column] = head.feature_map[0, :, row, column]
+            contribution = head.jvp(tangents)[0]
+            scale = normalizer(head.embedding[:1], head.embedding, self._metric)
+            pulled = head.vjp(contribution / scale[:, None])
+        return _maps((pulled * head.feature_map).sum(1)[1:])
+
+    def point_of_neighbor(
+        self, neighbor: int, row: int, column: int
+    ) -> NDArray[np.float32]:
+        """Map what a place of a neighbor is matched with on the query."""
+        self._check_place(row, column)
+        with _LOCK:
+            found = attribute_point(
+                self._head, neighbor + 1, (row, column), self._head, 0, self._metric
+            )
+        return found.float().numpy(force=True)
+
+    def channel(self, index: int) -> tuple[NDArray[np.float32], Maps]:
+        """Return the activation of a channel: the query's map and the neighbors'."""
+        if not 0 <= index < self.channels:
+            raise DataError(
+                f"the layer has {self.channels} channels, numbered from 0; there is "
+                f"no channel {index}."
+            )
+        first, *others = _maps(self._head.feature_map[:, index])
+        return first, tuple(others)
+
+    def _others(self) -> torch.Tensor:
+        return torch.arange(1, len(self._head), device=self._head.leaf.device)
+
+    def _zeros(self) -> torch.Tensor:
+        return torch.zeros_like(self._others())
+
+    def _check_place(self, row: int, column: int) -> None:
+        height, width = self.map_shape
+        if not (0 <= row < height and 0 <= column < width):
+            raise DataError(
+                f"the place in row {row} and column {column} is outside the map of "
+                f"{height} rows and {width} columns; click on the image again."
+            )
 
 
 def live_pairs_of_run(run: Run, images: tuple[ImageFile, ...]) -> LivePairs:
@@ -76,8 +266,6 @@ def _live(
     images: tuple[ImageFile, ...],
     registry: tuple[int, int],
 ) -> LivePairs:
-    from fiftyone_sfam.app.pairs.live_maps import LivePairs
-
     loaded = _model(model, layer, weights_hash, metric, registry)
     return LivePairs(loaded, [image.read() for image in images], weights)
 
@@ -112,3 +300,32 @@ def _model(
             f"again, or repeat the run. {WITHOUT}"
         )
     return model
+
+
+def _crop(model: EmbeddingModel, image: Image.Image) -> Box:
+    """Tell which part of an image the network sees, relative to its size."""
+    left, top, right, bottom = model.crop_box(*image.size)
+    return (
+        left / image.width,
+        top / image.height,
+        right / image.width,
+        bottom / image.height,
+    )
+
+
+def _linearized(model: EmbeddingModel, images: Sequence[Image.Image]) -> LinearizedHead:
+    """Run the model on images."""
+    tensors = [model.prepare(image) for image in images]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise DataError(
+            f"the preprocessing of model '{model.name}' gives images of different "
+            "shapes; it has to resize all of them to one size."
+        )
+    head = model.linearize(torch.stack(tensors))
+    check_embeddings(model, head.embedding)
+    return head
+
+
+def _maps(values: torch.Tensor) -> Maps:
+    """Turn maps of shape (n, h, w) into one array each."""
+    return tuple(values.detach().float().numpy(force=True))

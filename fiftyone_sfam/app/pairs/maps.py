@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.pairs.style import as_label
 from fiftyone_sfam.attribution.render import shared_limit
 from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
 from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
-from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.app.pairs.live_maps import LivePairs
+    from fiftyone_sfam.app.pairs.live import LivePairs
 
 EVIDENCE, CONTRAST, DIFFERENCE, POINT, CHANNEL = (
     "evidence",
@@ -38,7 +36,11 @@ SideName = Literal["query", "neighbor"]
 QUERY: SideName = "query"
 NEIGHBOR: SideName = "neighbor"
 Map = NDArray[np.float32]
-Box = tuple[float, float, float, float]
+
+CLICK_NOTE = (
+    "Click a place on either image: the other one shows what the place is matched with."
+)
+NO_PAIR = PairMaps(None, None)
 
 
 @dataclass(frozen=True)
@@ -58,32 +60,21 @@ class Wanted:
     spot: Spot | None = None  # place that a point map is of
     channel: int | None = None  # channel whose activation is shown
 
-
-@dataclass(frozen=True)
-class MapSide:
-    """A map and where it lies on its image."""
-
-    values: Map
-    crop: Box
+    @property
+    def needs_click(self) -> bool:
+        """Whether the map depends on a place that was not clicked yet."""
+        return self.kind == POINT and self.spot is None
 
 
 @dataclass(frozen=True)
 class ShownMaps:
-    """The maps of a query's pairs."""
+    """The maps of a query's pairs that are drawn, all of one kind."""
 
-    query: tuple[MapSide | None, ...]  # both sides of each pair
-    neighbors: tuple[MapSide | None, ...]  # both sides of each pair
+    pairs: tuple[PairMaps, ...]  # None where nothing is drawn
+    kind: str  # kind of the maps that are drawn
     limit: float  # value that is shown at full strength, the same for all
     signed: bool  # whether negative values are shown
     unit: str  # what the values are, in words
-
-
-@dataclass(frozen=True)
-class Live:
-    """The model's view of a query and some of its neighbors."""
-
-    pairs: LivePairs  # what it was run on
-    places: Mapping[int, int]
 
 
 def kinds_of(run: Run) -> tuple[str, ...]:
@@ -101,107 +92,94 @@ def stored_maps(
     true: int | None,
 ) -> ShownMaps:
     """Take maps from what a run has stored."""
-    kind = wanted.kind
-    if kind == CONTRAST:
+    if wanted.kind == CONTRAST:
         if true is None:
             raise DataError(
                 "This query has no true match to contrast its neighbors with: choose "
                 "another map."
             )
-        sides = [_contrast(one, pairs[true]) for one in pairs]
-    else:
-        sides = [_stored(one, kind) for one in pairs]
-    return _shown(sides, ranged, wanted, signed)
+        pairs = [_contrast(pair, pairs[true]) for pair in pairs]
+    return _shown(pairs, ranged, wanted, signed)
 
 
 def live_maps(
-    live: Live, count: int, chosen: int, wanted: Wanted, signed: bool
+    live: LivePairs,
+    places: Mapping[int, int],
+    count: int,
+    chosen: int,
+    wanted: Wanted,
+    signed: bool,
 ) -> ShownMaps:
-    """Compute maps with the model."""
-    query, neighbors = _computed(live.pairs, live.places.get(chosen), wanted)
-    crops = live.pairs.crops
-    sides: list[_Sides] = []
-    for place in range(count):
-        found = live.places.get(place)
-        if found is None:
-            sides.append((None, None))
-            continue
-        one, other = query.get(found), neighbors.get(found)
-        sides.append(
-            (
-                None if one is None else MapSide(one, crops[0]),
-                None if other is None else MapSide(other, crops[found + 1]),
-            )
-        )
-    return _shown(sides, range(count), wanted, signed)
+    """Compute maps with the model, which ran on the neighbors at some of the places."""
+    computed = _computed(live, places.get(chosen), wanted)
+    pairs = [
+        NO_PAIR if place not in places else computed[places[place]]
+        for place in range(count)
+    ]
+    return _shown(pairs, range(count), wanted, signed)
 
 
 def no_maps(count: int, wanted: Wanted, signed: bool) -> ShownMaps:
     """Return what is shown of a kind of map that there is not."""
-    return _shown([(None, None)] * count, (), wanted, signed)
+    return _shown([NO_PAIR] * count, (), wanted, signed)
 
 
 # --------------------------------------------------------------------------------------
 # Helpers
 # --------------------------------------------------------------------------------------
 
-_Sides = tuple[MapSide | None, MapSide | None]
 
-
-def _stored(maps: PairMaps, kind: str) -> _Sides:
-    one, other = (
-        None if side is None else MapSide(side.maps[kind], side.crop)
-        for side in (maps.query, maps.gallery)
-    )
-    return one, other
-
-
-def _contrast(maps: PairMaps, true: PairMaps) -> _Sides:
+def _contrast(maps: PairMaps, true: PairMaps) -> PairMaps:
     """Contrast a pair with the query's true match, which is a map of the query."""
     if maps.query is None or true.query is None:
-        return None, None
+        return NO_PAIR
     ahead = true.query.maps[EVIDENCE] - maps.query.maps[EVIDENCE]
-    return MapSide(ahead, maps.query.crop), None
+    return PairMaps(replace(maps.query, maps={CONTRAST: ahead}), None)
 
 
-def _computed(
-    pairs: LivePairs, chosen: int | None, wanted: Wanted
-) -> tuple[dict[int, Map], dict[int, Map]]:
-    """Compute maps of the query and of the neighbors, by neighbor."""
-    everyone = range(pairs.count)
-    if wanted.kind == POINT:
-        spot = wanted.spot
-        if spot is None:
-            return {}, {}
-        if spot.side == QUERY:
-            found = pairs.point_of_query(spot.row, spot.column)
-            return {}, dict(zip(everyone, found, strict=True))
-        if chosen is None:
-            return {}, {}
-        return {chosen: pairs.point_of_neighbor(chosen, spot.row, spot.column)}, {}
-    if wanted.kind == CHANNEL:
-        own, others = pairs.channel(wanted.channel or 0)
-        return dict.fromkeys(everyone, own), dict(zip(everyone, others, strict=True))
-    if wanted.kind == DIFFERENCE:
-        one, other = pairs.difference()
+def _computed(live: LivePairs, chosen: int | None, wanted: Wanted) -> list[PairMaps]:
+    """Compute the maps of the query and of each neighbor."""
+    kind, spot = wanted.kind, wanted.spot
+    query: list[Map | None] = [None] * live.count
+    neighbors: Sequence[Map | None] = [None] * live.count
+    if kind == POINT:
+        if spot is not None and spot.side == QUERY:
+            neighbors = live.point_of_query(spot.row, spot.column)
+        elif spot is not None and chosen is not None:
+            query[chosen] = live.point_of_neighbor(chosen, spot.row, spot.column)
+    elif kind == CHANNEL:
+        activation, neighbors = live.channel(wanted.channel or 0)
+        query = [activation] * live.count
+    elif kind == DIFFERENCE:
+        differences, neighbors = live.difference()
+        query = list(differences)
     else:
-        one, other = pairs.sides(wanted.kind)
-    return dict(zip(everyone, one, strict=True)), dict(
-        zip(everyone, other, strict=True)
-    )
+        return [PairMaps(*sides) for sides in live.explained()]
+    return [
+        PairMaps(
+            None if first is None else live.side(0, number, {kind: first}),
+            None if second is None else live.side(number + 1, number, {kind: second}),
+        )
+        for number, (first, second) in enumerate(zip(query, neighbors, strict=True))
+    ]
 
 
 def _shown(
-    sides: Sequence[_Sides], ranged: Iterable[int], wanted: Wanted, signed: bool
+    pairs: Sequence[PairMaps], ranged: Iterable[int], wanted: Wanted, signed: bool
 ) -> ShownMaps:
     """Find the range of maps."""
-    values = [side.values for place in ranged for side in sides[place] if side]
+    values = [
+        side.maps[wanted.kind]
+        for place in ranged
+        for side in (pairs[place].query, pairs[place].gallery)
+        if side
+    ]
     # Most layers have no negative activations; of one that has, all is shown.
     negative = wanted.kind == CHANNEL and any(one.min() < 0 for one in values)
     signed = signed or wanted.kind in SIGNED or negative
     return ShownMaps(
-        tuple(one for one, _ in sides),
-        tuple(other for _, other in sides),
+        tuple(pairs),
+        wanted.kind,
         shared_limit(values if signed else [np.maximum(one, 0) for one in values]),
         signed,
         unit_of(wanted),
@@ -221,21 +199,10 @@ def unit_of(wanted: Wanted) -> str:
     }.get(wanted.kind, "channel importance times activation")
 
 
-COLORS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#d55e00",
-    "#f0e442",
-)
-"""The Okabe-Ito palette, which the color-blind can tell apart."""
-
-REMAINDER, REMAINDER_COLOR = "not on the map", "#999999"
+REMAINDER = "not on the map"
 OTHER = "other regions"
 
-MOST_REGIONS = len(COLORS)
+MOST_REGIONS = 7
 """Regions that are listed on their own; those that carry least are one together."""
 
 
@@ -274,48 +241,6 @@ def item_receipt(
     return _receipt(evidence, side.score, found.regions[item])
 
 
-def receipt_bars(shares: Sequence[Share]) -> list[dict[str, Any]]:
-    """Draw the parts of a similarity one behind the other."""
-    return [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "x": [share.value],
-            "y": [""],
-            "name": as_label(share.name),
-            "marker": {"color": color},
-            "hovertemplate": _hover(share),
-        }
-        for share, color in zip(shares, share_colors(shares), strict=True)
-    ]
-
-
-def share_colors(shares: Sequence[Share]) -> tuple[str, ...]:
-    """Return the colors of the parts; what no region carries is gray."""
-    return (*COLORS[: len(shares) - 1], REMAINDER_COLOR) if shares else ()
-
-
-def share_text(share: Share) -> str:
-    """Say what a part is worth, and how much of the area it has."""
-    area = f" ({percent(share.area, 0)} of the area)" if share.area else ""
-    # No minus in front of what is nothing.
-    return f"{round(share.value, 3) + 0.0:+.3f}{area}"
-
-
-def receipt_layout() -> dict[str, Any]:
-    """Return the Plotly layout of the bars."""
-    return {
-        "barmode": "relative",
-        "showlegend": False,
-        "xaxis": {"zeroline": True, "fixedrange": True, "nticks": 8},
-        "yaxis": {"visible": False, "fixedrange": True},
-        "margin": {"l": 8, "r": 8, "t": 4, "b": 24},
-        "bargap": 0.2,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-    }
-
-
 def _receipt(
     evidence: NDArray[np.float32], score: float, regions: Regions
 ) -> tuple[Share, ...]:
@@ -341,9 +266,3 @@ def _receipt(
     # What the stored bits do not add up to belongs to the remainder as well.
     total = sum(part.value for part in parts)
     return (*parts, Share(REMAINDER, score - total, 0.0))
-
-
-def _hover(share: Share) -> str:
-    """Return what Plotly shows beside the pointer."""
-    area = f"<br>{percent(share.area, 0)} of the area" if share.area else ""
-    return f"{as_label(share.name)}: {share.value:+.4f}{area}<extra></extra>"

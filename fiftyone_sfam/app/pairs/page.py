@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.maps import CONTRAST, QUERY, SideName, kinds_of
-from fiftyone_sfam.app.pairs.selected import item_of, stored_pair
 from fiftyone_sfam.app.pairs.state import (
-    FIRST,
+    MOST_UNDONE,
     PanelState,
     QueueSpec,
+    Undo,
     build_queue,
     ids_in_view,
     next_query,
@@ -28,7 +28,13 @@ from fiftyone_sfam.app.pairs.state import (
 )
 from fiftyone_sfam.app.panel_state import Queue, get_queue
 from fiftyone_sfam.data.items import all_samples
-from fiftyone_sfam.review.verdicts import Verdict, get_verdicts
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.review.verdicts import (
+    Verdict,
+    get_verdicts,
+    restore_verdict,
+    set_verdict,
+)
 from fiftyone_sfam.runs.run import Run
 
 FRESH_SECONDS = 1800.0
@@ -153,6 +159,34 @@ class Page:
         pair = self.settled().pair
         return int(self.run.pairs.query[0 if pair is None else pair])
 
+    # -- verdicts ----------------------------------------------------------------------
+
+    def give(self, verdict: str) -> PanelState:
+        """Give a verdict on the pair that is shown, and go on if that is wanted."""
+        run, state = self.run, self.state
+        if state.pair is None or state.selected:
+            raise DataError("verdicts are on pairs of a run; choose one first.")
+        previous = set_verdict(run, state.pair, verdict)
+        done = Undo(run.config.uid, state.pair, previous)
+        state = replace(state, undo=(*state.undo, done)[-MOST_UNDONE:])
+        # The verdict may have taken the pair out of the queue: it is listed anew.
+        after = self.with_state(state)
+        return after.stepped(1) if state.advance else after.settled()
+
+    def take_back(self) -> PanelState:
+        """Take the last verdict back, and show its pair again."""
+        run, state = self.run, self.state
+        if not state.undo:
+            raise DataError("there is no verdict of this panel to take back.")
+        *earlier, last = state.undo
+        if last.uid != run.config.uid:
+            raise DataError(
+                "the last verdict was on a pair of another run; choose that run first."
+            )
+        restore_verdict(run, last.pair, last.previous)
+        state = replace(state, undo=tuple(earlier))
+        return self.with_state(state).at_pair(last.pair)
+
     # -- following the App -------------------------------------------------------------
 
     def following(self) -> PanelState | None:
@@ -272,11 +306,6 @@ class Page:
         return state if kept else without_spot(state)
 
 
-def by_query(state: PanelState) -> bool:
-    """Tell whether the queue can have several pairs of one query."""
-    return state.handed is not None or state.spec.ranks != FIRST
-
-
 def place_clicked(params: dict[str, Any]) -> tuple[int, int] | None:
     """Read row and column of a place that was clicked; None if it was no place."""
     index = params.get("idx")
@@ -306,3 +335,25 @@ def pair_samples(page: Page) -> fo.DatasetView:
         return samples
     patches = samples.to_patches(field)
     return patches.select([str(run.items.label_ids[item]) for item in items])
+
+
+def stored_pair(run: Run, one: str, other: str) -> int | None:
+    """Find the pair of a run that is of two samples or detections."""
+    first, second = item_of(run, one), item_of(run, other)
+    if first is None or second is None:
+        return None
+    for query, neighbor in ((first, second), (second, first)):
+        pairs = run.pairs.of_query(query)
+        for pair in pairs[run.pairs.gallery[pairs] == neighbor]:
+            return int(pair)
+    return None
+
+
+def item_of(run: Run, sample_id: str) -> int | None:
+    """Find the item of a detection or sample, a query if it has one; None if none."""
+    found = run.items.index(sample_id)
+    if found >= 0:
+        return found
+    items = run.items.indices_of_sample(sample_id)
+    queries = [int(item) for item in items if len(run.pairs.of_query(int(item)))]
+    return next(iter(queries or (int(item) for item in items)), None)

@@ -14,12 +14,13 @@ from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.pairs import controls as pair_controls
 from fiftyone_sfam.app.pairs.maps import NEIGHBOR, QUERY, SideName, Spot
 from fiftyone_sfam.app.pairs.page import Page, pair_samples, place_clicked, sample_of
-from fiftyone_sfam.app.pairs.render import lay_out
-from fiftyone_sfam.app.pairs.review import give, has_verdict_field, take_back
-from fiftyone_sfam.app.pairs.sections import channel_clicked
-from fiftyone_sfam.app.pairs.show import show_page
-from fiftyone_sfam.app.pairs.show_selected import selected_kind, show_without_run
-from fiftyone_sfam.app.pairs.shown import Shown
+from fiftyone_sfam.app.pairs.render import channel_clicked, lay_out
+from fiftyone_sfam.app.pairs.show import (
+    Shown,
+    selected_kind,
+    show_page,
+    show_without_run,
+)
 from fiftyone_sfam.app.pairs.state import (
     PanelState,
     QueueSpec,
@@ -31,6 +32,7 @@ from fiftyone_sfam.app.pairs.state import (
 )
 from fiftyone_sfam.app.panel_state import choose_run, current_run
 from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING
 from fiftyone_sfam.runs.run import list_runs
 
 PLUGIN = "@fiftyone-sfam/sfam"
@@ -95,13 +97,15 @@ class SfamPairs(foo.Panel):
         """Take up a queue that was handed over, or keep to the view."""
         self._move(ctx, Page.viewed)
 
-    def on_change_current_sample(self, ctx: foo.ExecutionContext) -> None:
-        """Follow the sample that is open in the modal."""
-        self._follow(ctx)
-
     def on_change_selected(self, ctx: foo.ExecutionContext) -> None:
-        """Follow what is selected in the grid."""
-        self._follow(ctx)
+        """Follow what is selected in the grid or open in the modal."""
+        if self._page(ctx) is not None:
+            self._move(ctx, Page.following)
+            return
+        chosen = [str(one) for one in ctx.selected or []]
+        self._choose(ctx, selected=chosen if len(chosen) == 2 else (), spot=None)
+
+    on_change_current_sample = on_change_selected
 
     def on_explain(self, ctx: foo.ExecutionContext) -> None:
         """Open the form that makes a run."""
@@ -266,7 +270,7 @@ class SfamPairs(foo.Panel):
 
     def on_undo(self, ctx: foo.ExecutionContext) -> None:
         """Take the last verdict back."""
-        self._move(ctx, take_back)
+        self._move(ctx, Page.take_back)
 
     def on_advance(self, ctx: foo.ExecutionContext) -> None:
         """Go on after a verdict, or stay."""
@@ -342,14 +346,6 @@ class SfamPairs(foo.Panel):
 
         self._go(ctx, turned)
 
-    def _follow(self, ctx: foo.ExecutionContext) -> None:
-        """Go to what is selected or open in the App, if it is something new."""
-        if self._page(ctx) is not None:
-            self._move(ctx, Page.following)
-            return
-        chosen = [str(one) for one in ctx.selected or []]
-        self._choose(ctx, selected=chosen if len(chosen) == 2 else (), spot=None)
-
     def _click(self, ctx: foo.ExecutionContext, side: SideName) -> None:
         """Show what a place of an image is matched with."""
         place = place_clicked(ctx.params)
@@ -362,9 +358,10 @@ class SfamPairs(foo.Panel):
         page = self._page(ctx)
         if page is None:
             return False
-        known = has_verdict_field(page)
-        self._move(ctx, lambda page: give(page, verdict))
-        return not known and has_verdict_field(page)
+        dataset, field = page.run.dataset, page.run.key + VERDICT_FIELD_ENDING
+        known = dataset.has_sample_field(field)
+        self._move(ctx, lambda page: page.give(verdict))
+        return not known and dataset.has_sample_field(field)
 
     def _open(self, ctx: foo.ExecutionContext, side: SideName) -> None:
         """Open the sample of one of the two images."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.app.pairs.maps import Box, MapSide
+from fiftyone_sfam.app.pairs.maps import ShownMaps
 from fiftyone_sfam.attribution.render import data_url, fitted, overlay
 from fiftyone_sfam.data.images import pixel_box, read_image
 from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run import Run, SideMaps
+
+Box = tuple[float, float, float, float]
 
 LARGE_BOX = (300, 420)
 """Largest width and height of a picture, in pixels."""
@@ -100,45 +103,40 @@ class Look:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the panel."""
+    """A picture of the panel: an image, with its map where there is one."""
 
     url: str  # the image with its map, as a data: URL
     width: int  # size in pixels
     height: int  # size in pixels
     problem: str | None = None  # why there is no image or no map
+    values: NDArray[np.float32] | None = None  # the map, shape (h, w)
+    places: Box | None = None  # the part of the image that can be clicked
 
 
 def draw(
     file: ImageFile,
-    side: MapSide | None,
-    limit: float,
+    side: SideMaps | None,
+    maps: ShownMaps,
     look: Look,
     box: tuple[int, int] = LARGE_BOX,
+    *,
     problem: str | None = None,
+    places: Box | None = None,
 ) -> Picture:
-    """Draw an image with its map."""
-    try:
-        if side is None:
-            url, width, height = _plain(file, box)
-        else:
-            values = np.ascontiguousarray(side.values, dtype=np.float32)
-            url, width, height = _drawn(
-                file,
-                box,
-                values.tobytes(),
-                values.shape,
-                side.crop,
-                limit,
-                look,
-            )
-    except DataError as error:
-        return no_picture(str(error), box)
-    return Picture(url, width, height, problem)
-
-
-def no_picture(problem: str, box: tuple[int, int] = LARGE_BOX) -> Picture:
-    """Return what stands for an image that cannot be shown."""
-    return Picture("", *box, problem)
+    """Draw an image with its map; raise a DataError if the image cannot be read."""
+    if side is None:
+        return Picture(*_plain(file, box), problem, None, places)
+    values = np.ascontiguousarray(side.maps[maps.kind], dtype=np.float32)
+    drawn = _drawn(
+        file,
+        box,
+        values.tobytes(),
+        values.shape,
+        side.crop,
+        maps.limit,
+        replace(look, signed=maps.signed),
+    )
+    return Picture(*drawn, problem, values, places)
 
 
 @lru_cache(maxsize=256)

@@ -47,7 +47,7 @@ REVIEWED = {TO_REVIEW: "not reviewed yet", DONE: "reviewed"}
 """What can be asked of a review, and what it is called."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class QueueSpec:
     """What is in a queue, and in which order."""
 
@@ -116,11 +116,6 @@ def next_query(run: Run, queue: NDArray[np.int64], place: int, step: int) -> int
     return found if 0 <= found < len(queue) else place
 
 
-def queries_of(run: Run) -> NDArray[np.int64]:
-    """Return the items that are queries, in the order of the run."""
-    return _queries(run)
-
-
 def cameras_of(run: Run) -> tuple[str, ...]:
     """Return the cameras of a run's items, sorted."""
     return tuple(sorted({one for one in run.items.cameras if one is not None}))
@@ -186,11 +181,6 @@ def _seen(run: Run, view: InView) -> NDArray[np.bool_]:
         return np.isin(items.sample_ids, list(view.ids | view.parents))
     seen = np.isin(items.label_ids, list(view.ids))
     return seen | np.isin(items.sample_ids, list(view.ids))
-
-
-@lru_cache(maxsize=4)
-def _queries(run: Run) -> NDArray[np.int64]:
-    return np.unique(run.pairs.query).astype(np.int64)
 
 
 def _suspects(run: Run) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -262,7 +252,7 @@ class Undo:
     previous: Verdict | None  # what there was before
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PanelState:
     """What is shown, and what was chosen."""
 

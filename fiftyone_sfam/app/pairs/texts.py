@@ -1,20 +1,15 @@
-"""What the panel of pairs says: captions, color bar, receipt, as small plain data."""
+"""What the panel of pairs says: captions and the color bar, as small plain data."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from fiftyone_sfam.app.forms.choices import for_user
-from fiftyone_sfam.app.pairs.maps import Share, ShownMaps, share_colors, share_text
+from fiftyone_sfam.app.pairs.layout import MARKS, OUTCOME_COLORS, Plain, as_text
+from fiftyone_sfam.app.pairs.maps import ShownMaps
 from fiftyone_sfam.app.pairs.pictures import Look, Picture
-from fiftyone_sfam.app.pairs.style import MARKS, OUTCOME_COLORS, as_text
-from fiftyone_sfam.app.pairs.view import STRIP, Large, NeighborView, QueryView
+from fiftyone_sfam.app.pairs.view import STRIP, NeighborView, PairView, QueryView
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
-
-Plain = dict[str, Any]
-"""Plain data that goes to the App and comes back."""
 
 _BAR_COLORS = 17
 _NEGLIGIBLE = 5e-5
@@ -24,7 +19,7 @@ def query_caption(view: QueryView) -> str:
     """Say what the query is."""
     return lines(
         f"**Query** {_labels(view.identity, view.camera)}",
-        problem_text(view.query.picture),
+        problem_text(view.query),
         not_on_map(view.remainders[0]),
     )
 
@@ -35,24 +30,26 @@ def neighbor_caption(view: QueryView) -> str:
     return lines(
         f"**Rank {chosen.rank}** {_labels(chosen.identity, chosen.camera)} "
         f"{MARKS[chosen.outcome]} {chosen.outcome}",
-        f"similarity {chosen.similarity:.4f}, distance {chosen.distance:.4f}",
-        problem_text(view.neighbor.picture),
+        f"similarity {view.similarity:.4f}, distance {view.distance:.4f}",
+        problem_text(view.neighbor),
         not_on_map(view.remainders[1]),
     )
 
 
-def large_text(large: Large, caption: str) -> Plain:
-    """Describe one of the two large images to the layout."""
-    return {
-        "caption": caption,
-        "size": [large.picture.width, large.picture.height],
-        "there": bool(large.picture.url),
-        "clickable": large.places is not None,
-    }
+def selected_captions(view: PairView) -> tuple[str, str]:
+    """Say what two selected samples are."""
+    return (
+        lines("**First selected**", not_on_map(view.remainders[0])),
+        lines(
+            "**Second selected**",
+            f"similarity {view.similarity:.4f}, distance {view.distance:.4f}",
+            not_on_map(view.remainders[1]),
+        ),
+    )
 
 
 def picture_text(picture: Picture, caption: str) -> Plain:
-    """Describe a smaller picture to the layout."""
+    """Describe a picture to the layout."""
     return {
         "caption": caption,
         "size": [picture.width, picture.height],
@@ -92,32 +89,12 @@ def strip_text(view: QueryView) -> Plain:
         "head": head,
         "neighbors": [
             {
+                **picture_text(one.thumbnail, _strip_caption(one)),
                 "place": one.place,
-                "size": [one.thumbnail.width, one.thumbnail.height],
-                "there": bool(one.thumbnail.url),
                 "chosen": one.pair == view.chosen.pair,
                 "color": OUTCOME_COLORS[one.outcome],
-                "caption": _strip_caption(one),
             }
             for one in view.neighbors
-        ],
-    }
-
-
-def receipt_text(shares: tuple[Share, ...]) -> Plain | None:
-    """Describe the receipt; None without one."""
-    if not shares:
-        return None
-    total = sum(share.value for share in shares)
-    return {
-        "title": f"Similarity {total:.4f} by place on the query",
-        "parts": [
-            {
-                "name": as_text(share.name),
-                "text": share_text(share),
-                "color": color,
-            }
-            for share, color in zip(shares, share_colors(shares), strict=True)
         ],
     }
 

@@ -1,22 +1,24 @@
-"""What the panel of pairs shows of one query: texts and pictures, without the panel."""
+"""What the panel of pairs shows of a query or of two samples, without the panel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
+import fiftyone.operators as foo
 import numpy as np
+from fiftyone.core.patches import PatchesView
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.pairs.live import live_pairs_of_run, score_problem
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
+    CLICK_NOTE,
     DIFFERENCE,
+    EVIDENCE,
     LIVE,
     POINT,
-    Live,
-    MapSide,
     Share,
     ShownMaps,
     Wanted,
@@ -25,27 +27,38 @@ from fiftyone_sfam.app.pairs.maps import (
     live_maps,
     no_maps,
     stored_maps,
+    thirds_receipt,
 )
 from fiftyone_sfam.app.pairs.pictures import (
     LARGE_BOX,
     MIDDLE_BOX,
     SMALL_BOX,
+    Box,
     ImageFile,
     ItemImages,
     Look,
     Picture,
     draw,
-    no_picture,
+    image_file,
 )
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
-from fiftyone_sfam.runs.run import PairMaps, Run
+from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.app.pairs.live import LivePairs
 
 STRIP = 10
 """Neighbors that the strip shows at once, beside the nearest true match."""
 
+SELECTED_KINDS = ("sfam", EVIDENCE, DIFFERENCE, POINT)
+"""Kinds of map that two images have on their own."""
 
-@dataclass(frozen=True)
+Channels = NDArray[np.float32] | str
+"""Importance of each channel for a pair, shape (C,), or why it is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class NeighborView:
     """One neighbor of the query."""
 
@@ -53,23 +66,11 @@ class NeighborView:
     place: int  # place among the query's pairs, from 0
     rank: int  # rank, from 1
     similarity: float  # of the pair
-    distance: float  # of the pair
     outcome: str  # one of :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`
     identity: str | None  # its labels
     camera: str | None  # its labels
-    sample_id: str  # its sample
     best_true: bool  # whether it is the query's nearest true match
     thumbnail: Picture  # its image with its side's map
-
-
-@dataclass(frozen=True)
-class Large:
-    """An image of the chosen pair."""
-
-    picture: Picture  # the image with its map
-    side: MapSide | None  # the map, for its values beside the pointer
-    places: tuple[float, float, float, float] | None
-    shape: tuple[int, int]  # height and width of the maps
 
 
 @dataclass(frozen=True)
@@ -84,35 +85,34 @@ class Missed:
     note: str | None  # why there are no difference maps
 
 
-@dataclass(frozen=True)
-class Channels:
-    """How important each channel is for a pair."""
+@dataclass(frozen=True, kw_only=True)
+class PairView:
+    """Two images with their maps, of a run or selected."""
 
-    importance: NDArray[np.float32] | None  # (C,)
-    note: str | None = None  # why it is not known
+    query: Picture  # the images
+    neighbor: Picture  # the images
+    shape: tuple[int, int]  # height and width of the maps
+    similarity: float  # of the two
+    distance: float  # of the two
+    remainders: tuple[float | None, float | None]  # what evidence maps do not carry
+    receipt: tuple[Share, ...]  # the similarity by regions of the first image
+    maps: ShownMaps  # what is drawn, with its range and unit
+    channels: Channels | None  # where it was asked for
+    notes: tuple[str, ...]  # what has to be said
 
 
-@dataclass(frozen=True)
-class QueryView:
+@dataclass(frozen=True, kw_only=True)
+class QueryView(PairView):
     """One query with its neighbors, one of them chosen."""
 
-    item: int  # the query, an index into the run's items
-    sample_id: str  # its sample
-    identity: str | None  # its labels
-    camera: str | None  # its labels
-    query: Large  # the two images of the chosen pair
-    neighbor: Large  # the two images of the chosen pair
+    identity: str | None  # the query's labels
+    camera: str | None  # the query's labels
     neighbors: tuple[NeighborView, ...]  # those of the strip, nearest first
     count: int  # all pairs of the query
     chosen: NeighborView  # the one that is shown large
-    maps: ShownMaps  # what is drawn, with its range and unit
-    everything: bool
-    remainders: tuple[float | None, float | None]
-    receipt: tuple[Share, ...]
-    margin: float | None
+    everything: bool  # whether the range is that of all pairs of the query
+    margin: float | None  # how far the nearest true match is ahead of the chosen one
     missed: Missed | None  # where it was asked for, the true match that was missed
-    channels: Channels | None
-    notes: tuple[str, ...]
 
 
 def view_query(
@@ -135,40 +135,91 @@ def view_query(
     pairs = run.pairs.of_query(item)
     if len(pairs) == 0:
         raise DataError("this image is no query of the run.")
-    query = _Query(run, item, pairs, min(max(chosen, 0), len(pairs) - 1))
+    look = look or Look()
     notes: list[str] = []
-    maps = query.maps(wanted, look or Look(), notes)
-    look = replace(look or Look(), signed=maps.signed)
-    place = query.shown.index(query.chosen)
+    query = _Query(run, item, pairs, min(max(chosen, 0), len(pairs) - 1))
+    maps = query.maps(wanted, look.signed, notes)
+    place, pair = query.shown.index(query.chosen), int(pairs[query.chosen])
+    stored, drawn = query.stored[place], maps.pairs[place]
     receipt = query.receipt(region_field, notes)
     neighbors = tuple(
         query.neighbor(where, maps, look) for where in range(len(query.shown))
     )
+    height, width = run.config.map_shape[1:]
     return QueryView(
-        item,
-        str(run.items.sample_ids[item]),
-        run.items.identities[item],
-        run.items.cameras[item],
-        query.large(item, maps.query[place], query.stored[place].query, maps, look),
-        query.large(
-            query.item_of(place),
-            maps.neighbors[place],
-            query.stored[place].gallery,
-            maps,
-            look,
+        query=query.large(item, drawn.query, stored.query, maps, look),
+        neighbor=query.large(
+            query.item_of(place), drawn.gallery, stored.gallery, maps, look
         ),
-        neighbors,
-        len(pairs),
-        neighbors[place],
-        maps,
-        len(query.ranged) == len(pairs),
-        query.remainders(),
-        receipt,
-        query.margin(),
-        query.missed(maps, look) if why else None,
-        query.channels() if channels else None,
-        tuple(notes),
+        shape=(height, width),
+        similarity=float(run.pairs.similarity[pair]),
+        distance=float(run.pairs.distance[pair]),
+        remainders=(
+            stored.query.remainder if stored.query else None,
+            stored.gallery.remainder if stored.gallery else None,
+        ),
+        receipt=receipt,
+        maps=maps,
+        channels=query.channels() if channels else None,
+        notes=tuple(notes),
+        identity=run.items.identities[item],
+        camera=run.items.cameras[item],
+        neighbors=neighbors,
+        count=len(pairs),
+        chosen=neighbors[place],
+        everything=len(query.ranged) == len(pairs),
+        margin=query.margin(),
+        missed=query.missed(maps, look) if why else None,
     )
+
+
+def view_selected(
+    model: str | Run,
+    files: tuple[ImageFile, ImageFile],
+    wanted: Wanted,
+    look: Look | None = None,
+    *,
+    channels: bool = False,
+) -> PairView:
+    """Explain two images at once."""
+    from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run
+
+    look = look or Look()
+    if isinstance(model, str):
+        live = live_pairs(model, files)
+    else:
+        live = live_pairs_of_run(model, files)
+    if wanted.needs_click:
+        maps = no_maps(1, wanted, look.signed)
+    else:
+        maps = live_maps(live, {0: 0}, 1, 0, wanted, look.signed)
+    [(first, second)], [drawn] = live.explained(), maps.pairs
+    return PairView(
+        query=draw(files[0], drawn.query, maps, look, places=first.crop),
+        neighbor=draw(files[1], drawn.gallery, maps, look, places=second.crop),
+        shape=live.map_shape,
+        similarity=float(live.scores[0]),
+        distance=float(live.distances[0]),
+        remainders=(first.remainder, second.remainder),
+        receipt=thirds_receipt(first.maps[EVIDENCE], first.score),
+        maps=maps,
+        channels=live.importance(0) if channels else None,
+        notes=(CLICK_NOTE,) if wanted.needs_click else (),
+    )
+
+
+def selected_file(ctx: foo.ExecutionContext, sample_id: str) -> ImageFile:
+    """Find the image of a selected sample, or of a selected patch of one."""
+    patches = isinstance(ctx.view, PatchesView)
+    try:
+        sample = (ctx.view if patches else ctx.dataset)[sample_id]
+    except KeyError as error:
+        raise DataError(
+            f"there is no sample '{sample_id}' any more; select two again."
+        ) from error
+    if not patches:
+        return image_file(sample.filepath)
+    return image_file(sample.filepath, sample[ctx.view.patches_field].bounding_box)
 
 
 # --------------------------------------------------------------------------------------
@@ -203,42 +254,44 @@ class _Query:
         """Return the neighbor at a place of those that are shown."""
         return int(self._run.pairs.gallery[self._pairs[self.shown[place]]])
 
-    def maps(self, wanted: Wanted, look: Look, notes: list[str]) -> ShownMaps:
+    def maps(self, wanted: Wanted, signed: bool, notes: list[str]) -> ShownMaps:
         """Find the maps of the shown pairs, or say why there are none."""
         try:
+            if wanted.needs_click:
+                raise DataError(CLICK_NOTE)
             if wanted.kind in LIVE:
-                return self._live_maps(wanted, look, notes)
+                return self._live_maps(wanted, signed, notes)
             # The range is that of the nearest neighbors, whatever block is shown.
             places = [*self.shown, *(p for p in self.ranged if p not in self.shown)]
             return stored_maps(
                 [self._maps[place] for place in places],
                 [places.index(place) for place in self.ranged],
                 wanted,
-                look.signed,
+                signed,
                 None if self.true is None else places.index(self.true),
             )
         except (DataError, ModelError) as error:
             notes.append(str(error))
-            return no_maps(len(self.shown), wanted, look.signed)
+            return no_maps(len(self.shown), wanted, signed)
 
-    def _live_maps(self, wanted: Wanted, look: Look, notes: list[str]) -> ShownMaps:
-        if wanted.kind == POINT and wanted.spot is None:
-            notes.append(
-                "Click a place on either image: the other one shows what the place is "
-                "matched with."
-            )
-            return no_maps(len(self.shown), wanted, look.signed)
-        live, place = self.live(), self.shown.index(self.chosen)
-        if place in live.places:
+    def _live_maps(self, wanted: Wanted, signed: bool, notes: list[str]) -> ShownMaps:
+        from fiftyone_sfam.app.pairs.live import score_problem
+
+        (live, places), place = self.live(), self.shown.index(self.chosen)
+        if place in places:
             stored = float(self._run.pairs.similarity[self._pairs[self.chosen]])
-            now = float(live.pairs.scores[live.places[place]])
-            problem = score_problem(stored, now)
+            problem = score_problem(stored, float(live.scores[places[place]]))
             if problem:
                 notes.append(problem)
-        return live_maps(live, len(self.shown), place, wanted, look.signed)
+        return live_maps(live, places, len(self.shown), place, wanted, signed)
 
-    def live(self) -> Live:
-        """Run the model on the query and the shown neighbors that can be read."""
+    def live(self) -> tuple[LivePairs, dict[int, int]]:
+        """Run the model on the query and the shown neighbors that can be read.
+
+        Return what it was run on, and the number of the neighbor at each place.
+        """
+        from fiftyone_sfam.app.pairs.live import live_pairs_of_run
+
         files, places = [self._images.file(self._item)], {}
         for place in range(len(self.shown)):
             if self.stored[place].gallery is None:
@@ -252,61 +305,49 @@ class _Query:
             files.append(file)
         if not places:
             raise DataError("none of the neighbors' images can be read.")
-        return Live(live_pairs_of_run(self._run, tuple(files)), places)
+        return live_pairs_of_run(self._run, tuple(files)), places
 
     def channels(self) -> Channels:
-        """Tell how important each channel is for the chosen pair."""
+        """Return how important each channel is for the chosen pair, or why not."""
         try:
-            live, place = self.live(), self.shown.index(self.chosen)
-            if place not in live.places:
+            (live, places), place = self.live(), self.shown.index(self.chosen)
+            if place not in places:
                 raise DataError("the neighbor's image cannot be read.")
-            return Channels(live.pairs.importance(live.places[place]))
+            return live.importance(places[place])
         except SfamError as error:
-            return Channels(None, str(error))
+            return str(error)
 
     def large(
         self,
         item: int,
-        side: MapSide | None,
-        stored: object,
+        side: SideMaps | None,
+        stored: SideMaps | None,
         maps: ShownMaps,
         look: Look,
-    ) -> Large:
+    ) -> Picture:
         """Draw one of the two large images."""
-        picture = self._picture(item, side, stored is None, maps.limit, look, LARGE_BOX)
-        crop = getattr(stored, "crop", None)
-        height, width = self._run.config.map_shape[1:]
-        return Large(picture, side, crop if picture.url else None, (height, width))
+        problem = self._reason(item) if stored is None else None
+        places = None if stored is None else stored.crop
+        return self._picture(item, side, maps, look, LARGE_BOX, problem, places)
 
     def neighbor(self, place: int, maps: ShownMaps, look: Look) -> NeighborView:
         """Describe one neighbor of the strip."""
         pairs, items = self._run.pairs, self._run.items
-        pair, other = int(self._pairs[self.shown[place]]), self.item_of(place)
-        missing = self.stored[place].gallery is None
+        pair, item = int(self._pairs[self.shown[place]]), self.item_of(place)
+        problem = self._reason(item) if self.stored[place].gallery is None else None
         return NeighborView(
-            pair,
-            self.shown[place],
-            int(pairs.rank[pair]),
-            float(pairs.similarity[pair]),
-            float(pairs.distance[pair]),
-            OUTCOMES[pairs.outcome[pair]],
-            items.identities[other],
-            items.cameras[other],
-            str(items.sample_ids[other]),
-            self.shown[place] == self.true,
-            self._picture(
-                other, maps.neighbors[place], missing, maps.limit, look, SMALL_BOX
+            pair=pair,
+            place=self.shown[place],
+            rank=int(pairs.rank[pair]),
+            similarity=float(pairs.similarity[pair]),
+            outcome=OUTCOMES[pairs.outcome[pair]],
+            identity=items.identities[item],
+            camera=items.cameras[item],
+            best_true=self.shown[place] == self.true,
+            thumbnail=self._picture(
+                item, maps.pairs[place].gallery, maps, look, SMALL_BOX, problem
             ),
         )
-
-    def remainders(self) -> tuple[float | None, float | None]:
-        """Return the remainders of the chosen pair."""
-        stored = self._maps[self.chosen]
-        one, other = (
-            None if side is None else side.remainder
-            for side in (stored.query, stored.gallery)
-        )
-        return one, other
 
     def receipt(self, field: str | None, notes: list[str]) -> tuple[Share, ...]:
         """Split the chosen pair's similarity; by thirds where regions are missing."""
@@ -314,7 +355,10 @@ class _Query:
         try:
             return item_receipt(self._run, self._item, side, field)
         except DataError as error:
-            notes.append(f"{_sentence(str(error))} The receipt is by thirds instead.")
+            text = str(error)
+            notes.append(
+                f"{text[:1].upper()}{text[1:]} The receipt is by thirds instead."
+            )
             return item_receipt(self._run, self._item, side, None)
 
     def margin(self) -> float | None:
@@ -329,52 +373,45 @@ class _Query:
         if self.true is None:
             return None
         pair, place = int(self._pairs[self.true]), self.shown.index(self.true)
-        note, apart = None, no_maps(len(self.shown), Wanted(DIFFERENCE), True)
+        note, wanted = None, Wanted(DIFFERENCE)
         try:
-            live = self.live()
-            apart = live_maps(
-                live, len(self.shown), place, Wanted(DIFFERENCE), signed=True
-            )
+            live, places = self.live()
+            apart = live_maps(live, places, len(self.shown), place, wanted, True)
         except SfamError as error:
-            note = str(error)
+            note, apart = str(error), no_maps(len(self.shown), wanted, True)
         # The colors of one-sided maps have no middle.
-        look = replace(look, signed=True, colors=look.colors if maps.signed else None)
-        other = self.item_of(place)
+        look = replace(look, colors=look.colors if maps.signed else None)
+        item, drawn = self.item_of(place), apart.pairs[place]
         return Missed(
             int(self._run.pairs.rank[pair]),
             float(self._run.pairs.similarity[pair]),
-            self._run.items.identities[other],
-            self._picture(
-                self._item, apart.query[place], False, apart.limit, look, MIDDLE_BOX
-            ),
-            self._picture(
-                other, apart.neighbors[place], False, apart.limit, look, MIDDLE_BOX
-            ),
+            self._run.items.identities[item],
+            self._picture(self._item, drawn.query, apart, look, MIDDLE_BOX),
+            self._picture(item, drawn.gallery, apart, look, MIDDLE_BOX),
             note,
         )
 
     def _picture(
         self,
         item: int,
-        side: MapSide | None,
-        missing: bool,
-        limit: float,
+        side: SideMaps | None,
+        maps: ShownMaps,
         look: Look,
         box: tuple[int, int],
+        problem: str | None = None,
+        places: Box | None = None,
     ) -> Picture:
-        """Draw an item with its map; without image or stored maps, say why."""
+        """Draw an item with its map; without its image, say why."""
         try:
-            file: ImageFile = self._images.file(item)
+            file = self._images.file(item)
+            return draw(file, side, maps, look, box, problem=problem, places=places)
         except DataError as error:
-            return no_picture(str(error), box)
-        problem = self._reason(item) if missing else None
-        return draw(file, side, limit, look, box, problem)
+            values = None if side is None else side.maps[maps.kind]
+            return Picture("", *box, str(error), values)
 
     def _reason(self, item: int) -> str:
-        for one in self._run.skipped:
-            if one.index == item:
-                return one.reason
-        return "there is no map of this image."
+        reasons = (one.reason for one in self._run.skipped if one.index == item)
+        return next(reasons, "there is no map of this image.")
 
 
 @lru_cache(maxsize=8)
@@ -386,7 +423,3 @@ def _stored_maps(run: Run, pairs: tuple[int, ...]) -> tuple[PairMaps, ...]:
 def _places(count: int, first: int, extra: Sequence[int]) -> list[int]:
     """Return the places of a block of neighbors, and of those shown in any case."""
     return sorted({*range(first, min(first + STRIP, count)), *extra})
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

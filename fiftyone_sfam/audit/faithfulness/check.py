@@ -1,8 +1,8 @@
-"""How far to trust the maps on a user's own model and images.
+"""Check how faithful the maps are for a model and its images.
 
-A sample of a run's pairs is explained anew, the images are hidden and shown in the
-order of each map, and the network says what that does to the similarity. Beside the
-maps stand three that know less: random ones, a blob in the middle, and the plain
+A sample of a run's pairs is explained again. The images are hidden and shown in the
+order of each map, and the network measures the effect on the similarity. Three
+baselines are included: random maps, a blob in the middle of the image, and the plain
 activation, which ignores the partner.
 """
 
@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fiftyone_sfam.audit.faithfulness.lab import Lab
+from fiftyone_sfam.audit.faithfulness.maps import EVIDENCE, ImageMasker, at_layer
 from fiftyone_sfam.audit.faithfulness.masks import (
     FILLS,
     STEPS,
     Fill,
     MaskedEmbeddings,
+    check_steps,
     equal_error_threshold,
     partner_ranks,
     similarity_curves,
@@ -45,9 +46,9 @@ SIDES: tuple[Sides, ...] = ("query", "gallery", "both")
 PAIRS = 100
 PHASE = "masking"
 AUTO = "auto"
-"""Stands for the last layer of each resolution."""
+"""Use the last layer of each resolution."""
 
-_FACTS = ("kind", "side", "fill", "model", "layer", "threshold", "seed")
+_SETTINGS = ("kind", "side", "fill", "model", "layer", "threshold", "seed")
 _COLUMNS = (
     "pairs",
     "queries",
@@ -75,24 +76,25 @@ def check_faithfulness(
     save: bool = True,
     progress: bool | Progress | None = False,
 ) -> Faithfulness:
-    """Mask images in the order of their maps, and see what the similarity does.
+    """Mask images in the order of their maps and measure the similarity.
 
     Parameters
     ----------
     run : Run
         The run.
     model : EmbeddingModel or str, optional
-        The model that it was made with, or its name; None loads it by the run's.
+        The model that the run was made with, or its name. By default, the model is
+        loaded by the name that the run stores.
     pairs : int or sequence of int
-        How many pairs to draw, or which. Drawn queries bring their nearest neighbor
-        and, where it is stored, their nearest neighbor of the other outcome.
+        Number of pairs to draw, or the pairs. Queries are drawn at random. Each adds
+        its nearest neighbor and, if stored, the nearest one with the opposite outcome.
     side : {"query", "gallery", "both"}
-        Images that are masked.
+        Images to mask.
     fill : {"blur", "mean", "inpaint"}
-        What hides pixels.
+        How pixels are hidden.
     layers : sequence of str or "auto"
-        Other layers to try the evidence at; ``"auto"`` takes the last layer of each
-        resolution. See :func:`best_layer`.
+        Further layers at which the evidence is computed. ``"auto"`` uses the last layer
+        of each resolution. See :func:`best_layer`.
     steps : int
         Steps of a curve, at least 2.
     batch_size : int
@@ -112,25 +114,36 @@ def check_faithfulness(
     Raises
     ------
     ModelError
-        If the model's weights are not the run's.
+        If the model's weights are not those of the run.
     DataError
-        If an option cannot be used, or no pair can be checked.
+        If an option is invalid, or no pair can be checked.
     """
-    _check_options(side, fill, steps)
-    model = _model(run, model)
+    if side not in SIDES:
+        raise DataError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
+    if fill not in FILLS:
+        raise DataError(f"unknown fill {fill!r}; use one of {', '.join(FILLS)}.")
+    check_steps(steps)
     check_seed(seed)
+    masker = ImageMasker(
+        run=run,
+        model=_model(run, model),
+        fill=fill,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        layers=layers,
+    )
     chosen = _chosen_pairs(run, pairs, seed)
     sides = (QUERY, GALLERY) if side == "both" else (SIDES.index(side),)
-    lab = Lab(run, model, fill, steps, batch_size, seed, layers)
+    sides_of = _sides_by_item(run, chosen, sides)
     with reporting(progress) as report:
-        jobs = _jobs(run, chosen, sides)
-        for done in lab.work(jobs):
+        for done in masker.mask(sides_of):
             if report is not None:
-                report(done, len(jobs), PHASE)
-    found = _measure(run, lab, chosen, sides)
+                report(done, len(sides_of), PHASE)
+    result = _measure(run, masker, chosen, sides)
     if save:
-        _save(run, found)
-    return found
+        _save(run, result)
+    return result
 
 
 def load_faithfulness(run: Run) -> Faithfulness | None:
@@ -144,79 +157,80 @@ def load_faithfulness(run: Run) -> Faithfulness | None:
     Returns
     -------
     Faithfulness or None
-        None if there was none.
+        None if there is none.
     """
     result = run.results.load(RESULT)
     if result is None:
         return None
     config = result.config
     values: dict[str, Any] = {
-        **{name: config[name] for name in _FACTS},
+        **{name: config[name] for name in _SETTINGS},
         **{name: result.arrays[name] for name in _COLUMNS},
     }
-    skipped = {int(item): text for item, text in config["skipped"].items()}
+    skipped = {int(item): reason for item, reason in config["skipped"].items()}
     return Faithfulness(names=tuple(config["names"]), skipped=skipped, **values)
 
 
-def best_layer(found: Faithfulness) -> str:
-    """Return the layer whose evidence was the most faithful in a check."""
-    for figures in found.figures:
-        name = figures.name
-        if name == "evidence":
+def best_layer(result: Faithfulness) -> str:
+    """Return the layer whose evidence is the most faithful in a check.
+
+    Parameters
+    ----------
+    result : Faithfulness
+        A check with further ``layers``.
+
+    Returns
+    -------
+    str
+        One of these layers, or the run's layer.
+    """
+    for figures in result.figures:
+        if figures.name == EVIDENCE:
             break
-        if name.startswith("evidence at "):
-            return name.removeprefix("evidence at ")
-    return found.layer
-
-
-# --------------------------------------------------------------------------------------
-# Pairs
-# --------------------------------------------------------------------------------------
+        if figures.name.startswith(at_layer("")):
+            return figures.name.removeprefix(at_layer(""))
+    return result.layer
 
 
 def _chosen_pairs(
     run: Run, wanted: int | Sequence[int], seed: int
 ) -> NDArray[np.int64]:
-    """Draw the pairs, or check those that were named."""
+    """Draw pairs, or check the given ones."""
     table = run.pairs
     if not isinstance(wanted, int):
-        chosen = np.unique(np.asarray(list(wanted), dtype=np.int64))
-        if len(chosen) == 0 or chosen[0] < 0 or chosen[-1] >= len(table):
+        given = np.unique(np.asarray(list(wanted), dtype=np.int64))
+        if len(given) == 0 or given[0] < 0 or given[-1] >= len(table):
             raise DataError(
                 f"the pairs of run '{run.key}' are numbered from 0 to "
-                f"{len(table) - 1}; name some of these."
+                f"{len(table) - 1}; use some of these."
             )
-        return chosen
+        return given
     if wanted < 1:
-        raise DataError(f"pairs is {wanted!r}; a whole number from 1 is needed.")
+        raise DataError(f"pairs is {wanted!r}; use a whole number from 1.")
     queries = np.unique(table.query)
-    found: list[int] = []
+    opposite = {TRUE_MATCH: FALSE_MATCH, FALSE_MATCH: TRUE_MATCH}
+    drawn: list[int] = []
     for query in np.random.default_rng(seed).permutation(queries).tolist():
-        found += _first_of_each(run, query)
-        if len(found) >= wanted:
+        pairs = table.of_query(query)
+        outcomes = table.outcome[pairs]
+        contrary = pairs[outcomes == opposite.get(int(outcomes[0]), -1)]
+        drawn += [int(pairs[0]), *contrary[:1].tolist()]
+        if len(drawn) >= wanted:
             break
-    return np.sort(np.array(found[:wanted], dtype=np.int64))
+    return np.sort(np.array(drawn[:wanted], dtype=np.int64))
 
 
-def _first_of_each(run: Run, query: int) -> list[int]:
-    """Return a query's nearest pair, and the nearest of the other outcome."""
-    pairs = run.pairs.of_query(query)
-    outcomes = run.pairs.outcome[pairs]
-    others = {TRUE_MATCH: FALSE_MATCH, FALSE_MATCH: TRUE_MATCH}
-    other = pairs[outcomes == others.get(int(outcomes[0]), -1)]
-    return [int(pairs[0]), *other[:1].tolist()]
-
-
-def _jobs(
+def _sides_by_item(
     run: Run, pairs: NDArray[np.int64], sides: tuple[int, ...]
 ) -> dict[int, list[int]]:
-    """List, for each image that is masked, the sides that it is on."""
+    """List the sides of pairs that each masked item is on."""
     items = run.pairs.sides()
-    jobs: dict[int, list[int]] = {}
+    by_item: dict[int, list[int]] = {}
     for pair in pairs.tolist():
         for side in sides:
-            jobs.setdefault(int(items[2 * pair + side]), []).append(2 * pair + side)
-    return jobs
+            item = int(items[2 * pair + side])
+            by_item.setdefault(item, []).append(2 * pair + side)
+    return by_item
 
 
 # --------------------------------------------------------------------------------------
@@ -225,38 +239,40 @@ def _jobs(
 
 
 def _measure(
-    run: Run, lab: Lab, chosen: NDArray[np.int64], sides: tuple[int, ...]
+    run: Run, masker: ImageMasker, chosen: NDArray[np.int64], sides: tuple[int, ...]
 ) -> Faithfulness:
     """Turn masked embeddings into curves and ranks."""
     kept = [
         pair
         for pair in chosen.tolist()
-        if all(2 * pair + side in lab.masked for side in sides)
+        if all(2 * pair + side in masker.masked for side in sides)
     ]
     if not kept:
         raise DataError(
-            "none of the pairs can be checked; the first: "
-            f"{next(iter(lab.skipped.values()))}"
+            "none of the pairs can be checked; the first image was skipped because: "
+            f"{next(iter(masker.skipped.values()))}"
         )
     embeddings = torch.from_numpy(run.embeddings())
-    metric: Metric = lab.model.metric
+    metric: Metric = masker.model.metric
     table, items = run.pairs, run.pairs.sides()
     deletion, insertion, ranks = [], [], []
     for pair in kept:
-        first = lab.masked[2 * pair + sides[0]]
+        masked = masker.masked[2 * pair + sides[0]]
+        partners: Tensor | MaskedEmbeddings
         if len(sides) == 2:
-            curves = similarity_curves(first, lab.masked[2 * pair + 1], metric)
+            partners = masker.masked[2 * pair + 1]
         else:
-            other = embeddings[items[2 * pair + (1 - sides[0])]]
-            curves = similarity_curves(first, other.expand(len(lab.names), -1), metric)
+            partner = embeddings[items[2 * pair + (1 - sides[0])]]
+            partners = partner.expand(len(masker.names), -1)
+        curves = similarity_curves(masked, partners, metric)
         deletion.append(curves.deletion)
         insertion.append(curves.insertion)
-        ranks.append(_ranks(run, first, pair, sides, embeddings, metric))
+        ranks.append(_ranks(run, masked, pair, sides, embeddings, metric))
     return Faithfulness(
         kind=run.config.kinds[0],
-        names=lab.names,
+        names=masker.names,
         side="both" if len(sides) == 2 else SIDES[sides[0]],
-        fill=lab.fill,
+        fill=masker.fill,
         model=run.config.model,
         layer=run.config.layer,
         threshold=_threshold(run, table.query[kept], embeddings, metric),
@@ -266,11 +282,11 @@ def _measure(
         deletion=np.stack(deletion, axis=1).astype(np.float32),
         insertion=np.stack(insertion, axis=1).astype(np.float32),
         rank=np.stack(ranks, axis=1).astype(np.int32),
-        specificity=_mean(lab.specificity),
-        stability=_mean(lab.stability),
-        remainder=_mean(lab.remainder),
-        skipped=lab.skipped,
-        seed=lab.seed,
+        specificity=_mean(masker.specificity),
+        stability=_mean(masker.stability),
+        remainder=_mean(masker.remainder),
+        skipped=masker.skipped,
+        seed=masker.seed,
     )
 
 
@@ -282,17 +298,16 @@ def _ranks(
     embeddings: Tensor,
     metric: Metric,
 ) -> NDArray[np.int64]:
-    """Follow a true match's rank among strangers; zeros for any other pair."""
-    shape = masked.deletion.shape[:2]
+    """Return a true match's rank among other identities; zeros for other pairs."""
     if sides != (QUERY,) or run.pairs.outcome[pair] != TRUE_MATCH:
-        return np.zeros(shape, dtype=np.int64)
+        return np.zeros(masked.deletion.shape[:2], dtype=np.int64)
     query, partner = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
-    identities = np.array([str(one) for one in run.items.identities])
-    strangers = run.items.is_gallery & (identities != identities[query])
+    identities = np.array([str(name) for name in run.items.identities])
+    candidates = run.items.is_gallery & (identities != identities[query])
     return np.stack(
         [
-            partner_ranks(one, embeddings, partner, strangers, metric)
-            for one in masked.deletion
+            partner_ranks(steps, embeddings, partner, candidates, metric)
+            for steps in masked.deletion
         ]
     )
 
@@ -300,16 +315,16 @@ def _ranks(
 def _threshold(
     run: Run, queries: NDArray[np.integer], embeddings: Tensor, metric: Metric
 ) -> float:
-    """Find the threshold of equal errors of the queries against the gallery."""
-    identities = np.array([one or "" for one in run.items.identities])
+    """Return the threshold of equal errors of the queries against the gallery."""
+    identities = np.array([name or "" for name in run.items.identities])
     genuine, impostor = [], []
     for query in np.unique(queries).tolist():
         scores = similarity(embeddings[query], embeddings, metric).numpy()
-        able = run.items.is_gallery & (identities != "") & (identities[query] != "")
-        able[query] = False
+        usable = run.items.is_gallery & (identities != "") & (identities[query] != "")
+        usable[query] = False
         same = identities == identities[query]
-        genuine.append(scores[able & same])
-        impostor.append(scores[able & ~same])
+        genuine.append(scores[usable & same])
+        impostor.append(scores[usable & ~same])
     both = np.concatenate(genuine), np.concatenate(impostor)
     if min(map(len, both)) == 0:
         return float("nan")
@@ -317,26 +332,11 @@ def _threshold(
 
 
 def _mean(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Average what is known over images; NaN where nothing is."""
+    """Average known values over images; NaN if there are none."""
     values = np.stack(rows)
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(axis=0)
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
-
-
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
-def _check_options(side: str, fill: str, steps: int) -> None:
-    """Refuse options that cannot be used."""
-    if side not in SIDES:
-        raise DataError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
-    if fill not in FILLS:
-        raise DataError(f"unknown fill {fill!r}; use one of {', '.join(FILLS)}.")
-    if steps < 2:
-        raise DataError(f"steps is {steps!r}; a whole number from 2 is needed.")
 
 
 def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
@@ -349,13 +349,12 @@ def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
     return model.with_layer(run.config.layer)
 
 
-def _save(run: Run, found: Faithfulness) -> None:
-    """Store a check as a result of the run."""
+def _save(run: Run, result: Faithfulness) -> None:
     config: dict[str, Any] = {
-        **{name: getattr(found, name) for name in _FACTS},
-        "names": list(found.names),
-        "skipped": {str(item): text for item, text in found.skipped.items()},
-        "sentence": found.sentence,
-        "figures": [asdict(one) for one in found.figures],
+        **{name: getattr(result, name) for name in _SETTINGS},
+        "names": list(result.names),
+        "skipped": {str(item): reason for item, reason in result.skipped.items()},
+        "sentence": result.sentence,
+        "figures": [asdict(figures) for figures in result.figures],
     }
-    run.results.save(RESULT, config, {name: getattr(found, name) for name in _COLUMNS})
+    run.results.save(RESULT, config, {name: getattr(result, name) for name in _COLUMNS})

@@ -1,4 +1,4 @@
-"""What a check of faithfulness has found, and how it is put in words."""
+"""The result of a check of faithfulness, in figures and sentences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.faithfulness.lab import ACTIVATION, BASELINES, CHANCE
-from fiftyone_sfam.audit.faithfulness.lab import CENTRE_maps as CENTRE
+from fiftyone_sfam.audit.faithfulness.maps import ACTIVATION, BASELINES, CENTER, CHANCE
 from fiftyone_sfam.audit.faithfulness.masks import Curves, area, verification_accuracy
 from fiftyone_sfam.audit.statistics.bootstrap import (
     QUANTILES,
@@ -21,8 +20,14 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
 )
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
 
-# Below this many queries no interval is given.
 FEWEST = 5
+"""Least number of queries for an interval."""
+
+DECIDED_AT = 0.3
+"""Fraction of hidden or shown pixels at which decisions are compared."""
+
+_SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
+_FILLS = {"blur": "blurred", "mean": "hidden by its mean color", "inpaint": "filled in"}
 
 
 def mean_estimate(
@@ -31,29 +36,29 @@ def mean_estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate the mean of what pairs have."""
+    """Estimate the mean of a figure of pairs."""
     return ratio_estimate(values, np.ones(len(values)), queries, resamples, seed)
 
 
 def ratio_estimate(
     values: NDArray[np.floating],
-    others: NDArray[np.floating],
+    reference: NDArray[np.floating],
     queries: NDArray[np.integer],
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """Estimate the ratio of two sums over pairs."""
-    names, place = np.unique(np.asarray(queries), return_inverse=True)
+    names, index = np.unique(np.asarray(queries), return_inverse=True)
     sums = np.stack(
         [
-            np.bincount(place, np.asarray(one, np.float64), len(names))
-            for one in (values, others)
+            np.bincount(index, np.asarray(column, np.float64), len(names))
+            for column in (values, reference)
         ]
     )
-    whole = sums.sum(axis=1)
-    if len(names) == 0 or whole[1] <= 0:
+    total = sums.sum(axis=1)
+    if len(names) == 0 or total[1] <= 0:
         return Estimate()
-    value = float(whole[0] / whole[1])
+    value = float(total[0] / total[1])
     if len(names) < FEWEST:
         return Estimate(value)
     gain = sums[0] - value * sums[1]
@@ -65,18 +70,35 @@ def ratio_estimate(
     return around(value, float(low), float(high))
 
 
-DECIDED_AT = 0.3
-"""Share of the pixels that are hidden, or shown, where decisions are compared."""
-
-_SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
-_FILLS = {"blur": "blurred", "mean": "in its mean color", "inpaint": "filled in"}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MapFigures:
-    """What one kind of map is worth."""
+    """Figures of one kind of map.
 
-    name: str  # the map
+    Attributes
+    ----------
+    name : str
+        The map.
+    margin : Estimate
+        Area under insertion minus area under deletion, in units of the similarity.
+    over_chance, over_activation : Estimate
+        Mean effect of the map's order, relative to random maps and to the plain
+        activation, see :meth:`Faithfulness.effects`.
+    accuracy_hidden, accuracy_shown : float
+        Balanced verification accuracy with the first :data:`DECIDED_AT` of the pixels
+        hidden or shown. NaN without labels.
+    rank_kept : float
+        Fraction of the true matches of rank 1 that keep it with these pixels hidden.
+    specificity : float
+        Mean correlation of maps towards two partners; 1 for maps that ignore the
+        partner.
+    stability : float
+        Mean correlation with the maps of the image with a little noise.
+    remainder : float
+        Mean magnitude of the score's part that is not on the map, relative to the
+        score. NaN for maps that do not add up to the score.
+    """
+
+    name: str
     margin: Estimate
     over_chance: Estimate
     over_activation: Estimate
@@ -84,41 +106,41 @@ class MapFigures:
     accuracy_shown: float
     rank_kept: float
     specificity: float
-    stability: float  # mean correlation with the maps of the image with a little noise
-    remainder: float  # mean size of what the map leaves of the score, as a share of it
+    stability: float
+    remainder: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Faithfulness:
     """Similarities of P pairs while images are masked in the order of K maps.
 
     Attributes
     ----------
     kind : str
-        The map that the run shows, which the verdict is about.
+        The map that the run shows and that the verdict is about.
     names : tuple of str
-        The maps; the baselines are among them.
+        The maps, including the baselines.
     side : {"query", "gallery", "both"}
-        Which images were masked.
+        Masked images.
     fill : {"blur", "mean", "inpaint"}
-        What hid them.
+        How pixels were hidden.
     model, layer : str
         The network, and the layer of its maps.
     threshold : float
-        Similarity of equal errors of untouched images; NaN without labels.
+        Similarity of equal errors of original images; NaN without labels.
     pairs, queries : ndarray of int64
         The pairs and their query items, shape (P,).
     outcome : ndarray of int8
-        Index into ``records.OUTCOMES``, shape (P,).
+        Index into :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`, shape (P,).
     deletion, insertion : ndarray of float32
         Similarities, shape (K, P, T + 1).
     rank : ndarray of int32
-        Rank of the partner among strangers under deletion, shape (K, P, T + 1); 0
-        where it is not followed.
+        Rank of the partner among other identities under deletion, shape (K, P, T + 1).
+        0 if the pair is not a true match, or the query is not the only masked image.
     specificity, stability, remainder : ndarray of float64
         As in :class:`MapFigures`, shape (K,).
     skipped : dict of int to str
-        Items that could not be masked, and why.
+        Reason for each item that could not be masked.
     seed : int
         Seed of all draws.
     """
@@ -146,19 +168,19 @@ class Faithfulness:
         return len(self.pairs)
 
     def curves(self, name: str) -> Curves:
-        """Return the curves of one map."""
-        place = self.names.index(name)
+        """Return the curves of one map, each of shape (P, T + 1)."""
+        index = self.names.index(name)
         return Curves(
-            self.deletion[place].astype(np.float64),
-            self.insertion[place].astype(np.float64),
+            self.deletion[index].astype(np.float64),
+            self.insertion[index].astype(np.float64),
         )
 
     def effects(self, name: str) -> NDArray[np.float64]:
-        """Tell how far the similarity moves on average along both curves, shape (P,).
+        """Return the mean change of the similarity along both curves, shape (P,).
 
-        Deletion counts from the untouched image down, insertion from the hidden one
-        up. An order that knows nothing has about the whole difference of the two; one
-        that knows everything has it twice.
+        Deletion counts down from the original image, insertion up from the hidden
+        image. The effect of a random order is about the difference of the two
+        similarities. That of a perfect order is twice the difference.
         """
         curves = self.curves(name)
         fallen = curves.deletion[:, 0] - area(curves.deletion)
@@ -168,19 +190,18 @@ class Faithfulness:
     @cached_property
     def figures(self) -> tuple[MapFigures, ...]:
         """Figures of all maps, the largest margin first."""
-        found = [self._figures_of(place) for place in range(len(self.names))]
-        return tuple(sorted(found, key=lambda one: -one.margin.value))
+        figures = [self._measure(index) for index in range(len(self.names))]
+        return tuple(sorted(figures, key=lambda of_map: -of_map.margin.value))
 
     def figures_of(self, name: str) -> MapFigures:
         """Return the figures of one map."""
-        return next(one for one in self.figures if one.name == name)
+        return next(figures for figures in self.figures if figures.name == name)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """The verdict in plain words."""
-        return tuple(
-            filter(None, (self._verdict(), self._centre_sentence(), self._best()))
-        )
+        """The verdict in sentences."""
+        sentences = (self._verdict(), self._center_sentence(), self._best_sentence())
+        return tuple(filter(None, sentences))
 
     @property
     def sentence(self) -> str:
@@ -188,91 +209,95 @@ class Faithfulness:
         return " ".join(self.sentences)
 
     def _verdict(self) -> str:
-        own = self.figures_of(self.kind)
-        chance, ignorant = own.over_chance, own.over_activation
+        figures = self.figures_of(self.kind)
+        chance, activation = figures.over_chance, figures.over_activation
         start = f"On this model, the {self.kind} maps "
-        if math.isnan(chance.value) or math.isnan(ignorant.value):
+        if math.isnan(chance.value) or math.isnan(activation.value):
             return (
                 f"{start}cannot be judged: hiding whole images hardly lowers the "
                 f"similarity of these {len(self):,} pairs."
             )
         return (
             f"{start}find what matters {_times(chance, 'chance')}, and "
-            f"{_times(ignorant, 'a map that ignores the partner')}; {len(self):,} "
-            f"pairs, {_SIDES[self.side]} {_FILLS[self.fill]} bit by bit."
+            f"{_times(activation, 'a map that ignores the partner')}; {len(self):,} "
+            f"pairs, {_SIDES[self.side]} {_FILLS[self.fill]} step by step."
         )
 
-    def _centre_sentence(self) -> str:
-        gain = self._against(self.kind, CENTRE)
+    def _center_sentence(self) -> str:
+        gain = self._gain(self.kind, CENTER)
         if gain.high < 0:
-            return "A blob in the middle of the image does better than they do."
+            return "A blob in the middle of the image does better."
         if not gain.low > 0:
             return (
-                "That they do better than a blob in the middle of the image is not "
-                "certain."
+                "They may not do better than a blob in the middle of the image: the "
+                "difference is not significant."
             )
         return ""
 
-    def _best(self) -> str:
-        best = next(one.name for one in self.figures if one.name not in BASELINES)
-        if best == self.kind or not self._against(best, self.kind).low > 0:
+    def _best_sentence(self) -> str:
+        best = next(of.name for of in self.figures if of.name not in BASELINES)
+        if best == self.kind or not self._gain(best, self.kind).low > 0:
             return ""
         times = self.figures_of(best).over_chance.value
         return f"The maps '{best}' do better here: {times:.2f} x chance."
 
-    def _against(self, one: str, other: str) -> Estimate:
-        margins = self.curves(one).margin - self.curves(other).margin
+    def _gain(self, name: str, reference: str) -> Estimate:
+        margins = self.curves(name).margin - self.curves(reference).margin
         return mean_estimate(margins, self.queries, seed=self.seed)
 
-    def _figures_of(self, place: int) -> MapFigures:
-        name = self.names[place]
-        effects = self.effects(name)
-        hidden, shown = self._accuracies(place)
+    def _measure(self, index: int) -> MapFigures:
+        name = self.names[index]
+        hidden, shown = self._accuracies(index)
         return MapFigures(
-            name,
-            mean_estimate(self.curves(name).margin, self.queries, seed=self.seed),
-            self._ratio(effects, CHANCE),
-            self._ratio(effects, ACTIVATION),
-            hidden,
-            shown,
-            self._rank_kept(place),
-            float(self.specificity[place]),
-            float(self.stability[place]),
-            float(self.remainder[place]),
+            name=name,
+            margin=mean_estimate(
+                self.curves(name).margin, self.queries, seed=self.seed
+            ),
+            over_chance=self._ratio(name, CHANCE),
+            over_activation=self._ratio(name, ACTIVATION),
+            accuracy_hidden=hidden,
+            accuracy_shown=shown,
+            rank_kept=self._rank_kept(index),
+            specificity=float(self.specificity[index]),
+            stability=float(self.stability[index]),
+            remainder=float(self.remainder[index]),
         )
 
-    def _ratio(self, effects: NDArray[np.float64], other: str) -> Estimate:
+    def _ratio(self, name: str, reference: str) -> Estimate:
         return ratio_estimate(
-            effects, self.effects(other), self.queries, seed=self.seed
+            self.effects(name), self.effects(reference), self.queries, seed=self.seed
         )
 
     @property
     def _step(self) -> int:
         return max(1, round(DECIDED_AT * (self.deletion.shape[2] - 1)))
 
-    def _accuracies(self, place: int) -> tuple[float, float]:
+    def _accuracies(self, index: int) -> tuple[float, float]:
         known = self.outcome != UNLABELED
         genuine = self.outcome[known] == TRUE_MATCH
         if math.isnan(self.threshold) or genuine.all() or not genuine.any():
             return float("nan"), float("nan")
         hidden, shown = (
-            verification_accuracy(curves[place][known], genuine, self.threshold)
+            verification_accuracy(curves[index][known], genuine, self.threshold)
             for curves in (self.deletion, self.insertion)
         )
         return float(hidden[self._step]), float(shown[self._step])
 
-    def _rank_kept(self, place: int) -> float:
-        first = self.rank[place, :, 0] == 1
+    def _rank_kept(self, index: int) -> float:
+        first = self.rank[index, :, 0] == 1
         if not first.any():
             return float("nan")
-        return float((self.rank[place, first, self._step] == 1).mean())
+        return float((self.rank[index, first, self._step] == 1).mean())
 
 
-def _times(found: Estimate, other: str) -> str:
-    """Say how a ratio stands, and whether it is above 1 at all."""
-    known = not math.isnan(found.low)
-    interval = f" (95 % interval {found.low:.2f} to {found.high:.2f})" if known else ""
-    if found.low > 1:
-        return f"{found.value:.2f} x better than {other}{interval}"
-    text = f"{found.value:.2f} x as well as {other}{interval}"
-    return text + (", which is worse" if found.high < 1 else ", so not surely better")
+def _times(ratio: Estimate, reference: str) -> str:
+    """Say what a ratio is, and whether it is above 1."""
+    interval = ""
+    if not math.isnan(ratio.low):
+        interval = f" (95 % interval {ratio.low:.2f} to {ratio.high:.2f})"
+    if ratio.low > 1:
+        return f"{ratio.value:.2f} x better than {reference}{interval}"
+    text = f"{ratio.value:.2f} x as well as {reference}{interval}"
+    if ratio.high < 1:
+        return f"{text}, which is worse"
+    return f"{text}, which is not significantly better"

@@ -1,10 +1,10 @@
-"""Putting fixes into a field of the dataset, and taking them back.
+"""Write fixes to a field of the dataset, and undo them.
 
-By default the field is a new one, ``IDENTITY_FIELD_fixed``: a copy of the identity
-field of the whole dataset, with the fixes. A field that exists is changed only where
-that is asked for. What every change replaces is recorded first, in a FiftyOne custom
-run of the dataset, so that it can be taken back also after the run that the verdicts
-were on is gone, and after a process was killed in between.
+By default this is a new field, ``IDENTITY_FIELD_fixed``: a copy of the identity field
+of the whole dataset, with the fixes. An existing field is changed only with
+``overwrite``. Replaced values are first recorded in a FiftyOne custom run of the
+dataset. Fixes can therefore be undone after the run was deleted, and after a process
+was killed while it wrote.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -42,114 +42,36 @@ if TYPE_CHECKING:
 METHOD = "fiftyone_sfam/fixes"
 """Method under which FiftyOne lists the records of applied fixes."""
 
-
-def applied_fields(samples: SampleCollection) -> list[str]:
-    """List the fields whose applied fixes can be taken back."""
-    return sorted(_records(samples._root_dataset))
-
-
-def make_record(run: Run, target: Column) -> Any:
-    """Return the record of a column, new where there is none."""
-    dataset = run.dataset
-    key = _record_key(target)
-    if key not in dataset.list_runs():
-        columns = [
-            target.root,
-            target.path,
-            target.ids,
-            target.of_labels,
-            target.kind,
-        ]
-        dataset.register_run(key, dataset.init_run(method=METHOD, column=columns))
-    config = dataset.get_run_info(key).config
-    if config.method != METHOD:
-        raise DataError(
-            f"'{dataset.name}' has a run '{key}' of another kind; rename it."
-        )
-    return config
-
-
-def _record_key(column: Column) -> str:
-    """Name the record of a column."""
-    name = re.sub(r"\W", "_", column.path)
-    if name != column.path:
-        name += "_" + hashlib.sha256(column.path.encode()).hexdigest()[:8]
-    return f"sfam_fixes_{name}"
-
-
-def find_record(dataset: fo.Dataset, field: str | None) -> Any:
-    """Return the record of a field, or the only one."""
-    known = _records(dataset)
-    if not known:
-        raise DataError(f"no fixes were applied in '{dataset.name}'.")
-    if field is None and len(known) == 1:
-        field = next(iter(known))
-    if field not in known:
-        listed = ", ".join(f"'{one}'" for one in sorted(known))
-        raise DataError(
-            f"fixes were applied to {listed} of '{dataset.name}'; name one of these "
-            "fields."
-        )
-    return known[field]
-
-
-def _records(dataset: fo.Dataset) -> dict[str, Any]:
-    """Return the records of applied fixes, by the paths of their fields."""
-    records = (
-        dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
-    )
-    return {Column(*one.column).path: one for one in records}
-
-
-def load_history(dataset: fo.Dataset, record: Any) -> list[dict[str, Any]]:
-    """Read what was applied to a column, the last one last."""
-    key = _record_key(Column(*record.column))
-    results = dataset.load_run_results(key, cache=False)
-    return [] if results is None else json.loads(results.history)
-
-
-def save_history(
-    dataset: fo.Dataset, record: Any, history: list[dict[str, Any]]
-) -> None:
-    """Write what was applied to a column; nothing deletes its record."""
-    key = _record_key(Column(*record.column))
-    if not history:
-        dataset.delete_run(key)
-        return
-    results = dataset.init_run_results(key, history=json.dumps(history))
-    dataset.save_run_results(key, results, overwrite=True, cache=False)
-
-
 FIXED_ENDING = "_fixed"
-"""What the default field is called, behind the identity field's name."""
+"""Ending of the default field, after the name of the identity field."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """A value that was not written."""
 
-    id: str  # the image: id of its sample, or of its detection
-    reason: str  # why not
+    id: str  # id of the sample, or of the detection
+    reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What became of fixes.
+    """The result of :func:`apply_verdicts`.
 
     Attributes
     ----------
     field : str
-        Path of the field that holds the result.
+        Path of the field with the fixes.
     created : bool
         Whether the field is new.
     fixed : int
-        Images whose label in that field is now what a fix says.
+        Number of images with a fixed label in the field.
     changed : int
-        Values that were replaced in a field that was there already.
+        Number of values that were replaced in an existing field.
     left_out : tuple of LeftOut
         Fixes that were not applied.
     open, conflicts : int
-        Fixes that wait for somebody to say what is right, and contradictions.
+        Number of open fixes, and of contradictions.
     """
 
     field: str
@@ -163,24 +85,105 @@ class Applied:
 
 @dataclass(frozen=True)
 class Undone:
-    """What became of applied fixes that were taken back.
+    """The result of :func:`undo_fixes`.
 
     Attributes
     ----------
     field : str
         Path of the field.
     deleted : bool
-        Whether the field was deleted, because applying the fixes had made it.
+        Whether the field was deleted, because applying the fixes had created it.
     restored : int
-        Values that are again what they were.
+        Number of values that were restored.
     left_out : tuple of LeftOut
-        Values that somebody has changed since, and which were left as they are.
+        Values that were changed in the meantime and were not restored.
     """
 
     field: str
     deleted: bool
     restored: int
     left_out: tuple[LeftOut, ...]
+
+
+# --------------------------------------------------------------------------------------
+# Records
+# --------------------------------------------------------------------------------------
+
+
+def applied_fields(samples: SampleCollection) -> list[str]:
+    """List the fields whose applied fixes can be undone."""
+    return sorted(_records(samples._root_dataset))
+
+
+def make_record(run: Run, target: Column) -> Any:
+    """Return the record of a column, and create it if necessary."""
+    dataset = run.dataset
+    key = _record_key(target)
+    if key not in dataset.list_runs():
+        column = list(astuple(target))
+        dataset.register_run(key, dataset.init_run(method=METHOD, column=column))
+    config = dataset.get_run_info(key).config
+    if config.method != METHOD:
+        raise DataError(
+            f"'{dataset.name}' has a run '{key}' of a different kind; rename it."
+        )
+    return config
+
+
+def _record_key(column: Column) -> str:
+    """Return the key of a column's record."""
+    name = re.sub(r"\W", "_", column.path)
+    if name != column.path:
+        name += "_" + hashlib.sha256(column.path.encode()).hexdigest()[:8]
+    return f"sfam_fixes_{name}"
+
+
+def find_record(dataset: fo.Dataset, field: str | None) -> Any:
+    """Return the record of a field, or the only one."""
+    records = _records(dataset)
+    if not records:
+        raise DataError(f"no fixes were applied in '{dataset.name}'.")
+    if field is None and len(records) == 1:
+        field = next(iter(records))
+    if field not in records:
+        listed = ", ".join(f"'{path}'" for path in sorted(records))
+        raise DataError(
+            f"fixes were applied to {listed} of '{dataset.name}'; use one of these "
+            "fields."
+        )
+    return records[field]
+
+
+def _records(dataset: fo.Dataset) -> dict[str, Any]:
+    """Return the records of applied fixes, by the paths of their fields."""
+    records = (
+        dataset.get_run_info(key).config for key in dataset.list_runs(method=METHOD)
+    )
+    return {Column(*record.column).path: record for record in records}
+
+
+def load_history(dataset: fo.Dataset, record: Any) -> list[dict[str, Any]]:
+    """Read the applications of fixes to a column, in order."""
+    key = _record_key(Column(*record.column))
+    results = dataset.load_run_results(key, cache=False)
+    return [] if results is None else json.loads(results.history)
+
+
+def save_history(
+    dataset: fo.Dataset, record: Any, history: list[dict[str, Any]]
+) -> None:
+    """Write the applications of fixes to a column; an empty list deletes the record."""
+    key = _record_key(Column(*record.column))
+    if not history:
+        dataset.delete_run(key)
+        return
+    results = dataset.init_run_results(key, history=json.dumps(history))
+    dataset.save_run_results(key, results, overwrite=True, cache=False)
+
+
+# --------------------------------------------------------------------------------------
+# Applying and undoing
+# --------------------------------------------------------------------------------------
 
 
 def apply_verdicts(
@@ -190,35 +193,36 @@ def apply_verdicts(
     field: str | None = None,
     overwrite: bool = False,
 ) -> Applied:
-    """Write a field of identities in which the agreed fixes are made.
+    """Write the identities, with fixes from verdicts, to a field.
 
-    The field gets the present identities of all images of the dataset, but for those
-    that a fix is about. A fix whose image is gone, or has another label by now than it
-    had when the run was made, is left out and reported.
+    The field contains the current identities of all images of the dataset, except for
+    images with a fix. A fix is left out and reported if its image was deleted, or if
+    the image's label has changed since the run was made.
 
     Parameters
     ----------
     run : Run
         The run.
     fixes : Fixes, optional
-        What to apply, as read from a file; by default what the run's verdicts say now.
+        The fixes, as read from a file. By default, they are derived from the run's
+        verdicts.
     field : str, optional
-        Name of the field, beside the identity field (on the detections where that is);
-        by default the identity field's name and :data:`FIXED_ENDING`. It may be the
-        identity field itself.
+        Name of the field, which is next to the identity field (on the detections, if
+        the identity field is). By default, the name of the identity field and
+        :data:`FIXED_ENDING`. It can be the identity field itself.
     overwrite : bool
-        Change a field that exists. :func:`undo_fixes` restores what it held.
+        Change an existing field. :func:`undo_fixes` restores its values.
 
     Returns
     -------
     Applied
-        What became of them.
+        What was written.
 
     Raises
     ------
     DataError
-        If the fixes are of another field or contradict each other, none is agreed on,
-        or the field cannot be written or exists.
+        If the fixes are for a different field or contradict each other, there are none
+        to apply, or the field exists or cannot be written.
     """
     fixes = find_fixes(run) if fixes is None else fixes
     _check_origin(run, fixes)
@@ -228,44 +232,44 @@ def apply_verdicts(
     created = dataset.get_field(target.root) is None
     if not created and not overwrite:
         raise DataError(
-            f"'{dataset.name}' has a field '{target.root}' already; name a new one, or "
-            "allow this one to be changed."
+            f"'{dataset.name}' has a field '{target.root}' already; use a new name, or "
+            "overwrite this field."
         )
     if created and not fixes.agreed:
         raise DataError(
             f"the verdicts of the run '{run.key}' agree on no fix, so there is nothing "
-            "to apply; give more, or look at the open ones and the conflicts."
+            "to apply; add verdicts, or check the open fixes and the conflicts."
         )
     identities = read_column(dataset, source)
     values, left_out = _fixed(identities, fixes.agreed, source)
-    wanted = {**identities, **values}
     current = identities if created else read_column(dataset, target)
     changes = {
-        one: (current.get(one), value)
-        for one, value in wanted.items()
-        if not same_value(current.get(one), value)
+        key: (current.get(key), value)
+        for key, value in {**identities, **values}.items()
+        if not same_value(current.get(key), value)
     }
     changes, unwritable = _writable(dataset, source if created else target, changes)
-    left_out += [one for one in unwritable if one.id in values]
+    unwritten = [value for value in unwritable if value.id in values]
     _apply(run, source, target, created, changes)
     return Applied(
-        target.path,
-        created,
-        len(values) - sum(one.id in values for one in unwritable),
-        0 if created else len(changes),
-        tuple(left_out),
-        len(fixes.open),
-        len(fixes.conflicts),
+        field=target.path,
+        created=created,
+        fixed=len(values) - len(unwritten),
+        changed=0 if created else len(changes),
+        left_out=(*left_out, *unwritten),
+        open=len(fixes.open),
+        conflicts=len(fixes.conflicts),
     )
 
 
 def undo_fixes(
     samples: Run | SampleCollection, field: str | None = None, *, force: bool = False
 ) -> Undone:
-    """Take the last application of fixes to a field back.
+    """Undo the last application of fixes to a field.
 
-    A field that they had made is deleted; in a field that was there, every value that
-    was replaced becomes what it was, unless somebody has changed it since.
+    A field that it created is deleted. In an existing field, replaced values are
+    restored, except for values that were changed in the meantime. ``force`` deletes
+    and restores regardless of such changes.
     """
     dataset = samples.dataset if isinstance(samples, Run) else samples._root_dataset
     record = find_record(dataset, field)
@@ -273,114 +277,101 @@ def undo_fixes(
     last, column = history[-1], Column(*record.column)
     restored, left_out = 0, []
     if dataset.get_field(column.root) is None:
-        pass  # somebody has deleted it
+        pass  # already deleted
     elif last["created"]:
         digest = digest_of(read_column(dataset, column))
         if last["digest"] not in (None, digest) and not force:
             raise DataError(
                 f"the field '{column.root}' was changed since the fixes were applied; "
-                "keep it, or take the fixes back by force to delete it."
+                "keep it, or use force to delete it."
             )
         delete_fields(dataset, [column.root])
     else:
         current = read_column(dataset, column)
-        back: dict[str, Any] = {}
-        for one, before, after in last["changes"]:
-            if one not in current:
-                left_out.append(LeftOut(one, "the image is no longer in the dataset."))
-            elif same_value(current[one], before):
+        values: dict[str, Any] = {}
+        for key, before, after in last["changes"]:
+            if key not in current:
+                left_out.append(LeftOut(key, "the image is no longer in the dataset."))
+            elif same_value(current[key], before):
                 continue
-            elif same_value(current[one], after) or force:
-                back[one] = before
+            elif same_value(current[key], after) or force:
+                values[key] = before
             else:
-                left_out.append(LeftOut(one, "somebody has changed the label since."))
-        write_column(dataset, column, back)
-        restored = len(back)
+                left_out.append(LeftOut(key, "its label was changed in the meantime."))
+        write_column(dataset, column, values)
+        restored = len(values)
     save_history(dataset, record, history[:-1])
     return Undone(column.path, bool(last["created"]), restored, tuple(left_out))
 
 
 def check_target(run: Run, field: str) -> bool:
-    """Refuse a name of a field that fixes cannot be applied to."""
+    """Return whether a field exists; raise if fixes cannot be applied to it."""
     target = target_column(run.dataset, identity_column(run), field)
     return run.dataset.get_field(target.root) is not None
 
 
 def default_field(run: Run) -> str:
-    """Return the name of the field that fixes go to unless another is wanted."""
+    """Return the name of the default field for fixes."""
     return str(run.config.protocol.get("identity_field")) + FIXED_ENDING
 
 
-# --------------------------------------------------------------------------------------
-# What is to be written
-# --------------------------------------------------------------------------------------
-
-
 def _check_origin(run: Run, fixes: Fixes) -> None:
-    """Refuse fixes of another field."""
-    own = run.config.protocol.get("identity_field"), run.config.patches_field
-    if (fixes.field, fixes.patches_field) != own:
+    """Raise if fixes are for a different field than the run's identities."""
+    identity_field = run.config.protocol.get("identity_field")
+    fields = identity_field, run.config.patches_field
+    if (fixes.field, fixes.patches_field) != fields:
         raise DataError(
-            f"the fixes are of the field '{fixes.field}', but the identities of the "
-            f"run '{run.key}' are in '{own[0]}'; use the file of this run."
+            f"the fixes are for the field '{fixes.field}', but the identities of the "
+            f"run '{run.key}' are in '{identity_field}'; use the file of this run."
         )
 
 
 def _fixed(
     identities: Mapping[str, Any], fixes: Iterable[Fix], source: Column
 ) -> tuple[dict[str, Any], list[LeftOut]]:
-    """Return the new values, and the fixes that do not fit the present labels."""
-    # What text each value is shown as, to write numbers as numbers.
-    known = {text_of(value): value for value in identities.values()}
+    """Return the new values by ids, and the fixes that no longer apply."""
+    # Numbers are written as numbers.
+    value_of = {text_of(value): value for value in identities.values()}
     values: dict[str, Any] = {}
     left_out = []
-    for fix in _one_each(fixes, source):
-        one = fix.id if source.of_labels else fix.sample_id
+    for key, fix in _by_image(fixes, source).items():
         assert fix.new is not None
-        if one not in identities:
-            left_out.append(LeftOut(one, "the image is no longer in the dataset."))
+        if key not in identities:
+            left_out.append(LeftOut(key, "the image is no longer in the dataset."))
             continue
-        present = text_of(identities[one])
-        if present not in (fix.old, fix.new):
-            left_out.append(
-                LeftOut(
-                    one,
-                    f"its label is {quoted(present)} by now, not {quoted(fix.old)}.",
-                )
-            )
+        current = text_of(identities[key])
+        if current not in (fix.old, fix.new):
+            reason = f"its label is now {quoted(current)}, not {quoted(fix.old)}."
+            left_out.append(LeftOut(key, reason))
             continue
         try:
-            values[one] = _typed(fix.new, known, source.kind)
+            values[key] = _typed(fix.new, value_of, source.kind)
         except ValueError:
-            left_out.append(
-                LeftOut(
-                    one,
-                    f"{quoted(fix.new)} does not fit into a field of {source.kind}.",
-                )
-            )
+            reason = f"{quoted(fix.new)} does not fit into a field of {source.kind}."
+            left_out.append(LeftOut(key, reason))
     return values, left_out
 
 
-def _one_each(fixes: Iterable[Fix], source: Column) -> list[Fix]:
-    """Return one fix per image; what a person has said comes before a merge."""
+def _by_image(fixes: Iterable[Fix], source: Column) -> dict[str, Fix]:
+    """Return one fix per image; other fixes take precedence over merges."""
     chosen: dict[str, Fix] = {}
     for fix in fixes:
-        one = fix.id if source.of_labels else fix.sample_id
-        before = chosen.get(one)
-        if before is None or (before.rule == BY_MERGE and fix.rule != BY_MERGE):
-            chosen[one] = fix
-        elif before.new != fix.new and fix.rule != BY_MERGE:
+        key = fix.id if source.of_labels else fix.sample_id
+        earlier = chosen.get(key)
+        if earlier is None or (earlier.rule == BY_MERGE and fix.rule != BY_MERGE):
+            chosen[key] = fix
+        elif earlier.new != fix.new and fix.rule != BY_MERGE:
             raise DataError(
-                f"the fixes give the image {one} two names, {quoted(before.new)} and "
-                f"{quoted(fix.new)}; take one of them out."
+                f"the fixes give the image {key} two names, {quoted(earlier.new)} and "
+                f"{quoted(fix.new)}; delete one of them."
             )
-    return list(chosen.values())
+    return chosen
 
 
-def _typed(text: str, known: Mapping[str | None, Any], kind: str) -> Any:
+def _typed(text: str, value_of: Mapping[str | None, Any], kind: str) -> Any:
     """Return an identity as a value of its field; ValueError if it does not fit."""
-    if text in known:
-        return known[text]
+    if text in value_of:
+        return value_of[text]
     if kind == "IntField":
         return int(text)
     if kind == "FloatField":
@@ -393,14 +384,14 @@ def _typed(text: str, known: Mapping[str | None, Any], kind: str) -> Any:
 def _writable(
     dataset: fo.Dataset, column: Column, changes: Mapping[str, tuple[Any, Any]]
 ) -> tuple[dict[str, tuple[Any, Any]], list[LeftOut]]:
-    """Take out changes of classifications that are not there at all."""
+    """Leave out changes of samples without a classification to write to."""
     if column.of_labels or column.path == column.root:
         return dict(changes), []
     empty = set(all_samples(dataset).exists(column.root, False).values("id"))
-    reason = f"the image has no label in '{column.root}' to write into."
+    reason = f"the image has no label in '{column.root}' to write to."
     return (
-        {one: change for one, change in changes.items() if one not in empty},
-        [LeftOut(one, reason) for one in changes if one in empty],
+        {key: change for key, change in changes.items() if key not in empty},
+        [LeftOut(key, reason) for key in changes if key in empty],
     )
 
 
@@ -411,7 +402,7 @@ def _apply(
     created: bool,
     changes: dict[str, tuple[Any, Any]],
 ) -> None:
-    """Record what is replaced, then replace it."""
+    """Record the replaced values, then write the new ones."""
     dataset = run.dataset
     record = make_record(run, target)
     history = load_history(dataset, record)
@@ -419,13 +410,13 @@ def _apply(
         "run": run.key,
         "created": created,
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "changes": [[one, *change] for one, change in changes.items()],
+        "changes": [[key, *change] for key, change in changes.items()],
         "digest": None,
     }
     save_history(dataset, record, [*history, entry])
     if created:
         all_samples(dataset).clone_sample_field(source.root, target.root)
-    write_column(dataset, target, {one: after for one, (_, after) in changes.items()})
+    write_column(dataset, target, {key: after for key, (_, after) in changes.items()})
     if created:
         entry["digest"] = digest_of(read_column(dataset, target))
         save_history(dataset, record, [*history, entry])

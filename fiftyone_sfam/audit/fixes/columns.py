@@ -1,4 +1,4 @@
-"""Where the identities of a dataset lie: reading and writing them by their ids."""
+"""Read and write the identities of a dataset by ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
@@ -17,7 +17,7 @@ from fiftyone_sfam.runs.run import Run
 
 # Samples per bulk write.
 _WRITE_BATCH = 1000
-# Fields of FiftyOne itself, which hold no identities.
+# Names that FiftyOne uses for other purposes.
 _RESERVED = frozenset(
     {"id", "filepath", "tags", "metadata", "created_at", "last_modified_at"}
     | {"bounding_box", "mask", "mask_path", "confidence", "index", "attributes"}
@@ -26,17 +26,17 @@ _RESERVED = frozenset(
 
 @dataclass(frozen=True)
 class Column:
-    """Where identities lie."""
+    """The paths of identities."""
 
     root: str  # the field
     path: str  # path of the values: the field, or the label of its classifications
-    ids: str  # path of the ids that tell the values apart
+    ids: str  # path of the ids of the values
     of_labels: bool  # whether these are the ids of detections
     kind: str  # type of the values
 
 
 def identity_column(run: Run) -> Column:
-    """Find the identities that a run has compared."""
+    """Return the column with the identities of a run."""
     dataset, name = run.dataset, str(run.config.protocol["identity_field"])
     prefix = detections_prefix(dataset, run.config.patches_field)
     if prefix and dataset.get_field(prefix + name) is not None:
@@ -54,48 +54,45 @@ def identity_column(run: Run) -> Column:
 
 
 def target_column(dataset: fo.Dataset, source: Column, name: str) -> Column:
-    """Return the column beside the identities that has a name."""
+    """Return the column with a name, next to the identities."""
     if not name.isidentifier() or name.startswith("_") or name in _RESERVED:
         raise DataError(
-            f"the field name {name!r} cannot be used; give a name of letters, digits "
+            f"the field name {name!r} cannot be used; use a name of letters, digits "
             "and underscores that starts with a letter."
         )
-    own = source.root.rpartition(".")[2]
-    prefix = source.root.removesuffix(own)
-    root = prefix + name
-    path = root + source.path.removeprefix(source.root)
-    found = dataset.get_field(root)
-    if found is not None:
-        wanted = dataset.get_field(source.root)
-        kinds = [
-            (type(one), getattr(one, "document_type", None)) for one in (found, wanted)
-        ]
-        if kinds[0] != kinds[1]:
+    root = source.root.removesuffix(source.root.rpartition(".")[2]) + name
+    if dataset.get_field(root) is not None:
+        target_type, source_type = (
+            (type(field), getattr(field, "document_type", None))
+            for field in map(dataset.get_field, (root, source.root))
+        )
+        if target_type != source_type:
             raise DataError(
-                f"the field '{root}' is not of the same type as '{source.root}'; name "
-                "another one."
+                f"the field '{root}' is not of the same type as '{source.root}'; use "
+                "a different field."
             )
-    return Column(root, path, source.ids, source.of_labels, source.kind)
+    path = root + source.path.removeprefix(source.root)
+    return replace(source, root=root, path=path)
 
 
 def read_column(dataset: fo.Dataset, column: Column) -> dict[str, Any]:
-    """Read the values of a column by their ids."""
+    """Read the values of a column by ids."""
     ids, values = all_samples(dataset).values([column.ids, column.path])
     if not column.of_labels:
         return dict(zip(ids, values, strict=True))
-    found: dict[str, Any] = {}
-    for one, value in zip(ids, values, strict=True):
-        if isinstance(one, list):
-            found.update(zip(one, value or [None] * len(one), strict=True))
-        elif one is not None:
-            found[one] = value
-    return found
+    by_id: dict[str, Any] = {}
+    for key, value in zip(ids, values, strict=True):
+        if isinstance(key, list):
+            by_id.update(zip(key, value or [None] * len(key), strict=True))
+        elif key is not None:
+            by_id[key] = value
+    return by_id
 
 
 def write_column(
     dataset: fo.Dataset, column: Column, values: Mapping[str, Any]
 ) -> None:
-    """Write values into a column by their ids."""
+    """Write values to a column by ids."""
     samples = all_samples(dataset)
     if column.of_labels:
         if values:
@@ -105,12 +102,12 @@ def write_column(
     for start in range(0, len(ids), _WRITE_BATCH):
         batch = ids[start : start + _WRITE_BATCH]
         samples.select(batch, ordered=True).set_values(
-            column.path, [values[one] for one in batch]
+            column.path, [values[key] for key in batch]
         )
 
 
 def text_of(value: Any) -> str | None:
-    """Return an identity as a run shows it."""
+    """Return an identity as text; None for missing values."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -118,12 +115,12 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
-def same_value(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same; NaN is the same as NaN."""
-    return bool(one == other) or (one != one and other != other)
+def same_value(first: Any, second: Any) -> bool:
+    """Return whether two values are equal; NaN equals NaN."""
+    return bool(first == second) or (first != first and second != second)
 
 
 def digest_of(values: Mapping[str, Any]) -> str:
-    """Return a digest of the values that there are."""
-    present = sorted((one, value) for one, value in values.items() if value is not None)
+    """Return a digest of the values that are not None."""
+    present = sorted((key, value) for key, value in values.items() if value is not None)
     return hashlib.sha256(json.dumps(present).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""The fixes of a run: corrections of labels that its verdicts agree on, and their file.
+"""The fixes of a run: corrections of labels from its verdicts, and their file.
 
-:mod:`fiftyone_sfam.audit.fixes.rules` says which verdict means which fix, and
-:mod:`fiftyone_sfam.audit.fixes.apply` puts fixes into a field. Between the two lies a
-JSON file that people may edit::
+:mod:`fiftyone_sfam.audit.fixes.rules` derives fixes from verdicts, and
+:mod:`fiftyone_sfam.audit.fixes.apply` writes fixes to a field. In between, fixes can be
+saved to a JSON file and edited::
 
     {
       "format": "fiftyone-sfam fixes", "version": 1,
@@ -21,9 +21,9 @@ JSON file that people may edit::
       "conflicts": [{"ids": ["..."], "sentence": "...", "verdicts": [...]}]
     }
 
-``id`` is the sample's, or the detection's where the run compared detections. A fix
-whose ``new`` is null is open: it is not applied until someone puts the right identity
-there. Fixes may be deleted from the list; conflicts are there to be read.
+``id`` is the id of the sample, or of the detection if the run compared detections. A
+fix whose ``new`` is null is open: it is not applied until a person enters the right
+identity. Fixes may be deleted from the list. Conflicts are for information only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_sfam.audit.fixes.rules import RULES, Ground, Judged, Labels, derive
+from fiftyone_sfam.audit.fixes.rules import (
+    RULES,
+    ItemVerdict,
+    Labels,
+    PairVerdict,
+    derive,
+)
 from fiftyone_sfam.audit.suspects.finding import MISLABELED, THRESHOLD, Finding
 from fiftyone_sfam.errors import DataError
 
@@ -47,29 +53,29 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "fiftyone-sfam fixes", 1
 
 MAX_BYTES = 256 * 2**20
-"""Most bytes of a file of fixes."""
+"""Maximum size of a file of fixes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fix:
-    """What the label of one image should be.
+    """A correction of the label of one image.
 
     Attributes
     ----------
     id : str
-        The image: id of its sample, or of its detection.
+        Id of the image's sample, or of its detection.
     sample_id : str
-        Its sample.
+        Id of the image's sample.
     old : str or None
-        Identity that it had when the run was made.
+        Identity of the image when the run was made.
     new : str or None
-        Identity that it should have; None while nobody has said it.
+        Right identity; None for open fixes.
     rule : str
         One of :data:`RULES`.
     reason : str
         One sentence.
-    verdicts : tuple of Ground
-        What it rests on.
+    verdicts : tuple of PairVerdict
+        Verdicts that the fix is based on.
     """
 
     id: str
@@ -78,19 +84,19 @@ class Fix:
     new: str | None
     rule: str
     reason: str
-    verdicts: tuple[Ground, ...]
+    verdicts: tuple[PairVerdict, ...]
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """Verdicts that contradict each other, whose fixes were left out."""
+    """Verdicts that contradict each other. Their fixes are left out."""
 
     ids: tuple[str, ...]  # the images
-    sentence: str  # what the contradiction is
-    verdicts: tuple[Ground, ...]  # the verdicts, of which one has to be changed
+    sentence: str  # the contradiction in words
+    verdicts: tuple[PairVerdict, ...]  # one of them must be changed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fixes:
     """The fixes of a run.
 
@@ -103,11 +109,11 @@ class Fixes:
     patches_field : str or None
         Field of the detections that the run compared.
     created : str
-        When, in UTC, ISO 8601.
+        UTC time in ISO 8601 format.
     fixes : tuple of Fix
-        In the order of the run's images.
+        The fixes, in the order of the run's images.
     conflicts : tuple of Conflict
-        What was left out.
+        Contradictions, whose fixes are left out.
     """
 
     dataset: str
@@ -125,79 +131,77 @@ class Fixes:
 
     @property
     def open(self) -> tuple[Fix, ...]:
-        """The fixes that wait for somebody to say what is right."""
+        """The fixes that need a decision by a person."""
         return tuple(fix for fix in self.fixes if fix.new is None)
 
 
 def find_fixes(run: Run) -> Fixes:
     """Derive the fixes of a run from its verdicts and suspects."""
+    from fiftyone_sfam.audit.suspects.search import load_suspects
     from fiftyone_sfam.review.verdicts import get_verdicts
 
     identity_field = run.config.protocol.get("identity_field")
     if identity_field is None:
         raise DataError(
             f"the run '{run.key}' has no identity field, so there are no labels to "
-            "fix; make a run with one."
+            "fix; make a run with an identity field."
         )
+    pairs, items = run.pairs, run.items
     verdicts = [
-        Judged(
-            int(run.pairs.query[pair]),
-            int(run.pairs.gallery[pair]),
-            Ground(one.query_id, one.neighbor_id, one.text, one.note),
+        ItemVerdict(
+            int(pairs.query[pair]),
+            int(pairs.gallery[pair]),
+            PairVerdict(
+                verdict.query_id, verdict.neighbor_id, verdict.text, verdict.note
+            ),
         )
-        for pair, one in get_verdicts(run).items()
+        for pair, verdict in get_verdicts(run).items()
     ]
     labels = Labels(
-        run.items.identities, frozenset(run.config.protocol.get("distractors", ()))
+        items.identities, frozenset(run.config.protocol.get("distractors", ()))
     )
-    changes, conflicts = derive(labels, verdicts, _suspected(run))
-    ids, sample_ids = run.items.ids, run.items.sample_ids
-    return Fixes(
-        run.dataset.name,
-        run.key,
-        identity_field,
-        run.config.patches_field,
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tuple(
-            Fix(
-                str(ids[one.item]),
-                str(sample_ids[one.item]),
-                labels.names[one.item],
-                one.new,
-                one.rule,
-                one.reason,
-                one.verdicts,
-            )
-            for one in changes
-        ),
-        tuple(
-            Conflict(
-                tuple(str(ids[item]) for item in one.items), one.sentence, one.verdicts
-            )
-            for one in conflicts
-        ),
-    )
-
-
-def _suspected(run: Run) -> dict[int, str | None]:
-    """Return the images that findings call mislabeled, and what they suggest."""
-    from fiftyone_sfam.audit.suspects.search import load_suspects
-
     suspects = load_suspects(run)
-    return {} if suspects is None else suggested_labels(suspects.findings)
+    suspected = {} if suspects is None else suggested_labels(suspects.findings)
+    fixes, conflicts = derive(labels, verdicts, suspected)
+    return Fixes(
+        dataset=run.dataset.name,
+        run=run.key,
+        field=identity_field,
+        patches_field=run.config.patches_field,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        fixes=tuple(
+            Fix(
+                id=str(items.ids[fix.item]),
+                sample_id=str(items.sample_ids[fix.item]),
+                old=labels.names[fix.item],
+                new=fix.new,
+                rule=fix.rule,
+                reason=fix.reason,
+                verdicts=fix.verdicts,
+            )
+            for fix in fixes
+        ),
+        conflicts=tuple(
+            Conflict(
+                tuple(str(items.ids[item]) for item in conflict.items),
+                conflict.sentence,
+                conflict.verdicts,
+            )
+            for conflict in conflicts
+        ),
+    )
 
 
 def suggested_labels(findings: Iterable[Finding]) -> dict[int, str | None]:
-    """Return the images that findings call mislabeled, and what they suggest."""
+    """Return the items that findings call mislabeled, and the suggested identities."""
     suggested: dict[int, str | None] = {}
-    for one in findings:
-        if one.kind != MISLABELED or len(one.identities) != 2:
+    for finding in findings:
+        if finding.kind != MISLABELED or finding.score < THRESHOLD:
             continue
-        if one.score < THRESHOLD:
-            continue
-        decided = one.evidence.get("own_images") != 1
-        for item in one.items:
-            suggested.setdefault(item, one.identities[1] if decided else None)
+        # With one other image of the label, either of the two may be wrong.
+        is_clear = finding.evidence.get("own_images") != 1
+        for item in finding.items:
+            suggested.setdefault(item, finding.identities[1] if is_clear else None)
     return suggested
 
 
@@ -212,10 +216,10 @@ def write_fixes(
     """Write the fixes of a run to a file."""
     path = Path(path)
     if path.exists() and not overwrite:
-        raise DataError(f"'{path}' exists; give another name, or overwrite it.")
+        raise DataError(f"'{path}' exists; use a different name, or overwrite it.")
     text = dump_fixes(find_fixes(run) if fixes is None else fixes)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Never half a file under this name.
+    # A killed process must not leave half a file under this name.
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     part.write_text(text, "utf-8")
     os.replace(part, path)
@@ -229,7 +233,7 @@ def dump_fixes(fixes: Fixes) -> str:
 
 
 def read_fixes(path: Path | str) -> Fixes:
-    """Read a file of fixes, written here and perhaps edited."""
+    """Read and check a file of fixes, which may have been edited."""
     path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -244,77 +248,76 @@ def read_fixes(path: Path | str) -> Fixes:
         raise DataError(f"'{path.name}' is not JSON: {error}.") from error
     try:
         return _parsed(body)
-    except _WrongError as error:
+    except _FormatError as error:
         raise DataError(f"'{path.name}' is not a file of fixes: {error}.") from error
 
 
-class _WrongError(Exception):
-    """What is wrong with the content of a file."""
+class _FormatError(Exception):
+    """Invalid content of a file."""
 
 
 def _parsed(body: Any) -> Fixes:
     """Check the content of a file and return it."""
     if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise _WrongError(f"its 'format' is not '{FORMAT}'")
+        raise _FormatError(f"its 'format' is not '{FORMAT}'")
     if body.get("version") != VERSION:
-        raise _WrongError(f"its version is not {VERSION}")
+        raise _FormatError(f"its version is not {VERSION}")
     return Fixes(
-        _text(body, "dataset"),
-        _text(body, "run"),
-        _text(body, "field"),
-        _text_or_none(body, "patches_field"),
-        _text(body, "created"),
-        tuple(map(_fix, _entries(body, "fixes"))),
-        tuple(map(_conflict, _entries(body, "conflicts"))),
+        dataset=_text(body, "dataset"),
+        run=_text(body, "run"),
+        field=_text(body, "field"),
+        patches_field=_text_or_none(body, "patches_field"),
+        created=_text(body, "created"),
+        fixes=tuple(map(_fix, _entries(body, "fixes"))),
+        conflicts=tuple(map(_conflict, _entries(body, "conflicts"))),
     )
 
 
 def _fix(entry: Mapping[str, Any]) -> Fix:
     new = _text_or_none(entry, "new")
     if new is not None and not new.strip():
-        raise _WrongError("a 'new' is empty: give an identity, or null")
+        raise _FormatError("a 'new' is empty: use an identity, or null")
     rule = _text(entry, "rule")
     if rule not in RULES:
-        raise _WrongError(f"a 'rule' is {rule!r}, not one of {', '.join(RULES)}")
+        raise _FormatError(f"a 'rule' is {rule!r}, not one of {', '.join(RULES)}")
     return Fix(
-        _text(entry, "id"),
-        _text(entry, "sample_id"),
-        _text_or_none(entry, "old"),
-        new,
-        rule,
-        _text(entry, "reason"),
-        tuple(map(_ground, _entries(entry, "verdicts"))),
+        id=_text(entry, "id"),
+        sample_id=_text(entry, "sample_id"),
+        old=_text_or_none(entry, "old"),
+        new=new,
+        rule=rule,
+        reason=_text(entry, "reason"),
+        verdicts=_verdicts(entry),
     )
 
 
 def _conflict(entry: Mapping[str, Any]) -> Conflict:
     ids = entry.get("ids")
-    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
-        raise _WrongError("the 'ids' of a conflict are no list of texts")
-    return Conflict(
-        tuple(ids),
-        _text(entry, "sentence"),
-        tuple(map(_ground, _entries(entry, "verdicts"))),
+    if not isinstance(ids, list) or not all(isinstance(key, str) for key in ids):
+        raise _FormatError("the 'ids' of a conflict are not a list of strings")
+    return Conflict(tuple(ids), _text(entry, "sentence"), _verdicts(entry))
+
+
+def _verdicts(entry: Mapping[str, Any]) -> tuple[PairVerdict, ...]:
+    names = ("query_id", "neighbor_id", "text", "note")
+    return tuple(
+        PairVerdict(*(_text(verdict, name) for name in names))
+        for verdict in _entries(entry, "verdicts")
     )
 
 
-def _ground(entry: Mapping[str, Any]) -> Ground:
-    names = ("query_id", "neighbor_id", "text", "note")
-    return Ground(*(_text(entry, name) for name in names))
-
-
 def _entries(entry: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = entry.get(name)
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise _WrongError(f"'{name}' is no list of objects")
-    return found
+    values = entry.get(name)
+    if not isinstance(values, list) or not all(isinstance(v, dict) for v in values):
+        raise _FormatError(f"'{name}' is not a list of objects")
+    return values
 
 
 def _text(entry: Mapping[str, Any], name: str) -> str:
-    found = entry.get(name)
-    if not isinstance(found, str):
-        raise _WrongError(f"a '{name}' is {found!r}, not a text")
-    return found
+    value = entry.get(name)
+    if not isinstance(value, str):
+        raise _FormatError(f"a '{name}' is {value!r}, not a string")
+    return value
 
 
 def _text_or_none(entry: Mapping[str, Any], name: str) -> str | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import fiftyone as fo
 import numpy as np
 from PIL import Image
 
 from fiftyone_sfam.demo.figure import VIEWS, Pose
-from fiftyone_sfam.demo.people import PARTS, Person
+from fiftyone_sfam.demo.people import Person
 from fiftyone_sfam.demo.scenes import draw_scene
 from fiftyone_sfam.demo.shot import (
     CAMERAS,
@@ -19,7 +21,6 @@ from fiftyone_sfam.demo.shot import (
     place_person,
 )
 from fiftyone_sfam.demo.world import DefectPlan, generate_world
-from fiftyone_sfam.errors import DataError
 
 # The wall stands this far down the frame, and lines of depth meet at the horizon.
 _FLOOR, _HORIZON = 0.62, 0.3
@@ -79,8 +80,6 @@ def generate_frames(
     size: tuple[int, int] = (640, 360),
 ) -> tuple[Frame, ...]:
     """Generate the frames of one camera."""
-    if identities < 4:
-        raise DataError(f"frames need at least 4 identities, not {identities}")
     world = generate_world(
         seed, identities=identities, images_per_identity=2, defects=DefectPlan.none()
     )
@@ -115,6 +114,43 @@ def generate_frames(
     return tuple(result)
 
 
+def load_demo_frames(
+    name: str, seed: int, folder: Path, *, frames: int, identities: int
+) -> fo.Dataset:
+    """Frames as a dataset, with the people as ``detections`` that have identities."""
+    dataset = fo.Dataset(name)
+    samples = []
+    for frame in generate_frames(seed, frames=frames, identities=identities):
+        rendered = render_frame(frame)
+        path = folder / f"frame_{frame.number:04d}.png"
+        rendered.image.save(path)
+        samples.append(
+            fo.Sample(
+                filepath=str(path),
+                camera=frame.camera.name,
+                frame_index=frame.number,
+                detections=fo.Detections(
+                    detections=[_detection(person) for person in rendered.people]
+                ),
+            )
+        )
+    dataset.add_samples(samples, dynamic=True, progress=False)
+    return dataset
+
+
+def _detection(person: VisiblePerson) -> fo.Detection:
+    height, width = person.mask.shape
+    left, top = round(person.box[0] * width), round(person.box[1] * height)
+    right = left + round(person.box[2] * width)
+    bottom = top + round(person.box[3] * height)
+    return fo.Detection(
+        label="person",
+        bounding_box=list(person.box),
+        mask=person.mask[top:bottom, left:right],
+        identity=person.identity,
+    )
+
+
 def render_frame(frame: Frame) -> RenderedFrame:
     """Draw a frame; the same frame always gives the same pixels."""
     width, height = (side * _SUPERSAMPLING for side in frame.size)
@@ -126,27 +162,30 @@ def render_frame(frame: Frame) -> RenderedFrame:
         unit=0.5 * height,
         rng=np.random.default_rng(frame.scene_seed),
     )
-    labels = Image.new("L", (width, height))
+    # Of each pixel the number of the actor that is seen, from 1; 0 is background.
+    labels = np.zeros((height, width), np.uint8)
     drawn = []
-    step = len(PARTS) + 1
-    for i, actor in enumerate(frame.actors):
+    for number, actor in enumerate(frame.actors, start=1):
+        parts = Image.new("L", (width, height))
         place_person(
             picture,
-            labels,
+            parts,
             actor.person,
             actor.pose,
             (actor.x * width, actor.y * height),
             (actor.y - _HORIZON) * depth * height * 0.62,
-            offset=i * step,
         )
-        drawn.append(int((np.asarray(labels) > i * step).sum()))
-    marks = np.asarray(labels.resize(frame.size, Image.Resampling.NEAREST))
+        region = np.asarray(parts) > 0
+        labels[region] = number
+        drawn.append(int(region.sum()))
+    resized = Image.fromarray(labels).resize(frame.size, Image.Resampling.NEAREST)
+    marks = np.asarray(resized)
     image = picture.resize(frame.size, Image.Resampling.BOX)
     image = expose(frame.camera, image, np.random.default_rng(frame.noise_seed))
     people = []
-    for i, actor in enumerate(frame.actors):
-        mask = (marks > i * step) & (marks < (i + 1) * step)
-        if mask.sum() * _SUPERSAMPLING**2 >= _MIN_VISIBLE * drawn[i]:
+    for number, actor in enumerate(frame.actors, start=1):
+        mask = marks == number
+        if mask.sum() * _SUPERSAMPLING**2 >= _MIN_VISIBLE * drawn[number - 1]:
             box = _detector_box(bounding_box(mask), frame.size)
             people.append(VisiblePerson(actor.identity, box, mask))
     return RenderedFrame(image, tuple(people))

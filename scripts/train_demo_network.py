@@ -1,4 +1,4 @@
-"""Trains the demo network: ``python -m fiftyone_sfam.demo.train --seed 7``.
+"""Trains the demo network: ``python scripts/train_demo_network.py --seed 7``.
 
 Metric learning with a supervised contrastive loss (Khosla et al., arXiv:2004.11362) on
 identities of worlds other than those that are shown or tested. Some training identities
