@@ -92,8 +92,8 @@ class AuditPanel:
         assert plain == title
         queries = run.items.sample_ids[run.pairs.query[wanted]]
         assert self.view == list(dict.fromkeys(queries.tolist()))
-        assert self.state["door"]["pairs"] == len(wanted)
-        assert self.state["door"]["title"] == queue.title
+        assert self.state["selection"]["pairs"] == len(wanted)
+        assert self.state["selection"]["title"] == queue.title
 
     def text(self) -> str:
         return json.dumps(self.layout, ensure_ascii=False)

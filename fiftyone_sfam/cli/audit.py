@@ -90,12 +90,12 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
-    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
-    from fiftyone_sfam.audit.evaluation.rows import (
+    from fiftyone_sfam.audit.evaluation.display import (
         measures_table,
         operating_table,
         slice_tables,
     )
+    from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
     from fiftyone_sfam.audit.evaluation.scores import FARS
 
     evaluation = evaluate_retrieval(

@@ -13,10 +13,10 @@ import pytest
 from app_support import Console, keep_screenshot, until
 from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.audit.page_matches import tallies
-from fiftyone_sfam.app.audit.page_scores import score_door
+from fiftyone_sfam.app.audit.page_scores import score_selection
 from fiftyone_sfam.app.panel_state import get_queue
+from fiftyone_sfam.audit.evaluation.display import coarse
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
-from fiftyone_sfam.audit.evaluation.figures import coarse
 from fiftyone_sfam.audit.evaluation.overview import overview
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
@@ -132,10 +132,10 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     edges, genuine, _ = coarse(figures)
     place = int(genuine.argmax())
     click_mark(page, bars.locator(".point path").nth(place))
-    door = score_door(run, figures, 0, place)
-    assert 0 < len(door.samples) != len(false)
-    wait_for_count(page, len(door.samples))
-    assert queued(run) == door.pairs
+    selection = score_selection(run, figures, 0, place)
+    assert 0 < len(selection.samples) != len(false)
+    wait_for_count(page, len(selection.samples))
+    assert queued(run) == selection.pairs
     keep_screenshot(page, "audit_scores")
 
     # The threshold, by its slider and by a button.
@@ -151,7 +151,7 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     click_mark(page, bars.locator(".point path").nth(place))
     page.keyboard.up("Shift")
     panel.get_by_text(f"At {edges[place]:.3f} the false match rate").wait_for()
-    wait_for_count(page, len(door.samples))
+    wait_for_count(page, len(selection.samples))
 
     # A cell.
     turn_to(panel, "False matches")

@@ -17,8 +17,8 @@ from fiftyone_sfam.app.audit import page_overview as audit_page_overview
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_regions import drawn_rows, shares_of
-from fiftyone_sfam.app.audit.page_scores import score_door, scores_of
-from fiftyone_sfam.app.audit.pages import open_mark, page_of
+from fiftyone_sfam.app.audit.page_scores import score_selection, scores_of
+from fiftyone_sfam.app.audit.panel import open_mark, page_of
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
@@ -170,7 +170,7 @@ def test_cards_open_what_they_count(run: Run) -> None:
     ranked = overview(run).identification
     worst = ranked.query[ranked.average_precision.argmin()]
     assert shown.view[0] == run.items.sample_ids[worst]
-    assert shown.state["door"]["pairs"] == 36
+    assert shown.state["selection"]["pairs"] == 36
 
 
 def test_a_map_opens_its_outcome(run: Run) -> None:
@@ -210,7 +210,7 @@ def test_skipped_images_open_without_pairs(tiny_world: World, tmp_path: Path) ->
     assert card["value"] == "1"
     shown.do("on_mark", mark=card["mark"], path="")
     assert shown.view == [sample.id]
-    assert shown.state["door"]["pairs"] == 0
+    assert shown.state["selection"]["pairs"] == 0
     assert get_queue(shown.ctx, run) is None
     assert "Review these" not in shown.text()
 
@@ -254,18 +254,20 @@ def test_bars_open_all_stored_pairs_of_an_outcome(run: Run) -> None:
         width = centers[1] - centers[0]
         opened: list[int] = []
         for place in range(len(centers)):
-            pairs = list(score_door(run, figures, trace, place).pairs)
+            pairs = list(score_selection(run, figures, trace, place).pairs)
             if pairs and 0 < place < len(centers) - 1:
                 score = run.pairs.similarity[pairs]
                 assert np.abs(score - centers[place]).max() <= width / 2 + 1e-9
             opened += pairs
         wanted = np.flatnonzero(run.pairs.outcome == outcome)
         assert sorted(opened) == wanted.tolist()
-    door = score_door(run, figures, 1, 79)
+    selection = score_selection(run, figures, 1, 79)
     shown.click("scores", trace_idx=1, idx=79, shift_pressed=False)
-    shown.assert_open(run, door.pairs, door.title)
+    shown.assert_open(run, selection.pairs, selection.title)
     edge = figures.edges[79 * 5]
-    assert door.title == f"false matches, score {edge:.3f} to {figures.edges[-1]:.3f}"
+    assert (
+        selection.title == f"false matches, score {edge:.3f} to {figures.edges[-1]:.3f}"
+    )
 
 
 def test_the_threshold_moves(run: Run) -> None:
@@ -325,7 +327,7 @@ def test_operating_points_say_what_supports_them(audited: Run) -> None:
     chosen = (audited.pairs.outcome == FALSE_MATCH) & (
         audited.pairs.similarity >= point.threshold
     )
-    assert shown.state["door"]["pairs"] == chosen.sum()
+    assert shown.state["selection"]["pairs"] == chosen.sum()
     before = shown.state
     shown.click("points", row=3)
     assert shown.state["threshold"] == before["threshold"]
@@ -365,7 +367,7 @@ def test_an_empty_cell_says_so(run: Run) -> None:
     [(name, given)] = shown.asked
     assert name == "notify"
     assert given["message"] == "No stored pair is behind this mark."
-    assert "door" not in shown.state or shown.state["door"] is None
+    assert "selection" not in shown.state or shown.state["selection"] is None
 
 
 def test_an_identity_opens_its_false_matches(run: Run) -> None:
@@ -621,12 +623,12 @@ def test_choices_last_until_another_dataset(run: Run, audited: Run) -> None:
     # The App sends this, too, when the panel comes back from behind another one.
     shown.do("on_change_dataset")
     assert shown.block("threshold")["value"] == 0.9
-    assert shown.state["door"]["title"] == "false matches at rank 1"
+    assert shown.state["selection"]["title"] == "false matches at rank 1"
     shown.dataset = audited.dataset
     shown.do("on_change_dataset")
     figures = overview(audited)
     assert shown.block("threshold")["value"] == figures.equal_error_threshold
-    assert shown.state["door"] is None
+    assert shown.state["selection"] is None
 
 
 def test_a_tab_is_shown_once(run: Run) -> None:
@@ -861,9 +863,9 @@ def test_names_are_text_and_nothing_else(tiny_world: World) -> None:
     shown.do("on_tab", path="tab", value="matches")
     for row in range(len(shown.content("identities")[0]["x"])):
         shown.click("identities", idx=row, trace_idx=0)
-        assert len(shown.state["door"]["title"]) < 80
+        assert len(shown.state["selection"]["title"]) < 80
         controls = shown.layout["type"]["properties"]["controls"]["type"]["properties"]
-        text = controls["door_text"]["default"]
+        text = controls["selection_text"]["default"]
         assert "<" not in text.replace("\\<", "")
         assert "](" not in text
         assert "\n" not in text

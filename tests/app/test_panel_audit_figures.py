@@ -10,20 +10,18 @@ import pytest
 
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_scores import roc_point, threshold_at, threshold_of
-from fiftyone_sfam.app.audit.regions_view import (
-    claim_figure,
-    scatter_figure,
-    share_figure,
-    shown_span,
-)
 from fiftyone_sfam.app.audit.view import (
+    claim_figure,
     evidence_figure,
     grid_figure,
     quoted,
     row_figure,
+    scatter_figure,
+    share_figure,
     short,
+    shown_span,
 )
-from fiftyone_sfam.audit.evaluation.figures import (
+from fiftyone_sfam.audit.evaluation.display import (
     FALSE_COLOR,
     TRUE_COLOR,
     cmc_figure,
@@ -58,10 +56,10 @@ def figures() -> Overview:
     genuine[100], genuine[60] = 3, 1
     impostor[20], impostor[100] = 5900, 100
     return Overview(
-        ranked(1, 1, 2, 7),
-        np.linspace(0, 1, 161),
-        genuine,
-        impostor,
+        identification=ranked(1, 1, 2, 7),
+        edges=np.linspace(0, 1, 161),
+        genuine=genuine,
+        impostor=impostor,
         roc_fmr=np.array([0.001, 0.005, 0.01, 0.5]),
         roc_fnmr=np.array([0.75, 0.5, 0.25, 0.0]),
         roc_threshold=np.array([0.9, 0.8, 0.7, 0.1]),

@@ -16,8 +16,8 @@ import pyarrow.parquet
 import pytest
 
 from fiftyone_sfam import Protocol, Run, explain_retrieval
+from fiftyone_sfam.audit.evaluation.display import SHOWN_BINS
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.figures import SHOWN_BINS
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts

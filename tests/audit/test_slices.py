@@ -27,11 +27,11 @@ from fiftyone_sfam.audit.evaluation.slices import (
 )
 from fiftyone_sfam.audit.statistics.bootstrap import (
     Estimate,
+    binned_equal_errors,
     draws,
     equal_error_estimate,
     mean_estimates,
 )
-from fiftyone_sfam.audit.statistics.equal_error import binned_equal_errors
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.search import select_candidates

@@ -16,7 +16,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.audit.view import short
-from fiftyone_sfam.audit.evaluation.figures import Figure
+from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.statistics.cells import Table
 
 BODY = "body"
@@ -79,7 +79,7 @@ _SMALL_BUTTON = {
 
 @dataclass(frozen=True)
 class Card:
-    """A figure with its name; a door if there is something behind it."""
+    """A figure with its name; a click opens its images if it has a mark."""
 
     value: str  # the figure and its name
     label: str  # the figure and its name
@@ -132,15 +132,15 @@ def plot_block(
     *,
     height: int = HEIGHT,
     wide: bool = False,
-    door: bool = True,
+    clickable: bool = True,
 ) -> Block:
-    """Return a block of a figure, whose marks are doors unless said otherwise."""
+    """Return a block of a figure."""
     settings = {
         "title": title,
         "hint": hint,
         "layout": figure.layout,
         "height": height,
-        "door": door,
+        "clickable": clickable,
         "select": figure.layout.get("dragmode") == "select",
     }
     return Block("plot", name, settings, figure.data, wide=wide)
@@ -153,7 +153,7 @@ def table_block(
     columns: Sequence[tuple[str, str]],
     rows: Sequence[Mapping[str, Any]],
     *,
-    door: bool = True,
+    clickable: bool = True,
     wide: bool = True,
 ) -> Block:
     """Return a block of a table."""
@@ -162,7 +162,7 @@ def table_block(
         "title": title,
         "hint": hint,
         "columns": [list(column) for column in columns],
-        "door": door,
+        "clickable": clickable,
     }
     return Block("table", name, settings, numbered, wide=wide)
 
@@ -310,7 +310,7 @@ def _render_plot(
         height=f"{block['height']}px",
         width="100%",
         config={"displayModeBar": False, "scrollZoom": False},
-        on_click=handlers["on_mark"] if block["door"] else None,
+        on_click=handlers["on_mark"] if block["clickable"] else None,
         on_selected=handlers["on_mark"] if block["select"] else None,
     )
 
@@ -320,11 +320,13 @@ def _render_table(
 ) -> None:
     cell = {"fontSize": _SMALL, "py": 0.6, "px": 1, "verticalAlign": "top"}
     table = types.TableView(
-        on_click_row=handlers["on_mark"] if block["door"] else None,
+        on_click_row=handlers["on_mark"] if block["clickable"] else None,
         **styled(
             table={
                 "minWidth": "100%",
-                "& tbody tr": {"cursor": "pointer" if block["door"] else "default"},
+                "& tbody tr": {
+                    "cursor": "pointer" if block["clickable"] else "default"
+                },
                 "& tbody tr:hover": {"bgcolor": "action.hover"},
             },
             tableContainer={

@@ -1,4 +1,4 @@
-"""What a person has chosen in the audit panel, and what a click on it leads to."""
+"""Choices in the audit panel, and the pairs and samples that a click opens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fiftyone_sfam.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Door:
-    """What opens when a mark is clicked."""
+class Selection:
+    """Pairs and samples that a click opens."""
 
     title: str  # what it is, as plain text
     pairs: tuple[int, ...]  # pairs of the run to review, in the order of reviewing
@@ -24,28 +24,28 @@ class Door:
 
 def to_pairs(
     run: Run, title: str, pairs: NDArray[np.integer], both: bool = False
-) -> Door:
-    """Make a door to pairs, and to their queries."""
+) -> Selection:
+    """Select pairs, and to their queries."""
     items = run.pairs.query[pairs]
     if both:
         items = np.stack([items, run.pairs.gallery[pairs]], axis=1).reshape(-1)
-    return Door(title, tuple(np.asarray(pairs).tolist()), samples_of(run, items))
+    return Selection(title, tuple(np.asarray(pairs).tolist()), samples_of(run, items))
 
 
-def to_queries(run: Run, title: str, queries: NDArray[np.integer]) -> Door:
-    """Make a door to queries, with their first neighbors as pairs."""
+def to_queries(run: Run, title: str, queries: NDArray[np.integer]) -> Selection:
+    """Select queries, with their first neighbors as pairs."""
     pairs = first_pairs(run, queries)
     order = np.argsort(run.pairs.outcome[pairs] != FALSE_MATCH, kind="stable")
-    return Door(title, tuple(pairs[order].tolist()), samples_of(run, queries))
+    return Selection(title, tuple(pairs[order].tolist()), samples_of(run, queries))
 
 
-def to_samples(title: str, samples: Iterable[str]) -> Door:
-    """Make a door to samples without pairs."""
-    return Door(title, (), tuple(dict.fromkeys(samples)))
+def to_samples(title: str, samples: Iterable[str]) -> Selection:
+    """Select samples without pairs."""
+    return Selection(title, (), tuple(dict.fromkeys(samples)))
 
 
-def to_outcome(run: Run, outcome: int) -> Door:
-    """Make a door to the first neighbors of an outcome."""
+def to_outcome(run: Run, outcome: int) -> Selection:
+    """Select the first neighbors of an outcome."""
     name = "true" if outcome == TRUE_MATCH else "false"
     chosen = (run.pairs.rank == 1) & (run.pairs.outcome == outcome)
     return to_pairs(run, f"{name} matches at rank 1", np.flatnonzero(chosen))
@@ -83,9 +83,9 @@ WRITE_REPORT = "write_report"
 """The operators that compute what a page shows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What is chosen in the panel; None stands for what comes first."""
+    """Choices in the panel; None stands for the first one."""
 
     page: str = OVERVIEW  # the page
     threshold: float | None = None  # threshold on the score
@@ -110,17 +110,17 @@ CHOSEN = tuple(one.name for one in fields(Choices))
 
 @dataclass(frozen=True)
 class Opened:
-    """What a click leads to."""
+    """Effect of a click."""
 
-    door: Door | None = None  # what is opened
+    selection: Selection | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
 
 
 Params = Mapping[str, Any]
-"""What the App tells of a click."""
+"""Parameters that the App sends with a click."""
 
 Mark = Callable[[Run, Params, Choices], Opened]
-"""Finds out what a click leads to."""
+"""Returns the effect of a click."""
 
 
 def place_of(params: Params) -> int:

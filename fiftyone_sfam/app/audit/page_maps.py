@@ -25,7 +25,7 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.results import MapVerdict, load_map_verdict, stored
 from fiftyone_sfam.app.audit.view import short
-from fiftyone_sfam.audit.evaluation.figures import (
+from fiftyone_sfam.audit.evaluation.display import (
     Figure,
     for_plotly,
     line,
@@ -84,7 +84,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             "With 95 % intervals over queries.",
             _COLUMNS,
             [_row(one) for one in found.figures],
-            door=False,
+            clickable=False,
         ),
         _button("Check faithfulness again"),
     ]
@@ -95,7 +95,7 @@ def curve_figure(
 ) -> Figure:
     """Draw the mean similarity over the share of the pixels, map by map."""
     names = [one["name"] for one in found.figures]
-    # The baselines come last in any honest table, and have to be seen in any plot.
+    # The baselines usually come last, and must be visible in every plot.
     first = len(_COLORS) - 2
     shown = [*names[:first], *names[first:][-2:]]
     traces = []
@@ -145,4 +145,4 @@ def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 MARKS: Mapping[str, Mark] = {"hidden": _on_curve, "shown": _on_curve}
-"""What a click on the page leads to, by the name of the block."""
+"""Effects of clicks, by the name of the block."""

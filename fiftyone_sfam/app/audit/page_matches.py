@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fiftyone_sfam.app.audit.blocks import Block, choice_block, plot_block, text_block
 from fiftyone_sfam.app.audit.choices import (
     Choices,
-    Door,
     Mark,
     Opened,
     Params,
+    Selection,
     place_of,
     to_pairs,
 )
@@ -28,8 +28,8 @@ from fiftyone_sfam.app.audit.view import (
     row_figure,
     short,
 )
+from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.figures import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.data.text import counted, percent_between
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
@@ -39,7 +39,7 @@ SHOWN_IDENTITIES = 20
 SHOWN_CAMERAS = 24
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tallies:
     """The first neighbors of a run that are false matches, counted."""
 
@@ -109,14 +109,14 @@ def tallies(run: Run) -> Tallies:
     order = np.argsort(-counts, kind="stable")[:SHOWN_IDENTITIES]
     order = order[counts[order] > 0]
     return Tallies(
-        false,
-        tuple(names[place] for place in cameras),
-        by_camera,
-        len(names),
-        tuple(people[place] for place in order),
-        counts[order].astype(np.int64),
-        camera_of,
-        _places(order, len(people))[identity],
+        false=false,
+        cameras=tuple(names[place] for place in cameras),
+        by_camera=by_camera,
+        all_cameras=len(names),
+        identities=tuple(people[place] for place in order),
+        by_identity=counts[order].astype(np.int64),
+        camera_of=camera_of,
+        identity_of=_places(order, len(people))[identity],
     )
 
 
@@ -225,11 +225,11 @@ def _error_text(row: PairSliceRow | None, query: str, neighbor: str) -> str:
 
 
 # --------------------------------------------------------------------------------------
-# Doors
+# Selections
 # --------------------------------------------------------------------------------------
 
 
-def camera_door(run: Run, row: int, column: int) -> Door:
+def camera_selection(run: Run, row: int, column: int) -> Selection:
     """Open the false matches between two cameras of the figure."""
     found = tallies(run)
     query = found.camera_of[run.pairs.query[found.false]]
@@ -239,7 +239,7 @@ def camera_door(run: Run, row: int, column: int) -> Door:
     return to_pairs(run, title, found.false[(query == row) & (gallery == column)])
 
 
-def identity_door(run: Run, place: int) -> Door:
+def identity_selection(run: Run, place: int) -> Selection:
     """Open the false matches of an identity of the figure."""
     found = tallies(run)
     own = found.identity_of[run.pairs.query[found.false]] == place
@@ -249,11 +249,11 @@ def identity_door(run: Run, place: int) -> Door:
 
 def _on_camera(run: Run, params: Params, chosen: Choices) -> Opened:
     row, column = params["idx"]
-    return Opened(camera_door(run, int(row), int(column)))
+    return Opened(camera_selection(run, int(row), int(column)))
 
 
 def _on_identity(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(identity_door(run, place_of(params)))
+    return Opened(identity_selection(run, place_of(params)))
 
 
 def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -277,7 +277,7 @@ def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
 
 def _between(
     run: Run, title: str, queries: NDArray[np.int64], others: list[NDArray[np.int64]]
-) -> Door:
+) -> Selection:
     """Open the stored pairs of queries with others, false matches first."""
     pairs = run.pairs
     inside = np.isin(pairs.query, queries)
@@ -293,7 +293,7 @@ MARKS: Mapping[str, Mark] = {
     "identities": _on_identity,
     "errors": _on_error,
 }
-"""What a click on the page leads to, by the name of the block."""
+"""Effects of clicks, by the name of the block."""
 
 
 def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]]:

@@ -20,10 +20,10 @@ from fiftyone_sfam.app.audit.choices import (
     EVALUATE,
     WRITE_REPORT,
     Choices,
-    Door,
     Mark,
     Opened,
     Params,
+    Selection,
     place_of,
     to_outcome,
     to_pairs,
@@ -32,8 +32,8 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
+from fiftyone_sfam.audit.evaluation.display import cmc_figure, slices_table
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.figures import cmc_figure
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (
     LARGE_PAIRS,
@@ -42,7 +42,6 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.audit.evaluation.rows import slices_table
 from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
@@ -126,7 +125,7 @@ def known_figures(run: Run) -> Overview:
 
 
 def offer_evaluation(run: Run) -> list[Block]:
-    """Return what stands in the place of figures that take long to compute."""
+    """Return the blocks that replace figures that take long to compute."""
     return [
         text_block(
             "unevaluated",
@@ -178,7 +177,7 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
 
 
 def _measures(run: Run, figures: Overview | None) -> list[Card]:
-    """Return the cards of what was measured."""
+    """Return the cards of the measures."""
     counts = run.config.counts
     if figures is None:
         labeled = counts["true match"] + counts["false match"]
@@ -253,11 +252,11 @@ def slice_field(evaluation: Evaluation, chosen: Choices) -> str:
 
 
 # --------------------------------------------------------------------------------------
-# Doors
+# Selections
 # --------------------------------------------------------------------------------------
 
 
-def rank_door(run: Run, ranked: Identification, place: int) -> Door:
+def rank_selection(run: Run, ranked: Identification, place: int) -> Selection:
     """Open the queries whose nearest true match has a rank, with that match."""
     queries = ranked.query[ranked.first_match == place + 1]
     wanted = np.isin(run.pairs.query, queries) & (run.pairs.outcome == TRUE_MATCH)
@@ -265,32 +264,32 @@ def rank_door(run: Run, ranked: Identification, place: int) -> Door:
     return to_pairs(run, f"nearest true match at rank {place + 1}", pairs)
 
 
-def missed_door(run: Run, ranked: Identification, rank: int) -> Door:
+def missed_selection(run: Run, ranked: Identification, rank: int) -> Selection:
     """Open the queries without a true match up to a rank, with what came first."""
     queries = ranked.query[ranked.first_match > rank]
     return to_queries(run, f"no true match up to rank {rank}", queries)
 
 
-def worst_door(run: Run, ranked: Identification) -> Door:
+def worst_selection(run: Run, ranked: Identification) -> Selection:
     """Open the queries of the lowest average precision, the worst first."""
     order = np.argsort(ranked.average_precision, kind="stable")[:MOST_WORST]
     title = f"the {len(order)} queries of the lowest average precision"
     return to_queries(run, title, ranked.query[order])
 
 
-def reviewed_door(run: Run) -> Door:
+def reviewed_selection(run: Run) -> Selection:
     """Open the pairs with a verdict."""
     pairs = np.array(list(get_verdicts(run)), dtype=np.int64)
     return to_pairs(run, "pairs with a verdict", pairs)
 
 
-def skipped_door(run: Run) -> Door:
+def skipped_selection(run: Run) -> Selection:
     """Open the images that could not be used."""
     skipped = (str(run.items.sample_ids[one.index]) for one in run.skipped)
     return to_samples("images that were skipped", skipped)
 
 
-def _on_ranked(find: Callable[[Run, Identification], Door]) -> Mark:
+def _on_ranked(find: Callable[[Run, Identification], Selection]) -> Mark:
     """Open what depends on the queries' measures alone."""
     return lambda run, params, chosen: Opened(
         find(run, known_figures(run).identification)
@@ -299,7 +298,7 @@ def _on_ranked(find: Callable[[Run, Identification], Door]) -> Mark:
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
     ranked = known_figures(run).identification
-    return Opened(rank_door(run, ranked, place_of(params)))
+    return Opened(rank_selection(run, ranked, place_of(params)))
 
 
 def _on_map(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -319,11 +318,11 @@ MARKS: Mapping[str, Mark] = {
     "cmc": _on_point,
     "evidence": _on_map,
     "slice_rows": _on_slice,
-    "missed_1": _on_ranked(lambda run, ranked: missed_door(run, ranked, 1)),
-    "missed_5": _on_ranked(lambda run, ranked: missed_door(run, ranked, 5)),
-    "worst": _on_ranked(worst_door),
+    "missed_1": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 1)),
+    "missed_5": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 5)),
+    "worst": _on_ranked(worst_selection),
     "false_matches": lambda run, params, chosen: Opened(to_outcome(run, FALSE_MATCH)),
-    "reviewed": lambda run, params, chosen: Opened(reviewed_door(run)),
-    "skipped": lambda run, params, chosen: Opened(skipped_door(run)),
+    "reviewed": lambda run, params, chosen: Opened(reviewed_selection(run)),
+    "skipped": lambda run, params, chosen: Opened(skipped_selection(run)),
 }
-"""What a click on the page leads to, by the name of the block or the card."""
+"""Effects of clicks, by the name of the block or the card."""

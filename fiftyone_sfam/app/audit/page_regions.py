@@ -18,21 +18,23 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     EXPLAIN_REGIONS,
     Choices,
-    Door,
     Mark,
     Opened,
     Params,
+    Selection,
     place_of,
     to_pairs,
 )
-from fiftyone_sfam.app.audit.regions_view import (
+from fiftyone_sfam.app.audit.results import CausalClaims, load_causal_claims, stored
+from fiftyone_sfam.app.audit.view import (
     claim_figure,
+    evidence_figure,
+    quoted,
     scatter_figure,
     share_figure,
+    short,
     shown_span,
 )
-from fiftyone_sfam.app.audit.results import CausalClaims, load_causal_claims, stored
-from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
 from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger, pair_groups
 from fiftyone_sfam.audit.regions.ledger_cells import OUTCOME, REMAINDER, Cell
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts, load_shortcuts
@@ -271,7 +273,7 @@ def _shortcut_blocks(shortcuts: Shortcuts | None, chosen: Choices) -> list[Block
             evidence_figure(
                 [one.evidence, one.rest_evidence], [short(one.value), "the rest"]
             ),
-            door=False,
+            clickable=False,
             wide=True,
         ),
     ]
@@ -308,11 +310,11 @@ def _causal_blocks(claims: CausalClaims | None) -> list[Block]:
 
 
 # --------------------------------------------------------------------------------------
-# Doors
+# Selections
 # --------------------------------------------------------------------------------------
 
 
-def leaning_door(run: Run, ledger: Ledger, outcome: str, region: str) -> Door:
+def leaning_selection(run: Run, ledger: Ledger, outcome: str, region: str) -> Selection:
     """Open the pairs of an outcome that lean on a region most."""
     shares = shares_of(ledger, region)
     rows = np.flatnonzero(
@@ -325,7 +327,7 @@ def leaning_door(run: Run, ledger: Ledger, outcome: str, region: str) -> Door:
     return to_pairs(run, title, ledger.pairs[rows])
 
 
-def group_door(run: Run, ledger: Ledger, cell: Cell) -> Door:
+def group_selection(run: Run, ledger: Ledger, cell: Cell) -> Selection:
     """Open the pairs of a group, those that lean on its region most first."""
     inside = np.ones(len(ledger), dtype=bool)
     for name, value in cell.groups:
@@ -337,9 +339,9 @@ def group_door(run: Run, ledger: Ledger, cell: Cell) -> Door:
     return to_pairs(run, group_text(cell), ledger.pairs[rows])
 
 
-def point_door(
+def point_selection(
     run: Run, ledger: Ledger, region: str, points: list[tuple[int, int]]
-) -> Door:
+) -> Selection:
     """Open points of the scatter: trace and place of each."""
     drawn = list(drawn_rows(ledger, region).values())
     rows = np.array([drawn[trace][place] for trace, place in points], dtype=np.int64)
@@ -347,7 +349,7 @@ def point_door(
     return to_pairs(run, title, ledger.pairs[rows], both=len(rows) == 1)
 
 
-def shortcut_door(run: Run, one: Shortcut) -> Door:
+def shortcut_selection(run: Run, one: Shortcut) -> Selection:
     """Open the pairs of a shortcut, those that rest on the region most first."""
     title = f"matches of {one.kind} {quoted(one.value)}"
     return to_pairs(run, title, one.pairs)
@@ -367,7 +369,7 @@ def _on_share(run: Run, params: Params, chosen: Choices) -> Opened:
     outcomes = list(cells_by_outcome(ledger))
     region = (*ledger.regions, REMAINDER)[place_of(params)]
     outcome = outcomes[int(params["trace_idx"]) % len(outcomes)]
-    return Opened(leaning_door(run, ledger, outcome, region))
+    return Opened(leaning_selection(run, ledger, outcome, region))
 
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -381,13 +383,13 @@ def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
             return Opened()
     else:
         points = [(int(params["trace_idx"]), place_of(params))]
-    return Opened(point_door(run, ledger, region, points))
+    return Opened(point_selection(run, ledger, region, points))
 
 
 def _on_group(run: Run, params: Params, chosen: Choices) -> Opened:
     ledger = _ledger(run)
     cells = group_cells(ledger, region_of(ledger, chosen))
-    return Opened(group_door(run, ledger, cells[place_of(params)]))
+    return Opened(group_selection(run, ledger, cells[place_of(params)]))
 
 
 def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -395,7 +397,7 @@ def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
     if shortcuts is None:
         return Opened()
     place = place_of(params)
-    return Opened(shortcut_door(run, shortcuts.found[place]), {"shortcut": place})
+    return Opened(shortcut_selection(run, shortcuts.found[place]), {"shortcut": place})
 
 
 def _on_claim(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -413,4 +415,4 @@ MARKS: Mapping[str, Mark] = {
     "shortcuts": _on_shortcut,
     "claims": _on_claim,
 }
-"""What a click on the page leads to, by the name of the block."""
+"""Effects of clicks, by the name of the block."""

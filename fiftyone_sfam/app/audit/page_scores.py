@@ -19,10 +19,10 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     EVALUATE,
     Choices,
-    Door,
     Mark,
     Opened,
     Params,
+    Selection,
     place_of,
     to_pairs,
 )
@@ -33,15 +33,15 @@ from fiftyone_sfam.app.audit.page_overview import (
     offer_evaluation,
 )
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.figures import (
+from fiftyone_sfam.audit.evaluation.display import (
     coarse,
+    operating_table,
     rates_at,
     roc_figure,
     score_figure,
 )
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
-from fiftyone_sfam.audit.evaluation.rows import operating_table
 from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
@@ -164,7 +164,7 @@ def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
 
 
 # --------------------------------------------------------------------------------------
-# Doors
+# Selections
 # --------------------------------------------------------------------------------------
 
 
@@ -175,7 +175,7 @@ def scores_of(run: Run) -> NDArray[np.float64]:
     )
 
 
-def score_door(run: Run, figures: Overview, trace: int, place: int) -> Door:
+def score_selection(run: Run, figures: Overview, trace: int, place: int) -> Selection:
     """Open the stored pairs in a bar of the figure of scores.
 
     Stored pairs that the figure does not count, as those of one camera may be, can lie
@@ -190,7 +190,7 @@ def score_door(run: Run, figures: Overview, trace: int, place: int) -> Door:
     return to_pairs(run, title, np.flatnonzero(inside))
 
 
-def accepted_door(run: Run, threshold: float) -> Door:
+def accepted_selection(run: Run, threshold: float) -> Selection:
     """Open the stored false matches that a threshold accepts, the surest first."""
     score = scores_of(run)
     chosen = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
@@ -201,7 +201,7 @@ def accepted_door(run: Run, threshold: float) -> Door:
     )
 
 
-def refused_door(run: Run, threshold: float) -> Door:
+def refused_selection(run: Run, threshold: float) -> Selection:
     """Open the stored true matches that a threshold refuses, the lowest first."""
     score = scores_of(run)
     chosen = np.flatnonzero((run.pairs.outcome == TRUE_MATCH) & (score < threshold))
@@ -217,15 +217,15 @@ def _on_bar(run: Run, params: Params, chosen: Choices) -> Opened:
     if params.get("shift_pressed"):
         edges, _, _ = coarse(figures)
         return Opened(chosen={"threshold": float(edges[place])})
-    return Opened(score_door(run, figures, int(params["trace_idx"]), place))
+    return Opened(score_selection(run, figures, int(params["trace_idx"]), place))
 
 
 def _on_roc(run: Run, params: Params, chosen: Choices) -> Opened:
     figures = known_figures(run)
     if int(params["trace_idx"]) == 1:
-        return Opened(accepted_door(run, threshold_of(figures, chosen)))
+        return Opened(accepted_selection(run, threshold_of(figures, chosen)))
     threshold = float(figures.roc_threshold[place_of(params)])
-    return Opened(accepted_door(run, threshold), {"threshold": threshold})
+    return Opened(accepted_selection(run, threshold), {"threshold": threshold})
 
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -235,7 +235,7 @@ def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
     threshold = evaluation.verification.operating[place_of(params)].threshold
     if math.isnan(threshold):
         return Opened()
-    return Opened(accepted_door(run, threshold), {"threshold": threshold})
+    return Opened(accepted_selection(run, threshold), {"threshold": threshold})
 
 
 def _on_at(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -243,11 +243,11 @@ def _on_at(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_accepted(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(accepted_door(run, threshold_of(known_figures(run), chosen)))
+    return Opened(accepted_selection(run, threshold_of(known_figures(run), chosen)))
 
 
 def _on_refused(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(refused_door(run, threshold_of(known_figures(run), chosen)))
+    return Opened(refused_selection(run, threshold_of(known_figures(run), chosen)))
 
 
 MARKS: Mapping[str, Mark] = {
@@ -258,4 +258,4 @@ MARKS: Mapping[str, Mark] = {
     "accepted": _on_accepted,
     "refused": _on_refused,
 }
-"""What a click on the page leads to, by the name of the block or the button."""
+"""Effects of clicks, by the name of the block or the button."""

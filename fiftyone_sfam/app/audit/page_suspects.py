@@ -17,10 +17,10 @@ from fiftyone_sfam.app.audit.blocks import (
 from fiftyone_sfam.app.audit.choices import (
     FIND_SUSPECTS,
     Choices,
-    Door,
     Mark,
     Opened,
     Params,
+    Selection,
     first_pairs,
     place_of,
     to_pairs,
@@ -98,7 +98,7 @@ def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
     ]
 
 
-def finding_door(run: Run, finding: Finding) -> Door:
+def finding_selection(run: Run, finding: Finding) -> Selection:
     """Open the images of a finding, and its pairs.
 
     Where no pair that shows it is stored (two pictures of one camera, say, were never
@@ -116,15 +116,17 @@ def finding_door(run: Run, finding: Finding) -> Door:
         # One image alone shows nothing to compare it with.
         both = to_pairs(run, title, np.array(pairs, dtype=np.int64), both=True)
         samples += both.samples
-    return Door(title, tuple(pairs), tuple(dict.fromkeys(samples)))
+    return Selection(title, tuple(pairs), tuple(dict.fromkeys(samples)))
 
 
 def _on_finding(run: Run, params: Params, chosen: Choices) -> Opened:
     suspects = stored(run, load_suspects)
     if suspects is None:
         return Opened()
-    return Opened(finding_door(run, shown_findings(suspects, chosen)[place_of(params)]))
+    return Opened(
+        finding_selection(run, shown_findings(suspects, chosen)[place_of(params)])
+    )
 
 
 MARKS: Mapping[str, Mark] = {"findings": _on_finding}
-"""What a click on the page leads to, by the name of the block."""
+"""Effects of clicks, by the name of the block."""

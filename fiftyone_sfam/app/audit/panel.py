@@ -1,21 +1,95 @@
-"""The panel of the whole dataset: a run's figures, each mark a door to its images."""
+"""The audit panel: figures of a run, whose marks open their images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit.blocks import Handler, render_blocks, small_button, styled
-from fiftyone_sfam.app.audit.choices import CHOSEN, Choices, Door
-from fiftyone_sfam.app.audit.pages import TABS, open_mark, page_of
+from fiftyone_sfam.app.audit import page_maps as audit_page_maps
+from fiftyone_sfam.app.audit import page_matches as audit_page_matches
+from fiftyone_sfam.app.audit import page_overview as audit_page_overview
+from fiftyone_sfam.app.audit import page_regions as audit_page_regions
+from fiftyone_sfam.app.audit import page_scores as audit_page_scores
+from fiftyone_sfam.app.audit import page_suspects as audit_page_suspects
+from fiftyone_sfam.app.audit.blocks import (
+    Block,
+    Handler,
+    render_blocks,
+    small_button,
+    styled,
+)
+from fiftyone_sfam.app.audit.choices import (
+    CHOSEN,
+    MAPS,
+    MATCHES,
+    OVERVIEW,
+    REGIONS,
+    SCORES,
+    SUSPECTS,
+    Choices,
+    Mark,
+    Opened,
+    Params,
+    Selection,
+)
 from fiftyone_sfam.app.audit.view import open_beside, short
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.panel_state import choose_run, current_run, get_queue, put_queue
 from fiftyone_sfam.data.text import counted, escape_markdown
-from fiftyone_sfam.errors import SfamError
+from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
+
+TABS = {
+    OVERVIEW: "Overview",
+    SCORES: "Scores",
+    MATCHES: "False matches",
+    REGIONS: "Regions",
+    SUSPECTS: "Suspects",
+    MAPS: "Maps",
+}
+"""Pages and the labels of their tabs."""
+
+_PAGES: Mapping[str, Callable[[Run, Choices], list[Block]]] = {
+    OVERVIEW: audit_page_overview.page,
+    SCORES: audit_page_scores.page,
+    MATCHES: audit_page_matches.page,
+    REGIONS: audit_page_regions.page,
+    SUSPECTS: audit_page_suspects.page,
+    MAPS: audit_page_maps.page,
+}
+
+_MARKS: Mapping[str, Mark] = {
+    **audit_page_overview.MARKS,
+    **audit_page_scores.MARKS,
+    **audit_page_matches.MARKS,
+    **audit_page_regions.MARKS,
+    **audit_page_suspects.MARKS,
+    **audit_page_maps.MARKS,
+}
+
+
+def page_of(run: Run, chosen: Choices) -> list[Block]:
+    """Return the blocks of a page."""
+    if chosen.page not in _PAGES:
+        raise DataError(f"there is no page '{chosen.page}' of the audit.")
+    return _PAGES[chosen.page](run, chosen)
+
+
+def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:
+    """Return the effect of a click."""
+    if mark not in _MARKS:
+        raise DataError(f"there is nothing behind '{mark}' of the audit.")
+    try:
+        return _MARKS[mark](run, params, chosen)
+    except IndexError as error:
+        # A table may be older than the result that its rows are looked up in.
+        raise DataError(
+            "what was clicked has changed meanwhile; click it once more."
+        ) from error
+
 
 PLUGIN = "@fiftyone-sfam/sfam"
 MOST_OPENED = 5000
@@ -109,8 +183,8 @@ class SfamAudit(foo.Panel):
             ctx.ops.notify(for_user(error), variant="error")
             self._show(ctx)
             return
-        if opened.door is not None:
-            self._open(ctx, run, opened.door)
+        if opened.selection is not None:
+            self._open(ctx, run, opened.selection)
         if opened.chosen:
             ctx.panel.set_state(opened.chosen)
             self._show(ctx)
@@ -126,7 +200,7 @@ class SfamAudit(foo.Panel):
 
     def on_all(self, ctx: foo.ExecutionContext) -> None:
         """Show the whole dataset in the grid again."""
-        ctx.panel.set_state("door", None)
+        ctx.panel.set_state("selection", None)
         ctx.ops.clear_view()
 
     def on_explain(self, ctx: foo.ExecutionContext) -> None:
@@ -190,18 +264,18 @@ class SfamAudit(foo.Panel):
             view=runs,
             on_change=self.on_run,
         )
-        door = ctx.panel.get_state("door")
-        if door:
+        selection = ctx.panel.get_state("selection")
+        if selection:
             row.md(
-                escape_markdown(door["title"]),
-                name="door_text",
+                escape_markdown(selection["title"]),
+                name="selection_text",
                 **styled(item={"width": "auto", "flex": "1 1 140px"}),
             )
-            if door["pairs"]:
+            if selection["pairs"]:
                 small_button(
                     row,
                     "review",
-                    f"Review these {counted(door['pairs'], 'pair')}",
+                    f"Review these {counted(selection['pairs'], 'pair')}",
                     self.on_review,
                 )
             small_button(row, "all", "Show all images", self.on_all)
@@ -237,14 +311,14 @@ class SfamAudit(foo.Panel):
     def _forget(self, ctx: foo.ExecutionContext, key: str | None) -> None:
         """Turn to another run, or to none, with nothing chosen but the page."""
         cleared = {name: None for name in CHOSEN if name != _PAGE}
-        ctx.panel.set_state({**cleared, "run": key, "door": None})
+        ctx.panel.set_state({**cleared, "run": key, "selection": None})
 
-    def _open(self, ctx: foo.ExecutionContext, run: Run, door: Door) -> None:
+    def _open(self, ctx: foo.ExecutionContext, run: Run, selection: Selection) -> None:
         """Fill the queue of pairs, and show the samples in the grid."""
-        if not door.samples:
+        if not selection.samples:
             ctx.ops.notify("No stored pair is behind this mark.", variant="info")
             return
-        pairs, samples, title = door.pairs, door.samples, door.title
+        pairs, samples, title = selection.pairs, selection.samples, selection.title
         if len(pairs) > MOST_OPENED:
             title += f" (the first {MOST_OPENED:,} of {len(pairs):,})"
             pairs = pairs[:MOST_OPENED]
@@ -252,7 +326,7 @@ class SfamAudit(foo.Panel):
             put_queue(ctx, run, pairs, title)
         samples = samples[:MOST_OPENED]
         ctx.panel.set_state(
-            "door", {"title": title, "pairs": len(pairs), "samples": len(samples)}
+            "selection", {"title": title, "pairs": len(pairs), "samples": len(samples)}
         )
         # The database sorts by place in a list, which takes long in a long one.
         ordered = len(samples) <= MOST_ORDERED

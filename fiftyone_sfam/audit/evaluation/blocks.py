@@ -25,7 +25,7 @@ _DECIMALS = 12
 
 @dataclass(frozen=True)
 class Block:
-    """Some queries and their scores with the whole gallery."""
+    """Queries and their scores with the whole gallery; true matches by row, column."""
 
     queries: NDArray[np.int64]  # the query images, shape (R,)
     scores: NDArray[np.float64]  # larger is nearer
@@ -33,9 +33,9 @@ class Block:
     column: NDArray[np.int64]  # (M,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparisons:
-    """What is compared with what; made by :func:`compare`."""
+    """Embeddings and the pairs to compare; made by :func:`compare`."""
 
     raw: NDArray[np.floating]  # embeddings, shape (N, D)
     scaled: NDArray[np.float64]
@@ -74,7 +74,7 @@ class Comparisons:
             yield Block(block, scores, row[match], column[match])
 
     def labeled_scores(self, block: Block) -> NDArray[np.float64]:
-        """Return the scores that verification looks at, -inf for the others."""
+        """Return the scores that verification uses, -inf for the others."""
         candidates = self.candidates
         gallery = candidates.gallery
         scores = block.scores.copy()
@@ -95,7 +95,7 @@ class Comparisons:
         return split_scores(scores, block)
 
     def drop_mirrored(self, block: Block, scores: NDArray[np.float64]) -> None:
-        """Leave out the pairs that another query's row has as well, in place."""
+        """Leave out, in place, pairs that the row of another query holds too."""
         gallery = self.candidates.gallery
         is_query = np.zeros(len(self.scaled), dtype=bool)
         is_query[self.candidates.queries] = True
@@ -183,21 +183,21 @@ def compare(
         # Images that could not be read have zeros, and take no part.
         scaled /= np.where(norms == 0, 1.0, norms)[:, None]
     return Comparisons(
-        np.asarray(embeddings),
-        scaled,
-        norms,
-        candidates,
-        protocol,
-        metric,
-        cameras,
-        block_bytes,
+        raw=np.asarray(embeddings),
+        scaled=scaled,
+        norms=norms,
+        candidates=candidates,
+        protocol=protocol,
+        metric=metric,
+        cameras=cameras,
+        block_bytes=block_bytes,
     )
 
 
 def split_scores(
     scores: NDArray[np.float64], block: Block
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Take scores apart by what the labels say."""
+    """Split scores into genuine and impostor ones."""
     genuine = scores[block.row, block.column]
     scores[block.row, block.column] = -np.inf
     return genuine[genuine > -np.inf], scores[scores > -np.inf]

@@ -53,7 +53,7 @@ NAME = "evaluation"
 """Name of the stored result."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """How good a run's retrieval is, exact over all pairs of its images.
 
@@ -74,7 +74,7 @@ class Evaluation:
         Which pairs were compared, see
         :class:`fiftyone_sfam.audit.evaluation.blocks.Comparisons`.
     score_name : str
-        What thresholds are of: the similarity, or the negative distance.
+        Quantity of the thresholds: similarity, or negative distance.
     resamples, seed : int
         Of the intervals.
     created : str
@@ -104,12 +104,12 @@ def evaluate_retrieval(
     seed: int = 0,
     progress: bool | Progress | None = None,
 ) -> Evaluation:
-    """Evaluate a run over all pairs of its images, and store what is found.
+    """Evaluate a run over all pairs of its images, and store the result.
 
-    It takes the place of an earlier evaluation of the run. Beside it the queries get
-    the fields ``KEY_ap``, average precision, and ``KEY_first_match``, rank of the
-    nearest true match (on the detections where these were compared), None for queries
-    that do not count. What the audit panel shows is stored as well.
+    It replaces an earlier evaluation of the run. The queries also get the fields
+    ``KEY_ap``, average precision, and ``KEY_first_match``, rank of the nearest true
+    match (on the detections if these were compared), None for queries that do not
+    count. The data of the audit panel are stored as well.
 
     All pairs are compared twice, once more where there are slices, and twice more for
     each field of pair slices; see
@@ -228,40 +228,42 @@ def load_evaluation(run: Run) -> Evaluation | None:
     slices, pair_slices = unpack_slices(arrays)
     (overall,) = slices.pop(OVERALL)
     return Evaluation(
-        Identification(
+        identification=Identification(
             arrays["query"],
             arrays["average_precision"],
             arrays["inverse_negative_penalty"],
             arrays["first_match"],
             int(config["without_match"]),
         ),
-        ScoreSummary(
-            int(arrays["genuine"].sum()),
-            int(arrays["impostor"].sum()),
-            config["auc"],
-            config["equal_error"],
-            config["equal_error_threshold"],
-            tuple(
+        verification=ScoreSummary(
+            genuine_pairs=int(arrays["genuine"].sum()),
+            impostor_pairs=int(arrays["impostor"].sum()),
+            auc=config["auc"],
+            equal_error=config["equal_error"],
+            equal_error_threshold=config["equal_error_threshold"],
+            operating=tuple(
                 OperatingPoint(far, expected, bool(supported), threshold, tar)
                 for far, expected, supported, threshold, tar in (
                     arrays["operating"].tolist()
                 )
             ),
-            arrays["roc_threshold"],
-            arrays["roc_fmr"],
-            arrays["roc_fnmr"],
-            arrays["edges"],
-            arrays["genuine"],
-            arrays["impostor"],
+            roc_threshold=arrays["roc_threshold"],
+            roc_fmr=arrays["roc_fmr"],
+            roc_fnmr=arrays["roc_fnmr"],
+            edges=arrays["edges"],
+            genuine=arrays["genuine"],
+            impostor=arrays["impostor"],
         ),
-        overall,
-        slices,
-        pair_slices,
-        config["cameras"],
-        "similarity" if run.config.metric == "cosine" else "negative distance",
-        config["resamples"],
-        config["seed"],
-        result.created,
+        overall=overall,
+        slices=slices,
+        pair_slices=pair_slices,
+        cameras=config["cameras"],
+        score_name="similarity"
+        if run.config.metric == "cosine"
+        else "negative distance",
+        resamples=config["resamples"],
+        seed=config["seed"],
+        created=result.created,
     )
 
 

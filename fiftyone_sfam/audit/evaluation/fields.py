@@ -1,4 +1,4 @@
-"""What an evaluation reads from a run's dataset, and what it writes there."""
+"""Fields that an evaluation reads from a run's dataset and writes to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a retrieval is, by the field's own measures, exact over all pairs.
+"""The usual measures of a retrieval, exact over all pairs.
 
 Identification: CMC, mAP and mINP of every query's ranking of the whole gallery
 (M. Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook",
@@ -120,7 +120,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Measures:
-    """What two passes over all pairs find."""
+    """Result of two passes over all pairs."""
 
     identification: Identification  # measures of every query
     scores: ScoreSummary  # of all pairs

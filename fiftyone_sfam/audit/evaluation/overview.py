@@ -23,9 +23,9 @@ LARGE_PAIRS = 5_000_000
 """Pairs of images from which :func:`overview` is too slow for an event of a panel."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Overview:
-    """What retrieval and verification of a run's images reach."""
+    """Figures of the retrieval and verification of a run's images."""
 
     identification: Identification  # measures of every query
     edges: NDArray[np.float64]  # edges of the bins of scores, shape (BINS + 1,)
@@ -37,12 +37,12 @@ class Overview:
     auc: float  # of the verification
     equal_error: float  # of the verification
     equal_error_threshold: float  # of the verification
-    score_name: str  # what is on the axis: the similarity, or the negative distance
+    score_name: str  # similarity, or negative distance
     evidence: NDArray[np.float32] | None  # (2, h, w)
 
 
 def candidates_of(run: Run) -> Candidates:
-    """Restore who was compared with whom."""
+    """Restore queries, gallery and labels of a run."""
     items = run.items
     distractors = set(run.config.protocol["distractors"])
     return Candidates(
@@ -55,7 +55,7 @@ def candidates_of(run: Run) -> Candidates:
 
 
 def stored_overview(run: Run) -> Overview | None:
-    """Read what was found before; None if nothing was."""
+    """Read the stored overview; None if there is none."""
     if BLOB not in run.store.names():
         return None
     return _restored(run.store.get(BLOB), run.config.metric)
@@ -67,7 +67,7 @@ def compared_pairs(run: Run) -> int:
 
 
 def overview(run: Run) -> Overview:
-    """Read what was found before, or evaluate a run.
+    """Read the stored overview, or evaluate the run.
 
     Evaluating looks at every pair of images twice; from :data:`LARGE_PAIRS`
     pairs on it belongs into a delegated operation, see
@@ -119,24 +119,24 @@ def _restored(arrays: Arrays, metric: str) -> Overview:
     """Read an overview out of its arrays."""
     without, auc, error, at = (float(value) for value in arrays["numbers"])
     return Overview(
-        Identification(
+        identification=Identification(
             arrays["query"],
             arrays["average_precision"],
             arrays["inverse_negative_penalty"],
             arrays["first_match"],
             int(without),
         ),
-        arrays["edges"],
-        arrays["genuine"],
-        arrays["impostor"],
-        arrays["roc_fmr"],
-        arrays["roc_fnmr"],
-        arrays["roc_threshold"],
-        auc,
-        error,
-        at,
-        "similarity" if metric == "cosine" else "negative distance",
-        arrays.get("evidence"),
+        edges=arrays["edges"],
+        genuine=arrays["genuine"],
+        impostor=arrays["impostor"],
+        roc_fmr=arrays["roc_fmr"],
+        roc_fnmr=arrays["roc_fnmr"],
+        roc_threshold=arrays["roc_threshold"],
+        auc=auc,
+        equal_error=error,
+        equal_error_threshold=at,
+        score_name="similarity" if metric == "cosine" else "negative distance",
+        evidence=arrays.get("evidence"),
     )
 
 

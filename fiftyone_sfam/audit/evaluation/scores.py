@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import Comparisons, split_scores
-from fiftyone_sfam.audit.statistics.equal_error import closest, crossing_bins
+from fiftyone_sfam.audit.statistics.bootstrap import closest, crossing_bins
 from fiftyone_sfam.errors import DataError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -49,18 +49,18 @@ _COLLECTED = 2**22
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What is accepted where a wanted share of impostor pairs passes."""
+    """The threshold of a wanted false accept rate."""
 
     far: float  # wanted false accept rate
-    expected: float  # impostor pairs that it stands for: the rate times their number
+    expected: float  # accepted impostor pairs: the rate times their number
     supported: bool  # whether these are at least :data:`MIN_FALSE_ACCEPTS`
     threshold: float  # least threshold that accepts no more than the wanted share
     tar: float  # share of genuine pairs that it accepts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
-    """What the scores of all pairs come to.
+    """Error rates, curve and histogram of the scores of all pairs.
 
     The figures are NaN, and the curve is empty, where one kind of pair is missing.
     """
@@ -207,18 +207,18 @@ class SecondLook:
             threshold = self._scores_at(self._places)
             fmr, fnmr = self._rates(threshold)
         return ScoreSummary(
-            len(self._genuine),
-            self._total,
-            auc,
-            error,
-            at,
-            tuple(self._operating(far) for far in self._fars),
-            threshold,
-            fmr,
-            fnmr,
-            self.bins,
-            _histogram(self._genuine, self.bins),
-            self._in_bins,
+            genuine_pairs=len(self._genuine),
+            impostor_pairs=self._total,
+            auc=auc,
+            equal_error=error,
+            equal_error_threshold=at,
+            operating=tuple(self._operating(far) for far in self._fars),
+            roc_threshold=threshold,
+            roc_fmr=fmr,
+            roc_fnmr=fnmr,
+            edges=self.bins,
+            genuine=_histogram(self._genuine, self.bins),
+            impostor=self._in_bins,
         )
 
     # -- between which ends ------------------------------------------------------------
@@ -246,14 +246,14 @@ class SecondLook:
         return self._total - 1 - int(np.floor(far * self._total + 1e-9))
 
     def _holds(self, far: float) -> bool:
-        """Tell whether a rate is supported."""
+        """Return whether enough impostor pairs support a rate."""
         return len(self._places) > 0 and far * self._total >= MIN_FALSE_ACCEPTS - 1e-9
 
     def _slots_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the slots that hold places among the impostors, ascending scores."""
         return np.searchsorted(self._before, places, side="right") - 1
 
-    # -- what is there -----------------------------------------------------------------
+    # -- scores there -----------------------------------------------------------------
 
     def _scores_at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the scores at places among the impostors."""

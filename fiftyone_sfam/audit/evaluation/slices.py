@@ -41,14 +41,14 @@ MAX_PAIR_VALUES = 100
 """Most values of a field whose pair slices are looked at."""
 
 Values = Sequence[tuple[str, ...]]
-"""What each image has: nothing, one value or, as with tags, several."""
+"""Values of each image: none, one or, for tags, several."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SliceRow:
     """The figures of the queries of one slice."""
 
-    value: str  # what the queries have in common
+    value: str  # value that the queries have in common
     items: NDArray[np.int64]
     queries: int  # those of them that have a true match in their gallery, and so count
     rank1: Estimate  # their figures, from 0 to 1
@@ -142,15 +142,17 @@ def make_row(
         resampling.resamples,
         resampling.seed,
     )
+    genuine, impostor = counts
     return SliceRow(
-        value,
-        items,
-        int(chosen.sum()),
-        rank1,
-        precision,
-        penalty,
-        *counts,
-        equal_error,
+        value=value,
+        items=items,
+        queries=int(chosen.sum()),
+        rank1=rank1,
+        mean_average_precision=precision,
+        mean_inverse_negative_penalty=penalty,
+        genuine=genuine,
+        impostor=impostor,
+        equal_error=equal_error,
     )
 
 
@@ -252,15 +254,15 @@ def unpack_slices(arrays: Arrays) -> tuple[Slices, PairSlices]:
 def _slice_row(value: str, items: NDArray[np.int64], numbers: list[float]) -> SliceRow:
     queries, genuine, impostor, *rest = numbers
     return SliceRow(
-        value,
-        items,
-        int(queries),
-        Estimate(*rest[0:3]),
-        Estimate(*rest[3:6]),
-        Estimate(*rest[6:9]),
-        int(genuine),
-        int(impostor),
-        Estimate(*rest[9:12]),
+        value=value,
+        items=items,
+        queries=int(queries),
+        rank1=Estimate(*rest[0:3]),
+        mean_average_precision=Estimate(*rest[3:6]),
+        mean_inverse_negative_penalty=Estimate(*rest[6:9]),
+        genuine=int(genuine),
+        impostor=int(impostor),
+        equal_error=Estimate(*rest[9:12]),
     )
 
 

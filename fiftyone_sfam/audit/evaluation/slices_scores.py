@@ -1,6 +1,6 @@
 """Error rates of slices: each query's scores in bins, and exact rates where they cross.
 
-The bins tell, of any set of queries, in which bin its error rates cross. One more pass
+The bins show where the error rates of any set of queries cross. One more pass
 collects the scores in the crossing bins of all sets at once, a small part of all, and
 finds each rate among them exactly.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.blocks import Block, Comparisons, split_scores
 from fiftyone_sfam.audit.evaluation.scores import FirstLook
-from fiftyone_sfam.audit.statistics.equal_error import crossing_bins, equal_error
+from fiftyone_sfam.audit.statistics.bootstrap import crossing_bins, equal_error
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 _BINS = 256
@@ -202,7 +202,7 @@ def _layers(size: int, groups: Sequence[NDArray[np.int64]]) -> list[list[int]]:
 def _in_order(
     owners: list[list[NDArray[np.int64]]], values: list[list[NDArray[np.float64]]]
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
-    """Put what was collected into the order of the slices."""
+    """Sort collected scores by slice."""
     found: tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]] = ([], [])
     for owner, value in zip(owners, values, strict=True):
         of_slice = np.concatenate([np.empty(0, dtype=np.int64), *owner])
@@ -228,7 +228,7 @@ def _count(
     row: NDArray[np.int64], bins: NDArray[np.int16], rows: int
 ) -> NDArray[np.int64]:
     """Count by row and bin, without those that are left out, shape (rows, B)."""
-    # What is left out comes before the first bin.
+    # Scores that are left out come before the first bin.
     places = row * (_BINS + 1) + 1 + bins
     counts = np.bincount(places.ravel(), minlength=rows * (_BINS + 1))
     return counts.reshape(rows, _BINS + 1)[:, 1:]

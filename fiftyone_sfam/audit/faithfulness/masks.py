@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fiftyone_sfam.attribution.path import blur
-from fiftyone_sfam.audit.statistics.equal_error import equal_error
+from fiftyone_sfam.audit.statistics.bootstrap import equal_error
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.metric import Metric, distance, similarity
 

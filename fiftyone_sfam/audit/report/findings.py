@@ -47,7 +47,7 @@ class PairPicture:
     marked: int  # which of the two the finding is about: 0 or 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FindingPart:
     """One finding."""
 
@@ -209,19 +209,19 @@ def _finding(
         for group in shown_groups(facts.run, one):
             alone.append(tuple(pictures.of_item(item) for item in group))
     return FindingPart(
-        place,
-        one.kind,
-        prose(one.sentence, (*one.identities, _named(one))),
-        number(float(one.score)),
-        tuple(
+        place=place,
+        kind=one.kind,
+        sentence=prose(one.sentence, (*one.identities, _named(one))),
+        score=number(float(one.score)),
+        evidence=tuple(
             (key.replace("_", " "), _fact(value))
             for key, value in one.evidence.items()
             if value != "" and key != _GROUP
         ),
-        facts.images(one.items),
-        facts.pairs(one.pairs),
-        tuple(drawn),
-        tuple(alone),
+        images=facts.images(one.items),
+        pairs=facts.pairs(one.pairs),
+        pictures=tuple(drawn),
+        alone=tuple(alone),
     )
 
 

@@ -1,8 +1,8 @@
-"""The report's pictures: images of pairs with their maps, as ``data:`` URLs."""
+"""Pictures and Plotly figures of the report's page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,19 @@ from fiftyone_sfam.attribution.render import (
     overlay,
     shared_range,
 )
+from fiftyone_sfam.audit.evaluation.display import (
+    FALSE_COLOR,
+    NEUTRAL,
+    TRUE_COLOR,
+    Figure,
+    for_plotly,
+    make_layout,
+    with_legend,
+)
+from fiftyone_sfam.audit.statistics.cells import prose
 from fiftyone_sfam.data.images import pixel_box, read_image
 from fiftyone_sfam.data.items import all_samples, detection_boxes
-from fiftyone_sfam.data.text import without_folders
+from fiftyone_sfam.data.text import one_line, without_folders
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -131,3 +141,74 @@ def map_picture(values: NDArray[np.floating], limit: float) -> Picture:
     scale = max(1, _MAP_SIDE // max(values.shape))
     size = image.width * scale, image.height * scale
     return Picture(data_url(image.resize(size, Image.Resampling.NEAREST), "PNG"), *size)
+
+
+_LABEL = 28
+
+
+_AXIS = {"gridcolor": "#e6e8eb", "linecolor": "#9aa0a6", "fixedrange": False}
+_LAYOUT = {
+    "margin": {"l": 64, "r": 16, "t": 30, "b": 52},
+    "height": 330,
+    "font": {"family": "system-ui, sans-serif", "size": 12, "color": "#24292f"},
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure of the page."""
+
+    name: str  # unique in the page
+    caption: str  # what it shows, in a sentence
+    figure: Figure
+
+
+def plot(name: str, caption: str, figure: Figure) -> Plot:
+    """Give a figure the colors and margins of the page."""
+    layout = {**figure.layout, **_LAYOUT}
+    for axis in ("xaxis", "yaxis"):
+        layout[axis] = {"zeroline": False, **figure.layout[axis], **_AXIS}
+    return Plot(name, caption, Figure(figure.data, layout))
+
+
+def label(text: str) -> str:
+    """Make a text of the dataset's fit for a figure.
+
+    Plotly interprets tags in its texts. A text of another direction must not change
+    the direction of the text next to it.
+    """
+    shown = for_plotly(one_line(prose(text), _LABEL))
+    return f"\u2068{shown}\u2069"
+
+
+def region_figure(
+    regions: Sequence[str],
+    shares: Mapping[str, Sequence[float]],
+    area: Sequence[float],
+) -> Plot:
+    """Draw the shares of regions in the score, next to their shares of the area."""
+    colors = {"true matches": TRUE_COLOR, "false matches": FALSE_COLOR}
+    series = {**shares, "area of the image": area}
+    traces = []
+    for name, values in series.items():
+        traces.append(
+            {
+                "type": "bar",
+                "x": [label(region) for region in regions],
+                "y": [None if np.isnan(one) else float(one) for one in values],
+                "name": label(name),
+                "marker": {"color": colors.get(name, NEUTRAL)},
+                "opacity": 0.85,
+                "hovertemplate": "%{x}: %{y:.1%}<extra>%{fullData.name}</extra>",
+            }
+        )
+    layout = with_legend(make_layout("", "share"))
+    layout["yaxis"].update(tickformat=".0%", zeroline=True, zerolinecolor="#9aa0a6")
+    layout["barmode"] = "group"
+    caption = (
+        "Share of the score that each region carries on the query, next to its "
+        "share of the area."
+    )
+    return plot("regions", caption, Figure(traces, layout))

@@ -17,8 +17,12 @@ from fiftyone_sfam.audit.regions.ledger_cells import (
     sentence,
 )
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts
-from fiftyone_sfam.audit.report.figures import Plot, region_figure
-from fiftyone_sfam.audit.report.pictures import Picture, map_picture
+from fiftyone_sfam.audit.report.pictures import (
+    Picture,
+    Plot,
+    map_picture,
+    region_figure,
+)
 from fiftyone_sfam.audit.statistics.cells import (
     NOTHING,
     Shown,
@@ -49,7 +53,7 @@ class RegionsPart:
     """The ledger of regions."""
 
     sentences: tuple[str, ...]  # what regions carry in false matches, and in true ones
-    figure: Plot | None  # shares of the score beside shares of the area, by outcome
+    figure: Plot | None  # shares of the score next to shares of the area, by outcome
     tables: tuple[tuple[str, Table], ...]  # titles and tables of the ledger's groups
     causal: Table | None  # the causal check, if there was one
     notes: tuple[str, ...]  # how the ledger was made
@@ -72,7 +76,7 @@ class ShortcutsPart:
 
     shown: tuple[ShortcutPart, ...]  # the strongest
     left_out: int  # how many there are beyond those
-    notes: tuple[str, ...]  # what was looked at
+    notes: tuple[str, ...]  # the groups and regions that were compared
 
 
 def regions_part(ledger: Ledger, causal: CausalCheck | None) -> RegionsPart:
@@ -185,7 +189,7 @@ def _cells(keys: Sequence[str], cells: Sequence[Cell]) -> Table:
 
 
 def _causal(check: CausalCheck) -> Table:
-    """Show what changing a region did beside what the ledger claims."""
+    """Show the measured effect of changing a region next to the claim."""
     rows = [
         (text("region that was changed"), name(check.region)),
         (text("how"), text(f"{check.change}, on the {check.side}'s image")),

@@ -7,18 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.figures import cmc_figure, roc_figure, score_figure
-from fiftyone_sfam.audit.evaluation.rows import (
+from fiftyone_sfam.audit.evaluation.display import (
+    cmc_figure,
     measures_table,
     operating_table,
+    roc_figure,
+    score_figure,
     sentences,
     slice_tables,
 )
+from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.fixes.find import Fixes, find_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
-from fiftyone_sfam.audit.report.figures import Plot, plot
+from fiftyone_sfam.audit.report.pictures import Plot, plot
 from fiftyone_sfam.audit.statistics.cells import (
     Shown,
     Table,
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 _CAUSAL = "regions_causal"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything that is known about a run; None where it was not looked for."""
 
@@ -70,14 +72,14 @@ def load_results(run: Run) -> Results:
     """Read everything that is known about a run."""
     labeled = run.config.protocol.get("identity_field") is not None
     return Results(
-        load_evaluation(run),
-        load_suspects(run),
-        load_ledger(run),
-        _load_causal(run),
-        load_shortcuts(run),
-        get_verdicts(run),
-        reviewed(run),
-        find_fixes(run) if labeled else None,
+        evaluation=load_evaluation(run),
+        suspects=load_suspects(run),
+        ledger=load_ledger(run),
+        causal=_load_causal(run),
+        shortcuts=load_shortcuts(run),
+        verdicts=get_verdicts(run),
+        reviewed=reviewed(run),
+        fixes=find_fixes(run) if labeled else None,
     )
 
 
@@ -179,7 +181,7 @@ def cards(run: Run, results: Results) -> list[Card]:
 
 
 def highlights(run: Run, results: Results) -> list[str]:
-    """Return the most important of what was found."""
+    """Return the most important results as sentences."""
     found = list(run.warnings)
     if results.suspects is not None:
         kinds = results.suspects.counts()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.review.verdicts import Verdict
     from fiftyone_sfam.runs.run import Run
 
-# What a spreadsheet takes for the beginning of a formula, also after spaces. Numbers
+# A spreadsheet takes these for the beginning of a formula, also after spaces. Numbers
 # are not texts here, so their minus signs stay.
 _FORMULAS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 # Rows that are made at once.
@@ -98,7 +98,7 @@ def write_parquet(path: Path, frames: Iterable[pd.DataFrame]) -> None:
 
 
 def has_parquet() -> bool:
-    """Tell whether Parquet can be written."""
+    """Return whether Parquet can be written."""
     try:
         import_module("pyarrow")
     except ImportError:
@@ -107,7 +107,7 @@ def has_parquet() -> bool:
 
 
 def check_parquet() -> None:
-    """Refuse to write Parquet where that is not possible."""
+    """Raise if Parquet cannot be written."""
     if not has_parquet():
         raise DataError(
             "Parquet files need pyarrow, which the extra 'report' brings: pip install "

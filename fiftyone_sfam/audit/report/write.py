@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.audit.evaluation.figures import Figure
+from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.fixes.find import dump_fixes
 from fiftyone_sfam.audit.report.findings import (
     FindingsPart,
@@ -68,9 +68,9 @@ from fiftyone_sfam.runs.run import Run
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a report shows."""
+    """Contents of a report."""
 
     dataset: str  # name of the dataset and key of the run
     run: str  # name of the dataset and key of the run
@@ -82,7 +82,7 @@ class Report:
     metric: str  # what images are ranked by, and the channel weights of the sfam map
     weights: str  # what images are ranked by, and the channel weights of the sfam map
     cards: list[Card]  # the summary
-    highlights: list[str]  # the most important of what was found
+    highlights: list[str]  # the most important results
     evaluation: EvaluationPart | Missing  # the parts
     findings: FindingsPart | Missing  # the parts
     regions: RegionsPart | Missing  # the parts
@@ -170,7 +170,7 @@ FILES = (
 """Names of the files of a report."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReportFiles:
     """The files of a report; None where there is none.
 
@@ -219,21 +219,21 @@ def write_report(
         The run.
     path : Path or str
         The folder, made where there is none. The files have fixed names, see
-        :data:`FILES`; a folder may hold others beside them.
+        :data:`FILES`; a folder may hold other files.
     images : bool
         Show pictures of the findings' pairs, with their maps, in the page. Without
         them the page holds no image, but identities, file names and averages of maps.
     max_findings : int
         Most findings that the page shows; the tables hold all.
     parquet : bool, optional
-        Write the tables as Parquet beside CSV; None does where pyarrow is installed.
+        Write the tables as Parquet too; None does so if pyarrow is installed.
     overwrite : bool
         Replace an earlier report in this folder.
 
     Returns
     -------
     ReportFiles
-        What was written.
+        The written files.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def write_report(
                 os.replace(part / name, folder / name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        # What the earlier report had and this one has not.
+        # Files of the earlier report that this one does not have.
         for name in set(there) - set(written):
             (folder / name).unlink()
     except OSError as error:
@@ -276,13 +276,13 @@ def write_report(
         raise DataError(f"'{folder}' cannot be written: {reason}.") from error
     files = {name: folder / name for name in written}
     return ReportFiles(
-        folder,
-        files[PAGE],
-        files["pairs.csv"],
-        files.get("pairs.parquet"),
-        files.get("findings.csv"),
-        files.get("findings.parquet"),
-        files.get("fixes.json"),
+        folder=folder,
+        page=files[PAGE],
+        pairs_csv=files["pairs.csv"],
+        pairs_parquet=files.get("pairs.parquet"),
+        findings_csv=files.get("findings.csv"),
+        findings_parquet=files.get("findings.parquet"),
+        fixes=files.get("fixes.json"),
     )
 
 
@@ -298,18 +298,18 @@ def make_report(
         results.shortcuts,
     )
     return Report(
-        run.dataset.name,
-        run.key,
-        f"{made:%Y-%m-%d %H:%M} UTC",
-        f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
-        __version__,
-        images,
-        run.config.kinds[0],
-        run.config.metric,
-        run.config.weights,
-        cards(run, results),
-        highlights(run, results),
-        missing(
+        dataset=run.dataset.name,
+        run=run.key,
+        made=f"{made:%Y-%m-%d %H:%M} UTC",
+        created=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        version=__version__,
+        images=images,
+        kind=run.config.kinds[0],
+        metric=run.config.metric,
+        weights=run.config.weights,
+        cards=cards(run, results),
+        highlights=highlights(run, results),
+        evaluation=missing(
             run,
             "The retrieval was not evaluated over all pairs.",
             "evaluate retrieval",
@@ -317,10 +317,12 @@ def make_report(
         )
         if evaluation is None
         else evaluation_part(evaluation),
-        missing(run, "Nobody has looked for suspects.", "find suspects", "suspects")
+        findings=missing(
+            run, "Nobody has looked for suspects.", "find suspects", "suspects"
+        )
         if suspects is None
         else findings_part(run, suspects, results.verdicts, max_findings, images),
-        missing(
+        regions=missing(
             run,
             "The scores were not split by regions of the images.",
             "explain regions",
@@ -328,13 +330,15 @@ def make_report(
         )
         if ledger is None
         else regions_part(ledger, results.causal),
-        missing(run, "Nobody has looked for shortcuts.", "explain regions", "regions")
+        shortcuts=missing(
+            run, "Nobody has looked for shortcuts.", "explain regions", "regions"
+        )
         if shortcuts is None
         else shortcuts_part(shortcuts),
-        verdicts_part(run, results.verdicts, results.reviewed, results.fixes),
-        config_table(run),
-        versions_table(run.config.versions.items()),
-        skipped_table(run),
+        verdicts=verdicts_part(run, results.verdicts, results.reviewed, results.fixes),
+        config=config_table(run),
+        versions=versions_table(run.config.versions.items()),
+        skipped=skipped_table(run),
     )
 
 

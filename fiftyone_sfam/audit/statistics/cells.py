@@ -20,7 +20,7 @@ Kind = Literal["text", "name", "number"]
 MAX_ROWS = 200
 """Most rows that a table shows."""
 
-# What changes the direction of the text behind it.
+# Characters that change the direction of the text after them.
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
 
 
@@ -34,7 +34,7 @@ class Shown:
 
 
 NOTHING = Shown("")
-"""What is shown where there can be no figure."""
+"""Cell of a figure that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def table(
 
 
 def text(value: Any) -> Shown:
-    """Show a text of our own."""
+    """Show a text of this package."""
     return Shown("" if value is None else str(value))
 
 
 def name(value: Any, nothing: str = "none") -> Shown:
-    """Show a text of the dataset's, as an identity."""
+    """Show a text of the dataset, such as an identity."""
     return Shown(nothing) if value is None else Shown(str(value), "name")
 
 
