@@ -101,7 +101,10 @@ _QUICK = (
 _failed = pytest.StashKey[bool]()
 _scratch = Path(tempfile.mkdtemp(prefix="fiftyone-sfam-tests-"))
 _plugins = _scratch / "plugins"
-_own_uri = os.environ.get("FIFTYONE_DATABASE_URI")
+# A worker of xdist inherits the environment that its controller has changed below.
+_own_uri = os.environ.setdefault(
+    "SFAM_TESTS_OWN_DATABASE", os.environ.get("FIFTYONE_DATABASE_URI", "")
+)
 _database_name = f"sfam-tests-{uuid.uuid4().hex[:12]}"
 
 
@@ -151,7 +154,7 @@ def _clean_up() -> None:
     # called after them.
     if _mongod is not None:
         stop_mongod(_mongod)
-    elif _own_uri is not None:
+    elif _own_uri:
         import pymongo
 
         with pymongo.MongoClient(_own_uri) as client:
@@ -196,7 +199,7 @@ def _database(request: pytest.FixtureRequest) -> None:
     """Start the database, if any of the selected tests may need it."""
     global _mongod
     quick = all(_is_quick(item.path) for item in request.session.items)
-    if _own_uri is None and not quick:
+    if not _own_uri and not quick:
         _reserved.close()
         _mongod, _ = start_mongod(_scratch / "database", _port)
 

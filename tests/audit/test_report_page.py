@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import fiftyone as fo
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -16,7 +17,7 @@ from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.review.verdicts import set_verdict
-from paths import ROOT
+from make_example_report import audited_demo
 from report_support import (
     audit,
     false_matches,
@@ -28,7 +29,14 @@ from worlds import small_crops
 
 pytestmark = pytest.mark.browser
 
-EXAMPLE = ROOT / "docs" / "example-report.html"
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The example report of the docs."""
+    run = audited_demo()
+    folder = tmp_path_factory.mktemp("example")
+    yield write_report(run, folder / "report", images=True, parquet=False).page
+    fo.delete_dataset(run.dataset.name)
 
 
 class Watched:
@@ -161,9 +169,11 @@ def test_hostile_texts_stay_texts(watched: Watched, tmp_path: Path) -> None:
     assert watched.trouble == []
 
 
-def test_no_other_script_would_run(watched: Watched, tmp_path: Path) -> None:
+def test_no_other_script_would_run(
+    watched: Watched, example: Path, tmp_path: Path
+) -> None:
     """The page's policy holds where escaping has failed."""
-    source = EXAMPLE.read_text("utf-8")
+    source = example.read_text("utf-8")
     injected = (
         "<script>window.broken = true;</script>"
         '<img src="x" onerror="window.broken = true">'
@@ -179,8 +189,8 @@ def test_no_other_script_would_run(watched: Watched, tmp_path: Path) -> None:
     assert any("https://example.org/x.png" in one for one in refused)
 
 
-def test_the_example_opens_offline(watched: Watched) -> None:
-    page = watched.open(EXAMPLE)
+def test_the_example_opens_offline(watched: Watched, example: Path) -> None:
+    page = watched.open(example)
     expect(page.locator("#plot-regions .main-svg").first).to_be_visible()
     assert all(number > 0 for number in plots(page).values())
     title = page.locator("h1").text_content()
@@ -195,5 +205,5 @@ def test_the_example_opens_offline(watched: Watched) -> None:
     sizes = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
     assert len(sizes) > 50
     assert min(sizes) > 0
-    assert EXAMPLE.stat().st_size < 6_000_000
+    assert example.stat().st_size < 6_000_000
     assert watched.trouble == []
