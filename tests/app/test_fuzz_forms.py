@@ -249,7 +249,9 @@ def test_seeds_that_no_draw_begins_with(people: fo.Dataset) -> None:
     run = load_run(people, "sfam")
     for seed in (-1, 1.5, "0"):
         for audit in (evaluate_retrieval, build_ledger):
-            with pytest.raises(DataError, match=r"seed is .*; a whole number from 0"):
+            with pytest.raises(
+                DataError, match=r"seed is .*; give a whole number of 0 or more"
+            ):
                 audit(run, seed=seed)
 
 

@@ -518,7 +518,9 @@ def test_views_whose_order_is_another_each_time(
         )
         assert run.items.identities == tuple(labels[i] for i in run.items.sample_ids)
         assert run.skipped == ()
-    with pytest.raises(DataError, match="is grouped by a field, so it shows one"):
+    with pytest.raises(
+        DataError, match="is grouped by a field, so it holds one sample"
+    ):
         explain_retrieval(dataset.group_by("filepath"), model)
 
 

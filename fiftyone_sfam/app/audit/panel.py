@@ -8,12 +8,14 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit import page_maps as audit_page_maps
-from fiftyone_sfam.app.audit import page_matches as audit_page_matches
-from fiftyone_sfam.app.audit import page_overview as audit_page_overview
-from fiftyone_sfam.app.audit import page_regions as audit_page_regions
-from fiftyone_sfam.app.audit import page_scores as audit_page_scores
-from fiftyone_sfam.app.audit import page_suspects as audit_page_suspects
+from fiftyone_sfam.app.audit import (
+    page_maps,
+    page_matches,
+    page_overview,
+    page_regions,
+    page_scores,
+    page_suspects,
+)
 from fiftyone_sfam.app.audit.blocks import (
     Block,
     Handler,
@@ -53,21 +55,21 @@ TABS = {
 """Pages and the labels of their tabs."""
 
 _PAGES: Mapping[str, Callable[[Run, Choices], list[Block]]] = {
-    OVERVIEW: audit_page_overview.page,
-    SCORES: audit_page_scores.page,
-    MATCHES: audit_page_matches.page,
-    REGIONS: audit_page_regions.page,
-    SUSPECTS: audit_page_suspects.page,
-    MAPS: audit_page_maps.page,
+    OVERVIEW: page_overview.page,
+    SCORES: page_scores.page,
+    MATCHES: page_matches.page,
+    REGIONS: page_regions.page,
+    SUSPECTS: page_suspects.page,
+    MAPS: page_maps.page,
 }
 
 _MARKS: Mapping[str, Mark] = {
-    **audit_page_overview.MARKS,
-    **audit_page_scores.MARKS,
-    **audit_page_matches.MARKS,
-    **audit_page_regions.MARKS,
-    **audit_page_suspects.MARKS,
-    **audit_page_maps.MARKS,
+    **page_overview.MARKS,
+    **page_scores.MARKS,
+    **page_matches.MARKS,
+    **page_regions.MARKS,
+    **page_suspects.MARKS,
+    **page_maps.MARKS,
 }
 
 
