@@ -56,8 +56,8 @@ def first_pairs(run: Run, queries: NDArray[np.integer]) -> NDArray[np.int64]:
     first = np.full(len(run.items), -1, dtype=np.int64)
     places = np.flatnonzero(run.pairs.rank == 1)
     first[run.pairs.query[places]] = places
-    found = first[queries]
-    return found[found >= 0]
+    pairs_of_queries = first[queries]
+    return pairs_of_queries[pairs_of_queries >= 0]
 
 
 def samples_of(run: Run, items: NDArray[np.integer]) -> tuple[str, ...]:

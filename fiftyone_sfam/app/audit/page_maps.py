@@ -51,8 +51,8 @@ _COLUMNS = (
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    found = stored(run, load_map_verdict)
-    if found is None:
+    verdict = stored(run, load_map_verdict)
+    if verdict is None:
         return [
             text_block(
                 "no_verdict",
@@ -63,27 +63,27 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             _button("Check faithfulness"),
         ]
     return [
-        text_block("verdict", escape_markdown(found.sentence)),
+        text_block("verdict", escape_markdown(verdict.sentence)),
         plot_block(
             "hidden",
             "First pixels hidden",
             "Mean similarity; the lower the curve, the better the map. A click opens "
             "the pairs.",
-            curve_figure(found, found.deletion, "share of the pixels hidden"),
+            curve_figure(verdict, verdict.deletion, "share of the pixels hidden"),
         ),
         plot_block(
             "shown",
             "Only first pixels shown",
             "Mean similarity; the higher the curve, the better the map. A click opens "
             "the pairs.",
-            curve_figure(found, found.insertion, "share of the pixels shown"),
+            curve_figure(verdict, verdict.insertion, "share of the pixels shown"),
         ),
         table_block(
             "map_figures",
             "Maps, the most faithful first",
             "With 95 % intervals over queries.",
             _COLUMNS,
-            [_row(one) for one in found.figures],
+            [_row(figure) for figure in verdict.figures],
             clickable=False,
         ),
         _button("Check faithfulness again"),
@@ -91,10 +91,10 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 
 def curve_figure(
-    found: MapVerdict, curves: Mapping[str, NDArray[np.float64]], axis: str
+    map_verdict: MapVerdict, curves: Mapping[str, NDArray[np.float64]], axis: str
 ) -> Figure:
     """Draw the mean similarity over the share of the pixels, map by map."""
-    names = [one["name"] for one in found.figures]
+    names = [figure["name"] for figure in map_verdict.figures]
     # The baselines usually come last, and must be visible in every plot.
     first = len(_COLORS) - 2
     shown = [*names[:first], *names[first:][-2:]]
@@ -112,25 +112,25 @@ def _button(label: str) -> Block:
     return buttons_block("check", [(label, "on_operator", params)])
 
 
-def _row(one: Mapping[str, Any]) -> dict[str, str]:
+def _row(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "map": short(one["name"]),
-        "margin": _interval(one["margin"], 4),
-        "chance": _interval(one["over_chance"], 2),
-        "activation": _interval(one["over_activation"], 2),
-        "hidden": percent(one["accuracy_hidden"]),
-        "alike": _number(one["specificity"]),
-        "stable": _number(one["stability"]),
+        "map": short(figures["name"]),
+        "margin": _interval(figures["margin"], 4),
+        "chance": _interval(figures["over_chance"], 2),
+        "activation": _interval(figures["over_activation"], 2),
+        "hidden": percent(figures["accuracy_hidden"]),
+        "alike": _number(figures["specificity"]),
+        "stable": _number(figures["stability"]),
     }
 
 
-def _interval(found: Mapping[str, float], digits: int) -> str:
-    if np.isnan(found["value"]):
+def _interval(estimate: Mapping[str, float], digits: int) -> str:
+    if np.isnan(estimate["value"]):
         return NOT_KNOWN
-    text = f"{found['value']:.{digits}f}"
-    if np.isnan(found["low"]):
+    text = f"{estimate['value']:.{digits}f}"
+    if np.isnan(estimate["low"]):
         return text
-    return f"{text} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
+    return f"{text} ({estimate['low']:.{digits}f} to {estimate['high']:.{digits}f})"
 
 
 def _number(value: float) -> str:
@@ -138,10 +138,10 @@ def _number(value: float) -> str:
 
 
 def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
-    found = stored(run, load_map_verdict)
-    if found is None:
+    verdict = stored(run, load_map_verdict)
+    if verdict is None:
         return Opened()
-    return Opened(to_pairs(run, "pairs of the check of maps", found.pairs))
+    return Opened(to_pairs(run, "pairs of the check of maps", verdict.pairs))
 
 
 MARKS: Mapping[str, Mark] = {"hidden": _on_curve, "shown": _on_curve}

@@ -68,22 +68,24 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         labeled = counts["true match"] > 0
         text = "Every first neighbor is a true match." if labeled else NO_IDENTITIES
         return [text_block("none", text), *_error_blocks(run, chosen)]
-    found = tallies(run)
+    matches = tallies(run)
     blocks = []
     if any(camera is not None for camera in run.items.cameras):
         hint = "Click a cell: its false matches."
-        if len(found.cameras) < found.all_cameras:
-            hint += f" The {len(found.cameras)} of {found.all_cameras} with the most."
-        figure = camera_figure(found)
+        if len(matches.cameras) < matches.all_cameras:
+            hint += (
+                f" The {len(matches.cameras)} of {matches.all_cameras} with the most."
+            )
+        figure = camera_figure(matches)
         blocks.append(plot_block("cameras", "By camera pair", hint, figure))
-    shown = counted(len(found.identities), "identity", "identities")
+    shown = counted(len(matches.identities), "identity", "identities")
     blocks.append(
         plot_block(
             "identities",
             "By identity",
             f"The {shown} with the most. Click a bar: its false matches.",
-            identity_figure(found),
-            height=max(160, 60 + 18 * len(found.identities)),
+            identity_figure(matches),
+            height=max(160, 60 + 18 * len(matches.identities)),
         )
     )
     return [*blocks, *_error_blocks(run, chosen)]
@@ -125,18 +127,18 @@ def tallies(run: Run) -> Tallies:
 # --------------------------------------------------------------------------------------
 
 
-def camera_figure(found: Tallies) -> Figure:
+def camera_figure(matches: Tallies) -> Figure:
     """Draw the false matches by the cameras of query and neighbor."""
-    names = [short(name) for name in found.cameras]
+    names = [short(name) for name in matches.cameras]
     return grid_figure(
         names,
-        found.by_camera.tolist(),
+        matches.by_camera.tolist(),
         [
             [
                 f"query {row}, neighbor {column}: {_matches(count)}"
                 for column, count in zip(names, counts, strict=True)
             ]
-            for row, counts in zip(names, found.by_camera, strict=True)
+            for row, counts in zip(names, matches.by_camera, strict=True)
         ],
         ("neighbor's camera", "query's camera"),
     )
@@ -146,11 +148,11 @@ def _matches(count: int) -> str:
     return counted(int(count), "false match", "false matches")
 
 
-def identity_figure(found: Tallies) -> Figure:
+def identity_figure(matches: Tallies) -> Figure:
     """Draw the identities with the most false matches."""
     return row_figure(
-        found.identities,
-        found.by_identity.tolist(),
+        matches.identities,
+        matches.by_identity.tolist(),
         "queries with a false match",
         FALSE_COLOR,
     )
@@ -207,9 +209,12 @@ def _grid(evaluation: Evaluation, name: str) -> _Grid:
             size[value] = size.get(value, 0) + row.genuine + row.impostor
     largest = sorted(size, key=lambda value: -size[value])[:SHOWN_CAMERAS]
     names = tuple(sorted(largest))
-    found = {(row.query_value, row.gallery_value): row for row in rows}
+    by_values = {(row.query_value, row.gallery_value): row for row in rows}
     return _Grid(
-        names, tuple(tuple(found.get((one, two)) for two in names) for one in names)
+        names,
+        tuple(
+            tuple(by_values.get((first, second)) for second in names) for first in names
+        ),
     )
 
 
@@ -231,20 +236,20 @@ def _error_text(row: PairSliceRow | None, query: str, neighbor: str) -> str:
 
 def camera_selection(run: Run, row: int, column: int) -> Selection:
     """Open the false matches between two cameras of the figure."""
-    found = tallies(run)
-    query = found.camera_of[run.pairs.query[found.false]]
-    gallery = found.camera_of[run.pairs.gallery[found.false]]
-    names = quoted(found.cameras[row]), quoted(found.cameras[column])
+    matches = tallies(run)
+    query = matches.camera_of[run.pairs.query[matches.false]]
+    gallery = matches.camera_of[run.pairs.gallery[matches.false]]
+    names = quoted(matches.cameras[row]), quoted(matches.cameras[column])
     title = f"false matches of camera {names[0]} with camera {names[1]}"
-    return to_pairs(run, title, found.false[(query == row) & (gallery == column)])
+    return to_pairs(run, title, matches.false[(query == row) & (gallery == column)])
 
 
 def identity_selection(run: Run, place: int) -> Selection:
     """Open the false matches of an identity of the figure."""
-    found = tallies(run)
-    own = found.identity_of[run.pairs.query[found.false]] == place
-    title = f"false matches of {quoted(found.identities[place])}"
-    return to_pairs(run, title, found.false[own])
+    matches = tallies(run)
+    own = matches.identity_of[run.pairs.query[matches.false]] == place
+    title = f"false matches of {quoted(matches.identities[place])}"
+    return to_pairs(run, title, matches.false[own])
 
 
 def _on_camera(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -268,9 +273,9 @@ def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
     values = quoted(slice_row.query_value), quoted(slice_row.gallery_value)
     title = f"{short(name)} {values[0]} with {values[1]}"
     others = [
-        one.items
-        for one in evaluation.pair_slices[name]
-        if one.query_value == slice_row.gallery_value
+        pair_slice.items
+        for pair_slice in evaluation.pair_slices[name]
+        if pair_slice.query_value == slice_row.gallery_value
     ]
     return Opened(_between(run, title, slice_row.items, others))
 
@@ -307,6 +312,6 @@ def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]
 
 def _places(chosen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return the place of each of ``count`` numbers among the chosen, or -1."""
-    found = np.full(count, -1, dtype=np.int64)
-    found[chosen] = np.arange(len(chosen))
-    return found
+    positions = np.full(count, -1, dtype=np.int64)
+    positions[chosen] = np.arange(len(chosen))
+    return positions

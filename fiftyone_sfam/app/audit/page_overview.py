@@ -108,10 +108,10 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 def figures_of(run: Run) -> Overview | None:
     """Return the figures of a run, if they are stored or quickly computed."""
-    found = stored_overview(run)
-    if found is None and compared_pairs(run) < LARGE_PAIRS:
-        found = overview(run)
-    return found
+    stored_figures = stored_overview(run)
+    if stored_figures is None and compared_pairs(run) < LARGE_PAIRS:
+        stored_figures = overview(run)
+    return stored_figures
 
 
 def known_figures(run: Run) -> Overview:
@@ -146,9 +146,9 @@ def offer_evaluation(run: Run) -> list[Block]:
 def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
     """Return the cards."""
     counts = run.config.counts
-    found = [*_measures(run, figures)]
+    shown = [*_measures(run, figures)]
     wrong = counts["false match"]
-    found += [
+    shown += [
         Card(
             f"{wrong:,}",
             "False matches",
@@ -165,7 +165,7 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
         Card(f"{counts['queries']:,}", "Queries", "Images with neighbors to look at."),
     ]
     if counts["skipped"]:
-        found.append(
+        shown.append(
             Card(
                 f"{counts['skipped']:,}",
                 "Skipped",
@@ -173,7 +173,7 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
                 "skipped",
             )
         )
-    return found
+    return shown
 
 
 def _measures(run: Run, figures: Overview | None) -> list[Card]:
@@ -237,11 +237,11 @@ def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
     hint = "Figures with 95 % intervals. Click a row: its queries."
     if table.left_out:
         hint += f" The {MOST_SLICES} largest of {len(evaluation.slices[name]):,}."
-    found = [result_block("slice_rows", f"Slices by {short(name)}", hint, table)]
+    shown = [result_block("slice_rows", f"Slices by {short(name)}", hint, table)]
     fields = [(field, field) for field in evaluation.slices]
     if len(fields) > 1:
-        found.insert(0, choice_block("slices", "Sliced by", fields, name))
-    return found
+        shown.insert(0, choice_block("slices", "Sliced by", fields, name))
+    return shown
 
 
 def slice_field(evaluation: Evaluation, chosen: Choices) -> str:

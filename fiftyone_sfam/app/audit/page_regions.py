@@ -106,12 +106,12 @@ def region_of(ledger: Ledger, chosen: Choices) -> str:
 
 def cells_by_outcome(ledger: Ledger) -> dict[str, dict[str, Cell]]:
     """Return the cells of outcomes alone: outcome to region to cell."""
-    found: dict[str, dict[str, Cell]] = {}
+    by_outcome: dict[str, dict[str, Cell]] = {}
     for outcome in OUTCOMES:
         for cell in ledger.cells:
             if cell.groups == ((OUTCOME, outcome),):
-                found.setdefault(outcome, {})[cell.region] = cell
-    return found
+                by_outcome.setdefault(outcome, {})[cell.region] = cell
+    return by_outcome
 
 
 def group_cells(ledger: Ledger, region: str) -> list[Cell]:
@@ -141,14 +141,14 @@ def drawn_rows(ledger: Ledger, region: str) -> dict[str, NDArray[np.int64]]:
     """Draw the rows of a ledger that the scatter shows."""
     known = ~np.isnan(shares_of(ledger, region))
     generator = np.random.default_rng(SEED)
-    found = {}
+    by_outcome = {}
     for code, outcome in enumerate(OUTCOMES):
         rows = np.flatnonzero(known & (ledger.outcome == code))
         if len(rows) > MOST_POINTS:
             rows = np.sort(generator.choice(rows, MOST_POINTS, replace=False))
         if len(rows):
-            found[outcome] = rows
-    return found
+            by_outcome[outcome] = rows
+    return by_outcome
 
 
 def scatter_hint(ledger: Ledger, region: str) -> str:
@@ -256,7 +256,7 @@ def _shortcut_blocks(shortcuts: Shortcuts | None, chosen: Choices) -> list[Block
         ("effect", "Excess, in points"),
         ("images", "Images"),
     )
-    one = shortcuts.found[shortcut_place(shortcuts, chosen)]
+    shortcut = shortcuts.found[shortcut_place(shortcuts, chosen)]
     return [
         table_block(
             "shortcuts",
@@ -268,10 +268,11 @@ def _shortcut_blocks(shortcuts: Shortcuts | None, chosen: Choices) -> list[Block
         ),
         plot_block(
             "shortcut_maps",
-            f"Average evidence of {one.kind} {quoted(one.value)}",
-            one.sentence,
+            f"Average evidence of {shortcut.kind} {quoted(shortcut.value)}",
+            shortcut.sentence,
             evidence_figure(
-                [one.evidence, one.rest_evidence], [short(one.value), "the rest"]
+                [shortcut.evidence, shortcut.rest_evidence],
+                [short(shortcut.value), "the rest"],
             ),
             clickable=False,
             wide=True,
@@ -284,14 +285,14 @@ def shortcut_place(shortcuts: Shortcuts, chosen: Choices) -> int:
     return min(max(chosen.shortcut or 0, 0), len(shortcuts.found) - 1)
 
 
-def _shortcut_row(one: Shortcut) -> dict[str, str]:
+def _shortcut_row(shortcut: Shortcut) -> dict[str, str]:
     return {
-        "group": f"{one.kind} {quoted(one.value)}: {short(one.region)}",
-        "share": percent(one.share),
-        "expected": percent(one.expected),
-        "effect": f"{100 * one.effect:+.1f} ({100 * one.low:+.1f} to "
-        f"{100 * one.high:+.1f})",
-        "images": f"{one.images:,}",
+        "group": f"{shortcut.kind} {quoted(shortcut.value)}: {short(shortcut.region)}",
+        "share": percent(shortcut.share),
+        "expected": percent(shortcut.expected),
+        "effect": f"{100 * shortcut.effect:+.1f} ({100 * shortcut.low:+.1f} to "
+        f"{100 * shortcut.high:+.1f})",
+        "images": f"{shortcut.images:,}",
     }
 
 
@@ -349,10 +350,10 @@ def point_selection(
     return to_pairs(run, title, ledger.pairs[rows], both=len(rows) == 1)
 
 
-def shortcut_selection(run: Run, one: Shortcut) -> Selection:
+def shortcut_selection(run: Run, shortcut: Shortcut) -> Selection:
     """Open the pairs of a shortcut, those that rest on the region most first."""
-    title = f"matches of {one.kind} {quoted(one.value)}"
-    return to_pairs(run, title, one.pairs)
+    title = f"matches of {shortcut.kind} {quoted(shortcut.value)}"
+    return to_pairs(run, title, shortcut.pairs)
 
 
 def _ledger(run: Run) -> Ledger:

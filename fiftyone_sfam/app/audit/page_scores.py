@@ -123,16 +123,16 @@ def rates_text(figures: Overview, threshold: float) -> str:
 
 
 def _buttons(figures: Overview) -> list[tuple[str, str, dict[str, object]]]:
-    found: list[tuple[str, str, dict[str, object]]] = [
+    marks: list[tuple[str, str, dict[str, object]]] = [
         ("Equal error", "on_mark", {"mark": "at", "threshold": None})
     ]
     for far in BUTTON_FARS:
         threshold = threshold_at(figures, far)
         if threshold is not None:
             params = {"mark": "at", "threshold": threshold}
-            found.append((f"FMR {100 * far:g} %", "on_mark", params))
+            marks.append((f"FMR {100 * far:g} %", "on_mark", params))
     return [
-        *found,
+        *marks,
         ("Open false accepts", "on_mark", {"mark": "accepted"}),
         ("Open false rejects", "on_mark", {"mark": "refused"}),
     ]

@@ -57,7 +57,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     again = buttons_block(
         "again", [("Find suspects again", "on_operator", {"operator": FIND_SUSPECTS})]
     )
-    limits = [escape_markdown(one) for one in suspects.limits]
+    limits = [escape_markdown(limit) for limit in suspects.limits]
     notes = [text_block("limits", "  \n".join(limits))] if limits else []
     if not suspects.findings:
         return [text_block("nothing", "Nothing looks wrong."), *notes, again]
@@ -66,14 +66,14 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 def shown_findings(suspects: Suspects, chosen: Choices) -> list[Finding]:
     """Return the findings of the chosen kind, those that are listed."""
-    kinds = {one.kind for one in suspects.findings}
+    kinds = {finding.kind for finding in suspects.findings}
     kind = chosen.kind if chosen.kind in kinds else None
-    found = [one for one in suspects.findings if kind in (None, one.kind)]
+    found = [finding for finding in suspects.findings if kind in (None, finding.kind)]
     return found[:MOST_FINDINGS]
 
 
 def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
-    counts = Counter(one.kind for one in suspects.findings)
+    counts = Counter(finding.kind for finding in suspects.findings)
     kind = chosen.kind if chosen.kind and chosen.kind in counts else ALL_KINDS
     kinds = [(ALL_KINDS, f"all kinds ({len(suspects.findings):,})")]
     kinds += [(name, f"{name} ({count:,})") for name, count in counts.items()]
@@ -85,11 +85,11 @@ def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
     columns = (("score", "Score"), ("kind", "Kind"), ("sentence", "Finding"))
     rows = [
         {
-            "score": f"{one.score:.2f}",
-            "kind": one.kind,
-            "sentence": shorten(one.sentence, _LONGEST),
+            "score": f"{finding.score:.2f}",
+            "kind": finding.kind,
+            "sentence": shorten(finding.sentence, _LONGEST),
         }
-        for one in shown
+        for finding in shown
     ]
     title = counted(total, "finding")
     return [

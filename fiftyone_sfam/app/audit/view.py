@@ -204,9 +204,9 @@ def _pane_of(space: fo.Space, name: str) -> fo.Space | None:
         if isinstance(child, fo.Panel) and child.type == name:
             return space
         if isinstance(child, fo.Space):
-            found = _pane_of(child, name)
-            if found is not None:
-                return found
+            pane = _pane_of(child, name)
+            if pane is not None:
+                return pane
     return None
 
 

@@ -175,32 +175,32 @@ def evaluate_retrieval(
     resampling = Resampling(resamples, seed)
     with reporting(progress) as report:
         watch = _Watch(report, len(candidates.queries))
-        found = measure(comparisons, fars, watch)
+        measures = measure(comparisons, fars, watch)
         rows = {
-            OVERALL: (_overall(comparisons, found, resampling),),
-            **_slices(comparisons, found, sliced, resampling, watch),
+            OVERALL: (_overall(comparisons, measures, resampling),),
+            **_slices(comparisons, measures, sliced, resampling, watch),
         }
-        pair_rows = _pair_slices(comparisons, found, paired, resampling, watch)
+        pair_rows = _pair_slices(comparisons, measures, paired, resampling, watch)
     config = {
         "cameras": cameras,
         "resamples": resamples,
         "seed": seed,
-        "without_match": found.identification.without_match,
-        "rank1": float(found.identification.cmc(1)[0]),
-        "mean_average_precision": found.identification.mean_average_precision,
+        "without_match": measures.identification.without_match,
+        "rank1": float(measures.identification.cmc(1)[0]),
+        "mean_average_precision": measures.identification.mean_average_precision,
         "mean_inverse_negative_penalty": (
-            found.identification.mean_inverse_negative_penalty
+            measures.identification.mean_inverse_negative_penalty
         ),
-        "auc": found.scores.auc,
-        "equal_error": found.scores.equal_error,
-        "equal_error_threshold": found.scores.equal_error_threshold,
+        "auc": measures.scores.auc,
+        "equal_error": measures.scores.equal_error,
+        "equal_error_threshold": measures.scores.equal_error_threshold,
     }
-    arrays = _pack(found, rows, pair_rows)
+    arrays = _pack(measures, rows, pair_rows)
     run.results.save(NAME, config, arrays, paths, finished=False)
-    write_measures(run, found.identification)
+    write_measures(run, measures.identification)
     run.results.finish(NAME)
     if cameras == "protocol":
-        store_overview(run, found.identification, found.scores)
+        store_overview(run, measures.identification, measures.scores)
     else:
         overview(run)
     stored = load_evaluation(run)
@@ -298,18 +298,18 @@ def _labeled_queries(comparisons: Comparisons) -> NDArray[np.int64]:
 
 
 def _overall(
-    comparisons: Comparisons, found: Measures, resampling: Resampling
+    comparisons: Comparisons, measures: Measures, resampling: Resampling
 ) -> SliceRow:
     """Take all labeled queries as one slice."""
     items = _labeled_queries(comparisons)
-    genuine, impostor = found.table.of(items)
+    genuine, impostor = measures.table.of(items)
     return make_row(
         OVERALL,
         items,
-        found.identification,
+        measures.identification,
         (int(genuine.sum()), int(impostor.sum())),
         equal_error_estimate(
-            found.scores.equal_error,
+            measures.scores.equal_error,
             genuine,
             impostor,
             resampling.resamples,
@@ -321,7 +321,7 @@ def _overall(
 
 def _slices(
     comparisons: Comparisons,
-    found: Measures,
+    measures: Measures,
     values: dict[str, Values],
     resampling: Resampling,
     watch: _Watch,
@@ -331,10 +331,10 @@ def _slices(
         return {}
     queries = _labeled_queries(comparisons)
     return evaluate_slices(
-        {field: group_by_value(one, queries) for field, one in values.items()},
-        found.identification,
+        {field: group_by_value(column, queries) for field, column in values.items()},
+        measures.identification,
         comparisons,
-        found.table,
+        measures.table,
         resampling,
         partial(watch, phase="slicing"),
     )
@@ -342,7 +342,7 @@ def _slices(
 
 def _pair_slices(
     comparisons: Comparisons,
-    found: Measures,
+    measures: Measures,
     values: dict[str, Values],
     resampling: Resampling,
     watch: _Watch,
@@ -355,7 +355,7 @@ def _pair_slices(
             group_by_value(of_items, queries),
             group_by_value(of_items, comparisons.candidates.gallery),
             comparisons,
-            found.table,
+            measures.table,
             resampling,
             partial(watch, phase=f"comparing pairs of {field}"),
         )
@@ -368,9 +368,9 @@ def _pair_slices(
 # --------------------------------------------------------------------------------------
 
 
-def _pack(found: Measures, slices: Slices, pair_slices: PairSlices) -> Arrays:
+def _pack(measures: Measures, slices: Slices, pair_slices: PairSlices) -> Arrays:
     """Turn an evaluation into arrays."""
-    ranked, scores = found.identification, found.scores
+    ranked, scores = measures.identification, measures.scores
     operating = [astuple(point) for point in scores.operating]
     return {
         "query": ranked.query,

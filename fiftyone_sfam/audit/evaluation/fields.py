@@ -110,8 +110,8 @@ def slice_values(run: Run, field: str) -> Values:
         path = field if field == _TAGS else _value_path(samples, field, "")
         pairs = list(zip(*samples.values(["id", path]), strict=True))
         wanted = run.items.sample_ids
-    found = dict(pairs)
-    return as_texts([found.get(str(one)) for one in wanted])
+    by_id = dict(pairs)
+    return as_texts([by_id.get(str(one)) for one in wanted])
 
 
 def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
@@ -121,7 +121,7 @@ def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
         for value in values
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     ]
-    known = np.array([float(one) for one in numbers if not math.isnan(one)])
+    known = np.array([float(number) for number in numbers if not math.isnan(number)])
     if len(np.unique(known)) <= MOST_NUMBERS:
         return [_texts(value) for value in values]
     ends = np.unique(np.quantile(known, [0.25, 0.5, 0.75]))
@@ -162,7 +162,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _value_path(samples: SampleCollection, field: str, prefix: str) -> str:
     """Return the path of a field's values."""
-    found = samples.get_field(prefix + field)
-    if isinstance(found, fo.ListField) and isinstance(found.field, fo.StringField):
+    schema = samples.get_field(prefix + field)
+    if isinstance(schema, fo.ListField) and isinstance(schema.field, fo.StringField):
         return prefix + field
     return label_path(samples, field, "slice", prefix)

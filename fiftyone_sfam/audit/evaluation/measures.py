@@ -76,11 +76,11 @@ class Ranker:
                 self._without += 1
                 continue
             ranks = _ranks(block.scores[row], ordered[row], column)
-            found = np.arange(1, len(ranks) + 1)
+            matches = np.arange(1, len(ranks) + 1)
             self._rows.append(
                 (
                     int(query),
-                    float((found / ranks).mean()),
+                    float((matches / ranks).mean()),
                     float(len(ranks) / ranks[-1]),
                     int(ranks[0]),
                 )

@@ -50,7 +50,9 @@ def candidates_of(run: Run) -> Candidates:
         encode(list(items.cameras)),
         np.flatnonzero(items.is_query),
         np.flatnonzero(items.is_gallery),
-        np.array([one in distractors for one in items.identities], dtype=bool),
+        np.array(
+            [identity in distractors for identity in items.identities], dtype=bool
+        ),
     )
 
 
@@ -82,8 +84,8 @@ def overview(run: Run) -> Overview:
         Protocol.from_dict(run.config.protocol),
         run.config.metric,
     )
-    found = measure(comparisons)
-    return store_overview(run, found.identification, found.scores)
+    measures = measure(comparisons)
+    return store_overview(run, measures.identification, measures.scores)
 
 
 def store_overview(

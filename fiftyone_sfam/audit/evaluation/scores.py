@@ -275,8 +275,8 @@ class SecondLook:
         """Find where the error rates meet, in the slots that they cross in."""
         low, high = self._ends[self._crossing[0]], self._ends[self._crossing[-1] + 1]
         start, stop = np.searchsorted(self._genuine, [low, high])
-        found = [self._genuine[start:stop], self._collected.between(low, high)]
-        thresholds = np.unique(np.concatenate(found))
+        between = [self._genuine[start:stop], self._collected.between(low, high)]
+        thresholds = np.unique(np.concatenate(between))
         fmr, fnmr = self._rates(thresholds)
         place, rate = closest(fmr, fnmr)
         return rate, float(thresholds[place])

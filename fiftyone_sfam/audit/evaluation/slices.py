@@ -105,7 +105,7 @@ def evaluate_slices(
     """
     members = [items for groups in fields.values() for items in groups.values()]
     errors = iter(equal_errors_of(comparisons, table, members, watch))
-    found = {}
+    by_field = {}
     for field, groups in fields.items():
         rows = []
         for value, items in groups.items():
@@ -117,8 +117,8 @@ def evaluate_slices(
             rows.append(
                 make_row(value, items, identification, counts, estimate, resampling)
             )
-        found[field] = tuple(rows)
-    return found
+        by_field[field] = tuple(rows)
+    return by_field
 
 
 def make_row(
@@ -279,7 +279,7 @@ def _pair_row(
 
 
 def _pack_items(name: str, items: list[NDArray[np.int64]]) -> Arrays:
-    lengths = np.array([len(one) for one in items], dtype=np.int64)
+    lengths = np.array([len(item) for item in items], dtype=np.int64)
     empty = np.empty(0, dtype=np.int64)
     return {
         f"{name}_items": np.concatenate([empty, *items]),

@@ -51,9 +51,9 @@ class ScoreTable:
         low, high = self._span
         bins = (scores - low) * (_BINS / max(high - low, 1e-12))
         np.clip(bins, 0, _BINS - 1, out=bins)
-        found = bins.astype(np.int16)
-        np.putmask(found, scores == -np.inf, _OUT)
-        return found
+        codes = bins.astype(np.int16)
+        np.putmask(codes, scores == -np.inf, _OUT)
+        return codes
 
     def add(self, block: Block, scores: NDArray[np.float64]) -> None:
         """Count the scores that verification looks at, -inf where left out."""
@@ -80,19 +80,19 @@ def equal_errors_of(
     """Find the exact equal error rates of sets of queries."""
     crossings = [_crossing(*table.of(queries)) for queries in groups]
     owners, values = _collect(comparisons, table, groups, crossings, watch)
-    found: list[SliceError] = []
+    errors: list[SliceError] = []
     for place, (queries, crossing) in enumerate(zip(groups, crossings, strict=True)):
         if crossing.held > _KEPT:
             # Seldom: much of the slice has one score.
-            found.append(_streamed_error(comparisons, queries))
+            errors.append(_streamed_error(comparisons, queries))
             continue
         parts = []
         for owner, value in zip(owners, values, strict=True):
             start, stop = np.searchsorted(owner, [place, place + 1])
             parts.append(np.sort(value[start:stop]))
         error = crossing.equal_error(*parts)
-        found.append((crossing.genuine, crossing.impostor, error))
-    return found
+        errors.append((crossing.genuine, crossing.impostor, error))
+    return errors
 
 
 @dataclass(frozen=True)
@@ -203,13 +203,13 @@ def _in_order(
     owners: list[list[NDArray[np.int64]]], values: list[list[NDArray[np.float64]]]
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]]:
     """Sort collected scores by slice."""
-    found: tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]] = ([], [])
+    columns: tuple[list[NDArray[np.int64]], list[NDArray[np.float64]]] = ([], [])
     for owner, value in zip(owners, values, strict=True):
         of_slice = np.concatenate([np.empty(0, dtype=np.int64), *owner])
         order = np.argsort(of_slice, kind="stable")
-        found[0].append(of_slice[order])
-        found[1].append(np.concatenate([np.empty(0), *value])[order])
-    return found
+        columns[0].append(of_slice[order])
+        columns[1].append(np.concatenate([np.empty(0), *value])[order])
+    return columns
 
 
 def _streamed_error(comparisons: Comparisons, queries: NDArray[np.int64]) -> SliceError:

@@ -239,14 +239,14 @@ def load_shortcuts(run: Run) -> Shortcuts | None:
     if result is None:
         return None
     config = result.config
-    found = []
+    shortcuts = []
     for number, values in enumerate(config["found"]):
         values.pop("sentence")
         values["partners"] = tuple(map(tuple, values["partners"]))
         values |= {name: result.arrays[f"{name}_{number}"] for name in _ARRAYS}
-        found.append(Shortcut(**values))
+        shortcuts.append(Shortcut(**values))
     return Shortcuts(
-        config["field"], tuple(config["regions"]), config["groups"], tuple(found)
+        config["field"], tuple(config["regions"]), config["groups"], tuple(shortcuts)
     )
 
 
@@ -387,11 +387,11 @@ def _average_maps(
 
 
 def _save(run: Run, shortcuts: Shortcuts) -> None:
-    found: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     arrays: Arrays = {}
     for number, shortcut in enumerate(shortcuts.found):
         values = {k: v for k, v in vars(shortcut).items() if k not in _ARRAYS}
-        found.append({**values, "sentence": shortcut.sentence})
+        listed.append({**values, "sentence": shortcut.sentence})
         arrays |= {f"{name}_{number}": getattr(shortcut, name) for name in _ARRAYS}
-    config = {**asdict(replace(shortcuts, found=())), "found": found}
+    config = {**asdict(replace(shortcuts, found=())), "found": listed}
     run.results.save(RESULT, config, arrays)

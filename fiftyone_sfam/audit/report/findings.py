@@ -83,8 +83,8 @@ def findings_part(
     """Show the findings of a run."""
     findings = suspects.findings
     chosen = findings[:max_findings]
-    pairs = {pair for one in chosen for pair in one.pairs}
-    items = {item for one in chosen for item in one.items}
+    pairs = {pair for finding in chosen for pair in finding.pairs}
+    items = {item for finding in chosen for item in finding.items}
     for pair in pairs:
         items |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
     facts = _Facts(run, item_files(run, sorted(items)), verdicts)
@@ -92,11 +92,12 @@ def findings_part(
     return FindingsPart(
         table(
             ("kind", "findings"),
-            [(text(kind), count(found)) for kind, found in suspects.counts().items()],
+            [(text(kind), count(total)) for kind, total in suspects.counts().items()],
         ),
-        tuple(dict.fromkeys(one.kind for one in chosen)),
+        tuple(dict.fromkeys(finding.kind for finding in chosen)),
         tuple(
-            _finding(place, one, facts, pictures) for place, one in enumerate(chosen, 1)
+            _finding(place, finding, facts, pictures)
+            for place, finding in enumerate(chosen, 1)
         ),
         len(findings) - len(chosen),
         (*suspects.limits, f"Looked for {suspects.created}."),
@@ -167,68 +168,68 @@ def _pictures(run: Run, findings: Iterable[Finding]) -> Pictures:
     """Make ready what draws the findings."""
     pairs: set[int] = set()
     alone: set[int] = set()
-    for one in findings:
-        pairs |= set(shown_pairs(run, one))
-        if not one.pairs:
-            alone |= {item for group in shown_groups(run, one) for item in group}
+    for finding in findings:
+        pairs |= set(shown_pairs(run, finding))
+        if not finding.pairs:
+            alone |= {item for group in shown_groups(run, finding) for item in group}
     return Pictures(run, pairs, alone)
 
 
-def shown_pairs(run: Run, one: Finding) -> list[int]:
+def shown_pairs(run: Run, finding: Finding) -> list[int]:
     """Choose the pairs of a finding that are drawn."""
     chosen: dict[frozenset[int], int] = {}
-    for pair in one.pairs:
+    for pair in finding.pairs:
         ends = frozenset((int(run.pairs.query[pair]), int(run.pairs.gallery[pair])))
         chosen.setdefault(ends, pair)
     return list(chosen.values())[:PAIRS_SHOWN]
 
 
-def shown_groups(run: Run, one: Finding) -> list[list[int]]:
+def shown_groups(run: Run, finding: Finding) -> list[list[int]]:
     """Choose the images of a finding without pairs that are drawn."""
-    group = set(str(one.evidence.get(_GROUP, "")).split())
-    inside = [item for item in one.items if str(run.items.ids[item]) in group]
-    rest = [item for item in one.items if item not in inside]
+    group = set(str(finding.evidence.get(_GROUP, "")).split())
+    inside = [item for item in finding.items if str(run.items.ids[item]) in group]
+    rest = [item for item in finding.items if item not in inside]
     return [items[:IMAGES_SHOWN] for items in (inside, rest) if items]
 
 
 def _finding(
-    place: int, one: Finding, facts: _Facts, pictures: Pictures | None
+    place: int, finding: Finding, facts: _Facts, pictures: Pictures | None
 ) -> FindingPart:
     """Show one finding."""
     drawn: list[PairPicture] = []
     alone: list[tuple[Picture, ...]] = []
     if pictures is not None:
-        for pair in shown_pairs(facts.run, one):
-            about = [item in one.items for item in facts.ends(pair)]
+        for pair in shown_pairs(facts.run, finding):
+            about = [item in finding.items for item in facts.ends(pair)]
             marked = about.index(True) if sum(about) == 1 else -1
             query, neighbor = pictures.of_pair(pair)
             drawn.append(
                 PairPicture(pair, query, neighbor, facts.caption(pair), marked)
             )
-    if pictures is not None and not one.pairs:
-        for group in shown_groups(facts.run, one):
+    if pictures is not None and not finding.pairs:
+        for group in shown_groups(facts.run, finding):
             alone.append(tuple(pictures.of_item(item) for item in group))
     return FindingPart(
         place=place,
-        kind=one.kind,
-        sentence=prose(one.sentence, (*one.identities, _named(one))),
-        score=number(float(one.score)),
+        kind=finding.kind,
+        sentence=prose(finding.sentence, (*finding.identities, _named(finding))),
+        score=number(float(finding.score)),
         evidence=tuple(
             (key.replace("_", " "), _fact(value))
-            for key, value in one.evidence.items()
+            for key, value in finding.evidence.items()
             if value != "" and key != _GROUP
         ),
-        images=facts.images(one.items),
-        pairs=facts.pairs(one.pairs),
+        images=facts.images(finding.items),
+        pairs=facts.pairs(finding.pairs),
         pictures=tuple(drawn),
         alone=tuple(alone),
     )
 
 
-def _named(one: Finding) -> str | None:
+def _named(finding: Finding) -> str | None:
     """Return an identity that the evidence of a finding names."""
-    found = one.evidence.get("other_identity")
-    return found if isinstance(found, str) else None
+    identity = finding.evidence.get("other_identity")
+    return identity if isinstance(identity, str) else None
 
 
 def _short(identity: str | None) -> str:
@@ -265,7 +266,7 @@ def verdicts_part(
     run: Run, verdicts: Mapping[int, Verdict], done: Reviewed, fixes: Fixes | None
 ) -> VerdictsPart:
     """Show the verdicts of a run."""
-    texts = [one.text for one in verdicts.values()]
+    texts = [given.text for given in verdicts.values()]
     known = [verdict for verdict in VERDICTS if verdict in texts]
     known += sorted(set(texts) - set(VERDICTS))
     return VerdictsPart(
@@ -289,7 +290,7 @@ def _listed(run: Run, verdicts: Mapping[int, Verdict]) -> Table:
     ]
     files = item_files(run, ends)
     rows = []
-    for pair, one in verdicts.items():
+    for pair, verdict in verdicts.items():
         query, neighbor = int(columns.query[pair]), int(columns.gallery[pair])
         rows.append(
             (
@@ -300,8 +301,8 @@ def _listed(run: Run, verdicts: Mapping[int, Verdict]) -> Table:
                 name(items.identities[neighbor]),
                 number(float(columns.similarity[pair])),
                 text(OUTCOMES[columns.outcome[pair]]),
-                name(one.text),
-                name(one.note or None, ""),
+                name(verdict.text),
+                name(verdict.note or None, ""),
             )
         )
     head = ("pair", "query", "identity", "neighbor", "identity", "similarity")
@@ -334,18 +335,18 @@ def _fixes(run: Run, fixes: Fixes) -> Iterable[tuple[str, str, Table]]:
 def _fix_table(run: Run, fixes: Iterable[Fix]) -> Table:
     """List fixes."""
     listed = list(fixes)
-    items = {one.id: run.items.index(one.id) for one in listed}
+    items = {fix.id: run.items.index(fix.id) for fix in listed}
     files = item_files(run, [item for item in items.values() if item >= 0])
     rows = [
         (
-            name(files.get(items[one.id]), "deleted"),
-            name(one.old),
-            name(one.new, "?"),
-            text(one.rule),
-            name(prose(one.reason, (one.old, one.new))),
-            count(len(one.verdicts)),
+            name(files.get(items[fix.id]), "deleted"),
+            name(fix.old),
+            name(fix.new, "?"),
+            text(fix.rule),
+            name(prose(fix.reason, (fix.old, fix.new))),
+            count(len(fix.verdicts)),
         )
-        for one in listed
+        for fix in listed
     ]
     return table(("file", "label", "should be", "rule", "reason", "verdicts"), rows)
 
@@ -354,10 +355,10 @@ def _conflict_table(conflicts: Iterable[Conflict]) -> Table:
     """List contradictions."""
     rows = [
         (
-            name(prose(one.sentence)),
-            text(", ".join(one.ids)),
-            name(", ".join(ground.text for ground in one.verdicts)),
+            name(prose(conflict.sentence)),
+            text(", ".join(conflict.ids)),
+            name(", ".join(verdict.text for verdict in conflict.verdicts)),
         )
-        for one in conflicts
+        for conflict in conflicts
     ]
     return table(("contradiction", "images", "verdicts"), rows)

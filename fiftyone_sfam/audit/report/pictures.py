@@ -197,7 +197,7 @@ def region_figure(
             {
                 "type": "bar",
                 "x": [label(region) for region in regions],
-                "y": [None if np.isnan(one) else float(one) for one in values],
+                "y": [None if np.isnan(value) else float(value) for value in values],
                 "name": label(name),
                 "marker": {"color": colors.get(name, NEUTRAL)},
                 "opacity": 0.85,

@@ -115,12 +115,19 @@ def shortcuts_part(shortcuts: Shortcuts) -> ShortcutsPart:
         f"Looked at {', '.join(shortcuts.regions)}; groups: {groups}. Listed are those "
         "whose 95 % interval lies above zero, by its lower end.",
     )
-    maps = [one for found in chosen for one in (found.evidence, found.rest_evidence)]
+    maps = [
+        values
+        for shortcut in chosen
+        for values in (shortcut.evidence, shortcut.rest_evidence)
+    ]
     # A few maps with one hot cell must not dim all others.
-    largest = [float(np.abs(one).max()) for one in maps]
+    largest = [float(np.abs(values).max()) for values in maps]
     limit = float(np.percentile(largest, 75)) if largest else 1.0
     return ShortcutsPart(
-        tuple(_shortcut(place, one, limit) for place, one in enumerate(chosen, 1)),
+        tuple(
+            _shortcut(place, shortcut, limit)
+            for place, shortcut in enumerate(chosen, 1)
+        ),
         len(shortcuts.found) - len(chosen),
         notes,
     )
@@ -128,15 +135,15 @@ def shortcuts_part(shortcuts: Shortcuts) -> ShortcutsPart:
 
 def _sentences(ledger: Ledger) -> tuple[str, ...]:
     """Compare false matches with true ones, region by region."""
-    found = []
+    sentences = []
     for region in ledger.regions:
         false, true = (
             find_cell(ledger.cells, region, **{OUTCOME: OUTCOMES[code]})
             for code in (FALSE_MATCH, TRUE_MATCH)
         )
         if false is not None and true is not None:
-            found.append(prose(sentence(false, true) + "."))
-    return tuple(found)
+            sentences.append(prose(sentence(false, true) + "."))
+    return tuple(sentences)
 
 
 def _figure(ledger: Ledger) -> Plot | None:
@@ -217,12 +224,15 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else _NAN
 
 
-def _shortcut(place: int, one: Shortcut, limit: float) -> ShortcutPart:
+def _shortcut(place: int, shortcut: Shortcut, limit: float) -> ShortcutPart:
     """Show one shortcut."""
     return ShortcutPart(
         place,
-        prose(one.sentence, (one.value, *(partner for partner, _ in one.partners))),
-        share(one.effect, one.low, one.high),
-        map_picture(one.evidence, limit),
-        map_picture(one.rest_evidence, limit),
+        prose(
+            shortcut.sentence,
+            (shortcut.value, *(partner for partner, _ in shortcut.partners)),
+        ),
+        share(shortcut.effect, shortcut.low, shortcut.high),
+        map_picture(shortcut.evidence, limit),
+        map_picture(shortcut.rest_evidence, limit),
     )

@@ -116,7 +116,9 @@ class EvaluationPart:
 def evaluation_part(evaluation: Evaluation) -> EvaluationPart:
     """Lay an evaluation out."""
     scores = evaluation.verification
-    supported = [(one.far, one.tar) for one in scores.operating if one.supported]
+    supported = [
+        (point.far, point.tar) for point in scores.operating if point.supported
+    ]
     return EvaluationPart(
         (
             plot(
@@ -157,48 +159,48 @@ class Card:
 def cards(run: Run, results: Results) -> list[Card]:
     """Return the figures of the summary."""
     counts = run.config.counts
-    found = [
+    shown = [
         Card("images", count(counts["images"])),
         Card("queries", count(counts["queries"])),
         Card("pairs explained", count(counts["pairs"])),
     ]
     evaluation = results.evaluation
     if evaluation is None:
-        found.append(Card("rank-1", percent(run.summary()["rank1"])))
+        shown.append(Card("rank-1", percent(run.summary()["rank1"])))
     else:
         ranked = evaluation.identification
-        found += [
+        shown += [
             Card("rank-1", percent(evaluation.overall.rank1.value)),
             Card("mAP", percent(ranked.mean_average_precision)),
             Card("mINP", percent(ranked.mean_inverse_negative_penalty)),
             Card("equal error rate", percent(evaluation.verification.equal_error)),
         ]
-    found.append(Card("false matches at rank 1", count(counts["false match"])))
+    shown.append(Card("false matches at rank 1", count(counts["false match"])))
     if results.suspects is not None:
-        found.append(Card("findings", count(len(results.suspects.findings))))
-    found.append(Card("pairs reviewed", count(results.reviewed.pairs)))
-    return found
+        shown.append(Card("findings", count(len(results.suspects.findings))))
+    shown.append(Card("pairs reviewed", count(results.reviewed.pairs)))
+    return shown
 
 
 def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important results as sentences."""
-    found = list(run.warnings)
+    texts = list(run.warnings)
     if results.suspects is not None:
         kinds = results.suspects.counts()
         counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]
-        found.append(f"Findings: {', '.join(counts) or 'none'}.")
+        texts.append(f"Findings: {', '.join(counts) or 'none'}.")
     if results.shortcuts is not None and results.shortcuts.found:
         first = results.shortcuts.found[0]
         names = first.value, *(partner for partner, _ in first.partners)
-        found.append(prose(f"The strongest shortcut: {first.sentence}", names))
+        texts.append(prose(f"The strongest shortcut: {first.sentence}", names))
     fixes = results.fixes
     if fixes is not None and (fixes.fixes or fixes.conflicts):
-        found.append(
+        texts.append(
             f"Verdicts agree on {counted(len(fixes.agreed), 'correction')} of labels; "
             f"{counted(len(fixes.open), 'label')} may be wrong without a right one "
             f"being known, and {counted(len(fixes.conflicts), 'contradiction')} wait."
         )
-    return found
+    return texts
 
 
 def config_table(run: Run) -> Table:
@@ -242,11 +244,11 @@ def skipped_table(run: Run) -> Table:
     """List the images that a run could not use."""
     rows = [
         (
-            text(one.id),
-            name(file_name(one.filepath)),
-            name(without_folders(one.reason, one.filepath)),
+            text(image.id),
+            name(file_name(image.filepath)),
+            name(without_folders(image.reason, image.filepath)),
         )
-        for one in run.skipped
+        for image in run.skipped
     ]
     return table(("id", "file", "reason"), rows, MAX_SKIPPED)
 

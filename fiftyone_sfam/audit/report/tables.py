@@ -39,16 +39,19 @@ _LISTS = {"identities": str, "sample_ids": str, "items": int, "pairs": int}
 
 def finding_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     """Return findings as a table."""
-    evidence = [json.dumps(one.evidence, ensure_ascii=False) for one in findings]
+    evidence = [
+        json.dumps(finding.evidence, ensure_ascii=False) for finding in findings
+    ]
     columns: dict[str, Any] = {
         "finding": np.arange(1, len(findings) + 1),
-        "kind": _texts(one.kind for one in findings),
-        "score": np.array([one.score for one in findings], dtype=np.float64),
-        "sentence": _texts(one.sentence for one in findings),
+        "kind": _texts(finding.kind for finding in findings),
+        "score": np.array([finding.score for finding in findings], dtype=np.float64),
+        "sentence": _texts(finding.sentence for finding in findings),
     }
     for name, kind in _LISTS.items():
         columns[name] = pd.Series(
-            [list(map(kind, getattr(one, name))) for one in findings], dtype=object
+            [list(map(kind, getattr(finding, name))) for finding in findings],
+            dtype=object,
         )
     return pd.DataFrame({**columns, "evidence": _texts(evidence)})
 

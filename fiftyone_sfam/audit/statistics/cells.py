@@ -105,8 +105,12 @@ def estimate(value: Estimate) -> Shown:
 def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
     """Keep names in a sentence from turning its direction."""
     shown = _DIRECTIONS.sub("\ufffd", sentence)
-    found = {_DIRECTIONS.sub("\ufffd", one) for one in names if one is not None}
-    for one in sorted(found, key=len, reverse=True):
-        if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in one):
-            shown = shown.replace(one, f"\u2068{one}\u2069")
+    found = {
+        _DIRECTIONS.sub("\ufffd", isolated)
+        for isolated in names
+        if isolated is not None
+    }
+    for isolated in sorted(found, key=len, reverse=True):
+        if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in isolated):
+            shown = shown.replace(isolated, f"\u2068{isolated}\u2069")
     return shown
