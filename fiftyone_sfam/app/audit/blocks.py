@@ -81,8 +81,8 @@ _SMALL_BUTTON = {
 class Card:
     """A figure with its name; a click opens its images if it has a mark."""
 
-    value: str  # the figure and its name
-    label: str  # the figure and its name
+    value: str  # formatted figure
+    label: str  # name of the figure
     hint: str  # what it is, in a sentence
     mark: str = ""  # name of the mark that a click opens
 

@@ -108,7 +108,7 @@ class Picture:
     url: str  # the image with its map, as a data: URL
     width: int  # size in pixels
     height: int  # size in pixels
-    problem: str | None = None  # why there is no image or no map
+    problem: str | None = None  # reason why the image or its map is missing
     values: NDArray[np.float32] | None = None  # the map, shape (h, w)
     places: Box | None = None  # the part of the image that can be clicked
 

@@ -276,7 +276,7 @@ class PanelState:
     known: float = 0.0  # when the last queue was made that was handed over and seen
     advance: bool = True  # whether a verdict turns to the next pair
     selected: tuple[str, ...] = ()
-    model: str | None = None  # model that explains them where there is no run
+    model: str | None = None  # model that explains them if the dataset has no runs
     undo: tuple[Undo, ...] = ()  # verdicts that can be taken back, the last one last
     turn: int = 0
     step: int = 0  # number of events so far, which tells newer states from older ones

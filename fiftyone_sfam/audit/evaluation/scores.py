@@ -65,8 +65,8 @@ class ScoreSummary:
     The figures are NaN, and the curve is empty, where one kind of pair is missing.
     """
 
-    genuine_pairs: int  # number of pairs of one identity, and of two
-    impostor_pairs: int  # number of pairs of one identity, and of two
+    genuine_pairs: int  # pairs of one identity
+    impostor_pairs: int  # pairs of two identities
     auc: float  # chance that a genuine pair scores above an impostor pair
     equal_error: float
     equal_error_threshold: float
@@ -75,8 +75,8 @@ class ScoreSummary:
     roc_fmr: NDArray[np.float64]  # (T,)
     roc_fnmr: NDArray[np.float64]  # (T,)
     edges: NDArray[np.float64]  # edges of bins of the score, shape (BINS + 1,)
-    genuine: NDArray[np.int64]  # pairs per bin, shape (BINS,)
-    impostor: NDArray[np.int64]  # pairs per bin, shape (BINS,)
+    genuine: NDArray[np.int64]  # pairs of one identity per bin, shape (BINS,)
+    impostor: NDArray[np.int64]  # pairs of two identities per bin, shape (BINS,)
 
     def threshold_for(self, far: float) -> float:
         """Find a threshold that accepts no more than a share of impostors."""

@@ -63,11 +63,11 @@ class SliceRow:
 class PairSliceRow:
     """The figures of the comparisons of one slice's queries with another's gallery."""
 
-    query_value: str  # what the query, and what the gallery image has
-    gallery_value: str  # what the query, and what the gallery image has
+    query_value: str  # value of the query
+    gallery_value: str  # value of the gallery image
     items: NDArray[np.int64]  # the labeled queries, indices into the run's items
-    genuine: int  # comparisons of one identity, and of two
-    impostor: int  # comparisons of one identity, and of two
+    genuine: int  # comparisons of one identity
+    impostor: int  # comparisons of two identities
     equal_error: Estimate  # of these comparisons
 
 

@@ -63,7 +63,10 @@ class Fills:
             and (identity is None or identities[donor.item] != identity)
         ]
         if not donors:
-            raise DataError("there is no image of another identity to take it from.")
+            raise DataError(
+                "no other identity has an image to take the region from; change the "
+                "region in another way."
+            )
         donor = donors[int(generator.integers(len(donors)))]
         fill = _picture(region_only(donor)).resize((width, height))
         return np.asarray(fill, dtype=np.float32)

@@ -41,8 +41,8 @@ class PairPicture:
     """A pair with its maps."""
 
     pair: int  # index into the run's pairs
-    query: Picture  # its images
-    neighbor: Picture  # its images
+    query: Picture
+    neighbor: Picture
     caption: str  # who they are
     marked: int  # which of the two the finding is about: 0 or 1
 
@@ -52,12 +52,12 @@ class FindingPart:
     """One finding."""
 
     place: int  # its place in the list, from 1
-    kind: str  # what it is
-    sentence: str  # what it is
+    kind: str
+    sentence: str
     score: Shown  # how sure it is, within its kind
     evidence: tuple[tuple[str, Shown], ...]  # the numbers that it rests on
-    images: Table  # what it is about
-    pairs: Table  # what it is about
+    images: Table  # images of the finding
+    pairs: Table  # pairs of the finding
     pictures: tuple[PairPicture, ...]  # pictures of its pairs
     alone: tuple[tuple[Picture, ...], ...]
 
@@ -257,8 +257,8 @@ class VerdictsPart:
     """The verdicts."""
 
     progress: str  # how far the review is
-    counts: Table  # how often each verdict was given, and the verdicts
-    listed: Table  # how often each verdict was given, and the verdicts
+    counts: Table  # how often each verdict was given
+    listed: Table  # the verdicts
     fixes: tuple[tuple[str, str, Table], ...]
 
 

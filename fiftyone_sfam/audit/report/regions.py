@@ -66,8 +66,8 @@ class ShortcutPart:
     place: int  # its place in the list, from 1
     sentence: str  # the finding in words
     effect: Shown  # how much more of the score rests on the region, with its interval
-    own: Picture  # average evidence of its images, and of comparable ones
-    rest: Picture  # average evidence of its images, and of comparable ones
+    own: Picture  # average evidence of its images
+    rest: Picture  # average evidence of comparable images
 
 
 @dataclass(frozen=True)

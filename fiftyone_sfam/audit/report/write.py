@@ -72,25 +72,25 @@ TEMPLATES = Path(__file__).parent / "templates"
 class Report:
     """Contents of a report."""
 
-    dataset: str  # name of the dataset and key of the run
-    run: str  # name of the dataset and key of the run
-    made: str  # when the run was made, and when the report was
-    created: str  # when the run was made, and when the report was
+    dataset: str  # name of the dataset
+    run: str  # key of the run
+    made: str  # when the run was made
+    created: str  # when the report was made
     version: str  # of this package
     images: bool  # whether it holds images
     kind: str  # kind of map that pictures show
-    metric: str  # what images are ranked by, and the channel weights of the sfam map
-    weights: str  # what images are ranked by, and the channel weights of the sfam map
+    metric: str  # metric that images are ranked by
+    weights: str  # channel weights of the sfam map
     cards: list[Card]  # the summary
     highlights: list[str]  # the most important results
-    evaluation: EvaluationPart | Missing  # the parts
-    findings: FindingsPart | Missing  # the parts
-    regions: RegionsPart | Missing  # the parts
-    shortcuts: ShortcutsPart | Missing  # the parts
-    verdicts: VerdictsPart  # the parts
-    config: Table  # how the run was made, and with what
-    versions: Table  # how the run was made, and with what
-    skipped: Table  # how the run was made, and with what
+    evaluation: EvaluationPart | Missing
+    findings: FindingsPart | Missing
+    regions: RegionsPart | Missing
+    shortcuts: ShortcutsPart | Missing
+    verdicts: VerdictsPart
+    config: Table  # settings of the run
+    versions: Table  # versions of the packages
+    skipped: Table  # skipped images, with the reasons
 
 
 def render(report: Report) -> str:

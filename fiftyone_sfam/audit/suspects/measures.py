@@ -134,8 +134,8 @@ class ImageFigures:
 class IdentityPair:
     """Two identities that are near to each other."""
 
-    first: int  # code
-    second: int  # code
+    first: int  # code of an identity
+    second: int  # code of the other identity
     images: tuple[int, int]  # number of compared images of each
     between: float  # mean nearness of images of different identities
     within: float  # mean nearness of images of one identity
