@@ -240,7 +240,7 @@ def test_donors_are_of_another_identity() -> None:
         for _ in range(20)
     }
     assert drawn == {tuple(picture(number)[0, 0].astype(float)) for number in (1, 2)}
-    with pytest.raises(DataError, match="no image of another identity"):
+    with pytest.raises(DataError, match="no other identity has an image"):
         fills.draw(donors[0], ["a", "a", "a"], generator)
 
 
