@@ -40,9 +40,9 @@ def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
 
 def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     """Write a run as explain_retrieval does, with noise for maps."""
-    from fiftyone_sfam.pipeline.shards import empty_shard, json_array, summarize
+    from fiftyone_sfam.pipeline.shards import empty_shard, summarize
     from fiftyone_sfam.retrieval.pairs import count_outcomes
-    from fiftyone_sfam.runs.blobs import BlobStore, pack_maps
+    from fiftyone_sfam.runs.blobs import BlobStore, json_array, pack_maps
     from fiftyone_sfam.runs.run_config import COMPLETE, RunConfig, record_run
     from fiftyone_sfam.runs.run_table import (
         BY_BLOCK,

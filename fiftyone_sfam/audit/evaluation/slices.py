@@ -8,7 +8,6 @@ one for each, because queries are what the intervals draw.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -29,7 +28,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     mean_estimates,
 )
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.blobs import Arrays
+from fiftyone_sfam.runs.blobs import Arrays, from_json_array, json_array
 
 NO_VALUE = "(none)"
 """Name of the slice of images without a value."""
@@ -224,7 +223,7 @@ def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
         [row.genuine, row.impostor, *astuple(row.equal_error)] for row in pair_rows
     ]
     return {
-        "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
+        "texts": json_array(texts),
         "slice_numbers": np.array(numbers, dtype=np.float64).reshape(-1, 15),
         "pair_numbers": np.array(pair_numbers, dtype=np.float64).reshape(-1, 5),
         **_pack_items("slice", [row.items for row in rows]),
@@ -234,7 +233,7 @@ def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
 
 def unpack_slices(arrays: Arrays) -> tuple[Slices, PairSlices]:
     """Restore slices from :func:`pack_slices`."""
-    texts = json.loads(arrays["texts"].tobytes().decode())
+    texts = from_json_array(arrays["texts"])
     items, numbers = _unpack_items(arrays, "slice"), iter(arrays["slice_numbers"])
     slices: Slices = {}
     for field, values in texts["slices"]:
