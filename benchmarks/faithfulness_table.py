@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from faithfulness_methods import Method
 
-from fiftyone_sfam.audit.faithfulness.masks import area, verification_accuracy
-from fiftyone_sfam.audit.faithfulness.result import mean_estimate
+from fiftyone_sfam.audit.faithfulness.result import (
+    area,
+    mean_estimate,
+    verification_accuracy,
+)
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 
 # Share of the pixels that are hidden, or shown, where decisions are compared.

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
     add_run_arguments,
     add_seed,
     load_run_of,
-    plain_table,
+    result_table,
     whole_number,
 )
-from fiftyone_sfam.data.text import number, one_line, percent
-
-if TYPE_CHECKING:
-    from fiftyone_sfam.audit.faithfulness.result import MapFigures
-    from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.data.text import one_line
 
 
 def add_commands(commands: Any) -> None:
@@ -76,6 +72,7 @@ def _faithfulness(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
+    from fiftyone_sfam.audit.faithfulness.display import maps_table, notes
 
     layers = args.layers or []
     result = check_faithfulness(
@@ -88,44 +85,5 @@ def _faithfulness(args: argparse.Namespace) -> str:
         steps=args.steps,
         seed=args.seed,
     )
-    head = (
-        "map",
-        "insertion - deletion",
-        "x chance",
-        "x no partner",
-        "accuracy, hidden",
-        "shown",
-        "partners alike",
-        "stable",
-        "remainder",
-    )
-    rows = [_row(figures) for figures in result.figures]
-    parts = [one_line(result.sentence, 1000), plain_table(head, rows, right=head[1:])]
-    if result.skipped:
-        reason = next(iter(result.skipped.values()))
-        parts.append(
-            one_line(f"{len(result.skipped)} images skipped; the first: {reason}")
-        )
-    return "\n\n".join(parts)
-
-
-def _row(figures: MapFigures) -> tuple[str, ...]:
-    return (
-        one_line(figures.name),
-        _interval(figures.margin, 4),
-        _interval(figures.over_chance, 2),
-        _interval(figures.over_activation, 2),
-        percent(figures.accuracy_hidden),
-        percent(figures.accuracy_shown),
-        number(figures.specificity, 2),
-        number(figures.stability, 2),
-        percent(figures.remainder),
-    )
-
-
-def _interval(estimate: Estimate, digits: int) -> str:
-    value, low, high = (
-        number(bound, digits) for bound in (estimate.value, estimate.low, estimate.high)
-    )
-    known = estimate.value == estimate.value and estimate.low == estimate.low
-    return f"{value} ({low} to {high})" if known else value
+    parts = [one_line(result.sentence, 1000), result_table(maps_table(result))]
+    return "\n\n".join([*parts, *map(one_line, notes(result))])
