@@ -176,6 +176,7 @@ def _add_top(parser: argparse.ArgumentParser, rows: str) -> None:
 def _suspects(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
+    from fiftyone_sfam.audit.suspects.display import counts_table, findings_table
     from fiftyone_sfam.audit.suspects.search import find_suspects
 
     suspects = find_suspects(
@@ -185,16 +186,17 @@ def _suspects(args: argparse.Namespace) -> str:
         region_field=None if args.region_field == "none" else args.region_field,
         split_field=args.split_field,
     )
-    parts = [plain_table(("kind", "findings"), list(suspects.counts().items()))]
-    shown = suspects.findings[: args.top]
-    if shown:
-        lines = []
-        for place, finding in enumerate(shown, 1):
-            lines.append(f"{place:>3}  {finding.score:.3f}  {finding.kind}")
-            lines.append(f"     {one_line(finding.sentence, 600)}")
-        parts.append("\n".join(lines))
-    more = _more(len(suspects.findings) - len(shown))
-    parts += [more, *map(one_line, suspects.limits)]
+    counts, rows = counts_table(suspects), findings_table(suspects.findings[: args.top])
+    lines = [
+        f"{place:>3}  {score}  {kind}\n     {one_line(sentence, 600)}"
+        for place, (score, kind, sentence) in enumerate(rows.texts(), 1)
+    ]
+    parts = [
+        plain_table(counts.head, counts.texts()),
+        "\n".join(lines),
+        _more(len(suspects) - len(lines)),
+        *map(one_line, suspects.limits),
+    ]
     return "\n\n".join(filter(None, parts))
 
 

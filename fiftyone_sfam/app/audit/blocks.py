@@ -180,7 +180,7 @@ def result_block(
         for row in table.rows
     ]
     columns = [
-        (key, short(column)) for key, column in zip(keys, table.head, strict=True)
+        (key, short(column, 32)) for key, column in zip(keys, table.head, strict=True)
     ]
     return table_block(name, title, hint, columns, rows, clickable=clickable)
 

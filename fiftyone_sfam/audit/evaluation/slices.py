@@ -86,7 +86,7 @@ def group_by_value(
     for item in items:
         for value in values[item] or (NO_VALUE,):
             groups.setdefault(value, []).append(int(item))
-    ordered = sorted(groups.items(), key=lambda one: (-len(one[1]), one[0]))
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return {value: np.array(members, dtype=np.int64) for value, members in ordered}
 
 
@@ -196,15 +196,16 @@ PairSlices = dict[str, tuple[PairSliceRow, ...]]
 
 def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
     """Turn slices into arrays."""
-    rows = [row for one in slices.values() for row in one]
-    pair_rows = [row for one in pair_slices.values() for row in one]
+    rows = [row for of_field in slices.values() for row in of_field]
+    pair_rows = [row for of_field in pair_slices.values() for row in of_field]
     texts = {
         "slices": [
-            [field, [row.value for row in one]] for field, one in slices.items()
+            [field, [row.value for row in of_field]]
+            for field, of_field in slices.items()
         ],
         "pair_slices": [
-            [field, [[row.query_value, row.gallery_value] for row in one]]
-            for field, one in pair_slices.items()
+            [field, [[row.query_value, row.gallery_value] for row in of_field]]
+            for field, of_field in pair_slices.items()
         ],
     }
     numbers = [
