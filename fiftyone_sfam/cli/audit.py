@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
+    add_repeated,
     add_run_arguments,
-    add_seed,
     load_run_of,
     plain_table,
     result_table,
-    whole_number,
 )
 from fiftyone_sfam.data.text import one_line, percent, percent_between
 
@@ -47,22 +47,19 @@ def _add_evaluate(commands: Any) -> None:
         "results with the run.",
     )
     add_run_arguments(parser)
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--slice",
-        action="append",
-        dest="slices",
-        metavar="FIELD",
-        default=[],
-        help="evaluate for each value of a field of the queries; may be repeated",
+        "slices",
+        "FIELD",
+        "evaluate for each value of a field of the queries",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--pair-slice",
-        action="append",
-        dest="pair_slices",
-        metavar="FIELD",
-        default=[],
-        help="evaluate for each pair of values of a field, such as the camera; may be "
-        "repeated",
+        "pair_slices",
+        "FIELD",
+        "evaluate for each pair of values of a field, such as the camera",
     )
     parser.add_argument(
         "--cameras",
@@ -70,21 +67,16 @@ def _add_evaluate(commands: Any) -> None:
         default="protocol",
         help="pairs of cameras to compare (default: %(default)s, as the run does)",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--far",
-        action="append",
-        dest="fars",
+        "fars",
+        "RATE",
+        "false accept rate to find a threshold for",
         type=float,
-        metavar="RATE",
-        help="false accept rate to find a threshold for; may be repeated",
     )
-    parser.add_argument(
-        "--resamples",
-        type=whole_number(1),
-        default=1000,
-        help="bootstrap resamples of the intervals (default: %(default)s)",
-    )
-    add_seed(parser)
+    add_number(parser, "--resamples", 1000, "bootstrap resamples of the intervals")
+    add_number(parser, "--seed", 0, "random seed", low=0)
 
 
 def _evaluate(args: argparse.Namespace) -> str:
@@ -160,16 +152,8 @@ def _add_suspects(commands: Any) -> None:
         help="field, or 'tags', that separates the splits: a duplicate in two splits "
         "is a leak",
     )
-    _add_top(parser, "findings")
-
-
-def _add_top(parser: argparse.ArgumentParser, rows: str) -> None:
-    parser.add_argument(
-        "--top",
-        type=whole_number(0),
-        default=SHOWN,
-        metavar="N",
-        help=f"number of {rows} to print (default: %(default)s)",
+    add_number(
+        parser, "--top", SHOWN, "number of findings to print", low=0, metavar="N"
     )
 
 
@@ -227,26 +211,23 @@ def _add_regions(commands: Any) -> None:
         help="masks or detections that divide the images into regions (default: the "
         "field that fits best)",
     )
-    source.add_argument(
+    add_number(
+        source,
         "--stripes",
-        type=whole_number(1, 1000),
+        None,
+        "divide the images into horizontal stripes instead",
+        high=1000,
         metavar="N",
-        help="divide the images into horizontal stripes instead",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--by",
-        action="append",
-        metavar="NAME",
-        default=[],
-        help="group by this in addition to the outcome: 'camera pair', 'camera', "
-        "'identity' or a field; may be repeated",
+        "by",
+        "NAME",
+        "group by this in addition to the outcome: 'camera pair', 'camera', "
+        "'identity' or a field",
     )
-    parser.add_argument(
-        "--max-rank",
-        type=whole_number(1),
-        metavar="N",
-        help="only pairs up to this rank",
-    )
+    add_number(parser, "--max-rank", None, "only pairs up to this rank", metavar="N")
     parser.add_argument(
         "--check",
         metavar="MODEL",
@@ -259,7 +240,9 @@ def _add_regions(commands: Any) -> None:
         default="background",
         help="region to change (default: %(default)s)",
     )
-    _add_top(parser, "shortcuts")
+    add_number(
+        parser, "--top", SHOWN, "number of shortcuts to print", low=0, metavar="N"
+    )
 
 
 def _regions(args: argparse.Namespace) -> str:
@@ -348,12 +331,13 @@ def _add_report(commands: Any) -> None:
         action="store_true",
         help="show the images of the findings, with their maps",
     )
-    parser.add_argument(
+    add_number(
+        parser,
         "--max-findings",
-        type=whole_number(0),
-        default=100,
+        100,
+        "number of findings that the page shows",
+        low=0,
         metavar="N",
-        help="number of findings that the page shows (default: %(default)s)",
     )
     parser.add_argument(
         "--parquet",

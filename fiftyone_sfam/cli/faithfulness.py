@@ -7,11 +7,11 @@ from typing import Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
+    add_repeated,
     add_run_arguments,
-    add_seed,
     load_run_of,
     result_table,
-    whole_number,
 )
 from fiftyone_sfam.data.text import one_line
 
@@ -32,13 +32,7 @@ def add_commands(commands: Any) -> None:
         metavar="NAME",
         help="name of the run's model, if it is registered under another one now",
     )
-    parser.add_argument(
-        "--pairs",
-        type=whole_number(1),
-        default=100,
-        metavar="N",
-        help="number of pairs to draw (default: %(default)s)",
-    )
+    add_number(parser, "--pairs", 100, "number of pairs to draw", metavar="N")
     parser.add_argument(
         "--side",
         choices=("query", "gallery", "both"),
@@ -51,21 +45,16 @@ def add_commands(commands: Any) -> None:
         default="blur",
         help="how pixels are hidden (default: %(default)s)",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--layer",
-        action="append",
-        dest="layers",
-        metavar="NAME",
-        help="another layer to compute the evidence at, or 'auto' for the last layer "
-        "of each resolution; may be repeated",
+        "layers",
+        "NAME",
+        "another layer to compute the evidence at, or 'auto' for the last layer "
+        "of each resolution",
     )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(2),
-        default=10,
-        help="steps of each curve (default: %(default)s)",
-    )
-    add_seed(parser)
+    add_number(parser, "--steps", 10, "steps of each curve", low=2)
+    add_number(parser, "--seed", 0, "random seed", low=0)
 
 
 def _faithfulness(args: argparse.Namespace) -> str:
@@ -74,14 +63,13 @@ def _faithfulness(args: argparse.Namespace) -> str:
     from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
     from fiftyone_sfam.audit.faithfulness.display import maps_table, notes
 
-    layers = args.layers or []
     result = check_faithfulness(
         run,
         args.model,
         args.pairs,
         side=args.side,
         fill=args.fill,
-        layers=AUTO if AUTO in layers else layers,
+        layers=AUTO if AUTO in args.layers else args.layers,
         steps=args.steps,
         seed=args.seed,
     )
