@@ -157,6 +157,17 @@ def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> li
     return [by_id[sample_id] for sample_id in wanted]
 
 
+def values_of_ids(samples: SampleCollection, ids: str, path: str) -> dict[str, Any]:
+    """Read a field's values by the ids of samples, or of labels, at a path."""
+    by_id: dict[str, Any] = {}
+    for key, value in zip(*samples.values([ids, path]), strict=True):
+        if isinstance(key, list):
+            by_id.update(zip(key, value or [None] * len(key), strict=True))
+        elif key is not None:
+            by_id[key] = value
+    return by_id
+
+
 def label_path(
     samples: SampleCollection, field: str, what: str, prefix: str = ""
 ) -> str:

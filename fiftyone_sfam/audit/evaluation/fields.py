@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.slices import Values
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
+from fiftyone_sfam.data.items import (
+    all_samples,
+    detections_prefix,
+    label_path,
+    values_of_ids,
+)
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import add_fields
+from fiftyone_sfam.runs.run_config import FieldOptions, add_fields
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -50,7 +55,6 @@ def write_measures(run: Run, identification: Identification) -> None:
         ),
     )
     for path, (field, text, column) in zip(measure_paths(run), columns, strict=True):
-        add_fields(run.dataset, {path: {"ftype": field, "description": text}})
         values = dict.fromkeys(run.items.ids[run.items.is_query].tolist())
         values.update(
             zip(
@@ -59,27 +63,30 @@ def write_measures(run: Run, identification: Identification) -> None:
                 strict=True,
             )
         )
-        _write(run, path, values)
+        write_values(run, path, {"ftype": field, "description": text}, values)
 
 
-def _write(run: Run, path: str, values: dict[str, Any]) -> None:
-    """Write values by the ids of samples or of labels."""
+def write_values(
+    run: Run, path: str, options: FieldOptions, values: dict[str, Any]
+) -> None:
+    """Write a field's values by the ids of samples or of labels; add the field."""
+    add_fields(run.dataset, {path: options})
+    samples = all_samples(run.dataset)
     if run.items.label_ids is None:
-        run.dataset.set_values(path, values, key_field="id")
+        present = set(samples.values("id"))
+        values = {key: value for key, value in values.items() if key in present}
+        samples.set_values(path, values, key_field="id")
         return
-    samples, prefix = (
-        all_samples(run.dataset),
-        detections_prefix(run.dataset, run.config.patches_field),
-    )
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
     ids, rows = samples.values(["id", prefix + "id"])
-    present = [
+    labeled = [
         {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
         for sample_id, row in zip(ids, rows, strict=True)
         for label_id in (row if isinstance(row, list) else [row])
         if label_id in values
     ]
-    if present:
-        samples.set_label_values(path, present)
+    if labeled:
+        samples.set_label_values(path, labeled)
 
 
 def slice_values(run: Run, field: str) -> Values:
@@ -97,21 +104,15 @@ def slice_values(run: Run, field: str) -> Values:
     )
     if prefix and field != _TAGS and samples.get_field(prefix + field) is not None:
         assert run.items.label_ids is not None
-        path = _value_path(samples, field, prefix)
-        ids, values = samples.values([prefix + "id", path])
-        pairs: list[tuple[Any, Any]] = []
-        for row_ids, row in zip(ids, values, strict=True):
-            if isinstance(row_ids, list):
-                pairs.extend(zip(row_ids, row, strict=True))
-            else:
-                pairs.append((row_ids, row))
+        by_id = values_of_ids(
+            samples, prefix + "id", _value_path(samples, field, prefix)
+        )
         wanted = run.items.label_ids
     else:
         path = field if field == _TAGS else _value_path(samples, field, "")
-        pairs = list(zip(*samples.values(["id", path]), strict=True))
+        by_id = values_of_ids(samples, "id", path)
         wanted = run.items.sample_ids
-    by_id = dict(pairs)
-    return as_texts([by_id.get(str(one)) for one in wanted])
+    return as_texts([by_id.get(str(key)) for key in wanted])
 
 
 def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
@@ -149,7 +150,8 @@ def _texts(value: Any) -> tuple[str, ...]:
     """Return a value as names: none for None, NaN and the empty text."""
     if isinstance(value, (list, tuple)):
         # A tag that is set twice is one.
-        return tuple(dict.fromkeys(text for one in value for text in _texts(one)))
+        texts = (text for element in value for text in _texts(element))
+        return tuple(dict.fromkeys(texts))
     if value is None or value == "":
         return ()
     if isinstance(value, float):

@@ -41,7 +41,12 @@ from fiftyone_sfam.audit.regions.partitions import (
     split,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
+from fiftyone_sfam.data.items import (
+    all_samples,
+    detections_prefix,
+    label_path,
+    values_of_ids,
+)
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
@@ -439,12 +444,7 @@ def _item_values(run: Run, name: str) -> list[str | None]:
         if dataset.get_field(patches_prefix + name) is not None:
             prefix, item_ids = patches_prefix, run.items.ids
     path = label_path(view, name, "group", prefix)
-    by_id: dict[str, Any] = {}
-    for ids, value in zip(*view.values([prefix + "id", path]), strict=True):
-        if isinstance(ids, list):
-            by_id |= dict(zip(ids, value or [None] * len(ids), strict=True))
-        else:
-            by_id[str(ids)] = value
+    by_id = values_of_ids(view, prefix + "id", path)
     values = [by_id.get(str(item)) for item in item_ids]
     return [None if value in (None, "") else str(value) for value in values]
 
