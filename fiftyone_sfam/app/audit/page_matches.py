@@ -21,17 +21,11 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.audit.view import (
-    NO_LABEL,
-    grid_figure,
-    quoted,
-    row_figure,
-    short,
-)
+from fiftyone_sfam.app.audit.view import grid_figure, row_figure
 from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
-from fiftyone_sfam.data.text import counted, percent_between
+from fiftyone_sfam.data.text import NO_LABEL, counted, percent_between, quoted, short
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run
 

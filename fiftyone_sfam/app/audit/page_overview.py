@@ -31,8 +31,11 @@ from fiftyone_sfam.app.audit.choices import (
     to_samples,
 )
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
-from fiftyone_sfam.audit.evaluation.display import cmc_figure, slices_table
+from fiftyone_sfam.audit.evaluation.display import (
+    cmc_figure,
+    evidence_figure,
+    slices_table,
+)
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (
@@ -42,7 +45,7 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, quoted, short
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
@@ -116,12 +119,12 @@ def figures_of(run: Run) -> Overview | None:
 
 def known_figures(run: Run) -> Overview:
     """Return the figures of a run that a mark was drawn from."""
-    found = figures_of(run)
-    if found is None:
+    figures = figures_of(run)
+    if figures is None:
         raise DataError(
             f"the figures of the run '{run.key}' are gone; evaluate it again."
         )
-    return found
+    return figures
 
 
 def offer_evaluation(run: Run) -> list[Block]:
@@ -285,7 +288,7 @@ def reviewed_selection(run: Run) -> Selection:
 
 def skipped_selection(run: Run) -> Selection:
     """Open the images that could not be used."""
-    skipped = (str(run.items.sample_ids[one.index]) for one in run.skipped)
+    skipped = (str(run.items.sample_ids[image.index]) for image in run.skipped)
     return to_samples("images that were skipped", skipped)
 
 

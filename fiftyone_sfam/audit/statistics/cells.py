@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
@@ -49,6 +50,15 @@ class Table:
         """Return the first rows."""
         left_out = max(0, len(self.rows) - most)
         return Table(self.head, self.rows[:most], self.left_out + left_out)
+
+    def without(self, *columns: str) -> Table:
+        """Return the table without some columns."""
+        kept = [column not in columns for column in self.head]
+        return Table(
+            tuple(compress(self.head, kept)),
+            tuple(tuple(compress(row, kept)) for row in self.rows),
+            self.left_out,
+        )
 
     def texts(self) -> list[list[str]]:
         """Return the rows as texts."""
@@ -105,12 +115,12 @@ def estimate(value: Estimate) -> Shown:
 def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
     """Keep names in a sentence from turning its direction."""
     shown = _DIRECTIONS.sub("\ufffd", sentence)
-    found = {
+    cleaned = {
         _DIRECTIONS.sub("\ufffd", isolated)
         for isolated in names
         if isolated is not None
     }
-    for isolated in sorted(found, key=len, reverse=True):
+    for isolated in sorted(cleaned, key=len, reverse=True):
         if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in isolated):
             shown = shown.replace(isolated, f"\u2068{isolated}\u2069")
     return shown
