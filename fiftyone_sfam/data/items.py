@@ -298,7 +298,7 @@ def _collect_patches(
             values = _undeclared(samples, ids, prefix, name, what)
         rows = values if listed else [[value] for value in values]
         return [
-            _text(value)
+            label_text(value)
             for row, count in zip(rows, counts, strict=True)
             for value in (row or [None] * count)[:count]
         ]
@@ -327,7 +327,7 @@ def _labels(
         raise DataError(
             f"the {what} field '{path}' holds several values per sample; one is needed."
         )
-    return [_text(value) for value in values]
+    return [label_text(value) for value in values]
 
 
 def _undeclared(
@@ -362,7 +362,7 @@ def _splits(
     return [frozenset(() if value is None else (value,)) for value in values]
 
 
-def _text(value: Any) -> str | None:
+def label_text(value: Any) -> str | None:
     """Return a label as text; None if it is missing, NaN or empty."""
     if value is None or value == "":
         return None

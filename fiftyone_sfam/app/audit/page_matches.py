@@ -173,10 +173,10 @@ def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
         ],
         [
             [
-                _error_text(row, one, other)
-                for row, other in zip(rows, shown, strict=True)
+                _error_text(row, query, neighbor)
+                for row, neighbor in zip(rows, shown, strict=True)
             ]
-            for rows, one in zip(grid.rows, shown, strict=True)
+            for rows, query in zip(grid.rows, shown, strict=True)
         ],
         (f"neighbor's {short(name)}", f"query's {short(name)}"),
     )
@@ -300,7 +300,7 @@ def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]
     filled = [NO_LABEL if label is None else label for label in labels]
     names = sorted(set(filled))
     place = {name: number for number, name in enumerate(names)}
-    codes = np.fromiter((place[one] for one in filled), np.int64, len(filled))
+    codes = np.fromiter((place[label] for label in filled), np.int64, len(filled))
     return names, codes
 
 

@@ -34,6 +34,7 @@ from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
     evidence_figure,
+    headline,
     slices_table,
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
@@ -190,41 +191,24 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
             "need an evaluation."
         )
         return [Card(percent(rate), "First is true", hint)]
+    shown = headline(figures.identification, figures.equal_error)
+    names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
     if not len(figures.identification.query):
-        names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
         return [Card(NOT_KNOWN, name, NO_IDENTITIES) for name in names]
-    ranked = figures.identification
-    cmc = ranked.cmc(5)
     of_those = "of those that have one to find. Opens the others."
+    hints = (
+        f"Queries whose nearest neighbor is a true match, {of_those}",
+        f"Queries with a true match among the five nearest, {of_those}",
+        f"Mean average precision. Opens the {MOST_WORST} worst queries.",
+        "Mean inverse negative penalty: how far down the last true match is.",
+        "Error rate at the threshold where both error rates meet.",
+    )
+    marks = ("missed_1", "missed_5", "worst", "", "")
     return [
-        Card(
-            percent(cmc[0]),
-            "Rank-1",
-            f"Queries whose nearest neighbor is a true match, {of_those}",
-            "missed_1",
-        ),
-        Card(
-            percent(cmc[4]),
-            "Rank-5",
-            f"Queries with a true match among the five nearest, {of_those}",
-            "missed_5",
-        ),
-        Card(
-            percent(ranked.mean_average_precision),
-            "mAP",
-            f"Mean average precision. Opens the {MOST_WORST} worst queries.",
-            "worst",
-        ),
-        Card(
-            percent(ranked.mean_inverse_negative_penalty),
-            "mINP",
-            "Mean inverse negative penalty: how far down the last true match is.",
-        ),
-        Card(
-            percent(figures.equal_error),
-            "Equal error",
-            "Error rate at the threshold where both error rates meet.",
-        ),
+        Card(value.text, name, hint, mark)
+        for value, name, hint, mark in zip(
+            shown.values(), names, hints, marks, strict=True
+        )
     ]
 
 

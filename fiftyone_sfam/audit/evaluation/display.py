@@ -45,6 +45,18 @@ _CAMERA_RULES = {
 _RANKS = (5, 10)
 
 
+def headline(ranked: Identification, equal_error: float) -> dict[str, Shown]:
+    """Return the most important figures of all queries, by name."""
+    cmc = ranked.cmc(5).tolist() if len(ranked.query) else [None] * 5
+    return {
+        "rank-1": percent(cmc[0]),
+        "rank-5": percent(cmc[4]),
+        "mAP": percent(ranked.mean_average_precision),
+        "mINP": percent(ranked.mean_inverse_negative_penalty),
+        "equal error rate": percent(equal_error),
+    }
+
+
 def measures_table(evaluation: Evaluation) -> Table:
     """Return the figures of all queries."""
     ranked, scores = evaluation.identification, evaluation.verification

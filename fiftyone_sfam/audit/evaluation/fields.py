@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -15,13 +15,11 @@ from fiftyone_sfam.data.items import (
     all_samples,
     detections_prefix,
     label_path,
+    label_text,
     values_of_ids,
 )
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import FieldOptions, add_fields
-
-if TYPE_CHECKING:
-    from fiftyone.core.collections import SampleCollection
 
 ENDINGS = ("_ap", "_first_match")
 """Fields on the queries: average precision, and rank of the first true match."""
@@ -98,21 +96,24 @@ def slice_values(run: Run, field: str) -> Values:
     ):
         if field == protocol[rule]:
             return [() if value is None else (value,) for value in column]
-    samples, prefix = (
-        all_samples(run.dataset),
-        detections_prefix(run.dataset, run.config.patches_field),
+    return as_texts(item_values(run, field, "slice", lists=True))
+
+
+def item_values(run: Run, field: str, what: str, lists: bool = False) -> list[Any]:
+    """Read a field of a run's detections, or else of its samples, by item."""
+    samples, ids = all_samples(run.dataset), run.items.ids
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
+    if field == _TAGS or samples.get_field(prefix + field) is None:
+        prefix, ids = "", run.items.sample_ids
+    declared = samples.get_field(prefix + field)
+    texts = isinstance(declared, fo.ListField) and isinstance(
+        declared.field, fo.StringField
     )
-    if prefix and field != _TAGS and samples.get_field(prefix + field) is not None:
-        assert run.items.label_ids is not None
-        by_id = values_of_ids(
-            samples, prefix + "id", _value_path(samples, field, prefix)
-        )
-        wanted = run.items.label_ids
-    else:
-        path = field if field == _TAGS else _value_path(samples, field, "")
-        by_id = values_of_ids(samples, "id", path)
-        wanted = run.items.sample_ids
-    return as_texts([by_id.get(str(key)) for key in wanted])
+    path = (
+        prefix + field if lists and texts else label_path(samples, field, what, prefix)
+    )
+    by_id = values_of_ids(samples, prefix + "id", path)
+    return [by_id.get(str(key)) for key in ids]
 
 
 def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
@@ -152,19 +153,5 @@ def _texts(value: Any) -> tuple[str, ...]:
         # A tag that is set twice is one.
         texts = (text for element in value for text in _texts(element))
         return tuple(dict.fromkeys(texts))
-    if value is None or value == "":
-        return ()
-    if isinstance(value, float):
-        if math.isnan(value):
-            return ()
-        if value.is_integer():
-            return (str(int(value)),)
-    return (str(value),)
-
-
-def _value_path(samples: SampleCollection, field: str, prefix: str) -> str:
-    """Return the path of a field's values."""
-    schema = samples.get_field(prefix + field)
-    if isinstance(schema, fo.ListField) and isinstance(schema.field, fo.StringField):
-        return prefix + field
-    return label_path(samples, field, "slice", prefix)
+    text = label_text(value)
+    return () if text is None else (text,)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -100,15 +99,6 @@ def write_column(
         samples.select(batch, ordered=True).set_values(
             column.path, [values[key] for key in batch]
         )
-
-
-def text_of(value: Any) -> str | None:
-    """Return an identity as text; None for missing values."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def same_value(first: Any, second: Any) -> bool:

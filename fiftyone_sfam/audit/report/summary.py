@@ -9,6 +9,7 @@ from typing import Any
 
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
+    headline,
     measures_table,
     operating_table,
     roc_figure,
@@ -153,12 +154,11 @@ def cards(run: Run, results: Results) -> list[Card]:
     if evaluation is None:
         shown.append(Card("rank-1", percent(run.summary()["rank1"])))
     else:
-        ranked = evaluation.identification
+        values = headline(
+            evaluation.identification, evaluation.verification.equal_error
+        )
         shown += [
-            Card("rank-1", percent(evaluation.overall.rank1.value)),
-            Card("mAP", percent(ranked.mean_average_precision)),
-            Card("mINP", percent(ranked.mean_inverse_negative_penalty)),
-            Card("equal error rate", percent(evaluation.verification.equal_error)),
+            Card(title, value) for title, value in values.items() if title != "rank-5"
         ]
     shown.append(Card("false matches at rank 1", count(counts["false match"])))
     if results.suspects is not None:
