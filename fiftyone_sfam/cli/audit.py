@@ -16,6 +16,7 @@ from fiftyone_sfam.cli.support import (
 )
 from fiftyone_sfam.data.text import one_line
 
+_LEFT_OUT = ("share of the evidence", "per pair")
 SHOWN = 20
 """Rows of a list unless ``--top`` says otherwise."""
 
@@ -282,7 +283,8 @@ def _regions(args: argparse.Namespace) -> str:
         if len(cell.groups) == 1 or any(key in args.by for key, _ in cell.groups)
     ]
     for _, table in cell_tables(shown_cells):
-        parts.append(result_table(table.without("share of the evidence", "per pair")))
+        columns = [name for name in table.head if name not in _LEFT_OUT]
+        parts.append(result_table(table.columns({name: name for name in columns})))
     if args.check is not None:
         from fiftyone_sfam.audit.regions.causal import check_causally
 
