@@ -305,10 +305,10 @@ def pair_groups(run: Run, name: str) -> list[str | None]:
     if name in columns:
         values = columns[name]
     else:
-        values = [
+        values = tuple(
             None if value in (None, "") else str(value)
             for value in item_values(run, name, "group")
-        ]
+        )
     return [values[query] for query, _ in ends]
 
 
