@@ -15,9 +15,9 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit.view import short
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.statistics.cells import Table
+from fiftyone_sfam.data.text import short
 
 BODY = "body"
 HEIGHT = 300
@@ -388,13 +388,13 @@ def _render_buttons(
         block["name"],
         **styled(grid={"display": "flex", "flexWrap": "wrap", "gap": 1}),
     )
-    for place, one in enumerate(block["buttons"]):
+    for place, button in enumerate(block["buttons"]):
         small_button(
             row,
             f"button_{place}",
-            one["label"],
-            handlers[one["handler"]],
-            one["params"],
+            button["label"],
+            handlers[button["handler"]],
+            button["params"],
         )
 
 

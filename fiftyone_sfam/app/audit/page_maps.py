@@ -24,7 +24,6 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.results import MapVerdict, load_map_verdict, stored
-from fiftyone_sfam.app.audit.view import short
 from fiftyone_sfam.audit.evaluation.display import (
     Figure,
     for_plotly,
@@ -32,7 +31,7 @@ from fiftyone_sfam.audit.evaluation.display import (
     make_layout,
     with_legend,
 )
-from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, short
 from fiftyone_sfam.runs.run import Run
 
 # Colors that the color-blind can tell apart; as many curves are drawn.
