@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
@@ -15,11 +14,9 @@ from fiftyone_sfam.cli.support import (
     plain_table,
     result_table,
 )
-from fiftyone_sfam.data.text import one_line, percent, percent_between
+from fiftyone_sfam.data.text import one_line
 
-if TYPE_CHECKING:
-    from fiftyone_sfam.audit.regions.ledger_cells import Cell
-
+_LEFT_OUT = ("share of the evidence", "per pair")
 SHOWN = 20
 """Rows of a list unless ``--top`` says otherwise."""
 
@@ -248,6 +245,7 @@ def _add_regions(commands: Any) -> None:
 def _regions(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
+    from fiftyone_sfam.audit.regions.display import cell_tables, source
     from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
     from fiftyone_sfam.audit.regions.ledger import build_ledger
     from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
@@ -262,11 +260,16 @@ def _regions(args: argparse.Namespace) -> str:
         stripes=args.stripes or STRIPES,
         by=args.by,
     )
-    source = "stripes" if field is None else f"the field '{one_line(field)}'"
-    parts = [
-        f"{len(ledger):,} pairs, regions from {source}",
-        *_ledger(ledger.cells, args.by),
+    where = "stripes" if field is None else source(ledger)
+    parts = [f"{len(ledger):,} pairs, regions from {where}"]
+    shown_cells = [
+        cell
+        for cell in ledger.cells
+        if len(cell.groups) == 1 or any(key in args.by for key, _ in cell.groups)
     ]
+    for _, table in cell_tables(shown_cells):
+        columns = [name for name in table.head if name not in _LEFT_OUT]
+        parts.append(result_table(table.columns({name: name for name in columns})))
     if args.check is not None:
         from fiftyone_sfam.audit.regions.causal import check_causally
 
@@ -278,34 +281,6 @@ def _regions(args: argparse.Namespace) -> str:
     parts += [one_line(shortcut.sentence, 1000) for shortcut in shown]
     parts.append(_more(len(shortcuts) - len(shown)))
     return "\n\n".join(filter(None, parts))
-
-
-def _ledger(cells: Sequence[Cell], by: Sequence[str]) -> list[str]:
-    """Return a table by outcome, and one for each requested group."""
-    grouped: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        keys = tuple(key for key, _ in cell.groups)
-        if len(keys) == 1 or set(keys) & set(by):
-            grouped.setdefault(keys, []).append(cell)
-    numbers = ("pairs", "queries", "share of the score", "share of the area")
-    return [
-        plain_table(
-            (*keys, "region", *numbers),
-            [
-                (
-                    *(value for _, value in cell.groups),
-                    cell.region,
-                    f"{cell.pairs:,}",
-                    f"{cell.queries:,}",
-                    percent_between(cell.share, cell.low, cell.high),
-                    "" if cell.area != cell.area else percent(cell.area),
-                )
-                for cell in rows
-            ],
-            right=numbers,
-        )
-        for keys, rows in grouped.items()
-    ]
 
 
 # --------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit.view import short
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.statistics.cells import Table
+from fiftyone_sfam.data.text import short
 
 BODY = "body"
 HEIGHT = 300

@@ -26,10 +26,9 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.audit.view import quoted
 from fiftyone_sfam.audit.suspects.display import findings_table
 from fiftyone_sfam.audit.suspects.search import Finding, Suspects, load_suspects
-from fiftyone_sfam.data.text import counted, escape_markdown
+from fiftyone_sfam.data.text import counted, escape_markdown, quoted
 from fiftyone_sfam.runs.run import Run
 
 ALL_KINDS = "(all)"

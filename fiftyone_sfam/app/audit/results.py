@@ -7,15 +7,12 @@ loaded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
+from fiftyone_sfam.audit.regions.causal_result import load_causal_check
 from fiftyone_sfam.audit.regions.ledger import load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
 from fiftyone_sfam.audit.suspects.search import load_suspects
@@ -23,39 +20,12 @@ from fiftyone_sfam.runs.run import Run
 
 Result = TypeVar("Result")
 
-
-@dataclass(frozen=True)
-class CausalClaims:
-    """What a ledger claims for a region, and what changing the region did."""
-
-    region: str
-    sentence: str
-    pairs: NDArray[np.int64]  # the tested pairs, shape (L,)
-    claim: NDArray[np.float64]  # (L,)
-    drop: NDArray[np.float64]  # measured drop of the similarity, shape (L,)
-
-
-def load_causal_claims(run: Run) -> CausalClaims | None:
-    """Read the causal check of a run without its images and maps."""
-    result = run.results.load(_NAMES[load_causal_claims])
-    if result is None:
-        return None
-    config, arrays = result.config, result.arrays
-    return CausalClaims(
-        config["region"],
-        config["sentence"],
-        arrays["pairs"],
-        arrays["claim"],
-        arrays["drop"],
-    )
-
-
 _NAMES: dict[Callable[[Run], Any], str] = {
     load_evaluation: "evaluation",
     load_ledger: "regions",
     load_suspects: "suspects",
     load_shortcuts: "shortcuts",
-    load_causal_claims: "regions_causal",
+    load_causal_check: "regions_causal",
     load_faithfulness: "faithfulness",
 }
 

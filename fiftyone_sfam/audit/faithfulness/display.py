@@ -18,11 +18,10 @@ from fiftyone_sfam.audit.evaluation.display import (
 from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.audit.statistics.cells import Shown, Table, name, number, percent
-from fiftyone_sfam.data.text import one_line
+from fiftyone_sfam.data.text import short
 
 # Colors that the color-blind can tell apart; as many curves are drawn.
 _COLORS = ("#1a85ff", "#d41159", "#e6a800", "#40b0a6", "#994f00", "#8a8a8a")
-_LONGEST_NAME = 24
 
 
 def maps_table(result: Faithfulness) -> Table:
@@ -79,7 +78,7 @@ def curve_figure(
     traces = []
     for map_name, color in zip(shown, _COLORS, strict=False):
         values = means[map_name].astype(np.float64).round(5)
-        trace = line(share, values, for_plotly(one_line(map_name, _LONGEST_NAME)))
+        trace = line(share, values, for_plotly(short(map_name)))
         traces.append({**trace, "line": {"color": color}})
     state = "hidden" if curve == "deletion" else "shown"
     layout = make_layout(f"share of the pixels {state}", "similarity")

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.evaluation.fields import item_values
 from fiftyone_sfam.audit.regions.fields import (
     STRIPES,
     Grid,
@@ -40,7 +41,6 @@ from fiftyone_sfam.audit.regions.partitions import (
     split,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
@@ -304,7 +304,13 @@ def pair_groups(run: Run, name: str) -> list[str | None]:
             for query, gallery in ends
         ]
     columns = {"camera": items.cameras, "identity": items.identities}
-    values = columns[name] if name in columns else _item_values(run, name)
+    if name in columns:
+        values = columns[name]
+    else:
+        values = tuple(
+            None if value in (None, "") else str(value)
+            for value in item_values(run, name, "group")
+        )
     return [values[query] for query, _ in ends]
 
 
@@ -429,26 +435,6 @@ def _chosen_pairs(run: Run, max_rank: int | None) -> NDArray[np.int64]:
     if len(chosen) == 0:
         raise DataError(f"no pair has a rank up to {max_rank}; use 1 or more.")
     return chosen
-
-
-def _item_values(run: Run, name: str) -> list[str | None]:
-    """Read a field of the samples, or of their detections, by item."""
-    dataset, patches_field = run.dataset, run.config.patches_field
-    view = all_samples(dataset)
-    prefix, item_ids = "", run.items.sample_ids
-    if patches_field is not None:
-        patches_prefix = detections_prefix(dataset, patches_field)
-        if dataset.get_field(patches_prefix + name) is not None:
-            prefix, item_ids = patches_prefix, run.items.ids
-    path = label_path(view, name, "group", prefix)
-    by_id: dict[str, Any] = {}
-    for ids, value in zip(*view.values([prefix + "id", path]), strict=True):
-        if isinstance(ids, list):
-            by_id |= dict(zip(ids, value or [None] * len(ids), strict=True))
-        else:
-            by_id[str(ids)] = value
-    values = [by_id.get(str(item)) for item in item_ids]
-    return [None if value in (None, "") else str(value) for value in values]
 
 
 def _ledger(run: Run, pairs: NDArray[np.int64], **values: Any) -> Ledger:
