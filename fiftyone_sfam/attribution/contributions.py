@@ -47,11 +47,12 @@ class Contributions:
         Contribution of each position, shape (h, w, K), with K = D, or the number of
         directions that they are projected to.
     remainder : ndarray of float32
-        The part of the embedding that no position contributes, shape (D,).
+        The part of the embedding that no position contributes, shape (K,).
     embedding : ndarray of float32
         Embedding of the image, shape (D,).
     basis : ndarray of float32, optional
-        Orthonormal directions that the contributions are projected to, shape (K, D).
+        Orthonormal directions that ``values`` and ``remainder`` are projected to, shape
+        (K, D).
     """
 
     values: Floats
@@ -65,15 +66,15 @@ class Contributions:
         height, width = self.values.shape[:2]
         return height, width
 
-    def toward(self, vector: NDArray[Any]) -> Floats:
-        """Return the inner product of each contribution with a vector, (h, w)."""
+    def project(self, vector: NDArray[Any]) -> Floats:
+        """Return a vector of shape (D,) in the basis of the contributions, (K,)."""
         if np.shape(vector) != self.embedding.shape:
             raise ValueError(
                 f"the vector has shape {np.shape(vector)}, but the image's embedding "
                 f"has {self.embedding.shape}; both must be of the same model."
             )
         vector = np.asarray(vector, dtype=np.float32)
-        return self.values @ (vector if self.basis is None else self.basis @ vector)
+        return vector if self.basis is None else self.basis @ vector
 
 
 @dataclass(frozen=True)
@@ -366,10 +367,11 @@ def unpack_contributions(values: NDArray[Any], scale: Floats) -> Floats:
 
 def _explain(image: Contributions, vector: NDArray[np.float64]) -> ContributionMap:
     """Make the map of an image towards a vector."""
+    projected = image.project(vector)
     return ContributionMap(
-        image.toward(vector),
+        image.values @ projected,
         float(_double(image.embedding) @ vector),
-        float(_double(image.remainder) @ vector),
+        float(_double(image.remainder) @ _double(projected)),
     )
 
 

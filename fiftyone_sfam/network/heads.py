@@ -149,23 +149,29 @@ class LinearizedHead:
             by_channel[pairs] = part.sum((2, 3)).to(by_channel)
         return by_position, by_channel
 
-    def position_contributions(self) -> Tensor:
+    def position_contributions(self, directions: Tensor | None = None) -> Tensor:
         """Compute what each position contributes to the embedding, (B, h w, D).
 
         That is ``J A(p)``, with the head's Jacobian ``J`` and the feature map that is
-        zero except at position ``p``. A head that begins by averaging, or a linear one,
-        has a closed form. Any other takes a backward pass per number of the embedding.
+        zero except at position ``p``. With directions, of shape (K, D), the result is
+        their inner products with it, (B, h w, K).
+
+        A head that begins by averaging, or a linear one, has a closed form. Any other
+        takes a backward pass per number of the result.
         """
+        if directions is None:
+            directions = torch.eye(self.output.shape[1])
+        directions = directions.to(self.embedding)
         maps = self.feature_map.float().flatten(2)
-        count, _, positions = maps.shape
         if self._pooling is None:
             jacobian = self._jacobian
             if jacobian is not None:
                 shares = maps.permute(2, 0, 1) @ jacobian.by_position
-                return shares.transpose(0, 1).contiguous()
-        shares = maps.new_empty(self.output.shape[1], count, positions)
+                return (shares @ directions.float().T).transpose(0, 1).contiguous()
+        count, _, positions = maps.shape
+        shares = maps.new_empty(len(directions), count, positions)
         start = 0
-        for pulled in self._unit_gradients():
+        for pulled in self._pull_directions(directions):
             part = shares[start : start + len(pulled)]
             if self._pooling is None:
                 for row, gradient in zip(part, pulled.flatten(3), strict=True):
@@ -175,23 +181,22 @@ class LinearizedHead:
             start += len(pulled)
         return shares.permute(1, 2, 0).contiguous()
 
-    def _unit_gradients(self) -> Iterator[Tensor]:
-        """Pull the unit vectors of the embedding back, several at a time.
+    def _pull_directions(self, directions: Tensor) -> Iterator[Tensor]:
+        """Pull directions of the embedding back, several at a time.
 
         Yields tensors of shape (K, B, C, h, w), or (K, B, C) for a head that begins by
         averaging. B is 1 if the derivative is the same for all images: each image of
-        the batch then serves another unit vector.
+        the batch then serves another direction.
         """
         count, size = self.output.shape
-        units = torch.eye(size, dtype=self.embedding.dtype, device=self.output.device)
         if self.is_the_same_for_all:
-            for part in units.split(count):
+            for part in directions.split(count):
                 batch = torch.zeros_like(self.embedding)
                 batch[: len(part)] = part
                 yield self._pull(batch)[: len(part), None]
             return
         of_image = self.leaf[0].numel() if self._pooling is None else self.leaf.shape[1]
-        for part in units.split(max(1, _AT_ONCE // (count * max(of_image, size)))):
+        for part in directions.split(max(1, _AT_ONCE // (count * max(of_image, size)))):
             yield self._pull(part[:, None].expand(-1, count, -1))
 
     def _pull(self, cotangents: Tensor) -> Tensor:

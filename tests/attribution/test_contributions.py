@@ -109,6 +109,11 @@ def test_the_ways_to_compute_them_agree(
     close(head.position_contributions(), closed)
     alone = model.linearize(images(3, 9)[1:2])
     close(alone.position_contributions(), closed[1:2])
+    directions = torch.randn(4, closed.shape[2])
+    projected = closed @ directions.T
+    close(head.position_contributions(directions), projected)
+    monkeypatch.undo()
+    close(head.position_contributions(directions), projected)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -209,7 +214,7 @@ def test_a_place_outside_the_map() -> None:
 def test_a_vector_of_another_model() -> None:
     query, _ = two_images()
     with pytest.raises(ValueError, match=r"shape \(3,\), but .* has \(2,\)"):
-        query.toward(np.ones(3))
+        query.project(np.ones(3))
 
 
 # --------------------------------------------------------------------------------------
@@ -245,7 +250,9 @@ def test_a_projection_keeps_products_within_its_directions() -> None:
     query, gallery = two_images()
     basis = np.array([[0, 1]], np.float32)
     small = [
-        Contributions(side.values @ basis.T, side.remainder, side.embedding, basis)
+        Contributions(
+            side.values @ basis.T, basis @ side.remainder, side.embedding, basis
+        )
         for side in (query, gallery)
     ]
     result = kept.evidence(small[0], small[1])
