@@ -36,6 +36,8 @@ _LARGEST_JACOBIAN = 2**28
 _MANY_PARTNERS = 4
 # Largest number of values in the passes that run at once.
 _AT_ONCE = 2**22
+# Time of a pass forward through a head, relative to one backward.
+_TANGENT_COST = 6
 # Derivative along an embedding, relative to another direction, that counts as none.
 _NO_CHANGE = 5e-3
 
@@ -157,7 +159,8 @@ class LinearizedHead:
         their inner products with it, (B, h w, K).
 
         A head that begins by averaging, or a linear one, has a closed form. Any other
-        takes a pass per position, or a backward pass per direction if these are fewer.
+        takes a backward pass per direction, or one forward per position where there are
+        few of them.
         """
         if directions is None:
             directions = torch.eye(self.output.shape[1])
@@ -168,7 +171,8 @@ class LinearizedHead:
             if jacobian is not None:
                 shares = maps.permute(2, 0, 1) @ jacobian.by_position
                 return (shares @ directions.float().T).transpose(0, 1).contiguous()
-            if maps.shape[2] < len(directions) and self._has_tangents:
+            passes = _TANGENT_COST * maps.shape[2]
+            if passes < len(directions) and self._has_tangents:
                 return self._by_position() @ directions.float().T
         count, _, positions = maps.shape
         shares = maps.new_empty(len(directions), count, positions)
