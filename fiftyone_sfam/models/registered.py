@@ -37,7 +37,6 @@ def load_registered(
     network, preprocess, embedding = (
         _from_source(entry) if entry.source else _from_factory(entry)
     )
-    _load_weights(entry, network)
     try:
         network, embedding_layer = tapped(network, entry.embedding_layer)
     except ModelError as error:
@@ -74,6 +73,7 @@ def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | No
         kwargs=entry.kwargs,
         size=entry.size,
         embedding=entry.embedding,
+        allow_missing=entry.allow_missing,
     )
     try:
         built = build_source(entry.source, options)
@@ -92,6 +92,7 @@ def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | No
         if entry.registry is None:
             raise
         raise entry.error("source", error) from error
+    _load_weights(entry, built.weights_into or built.network)
     return built.network, preprocess, built.embedding
 
 
@@ -110,6 +111,7 @@ def _from_factory(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | N
                 f"it returned {type(network).__name__}; a torch.nn.Module is needed",
             )
         preprocess = _declared(entry)
+    _load_weights(entry, network)
     return network, preprocess, entry.embedding
 
 

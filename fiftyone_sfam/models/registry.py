@@ -315,9 +315,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
 _NEEDS = {
     "python_path": "factory",
     **dict.fromkeys(("pretrained", "size", "mean", "std"), "source"),
-    **dict.fromkeys(
-        ("weights_key", "strip_prefix", "strict", "allow_missing"), "weights"
-    ),
+    **dict.fromkeys(("weights_key", "strip_prefix", "strict"), "weights"),
 }
 # Keys that are options of a source given in Python.
 _OPTIONS = tuple(
@@ -358,6 +356,8 @@ def _check_together(file: Path | None, name: str, options: Mapping[str, Any]) ->
     for key, other in _NEEDS.items():
         if key in options and other not in options:
             raise _error(file, name, key, f"it has no effect without {other}")
+    if "allow_missing" in options and not options.keys() & {"weights", "source"}:
+        raise _error(file, name, "allow_missing", "it has no effect without weights")
     for key in ("size", "mean", "std"):
         if key in options and declared:
             raise _error(file, name, key, f"it has no effect beside {declared[0]}")

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,10 @@ from fiftyone_sfam.data.text import counted, first_line
 from fiftyone_sfam.errors import ModelError, SfamWarning
 
 _SHOWN = 4
+_SCALAR_TYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 # First version of torch whose ``weights_only`` is safe.
 _SAFE_TORCH = (2, 6)
 
@@ -129,7 +134,9 @@ def _read_torch(file: Path) -> Any:
     """Read a checkpoint of ``torch.save`` with tensors and plain values only."""
     _check_torch(file, torch.__version__)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        # Only what numpy needs to build numbers: none of it runs code of the file.
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"the weights file {file} holds more than tensors and plain values, or is "
@@ -142,6 +149,20 @@ def _read_torch(file: Path) -> Any:
             f"the weights file {file} is not a checkpoint that torch can read "
             f"({first_line(error)}); save the network's state_dict() again."
         ) from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """Return what pickled scalars of numpy consist of, by all names that it has had.
+
+    Checkpoints store them beside the tensors, such as an accuracy.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *{type(np.dtype(name)) for name in _SCALAR_TYPES},
+    ]
 
 
 def _check_torch(file: Path, version: str) -> None:

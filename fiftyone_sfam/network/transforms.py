@@ -14,6 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.image_processors import (
+    ImageProcessorPreprocessing,
+    is_image_processor,
+)
 from fiftyone_sfam.network.preprocess import Box
 
 
@@ -33,10 +37,14 @@ class TransformPreprocessing:
 
 
 def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
-    """Add the method ``crop_box`` to a torchvision transform."""
-    if hasattr(preprocess, "crop_box") or not _is_torchvision(preprocess):
+    """Add the method ``crop_box`` to a transform, or an image processor."""
+    if hasattr(preprocess, "crop_box"):
         return preprocess
-    return TransformPreprocessing(preprocess)
+    if is_image_processor(preprocess):
+        return ImageProcessorPreprocessing(preprocess)
+    if _is_torchvision(preprocess):
+        return TransformPreprocessing(preprocess)
+    return preprocess
 
 
 def crop_box_of(transform: object, width: int, height: int) -> Box:

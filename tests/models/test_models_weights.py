@@ -5,10 +5,12 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -78,6 +80,56 @@ def test_half_precision_becomes_float32(tmp_path: Path, suffix: str) -> None:
     }
     assert loaded["half"].tolist() == [0.5, 0.333251953125]
     assert loaded["count"].item() == 7
+
+
+@needs_checkpoints
+@pytest.mark.parametrize("archive", [True, False], ids=["archive", "legacy"])
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(0.5), np.float32(2), np.float16(1), np.int64(3), np.bool_(True)],
+    ids=lambda value: type(value).__name__,
+)
+def test_scalars_of_numpy_beside_the_tensors(
+    tmp_path: Path, value: Any, archive: bool
+) -> None:
+    file = tmp_path / "net.pth.tar"
+    content = {"state_dict": {"a": torch.ones(2)}, "rank1": value, "epoch": 3}
+    torch.save(content, file, _use_new_zipfile_serialization=archive)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    assert load_state_dict(file, key=("state_dict",))["a"].tolist() == [1, 1]
+    # What numpy needs is allowed while the file is read, and not afterwards.
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+
+
+@needs_checkpoints
+def test_scalars_of_older_versions_of_numpy(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.pth", tmp_path / "old.pth"
+    torch.save({"net": {"a": torch.ones(2)}, "rank1": np.float64(0.5)}, new)
+    with zipfile.ZipFile(new) as source, zipfile.ZipFile(old, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b"numpy._core", b"numpy.core"))
+    assert load_state_dict(old, key=("net",))["a"].tolist() == [1, 1]
+
+
+@needs_checkpoints
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ones(2),
+        np.array([Path("x")]),
+        np.dtype([("a", object)]),
+        np.random.default_rng(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_objects_of_numpy_are_refused(tmp_path: Path, value: Any) -> None:
+    file = tmp_path / "net.pth"
+    torch.save({"state_dict": {"a": torch.ones(2)}, "other": value}, file)
+    with pytest.raises(ModelError, match="not loaded, because loading it could run"):
+        load_state_dict(file, key=("state_dict",))
 
 
 @needs_checkpoints

@@ -270,6 +270,8 @@ def test_a_failing_source_of_the_registry_is_named(registry: Any) -> None:
     ("source", "package", "extra"),
     [
         ("timm:x", "timm", "timm"),
+        ("hf:x", "transformers", "transformers"),
+        ("open_clip:RN50/openai", "open_clip_torch", "open-clip"),
         ("onnx:x.onnx", "onnx2torch", "onnx"),
     ],
 )
@@ -279,7 +281,7 @@ def test_missing_libraries_are_named(
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.partition(".")[0] == package:
+        if name.partition(".")[0] == package.removesuffix("_torch"):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
@@ -297,7 +299,7 @@ def test_missing_libraries_are_named(
 
 
 @pytest.mark.parametrize(
-    "name", ["timm:test_resnet", "torchvision:resnet18", "onnx:/etc/passwd"]
+    "name", ["timm:test_resnet", "hf:google/vit", "hub:a/b:c", "onnx:/etc/passwd"]
 )
 def test_a_source_is_not_a_name(name: str, registry: Any) -> None:
     file = registry(source="timm:test_resnet", pretrained=False)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FORMS: Mapping[str, str] = {
     "timm": "timm:NAME or timm:hf-hub:ORG/NAME",
     "torchvision": "torchvision:NAME",
+    "hf": "hf:ORG/NAME",
+    "open_clip": "open_clip:ARCH/TAG",
     "hub": "hub:REPO:ENTRY",
     "onnx": "onnx:PATH",
 }
@@ -41,13 +43,13 @@ class Source:
     @property
     def label(self) -> str:
         """Name for records and messages, without the folders of a path."""
-        if self.library == "onnx":
-            return f"onnx:{Path(self.name).name}"
+        name, colon, entry = self.name, "", ""
         if self.library == "hub":
-            repository, _, entry = self.name.rpartition(":")
-            folder = Path(repository).expanduser()
-            return f"hub:{folder.name if folder.is_dir() else repository}:{entry}"
-        return str(self)
+            name, colon, entry = name.rpartition(":")
+        folder = Path(name).expanduser()
+        if self.library == "onnx" or folder.is_dir():
+            name = folder.name
+        return f"{self.library}:{name}{colon}{entry}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class SourceOptions:
     kwargs: Mapping[str, Any]  # for the library's function that builds the network
     size: tuple[int, int] | None = None  # height and width of the network's input
     embedding: str | int | None = None
+    allow_missing: tuple[str, ...] = ()  # patterns of weights that need not be loaded
 
 
 def parse_source(text: str) -> Source | None:
@@ -81,6 +84,8 @@ def build_source(source: Source, options: SourceOptions) -> Built:
 _MODULES = {
     "timm": "timm_models",
     "torchvision": "torchvision_models",
+    "hf": "transformers_models",
+    "open_clip": "open_clip_models",
     "hub": "hub_models",
     "onnx": "onnx_models",
 }

@@ -36,6 +36,7 @@ class Built:
     network: nn.Module
     config: InputConfig
     embedding: str | int | None = None  # key or index of the embedding
+    weights_into: nn.Module | None = None  # part whose state dict checkpoints hold
 
 
 def preprocessing_of(
@@ -51,15 +52,17 @@ def preprocessing_of(
     A given size is resized to without keeping the aspect ratio, as is usual for crops
     of persons and faces. Otherwise images are prepared as the library does.
     """
-    assumed = []
+    assumed, missing = [], []
     if config.mean is None and (mean is None or std is None):
-        assumed.append("mean and std of ImageNet are used; give mean and std")
+        assumed.append("the mean and std of ImageNet")
+        missing.append("mean and std")
     if config.size is None and size is None:
-        assumed.append("the size 224 x 224 is used; give size")
+        assumed.append("the size 224 x 224")
+        missing = ["mean, std and size" if missing else "size"]
     if assumed:
         warnings.warn(
             f"model '{label}' does not say how its images are prepared: "
-            f"{', and '.join(assumed)}.",
+            f"{' and '.join(assumed)} are used; give {missing[0]}.",
             SfamWarning,
             stacklevel=2,
         )
