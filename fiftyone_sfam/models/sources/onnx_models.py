@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from fiftyone_sfam.data.text import first_line, type_and_first_line
@@ -115,14 +118,28 @@ def _prepared(model: ModelProto) -> ModelProto:
 
     graph = model.graph
     _constants_to_initializers(graph)
-    _free_batch(graph)
+    [images] = _inputs(graph)
+    batch = images.type.tensor_type.shape.dim[0]
+    if batch.dim_value == 1:
+        # Shapes that the graph computes are needed, so that data is propagated.
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+        _free_batch(graph, _shapes(inferred.graph))
+    batch.dim_param = "batch"
     del graph.value_info[:]
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
-    # Shapes that the graph computes are needed, so that data is propagated.
     inferred = shape_inference.infer_shapes(model, data_prop=True)
     _state_ranks(inferred.graph)
     return inferred
+
+
+def _shapes(graph: GraphProto) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that are known; a size that is not known is 0."""
+    return {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input)
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 def _constants_to_initializers(graph: GraphProto) -> None:
@@ -142,27 +159,61 @@ def _constants_to_initializers(graph: GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def _free_batch(graph: GraphProto) -> None:
-    """Let the batch have any size where it is fixed at one image."""
-    from onnx import numpy_helper
+def _free_batch(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Let the batch have any size where constants fix it at one image."""
+    from onnx import helper, numpy_helper
 
-    [images] = _inputs(graph)
-    batch = images.type.tensor_type.shape.dim[0]
-    fixed = batch.dim_value == 1
-    batch.dim_param = "batch"
-    if not fixed:
-        return
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    nodes: list[NodeProto] = []
     for node in graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in constants:
+        if node.op_type == "Reshape" and node.input[1] in constants:
+            shape = constants[node.input[1]].copy()
+            if shape.size and shape[0] == 1 and shapes.get(node.input[0], (0,))[0] == 1:
+                # Zero stands for the size that the input has.
+                shape[0] = 0
+                name = f"{node.output[0]}/shape"
+                graph.initializer.append(numpy_helper.from_array(shape, name))
+                node.input[1] = name
+        if node.op_type == "Concat" and helper.get_node_attr_value(node, "axis") != 0:
+            nodes += _repeated(graph, node, constants)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _repeated(
+    graph: GraphProto, node: NodeProto, constants: Mapping[str, NDArray[Any]]
+) -> list[NodeProto]:
+    """Repeat constants that are joined to images, such as a class token, by nodes."""
+    from onnx import helper, numpy_helper
+
+    images = [name for name in node.input if name not in constants]
+    made: list[NodeProto] = []
+    for place, name in enumerate(node.input):
+        value = constants.get(name)
+        if not images or value is None or value.ndim < 2 or value.shape[0] != 1:
             continue
-        shape = numpy_helper.to_array(constants[node.input[1]]).copy()
-        if shape.size and shape[0] == 1:
-            # Zero stands for the size that the input has.
-            shape[0] = 0
-            name = f"{node.input[1]}_of_{node.output[0]}"
-            graph.initializer.append(numpy_helper.from_array(shape, name))
-            node.input[1] = name
+        prefix = f"{node.output[0]}/{place}"
+        first, rest = np.array([0]), np.ones(value.ndim - 1, dtype=np.int64)
+        graph.initializer.append(numpy_helper.from_array(first, f"{prefix}/first"))
+        graph.initializer.append(numpy_helper.from_array(rest, f"{prefix}/rest"))
+        for operator, inputs, output, attributes in (
+            ("Shape", [images[0]], "sizes", {}),
+            ("Gather", [f"{prefix}/sizes", f"{prefix}/first"], "batch", {"axis": 0}),
+            ("Concat", [f"{prefix}/batch", f"{prefix}/rest"], "shape", {"axis": 0}),
+            ("Expand", [name, f"{prefix}/shape"], "repeated", {}),
+        ):
+            made.append(
+                helper.make_node(
+                    operator,
+                    inputs,
+                    [f"{prefix}/{output}"],
+                    f"{prefix}/{output}",
+                    **attributes,
+                )
+            )
+        node.input[place] = f"{prefix}/repeated"
+    return made
 
 
 def _state_ranks(graph: GraphProto) -> None:
@@ -214,33 +265,53 @@ def _check_batch(network: nn.Module, size: tuple[int, int], file: Path) -> None:
     """Raise if an image has another embedding in a batch than alone."""
     assert isinstance(network, fx.GraphModule)
     images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    alone, batch = _Recorder(network), _Recorder(network)
+    recorder, first = _Recorder(network), _Recorder(network)
     with torch.no_grad():
-        alone.run(images[:1])
+        alone = [first.run(images[:1]), network(images[1:])]
         try:
-            batch.run(images)
+            batch = recorder.run(images)
         # Which error depends on the operator that does not fit the batch.
         except Exception as error:
-            raise _fixed_batch(list(batch.outputs)[-1], file) from error
-    for node, output in batch.outputs.items():
-        single = alone.outputs[node]
-        if node.op == "call_module" and _differs(single, output):
+            raise _fixed_batch(list(recorder.outputs)[-1], file) from error
+    singles = zip(*map(_tensors, alone), strict=True)
+    if all(
+        _same(torch.cat(single), output)
+        for single, output in zip(singles, _tensors(batch), strict=True)
+    ):
+        return
+    for node, output in recorder.outputs.items():
+        if node.op == "call_module" and _loses_batch(first.outputs[node], output):
             raise _fixed_batch(node, file)
+    raise _fixed_batch(list(recorder.outputs)[-2], file)
 
 
-def _differs(single: Any, output: Any) -> bool:
-    """Return whether the first image's part of an output is not that of it alone."""
+def _tensors(output: Any) -> list[Tensor]:
+    """Return the outputs of a network as tensors with a batch."""
+    outputs = output if isinstance(output, (list, tuple)) else [output]
+    return [torch.atleast_1d(tensor) for tensor in outputs]
+
+
+def _same(expected: Tensor, output: Tensor) -> bool:
+    """Return whether two outputs are the same up to rounding."""
+    if expected.shape != output.shape:
+        return False
+    largest = float(expected.abs().max()) if expected.numel() else 0.0
+    return float((output - expected).abs().max()) <= _TOLERANCE * largest
+
+
+def _loses_batch(single: Any, output: Any) -> bool:
+    """Return whether an output has one image's shape or values of another image."""
     if not isinstance(single, Tensor) or not isinstance(output, Tensor):
         return False
-    if single.shape == output.shape and torch.equal(single, output):
-        # Shapes and constants, the same for all images.
-        return False
-    if not single.is_floating_point() or single.ndim == 0 or single.shape[0] != 1:
-        return False
-    if output.shape != (2, *single.shape[1:]):
+    if single.shape == output.shape:
+        # Shapes and constants are the same for all images.
+        return not torch.equal(single, output)
+    if single.ndim != output.ndim:
         return True
-    largest = float(single.abs().max()) if single.numel() else 0.0
-    return float((output[:1] - single).abs().max()) > _TOLERANCE * largest
+    along = [i for i in range(single.ndim) if single.shape[i] != output.shape[i]]
+    if len(along) != 1:
+        return True
+    return not _same(single, output.narrow(along[0], 0, single.shape[along[0]]))
 
 
 def _fixed_batch(node: fx.Node, file: Path) -> ModelError:
