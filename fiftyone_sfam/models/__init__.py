@@ -186,9 +186,10 @@ def _unknown(name: str) -> ModelError:
     name = shorten(name, _LONGEST_SHOWN)
     if parse_source(name) is not None:
         return ModelError(
-            f"there is no model {name!r} in {registry_path()}: sources are loaded in "
-            "Python, on the command line, or from an entry with the key 'source'; ask "
-            "the owner of this machine to register it."
+            f"there is no model {name!r} in {registry_path()}. A source is loaded only "
+            "where it is given in Python or on the command line, not from a form or a "
+            "stored run: give it as the model, or ask the owner of this machine to "
+            "register it."
         )
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""

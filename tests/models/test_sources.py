@@ -307,9 +307,10 @@ def test_a_source_is_not_a_name(name: str, registry: Any) -> None:
         with pytest.raises(ModelError) as caught:
             look_up(name)
         assert str(caught.value) == (
-            f"there is no model '{name}' in {file}: sources are loaded in Python, on "
-            "the command line, or from an entry with the key 'source'; ask the owner "
-            "of this machine to register it."
+            f"there is no model '{name}' in {file}. A source is loaded only where it "
+            "is given in Python or on the command line, not from a form or a stored "
+            "run: give it as the model, or ask the owner of this machine to register "
+            "it."
         )
     assert known_name("mine") == "mine"
     assert known_name("demo") == "demo"

@@ -141,6 +141,20 @@ def test_reshapes_that_fix_the_batch(tmp_path: Path, shape: list[int]) -> None:
     assert_same(graph.save(tmp_path / "x.onnx", flat, image=(1, 3, *SIZE)))
 
 
+def test_a_batch_of_four(tmp_path: Path) -> None:
+    graph = Graph()
+    pooled = graph.add("GlobalAveragePool", graph.conv())
+    flat = graph.add("Reshape", pooled, graph.constant(np.array([4, 6])))
+    file = graph.save(tmp_path / "x.onnx", flat, image=(4, 3, *SIZE))
+    images = noise(4)
+    session = onnxruntime.InferenceSession(str(file))
+    [expected] = session.run(None, {"image": images.numpy()})
+    model = load_model(f"onnx:{file}", **HALF)
+    for batch in (1, 3, 4):
+        embeddings = model.embed(images[:batch]).numpy()
+        np.testing.assert_allclose(embeddings, expected[:batch], atol=1e-5, rtol=1e-4)
+
+
 def test_a_shape_for_several_reshapes(tmp_path: Path) -> None:
     """Tokens (n, 32, 6): what is reshaped to them is not always a batch."""
     graph = Graph()
@@ -253,7 +267,7 @@ def test_operators_that_fix_the_batch_are_named(tmp_path: Path, operator: str) -
         graph.add("ReduceMean", value, axes=[0, 2, 3], keepdims=0)
     name = graph.nodes[-1].name
     file = graph.save(tmp_path / "x.onnx", f"v{len(graph.nodes) - 1}")
-    message = f"its operator '{name}' does not take several; export it with a dynamic"
+    message = f"its operator '{name}' does not take another; export it with a dynamic"
     with pytest.raises(ModelError, match=message):
         load_model(f"onnx:{file}")
 
@@ -263,6 +277,7 @@ def test_operators_that_fix_the_batch_are_named(tmp_path: Path, operator: str) -
     [
         (("n", *SIZE, 3), r"inputs of the shapes \[\(0, 16, 8, 3\)\]; one input of"),
         (("n", 1, *SIZE), r"inputs of the shapes \[\(0, 1, 16, 8\)\]; one input of"),
+        (("n", 3, -1, -1), "does not fix the size of its images; give size, the"),
         (("n", 3, "h", "w"), "does not fix the size of its images; give size, the"),
     ],
 )

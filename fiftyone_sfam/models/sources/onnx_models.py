@@ -93,7 +93,7 @@ def _input_size(model: ModelProto, file: Path) -> tuple[int, int] | None:
             "shape (batch, 3, height, width) is needed."
         )
     height, width = shapes[0][2:]
-    return (height, width) if height and width else None
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _check_operators(model: ModelProto, file: Path) -> None:
@@ -120,10 +120,11 @@ def _prepared(model: ModelProto) -> ModelProto:
     _constants_to_initializers(graph)
     [images] = _inputs(graph)
     batch = images.type.tensor_type.shape.dim[0]
-    if batch.dim_value == 1:
+    size = batch.dim_value
+    if size > 0:
         # Shapes that the graph computes are needed, so that data is propagated.
         inferred = shape_inference.infer_shapes(model, data_prop=True)
-        _free_batch(graph, _shapes(inferred.graph))
+        _free_batch(graph, _shapes(inferred.graph), size)
     batch.dim_param = "batch"
     del graph.value_info[:]
     for value in graph.output:
@@ -159,8 +160,10 @@ def _constants_to_initializers(graph: GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def _free_batch(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Let the batch have any size where constants fix it at one image."""
+def _free_batch(
+    graph: GraphProto, shapes: Mapping[str, tuple[int, ...]], batch: int
+) -> None:
+    """Let the batch have any size where constants fix it."""
     from onnx import helper, numpy_helper
 
     constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
@@ -168,7 +171,8 @@ def _free_batch(graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> Non
     for node in graph.node:
         if node.op_type == "Reshape" and node.input[1] in constants:
             shape = constants[node.input[1]].copy()
-            if shape.size and shape[0] == 1 and shapes.get(node.input[0], (0,))[0] == 1:
+            given = shapes.get(node.input[0], ())
+            if shape.size and given and shape[0] == given[0] == batch:
                 # Zero stands for the size that the input has.
                 shape[0] = 0
                 name = f"{node.output[0]}/shape"
@@ -317,6 +321,6 @@ def _loses_batch(single: Any, output: Any) -> bool:
 def _fixed_batch(node: fx.Node, file: Path) -> ModelError:
     """Build the exception for a network that takes one image only."""
     return ModelError(
-        f"the ONNX file {file} fixes the batch at one image: its operator "
-        f"'{node.target}' does not take several; export it with a dynamic batch."
+        f"the ONNX file {file} fixes the size of the batch: its operator "
+        f"'{node.target}' does not take another; export it with a dynamic batch."
     )
