@@ -181,6 +181,35 @@ def test_batch_normalization_after_gemm(tmp_path: Path, opset: int) -> None:
     assert isinstance(network.get_submodule(graph.nodes[-1].name), nn.BatchNorm1d)
 
 
+@pytest.mark.parametrize("opset", [18, 20, 22])
+def test_newer_sets_of_operators(tmp_path: Path, opset: int) -> None:
+    """onnx2torch knows the operators up to opset 17; torch exports newer ones."""
+    graph = Graph()
+    value = graph.normed(graph.conv(6), 6)
+    axes = graph.constant(np.array([2, 3]))
+    mean = graph.add("ReduceMean", value, axes, keepdims=1)
+    flat = graph.add("Reshape", mean, graph.constant(np.array([0, -1])))
+    linear = graph.add("Gemm", flat, graph.weight(5, 6), graph.weight(5), transB=1)
+    normed = graph.normed(linear, 5)
+    network = assert_same(graph.save(tmp_path / "x.onnx", normed, opset=opset))
+    # Nodes keep their names.
+    assert isinstance(network.get_submodule(graph.nodes[0].name), nn.Conv2d)
+
+
+def test_operators_that_only_a_newer_set_has(tmp_path: Path) -> None:
+    graph = Graph()
+    gelu = graph.add("Gelu", graph.conv(6))
+    flat = graph.add("Flatten", graph.add("GlobalAveragePool", gelu))
+    file = graph.save(tmp_path / "x.onnx", flat, opset=20)
+    with pytest.raises(ModelError) as caught:
+        load_model(f"onnx:{file}")
+    assert str(caught.value) == (
+        f"the ONNX file {file} has opset 20, and cannot be rewritten in opset 17, the "
+        "newest that onnx2torch knows (No Previous Version of Gelu exists); export it "
+        "with opset 17."
+    )
+
+
 @pytest.mark.parametrize("batch", [1, "None"])
 def test_iresnet_of_insightface(tmp_path: Path, batch: Any) -> None:
     """The operators of its packs: PRelu, a shortcut, Flatten, Gemm and both norms."""

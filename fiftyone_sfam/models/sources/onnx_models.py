@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Largest difference of an image alone and in a batch, relative to the largest value.
 _TOLERANCE = 1e-3
+_NEWEST_OPSET = 17
 
 
 def build(name: str, options: SourceOptions) -> Built:
@@ -56,6 +57,7 @@ def load_onnx(file: Path) -> tuple[nn.Module, tuple[int, int] | None]:
             f"the ONNX file {file} cannot be read ({type_and_first_line(error)})."
         ) from error
     size = _input_size(model, file)
+    model = _of_older_opset(model, file)
     _check_operators(model, file)
     try:
         prepared = _prepared(model)
@@ -94,6 +96,26 @@ def _input_size(model: ModelProto, file: Path) -> tuple[int, int] | None:
         )
     height, width = shapes[0][2:]
     return (height, width) if height > 0 and width > 0 else None
+
+
+def _of_older_opset(model: ModelProto, file: Path) -> ModelProto:
+    """Write a model in the newest set of operators that onnx2torch knows."""
+    from onnx import version_converter
+
+    given = max((o.version for o in model.opset_import if not o.domain), default=0)
+    if given <= _NEWEST_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, _NEWEST_OPSET)
+    # onnx does not document its errors.
+    except Exception as error:
+        # What precedes is a line of onnx's own code.
+        reason = first_line(error).rpartition(": ")[2]
+        raise ModelError(
+            f"the ONNX file {file} has opset {given}, and cannot be rewritten in opset "
+            f"{_NEWEST_OPSET}, the newest that onnx2torch knows ({reason}); export it "
+            f"with opset {_NEWEST_OPSET}."
+        ) from error
 
 
 def _check_operators(model: ModelProto, file: Path) -> None:
