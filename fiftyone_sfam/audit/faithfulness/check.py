@@ -303,9 +303,14 @@ def _mean(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
     """Return the run's model, at the run's layer."""
-    if model is None or isinstance(model, str):
+    if model is None:
+        from fiftyone_sfam.models import load_named
+
+        # A stored name may come with a dataset from elsewhere.
+        model = load_named(run.config.model)
+    elif isinstance(model, str):
         from fiftyone_sfam.models import load_model
 
-        model = load_model(model or run.config.model)
+        model = load_model(model)
     check_model(run, model)
     return model.with_layer(run.config.layer)
