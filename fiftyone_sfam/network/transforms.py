@@ -93,6 +93,8 @@ _POINTWISE = frozenset(
         "GaussianBlur",
         "Grayscale",
         "Identity",
+        "MaybeConvertMode",
+        "MaybeToTensor",
         "Normalize",
         "PILToTensor",
         "RGB",

@@ -32,6 +32,7 @@ from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 from fiftyone_sfam.audit.regions.causal import check_model
 from fiftyone_sfam.audit.statistics.bootstrap import check_seed
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
@@ -64,7 +65,7 @@ _COLUMNS = (
 
 def check_faithfulness(
     run: Run,
-    model: EmbeddingModel | str | None = None,
+    model: ModelLike | None = None,
     pairs: int | Sequence[int] = PAIRS,
     *,
     side: Sides = "query",
@@ -82,7 +83,7 @@ def check_faithfulness(
     ----------
     run : Run
         The run.
-    model : EmbeddingModel or str, optional
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module, optional
         The model that the run was made with, or its name. By default, the model is
         loaded by the name that the run stores.
     pairs : int or sequence of int
@@ -339,14 +340,11 @@ def _mean(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
+def _model(run: Run, model: ModelLike | None) -> EmbeddingModel:
     """Return the run's model, at the run's layer."""
-    if model is None or isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        model = load_model(model or run.config.model)
-    check_model(run, model)
-    return model.with_layer(run.config.layer)
+    loaded = as_model(run.config.model if model is None else model)
+    check_model(run, loaded)
+    return loaded.with_layer(run.config.layer)
 
 
 def _save(run: Run, result: Faithfulness) -> None:

@@ -36,6 +36,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     rank_correlation,
 )
 from fiftyone_sfam.errors import DataError, ModelError, RunError
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
@@ -139,7 +140,7 @@ class CausalCheck:
 
 def check_causally(
     run: Run,
-    model: EmbeddingModel | str,
+    model: ModelLike,
     pairs: Sequence[int] | None = None,
     *,
     ledger: Ledger | None = None,
@@ -159,7 +160,7 @@ def check_causally(
     ----------
     run : Run
         The run.
-    model : EmbeddingModel or str
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
         The model that the run was made with, or its name.
     pairs : sequence of int, optional
         Pairs to check. By default, the pairs of rank 1.
@@ -202,10 +203,7 @@ def check_causally(
     DataError
         If an option is invalid, or no pair can be checked.
     """
-    if isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        model = load_model(model)
+    model = as_model(model)
     check_model(run, model)
     _check_options(change, side, draws, limit)
     ledger = ledger or load_ledger(run)
