@@ -40,8 +40,8 @@ from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
-from fiftyone_sfam.retrieval.embeddings import MISMATCH
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
+from fiftyone_sfam.retrieval.tolerance import tolerance_of
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
@@ -347,9 +347,12 @@ def check_embedding(
     embedding: torch.Tensor, stored: torch.Tensor, metric: Metric
 ) -> None:
     """Raise if an image's embedding is not the one that the run stores."""
-    if not 1 - float(similarity(embedding, stored, metric)) <= MISMATCH:
+    gap = 1 - float(similarity(embedding, stored, metric))
+    tolerance = tolerance_of(stored[None].numpy())
+    if not gap <= tolerance.gap:
         raise DataError(
-            "its embedding differs from the run's; the file has changed since."
+            f"its embedding differs from the run's (1 - similarity {gap:.3g}, accepted "
+            f"{tolerance}); the file has changed since."
         )
 
 
