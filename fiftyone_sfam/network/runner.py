@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
+from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
     MOVES_OTHERWISE,
     PARTIAL,
@@ -102,10 +103,10 @@ class NetworkRunner:
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
+                problem, way_out = hint_of(error, images.shape)
                 raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
-                    f"{tuple(images.shape)} ({first_line(error)}); check that its "
-                    "preprocessing gives the size that the network expects."
+                    f"{tuple(images.shape)} ({problem}); {way_out}."
                 ) from error
         if self.embedding_layer is not None:
             if not caught:
