@@ -61,6 +61,7 @@ def load(deployment: Deployment, **options: Any) -> Any:
 
 def clip(folder: Path) -> Deployment:
     """FiftyOne's CLIP, with a vocabulary of single letters."""
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     network = CLIP(24, 32, 2, 64, 8, 16, 600, 64, 1, 1).eval()
     inputs = torch.zeros(1, 3, 32, 32), torch.zeros(1, 16, dtype=torch.int)
@@ -95,7 +96,7 @@ def open_clip(folder: Path) -> Deployment:
         "text_cfg": {"width": 32, "heads": 2, "layers": 1},
     }
     configs = folder / "open_clip"
-    configs.mkdir()
+    configs.mkdir(parents=True)
     (configs / "sfam-tiny.json").write_text(json.dumps(architecture))
     library.add_model_config(configs)
     return "fiftyone.utils.open_clip.TorchOpenClipModel", {
@@ -153,6 +154,7 @@ def efficientnet(folder: Path, **config: Any) -> Deployment:
             image_size=64,
             num_labels=3,
             hidden_dim=320,
+            initializer_range=0.3,
         )
     )
     size = {"height": 64, "width": 64}

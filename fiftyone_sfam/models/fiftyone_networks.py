@@ -8,6 +8,9 @@ from typing import Any
 from fiftyone.utils.torch import TorchImageModel
 from torch import Tensor, nn
 
+# Module of the hooks by which transformers return hidden states.
+_CAPTURE = "transformers.utils.output_capturing"
+
 # The entries of a model's output that FiftyOne looks for, in its order.
 OUTPUT_KEYS = ("pooler_output", "last_hidden_state", "hidden_states")
 
@@ -48,6 +51,20 @@ class TransformerEmbedding(nn.Module):
         self.aggregation = aggregation
         self.token = token
         self.channels_last = channels_last
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the hooks of transformers, which do not pickle.
+
+        They are set again when the network is asked for its hidden states.
+        """
+        network = copy.deepcopy(self.network)
+        for module in network.modules():
+            hooks = module._forward_hooks
+            for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "") == _CAPTURE]:
+                del hooks[key]
+            vars(module).pop("_output_capturing_hooks_installed", None)
+        modules = {**self._modules, "network": network}
+        return {**self.__dict__, "_modules": modules}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings, or a map whose values are the embedding."""
