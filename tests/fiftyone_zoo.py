@@ -64,6 +64,9 @@ def clip(folder: Path) -> Deployment:
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
     network = CLIP(24, 32, 2, 64, 8, 16, 600, 64, 1, 1).eval()
+    for block in network.visual.transformer.resblocks:
+        # What the class token reads from the patches outweighs what it starts with.
+        block.attn.out_proj.weight.data *= 8
     inputs = torch.zeros(1, 3, 32, 32), torch.zeros(1, 16, dtype=torch.int)
     # The zoo's file is a TorchScript archive, of which only the weights are read.
     traced = torch.jit.trace(network, inputs, check_trace=False)
@@ -301,9 +304,9 @@ class DinoVisionTransformer(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(patch, width)
         self.patch_size = patch
-        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
-        self.register_tokens = nn.Parameter(torch.randn(1, registers, width))
-        self.pos_embed = nn.Parameter(0.1 * torch.randn(1, 1 + 4 * 4, width))
+        self.cls_token = nn.Parameter(1e-6 * torch.randn(1, 1, width))
+        self.register_tokens = nn.Parameter(1e-6 * torch.randn(1, registers, width))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, 1 + 4 * 4, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Identity()

@@ -60,7 +60,11 @@ class TransformerEmbedding(nn.Module):
         network = copy.deepcopy(self.network)
         for module in network.modules():
             hooks = module._forward_hooks
-            for key in [k for k, hook in hooks.items() if getattr(hook, "__module__", "") == _CAPTURE]:
+            for key in [
+                k
+                for k, hook in hooks.items()
+                if getattr(hook, "__module__", "") == _CAPTURE
+            ]:
                 del hooks[key]
             vars(module).pop("_output_capturing_hooks_installed", None)
         modules = {**self._modules, "network": network}
