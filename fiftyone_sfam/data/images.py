@@ -83,6 +83,14 @@ def read_image(filepath: str | Path) -> Image.Image:
         raise DataError(f"the file cannot be read as an image: {reason}.") from error
 
 
+def read_part(
+    filepath: str | Path, box: Sequence[float] | NDArray[np.float64] | None
+) -> Image.Image:
+    """Read an image, or the part of one in a relative box."""
+    image = read_image(filepath)
+    return image if box is None else image.crop(pixel_box(box, *image.size))
+
+
 def as_shown(image: Image.Image) -> Image.Image:
     """Return an image upright and in RGB, as bright as a viewer shows it."""
     form, image = image.format, ImageOps.exif_transpose(image)

@@ -157,6 +157,17 @@ def values_by_id(samples: SampleCollection, ids: Iterable[str], path: str) -> li
     return [by_id[sample_id] for sample_id in wanted]
 
 
+def values_of_ids(samples: SampleCollection, ids: str, path: str) -> dict[str, Any]:
+    """Read a field's values by the ids of samples, or of labels, at a path."""
+    by_id: dict[str, Any] = {}
+    for key, value in zip(*samples.values([ids, path]), strict=True):
+        if isinstance(key, list):
+            by_id.update(zip(key, value or [None] * len(key), strict=True))
+        elif key is not None:
+            by_id[key] = value
+    return by_id
+
+
 def label_path(
     samples: SampleCollection, field: str, what: str, prefix: str = ""
 ) -> str:
@@ -287,7 +298,7 @@ def _collect_patches(
             values = _undeclared(samples, ids, prefix, name, what)
         rows = values if listed else [[value] for value in values]
         return [
-            _text(value)
+            label_text(value)
             for row, count in zip(rows, counts, strict=True)
             for value in (row or [None] * count)[:count]
         ]
@@ -316,7 +327,7 @@ def _labels(
         raise DataError(
             f"the {what} field '{path}' holds several values per sample; one is needed."
         )
-    return [_text(value) for value in values]
+    return [label_text(value) for value in values]
 
 
 def _undeclared(
@@ -351,7 +362,7 @@ def _splits(
     return [frozenset(() if value is None else (value,)) for value in values]
 
 
-def _text(value: Any) -> str | None:
+def label_text(value: Any) -> str | None:
     """Return a label as text; None if it is missing, NaN or empty."""
     if value is None or value == "":
         return None

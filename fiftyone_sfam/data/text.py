@@ -8,6 +8,9 @@ import re
 NOT_KNOWN = "unknown"
 """Stands for a number that is not known."""
 
+NO_LABEL = "(none)"
+"""Stands for a label that is not known."""
+
 # They join letters and emoji, and print nothing themselves.
 _JOINERS = "\u200c\u200d"
 _MARKUP = frozenset("\\`*_{}[]()#+-.!|~<>&$:")
@@ -55,6 +58,16 @@ def one_line(text: object, length: int = 100) -> str:
     line = " ".join(str(text).split())
     printed = (c if c.isprintable() or c in _JOINERS else "\ufffd" for c in line)
     return shorten("".join(printed), length)
+
+
+def short(name: str | None, length: int = 24) -> str:
+    """Return a name on one line and of bounded length."""
+    return NO_LABEL if name is None else one_line(name, length)
+
+
+def quoted(name: str | None, length: int = 24) -> str:
+    """Return a short name for a sentence, isolated from its direction of writing."""
+    return f"\u2068{short(name, length)}\u2069"
 
 
 def escape_markdown(text: str) -> str:

@@ -13,15 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf, hold_length
-from fiftyone_sfam.network.layers import (
-    LayerInfo,
-    last_map,
-    layers_of,
-    map_of,
-    named_map,
-    replaced,
-)
+from fiftyone_sfam.network.examine import carriers, carries_all, examine
+from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
+from fiftyone_sfam.network.layers import chosen_layer, map_of, named_layer
+from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
 from fiftyone_sfam.network.metric import METRICS, Metric
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
 from fiftyone_sfam.network.runner import NetworkRunner
@@ -76,6 +71,12 @@ class EmbeddingModel:
         output and the head are computed in the network's type, so the maps add up as
         exactly, to a score that differs a little. Whether it is faster depends on the
         hardware, see ``benchmarks/performance.py``.
+    layout : {"NCHW", "NHWC", "tokens"}, optional
+        How the layer's output is arranged: ``(B, C, h, w)``, ``(B, h, w, C)``, or
+        ``(B, prefix_tokens + h w, C)``. By default it is found out by moving patches of
+        an image; a layout that is given is not checked in this way.
+    prefix_tokens : int, optional
+        Number of tokens before those of the image, such as a class token.
 
     Raises
     ------
@@ -97,7 +98,7 @@ class EmbeddingModel:
     >>> model.embed(images).shape
     torch.Size([1, 4])
     >>> model.find_layer(images)
-    LayerInfo(name='0', shape=(4, 14, 6), calls=1)
+    LayerInfo(name='0', shape=(4, 14, 6), calls=1, layout='NCHW', prefix_tokens=0)
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class EmbeddingModel:
         name: str | None = None,
         device: str | torch.device | None = None,
         precision: Precision = "float32",
+        layout: Layout | None = None,
+        prefix_tokens: int | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ModelError(
@@ -126,6 +129,10 @@ class EmbeddingModel:
                 f"preprocess is {preprocess!r}; give a function from a Pillow image to "
                 "a tensor, or a Preprocessing."
             )
+        if layout is not None and layout not in LAYOUTS:
+            raise ModelError(
+                f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}."
+            )
         network = unwrapped(network)
         self.network = network
         self.preprocess = with_crop_box(preprocess)
@@ -134,6 +141,7 @@ class EmbeddingModel:
         self._embedding_key = embedding
         self._embedding_layer = embedding_layer
         self._layer = layer
+        self._layout, self._prefix_tokens = layout, prefix_tokens
         self._info: LayerInfo | None = None
         self.precision: Precision = precision
         self._runner = NetworkRunner(
@@ -177,6 +185,8 @@ class EmbeddingModel:
             embedding_layer=self._embedding_layer,
             name=self.name,
             precision=self.precision,
+            layout=self._layout,
+            prefix_tokens=self._prefix_tokens,
         )
 
     def weights_hash(self) -> str:
@@ -268,7 +278,7 @@ class EmbeddingModel:
         if self.precision != "float32":
             # The lower precision ends at the layer.
             info = self.find_layer(images)
-            return self._runner.split(images, info)[1].detach().float()
+            return self._runner.split(images, info).output.detach().float()
         with self._runner.ready(images), torch.no_grad():
             return self._runner.forward(images).float()
 
@@ -292,14 +302,14 @@ class EmbeddingModel:
             at the layer.
         """
         info = self.find_layer(images)
-        leaf, output = self._runner.split(images, info)
-        if self._runner.scales_to_one_length and not hold_length(output):
+        split = self._runner.split(images, info)
+        if self._runner.heads[info.name].has_one_length:
             raise ModelError(
                 f"model '{self.name}' scales its embeddings to one length in a way "
                 "that cannot be separated from the rest of it, so every map would be "
                 "without evidence; name the layer before with embedding_layer=..."
             )
-        return LinearizedHead(leaf, output, self._jacobians)
+        return LinearizedHead(split.leaf, split.output, self._jacobians, split.prefix)
 
     def record(
         self, images: Tensor, layers: Sequence[str] = ()
@@ -378,19 +388,7 @@ class EmbeddingModel:
             False for a layer on one of several branches, as inside a residual block,
             because the embedding also depends on the image through the others.
         """
-
-        def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            tensor = map_of(output)
-            return None if tensor is None else replaced(output, tensor, tensor.detach())
-
-        with (
-            self._runner.ready(images),
-            constant_parameters(self.network),
-            torch.enable_grad(),
-            hooked(self._runner.module(layer), cut),
-        ):
-            leaf = as_leaf(images[:1].to(self.device))
-            return not self._runner.forward(leaf.clone()).requires_grad
+        return carries_all(self._runner, images, layer)
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -416,16 +414,24 @@ class EmbeddingModel:
         if self._info is None:
             contrast = images.float().flatten(1).std(1)
             image = images[int(contrast.argmax())]
-            seen = self._runner.outputs(image[None])
-            checks = (
-                partial(self._runner.depends_on, image[None]),
-                self._runner.fault_finder(image),
-            )
+            seen = examine(self._runner, image, self._layout, self._prefix_tokens)
+            depends_on = partial(self._runner.depends_on, image[None])
             if self._layer is None:
-                self._info = last_map(seen, *checks, self.name)
+                names = [info.name for info in seen.maps]
+                self._info = chosen_layer(
+                    seen,
+                    depends_on,
+                    carriers(self._runner, image[None], names),
+                    self._runner.heads,
+                    self.network,
+                    self.name,
+                )
             else:
                 self._runner.module(self._layer)
-                self._info = named_map(self._layer, seen, *checks, self.name)
+                is_arranged = self._layout is not None
+                self._info = named_layer(
+                    self._layer, seen, depends_on, self.name, is_arranged
+                )
         return self._info
 
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
@@ -441,6 +447,4 @@ class EmbeddingModel:
         tuple of LayerInfo
             Modules whose output is a map of the image with more than one position.
         """
-        fault = self._runner.fault_finder(images[0])
-        listed = layers_of(self._runner.outputs(images[:1]))
-        return tuple(info for info in listed if not fault(info))
+        return tuple(examine(self._runner, images[0]).maps)

@@ -11,14 +11,12 @@ of heads, both recognized by their behavior, cost less:
   image, ``sum_c J[d, c, p] A[c, p]`` and ``sum_p J[d, c, p] A[c, p]``, and each partner
   costs one product with its embedding.
 
-A network that ends by scaling its embeddings to one length would leave every map
-without evidence, because scaling the feature map changes nothing. For such networks the
-length is held constant, like the normalizer of a pair.
+What a head computes from the image to divide or weight its values by is held constant,
+see :mod:`fiftyone_sfam.network.held`.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,11 +38,6 @@ _MANY_PARTNERS = 4
 _AT_ONCE = 2**22
 # Derivative along an embedding, relative to another direction, that counts as none.
 _NO_CHANGE = 5e-3
-# Operations that only change the shape of their input.
-_RESHAPING = re.compile(
-    r"^(Unsafe)?(View|ReshapeAlias|Squeeze|Unsqueeze|Clone|Alias|ToCopy|T|Transpose|"
-    r"Permute|Flatten|Slice|Select|Index)Backward\d*$"
-)
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,7 @@ class LinearizedHead:
     known: dict[tuple[int, ...], Jacobian] = field(
         default_factory=dict, repr=False, compare=False
     )
+    prefix: Tensor | None = None  # tokens without a place on the image, (B, P, C)
 
     def __len__(self) -> int:
         return len(self.leaf)
@@ -117,6 +111,19 @@ class LinearizedHead:
             for product, (pairs, slots) in zip(pulled, passes, strict=True):
                 products[pairs] = product[slots]
         return products
+
+    def prefix_evidence(self, rows: Tensor, cotangents: Tensor) -> Tensor:
+        """Return what the tokens without a place contribute to pairs, shape (P,)."""
+        shares = self.embedding.new_zeros(len(rows))
+        if self.prefix is None:
+            return shares
+        tokens = _at_least_float32(self.prefix.detach())
+        for pairs, slots in self._passes(rows):
+            batch = torch.zeros_like(self.embedding)
+            batch[slots] = cotangents[pairs]
+            pulled = self._pull_back(self.prefix, batch)
+            shares[pairs] = (pulled[slots] * tokens[rows[pairs]]).sum((1, 2))
+        return shares
 
     def contributions(self, rows: Tensor, cotangents: Tensor) -> tuple[Tensor, Tensor]:
         """Sum the contributions to pairs over channels, and over positions.
@@ -358,65 +365,3 @@ def is_constant_length(anywhere: Tensor, lengthwise: Tensor) -> bool:
     """
     limit = _NO_CHANGE * anywhere.float().norm()
     return bool(lengthwise.float().norm() < limit)
-
-
-def hold_length(output: Tensor) -> bool:
-    """Hold constant the length by which a network divides its embedding at its end.
-
-    Returns whether the graph of the embedding has such a division.
-    """
-    node: Any = output.grad_fn
-    while node is not None:
-        name = node.name()
-        inputs = [function for function, _ in node.next_functions]
-        if _RESHAPING.match(name):
-            node = inputs[0]
-        elif name.startswith(("DivBackward", "MulBackward")):
-            live = [function for function in inputs if function is not None]
-            if len(live) == 2:
-                scale = _place_of_scale(node, len(output), name[0] == "D")
-                if scale is None:
-                    return False
-                node.register_hook(_WithoutGradient(scale))
-                return True
-            node = live[0] if live else None
-        else:
-            return False
-    return False
-
-
-def _place_of_scale(node: Any, images: int, divides: bool) -> int | None:
-    """Return which operand is one number per image, or None."""
-    if divides:
-        return 1 if _is_scale(node._saved_other, images) else None
-    scales = [_is_scale(x, images) for x in (node._saved_self, node._saved_other)]
-    return scales.index(True) if sum(scales) == 1 else None
-
-
-def _is_scale(operand: Tensor, images: int) -> bool:
-    """Return whether an operand is one number per image, possibly repeated."""
-    if operand.numel() <= images:
-        return True
-    if len(operand) != images:
-        return False
-    rows = operand.reshape(images, -1)
-    return bool((rows == rows[:, :1]).all())
-
-
-class _WithoutGradient:
-    """Hook of a node that sets the gradient of one operand to zero."""
-
-    def __init__(self, place: int) -> None:
-        self._place = place
-
-    def __call__(
-        self,
-        grad_inputs: tuple[Tensor | None, ...],
-        _grad_outputs: tuple[Tensor, ...],
-    ) -> tuple[Tensor | None, ...]:
-        return tuple(
-            torch.zeros_like(gradient)
-            if place == self._place and gradient is not None
-            else gradient
-            for place, gradient in enumerate(grad_inputs)
-        )

@@ -1,46 +1,27 @@
-"""Which layers of a network have maps of the image, and which one is explained.
-
-A tensor of four dimensions need not be a map of the image: it may be the attention
-matrix of a transformer, a map with its channels last, or a map of a mirror image or of
-a part of the image. So each quarter of an image is replaced by noise in turn, and the
-positions of the layer's output that change must follow it.
-"""
+"""Outputs of a network's modules, and the choice of the layer that is explained."""
 
 from __future__ import annotations
 
 import copy
 import difflib
-import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.layouts import LayerInfo, SeenLayer
 
-# Least agreement of a map. The last layers of the measured networks have 0.42 to 1.0,
-# mirror images and other layouts at most 0.2. Coarse maps, where each position sees the
-# whole image, may have any value below; on enlarged images they have 0.6 or more.
-_LEAST = 0.35
-# Share of the largest change that each quarter must cause.
-_SEEN = 0.01
-# Relative changes that are rounding.
-_ROUNDING = 1e-5
-# Least difference of two distributions, which differ by 2 at most.
-_LEAST_CONTRAST = 1e-3
-
-MOVES_OTHERWISE = (
-    "does not show the image as it is: when a patch of the input moves, the positions "
-    "that change do not move with it"
-)
 PARTIAL = (
     "carries only a part of the embedding in its last run, the one that is explained"
 )
-CONSTANT = "does not change with the image"
+# Least number of positions at which a network with held heads is explained: a stage of
+# 14 x 14 of EdgeFace is more faithful than those of 7 x 7 and 3 x 3, docs/choosing.md.
+_ENOUGH_POSITIONS = 128
+# Least share of an image's similarity with itself that a layer of that kind carries.
+_ENOUGH_SHARE = 0.3
 
 
 # --------------------------------------------------------------------------------------
@@ -49,11 +30,12 @@ CONSTANT = "does not change with the image"
 
 
 def map_of(output: Any) -> Tensor | None:
-    """Return the tensor in a module's output: the first one of a tuple or list."""
+    """Return the tensor in a module's output: the first one of several."""
     if isinstance(output, Tensor):
         return output
-    if isinstance(output, (tuple, list)):
-        return next((item for item in output if isinstance(item, Tensor)), None)
+    items = output.values() if isinstance(output, Mapping) else output
+    if isinstance(output, (tuple, list, Mapping)):
+        return next((item for item in items if isinstance(item, Tensor)), None)
     return None
 
 
@@ -61,6 +43,12 @@ def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
     """Return a module's output with one tensor replaced."""
     if output is old:
         return new
+    if isinstance(output, Mapping):
+        duplicate: Any = copy.copy(output)
+        for key, item in output.items():
+            if item is old:
+                duplicate[key] = new
+        return duplicate
     items = [new if item is old else item for item in output]
     if isinstance(output, tuple) and hasattr(output, "_fields"):
         return type(output)(*items)
@@ -111,42 +99,48 @@ def described(output: Any) -> str:
 # Choosing a layer
 # --------------------------------------------------------------------------------------
 
-# Each module's last output shape and call count, in the order in which the last calls
-# ended.
-SeenOutputs = Mapping[str, tuple[tuple[int, ...], int]]
-
 
 @dataclass(frozen=True)
-class LayerInfo:
-    """A layer whose output the embedding can be explained at.
+class SeenModules:
+    """What a network's modules returned on patched images, in the order of last calls.
 
     Attributes
     ----------
-    name : str
-        Name of the module, as ``network.get_submodule`` takes it.
-    shape : tuple of int
-        Channels, height and width of its output.
-    calls : int
-        How often one forward pass runs the module; the last run is the one used.
+    shapes : mapping
+        Shape of each module's last output.
+    layers : mapping
+        The outputs that may be maps.
     """
 
-    name: str
-    shape: tuple[int, int, int]
-    calls: int
+    shapes: Mapping[str, tuple[int, ...]]
+    layers: Mapping[str, SeenLayer]
+
+    @property
+    def maps(self) -> list[LayerInfo]:
+        """The layers that have a map of the image."""
+        return [layer.info for layer in self.layers.values() if not layer.problem]
 
 
-def is_map(shape: Sequence[int]) -> bool:
-    """Return whether a shape is that of feature maps with several positions."""
-    return len(shape) == 4 and shape[2] * shape[3] > 1
+@dataclass(frozen=True)
+class HeadInfo:
+    """The part of a network after a layer.
 
+    Attributes
+    ----------
+    is_held : bool
+        Whether anything in it is held constant.
+    is_held_inside : bool
+        Whether that is more than a length that the embedding is divided by.
+    share : float
+        Share of an image's similarity with itself that the layer's map carries.
+    has_one_length : bool
+        Whether all embeddings have one length all the same, so that maps are empty.
+    """
 
-def layers_of(seen: SeenOutputs) -> tuple[LayerInfo, ...]:
-    """Return the layers that have a feature map, in the order in which they ran."""
-    return tuple(
-        _layer_info(name, shape, calls)
-        for name, (shape, calls) in seen.items()
-        if is_map(shape)
-    )
+    is_held: bool
+    is_held_inside: bool
+    share: float
+    has_one_length: bool
 
 
 def module_of(network: nn.Module, name: str, model: str) -> nn.Module:
@@ -199,84 +193,137 @@ def _shallow_copy(module: nn.Module) -> nn.Module:
     return duplicate
 
 
-def last_map(
-    seen: SeenOutputs,
+def chosen_layer(
+    seen: SeenModules,
     depends_on: Callable[[LayerInfo], bool],
-    fault: Callable[[LayerInfo], str],
+    carriers: Collection[str],
+    heads: Mapping[str, HeadInfo],
+    network: nn.Module,
     model: str,
 ) -> LayerInfo:
-    """Return the last layer with a map of the image that the embedding depends on."""
-    faults: list[tuple[LayerInfo, str]] = []
-    for info in reversed(layers_of(seen)):
-        problem = fault(info)
-        if problem:
-            faults.append((info, problem))
-            continue
-        if not depends_on(info):
-            continue
-        if _becomes_tokens(info, seen):
-            raise ModelError(
-                f"model '{model}' turns its last feature map, that of layer "
-                f"'{info.name}', into tokens, as a vision transformer does; only "
-                "convolutional networks can be explained by default: name a layer if "
-                "its map is to be explained nevertheless."
-            )
-        return info
-    for info, problem in faults:
-        if depends_on(info):
-            raise ModelError(_refusal(info, problem, None, model))
-    raise ModelError(
-        f"model '{model}' has no layer with a feature map (batch, channels, "
-        "height, width) of more than one position that its embedding depends on; "
-        "only convolutional networks can be explained (a vision transformer "
-        "cannot)."
+    """Choose the layer at which the embedding is explained.
+
+    It is the last map that carries the whole embedding, before any pooling to fewer
+    positions. Two kinds of networks are explained earlier. The tokens of a transformer
+    are mixed by each block, so they are taken where they enter the first one. And if
+    the head after the last map holds more than a length, the last one with enough
+    positions is taken, unless it carries much less of the embedding.
+
+    ``heads`` has an entry for each layer that ``depends_on`` was called for.
+    """
+    carrying = [info for info in seen.maps if info.name in carriers]
+    last = next((info for info in reversed(carrying) if depends_on(info)), None)
+    if last is None:
+        # No layer carries everything: the last one that the embedding depends on.
+        last = next((info for info in reversed(seen.maps) if depends_on(info)), None)
+        if last is None:
+            raise ModelError(_no_layer(seen, depends_on, model))
+        return last
+    carrying = carrying[: carrying.index(last) + 1]
+    local = [info for info in reversed(carrying) if seen.layers[info.name].is_local]
+    if last.layout == "tokens" and local and local[0].shape[1:] == last.shape[1:]:
+        return next((info for info in local if depends_on(info)), last)
+    if not heads[last.name].is_held_inside:
+        return _before_pooling(carrying, network)
+    candidates = [info for info in _fine_layers(carrying, network) if depends_on(info)]
+    shares = [heads[info.name].share for info in candidates]
+    enough = min(_ENOUGH_SHARE, max(shares))
+    return next(
+        info for info, share in zip(candidates, shares, strict=True) if share >= enough
     )
 
 
-def named_map(
+def _before_pooling(carrying: list[LayerInfo], network: nn.Module) -> LayerInfo:
+    """Return the last map, or the finer one that it is pooled from."""
+    last = carrying[-1]
+    for earlier in reversed(carrying[:-1]):
+        weights = sum(p.numel() for p in network.get_submodule(last.name).parameters())
+        if (
+            weights > 1
+            or earlier.shape[0] != last.shape[0]
+            or earlier.positions <= last.positions
+        ):
+            break
+        last = earlier
+    return last
+
+
+def _fine_layers(carrying: list[LayerInfo], network: nn.Module) -> list[LayerInfo]:
+    """List the last layer with enough positions and, by stage, those after it."""
+    fine = [info for info in carrying if info.positions >= _ENOUGH_POSITIONS]
+    start = carrying.index(fine[-1]) if fine else 0
+    stages: dict[tuple[int, ...], LayerInfo] = {}
+    # Of the layers of one shape the last stage, and no normalization of the next one.
+    for info in carrying:
+        is_stage = any(network.get_submodule(info.name).children())
+        if is_stage or info.shape not in stages:
+            stages[info.shape] = info
+    first = stages.pop(carrying[start].shape)
+    return [first, *(info for info in carrying[start:] if info in stages.values())]
+
+
+def _no_layer(
+    seen: SeenModules, depends_on: Callable[[LayerInfo], bool], model: str
+) -> str:
+    """Say why no layer can be explained."""
+    for layer in reversed(seen.layers.values()):
+        if layer.problem and depends_on(layer.info):
+            return _refusal(layer.info, layer.problem, None, model)
+    return (
+        f"model '{model}' has no layer with a map of the image, of more than one "
+        "position, that its embedding depends on; give the network with the part that "
+        "computes its maps, or say with layer=... and layout=... where they are."
+    )
+
+
+def named_layer(
     name: str,
-    seen: SeenOutputs,
+    seen: SeenModules,
     depends_on: Callable[[LayerInfo], bool],
-    fault: Callable[[LayerInfo], str],
     model: str,
+    is_arranged: bool,
 ) -> LayerInfo:
-    """Check the layer that a user has named."""
-    maps = (info for info in reversed(layers_of(seen)) if not fault(info))
-    last = next(maps, None)
+    """Check the layer that a user has named, and may have said how it is arranged."""
+    last = next(reversed(seen.maps), None)
     hint = f"the last layer with a map is '{last.name}'" if last else "it has none"
-    if name not in seen:
+    if name not in seen.shapes:
         raise ModelError(
             f"layer '{name}' of model '{model}' did not run or returned no "
             f"tensor; name one with a feature map ({hint})."
         )
-    shape, calls = seen[name]
-    if len(shape) != 4:
-        raise ModelError(
-            f"layer '{name}' of model '{model}' returns shape {shape}, which "
-            f"has no positions left; name a layer before the pooling ({hint})."
-        )
-    if not is_map(shape):
-        raise ModelError(
-            f"layer '{name}' of model '{model}' returns a map of a single "
-            f"position; name a layer before the pooling ({hint})."
-        )
-    info = _layer_info(name, shape, calls)
+    layer, shape = seen.layers.get(name), seen.shapes[name]
+    if layer is None:
+        raise ModelError(_not_a_map(name, shape, is_arranged, hint, model))
+    info = layer.info
     if not depends_on(info):
         raise ModelError(
             f"the embedding of model '{model}' does not depend on layer "
             f"'{name}', or is computed from it without a gradient; name a layer "
             f"that the embedding is computed from ({hint})."
         )
-    problem = fault(info)
-    if problem:
-        raise ModelError(_refusal(info, problem, last, model))
+    if layer.problem and not is_arranged:
+        raise ModelError(_refusal(info, layer.problem, last, model))
     return info
 
 
-def _layer_info(name: str, shape: tuple[int, ...], calls: int) -> LayerInfo:
-    """Describe a layer whose output has the shape of feature maps."""
-    _, channels, height, width = shape
-    return LayerInfo(name, (channels, height, width), calls)
+def _not_a_map(
+    name: str, shape: tuple[int, ...], is_arranged: bool, hint: str, model: str
+) -> str:
+    """Say that an output has not the shape of a map."""
+    which = f"layer '{name}' of model '{model}' returns shape {shape}, which "
+    if is_arranged:
+        return f"{which}does not have the layout given ({hint})."
+    if len(shape) == 4:
+        return (
+            f"layer '{name}' of model '{model}' returns a map of a single position; "
+            f"name a layer before the pooling ({hint})."
+        )
+    if len(shape) == 3:
+        return (
+            f"{which}cannot be read as tokens of a grid shaped like the image; say "
+            f"with layout='tokens' and prefix_tokens=... how it is arranged ({hint})."
+        )
+    return f"{which}has no positions left; name a layer before the pooling ({hint})."
 
 
 def _refusal(
@@ -289,101 +336,9 @@ def _refusal(
         f"{runs} {problem}; "
         + (
             f"name another layer, say '{alternative.name}', the last with a map of the "
-            "image."
+            "image, or say with layout=... how this one is arranged."
             if alternative
             else "no layer that the embedding depends on has a map of the image: give "
             "the network alone, without mirror images or parts of images in a pass."
         )
     )
-
-
-def _becomes_tokens(info: LayerInfo, seen: SeenOutputs) -> bool:
-    """Return whether a later module works on the positions of a map as tokens.
-
-    A patch embedding is such a map: the transformer makes at least as many tokens of it
-    as it has positions.
-    """
-    channels, height, width = info.shape
-    names = list(seen)
-    later = (seen[name][0] for name in names[names.index(info.name) + 1 :])
-    return any(
-        len(shape) == 3
-        and shape[-1] == channels
-        and math.prod(shape[:-1]) >= height * width
-        for shape in later
-    )
-
-
-# --------------------------------------------------------------------------------------
-# Whether a layer's output is a map of the image
-# --------------------------------------------------------------------------------------
-
-
-def patched(image: Tensor, enlarged: int = 1) -> Tensor:
-    """Return an image's mean color, and copies with noise in one quarter; nine images.
-
-    Each quarter is filled with fine noise, then with coarse noise. The image itself
-    would be a worse background, because what it shows differs between the quarters.
-    """
-    values = image.float()
-    low, high = values.aminmax()
-    spread = high - low if high > low else torch.ones_like(low)
-    height, width = (enlarged * side for side in values.shape[1:])
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(cell: int) -> Tensor:
-        size = (1, len(values), -(-height // cell), -(-width // cell))
-        bits = torch.randint(0, 2, size, generator=generator).float()
-        cells = F.interpolate(bits, scale_factor=cell)[0, :, :height, :width]
-        return low + spread * cells.to(values)
-
-    weak = torch.rand((len(values), height, width), generator=generator) - 0.5
-    base = values.mean((1, 2), keepdim=True) + 0.1 * spread * weak.to(values)
-    images = [base]
-    for fill in (noise(1), noise(max(1, max(height, width) // 8))):
-        for rows in (slice((height + 1) // 2), slice(height // 2, None)):
-            for columns in (slice((width + 1) // 2), slice(width // 2, None)):
-                images.append(base.clone())
-                images[-1][:, rows, columns] = fill[:, rows, columns]
-    return torch.stack(images).to(image.dtype)
-
-
-def fault_of(output: Tensor, count: int) -> str:
-    """Return why a layer's output on patched images is not a map, or ``""``."""
-    if len(output) != count:
-        return f"returns {len(output)} maps for {count} images"
-    output = output.float()
-    change = (output[1:] - output[:1]).abs().sum(1).nan_to_num(0, 0, 0)
-    change = change.unflatten(0, (2, 4)).sum(0).cpu()
-    totals = change.sum((1, 2))
-    largest = float(totals.max())
-    if largest <= _ROUNDING * float(output[0].abs().sum().nan_to_num(0, 0, 0)):
-        return CONSTANT
-    if float(totals.min()) < _SEEN * largest or _agreement(change) < _LEAST:
-        return MOVES_OTHERWISE
-    return ""
-
-
-def _agreement(change: Tensor) -> float:
-    """Compare where the four quarters change a map, (4, h, w), with where they are.
-
-    The result is 1 if the change moves down and right exactly as the quarter does.
-    """
-    change = change / change.sum((1, 2), keepdim=True)
-    quarters = change.unflatten(0, (2, 2))
-    down = (quarters[1] - quarters[0]).mean(0)
-    right = (quarters[:, 1] - quarters[:, 0]).mean(0)
-    contrast = max(float(down.abs().sum()), float(right.abs().sum()))
-    if contrast < _LEAST_CONTRAST:
-        return 0.0
-    along, across = [], []
-    for dim, parallel, orthogonal in ((1, down, right), (0, right, down)):
-        size = change.shape[2 - dim]
-        if size == 1:
-            # A map without this axis may not depend on places along it.
-            across.append(float(parallel.abs().sum()))
-            continue
-        sides = torch.sign(2 * torch.arange(size) + 1 - size)
-        along.append(float((parallel.sum(dim) * sides).sum()))
-        across.append(abs(float((orthogonal.sum(dim) * sides).sum())))
-    return (min(along) - max(across)) / contrast

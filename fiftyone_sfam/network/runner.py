@@ -7,9 +7,9 @@ be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,20 +19,16 @@ from torch import Tensor, nn
 from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
+from fiftyone_sfam.network.held import HeldHead
 from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
-    MOVES_OTHERWISE,
-    PARTIAL,
-    LayerInfo,
-    SeenOutputs,
+    HeadInfo,
     embeddings_of,
-    fault_of,
-    is_map,
     map_of,
     module_of,
-    patched,
     replaced,
 )
+from fiftyone_sfam.network.layouts import LayerInfo, is_map
 from fiftyone_sfam.network.state import (
     Precision,
     accepts_channels_last,
@@ -44,10 +40,27 @@ from fiftyone_sfam.network.state import (
     lower_precision,
 )
 
-# Positions along the longer side of a map whose every position may see the whole image.
-_SMALL_MAP = 16
-# Relative difference of embeddings that is rounding.
-_SAME = 1e-4
+
+@dataclass(frozen=True)
+class SplitNetwork:
+    """A network that was run on images, split at a layer.
+
+    Attributes
+    ----------
+    leaf : Tensor
+        Maps at the layer, shape (B, C, h, w), from which the graph starts.
+    prefix : Tensor or None
+        Tokens without a place on the image, shape (B, P, C), also a leaf.
+    output : Tensor
+        Embeddings, shape (B, D), with their graph.
+    head : HeldHead
+        What was held constant in the part after the layer.
+    """
+
+    leaf: Tensor
+    prefix: Tensor | None
+    output: Tensor
+    head: HeldHead
 
 
 class NetworkRunner:
@@ -66,7 +79,7 @@ class NetworkRunner:
         self.precision = precision
         self.embedding = embedding
         self.embedding_layer = embedding_layer
-        self.scales_to_one_length = False
+        self.heads: dict[str, HeadInfo] = {}
         self._memory_format: torch.memory_format | None = None
 
     def module(self, name: str) -> nn.Module:
@@ -117,10 +130,11 @@ class NetworkRunner:
             output = caught[-1]
         return embeddings_of(output, len(images), self.embedding, self.name)
 
-    def split(self, images: Tensor, info: LayerInfo) -> tuple[Tensor, Tensor]:
-        """Run the network; return the layer's output as a leaf, and the embedding."""
-        leaves: list[Tensor] = []
+    def split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
+        """Run the network; start a graph at the layer's output."""
+        leaves: list[tuple[Tensor, Tensor | None]] = []
         calls = 0
+        head = HeldHead()
 
         def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             nonlocal calls
@@ -128,15 +142,19 @@ class NetworkRunner:
             calls += tensor is not None
             if tensor is None or calls < info.calls:
                 return None
-            if self.precision == "float32":
-                leaves.append(as_leaf(tensor))
-            else:
+            values = tensor
+            if self.precision != "float32":
                 torch.set_autocast_enabled(tensor.device.type, False)
-                leaves.append(as_leaf(tensor.to(dtype_of(self.network))))
+                values = tensor.to(dtype_of(self.network))
+            self._check_arrangement(values, info, images)
+            maps, prefix = info.maps(values)
+            leaves.append((as_leaf(maps), None if prefix is None else as_leaf(prefix)))
             # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
-            # The clone lets the network work in place without touching the leaf.
-            return replaced(output, tensor, leaves[-1].clone())
+            if info.name not in self.heads or self.heads[info.name].is_held:
+                stack.enter_context(head)
+            # A new tensor lets the network work in place without touching the leaves.
+            return replaced(output, tensor, info.output(*leaves[-1]))
 
         # With constant parameters nothing is recorded before there is a leaf. Leaving
         # enable_grad restores the caller's mode, whatever the hook has set.
@@ -146,6 +164,7 @@ class NetworkRunner:
             torch.enable_grad(),
             lower_precision(device_of(self.network), self.precision),
             hooked(self.module(info.name), cut),
+            ExitStack() as stack,
         ):
             output = self.forward(images)
         if not leaves:
@@ -153,39 +172,37 @@ class NetworkRunner:
                 f"layer '{info.name}' of model '{self.name}' did not run on an input "
                 f"of shape {tuple(images.shape)}."
             )
-        if not is_map(tuple(leaves[-1].shape)):
-            raise ModelError(
-                f"layer '{info.name}' of model '{self.name}' returns shape "
-                f"{tuple(leaves[-1].shape)} on an input of shape "
-                f"{tuple(images.shape)}; give larger images or name an earlier layer."
+        return SplitNetwork(*leaves[-1], output, head)
+
+    def _check_arrangement(
+        self, output: Tensor, info: LayerInfo, images: Tensor
+    ) -> None:
+        """Raise if a layer's output has not the arrangement that it had before."""
+        shape = tuple(output.shape)
+        if info.layout == "NCHW":
+            fits = is_map(shape)
+        elif info.layout == "NHWC":
+            fits = len(shape) == 4 and shape[1] * shape[2] > 1
+        else:
+            fits = len(shape) == 3 and shape[1] == info.prefix_tokens + info.positions
+        if not fits:
+            way = (
+                "give larger images or name an earlier layer"
+                if info.layout == "NCHW"
+                else f"give images of the size that it was found with, as {info.layout}"
             )
-        return leaves[-1], output
-
-    def outputs(self, images: Tensor) -> SeenOutputs:
-        """Run the network; return each module's last output shape and call count.
-
-        Modules are in the order in which their last call ended.
-        """
-        seen: dict[str, tuple[tuple[int, ...], int]] = {}
-
-        def record(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                tensor = map_of(output)
-                if tensor is not None:
-                    calls = seen.pop(name, ((), 0))[1]
-                    seen[name] = (tuple(tensor.shape), calls + 1)
-
-            return hook
-
-        self._run_hooked(images, record)
-        return seen
+            raise ModelError(
+                f"layer '{info.name}' of model '{self.name}' returns shape {shape} on "
+                f"an input of shape {tuple(images.shape)}; {way}."
+            )
 
     def depends_on(self, images: Tensor, info: LayerInfo) -> bool:
         """Return whether the embedding has a non-zero derivative at a layer.
 
-        Also find out whether the network scales its embeddings to one length.
+        Also fill in ``heads`` for the layer.
         """
-        leaf, output = self.split(images, info)
+        split = self.split(images, info)
+        leaf, output = split.leaf, split.output
         if not output.requires_grad:
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
@@ -208,81 +225,16 @@ class NetworkRunner:
                 f"differentiated ({first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
+        total = float((lengthwise.float() * leaf.detach().float()).sum())
         # An embedding that is zero, or too long for its type, has no direction.
-        self.scales_to_one_length = bool(direction.any()) and is_constant_length(
-            anywhere, lengthwise
+        has_direction = bool(direction.any())
+        self.heads[info.name] = HeadInfo(
+            is_held=split.head.count > 0,
+            is_held_inside=split.head.count_inside > 0,
+            share=total / float(output.detach().float().norm()) if has_direction else 0,
+            has_one_length=has_direction and is_constant_length(anywhere, lengthwise),
         )
         return bool(anywhere.any())
-
-    def fault_finder(self, image: Tensor) -> Callable[[LayerInfo], str]:
-        """Return a function that says why a layer has no map of an image, or ``""``."""
-        enlarged = 4 if max(image.shape) <= 200 else 2
-        images = patched(image)
-        faults = cache(lambda: self._faults(images))
-        faults_enlarged = cache(lambda: self._faults(patched(image, enlarged)))
-
-        @cache
-        def fault(info: LayerInfo) -> str:
-            key = info.name, info.calls
-            problem = faults()[key]
-            if problem == MOVES_OTHERWISE and max(info.shape[1:]) <= _SMALL_MAP:
-                # Each of few positions may see the whole image.
-                problem = faults_enlarged().get(key, problem)
-            if not problem and info.calls > 1:
-                return "" if self._last_run_is_all(images, info) else PARTIAL
-            return problem
-
-        return fault
-
-    def _faults(self, images: Tensor) -> dict[tuple[str, int], str]:
-        """Return what keeps outputs from being maps of an image, by module and run.
-
-        If the network fails on such images, only the runs before that are included.
-        """
-        faults: dict[tuple[str, int], str] = {}
-
-        def check(name: str) -> Callable[..., None]:
-            calls = 0
-
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-                nonlocal calls
-                tensor = map_of(output)
-                calls += tensor is not None
-                if tensor is not None and is_map(tensor.shape):
-                    faults[name, calls] = fault_of(tensor, len(images))
-
-            return hook
-
-        with suppress(NetworkError):
-            self._run_hooked(images, check)
-        return faults
-
-    def _run_hooked(
-        self, images: Tensor, make_hook: Callable[[str], Callable[..., None]]
-    ) -> None:
-        """Run the network without gradients, with a hook at each of its modules."""
-        with self.ready(images), torch.no_grad(), ExitStack() as hooks:
-            for name, module in self.network.named_modules():
-                if name:
-                    hooks.enter_context(hooked(module, make_hook(name)))
-            self.forward(images)
-
-    def _last_run_is_all(self, images: Tensor, info: LayerInfo) -> bool:
-        """Return whether the image reaches the embedding only by a layer's last run."""
-        calls = 0
-
-        def hold(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            nonlocal calls
-            tensor = map_of(output)
-            calls += tensor is not None
-            if tensor is None or calls < info.calls:
-                return None
-            return replaced(output, tensor, tensor[:1].expand_as(tensor).clone())
-
-        with self.ready(images), torch.no_grad(), hooked(self.module(info.name), hold):
-            embeddings = self.forward(images).float()
-        change = (embeddings[1:] - embeddings[:1]).abs().max()
-        return bool(change <= _SAME * embeddings.abs().max())
 
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         """Return the layout in which convolutions are fastest.

@@ -18,9 +18,9 @@ from fiftyone_sfam.attribution.render import (
     shared_range,
     to_bytes,
 )
-from fiftyone_sfam.data.items import all_samples, detection_boxes
-from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
+from fiftyone_sfam.runs.images import ItemImages
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
@@ -40,7 +40,9 @@ def make_pairs_dataset(
     if name is not None and fo.dataset_exists(name):
         raise RunError(f"a dataset '{name}' exists already; choose another name.")
     full = shared_range(np.array(list(_largest(run, chosen))))
-    sources = _Sources(run, chosen)
+    images = ItemImages(
+        run, np.unique(run.pairs.sides().reshape(-1, 2)[chosen]).tolist()
+    )
     dataset = fo.Dataset(name)
     try:
         dataset.add_group_field("group", default=SLICES[QUERY])
@@ -50,7 +52,7 @@ def make_pairs_dataset(
                 [
                     sample
                     for pair, maps in zip(pairs, run.many_maps(pairs), strict=True)
-                    for sample in _group(run, sources, pair, maps, full)
+                    for sample in _group(run, images, pair, maps, full)
                 ],
                 progress=False,
             )
@@ -77,26 +79,8 @@ def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
     return [int(pair) for pair in chosen]
 
 
-class _Sources:
-    """Files, sizes and boxes of the images of chosen pairs."""
-
-    def __init__(self, run: Run, pairs: list[int]) -> None:
-        items = np.unique(run.pairs.sides().reshape(-1, 2)[pairs].reshape(-1))
-        sample_ids = sorted({str(run.items.sample_ids[item]) for item in items})
-        view = all_samples(run.dataset).select(sample_ids)
-        ids, paths = view.values(["id", "filepath"])
-        self.filepaths: dict[str, str] = dict(zip(ids, paths, strict=True))
-        self.boxes = detection_boxes(view, run.config.patches_field)
-
-    def has(self, run: Run, item: int) -> bool:
-        """Return whether an image or a detection is still in the dataset."""
-        if run.items.label_ids is not None:
-            return str(run.items.label_ids[item]) in self.boxes
-        return str(run.items.sample_ids[item]) in self.filepaths
-
-
 def _group(
-    run: Run, sources: _Sources, pair: int, maps: PairMaps, full: float
+    run: Run, images: ItemImages, pair: int, maps: PairMaps, full: float
 ) -> Iterator[fo.Sample]:
     """Yield the two samples of a pair; none if one of its images was deleted."""
     group = fo.Group()
@@ -105,12 +89,15 @@ def _group(
         (QUERY, pairs.query[pair], maps.query),
         (GALLERY, pairs.gallery[pair], maps.gallery),
     )
-    if any(not sources.has(run, item) for _, item, _ in sides):
+    try:
+        sources = [images.source(item) for _, item, _ in sides]
+    except DataError:
+        # One of the images was deleted.
         return
-    for side, item, explained in sides:
+    for (side, item, explained), (path, box) in zip(sides, sources, strict=True):
         sample_id = str(items.sample_ids[item])
         sample = fo.Sample(
-            filepath=sources.filepaths[sample_id],
+            filepath=path,
             group=group.element(SLICES[side]),
             pair=pair,
             rank=int(pairs.rank[pair]),
@@ -121,11 +108,8 @@ def _group(
             camera=items.cameras[item],
             source_id=sample_id,
         )
-        box = None
         if items.label_ids is not None:
-            label_id = str(items.label_ids[item])
-            box = sources.boxes[label_id]
-            sample["source_label_id"] = label_id
+            sample["source_label_id"] = str(items.label_ids[item])
             sample["detection"] = fo.Detection(
                 label=items.identities[item], bounding_box=box
             )

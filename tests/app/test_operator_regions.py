@@ -13,7 +13,7 @@ from fiftyone.operators.delegated import DelegatedOperationService
 
 from fiftyone_sfam import explain_retrieval, load_run
 from fiftyone_sfam.app.operators.explain_regions import LARGE, ExplainRegions
-from fiftyone_sfam.audit.regions.causal import load_causal_check
+from fiftyone_sfam.audit.regions.causal_result import load_causal_check
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.ledger_cells import find_cell, sentence
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts

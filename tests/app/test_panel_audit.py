@@ -16,14 +16,15 @@ from evaluation_support import verify
 from fiftyone_sfam.app.audit import page_overview as audit_page_overview
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_matches import tallies
-from fiftyone_sfam.app.audit.page_regions import drawn_rows, shares_of
 from fiftyone_sfam.app.audit.page_scores import score_selection, scores_of
 from fiftyone_sfam.app.audit.panel import open_mark, page_of
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import candidates_of, overview
+from fiftyone_sfam.audit.regions import display as regions_display
 from fiftyone_sfam.audit.regions.causal import check_causally
+from fiftyone_sfam.audit.regions.display import drawn_rows, shares_of
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
@@ -461,9 +462,7 @@ def test_points_of_the_scatter_open_their_pairs(audited: Run) -> None:
 def test_the_scatter_draws_the_same_few_of_many(
     audited: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fiftyone_sfam.app.audit import page_regions as audit_page_regions
-
-    monkeypatch.setattr(audit_page_regions, "MOST_POINTS", 7)
+    monkeypatch.setattr(regions_display, "MOST_POINTS", 7)
     shown = Shown(audited.dataset, "regions")
     ledger = stored(audited, load_ledger)
     assert [len(trace["x"]) for trace in shown.content("scatter")] == [7, 7]
@@ -481,10 +480,10 @@ def test_the_scatter_draws_the_same_few_of_many(
 def test_groups_open_their_pairs(audited: Run) -> None:
     shown = Shown(audited.dataset, "regions")
     rows = shown.content("groups")
-    shares = [float(row["share"].split(" ")[0]) for row in rows]
+    shares = [float(row["share_of_the_score"].split(" ")[0]) for row in rows]
     assert shares == sorted(shares, reverse=True)
     shown.click("groups", row=0)
-    outcome, _, cameras = rows[0]["group"].partition(", camera pair ")
+    outcome, _, cameras = rows[0]["pairs"].partition(", camera pair ")
     one, other = cameras.strip("\u2068\u2069").split("-")
     code = ("true match", "false match").index(outcome)
     pairs = audited.pairs
@@ -496,7 +495,7 @@ def test_groups_open_their_pairs(audited: Run) -> None:
         and audited.items.cameras[pairs.gallery[pair]] == other
     }
     assert {*get_queue(shown.ctx, audited).pairs} == wanted
-    assert rows[0]["pairs"] == str(len(wanted))
+    assert rows[0]["number"] == str(len(wanted))
 
 
 def test_shortcuts_and_the_causal_check(audited: Run) -> None:
@@ -530,7 +529,7 @@ def test_findings_open_their_samples_and_pairs(audited: Run) -> None:
     findings = load_suspects(audited).findings
     assert len(findings) >= 2
     rows = shown.content("findings")
-    assert [row["sentence"] for row in rows] == [one.sentence for one in findings]
+    assert [row["finding"] for row in rows] == [one.sentence for one in findings]
     for place, one in enumerate(findings):
         shown.click("findings", row=place)
         assert shown.view[: len(one.sample_ids)] == list(one.sample_ids)

@@ -10,22 +10,13 @@ import pytest
 
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_scores import roc_point, threshold_at, threshold_of
-from fiftyone_sfam.app.audit.view import (
-    claim_figure,
-    evidence_figure,
-    grid_figure,
-    quoted,
-    row_figure,
-    scatter_figure,
-    share_figure,
-    short,
-    shown_span,
-)
+from fiftyone_sfam.app.audit.view import grid_figure, row_figure
 from fiftyone_sfam.audit.evaluation.display import (
     FALSE_COLOR,
     TRUE_COLOR,
     cmc_figure,
     coarse,
+    evidence_figure,
     for_plotly,
     rates_at,
     roc_figure,
@@ -33,7 +24,14 @@ from fiftyone_sfam.audit.evaluation.display import (
 )
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview
+from fiftyone_sfam.audit.regions.display import (
+    claim_figure,
+    scatter_figure,
+    share_figure,
+    shown_span,
+)
 from fiftyone_sfam.audit.regions.ledger_cells import REMAINDER, Cell
+from fiftyone_sfam.data.text import quoted, short
 
 NAN = float("nan")
 
@@ -195,7 +193,7 @@ def test_share_figure() -> None:
     assert false["error_y"]["array"][1] == 0
     assert false["y"][2] is None
     assert true_area["y"] == [0.3, 0.7, None]
-    assert figure.layout["xaxis"]["ticktext"] == ["person", "background", "(remainder)"]
+    assert figure.layout["xaxis"]["ticktext"] == ["person", "background", REMAINDER]
     json.dumps([figure.data, figure.layout], allow_nan=False)
 
 

@@ -15,10 +15,10 @@ from scipy import stats
 from torch import nn
 
 from fiftyone_sfam import EmbeddingModel, Preprocessing, Protocol, explain_retrieval
-from fiftyone_sfam.audit.regions.causal import (
+from fiftyone_sfam.audit.regions.causal import check_causally
+from fiftyone_sfam.audit.regions.causal_result import (
     RESULT,
     CausalCheck,
-    check_causally,
     load_causal_check,
 )
 from fiftyone_sfam.audit.regions.images import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +92,11 @@ def test_regions(run: Run, capsys: Output) -> None:
     person = next(one for one in cells if one.region == "person")
     assert shown[0][4] == interval(person.share, person.low, person.high)
     assert "-0.0" not in text
+    (head,) = (line for line in text.splitlines() if line.startswith("outcome"))
+    assert re.split(r"  +", head) == [
+        *("outcome", "region", "pairs", "queries"),
+        *("share of the score", "share of the area"),
+    ]
     # By camera pair only if that is asked for.
     assert "c1-c2" not in text
     by_cameras = ("regions", run.dataset.name, "--by", "camera pair")

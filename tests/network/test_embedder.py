@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fiftyone_sfam.attribution.maps import attribute, attribute_point
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.layers import LayerInfo
+from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.preprocess import Preprocessing
 from networks import (
     CASES,

@@ -12,12 +12,8 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.layers import (
-    CONSTANT,
-    MOVES_OTHERWISE,
-    PARTIAL,
-    patched,
-)
+from fiftyone_sfam.network.layers import PARTIAL
+from fiftyone_sfam.network.layouts import CONSTANT, MOVES_OTHERWISE, patched
 from networks import CASES, build, images
 from worlds import tiny_network
 

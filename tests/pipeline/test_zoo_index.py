@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import fiftyone_zoo as zoo
-from fiftyone_sfam.errors import DataError, ModelError
+from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.models import load_model
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
@@ -127,17 +127,13 @@ def explained(dataset: fo.Dataset, backend: str, model: Any) -> Run:
 
 @pytest.mark.filterwarnings("ignore:These maps carry")
 def test_an_index_of_fiftyone_is_explained_at_a_named_layer(
-    name: str, backend: str, indexed: fo.Dataset, request: pytest.FixtureRequest
+    name: str, backend: str, indexed: fo.Dataset
 ) -> None:
-    if name == "own-dinov2":
-        reason = "needs held heads: it ends in a LayerNorm"
-        request.applymarker(pytest.mark.xfail(raises=ModelError, reason=reason))
     model = load_model(name, layer=PATCHES[name])
     run = explained(indexed, backend, model)
     assert (run.config.model, run.config.layer) == (name, PATCHES[name])
 
 
-@pytest.mark.xfail(raises=ModelError, reason="needs the layouts of transformers")
 def test_an_index_of_fiftyone_is_explained(
     name: str, backend: str, indexed: fo.Dataset
 ) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.audit.view import short
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.statistics.cells import Table
+from fiftyone_sfam.data.text import short
 
 BODY = "body"
 HEIGHT = 300
@@ -167,7 +167,9 @@ def table_block(
     return Block("table", name, settings, numbered, wide=wide)
 
 
-def result_block(name: str, title: str, hint: str, table: Table) -> Block:
+def result_block(
+    name: str, title: str, hint: str, table: Table, *, clickable: bool = True
+) -> Block:
     """Return a block of a result's table, its keys made of the columns' names."""
     keys = [re.sub(r"\W+", "_", column).lower() for column in table.head]
     rows = [
@@ -178,9 +180,9 @@ def result_block(name: str, title: str, hint: str, table: Table) -> Block:
         for row in table.rows
     ]
     columns = [
-        (key, short(column)) for key, column in zip(keys, table.head, strict=True)
+        (key, short(column, 32)) for key, column in zip(keys, table.head, strict=True)
     ]
-    return table_block(name, title, hint, columns, rows)
+    return table_block(name, title, hint, columns, rows, clickable=clickable)
 
 
 def text_block(name: str, markdown: str, wide: bool = True) -> Block:
@@ -388,13 +390,13 @@ def _render_buttons(
         block["name"],
         **styled(grid={"display": "flex", "flexWrap": "wrap", "gap": 1}),
     )
-    for place, one in enumerate(block["buttons"]):
+    for place, button in enumerate(block["buttons"]):
         small_button(
             row,
             f"button_{place}",
-            one["label"],
-            handlers[one["handler"]],
-            one["params"],
+            button["label"],
+            handlers[button["handler"]],
+            button["params"],
         )
 
 

@@ -98,13 +98,13 @@ class Choices:
     @classmethod
     def from_state(cls, read: Callable[[str], Any]) -> Choices:
         """Restore what is chosen out of the panel's state."""
-        found = {one.name: read(one.name) for one in fields(cls)}
+        values = {name: read(name) for name in CHOSEN}
         return cls(
-            **{name: value for name, value in found.items() if value is not None}
+            **{name: value for name, value in values.items() if value is not None}
         )
 
 
-CHOSEN = tuple(one.name for one in fields(Choices))
+CHOSEN = tuple(choice.name for choice in fields(Choices))
 """Names under which the panel's state keeps what is chosen."""
 
 

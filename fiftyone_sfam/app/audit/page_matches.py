@@ -21,17 +21,11 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.audit.view import (
-    NO_LABEL,
-    grid_figure,
-    quoted,
-    row_figure,
-    short,
-)
+from fiftyone_sfam.app.audit.view import grid_figure, row_figure
 from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
-from fiftyone_sfam.data.text import counted, percent_between
+from fiftyone_sfam.data.text import NO_LABEL, counted, percent_between, quoted, short
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run
 
@@ -179,10 +173,10 @@ def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
         ],
         [
             [
-                _error_text(row, one, other)
-                for row, other in zip(rows, shown, strict=True)
+                _error_text(row, query, neighbor)
+                for row, neighbor in zip(rows, shown, strict=True)
             ]
-            for rows, one in zip(grid.rows, shown, strict=True)
+            for rows, query in zip(grid.rows, shown, strict=True)
         ],
         (f"neighbor's {short(name)}", f"query's {short(name)}"),
     )
@@ -306,7 +300,7 @@ def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]
     filled = [NO_LABEL if label is None else label for label in labels]
     names = sorted(set(filled))
     place = {name: number for number, name in enumerate(names)}
-    codes = np.fromiter((place[one] for one in filled), np.int64, len(filled))
+    codes = np.fromiter((place[label] for label in filled), np.int64, len(filled))
     return names, codes
 
 

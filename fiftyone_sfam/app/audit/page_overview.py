@@ -31,8 +31,12 @@ from fiftyone_sfam.app.audit.choices import (
     to_samples,
 )
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.audit.view import evidence_figure, quoted, short
-from fiftyone_sfam.audit.evaluation.display import cmc_figure, slices_table
+from fiftyone_sfam.audit.evaluation.display import (
+    cmc_figure,
+    evidence_figure,
+    headline,
+    slices_table,
+)
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (
@@ -42,7 +46,7 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent
+from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, quoted, short
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
@@ -116,12 +120,12 @@ def figures_of(run: Run) -> Overview | None:
 
 def known_figures(run: Run) -> Overview:
     """Return the figures of a run that a mark was drawn from."""
-    found = figures_of(run)
-    if found is None:
+    figures = figures_of(run)
+    if figures is None:
         raise DataError(
             f"the figures of the run '{run.key}' are gone; evaluate it again."
         )
-    return found
+    return figures
 
 
 def offer_evaluation(run: Run) -> list[Block]:
@@ -187,41 +191,24 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
             "need an evaluation."
         )
         return [Card(percent(rate), "First is true", hint)]
+    shown = headline(figures.identification, figures.equal_error)
+    names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
     if not len(figures.identification.query):
-        names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
         return [Card(NOT_KNOWN, name, NO_IDENTITIES) for name in names]
-    ranked = figures.identification
-    cmc = ranked.cmc(5)
     of_those = "of those that have one to find. Opens the others."
+    hints = (
+        f"Queries whose nearest neighbor is a true match, {of_those}",
+        f"Queries with a true match among the five nearest, {of_those}",
+        f"Mean average precision. Opens the {MOST_WORST} worst queries.",
+        "Mean inverse negative penalty: how far down the last true match is.",
+        "Error rate at the threshold where both error rates meet.",
+    )
+    marks = ("missed_1", "missed_5", "worst", "", "")
     return [
-        Card(
-            percent(cmc[0]),
-            "Rank-1",
-            f"Queries whose nearest neighbor is a true match, {of_those}",
-            "missed_1",
-        ),
-        Card(
-            percent(cmc[4]),
-            "Rank-5",
-            f"Queries with a true match among the five nearest, {of_those}",
-            "missed_5",
-        ),
-        Card(
-            percent(ranked.mean_average_precision),
-            "mAP",
-            f"Mean average precision. Opens the {MOST_WORST} worst queries.",
-            "worst",
-        ),
-        Card(
-            percent(ranked.mean_inverse_negative_penalty),
-            "mINP",
-            "Mean inverse negative penalty: how far down the last true match is.",
-        ),
-        Card(
-            percent(figures.equal_error),
-            "Equal error",
-            "Error rate at the threshold where both error rates meet.",
-        ),
+        Card(value.text, name, hint, mark)
+        for value, name, hint, mark in zip(
+            shown.values(), names, hints, marks, strict=True
+        )
     ]
 
 
@@ -285,7 +272,7 @@ def reviewed_selection(run: Run) -> Selection:
 
 def skipped_selection(run: Run) -> Selection:
     """Open the images that could not be used."""
-    skipped = (str(run.items.sample_ids[one.index]) for one in run.skipped)
+    skipped = (str(run.items.sample_ids[image.index]) for image in run.skipped)
     return to_samples("images that were skipped", skipped)
 
 

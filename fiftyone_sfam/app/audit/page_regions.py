@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fiftyone_sfam.app.audit.blocks import (
     Block,
     buttons_block,
     choice_block,
     plot_block,
-    table_block,
+    result_block,
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
@@ -25,32 +24,35 @@ from fiftyone_sfam.app.audit.choices import (
     place_of,
     to_pairs,
 )
-from fiftyone_sfam.app.audit.results import CausalClaims, load_causal_claims, stored
-from fiftyone_sfam.app.audit.view import (
+from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.audit.evaluation.display import evidence_figure
+from fiftyone_sfam.audit.regions.causal_result import CausalCheck, load_causal_check
+from fiftyone_sfam.audit.regions.display import (
+    cells_by_outcome,
     claim_figure,
-    evidence_figure,
-    quoted,
+    drawn_rows,
+    group_cells,
+    group_text,
+    groups_table,
     scatter_figure,
+    scatter_notes,
     share_figure,
-    short,
-    shown_span,
+    shares_of,
+    shortcuts_table,
+    source,
 )
 from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger, pair_groups
-from fiftyone_sfam.audit.regions.ledger_cells import OUTCOME, REMAINDER, Cell
+from fiftyone_sfam.audit.regions.ledger_cells import REMAINDER, Cell
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts, load_shortcuts
-from fiftyone_sfam.data.text import counted, escape_markdown, percent, percent_between
+from fiftyone_sfam.data.text import counted, escape_markdown, quoted, short
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run import Run
 
-MOST_POINTS = 1000
-"""Points of the scatter of each outcome; of more pairs, so many are drawn."""
-
-SEED = 0
 MOST_LEANING = 100
 """Pairs that are opened as those that lean on a region most."""
 
-MOST_GROUPS = 50
+_POINT_HINT = "Click a point: its pair. Drag a box: all in it."
 
 
 def page(run: Run, chosen: Choices) -> list[Block]:
@@ -73,7 +75,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         text_block("source", source_text(ledger)),
         *_share_blocks(ledger, chosen),
         *_shortcut_blocks(stored(run, load_shortcuts), chosen),
-        *_causal_blocks(stored(run, load_causal_claims)),
+        *_causal_blocks(stored(run, load_causal_check)),
         buttons_block(
             "again",
             [("Explain regions again", "on_operator", {"operator": EXPLAIN_REGIONS})],
@@ -88,9 +90,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 
 def source_text(ledger: Ledger) -> str:
     """Say where the regions come from, and what has none."""
-    field = ledger.field
-    where = "horizontal stripes" if field is None else f"the field {quoted(field)}"
-    text = f"Regions of {where}; {counted(len(ledger), 'pair')}."
+    text = f"Regions of {source(ledger)}; {counted(len(ledger), 'pair')}."
     if ledger.without_regions:
         reason = next(iter(ledger.missing.values()), "")
         text += f" {counted(ledger.without_regions, 'pair')} without regions: {reason}"
@@ -102,76 +102,6 @@ def region_of(ledger: Ledger, chosen: Choices) -> str:
     if chosen.region in ledger.regions:
         return str(chosen.region)
     return ledger.regions[-1]
-
-
-def cells_by_outcome(ledger: Ledger) -> dict[str, dict[str, Cell]]:
-    """Return the cells of outcomes alone: outcome to region to cell."""
-    by_outcome: dict[str, dict[str, Cell]] = {}
-    for outcome in OUTCOMES:
-        for cell in ledger.cells:
-            if cell.groups == ((OUTCOME, outcome),):
-                by_outcome.setdefault(outcome, {})[cell.region] = cell
-    return by_outcome
-
-
-def group_cells(ledger: Ledger, region: str) -> list[Cell]:
-    """Return the cells of a region in smaller groups, the largest share first."""
-    cells = [
-        cell
-        for cell in ledger.cells
-        if cell.region == region and len(cell.groups) > 1 and not np.isnan(cell.low)
-    ]
-    return sorted(cells, key=lambda cell: -cell.share)[:MOST_GROUPS]
-
-
-def shares_of(ledger: Ledger, region: str) -> NDArray[np.float64]:
-    """Return a region's share of the score on the query's side, shape (L,).
-
-    NaN where the image has no regions or the score is not positive.
-    """
-    if region == REMAINDER:
-        carried = ledger.remainder[:, 0]
-    else:
-        carried = ledger.shares[:, 0, ledger.column(region)].astype(np.float64)
-    score = np.where(ledger.score > 0, ledger.score, np.nan)
-    return carried / score
-
-
-def drawn_rows(ledger: Ledger, region: str) -> dict[str, NDArray[np.int64]]:
-    """Draw the rows of a ledger that the scatter shows."""
-    known = ~np.isnan(shares_of(ledger, region))
-    generator = np.random.default_rng(SEED)
-    by_outcome = {}
-    for code, outcome in enumerate(OUTCOMES):
-        rows = np.flatnonzero(known & (ledger.outcome == code))
-        if len(rows) > MOST_POINTS:
-            rows = np.sort(generator.choice(rows, MOST_POINTS, replace=False))
-        if len(rows):
-            by_outcome[outcome] = rows
-    return by_outcome
-
-
-def scatter_hint(ledger: Ledger, region: str) -> str:
-    """Say what the scatter shows of the pairs."""
-    rows = drawn_rows(ledger, region)
-    shares = shares_of(ledger, region)
-    known = int((~np.isnan(shares)).sum())
-    shown = np.concatenate(list(rows.values())) if rows else np.empty(0, np.int64)
-    text = "Click a point: its pair. Drag a box: all in it."
-    if len(shown) < known:
-        text += (
-            f" {len(shown):,} of {known:,} pairs, drawn at random with seed {SEED}, at "
-            f"most {MOST_POINTS:,} of an outcome."
-        )
-    negative = int((ledger.score <= 0).sum())
-    if negative:
-        text += f" Without {counted(negative, 'pair')} that score zero or less."
-    span = shown_span(shares[shown])
-    if span is not None:
-        outside = int(((shares[shown] < span[0]) | (shares[shown] > span[1])).sum())
-        if outside:
-            text += f" {counted(outside, 'point')} beyond the axis."
-    return text
 
 
 def _share_blocks(ledger: Ledger, chosen: Choices) -> list[Block]:
@@ -196,46 +126,22 @@ def _share_blocks(ledger: Ledger, chosen: Choices) -> list[Block]:
         )
     blocks += [
         choice_block(
-            "region", "Region", [(one, one) for one in ledger.regions], region
+            "region", "Region", [(name, name) for name in ledger.regions], region
         ),
         plot_block(
             "scatter",
             f"Score and share of {short(region)}",
-            scatter_hint(ledger, region),
+            " ".join((_POINT_HINT, *scatter_notes(ledger, region))),
             scatter_figure(points, region, "similarity"),
             wide=True,
         ),
     ]
-    rows = group_cells(ledger, region)
-    if rows:
-        columns = (
-            ("group", "Pairs"),
-            ("share", "Share of the score"),
-            ("area", "Of the area"),
-            ("pairs", "Number"),
-        )
+    groups = group_cells(ledger, region)
+    if groups:
         hint = "The groups with the largest share. Click a row: its pairs."
-        name = f"Where {short(region)} carries most"
-        listed = [_group_row(cell) for cell in rows]
-        blocks.append(table_block("groups", name, hint, columns, listed))
+        title = f"Where {short(region)} carries most"
+        blocks.append(result_block("groups", title, hint, groups_table(groups)))
     return blocks
-
-
-def _group_row(cell: Cell) -> dict[str, str]:
-    return {
-        "group": group_text(cell),
-        "share": percent_between(cell.share, cell.low, cell.high),
-        "area": percent(cell.area),
-        "pairs": f"{cell.pairs:,}",
-    }
-
-
-def group_text(cell: Cell) -> str:
-    """Say which pairs a cell is of."""
-    return ", ".join(
-        short(value, 40) if name == OUTCOME else f"{short(name)} {quoted(value)}"
-        for name, value in cell.groups
-    )
 
 
 # --------------------------------------------------------------------------------------
@@ -249,22 +155,14 @@ def _shortcut_blocks(shortcuts: Shortcuts | None, chosen: Choices) -> list[Block
     if not len(shortcuts):
         text = "No identity or camera rests on a region more than the rest do."
         return [text_block("no_shortcuts", f"**Shortcuts** {text}")]
-    columns = (
-        ("group", "Matches of"),
-        ("share", "Share of the score"),
-        ("expected", "Elsewhere"),
-        ("effect", "Excess, in points"),
-        ("images", "Images"),
-    )
     shortcut = shortcuts.found[shortcut_place(shortcuts, chosen)]
     return [
-        table_block(
+        result_block(
             "shortcuts",
             "Shortcuts",
             "Whose matches rest on a region more than comparable ones do. Click a row: "
             "its pairs and its maps.",
-            columns,
-            [_shortcut_row(found) for found in shortcuts.found],
+            shortcuts_table(shortcuts),
         ),
         plot_block(
             "shortcut_maps",
@@ -285,26 +183,15 @@ def shortcut_place(shortcuts: Shortcuts, chosen: Choices) -> int:
     return min(max(chosen.shortcut or 0, 0), len(shortcuts.found) - 1)
 
 
-def _shortcut_row(shortcut: Shortcut) -> dict[str, str]:
-    return {
-        "group": f"{shortcut.kind} {quoted(shortcut.value)}: {short(shortcut.region)}",
-        "share": percent(shortcut.share),
-        "expected": percent(shortcut.expected),
-        "effect": f"{100 * shortcut.effect:+.1f} ({100 * shortcut.low:+.1f} to "
-        f"{100 * shortcut.high:+.1f})",
-        "images": f"{shortcut.images:,}",
-    }
-
-
-def _causal_blocks(claims: CausalClaims | None) -> list[Block]:
-    if claims is None:
+def _causal_blocks(check: CausalCheck | None) -> list[Block]:
+    if check is None:
         return []
     return [
         plot_block(
             "claims",
-            f"Tested: {short(claims.region)} changed",
-            f"{claims.sentence} Click a point: its pair.",
-            claim_figure(claims.claim, claims.drop),
+            f"Tested: {short(check.region)} changed",
+            f"{check.sentence} Click a point: its pair.",
+            claim_figure(check.claim, check.drop),
             wide=True,
         )
     ]
@@ -378,7 +265,8 @@ def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
     region = region_of(ledger, chosen)
     if "data" in params:
         points = [
-            (int(one["trace_idx"]), int(one["idx"])) for one in params["data"] or []
+            (int(point["trace_idx"]), int(point["idx"]))
+            for point in params["data"] or []
         ]
         if not points:
             return Opened()
@@ -402,10 +290,10 @@ def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_claim(run: Run, params: Params, chosen: Choices) -> Opened:
-    claims = stored(run, load_causal_claims)
-    if claims is None or int(params["trace_idx"]) != 0:
+    check = stored(run, load_causal_check)
+    if check is None or int(params["trace_idx"]) != 0:
         return Opened()
-    pairs = claims.pairs[[place_of(params)]]
+    pairs = check.pairs[[place_of(params)]]
     return Opened(to_pairs(run, "a pair of the causal check", pairs, both=True))
 
 

@@ -37,10 +37,10 @@ from fiftyone_sfam.app.audit.choices import (
     Params,
     Selection,
 )
-from fiftyone_sfam.app.audit.view import open_beside, short
+from fiftyone_sfam.app.audit.view import open_beside
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.panel_state import choose_run, current_run, get_queue, put_queue
-from fiftyone_sfam.data.text import counted, escape_markdown
+from fiftyone_sfam.data.text import counted, escape_markdown, short
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 

@@ -19,9 +19,9 @@ from fiftyone_sfam.app.forms.parameters import (
     whole,
 )
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
+from fiftyone_sfam.audit.regions.display import sentences
 from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
-from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, check_evidence
-from fiftyone_sfam.audit.regions.ledger_cells import FALSE, TRUE, find_cell, sentence
+from fiftyone_sfam.audit.regions.ledger import build_ledger, check_evidence
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.runs.run import Run
@@ -157,7 +157,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
             "regions": list(ledger.regions),
             "pairs": len(ledger),
             "pairs_without_regions": ledger.without_regions,
-            "sentences": _sentences(ledger),
+            "sentences": list(sentences(ledger)),
         }
         if params.shortcuts:
             shortcuts = find_shortcuts(run, ledger).found
@@ -243,17 +243,3 @@ def _add_test(params: RegionParameters, inputs: types.Object, run: Run) -> None:
         default="replace",
     )
     inputs.int("limit", label="Pairs to test", default=LIMIT, min=1, max=MAX_LIMIT)
-
-
-def _sentences(ledger: Ledger) -> list[str]:
-    """Say what each region carries in false and in true matches."""
-    sentences = []
-    for region in ledger.regions:
-        cells = [
-            cell
-            for outcome in (FALSE, TRUE)
-            if (cell := find_cell(ledger.cells, region, outcome=outcome)) is not None
-        ]
-        if cells:
-            sentences.append(sentence(*cells))
-    return sentences

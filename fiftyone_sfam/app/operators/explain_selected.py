@@ -145,7 +145,7 @@ def _two_selected(ctx: Context) -> list[str]:
 
 def _selected_image(ctx: Context, sample_id: str) -> Image.Image:
     """Read the image of a selected sample, or the box of a selected patch."""
-    from fiftyone_sfam.data.images import pixel_box, read_image
+    from fiftyone_sfam.data.images import read_part
 
     patches = isinstance(ctx.view, PatchesView)
     try:
@@ -154,8 +154,5 @@ def _selected_image(ctx: Context, sample_id: str) -> Image.Image:
         raise DataError(
             f"there is no sample '{sample_id}' any more; select two again."
         ) from error
-    image = read_image(sample.filepath)
-    if not patches:
-        return image
-    box = sample[ctx.view.patches_field].bounding_box
-    return image.crop(pixel_box(box, *image.size))
+    box = sample[ctx.view.patches_field].bounding_box if patches else None
+    return read_part(sample.filepath, box)

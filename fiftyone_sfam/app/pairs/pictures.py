@@ -13,10 +13,9 @@ from PIL import Image
 
 from fiftyone_sfam.app.pairs.maps import ShownMaps
 from fiftyone_sfam.attribution.render import data_url, fitted, overlay
-from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples, detection_boxes
+from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.run import Run, SideMaps
+from fiftyone_sfam.runs.run import SideMaps
 
 Box = tuple[float, float, float, float]
 
@@ -34,10 +33,7 @@ class ImageFile:
 
     def read(self) -> Image.Image:
         """Read the image in full size; raise a DataError if that cannot be."""
-        image = read_image(self.path)
-        if self.box is None:
-            return image
-        return image.crop(pixel_box(self.box, *image.size))
+        return read_part(self.path, self.box)
 
     def large(self) -> Image.Image:
         """Return the image fitted into :data:`LARGE_BOX`, not to be changed."""
@@ -47,37 +43,14 @@ class ImageFile:
 def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
     """Look at an image's file."""
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except (OSError, ValueError) as error:
         raise DataError(
             f"the file does not exist: {path}. Put it back, or correct the sample's "
             "filepath."
         ) from error
-    stamp = (found.st_mtime_ns, found.st_size)
+    stamp = (status.st_mtime_ns, status.st_size)
     return ImageFile(path, stamp, None if box is None else tuple(box))
-
-
-class ItemImages:
-    """The images of some items of a run."""
-
-    def __init__(self, run: Run, items: Sequence[int]) -> None:
-        self._items = run.items
-        sample_ids = list({str(run.items.sample_ids[item]) for item in items})
-        view = all_samples(run.dataset).select(sample_ids)
-        self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        self._boxes = detection_boxes(view, run.config.patches_field)
-
-    def file(self, item: int) -> ImageFile:
-        """Look at an item's file."""
-        path = self._paths.get(str(self._items.sample_ids[item]))
-        if path is None:
-            raise DataError("the sample was deleted.")
-        if self._items.label_ids is None:
-            return image_file(path)
-        box = self._boxes.get(str(self._items.label_ids[item]))
-        if box is None:
-            raise DataError("the detection was deleted.")
-        return image_file(path, box)
 
 
 @lru_cache(maxsize=64)

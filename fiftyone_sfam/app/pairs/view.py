@@ -35,7 +35,6 @@ from fiftyone_sfam.app.pairs.pictures import (
     SMALL_BOX,
     Box,
     ImageFile,
-    ItemImages,
     Look,
     Picture,
     draw,
@@ -43,6 +42,7 @@ from fiftyone_sfam.app.pairs.pictures import (
 )
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
+from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
 
 if TYPE_CHECKING:
@@ -292,12 +292,12 @@ class _Query:
         """
         from fiftyone_sfam.app.pairs.live import live_pairs_of_run
 
-        files, places = [self._images.file(self._item)], {}
+        files, places = [self._file(self._item)], {}
         for place in range(len(self.shown)):
             if self.stored[place].gallery is None:
                 continue
             try:
-                file = self._images.file(self.item_of(place))
+                file = self._file(self.item_of(place))
             except DataError:
                 # Its own caption says so.
                 continue
@@ -403,14 +403,17 @@ class _Query:
     ) -> Picture:
         """Draw an item with its map; without its image, say why."""
         try:
-            file = self._images.file(item)
+            file = self._file(item)
             return draw(file, side, maps, look, box, problem=problem, places=places)
         except DataError as error:
             values = None if side is None else side.maps[maps.kind]
             return Picture("", *box, str(error), values)
 
+    def _file(self, item: int) -> ImageFile:
+        return image_file(*self._images.source(item))
+
     def _reason(self, item: int) -> str:
-        reasons = (one.reason for one in self._run.skipped if one.index == item)
+        reasons = (image.reason for image in self._run.skipped if image.index == item)
         return next(reasons, "there is no map of this image.")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.attribution.render import DIVERGING, color_table
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview
@@ -33,6 +34,7 @@ from fiftyone_sfam.audit.statistics.cells import (
     percent,
     text,
 )
+from fiftyone_sfam.data.text import short
 
 _CAMERA_RULES = {
     "protocol": "Pairs are those that the run's protocol compares.",
@@ -41,6 +43,18 @@ _CAMERA_RULES = {
     "single": "No pairs of two cameras are compared.",
 }
 _RANKS = (5, 10)
+
+
+def headline(ranked: Identification, equal_error: float) -> dict[str, Shown]:
+    """Return the most important figures of all queries, by name."""
+    cmc = ranked.cmc(5).tolist() if len(ranked.query) else [None] * 5
+    return {
+        "rank-1": percent(cmc[0]),
+        "rank-5": percent(cmc[4]),
+        "mAP": percent(ranked.mean_average_precision),
+        "mINP": percent(ranked.mean_inverse_negative_penalty),
+        "equal error rate": percent(equal_error),
+    }
 
 
 def measures_table(evaluation: Evaluation) -> Table:
@@ -159,6 +173,9 @@ TRUE_COLOR, FALSE_COLOR, NEUTRAL = "#1a85ff", "#d41159", "#8a8a8a"
 SHOWN_RANKS = 20
 SHOWN_BINS = 80
 SMALL = 12
+COLORBAR = {"thickness": 12, "outlinewidth": 0, "tickfont": {"size": SMALL}}
+# Stops of a color scale; a divisor of 255.
+_STOPS = 15
 
 
 @dataclass(frozen=True)
@@ -261,6 +278,60 @@ def roc_figure(
     return Figure([trace, marked], layout)
 
 
+def evidence_figure(
+    maps: Sequence[NDArray[np.floating]], names: Sequence[str]
+) -> Figure:
+    """Draw average evidence maps side by side, on one scale around zero."""
+    limit = max((float(np.abs(values).max()) for values in maps), default=0.0) or 1.0
+    width = 1 / max(1, len(maps))
+    traces: list[dict[str, Any]] = []
+    layout = make_layout("", "")
+    layout["annotations"] = []
+    for place, (values, title) in enumerate(zip(maps, names, strict=True)):
+        suffix = "" if place == 0 else str(place + 1)
+        traces.append(
+            {
+                "type": "heatmap",
+                "z": np.asarray(values, dtype=np.float64).round(7).tolist(),
+                "xaxis": f"x{suffix}",
+                "yaxis": f"y{suffix}",
+                "zmin": -limit,
+                "zmax": limit,
+                "colorscale": _diverging(),
+                "showscale": place == len(maps) - 1,
+                "colorbar": dict(COLORBAR),
+                "name": for_plotly(title),
+                "hovertemplate": "%{z:.5f} of similarity<extra></extra>",
+            }
+        )
+        bare = {"visible": False, "fixedrange": True, "constrain": "domain"}
+        layout[f"xaxis{suffix}"] = {
+            **bare,
+            "domain": [place * width, (place + 0.9) * width],
+            "anchor": f"y{suffix}",
+        }
+        layout[f"yaxis{suffix}"] = {
+            **bare,
+            "anchor": f"x{suffix}",
+            "autorange": "reversed",
+            "scaleanchor": f"x{suffix}",
+        }
+        layout["annotations"].append(
+            {
+                "text": for_plotly(title),
+                "x": (place + 0.45) * width,
+                "y": 1.02,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "center",
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
+    layout["margin"].update(t=30, b=10, l=10)
+    return Figure(traces, layout)
+
+
 def make_layout(x: str, y: str) -> dict[str, Any]:
     """Return a layout with titled axes and without colors."""
     axis: dict[str, Any] = {"tickfont": {"size": SMALL}, "fixedrange": True}
@@ -297,6 +368,29 @@ def line(x: Any, y: Any, name: str, mode: str = "lines") -> dict[str, Any]:
         "mode": mode,
         "line": {"color": TRUE_COLOR},
     }
+
+
+def labels(names: Sequence[str], length: int = 16) -> list[str]:
+    """Return names as a figure shows them."""
+    return [for_plotly(short(name, length)) for name in names]
+
+
+def categories(names: list[str]) -> dict[str, Any]:
+    """Return an axis with a name at each of the places 0, 1, ..."""
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+    }
+
+
+def _diverging() -> list[list[Any]]:
+    """Return the colors that panels draw signed maps in."""
+    table = color_table(DIVERGING[0])[:: 255 // _STOPS]
+    return [
+        [place / _STOPS, f"rgb({red},{green},{blue})"]
+        for place, (red, green, blue) in enumerate(table.tolist())
+    ]
 
 
 def _mark_at(value: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.slices import Values
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
+from fiftyone_sfam.data.items import (
+    all_samples,
+    detections_prefix,
+    label_path,
+    label_text,
+    values_of_ids,
+)
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import add_fields
-
-if TYPE_CHECKING:
-    from fiftyone.core.collections import SampleCollection
+from fiftyone_sfam.runs.run_config import FieldOptions, add_fields
 
 ENDINGS = ("_ap", "_first_match")
 """Fields on the queries: average precision, and rank of the first true match."""
@@ -50,7 +53,6 @@ def write_measures(run: Run, identification: Identification) -> None:
         ),
     )
     for path, (field, text, column) in zip(measure_paths(run), columns, strict=True):
-        add_fields(run.dataset, {path: {"ftype": field, "description": text}})
         values = dict.fromkeys(run.items.ids[run.items.is_query].tolist())
         values.update(
             zip(
@@ -59,27 +61,30 @@ def write_measures(run: Run, identification: Identification) -> None:
                 strict=True,
             )
         )
-        _write(run, path, values)
+        write_values(run, path, {"ftype": field, "description": text}, values)
 
 
-def _write(run: Run, path: str, values: dict[str, Any]) -> None:
-    """Write values by the ids of samples or of labels."""
+def write_values(
+    run: Run, path: str, options: FieldOptions, values: dict[str, Any]
+) -> None:
+    """Write a field's values by the ids of samples or of labels; add the field."""
+    add_fields(run.dataset, {path: options})
+    samples = all_samples(run.dataset)
     if run.items.label_ids is None:
-        run.dataset.set_values(path, values, key_field="id")
+        present = set(samples.values("id"))
+        values = {key: value for key, value in values.items() if key in present}
+        samples.set_values(path, values, key_field="id")
         return
-    samples, prefix = (
-        all_samples(run.dataset),
-        detections_prefix(run.dataset, run.config.patches_field),
-    )
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
     ids, rows = samples.values(["id", prefix + "id"])
-    present = [
+    labeled = [
         {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
         for sample_id, row in zip(ids, rows, strict=True)
         for label_id in (row if isinstance(row, list) else [row])
         if label_id in values
     ]
-    if present:
-        samples.set_label_values(path, present)
+    if labeled:
+        samples.set_label_values(path, labeled)
 
 
 def slice_values(run: Run, field: str) -> Values:
@@ -91,27 +96,24 @@ def slice_values(run: Run, field: str) -> Values:
     ):
         if field == protocol[rule]:
             return [() if value is None else (value,) for value in column]
-    samples, prefix = (
-        all_samples(run.dataset),
-        detections_prefix(run.dataset, run.config.patches_field),
+    return as_texts(item_values(run, field, "slice", lists=True))
+
+
+def item_values(run: Run, field: str, what: str, lists: bool = False) -> list[Any]:
+    """Read a field of a run's detections, or else of its samples, by item."""
+    samples, ids = all_samples(run.dataset), run.items.ids
+    prefix = detections_prefix(run.dataset, run.config.patches_field)
+    if field == _TAGS or samples.get_field(prefix + field) is None:
+        prefix, ids = "", run.items.sample_ids
+    declared = samples.get_field(prefix + field)
+    texts = isinstance(declared, fo.ListField) and isinstance(
+        declared.field, fo.StringField
     )
-    if prefix and field != _TAGS and samples.get_field(prefix + field) is not None:
-        assert run.items.label_ids is not None
-        path = _value_path(samples, field, prefix)
-        ids, values = samples.values([prefix + "id", path])
-        pairs: list[tuple[Any, Any]] = []
-        for row_ids, row in zip(ids, values, strict=True):
-            if isinstance(row_ids, list):
-                pairs.extend(zip(row_ids, row, strict=True))
-            else:
-                pairs.append((row_ids, row))
-        wanted = run.items.label_ids
-    else:
-        path = field if field == _TAGS else _value_path(samples, field, "")
-        pairs = list(zip(*samples.values(["id", path]), strict=True))
-        wanted = run.items.sample_ids
-    by_id = dict(pairs)
-    return as_texts([by_id.get(str(one)) for one in wanted])
+    path = (
+        prefix + field if lists and texts else label_path(samples, field, what, prefix)
+    )
+    by_id = values_of_ids(samples, prefix + "id", path)
+    return [by_id.get(str(key)) for key in ids]
 
 
 def as_texts(values: list[Any]) -> list[tuple[str, ...]]:
@@ -149,20 +151,7 @@ def _texts(value: Any) -> tuple[str, ...]:
     """Return a value as names: none for None, NaN and the empty text."""
     if isinstance(value, (list, tuple)):
         # A tag that is set twice is one.
-        return tuple(dict.fromkeys(text for one in value for text in _texts(one)))
-    if value is None or value == "":
-        return ()
-    if isinstance(value, float):
-        if math.isnan(value):
-            return ()
-        if value.is_integer():
-            return (str(int(value)),)
-    return (str(value),)
-
-
-def _value_path(samples: SampleCollection, field: str, prefix: str) -> str:
-    """Return the path of a field's values."""
-    schema = samples.get_field(prefix + field)
-    if isinstance(schema, fo.ListField) and isinstance(schema.field, fo.StringField):
-        return prefix + field
-    return label_path(samples, field, "slice", prefix)
+        texts = (text for element in value for text in _texts(element))
+        return tuple(dict.fromkeys(texts))
+    text = label_text(value)
+    return () if text is None else (text,)

@@ -26,12 +26,11 @@ from fiftyone_sfam.audit.fixes.columns import (
     read_column,
     same_value,
     target_column,
-    text_of,
     write_column,
 )
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes.rules import BY_MERGE, quoted
-from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.items import all_samples, label_text
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import delete_fields
@@ -331,7 +330,7 @@ def _fixed(
 ) -> tuple[dict[str, Any], list[LeftOut]]:
     """Return the new values by ids, and the fixes that no longer apply."""
     # Numbers are written as numbers.
-    value_of = {text_of(value): value for value in identities.values()}
+    value_of = {label_text(value): value for value in identities.values()}
     values: dict[str, Any] = {}
     left_out = []
     for key, fix in _by_image(fixes, source).items():
@@ -339,7 +338,7 @@ def _fixed(
         if key not in identities:
             left_out.append(LeftOut(key, "the image is no longer in the dataset."))
             continue
-        current = text_of(identities[key])
+        current = label_text(identities[key])
         if current not in (fix.old, fix.new):
             reason = f"its label is now {quoted(current)}, not {quoted(fix.old)}."
             left_out.append(LeftOut(key, reason))

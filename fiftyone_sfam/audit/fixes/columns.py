@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
 
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
+from fiftyone_sfam.data.items import (
+    all_samples,
+    detections_prefix,
+    label_path,
+    values_of_ids,
+)
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
@@ -77,16 +81,7 @@ def target_column(dataset: fo.Dataset, source: Column, name: str) -> Column:
 
 def read_column(dataset: fo.Dataset, column: Column) -> dict[str, Any]:
     """Read the values of a column by ids."""
-    ids, values = all_samples(dataset).values([column.ids, column.path])
-    if not column.of_labels:
-        return dict(zip(ids, values, strict=True))
-    by_id: dict[str, Any] = {}
-    for key, value in zip(ids, values, strict=True):
-        if isinstance(key, list):
-            by_id.update(zip(key, value or [None] * len(key), strict=True))
-        elif key is not None:
-            by_id[key] = value
-    return by_id
+    return values_of_ids(all_samples(dataset), column.ids, column.path)
 
 
 def write_column(
@@ -104,15 +99,6 @@ def write_column(
         samples.select(batch, ordered=True).set_values(
             column.path, [values[key] for key in batch]
         )
-
-
-def text_of(value: Any) -> str | None:
-    """Return an identity as text; None for missing values."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def same_value(first: Any, second: Any) -> bool:

@@ -13,8 +13,8 @@ from PIL import Image, ImageFilter
 from fiftyone_sfam.audit.regions.fields import Grid, read_regions
 from fiftyone_sfam.audit.regions.partitions import WHOLE
 from fiftyone_sfam.data.images import pixel_box, read_image
-from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.run import Run
 
 Change = Literal["replace", "mean", "blur"]
@@ -115,23 +115,13 @@ def item_reader(
     run: Run, items: Iterable[int]
 ) -> Callable[[int], tuple[Image.Image, tuple[int, int]]]:
     """Return a function that reads an item's image, and the size of its whole image."""
-    columns = run.items
-    sample_ids = sorted({str(columns.sample_ids[item]) for item in items})
-    view = all_samples(run.dataset).select(sample_ids)
-    paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-    boxes = detection_boxes(view, run.config.patches_field)
+    images = ItemImages(run, items)
 
     def read(item: int) -> tuple[Image.Image, tuple[int, int]]:
-        path = paths.get(str(columns.sample_ids[item]))
-        if path is None:
-            raise DataError("its sample was deleted.")
+        path, box = images.source(item)
         image = read_image(path)
-        if columns.label_ids is None:
-            return image, image.size
-        box = boxes.get(str(columns.label_ids[item]))
-        if box is None:
-            raise DataError("its detection was deleted.")
-        return image.crop(pixel_box(box, *image.size)), image.size
+        part = image if box is None else image.crop(pixel_box(box, *image.size))
+        return part, image.size
 
     return read
 

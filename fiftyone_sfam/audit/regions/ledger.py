@@ -12,7 +12,6 @@ region.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.evaluation.fields import item_values
 from fiftyone_sfam.audit.regions.fields import (
     STRIPES,
     Grid,
@@ -41,11 +41,16 @@ from fiftyone_sfam.audit.regions.partitions import (
     split,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
-from fiftyone_sfam.data.items import all_samples, detections_prefix, label_path
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
-from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.blobs import (
+    Arrays,
+    from_json_array,
+    json_array,
+    unpack_maps,
+)
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -245,7 +250,7 @@ def load_ledger(run: Run) -> Ledger | None:
     if result is None:
         return None
     config, arrays = result.config, result.arrays
-    missing = json.loads(arrays["missing"].tobytes().decode())
+    missing = from_json_array(arrays["missing"])
     return _ledger(
         run,
         arrays["pairs"],
@@ -254,10 +259,7 @@ def load_ledger(run: Run) -> Ledger | None:
         shares=arrays["shares"],
         item_area=arrays["item_area"],
         missing={int(item): reason for item, reason in missing.items()},
-        cells=tuple(
-            Cell(**{**cell, "groups": tuple(map(tuple, cell["groups"]))})
-            for cell in config["cells"]
-        ),
+        cells=tuple(restore(Cell, cell) for cell in config["cells"]),
     )
 
 
@@ -302,7 +304,13 @@ def pair_groups(run: Run, name: str) -> list[str | None]:
             for query, gallery in ends
         ]
     columns = {"camera": items.cameras, "identity": items.identities}
-    values = columns[name] if name in columns else _item_values(run, name)
+    if name in columns:
+        values = columns[name]
+    else:
+        values = tuple(
+            None if value in (None, "") else str(value)
+            for value in item_values(run, name, "group")
+        )
     return [values[query] for query, _ in ends]
 
 
@@ -429,26 +437,6 @@ def _chosen_pairs(run: Run, max_rank: int | None) -> NDArray[np.int64]:
     return chosen
 
 
-def _item_values(run: Run, name: str) -> list[str | None]:
-    """Read a field of the samples, or of their detections, by item."""
-    dataset, patches_field = run.dataset, run.config.patches_field
-    view = all_samples(dataset)
-    prefix, item_ids = "", run.items.sample_ids
-    if patches_field is not None:
-        patches_prefix = detections_prefix(dataset, patches_field)
-        if dataset.get_field(patches_prefix + name) is not None:
-            prefix, item_ids = patches_prefix, run.items.ids
-    path = label_path(view, name, "group", prefix)
-    by_id: dict[str, Any] = {}
-    for ids, value in zip(*view.values([prefix + "id", path]), strict=True):
-        if isinstance(ids, list):
-            by_id |= dict(zip(ids, value or [None] * len(ids), strict=True))
-        else:
-            by_id[str(ids)] = value
-    values = [by_id.get(str(item)) for item in item_ids]
-    return [None if value in (None, "") else str(value) for value in values]
-
-
 def _ledger(run: Run, pairs: NDArray[np.int64], **values: Any) -> Ledger:
     """Complete a ledger with the columns of the run."""
     columns = run.pairs
@@ -478,6 +466,6 @@ def _save(run: Run, ledger: Ledger, settings: Mapping[str, Any]) -> None:
         "pairs": ledger.pairs,
         "shares": ledger.shares,
         "item_area": ledger.item_area,
-        "missing": np.frombuffer(json.dumps(missing).encode(), dtype=np.uint8),
+        "missing": json_array(missing),
     }
     run.results.save(RESULT, config, arrays)

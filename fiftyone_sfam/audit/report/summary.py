@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
+    headline,
     measures_table,
     operating_table,
     roc_figure,
@@ -18,6 +19,8 @@ from fiftyone_sfam.audit.evaluation.display import (
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.fixes.find import Fixes, find_fixes
+from fiftyone_sfam.audit.regions.causal_result import CausalCheck, load_causal_check
+from fiftyone_sfam.audit.regions.display import shortcut_sentence
 from fiftyone_sfam.audit.regions.ledger import Ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
 from fiftyone_sfam.audit.report.pictures import Plot, plot
@@ -27,7 +30,6 @@ from fiftyone_sfam.audit.statistics.cells import (
     count,
     name,
     percent,
-    prose,
     table,
     text,
 )
@@ -36,13 +38,6 @@ from fiftyone_sfam.data import text as text_of
 from fiftyone_sfam.data.text import counted, file_name, without_folders
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
-
-if TYPE_CHECKING:
-    from fiftyone_sfam.audit.regions.causal import CausalCheck
-
-# Name of the stored causal check: its module needs torch, which is not to be imported
-# where there is none to read.
-_CAUSAL = "regions_causal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +70,7 @@ def load_results(run: Run) -> Results:
         evaluation=load_evaluation(run),
         suspects=load_suspects(run),
         ledger=load_ledger(run),
-        causal=_load_causal(run),
+        causal=load_causal_check(run),
         shortcuts=load_shortcuts(run),
         verdicts=get_verdicts(run),
         reviewed=reviewed(run),
@@ -87,15 +82,6 @@ def missing(run: Run, what: str, operator: str, command: str) -> Missing:
     """Say what computes a part of the report."""
     words = ("fiftyone-sfam", command, run.dataset.name, run.key)
     return Missing(what, f"SFAM: {operator}", shlex.join(words))
-
-
-def _load_causal(run: Run) -> CausalCheck | None:
-    """Read the causal check of a run, if there is one."""
-    if _CAUSAL not in run.results.names():
-        return None
-    from fiftyone_sfam.audit.regions.causal import load_causal_check
-
-    return load_causal_check(run)
 
 
 MAX_SKIPPED = 100
@@ -168,12 +154,11 @@ def cards(run: Run, results: Results) -> list[Card]:
     if evaluation is None:
         shown.append(Card("rank-1", percent(run.summary()["rank1"])))
     else:
-        ranked = evaluation.identification
+        values = headline(
+            evaluation.identification, evaluation.verification.equal_error
+        )
         shown += [
-            Card("rank-1", percent(evaluation.overall.rank1.value)),
-            Card("mAP", percent(ranked.mean_average_precision)),
-            Card("mINP", percent(ranked.mean_inverse_negative_penalty)),
-            Card("equal error rate", percent(evaluation.verification.equal_error)),
+            Card(title, value) for title, value in values.items() if title != "rank-5"
         ]
     shown.append(Card("false matches at rank 1", count(counts["false match"])))
     if results.suspects is not None:
@@ -190,9 +175,8 @@ def highlights(run: Run, results: Results) -> list[str]:
         counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]
         texts.append(f"Findings: {', '.join(counts) or 'none'}.")
     if results.shortcuts is not None and results.shortcuts.found:
-        first = results.shortcuts.found[0]
-        names = first.value, *(partner for partner, _ in first.partners)
-        texts.append(prose(f"The strongest shortcut: {first.sentence}", names))
+        first = shortcut_sentence(results.shortcuts.found[0])
+        texts.append(f"The strongest shortcut: {first}")
     fixes = results.fixes
     if fixes is not None and (fixes.fixes or fixes.conflicts):
         texts.append(

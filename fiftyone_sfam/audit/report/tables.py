@@ -165,8 +165,10 @@ def _pair_columns(
         "outcome": _texts(OUTCOMES[code] for code in pairs.outcome[part].tolist()),
         "query_remainder": run.remainders[part, 0].astype(np.float64),
         "neighbor_remainder": run.remainders[part, 1].astype(np.float64),
-        "verdict": _texts(None if one is None else one.text for one in given),
-        "note": _texts(None if one is None else one.note for one in given),
+        "verdict": _texts(
+            None if verdict is None else verdict.text for verdict in given
+        ),
+        "note": _texts(None if verdict is None else verdict.note for verdict in given),
     }
 
 

@@ -198,8 +198,8 @@ class ReportFiles:
 
     def paths(self) -> list[Path]:
         """List the files that there are, the page first."""
-        found = (getattr(self, one.name) for one in fields(self)[1:])
-        return [path for path in found if path is not None]
+        paths = (getattr(self, field.name) for field in fields(self)[1:])
+        return [path for path in paths if path is not None]
 
 
 def write_report(

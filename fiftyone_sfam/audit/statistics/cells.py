@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,6 +49,12 @@ class Table:
         """Return the first rows."""
         left_out = max(0, len(self.rows) - most)
         return Table(self.head, self.rows[:most], self.left_out + left_out)
+
+    def columns(self, titles: Mapping[str, str]) -> Table:
+        """Return some of the columns, with other titles."""
+        places = [self.head.index(name) for name in titles]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return Table(tuple(titles.values()), rows, self.left_out)
 
     def texts(self) -> list[list[str]]:
         """Return the rows as texts."""
@@ -105,12 +111,12 @@ def estimate(value: Estimate) -> Shown:
 def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
     """Keep names in a sentence from turning its direction."""
     shown = _DIRECTIONS.sub("\ufffd", sentence)
-    found = {
+    names_shown = {
         _DIRECTIONS.sub("\ufffd", isolated)
         for isolated in names
         if isolated is not None
     }
-    for isolated in sorted(found, key=len, reverse=True):
+    for isolated in sorted(names_shown, key=len, reverse=True):
         if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in isolated):
             shown = shown.replace(isolated, f"\u2068{isolated}\u2069")
     return shown

@@ -9,6 +9,7 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.evaluation.fields import write_values
 from fiftyone_sfam.audit.regions.fields import (
     check_region_field,
     region_fields,
@@ -17,10 +18,9 @@ from fiftyone_sfam.audit.regions.fields import (
 from fiftyone_sfam.audit.regions.ledger import EVIDENCE, load_ledger
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, split
 from fiftyone_sfam.audit.suspects.space import robust_scale
-from fiftyone_sfam.data.items import all_samples, detections_prefix
+from fiftyone_sfam.data.items import detections_prefix
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, Pairs
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import add_fields
 
 AUTO = "auto"
 """Use the field of the stored ledger, or the first field that divides images."""
@@ -68,30 +68,13 @@ def suspects_path(run: Run) -> str:
 
 def write_suspects(run: Run, kinds: dict[int, list[str]]) -> None:
     """Write the kinds of findings of each item of a run."""
-    path, items = suspects_path(run), run.items
-    field = {
+    options = {
         "ftype": fo.ListField,
         "subfield": fo.StringField,
         "description": "kinds of suspects that the image is part of",
     }
-    add_fields(run.dataset, {path: field})
-    values = {str(key): kinds.get(item) for item, key in enumerate(items.ids)}
-    samples = all_samples(run.dataset)
-    if items.label_ids is None:
-        present = set(samples.values("id"))
-        values = {key: value for key, value in values.items() if key in present}
-        samples.set_values(path, values, key_field="id")
-        return
-    prefix = detections_prefix(run.dataset, run.config.patches_field)
-    ids, rows = samples.values(["id", prefix + "id"])
-    labeled = [
-        {"sample_id": sample_id, "label_id": label_id, "value": values[label_id]}
-        for sample_id, row in zip(ids, rows, strict=True)
-        for label_id in (row if isinstance(row, list) else [row])
-        if label_id in values
-    ]
-    if labeled:
-        samples.set_label_values(path, labeled)
+    values = {str(key): kinds.get(item) for item, key in enumerate(run.items.ids)}
+    write_values(run, suspects_path(run), options, values)
 
 
 def some_items(run: Run, items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
