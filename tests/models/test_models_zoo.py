@@ -321,7 +321,8 @@ def test_listing() -> None:
     assert not [name for name in models if "dinov2" in name]
 
 
-# Families of the zoo's models that have embeddings of images, and the refused ones.
+# Classes of the zoo's models with embeddings: how many are explained at least, and why
+# the others are not.
 EXPLAINED = {
     "TorchvisionImageModel": 29,
     "TorchImageModel": 8,
@@ -358,7 +359,9 @@ def test_every_entry_of_the_zoo_is_explained_or_refused_with_a_reason() -> None:
             # Nothing is refused as "not known" in the manifests of this FiftyOne.
             known = reason == "it exposes no embeddings" or kind in REASONS
             assert known or reason.startswith("it runs in TensorFlow"), entry.name
-    assert {kind: len(names) for kind, names in explained.items()} == EXPLAINED
+    # Later manifests may have more models of these classes.
+    assert set(explained) == set(EXPLAINED)
+    assert all(len(explained[kind]) >= count for kind, count in EXPLAINED.items())
     families = {
         "FiftyOneTransformer": ["dinov3"],
         "TorchImageModel": ["dinov2"],
