@@ -101,7 +101,8 @@ class ImageFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings in the space that images and texts share."""
-        features = self.network.get_image_features(pixel_values=images)
+        network: Any = self.network
+        features = network.get_image_features(pixel_values=images)
         return features if isinstance(features, Tensor) else features.pooler_output
 
 

@@ -96,7 +96,7 @@ def from_module(
 _Parts = tuple["nn.Module", Callable[..., Any], "str | None"]
 
 
-def _timm(network: nn.Module) -> _Parts:
+def _timm(network: Any) -> _Parts:
     """Return a timm network, its preprocessing, and the input of its classifier."""
     from timm.data import create_transform, resolve_data_config
 
@@ -139,7 +139,7 @@ def _torchvision(network: nn.Module) -> _Parts:
 
 
 def _from_transformers(
-    network: nn.Module, layer: str | None, metric: Metric
+    network: Any, layer: str | None, metric: Metric
 ) -> EmbeddingModel:
     """Make an embedding model of a transformers network, as FiftyOne would."""
     from fiftyone_sfam.models.fiftyone_models import from_fiftyone_model
