@@ -7,6 +7,7 @@ model, and its configuration.
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -350,6 +351,89 @@ def dinov2(folder: Path, registers: int = 0) -> Deployment:
         "image_min_dim": 14,
         "embeddings_layer": "head",
     }
+
+
+# --------------------------------------------------------------------------------------
+# PE-Core, whose library is not on PyPI
+# --------------------------------------------------------------------------------------
+
+PERCEPTION = '''
+import torch
+from torch import nn
+
+
+class VisionTransformer(nn.Module):
+    """What FiftyOne uses of perception_models' encoder: attention pooling of tokens."""
+
+    def __init__(self, width=32, patch=8, image_size=32):
+        super().__init__()
+        torch.manual_seed(0)
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.block = nn.TransformerEncoderLayer(
+            width, 2, 48, dropout=0.0, activation="gelu", batch_first=True
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.probe = nn.Parameter(torch.randn(1, 1, width))
+        self.attn = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.proj = nn.Parameter(torch.randn(width, 16))
+
+    @classmethod
+    def from_config(cls, name, pretrained=False, checkpoint_path=None):
+        assert name == "PE-Core-B16-224"
+        return cls()
+
+    def forward_features(self, x, norm=False, layer_idx=-1, strip_cls_token=False):
+        x = self.block(self.conv1(x).flatten(2).transpose(1, 2))
+        return self.ln_post(x) if norm else x
+
+    def _pool(self, x):
+        probe = self.probe.expand(len(x), -1, -1)
+        return self.attn(probe, x, x, need_weights=False)[0].squeeze(1)
+
+    def forward(self, x):
+        return self._pool(self.forward_features(x, norm=True)) @ self.proj
+'''
+
+PERCEPTION_TRANSFORMS = """
+from torchvision import transforms as T
+
+
+def get_image_transform(image_size):
+    return T.Compose([
+        T.Resize((image_size, image_size)),
+        T.Lambda(lambda image: image.convert("RGB")),
+        T.ToTensor(),
+        T.Normalize([0.5] * 3, [0.5] * 3),
+    ])
+"""
+
+
+def perception(folder: Path, **config: Any) -> Any:
+    """FiftyOne's PEVisionEncoder on a stand-in of its library below ``folder``.
+
+    The folder has to be on the import path.
+    """
+    encoder = folder / "perception_models" / "core" / "vision_encoder"
+    encoder.mkdir(parents=True)
+    for package in (encoder, encoder.parent, encoder.parent.parent):
+        (package / "__init__.py").touch()
+    (encoder / "pe.py").write_text(PERCEPTION)
+    (encoder / "transforms.py").write_text(PERCEPTION_TRANSFORMS)
+    metadata = folder / "perception_models-1.0.dist-info"
+    metadata.mkdir()
+    text = "Metadata-Version: 2.1\nName: perception_models\nVersion: 1.0\n"
+    (metadata / "METADATA").write_text(text)
+    importlib.invalidate_caches()
+    pe = importlib.import_module("fiftyone.utils.pe")
+
+    class Local(pe.PEVisionEncoder):  # type: ignore[misc, name-defined]
+        def _download_model(self, config: Any) -> None:
+            """The weights are random."""
+
+    # As in the zoo's manifest.
+    given = {"entrypoint_args": {"name": "PE-Core-B16-224"}, "device": "cpu", **config}
+    return Local(pe.PEVisionEncoderConfig(given))
 
 
 # --------------------------------------------------------------------------------------

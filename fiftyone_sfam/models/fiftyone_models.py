@@ -15,6 +15,7 @@ import torch
 from fiftyone.utils.torch import TorchImageModel
 from PIL import Image
 from torch import nn
+from torchvision.transforms import Compose
 
 from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, SfamWarning
@@ -29,7 +30,8 @@ from fiftyone_sfam.models.zoo import REASONS, SUPPORTED
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import tapped
 from fiftyone_sfam.network.metric import Metric
-from fiftyone_sfam.network.transforms import TransformPreprocessing
+from fiftyone_sfam.network.preprocess import Box
+from fiftyone_sfam.network.transforms import TransformPreprocessing, crop_box_of
 
 # Methods that decide what a model's embeddings are.
 _METHODS = ("_forward_pass", "_predict_all", "embed_all", "get_embeddings")
@@ -47,6 +49,17 @@ class _Parts:
     preprocess: Callable[[Image.Image], torch.Tensor]
     embedding: str | None = None  # entry of the network's output
     embedding_layer: str | None = None  # module whose output is the embedding
+
+
+@dataclass(frozen=True)
+class _PerceptionTransforms(TransformPreprocessing):
+    """The transforms of PE-Core, whose function between them converts to RGB."""
+
+    def crop_box(self, width: int, height: int) -> Box:
+        """Return the part of an image that the network sees."""
+        steps = getattr(self.transform, "transforms", [self.transform])
+        moving = [step for step in steps if type(step).__name__ != "Lambda"]
+        return crop_box_of(Compose(moving), width, height)
 
 
 def from_fiftyone_model(
@@ -160,7 +173,9 @@ def _plain(model: TorchImageModel) -> _Parts:
             f"own way (collate_fn); {SUPPORTED}."
         )
     config = model.config
-    preprocess = TransformPreprocessing(model.transforms)
+    is_perception = "PEVisionEncoder" in {base.__name__ for base in type(model).__mro__}
+    transforms = _PerceptionTransforms if is_perception else TransformPreprocessing
+    preprocess = transforms(model.transforms)
     layer = config.embeddings_layer
     if type(model)._forward_pass is not TorchImageModel._forward_pass:
         network = ForwardPass(model._model, model)

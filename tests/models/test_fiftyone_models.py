@@ -16,6 +16,7 @@ from PIL import Image
 from ray import cloudpickle
 
 import fiftyone_zoo as zoo
+from fiftyone_sfam.attribution.pair import explain_pair
 from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.models import load_model
 from fiftyone_sfam.models.fiftyone_models import from_fiftyone_model
@@ -87,6 +88,40 @@ def test_embeddings_are_those_that_fiftyone_computes(
     np.testing.assert_allclose(found, stored, rtol=1e-5, atol=1e-5)
     # Different images have different embeddings, so the test can fail.
     assert np.abs(found[0] - found[1]).max() > 1e-3 * np.abs(found).max()
+
+
+# Random weights of class-token networks leave most of a score on the class token.
+@pytest.mark.filterwarnings("ignore:These maps carry", "ignore:FiftyOne takes")
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"efficientnet"}))
+def test_maps_add_up_to_the_score(family: str, tmp_path: Path) -> None:
+    model = from_fiftyone_model(zoo.load(FAMILIES[family](tmp_path / "model")))
+    pair = explain_pair(model, zoo.picture(0, (56, 56)), zoo.picture(1, (56, 56)))
+    # The first stage of ConvNeXt is explained, and the patches of the others.
+    places = (16, 16) if "convnext" in family else (4, 4)
+    for side in (pair.query, pair.gallery):
+        assert side.evidence.shape == places
+        total = side.evidence.sum() + side.remainder
+        assert total == pytest.approx(pair.score, abs=1e-5)
+        assert np.ptp(side.evidence) > 1e-3
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_pe_core(
+    project: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = zoo.perception(tmp_path, project=project)
+    ours = from_fiftyone_model(theirs)
+    images = ours.prepare(zoo.picture(0))[None]
+    found = ours.embed(images)[0].numpy()
+    assert found.shape == ((16,) if project else (32,))
+    expected = theirs.embed(zoo.picture(0))
+    np.testing.assert_allclose(found, np.ravel(expected), rtol=1e-5, atol=1e-5)
+    assert ours.crop_box(60, 90) == (0, 0, 60, 90)
+    pair = explain_pair(ours, zoo.picture(0), zoo.picture(1))
+    assert pair.query.evidence.shape == (4, 4)
+    total = pair.query.evidence.sum() + pair.query.remainder
+    assert total == pytest.approx(pair.score, abs=1e-5)
 
 
 # --------------------------------------------------------------------------------------
