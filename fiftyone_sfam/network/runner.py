@@ -20,6 +20,7 @@ from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
 from fiftyone_sfam.network.held import HeldHead
+from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
     HeadInfo,
     embeddings_of,
@@ -116,10 +117,10 @@ class NetworkRunner:
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
+                problem, way_out = hint_of(error, images.shape)
                 raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
-                    f"{tuple(images.shape)} ({first_line(error)}); check that its "
-                    "preprocessing gives the size that the network expects."
+                    f"{tuple(images.shape)} ({problem}); {way_out}."
                 ) from error
         if self.embedding_layer is not None:
             if not caught:

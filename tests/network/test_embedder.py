@@ -720,7 +720,7 @@ def test_running_out_of_memory_is_not_the_preprocessings_fault() -> None:
 def test_an_error_without_words() -> None:
     network = Failing()
     network.error = ValueError()
-    with pytest.raises(ModelError, match=r"\(1, 3, 8, 6\) \(ValueError\); check"):
+    with pytest.raises(ModelError, match=r"\(1, 3, 8, 6\) \(ValueError\); run network"):
         model_of(network).embed(images(1))
 
 
