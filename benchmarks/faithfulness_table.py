@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from faithfulness_methods import Method
 
-from fiftyone_sfam.audit.faithfulness.masks import area, verification_accuracy
-from fiftyone_sfam.audit.faithfulness.result import mean_estimate
+from fiftyone_sfam.audit.faithfulness.result import (
+    area,
+    mean_estimate,
+    verification_accuracy,
+)
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 
 # Share of the pixels that are hidden, or shown, where decisions are compared.
@@ -40,8 +43,11 @@ def summarize(
         ``differences`` path maps against the best other and two baselines.
     """
     queries = np.repeat(np.arange(len(lines)), 2)
-    margins = {one.name: _margins(lines, one.name) for one in listed}
-    rows = [_row(settings, lines, one, margins[one.name], queries) for one in listed]
+    margins = {method.name: _margins(lines, method.name) for method in listed}
+    rows = [
+        _row(settings, lines, method, margins[method.name], queries)
+        for method in listed
+    ]
     rows.sort(key=lambda row: -row["margin"]["value"])
     others = [row["method"] for row in rows if row["family"] != "ours"]
     against = dict.fromkeys([others[0], "centre prior", "plain activation"])
@@ -62,11 +68,11 @@ def summarize(
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(figures: dict[str, Any]) -> str:
     """Write a network's figures as Markdown."""
     head = (
-        f"### {found['network']}\n\n{found['pairs']} pairs of {found['queries']} "
-        f"queries, {found['steps']} steps, layer `{found['layer']}`.\n\n"
+        f"### {figures['network']}\n\n{figures['pairs']} pairs of {figures['queries']} "
+        f"queries, {figures['steps']} steps, layer `{figures['layer']}`.\n\n"
         "| map | ins - del | genuine | impostor | accuracy, 1/3 hidden | 1/3 shown | "
         "rank 1 kept | ms per pair |\n|---|---|---|---|---|---|---|---|"
     )
@@ -75,11 +81,11 @@ def table(found: dict[str, Any]) -> str:
         f"{row['impostor']:.4f} | {row['accuracy hidden']:.3f} | "
         f"{row['accuracy shown']:.3f} | {row['rank kept']:.3f} | "
         f"{1000 * row['seconds']:.0f} |"
-        for row in found["rows"]
+        for row in figures["rows"]
     ]
     tail = [
         f"| {ours} minus {name} | {_interval(value, signed=True)} |"
-        for ours, values in found["differences"].items()
+        for ours, values in figures["differences"].items()
         for name, value in values.items()
     ]
     between = ["", "| difference of ins - del | |", "|---|---|"]
@@ -131,6 +137,10 @@ def _row(
 
 
 def _interval(value: dict[str, float] | Estimate, signed: bool = False) -> str:
-    one = value if isinstance(value, Estimate) else Estimate(**value)
+    estimate = value if isinstance(value, Estimate) else Estimate(**value)
     plus = "+" if signed else ""
-    return f"{one.value:{plus}.4f} ({one.low:{plus}.4f} to {one.high:{plus}.4f})"
+    middle, low, high = (
+        f"{number:{plus}.4f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{middle} ({low} to {high})"

@@ -40,9 +40,9 @@ def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
 
 def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     """Write a run as explain_retrieval does, with noise for maps."""
-    from fiftyone_sfam.pipeline.shards import empty_shard, json_array, summarize
+    from fiftyone_sfam.pipeline.shards import empty_shard, summarize
     from fiftyone_sfam.retrieval.pairs import count_outcomes
-    from fiftyone_sfam.runs.blobs import BlobStore, pack_maps
+    from fiftyone_sfam.runs.blobs import BlobStore, json_array, pack_maps
     from fiftyone_sfam.runs.run_config import COMPLETE, RunConfig, record_run
     from fiftyone_sfam.runs.run_table import (
         BY_BLOCK,
@@ -119,12 +119,12 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
 
 def milliseconds(function, times: int = 1) -> list[float]:
     """Time a function."""
-    found = []
+    times_taken = []
     for _ in range(times):
         start = time.perf_counter()
         function()
-        found.append(1000 * (time.perf_counter() - start))
-    return found
+        times_taken.append(1000 * (time.perf_counter() - start))
+    return times_taken
 
 
 def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int = 0):
@@ -193,8 +193,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     with isolated_database("sfam_storage"):
-        found = measure(args.images, args.k, tuple(args.map), args.opened, args.seed)
-    text = json.dumps(found, indent=2)
+        figures = measure(args.images, args.k, tuple(args.map), args.opened, args.seed)
+    text = json.dumps(figures, indent=2)
     args.out.parent.mkdir(exist_ok=True)
     args.out.write_text(text + "\n")
     print(text)

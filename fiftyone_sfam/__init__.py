@@ -22,10 +22,8 @@ if TYPE_CHECKING:
         evaluate_retrieval,
         load_evaluation,
     )
-    from fiftyone_sfam.audit.faithfulness.check import (
-        check_faithfulness,
-        load_faithfulness,
-    )
+    from fiftyone_sfam.audit.faithfulness.check import check_faithfulness
+    from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
     from fiftyone_sfam.audit.fixes.apply import apply_verdicts
     from fiftyone_sfam.audit.regions.causal import check_causally
     from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
@@ -100,7 +98,7 @@ _MODULE_OF = {
     "list_models": "models",
     "list_runs": "runs.run",
     "load_evaluation": "audit.evaluation.evaluate",
-    "load_faithfulness": "audit.faithfulness.check",
+    "load_faithfulness": "audit.faithfulness.result",
     "load_ledger": "audit.regions.ledger",
     "load_model": "models",
     "load_run": "runs.run",

@@ -7,12 +7,12 @@ from typing import Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
+    add_repeated,
     add_run_arguments,
-    add_seed,
     load_run_of,
     plain_table,
     result_table,
-    whole_number,
 )
 from fiftyone_sfam.data.text import one_line
 
@@ -44,22 +44,19 @@ def _add_evaluate(commands: Any) -> None:
         "results with the run.",
     )
     add_run_arguments(parser)
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--slice",
-        action="append",
-        dest="slices",
-        metavar="FIELD",
-        default=[],
-        help="evaluate for each value of a field of the queries; may be repeated",
+        "slices",
+        "FIELD",
+        "evaluate for each value of a field of the queries",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--pair-slice",
-        action="append",
-        dest="pair_slices",
-        metavar="FIELD",
-        default=[],
-        help="evaluate for each pair of values of a field, such as the camera; may be "
-        "repeated",
+        "pair_slices",
+        "FIELD",
+        "evaluate for each pair of values of a field, such as the camera",
     )
     parser.add_argument(
         "--cameras",
@@ -67,21 +64,16 @@ def _add_evaluate(commands: Any) -> None:
         default="protocol",
         help="pairs of cameras to compare (default: %(default)s, as the run does)",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--far",
-        action="append",
-        dest="fars",
+        "fars",
+        "RATE",
+        "false accept rate to find a threshold for",
         type=float,
-        metavar="RATE",
-        help="false accept rate to find a threshold for; may be repeated",
     )
-    parser.add_argument(
-        "--resamples",
-        type=whole_number(1),
-        default=1000,
-        help="bootstrap resamples of the intervals (default: %(default)s)",
-    )
-    add_seed(parser)
+    add_number(parser, "--resamples", 1000, "bootstrap resamples of the intervals")
+    add_number(parser, "--seed", 0, "random seed", low=0)
 
 
 def _evaluate(args: argparse.Namespace) -> str:
@@ -157,22 +149,15 @@ def _add_suspects(commands: Any) -> None:
         help="field, or 'tags', that separates the splits: a duplicate in two splits "
         "is a leak",
     )
-    _add_top(parser, "findings")
-
-
-def _add_top(parser: argparse.ArgumentParser, rows: str) -> None:
-    parser.add_argument(
-        "--top",
-        type=whole_number(0),
-        default=SHOWN,
-        metavar="N",
-        help=f"number of {rows} to print (default: %(default)s)",
+    add_number(
+        parser, "--top", SHOWN, "number of findings to print", low=0, metavar="N"
     )
 
 
 def _suspects(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
+    from fiftyone_sfam.audit.suspects.display import counts_table, findings_table
     from fiftyone_sfam.audit.suspects.search import find_suspects
 
     suspects = find_suspects(
@@ -182,16 +167,17 @@ def _suspects(args: argparse.Namespace) -> str:
         region_field=None if args.region_field == "none" else args.region_field,
         split_field=args.split_field,
     )
-    parts = [plain_table(("kind", "findings"), list(suspects.counts().items()))]
-    shown = suspects.findings[: args.top]
-    if shown:
-        lines = []
-        for place, finding in enumerate(shown, 1):
-            lines.append(f"{place:>3}  {finding.score:.3f}  {finding.kind}")
-            lines.append(f"     {one_line(finding.sentence, 600)}")
-        parts.append("\n".join(lines))
-    more = _more(len(suspects.findings) - len(shown))
-    parts += [more, *map(one_line, suspects.limits)]
+    counts, rows = counts_table(suspects), findings_table(suspects.findings[: args.top])
+    lines = [
+        f"{place:>3}  {score}  {kind}\n     {one_line(sentence, 600)}"
+        for place, (score, kind, sentence) in enumerate(rows.texts(), 1)
+    ]
+    parts = [
+        plain_table(counts.head, counts.texts()),
+        "\n".join(lines),
+        _more(len(suspects) - len(lines)),
+        *map(one_line, suspects.limits),
+    ]
     return "\n\n".join(filter(None, parts))
 
 
@@ -222,26 +208,23 @@ def _add_regions(commands: Any) -> None:
         help="masks or detections that divide the images into regions (default: the "
         "field that fits best)",
     )
-    source.add_argument(
+    add_number(
+        source,
         "--stripes",
-        type=whole_number(1, 1000),
+        None,
+        "divide the images into horizontal stripes instead",
+        high=1000,
         metavar="N",
-        help="divide the images into horizontal stripes instead",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--by",
-        action="append",
-        metavar="NAME",
-        default=[],
-        help="group by this in addition to the outcome: 'camera pair', 'camera', "
-        "'identity' or a field; may be repeated",
+        "by",
+        "NAME",
+        "group by this in addition to the outcome: 'camera pair', 'camera', "
+        "'identity' or a field",
     )
-    parser.add_argument(
-        "--max-rank",
-        type=whole_number(1),
-        metavar="N",
-        help="only pairs up to this rank",
-    )
+    add_number(parser, "--max-rank", None, "only pairs up to this rank", metavar="N")
     parser.add_argument(
         "--check",
         metavar="MODEL",
@@ -254,7 +237,9 @@ def _add_regions(commands: Any) -> None:
         default="background",
         help="region to change (default: %(default)s)",
     )
-    _add_top(parser, "shortcuts")
+    add_number(
+        parser, "--top", SHOWN, "number of shortcuts to print", low=0, metavar="N"
+    )
 
 
 def _regions(args: argparse.Namespace) -> str:
@@ -321,12 +306,13 @@ def _add_report(commands: Any) -> None:
         action="store_true",
         help="show the images of the findings, with their maps",
     )
-    parser.add_argument(
+    add_number(
+        parser,
         "--max-findings",
-        type=whole_number(0),
-        default=100,
+        100,
+        "number of findings that the page shows",
+        low=0,
         metavar="N",
-        help="number of findings that the page shows (default: %(default)s)",
     )
     parser.add_argument(
         "--parquet",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.cli import audit, faithfulness, runs, verdicts
-from fiftyone_sfam.cli.support import add_command, whole_number, with_options
+from fiftyone_sfam.cli.support import add_command, add_number, with_options
 from fiftyone_sfam.errors import DataError, SfamError
 
 if TYPE_CHECKING:
@@ -76,22 +76,14 @@ def _add_demo(commands: Any) -> None:
         default=True,
         help="whether to serve the App after the summary (default: yes)",
     )
-    parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=51,
-        help="random seed of the demo people (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--identities",
-        type=whole_number(1),
-        default=40,
-        help="number of demo people (default: %(default)s)",
-    )
-    parser.add_argument(
+    add_number(parser, "--seed", 51, "random seed of the demo people", low=0)
+    add_number(parser, "--identities", 40, "number of demo people")
+    add_number(
+        parser,
         "--port",
-        type=whole_number(1, 65535),
-        help="port of the App (default: FiftyOne's default port)",
+        None,
+        "port of the App (default: FiftyOne's default port)",
+        high=65535,
     )
     parser.add_argument(
         "--address",

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
+    add_repeated,
     add_run_arguments,
-    add_seed,
     load_run_of,
-    plain_table,
-    whole_number,
+    result_table,
 )
-from fiftyone_sfam.data.text import number, one_line, percent
-
-if TYPE_CHECKING:
-    from fiftyone_sfam.audit.faithfulness.result import MapFigures
-    from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.data.text import one_line
 
 
 def add_commands(commands: Any) -> None:
@@ -36,13 +32,7 @@ def add_commands(commands: Any) -> None:
         metavar="NAME",
         help="name of the run's model, if it is registered under another one now",
     )
-    parser.add_argument(
-        "--pairs",
-        type=whole_number(1),
-        default=100,
-        metavar="N",
-        help="number of pairs to draw (default: %(default)s)",
-    )
+    add_number(parser, "--pairs", 100, "number of pairs to draw", metavar="N")
     parser.add_argument(
         "--side",
         choices=("query", "gallery", "both"),
@@ -55,77 +45,33 @@ def add_commands(commands: Any) -> None:
         default="blur",
         help="how pixels are hidden (default: %(default)s)",
     )
-    parser.add_argument(
+    add_repeated(
+        parser,
         "--layer",
-        action="append",
-        dest="layers",
-        metavar="NAME",
-        help="another layer to compute the evidence at, or 'auto' for the last layer "
-        "of each resolution; may be repeated",
+        "layers",
+        "NAME",
+        "another layer to compute the evidence at, or 'auto' for the last layer "
+        "of each resolution",
     )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(2),
-        default=10,
-        help="steps of each curve (default: %(default)s)",
-    )
-    add_seed(parser)
+    add_number(parser, "--steps", 10, "steps of each curve", low=2)
+    add_number(parser, "--seed", 0, "random seed", low=0)
 
 
 def _faithfulness(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
     from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
+    from fiftyone_sfam.audit.faithfulness.display import maps_table, notes
 
-    layers = args.layers or []
     result = check_faithfulness(
         run,
         args.model,
         args.pairs,
         side=args.side,
         fill=args.fill,
-        layers=AUTO if AUTO in layers else layers,
+        layers=AUTO if AUTO in args.layers else args.layers,
         steps=args.steps,
         seed=args.seed,
     )
-    head = (
-        "map",
-        "insertion - deletion",
-        "x chance",
-        "x no partner",
-        "accuracy, hidden",
-        "shown",
-        "partners alike",
-        "stable",
-        "remainder",
-    )
-    rows = [_row(figures) for figures in result.figures]
-    parts = [one_line(result.sentence, 1000), plain_table(head, rows, right=head[1:])]
-    if result.skipped:
-        reason = next(iter(result.skipped.values()))
-        parts.append(
-            one_line(f"{len(result.skipped)} images skipped; the first: {reason}")
-        )
-    return "\n\n".join(parts)
-
-
-def _row(figures: MapFigures) -> tuple[str, ...]:
-    return (
-        one_line(figures.name),
-        _interval(figures.margin, 4),
-        _interval(figures.over_chance, 2),
-        _interval(figures.over_activation, 2),
-        percent(figures.accuracy_hidden),
-        percent(figures.accuracy_shown),
-        number(figures.specificity, 2),
-        number(figures.stability, 2),
-        percent(figures.remainder),
-    )
-
-
-def _interval(estimate: Estimate, digits: int) -> str:
-    value, low, high = (
-        number(bound, digits) for bound in (estimate.value, estimate.low, estimate.high)
-    )
-    known = estimate.value == estimate.value and estimate.low == estimate.low
-    return f"{value} ({low} to {high})" if known else value
+    parts = [one_line(result.sentence, 1000), result_table(maps_table(result))]
+    return "\n\n".join([*parts, *map(one_line, notes(result))])

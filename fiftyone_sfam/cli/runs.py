@@ -11,9 +11,10 @@ from tabulate import tabulate
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
+    add_repeated,
     load_dataset,
     plain_table,
-    whole_number,
 )
 from fiftyone_sfam.errors import DataError, RunError, SfamWarning
 
@@ -51,12 +52,7 @@ def _add_explain(commands: Any) -> None:
     parser.add_argument(
         "--key", default="sfam", help="key of the run (default: %(default)s)"
     )
-    parser.add_argument(
-        "--k",
-        type=whole_number(1, _LARGEST),
-        default=5,
-        help="neighbors per query (default: %(default)s)",
-    )
+    add_number(parser, "--k", 5, "neighbors per query", high=_LARGEST)
     parser.add_argument(
         "--patches-field",
         metavar="FIELD",
@@ -78,16 +74,13 @@ def _add_explain(commands: Any) -> None:
         help="compare each query with the whole gallery, or only with the neighbors "
         "that the index of --brain-key finds (default: %(default)s)",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=whole_number(1, _LARGEST),
-        default=32,
-        help="images per forward pass (default: %(default)s)",
-    )
-    parser.add_argument(
+    add_number(parser, "--batch-size", 32, "images per forward pass", high=_LARGEST)
+    add_number(
+        parser,
         "--num-workers",
-        type=whole_number(0),
-        help="threads that read images (default: one per core, at most 8)",
+        None,
+        "threads that read images (default: one per core, at most 8)",
+        low=0,
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an existing run of this key"
@@ -105,9 +98,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="this process, or a Ray cluster: that of RAY_ADDRESS, or a new one on "
         "this machine (default: %(default)s)",
     )
-    engine.add_argument(
-        "--ray-workers", type=whole_number(1), help="number of workers on the cluster"
-    )
+    add_number(engine, "--ray-workers", None, "number of workers on the cluster")
     engine.add_argument(
         "--gpus-per-worker",
         type=float,
@@ -144,20 +135,15 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         default="gallery",
         help="value of the gallery in --split-field (default: %(default)s)",
     )
-    rules.add_argument(
-        "--junk",
-        action="append",
-        metavar="IDENTITY",
-        default=[],
-        help="identity to leave out everywhere; may be repeated",
+    add_repeated(
+        rules, "--junk", "junk", "IDENTITY", "identity to leave out everywhere"
     )
-    rules.add_argument(
+    add_repeated(
+        rules,
         "--distractor",
-        action="append",
-        dest="distractors",
-        metavar="IDENTITY",
-        default=[],
-        help="identity of the gallery that matches nobody; may be repeated",
+        "distractors",
+        "IDENTITY",
+        "identity of the gallery that matches nobody",
     )
     rules.add_argument(
         "--exclude-duplicates",
@@ -319,12 +305,14 @@ def _add_prune(commands: Any) -> None:
     parser.add_argument(
         "dataset", nargs="?", help="only maps of this dataset (default: all datasets)"
     )
-    parser.add_argument(
+    add_number(
+        parser,
         "--older-than",
-        type=whole_number(0, 10**6),
-        default=24,
+        24,
+        "only maps without a write for this long",
+        low=0,
+        high=10**6,
         metavar="HOURS",
-        help="only maps without a write for this long (default: %(default)s)",
     )
     parser.add_argument(
         "--delete", action="store_true", help="delete the maps instead of listing them"

@@ -44,13 +44,43 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_seed(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--seed``."""
+def add_number(
+    parser: argparse._ActionsContainer,
+    option: str,
+    default: int | None,
+    help: str,
+    *,
+    low: int = 1,
+    high: int | None = None,
+    metavar: str | None = None,
+) -> None:
+    """Add an option with a whole number; the help ends with the default, if any."""
     parser.add_argument(
-        "--seed",
-        type=whole_number(0),
-        default=0,
-        help="random seed (default: %(default)s)",
+        option,
+        type=whole_number(low, high),
+        default=default,
+        metavar=metavar,
+        help=help if default is None else f"{help} (default: %(default)s)",
+    )
+
+
+def add_repeated(
+    parser: argparse._ActionsContainer,
+    option: str,
+    dest: str,
+    metavar: str,
+    help: str,
+    type: Callable[[str], object] = str,
+) -> None:
+    """Add an option that may be repeated; its values are a list."""
+    parser.add_argument(
+        option,
+        action="append",
+        dest=dest,
+        type=type,
+        metavar=metavar,
+        default=[],
+        help=f"{help}; may be repeated",
     )
 
 

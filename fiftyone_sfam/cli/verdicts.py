@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import (
     add_command,
+    add_number,
     add_run_arguments,
     load_dataset,
     load_run_of,
@@ -54,11 +55,8 @@ def _add_verdicts(commands: Any) -> None:
         help="set the verdict of a pair: fine, 'wrong label', 'same person', "
         "look-alike, background, occlusion, or a verdict of your own",
     )
-    change.add_argument(
-        "--remove",
-        type=whole_number(0),
-        metavar="PAIR",
-        help="remove the verdict of a pair",
+    add_number(
+        change, "--remove", None, "remove the verdict of a pair", low=0, metavar="PAIR"
     )
     parser.add_argument("--note", help="note on the verdict of --set")
 

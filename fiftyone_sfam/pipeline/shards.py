@@ -6,7 +6,6 @@ from the summaries, without reading the maps.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.map_share import median_share
 from fiftyone_sfam.retrieval.pairs import QUERY, Pairs
-from fiftyone_sfam.runs.blobs import Arrays, BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_array
 from fiftyone_sfam.runs.run_table import shard_name
 
 _EMBEDDINGS = "embeddings-"
@@ -149,13 +148,7 @@ def read_explained(
         yield explained(number, summary)
 
 
-def json_array(texts: dict[int, str]) -> NDArray[np.uint8]:
-    """Encode texts by index as an array."""
-    text = json.dumps({str(index): value for index, value in texts.items()})
-    return np.frombuffer(text.encode(), dtype=np.uint8)
-
-
 def _reasons(stored: Arrays) -> dict[int, str]:
     """Return the reasons that a blob or a summary holds, by the index of the item."""
-    texts = json.loads(stored["reasons"].tobytes().decode())
+    texts = from_json_array(stored["reasons"])
     return {int(index): text for index, text in texts.items()}

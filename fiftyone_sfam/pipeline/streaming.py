@@ -29,13 +29,12 @@ from fiftyone_sfam.pipeline.shards import (
     empty_maps,
     empty_shard,
     explained,
-    json_array,
     store_embedded,
     summarize,
 )
 from fiftyone_sfam.retrieval.embeddings import MISMATCH, check_usable
 from fiftyone_sfam.retrieval.pairs import Pairs
-from fiftyone_sfam.runs.blobs import Arrays, BlobStore, pack_maps
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore, json_array, pack_maps
 from fiftyone_sfam.runs.run_config import RunSettings
 from fiftyone_sfam.runs.run_table import Plan, shard_name
 

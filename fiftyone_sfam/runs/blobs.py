@@ -92,6 +92,16 @@ def unpack_arrays(data: bytes) -> Arrays:
     return arrays
 
 
+def json_array(values: Any) -> NDArray[np.uint8]:
+    """Turn plain data into an array, to be stored with others."""
+    return np.frombuffer(json.dumps(values).encode(), dtype=np.uint8)
+
+
+def from_json_array(array: NDArray[Any]) -> Any:
+    """Restore the data from :func:`json_array`."""
+    return json.loads(array.tobytes().decode())
+
+
 BUCKET = "fiftyone_sfam"
 """Name of the GridFS bucket, the prefix of its two collections."""
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import fiftyone as fo
 
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore
 from fiftyone_sfam.runs.run_config import delete_fields, rename_fields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 METHOD_PREFIX = "fiftyone_sfam/result/"
 """Prefix of the methods of results; the name of the result follows."""
@@ -32,6 +37,16 @@ class Result:
     arrays: Arrays
     fields: tuple[str, ...]  # paths of the fields that the audit has written
     created: str  # time in UTC, ISO 8601
+
+
+def restore(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Make a dataclass of stored values, with tuples for lists."""
+    names = [column.name for column in fields(kind)]
+    return kind(**{name: _frozen(values[name]) for name in names})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 class ResultStore:

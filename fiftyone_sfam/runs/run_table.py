@@ -7,7 +7,6 @@ of a million reads one part, not the columns of all pairs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
-from fiftyone_sfam.runs.blobs import Arrays, BlobStore
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_array
 
 TABLE = "table"
 """Blob of the images' columns; in earlier versions also of the pairs' columns."""
@@ -134,7 +133,7 @@ def read_pairs(
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
     """Read the columns of the images, and the images that were skipped."""
     arrays = store.get(TABLE)
-    texts = json.loads(arrays["texts"].tobytes().decode())
+    texts = from_json_array(arrays["texts"])
     label_ids = arrays.get("label_ids")
     items = RunItems(
         arrays["sample_ids"].astype("U"),
@@ -173,7 +172,7 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
         "sample_ids": items.sample_ids.astype("S"),
         "is_query": items.is_query,
         "is_gallery": items.is_gallery,
-        "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
+        "texts": json_array(texts),
     }
     if items.label_ids is not None:
         arrays["label_ids"] = items.label_ids.astype("S")

@@ -83,6 +83,11 @@ def test_from_python_and_delegated(crops: fo.Dataset, run: Run) -> None:
     assert found is not None
     assert any(name.startswith("evidence at ") for name in found.names)
     assert result["verdict"] == found.sentence
+    # Too few queries for intervals.
+    best = found.figures[0]
+    assert result["maps"][0] == (
+        f"{best.name}: insertion minus deletion {best.margin.value:.4f}"
+    )
     queued = operator(crops, "sfam", pairs=3, delegate=True)
     assert queued.delegated
     service = DelegatedOperationService()

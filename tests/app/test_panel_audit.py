@@ -529,7 +529,7 @@ def test_findings_open_their_samples_and_pairs(audited: Run) -> None:
     findings = load_suspects(audited).findings
     assert len(findings) >= 2
     rows = shown.content("findings")
-    assert [row["sentence"] for row in rows] == [one.sentence for one in findings]
+    assert [row["finding"] for row in rows] == [one.sentence for one in findings]
     for place, one in enumerate(findings):
         shown.click("findings", row=place)
         assert shown.view[: len(one.sample_ids)] == list(one.sample_ids)

@@ -42,7 +42,7 @@ def test_the_verdict_and_the_curves(run: Run) -> None:
     rows = shown.content("map_figures")
     assert [row["map"] for row in rows] == [one.name for one in found.figures]
     margin = found.figures[0].margin
-    assert rows[0]["margin"] == (
+    assert rows[0]["insertion_deletion"] == (
         f"{margin.value:.4f} ({margin.low:.4f} to {margin.high:.4f})"
     )
     for name, curves in (("hidden", found.deletion), ("shown", found.insertion)):
@@ -62,5 +62,5 @@ def test_few_pairs_have_no_intervals(run: Run) -> None:
     check_faithfulness(run, "demo", 1, steps=2)
     shown = Shown(run.dataset, "maps")
     row = shown.content("map_figures")[0]
-    assert "to" not in row["margin"]
-    assert row["hidden"] == NOT_KNOWN
+    assert "to" not in row["insertion_deletion"]
+    assert row["accuracy_first_pixels_hidden"] == NOT_KNOWN

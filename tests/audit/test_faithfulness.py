@@ -17,8 +17,6 @@ from fiftyone_sfam.audit.faithfulness.maps import (
 )
 from fiftyone_sfam.audit.faithfulness.masks import (
     FILLS,
-    Curves,
-    area,
     equal_error_threshold,
     first_pixels,
     hide,
@@ -28,6 +26,10 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     partner_ranks,
     pixel_ranks,
     similarity_curves,
+)
+from fiftyone_sfam.audit.faithfulness.result import (
+    Curves,
+    area,
     verification_accuracy,
 )
 from fiftyone_sfam.errors import DataError

@@ -20,8 +20,8 @@ from fiftyone_sfam import (
     explain_retrieval,
     load_faithfulness,
 )
-from fiftyone_sfam.audit.faithfulness.check import RESULT, best_layer
-from fiftyone_sfam.audit.faithfulness.result import Faithfulness
+from fiftyone_sfam.audit.faithfulness.check import best_layer
+from fiftyone_sfam.audit.faithfulness.result import RESULT, Faithfulness
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.runs.run import Run
 

@@ -167,7 +167,9 @@ def table_block(
     return Block("table", name, settings, numbered, wide=wide)
 
 
-def result_block(name: str, title: str, hint: str, table: Table) -> Block:
+def result_block(
+    name: str, title: str, hint: str, table: Table, *, clickable: bool = True
+) -> Block:
     """Return a block of a result's table, its keys made of the columns' names."""
     keys = [re.sub(r"\W+", "_", column).lower() for column in table.head]
     rows = [
@@ -178,9 +180,9 @@ def result_block(name: str, title: str, hint: str, table: Table) -> Block:
         for row in table.rows
     ]
     columns = [
-        (key, short(column)) for key, column in zip(keys, table.head, strict=True)
+        (key, short(column, 32)) for key, column in zip(keys, table.head, strict=True)
     ]
-    return table_block(name, title, hint, columns, rows)
+    return table_block(name, title, hint, columns, rows, clickable=clickable)
 
 
 def text_block(name: str, markdown: str, wide: bool = True) -> Block:

@@ -11,7 +11,7 @@ from fiftyone_sfam.app.audit.blocks import (
     Block,
     buttons_block,
     choice_block,
-    table_block,
+    result_block,
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
@@ -26,15 +26,14 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.audit.suspects.display import findings_table
 from fiftyone_sfam.audit.suspects.search import Finding, Suspects, load_suspects
-from fiftyone_sfam.data.text import counted, escape_markdown, quoted, shorten
+from fiftyone_sfam.data.text import counted, escape_markdown, quoted
 from fiftyone_sfam.runs.run import Run
 
 ALL_KINDS = "(all)"
 MOST_FINDINGS = 200
 """Findings that are listed."""
-
-_LONGEST = 600
 
 
 def page(run: Run, chosen: Choices) -> list[Block]:
@@ -63,37 +62,27 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     return [*_table_blocks(suspects, chosen), *notes, again]
 
 
-def shown_findings(suspects: Suspects, chosen: Choices) -> list[Finding]:
+def shown_findings(suspects: Suspects, chosen: Choices) -> tuple[Finding, ...]:
     """Return the findings of the chosen kind, those that are listed."""
-    kinds = {finding.kind for finding in suspects.findings}
-    kind = chosen.kind if chosen.kind in kinds else None
-    found = [finding for finding in suspects.findings if kind in (None, finding.kind)]
-    return found[:MOST_FINDINGS]
+    of_kind = suspects.of_kind(chosen.kind) if chosen.kind else ()
+    return (of_kind or suspects.findings)[:MOST_FINDINGS]
 
 
 def _table_blocks(suspects: Suspects, chosen: Choices) -> list[Block]:
     counts = Counter(finding.kind for finding in suspects.findings)
     kind = chosen.kind if chosen.kind and chosen.kind in counts else ALL_KINDS
-    kinds = [(ALL_KINDS, f"all kinds ({len(suspects.findings):,})")]
+    kinds = [(ALL_KINDS, f"all kinds ({len(suspects):,})")]
     kinds += [(name, f"{name} ({count:,})") for name, count in counts.items()]
     shown = shown_findings(suspects, chosen)
-    total = len(suspects.findings) if kind == ALL_KINDS else counts[kind]
+    total = counts.get(kind, len(suspects))
     hint = "Worst first. Click a row: its images, and its pairs to review."
     if len(shown) < total:
         hint += f" The first {len(shown):,} of {total:,}."
-    columns = (("score", "Score"), ("kind", "Kind"), ("sentence", "Finding"))
-    rows = [
-        {
-            "score": f"{finding.score:.2f}",
-            "kind": finding.kind,
-            "sentence": shorten(finding.sentence, _LONGEST),
-        }
-        for finding in shown
-    ]
-    title = counted(total, "finding")
     return [
         choice_block("kind", "Kind", kinds, kind),
-        table_block("findings", title, hint, columns, rows),
+        result_block(
+            "findings", counted(total, "finding"), hint, findings_table(shown, 2)
+        ),
     ]
 
 

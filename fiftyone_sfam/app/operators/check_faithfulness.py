@@ -93,6 +93,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
     ) -> Results:
         """Check a sample of pairs."""
         from fiftyone_sfam.audit.faithfulness.check import AUTO, check_faithfulness
+        from fiftyone_sfam.audit.faithfulness.display import map_lines
 
         result = check_faithfulness(
             run,
@@ -108,11 +109,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
             "key": run.key,
             "pairs": len(result),
             "verdict": result.sentence,
-            "maps": [
-                f"{figures.name}: insertion minus deletion {figures.margin.value:.4f} "
-                f"({figures.margin.low:.4f} to {figures.margin.high:.4f})"
-                for figures in result.figures
-            ],
+            "maps": map_lines(result),
         }
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:

@@ -47,6 +47,7 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.blobs import Arrays
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
 NAME = "evaluation"
@@ -224,47 +225,31 @@ def load_evaluation(run: Run) -> Evaluation | None:
     result = run.results.load(NAME)
     if result is None:
         return None
-    config, arrays = result.config, result.arrays
+    arrays = result.arrays
     slices, pair_slices = unpack_slices(arrays)
     (overall,) = slices.pop(OVERALL)
-    return Evaluation(
-        identification=Identification(
-            arrays["query"],
-            arrays["average_precision"],
-            arrays["inverse_negative_penalty"],
-            arrays["first_match"],
-            int(config["without_match"]),
+    values = {
+        **result.config,
+        **arrays,
+        "genuine_pairs": int(arrays["genuine"].sum()),
+        "impostor_pairs": int(arrays["impostor"].sum()),
+        "operating": [
+            OperatingPoint(far, expected, bool(supported), threshold, tar)
+            for far, expected, supported, threshold, tar in arrays["operating"].tolist()
+        ],
+        "overall": overall,
+        "slices": slices,
+        "pair_slices": pair_slices,
+        "score_name": (
+            "similarity" if run.config.metric == "cosine" else "negative distance"
         ),
-        verification=ScoreSummary(
-            genuine_pairs=int(arrays["genuine"].sum()),
-            impostor_pairs=int(arrays["impostor"].sum()),
-            auc=config["auc"],
-            equal_error=config["equal_error"],
-            equal_error_threshold=config["equal_error_threshold"],
-            operating=tuple(
-                OperatingPoint(far, expected, bool(supported), threshold, tar)
-                for far, expected, supported, threshold, tar in (
-                    arrays["operating"].tolist()
-                )
-            ),
-            roc_threshold=arrays["roc_threshold"],
-            roc_fmr=arrays["roc_fmr"],
-            roc_fnmr=arrays["roc_fnmr"],
-            edges=arrays["edges"],
-            genuine=arrays["genuine"],
-            impostor=arrays["impostor"],
-        ),
-        overall=overall,
-        slices=slices,
-        pair_slices=pair_slices,
-        cameras=config["cameras"],
-        score_name="similarity"
-        if run.config.metric == "cosine"
-        else "negative distance",
-        resamples=config["resamples"],
-        seed=config["seed"],
-        created=result.created,
-    )
+        "created": result.created,
+    }
+    parts = {
+        "identification": restore(Identification, values),
+        "verification": restore(ScoreSummary, values),
+    }
+    return restore(Evaluation, {**values, **parts})
 
 
 # --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval.search import Candidates, encode
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -119,27 +120,18 @@ def store_overview(
 
 def _restored(arrays: Arrays, metric: str) -> Overview:
     """Read an overview out of its arrays."""
-    without, auc, error, at = (float(value) for value in arrays["numbers"])
-    return Overview(
-        identification=Identification(
-            arrays["query"],
-            arrays["average_precision"],
-            arrays["inverse_negative_penalty"],
-            arrays["first_match"],
-            int(without),
-        ),
-        edges=arrays["edges"],
-        genuine=arrays["genuine"],
-        impostor=arrays["impostor"],
-        roc_fmr=arrays["roc_fmr"],
-        roc_fnmr=arrays["roc_fnmr"],
-        roc_threshold=arrays["roc_threshold"],
-        auc=auc,
-        equal_error=error,
-        equal_error_threshold=at,
-        score_name="similarity" if metric == "cosine" else "negative distance",
-        evidence=arrays.get("evidence"),
-    )
+    without, auc, error, at = arrays["numbers"].tolist()
+    values = {
+        "evidence": None,
+        **arrays,
+        "without_match": int(without),
+        "auc": auc,
+        "equal_error": error,
+        "equal_error_threshold": at,
+        "score_name": "similarity" if metric == "cosine" else "negative distance",
+    }
+    identification = restore(Identification, values)
+    return restore(Overview, {**values, "identification": identification})
 
 
 def _average_evidence(run: Run) -> Arrays:

@@ -8,7 +8,6 @@ one for each, because queries are what the intervals draw.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -29,7 +28,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     mean_estimates,
 )
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.blobs import Arrays
+from fiftyone_sfam.runs.blobs import Arrays, from_json_array, json_array
 
 NO_VALUE = "(none)"
 """Name of the slice of images without a value."""
@@ -87,7 +86,7 @@ def group_by_value(
     for item in items:
         for value in values[item] or (NO_VALUE,):
             groups.setdefault(value, []).append(int(item))
-    ordered = sorted(groups.items(), key=lambda one: (-len(one[1]), one[0]))
+    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
     return {value: np.array(members, dtype=np.int64) for value, members in ordered}
 
 
@@ -197,15 +196,16 @@ PairSlices = dict[str, tuple[PairSliceRow, ...]]
 
 def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
     """Turn slices into arrays."""
-    rows = [row for one in slices.values() for row in one]
-    pair_rows = [row for one in pair_slices.values() for row in one]
+    rows = [row for of_field in slices.values() for row in of_field]
+    pair_rows = [row for of_field in pair_slices.values() for row in of_field]
     texts = {
         "slices": [
-            [field, [row.value for row in one]] for field, one in slices.items()
+            [field, [row.value for row in of_field]]
+            for field, of_field in slices.items()
         ],
         "pair_slices": [
-            [field, [[row.query_value, row.gallery_value] for row in one]]
-            for field, one in pair_slices.items()
+            [field, [[row.query_value, row.gallery_value] for row in of_field]]
+            for field, of_field in pair_slices.items()
         ],
     }
     numbers = [
@@ -224,7 +224,7 @@ def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
         [row.genuine, row.impostor, *astuple(row.equal_error)] for row in pair_rows
     ]
     return {
-        "texts": np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8),
+        "texts": json_array(texts),
         "slice_numbers": np.array(numbers, dtype=np.float64).reshape(-1, 15),
         "pair_numbers": np.array(pair_numbers, dtype=np.float64).reshape(-1, 5),
         **_pack_items("slice", [row.items for row in rows]),
@@ -234,7 +234,7 @@ def pack_slices(slices: Slices, pair_slices: PairSlices) -> Arrays:
 
 def unpack_slices(arrays: Arrays) -> tuple[Slices, PairSlices]:
     """Restore slices from :func:`pack_slices`."""
-    texts = json.loads(arrays["texts"].tobytes().decode())
+    texts = from_json_array(arrays["texts"])
     items, numbers = _unpack_items(arrays, "slice"), iter(arrays["slice_numbers"])
     slices: Slices = {}
     for field, values in texts["slices"]:

@@ -9,15 +9,14 @@ activation, which ignores the partner.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fiftyone_sfam.audit.faithfulness.maps import EVIDENCE, ImageMasker, at_layer
+from fiftyone_sfam.audit.faithfulness.maps import ImageMasker, at_layer
 from fiftyone_sfam.audit.faithfulness.masks import (
     FILLS,
     STEPS,
@@ -28,7 +27,11 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     partner_ranks,
     similarity_curves,
 )
-from fiftyone_sfam.audit.faithfulness.result import Faithfulness
+from fiftyone_sfam.audit.faithfulness.result import (
+    EVIDENCE,
+    Faithfulness,
+    save_faithfulness,
+)
 from fiftyone_sfam.audit.regions.causal import check_model
 from fiftyone_sfam.audit.statistics.bootstrap import check_seed
 from fiftyone_sfam.errors import DataError
@@ -38,28 +41,12 @@ from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, GALLERY, QUERY, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 
-RESULT = "faithfulness"
-"""Name of the stored result."""
-
 Sides = Literal["query", "gallery", "both"]
 SIDES: tuple[Sides, ...] = ("query", "gallery", "both")
 PAIRS = 100
 PHASE = "masking"
 AUTO = "auto"
 """Use the last layer of each resolution."""
-
-_SETTINGS = ("kind", "side", "fill", "model", "layer", "threshold", "seed")
-_COLUMNS = (
-    "pairs",
-    "queries",
-    "outcome",
-    "deletion",
-    "insertion",
-    "rank",
-    "specificity",
-    "stability",
-    "remainder",
-)
 
 
 def check_faithfulness(
@@ -142,33 +129,8 @@ def check_faithfulness(
                 report(done, len(sides_of), PHASE)
     result = _measure(run, masker, chosen, sides)
     if save:
-        _save(run, result)
+        save_faithfulness(run, result)
     return result
-
-
-def load_faithfulness(run: Run) -> Faithfulness | None:
-    """Read the stored check of a run.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Faithfulness or None
-        None if there is none.
-    """
-    result = run.results.load(RESULT)
-    if result is None:
-        return None
-    config = result.config
-    values: dict[str, Any] = {
-        **{name: config[name] for name in _SETTINGS},
-        **{name: result.arrays[name] for name in _COLUMNS},
-    }
-    skipped = {int(item): reason for item, reason in config["skipped"].items()}
-    return Faithfulness(names=tuple(config["names"]), skipped=skipped, **values)
 
 
 def best_layer(result: Faithfulness) -> str:
@@ -347,14 +309,3 @@ def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
         model = load_model(model or run.config.model)
     check_model(run, model)
     return model.with_layer(run.config.layer)
-
-
-def _save(run: Run, result: Faithfulness) -> None:
-    config: dict[str, Any] = {
-        **{name: getattr(result, name) for name in _SETTINGS},
-        "names": list(result.names),
-        "skipped": {str(item): reason for item, reason in result.skipped.items()},
-        "sentence": result.sentence,
-        "figures": [asdict(figures) for figures in result.figures],
-    }
-    run.results.save(RESULT, config, {name: getattr(result, name) for name in _COLUMNS})

@@ -26,17 +26,21 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     masked_embeddings,
     upsample,
 )
+from fiftyone_sfam.audit.faithfulness.result import (
+    ACTIVATION,
+    CENTER,
+    CHANCE,
+    EVIDENCE,
+    PATH,
+    SCALED,
+    SFAM,
+)
 from fiftyone_sfam.audit.regions.causal import check_embedding
 from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import similarity
 from fiftyone_sfam.runs.run import Run
-
-PATH, SCALED, EVIDENCE, SFAM = "path", "path of several scales", "evidence", "sfam"
-ACTIVATION, CENTER, CHANCE = "plain activation", "centre prior", "random"
-BASELINES = (ACTIVATION, CENTER, CHANCE)
-"""Maps that every check includes for comparison."""
 
 CENTER_WIDTH = 0.25
 """Standard deviation of the center prior, as a fraction of each side."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fiftyone_sfam.attribution.path import blur
+from fiftyone_sfam.audit.faithfulness.result import Curves
 from fiftyone_sfam.audit.statistics.bootstrap import equal_error
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.metric import Metric, distance, similarity
@@ -152,28 +153,6 @@ def masked_embeddings(
     )
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Similarities of M pairs while one image, or both, are masked."""
-
-    deletion: NDArray[np.float64]  # (M, T + 1)
-    insertion: NDArray[np.float64]  # (M, T + 1)
-
-    @property
-    def margin(self) -> NDArray[np.float64]:
-        """Area under insertion minus area under deletion, shape (M,).
-
-        In units of the similarity. Larger is better; random orders have 0 on average.
-        """
-        return area(self.insertion) - area(self.deletion)
-
-
-def area(curves: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the area under curves by the trapezoidal rule."""
-    values = np.asarray(curves, dtype=np.float64)
-    return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
-
-
 def similarity_curves(
     masked: MaskedEmbeddings,
     partners: Tensor | MaskedEmbeddings,
@@ -218,20 +197,6 @@ def equal_error_threshold(
     below = scores[scores < lowest].max(initial=scores.min())
     # Halfway between two scores, so that rounding does not decide about any pair.
     return float((below + lowest) / 2)
-
-
-def verification_accuracy(
-    scores: NDArray[np.floating],
-    genuine: NDArray[np.bool_],
-    threshold: float,
-) -> NDArray[np.float64]:
-    """Return the balanced accuracy of a verification at each step, shape (T + 1,).
-
-    The threshold is that of the original images.
-    """
-    accepted = np.asarray(scores) >= threshold
-    right = accepted[genuine].mean(axis=0), 1 - accepted[~genuine].mean(axis=0)
-    return np.asarray((right[0] + right[1]) / 2, dtype=np.float64)
 
 
 def map_correlations(first: Tensor, second: Tensor) -> NDArray[np.float64]:

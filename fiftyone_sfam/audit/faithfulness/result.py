@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.faithfulness.maps import ACTIVATION, BASELINES, CENTER, CHANCE
-from fiftyone_sfam.audit.faithfulness.masks import Curves, area, verification_accuracy
 from fiftyone_sfam.audit.statistics.bootstrap import (
     QUANTILES,
     RESAMPLES,
@@ -19,6 +17,16 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     resampled_sums,
 )
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
+from fiftyone_sfam.runs.results import restore
+from fiftyone_sfam.runs.run import Run
+
+RESULT = "faithfulness"
+"""Name of the stored result."""
+
+PATH, SCALED, EVIDENCE, SFAM = "path", "path of several scales", "evidence", "sfam"
+ACTIVATION, CENTER, CHANCE = "plain activation", "centre prior", "random"
+BASELINES = (ACTIVATION, CENTER, CHANCE)
+"""Maps that every check includes for comparison."""
 
 FEWEST = 5
 """Least number of queries for an interval."""
@@ -28,6 +36,50 @@ DECIDED_AT = 0.3
 
 _SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
 _FILLS = {"blur": "blurred", "mean": "hidden by its mean color", "inpaint": "filled in"}
+_SETTINGS = (
+    *("kind", "side", "fill", "model", "layer", "threshold", "seed"),
+    *("names", "skipped", "sentence"),
+)
+_COLUMNS = (
+    *("pairs", "queries", "outcome", "deletion", "insertion", "rank"),
+    *("specificity", "stability", "remainder"),
+)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Similarities of M pairs while one image, or both, are masked."""
+
+    deletion: NDArray[np.float64]  # (M, T + 1)
+    insertion: NDArray[np.float64]  # (M, T + 1)
+
+    @property
+    def margin(self) -> NDArray[np.float64]:
+        """Area under insertion minus area under deletion, shape (M,).
+
+        In units of the similarity. Larger is better; random orders have 0 on average.
+        """
+        return area(self.insertion) - area(self.deletion)
+
+
+def area(curves: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Compute the area under curves by the trapezoidal rule."""
+    values = np.asarray(curves, dtype=np.float64)
+    return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
+
+
+def verification_accuracy(
+    scores: NDArray[np.floating],
+    genuine: NDArray[np.bool_],
+    threshold: float,
+) -> NDArray[np.float64]:
+    """Return the balanced accuracy of a verification at each step, shape (T + 1,).
+
+    The threshold is that of the original images.
+    """
+    accepted = np.asarray(scores) >= threshold
+    right = accepted[genuine].mean(axis=0), 1 - accepted[~genuine].mean(axis=0)
+    return np.asarray((right[0] + right[1]) / 2, dtype=np.float64)
 
 
 def mean_estimate(
@@ -197,7 +249,7 @@ class Faithfulness:
         """Return the figures of one map."""
         return next(figures for figures in self.figures if figures.name == name)
 
-    @property
+    @cached_property
     def sentences(self) -> tuple[str, ...]:
         """The verdict in sentences."""
         sentences = (self._verdict(), self._center_sentence(), self._best_sentence())
@@ -288,6 +340,36 @@ class Faithfulness:
         if not first.any():
             return float("nan")
         return float((self.rank[index, first, self._step] == 1).mean())
+
+
+def load_faithfulness(run: Run) -> Faithfulness | None:
+    """Read the stored check of a run.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Faithfulness or None
+        None if there is none.
+    """
+    result = run.results.load(RESULT)
+    if result is None:
+        return None
+    skipped = {int(item): reason for item, reason in result.config["skipped"].items()}
+    values = {**result.config, **result.arrays, "skipped": skipped}
+    return restore(Faithfulness, values)
+
+
+def save_faithfulness(run: Run, result: Faithfulness) -> None:
+    """Store a check with its run."""
+    config = {
+        **{name: getattr(result, name) for name in _SETTINGS},
+        "figures": [asdict(figures) for figures in result.figures],
+    }
+    run.results.save(RESULT, config, {name: getattr(result, name) for name in _COLUMNS})
 
 
 def _times(ratio: Estimate, reference: str) -> str:

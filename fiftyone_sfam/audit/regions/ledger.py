@@ -12,7 +12,6 @@ region.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -45,7 +44,13 @@ from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
-from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.blobs import (
+    Arrays,
+    from_json_array,
+    json_array,
+    unpack_maps,
+)
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -245,7 +250,7 @@ def load_ledger(run: Run) -> Ledger | None:
     if result is None:
         return None
     config, arrays = result.config, result.arrays
-    missing = json.loads(arrays["missing"].tobytes().decode())
+    missing = from_json_array(arrays["missing"])
     return _ledger(
         run,
         arrays["pairs"],
@@ -254,10 +259,7 @@ def load_ledger(run: Run) -> Ledger | None:
         shares=arrays["shares"],
         item_area=arrays["item_area"],
         missing={int(item): reason for item, reason in missing.items()},
-        cells=tuple(
-            Cell(**{**cell, "groups": tuple(map(tuple, cell["groups"]))})
-            for cell in config["cells"]
-        ),
+        cells=tuple(restore(Cell, cell) for cell in config["cells"]),
     )
 
 
@@ -464,6 +466,6 @@ def _save(run: Run, ledger: Ledger, settings: Mapping[str, Any]) -> None:
         "pairs": ledger.pairs,
         "shares": ledger.shares,
         "item_area": ledger.item_area,
-        "missing": np.frombuffer(json.dumps(missing).encode(), dtype=np.uint8),
+        "missing": json_array(missing),
     }
     run.results.save(RESULT, config, arrays)

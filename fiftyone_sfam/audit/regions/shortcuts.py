@@ -31,6 +31,7 @@ from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -238,16 +239,11 @@ def load_shortcuts(run: Run) -> Shortcuts | None:
     result = run.results.load(RESULT)
     if result is None:
         return None
-    config = result.config
     shortcuts = []
-    for number, values in enumerate(config["found"]):
-        values.pop("sentence")
-        values["partners"] = tuple(map(tuple, values["partners"]))
-        values |= {name: result.arrays[f"{name}_{number}"] for name in _ARRAYS}
-        shortcuts.append(Shortcut(**values))
-    return Shortcuts(
-        config["field"], tuple(config["regions"]), config["groups"], tuple(shortcuts)
-    )
+    for number, values in enumerate(result.config["found"]):
+        arrays = {name: result.arrays[f"{name}_{number}"] for name in _ARRAYS}
+        shortcuts.append(restore(Shortcut, {**values, **arrays}))
+    return restore(Shortcuts, {**result.config, "found": shortcuts})
 
 
 class _Sides:

@@ -18,7 +18,13 @@ from fiftyone_sfam.audit.statistics.cells import (
     table,
     text,
 )
-from fiftyone_sfam.audit.suspects.finding import Finding
+from fiftyone_sfam.audit.suspects.display import (
+    counts_table,
+    evidence,
+    named_identities,
+    notes,
+)
+from fiftyone_sfam.audit.suspects.finding import GROUP, Finding
 from fiftyone_sfam.audit.suspects.search import Suspects
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -30,10 +36,6 @@ PAIRS_SHOWN = 4
 
 IMAGES_SHOWN = 12
 """Most images of a finding that are listed."""
-
-# Evidence that lists the ids of one of the groups that an identity falls into: it is
-# shown by the order of the pictures.
-_GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,14 @@ def findings_part(
     facts = _Facts(run, item_files(run, sorted(items)), verdicts)
     pictures = _pictures(run, chosen) if images else None
     return FindingsPart(
-        table(
-            ("kind", "findings"),
-            [(text(kind), count(total)) for kind, total in suspects.counts().items()],
-        ),
+        counts_table(suspects),
         tuple(dict.fromkeys(finding.kind for finding in chosen)),
         tuple(
             _finding(place, finding, facts, pictures)
             for place, finding in enumerate(chosen, 1)
         ),
         len(findings) - len(chosen),
-        (*suspects.limits, f"Looked for {suspects.created}."),
+        notes(suspects),
     )
 
 
@@ -186,7 +185,7 @@ def shown_pairs(run: Run, finding: Finding) -> list[int]:
 
 def shown_groups(run: Run, finding: Finding) -> list[list[int]]:
     """Choose the images of a finding without pairs that are drawn."""
-    group = set(str(finding.evidence.get(_GROUP, "")).split())
+    group = set(str(finding.evidence.get(GROUP, "")).split())
     inside = [item for item in finding.items if str(run.items.ids[item]) in group]
     rest = [item for item in finding.items if item not in inside]
     return [items[:IMAGES_SHOWN] for items in (inside, rest) if items]
@@ -212,13 +211,9 @@ def _finding(
     return FindingPart(
         place=place,
         kind=finding.kind,
-        sentence=prose(finding.sentence, (*finding.identities, _named(finding))),
+        sentence=prose(finding.sentence, named_identities(finding)),
         score=number(float(finding.score)),
-        evidence=tuple(
-            (key.replace("_", " "), _fact(value))
-            for key, value in finding.evidence.items()
-            if value != "" and key != _GROUP
-        ),
+        evidence=evidence(finding),
         images=facts.images(finding.items),
         pairs=facts.pairs(finding.pairs),
         pictures=tuple(drawn),
@@ -226,26 +221,11 @@ def _finding(
     )
 
 
-def _named(finding: Finding) -> str | None:
-    """Return an identity that the evidence of a finding names."""
-    identity = finding.evidence.get("other_identity")
-    return identity if isinstance(identity, str) else None
-
-
 def _short(identity: str | None) -> str:
     """Return an identity for a caption, which no other text is turned round by."""
     if identity is None:
         return "no identity"
     return f"\u2068{prose(shorten(identity, 20))}\u2069"
-
-
-def _fact(value: float | str) -> Shown:
-    """Show one piece of a finding's evidence."""
-    if isinstance(value, str):
-        return name(value)
-    if float(value).is_integer() and abs(value) < 1e6:
-        return count(int(value))
-    return number(float(value))
 
 
 MAX_VERDICTS = 500

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
+    GROUP,
     MERGED,
     MISLABELED,
     SPLIT,
@@ -165,7 +166,7 @@ def find_merged(context: Context, min_score: float) -> list[Finding]:
             "apart": division.apart,
             "gap": division.gap,
             "cameras": "separate" if division.by_camera else "shared or unknown",
-            "group": " ".join(str(context.run.items.ids[item]) for item in smaller),
+            GROUP: " ".join(str(context.run.items.ids[item]) for item in smaller),
         }
         findings.append(
             context.finding(

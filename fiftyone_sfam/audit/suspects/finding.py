@@ -19,6 +19,9 @@ THRESHOLD = 0.5
 KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, UNINFORMATIVE)
 """Kinds of findings."""
 
+GROUP = "group"
+"""Name of the evidence that lists the ids of one of the groups of an identity."""
+
 Evidence = dict[str, float | str]
 
 

@@ -8,7 +8,6 @@ specific to this project.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -59,7 +58,8 @@ from fiftyone_sfam.audit.suspects.sources import (
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN, encode
-from fiftyone_sfam.runs.blobs import Arrays
+from fiftyone_sfam.runs.blobs import Arrays, from_json_array, json_array
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
 __all__ = [
@@ -235,9 +235,8 @@ def find_suspects(
         "limits": list(limits),
         "counts": dict(Counter(finding.kind for finding in findings)),
     }
-    text = json.dumps([asdict(finding) for finding in findings]).encode()
     arrays: Arrays = {
-        "findings": np.frombuffer(text, dtype=np.uint8),
+        "findings": json_array([asdict(finding) for finding in findings]),
         "label_scores": label_scores,
     }
     run.results.save(RESULT, config, arrays, [suspects_path(run)], finished=False)
@@ -264,21 +263,10 @@ def load_suspects(run: Run) -> Suspects | None:
     result = run.results.load(RESULT)
     if result is None:
         return None
-    config = result.config
-    tuples = ("sample_ids", "items", "pairs", "identities")
-    return Suspects(
-        findings=tuple(
-            Finding(**{**values, **{name: tuple(values[name]) for name in tuples}})
-            for values in json.loads(result.arrays["findings"].tobytes().decode())
-        ),
-        kinds=tuple(config["kinds"]),
-        min_score=config["min_score"],
-        region_field=config["region_field"],
-        split_field=config["split_field"],
-        limits=tuple(config["limits"]),
-        label_scores=result.arrays["label_scores"],
-        created=result.created,
-    )
+    stored = from_json_array(result.arrays["findings"])
+    findings = [restore(Finding, values) for values in stored]
+    columns = {"label_scores": result.arrays["label_scores"], "findings": findings}
+    return restore(Suspects, {**result.config, **columns, "created": result.created})
 
 
 def _checked(kinds: Sequence[str] | None, min_score: float) -> tuple[str, ...]:

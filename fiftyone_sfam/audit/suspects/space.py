@@ -368,10 +368,10 @@ def _camera_gain(space: Space) -> float:
         same = upper(space.same_camera(members, members))
         same_pairs.append(pairs[same])
         cross_pairs.append(pairs[both & ~same])
-    one, cross = np.concatenate(same_pairs), np.concatenate(cross_pairs)
-    if min(len(one), len(cross)) < _MIN_CAMERA_PAIRS:
+    same_camera, cross = np.concatenate(same_pairs), np.concatenate(cross_pairs)
+    if min(len(same_camera), len(cross)) < _MIN_CAMERA_PAIRS:
         return 0.0
-    return max(0.0, float(np.median(one) - np.median(cross)))
+    return max(0.0, float(np.median(same_camera) - np.median(cross)))
 
 
 def _nearness(left: NDArray, right: NDArray, metric: str) -> NDArray:
