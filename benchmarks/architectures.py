@@ -30,7 +30,6 @@ def _case(
     name: str,
     build: Callable[[], nn.Module],
     size: Size = 64,
-    is_deep: bool = False,
     refused: str = "",
     **options: Any,
 ) -> Case:
@@ -40,7 +39,6 @@ def _case(
         build=build,
         size=(size, size) if isinstance(size, int) else size,
         options=tuple(options.items()),
-        is_deep=is_deep,
         refused=refused,
     )
 
@@ -85,13 +83,13 @@ _TIMM: list[tuple[str, Size, dict[str, Any]]] = [
     ("resnetv2_50", 64, {}),
     ("seresnet50", 64, {}),
     ("ghostnet_100", 64, {}),
-    ("coat_lite_tiny", 64, {}),
+    ("coat_lite_tiny", 64, {"img_size": 64}),
     ("efficientvit_b0", 64, {}),
     ("efficientvit_m0", 224, {}),
     ("focalnet_tiny_srf", 64, {}),
     ("hiera_tiny_224", 224, {}),
     ("twins_svt_small", 64, {}),
-    ("convmixer_768_32", 64, {}),
+    ("convmixer_768_32", 64, {"depth": 4}),
     ("inception_next_atto", 64, {}),
     ("mambaout_femto", 64, {}),
     ("hgnetv2_b0", 64, {}),
@@ -102,7 +100,6 @@ _TIMM: list[tuple[str, Size, dict[str, Any]]] = [
     ("visformer_tiny", 224, {}),
     ("sequencer2d_s", 64, {}),
 ]
-_TIMM_DEEP = ("cait_xxs24_224", "volo_d1_224")
 
 
 def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -114,9 +111,7 @@ def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
 
 def _timm_cases() -> Iterator[Case]:
     for name, size, arguments in _TIMM:
-        yield _case(
-            "timm", name, partial(_timm, name, arguments), size, name in _TIMM_DEEP
-        )
+        yield _case("timm", name, partial(_timm, name, arguments), size)
 
 
 # --------------------------------------------------------------------------------------
@@ -311,10 +306,11 @@ class MLP(nn.Module):
 
 
 def _other_cases() -> Iterator[Case]:
-    yield _case("facenet-pytorch", "InceptionResnetV1", _facenet, 96, is_deep=True)
+    yield _case("facenet-pytorch", "InceptionResnetV1", _facenet, 96)
     yield _case("pytorch-metric-learning", "trunk and embedder", _trunk_and_embedder)
 
 
 def _hand_written_cases() -> Iterator[Case]:
     for name, (build, size) in by_hand.NETWORKS.items():
-        yield _case("by hand", name, build, size)
+        refused = "without mirror images" if name == "mirror image" else ""
+        yield _case("by hand", name, build, size, refused)

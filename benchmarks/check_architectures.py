@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ COLUMNS = (
     ("layout", 6),
     ("map", 11),
     ("prefix", 6),
+    ("all", 3),
     ("score", 7),
     ("evidence", 8),
     ("on prefix", 9),
@@ -40,6 +42,7 @@ COLUMNS = (
     ("error", 7),
     ("forward", 7),
     ("single", 7),
+    ("float64", 7),
     ("moves", 13),
     ("before", 6),
     ("share", 6),
@@ -88,6 +91,7 @@ def lines(row: Row) -> Iterator[str]:
             row.layout,
             "x".join(map(str, row.shape)),
             str(row.prefix_tokens),
+            "yes" if row.carries_all else "no",
             f"{row.score:7.4f}",
             f"{row.evidence:8.4f}",
             f"{row.prefix:9.4f}",
@@ -95,6 +99,7 @@ def lines(row: Row) -> Iterator[str]:
             f"{row.sum_error:.1e}",
             f"{row.forward_error:.1e}",
             f"{row.single_error:.1e}",
+            "" if isnan(row.double_error) else f"{row.double_error:.1e}",
             "{:+.3f} {:+.3f}".format(*row.moves),
             f"{row.share_before:6.2f}",
             f"{row.share:6.2f}",
