@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.network.examine import carriers, carries_all, examine
+from fiftyone_sfam.network.examine import carriers, examine
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
 from fiftyone_sfam.network.layers import chosen_layer, map_of, named_layer
 from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
@@ -388,7 +388,8 @@ class EmbeddingModel:
             False for a layer on one of several branches, as inside a residual block,
             because the embedding also depends on the image through the others.
         """
-        return carries_all(self._runner, images, layer)
+        info = LayerInfo(layer, (1, 1, 1), 1)
+        return layer in carriers(self._runner, images[0], [info])
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -414,23 +415,36 @@ class EmbeddingModel:
         if self._info is None:
             contrast = images.float().flatten(1).std(1)
             image = images[int(contrast.argmax())]
-            seen = examine(self._runner, image, self._layout, self._prefix_tokens)
+            seen = examine(
+                self._runner,
+                image,
+                self._layout,
+                self._prefix_tokens,
+                only=self._layer or "",
+            )
             depends_on = partial(self._runner.depends_on, image[None])
-            if self._layer is None:
-                names = [info.name for info in seen.maps]
-                self._info = chosen_layer(
+
+            def choose() -> LayerInfo:
+                return chosen_layer(
                     seen,
                     depends_on,
-                    carriers(self._runner, image[None], names),
+                    carriers(self._runner, image, seen.maps),
                     self._runner.heads,
                     self.network,
                     self.name,
                 )
+
+            if self._layer is None:
+                self._info = choose()
             else:
                 self._runner.module(self._layer)
-                is_arranged = self._layout is not None
                 self._info = named_layer(
-                    self._layer, seen, depends_on, self.name, is_arranged
+                    self._layer,
+                    seen,
+                    depends_on,
+                    choose,
+                    self.name,
+                    is_arranged=self._layout is not None,
                 )
         return self._info
 

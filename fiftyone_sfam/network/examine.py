@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ from fiftyone_sfam.network.layouts import (
     seen_layer,
 )
 from fiftyone_sfam.network.runner import NetworkRunner
-from fiftyone_sfam.network.state import constant_parameters, hooked
+from fiftyone_sfam.network.state import constant_parameters, device_of, hooked
 
 # Positions along the longer side of a map whose every position may see the whole image.
 _SMALL_MAP = 16
@@ -38,8 +38,13 @@ def examine(
     image: Tensor,
     layout: Layout | None = None,
     prefix_tokens: int | None = None,
+    only: str | None = None,
 ) -> SeenModules:
     """Run a network on patched images, and see which outputs are maps of the image.
+
+    Coarse maps, each position of which may see the whole image, are seen on enlarged
+    images. If ``only`` is given, this is left out unless it is about the layer of that
+    name, or, for an empty name, about one after the last map.
 
     Parameters
     ----------
@@ -50,28 +55,36 @@ def examine(
     layout, prefix_tokens : optional
         How layers are arranged, if it is known.
     """
-    seen = _seen(runner, patched(image), layout, prefix_tokens)
+    try:
+        seen = _seen(runner, patched(image), layout, prefix_tokens)
+    except NetworkError:
+        # Say so of a single image, if the network fails on that too.
+        with runner.ready(image[None]), torch.no_grad():
+            runner.forward(image[None])
+        raise
     coarse = [
         name
         for name, layer in seen.layers.items()
-        if layer.problem == MOVES_OTHERWISE and max(layer.info.shape[1:]) <= _SMALL_MAP
+        if layer.problem == MOVES_OTHERWISE and _is_coarse(seen.shapes[name])
     ]
     layers = dict(seen.layers)
+    if only is not None:
+        last = only or next((info.name for info in reversed(seen.maps)), "")
+        names = list(layers)
+        start = names.index(last) if last in layers else 0
+        coarse = [name for name in coarse if names.index(name) >= start]
     if coarse:
-        # Each of few positions may see the whole image.
         enlarged = patched(image, 4 if max(image.shape) <= 200 else 2)
-        again = _seen(runner, enlarged, layout, prefix_tokens).layers
-        for name in coarse:
-            if name in again and again[name].info.calls == layers[name].info.calls:
-                arrangement = again[name].info
-                shape = layers[name].info.shape
-                if arrangement.layout == layers[name].info.layout:
-                    layers[name] = SeenLayer(
-                        replace(arrangement, shape=shape), again[name].problem
-                    )
+        again: Mapping[str, SeenLayer] = {}
+        # Some networks take images of one size only.
+        with suppress(NetworkError):
+            again = _seen(runner, enlarged, layout, prefix_tokens).layers
+        for name in set(coarse) & set(again):
+            if again[name].info.calls == layers[name].info.calls:
+                layers[name] = _at_size(again[name], seen.shapes[name])
     for name, layer in layers.items():
         runs_again = layer.info.calls > 1 and not layer.problem
-        if runs_again and not _last_run_is_all(runner, patched(image), layer.info):
+        if runs_again and not _is_all(runner, patched(image), layer.info):
             layers[name] = replace(layer, problem=PARTIAL)
     return SeenModules(seen.shapes, layers)
 
@@ -82,7 +95,7 @@ def _seen(
     layout: Layout | None,
     prefix_tokens: int | None,
 ) -> SeenModules:
-    """Run a network on patched images; if it fails, include what ran before that."""
+    """Run a network on patched images."""
     shapes: dict[str, tuple[int, ...]] = {}
     layers: dict[str, SeenLayer] = {}
     grids: list[tuple[int, int]] = []
@@ -116,7 +129,6 @@ def _seen(
         runner.ready(images),
         torch.no_grad(),
         ExitStack() as hooks,
-        suppress(NetworkError),
     ):
         for name, module in runner.network.named_modules():
             if name:
@@ -125,8 +137,27 @@ def _seen(
     return SeenModules(shapes, layers)
 
 
-def _last_run_is_all(runner: NetworkRunner, images: Tensor, info: LayerInfo) -> bool:
-    """Return whether the image reaches the embedding only by a layer's last run."""
+def _is_coarse(shape: tuple[int, ...]) -> bool:
+    """Return whether each position of an output may see the whole image."""
+    if len(shape) == 3:
+        return False
+    return max(shape[2:]) <= _SMALL_MAP or max(shape[1:3]) <= _SMALL_MAP
+
+
+def _at_size(enlarged: SeenLayer, shape: tuple[int, ...]) -> SeenLayer:
+    """Return a layer that was seen on enlarged images, with its usual shape."""
+    info = enlarged.info
+    if info.layout == "tokens":
+        return enlarged
+    size = shape[1:] if info.layout == "NCHW" else (shape[3], *shape[1:3])
+    return replace(enlarged, info=replace(info, shape=(size[0], size[1], size[2])))
+
+
+def _is_all(runner: NetworkRunner, images: Tensor, info: LayerInfo) -> bool:
+    """Return whether the image reaches the embedding only by a layer's last run.
+
+    ``images`` are patched ones.
+    """
     calls = 0
 
     def hold(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -143,30 +174,18 @@ def _last_run_is_all(runner: NetworkRunner, images: Tensor, info: LayerInfo) -> 
     return bool(change <= _SAME * embeddings.abs().max())
 
 
-def carries_all(runner: NetworkRunner, images: Tensor, layer: str) -> bool:
-    """Return whether the whole embedding is computed from a layer's output."""
-
-    def cut(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        tensor = map_of(output)
-        return None if tensor is None else replaced(output, tensor, tensor.detach())
-
-    with (
-        runner.ready(images),
-        constant_parameters(runner.network),
-        torch.enable_grad(),
-        hooked(runner.module(layer), cut),
-    ):
-        leaf = as_leaf(images[:1].to(next(iter(runner.network.parameters())).device))
-        return not runner.forward(leaf.clone()).requires_grad
-
-
-def carriers(runner: NetworkRunner, images: Tensor, names: list[str]) -> set[str]:
+def carriers(
+    runner: NetworkRunner, image: Tensor, layers: Sequence[LayerInfo]
+) -> set[str]:
     """Return the layers from whose outputs the whole embedding is computed.
 
     A layer carries everything if all paths of the graph from the embedding to the image
     lead through its output, so the numbers of paths above and below it multiply to the
-    number of all paths.
+    number of all paths. Networks without a gradient down to the image are run with the
+    output of a layer held, for stages only.
     """
+    if not image.is_floating_point():
+        return _carriers_by_value(runner, image, layers)
     edges: dict[str, tuple[Any, int]] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -178,40 +197,54 @@ def carriers(runner: NetworkRunner, images: Tensor, names: list[str]) -> set[str
         return hook
 
     with (
-        runner.ready(images),
+        runner.ready(image[None]),
         constant_parameters(runner.network),
         torch.enable_grad(),
         ExitStack() as hooks,
     ):
-        for name in names:
-            hooks.enter_context(hooked(runner.module(name), keep(name)))
-        leaf = as_leaf(images[:1])
+        for info in layers:
+            module = runner.module(info.name)
+            hooks.enter_context(hooked(module, keep(info.name)))
+        leaf = as_leaf(image[None].to(device_of(runner.network)))
         output = runner.forward(leaf.clone())
     if output.grad_fn is None:
-        # The network computes without gradients down to the image.
-        return {name for name in names if carries_all(runner, images, name)}
-    order = _topological(output.grad_fn)
+        return _carriers_by_value(runner, image, layers)
+    return _on_all_paths(output, edges)
+
+
+def _on_all_paths(output: Tensor, edges: Mapping[str, tuple[Any, int]]) -> set[str]:
+    """Return the names of the edges on all paths through the graph of an output."""
+    root = output.grad_fn
+    order = _topological(root)
     below: dict[Any, int] = {}
     for node in reversed(order):
-        paths = sum(
-            below[following] for following, _ in node.next_functions if following
-        )
+        paths = [below[child] for child, _ in node.next_functions if child]
         is_leaf = getattr(node, "variable", None) is not None
-        below[node] = (paths + is_leaf) % _PRIME
-    above: dict[Any, int] = {output.grad_fn: 1}
-    through: dict[tuple[Any, int], int] = {(output.grad_fn, output.output_nr): 1}
+        below[node] = (sum(paths) + is_leaf) % _PRIME
+    above: dict[Any, int] = {root: 1}
+    through: dict[tuple[Any, int], int] = {(root, output.output_nr): 1}
     for node in order:
-        for following, number in node.next_functions:
-            if following is None:
-                continue
-            above[following] = (above.get(following, 0) + above[node]) % _PRIME
-            key = following, number
-            through[key] = (through.get(key, 0) + above[node]) % _PRIME
-    whole = below[output.grad_fn]
+        for edge in node.next_functions:
+            if edge[0] is not None:
+                above[edge[0]] = (above.get(edge[0], 0) + above[node]) % _PRIME
+                through[edge] = (through.get(edge, 0) + above[node]) % _PRIME
     return {
         name
         for name, edge in edges.items()
-        if edge in through and through[edge] * below[edge[0]] % _PRIME == whole
+        if through.get(edge, 0) * below.get(edge[0], 0) % _PRIME == below[root]
+    }
+
+
+def _carriers_by_value(
+    runner: NetworkRunner, image: Tensor, layers: Sequence[LayerInfo]
+) -> set[str]:
+    """Return the stages with which the whole embedding stays the same."""
+    images = patched(image)
+    return {
+        info.name
+        for info in layers
+        if info in layers[-10:] or any(runner.module(info.name).children())
+        if _is_all(runner, images, info)
     }
 
 

@@ -53,68 +53,23 @@ _SLOPES = {
 }
 # Values of which the quotient ``act(x) / x`` would be rounding.
 _ZERO = 1e-6
+# fmt: off
 # Functions whose results are gates where they multiply another value.
 _GATES = [
-    "sigmoid",
-    "sigmoid_",
-    "hardsigmoid",
-    "hardsigmoid_",
-    "relu",
-    "relu_",
-    "relu6",
-    "hardtanh",
-    "hardtanh_",
-    "rsqrt",
-    "rsqrt_",
-    "reciprocal",
-    "reciprocal_",
-    "__rdiv__",
-    "__rtruediv__",
-    "exp",
-    "exp_",
-    "softplus",
-    "norm",
-    "vector_norm",
-    "linalg_norm",
-    "linalg_vector_norm",
+    "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "relu", "relu_", "relu6",
+    "hardtanh", "hardtanh_", "rsqrt", "rsqrt_", "reciprocal", "reciprocal_",
+    "__rdiv__", "__rtruediv__", "exp", "exp_", "softplus", "norm", "vector_norm",
+    "linalg_norm", "linalg_vector_norm",
 ]
 # Functions that return the values of their first argument in another shape.
 _VIEWS = [
-    "view",
-    "reshape",
-    "view_as",
-    "reshape_as",
-    "permute",
-    "transpose",
-    "swapaxes",
-    "movedim",
-    "expand",
-    "expand_as",
-    "unsqueeze",
-    "unsqueeze_",
-    "squeeze",
-    "squeeze_",
-    "flatten",
-    "unflatten",
-    "chunk",
-    "split",
-    "unbind",
-    "narrow",
-    "select",
-    "__getitem__",
-    "contiguous",
-    "clone",
-    "to",
-    "float",
-    "type_as",
-    "dropout",
-    "repeat",
-    "repeat_interleave",
-    "pow",
-    "sqrt",
-    "clamp",
-    "clamp_min",
+    "view", "reshape", "view_as", "reshape_as", "permute", "transpose", "swapaxes",
+    "movedim", "expand", "expand_as", "unsqueeze", "unsqueeze_", "squeeze",
+    "squeeze_", "flatten", "unflatten", "chunk", "split", "unbind", "narrow",
+    "select", "__getitem__", "contiguous", "clone", "to", "float", "type_as",
+    "dropout", "repeat", "repeat_interleave", "pow", "sqrt", "clamp", "clamp_min",
 ]
+# fmt: on
 
 
 class HeldHead(TorchFunctionMode):
@@ -365,7 +320,7 @@ def _smooth_gate(
     """Hold ``act(x) / x``; an activation in place stays in place."""
     name = func.__name__
     x = args.pop(0) if args else kwargs.pop("input")
-    values = head.held(x)
+    values = head.held(x, x.ndim > 2)
     output = func(values.clone(), *args, **kwargs)
     small = values.abs() < _ZERO
     slope = torch.full_like(values, _SLOPES[name.rstrip("_")])

@@ -268,7 +268,7 @@ def _no_layer(
     """Say why no layer can be explained."""
     for layer in reversed(seen.layers.values()):
         if layer.problem and depends_on(layer.info):
-            return _refusal(layer.info, layer.problem, None, model)
+            return _refusal(layer, seen, None, model)
     return (
         f"model '{model}' has no layer with a map of the image, of more than one "
         "position, that its embedding depends on; give the network with the part that "
@@ -280,63 +280,73 @@ def named_layer(
     name: str,
     seen: SeenModules,
     depends_on: Callable[[LayerInfo], bool],
+    choose: Callable[[], LayerInfo],
     model: str,
+    *,
     is_arranged: bool,
 ) -> LayerInfo:
-    """Check the layer that a user has named, and may have said how it is arranged."""
-    last = next(reversed(seen.maps), None)
-    hint = f"the last layer with a map is '{last.name}'" if last else "it has none"
-    if name not in seen.shapes:
-        raise ModelError(
-            f"layer '{name}' of model '{model}' did not run or returned no "
-            f"tensor; name one with a feature map ({hint})."
+    """Check the layer that a user has named, and may have said how it is arranged.
+
+    ``choose`` returns the layer that is explained by default, or raises.
+    """
+    layer = seen.layers.get(name)
+    if layer is not None and depends_on(layer.info):
+        if not layer.problem or is_arranged:
+            return layer.info
+        raise ModelError(_refusal(layer, seen, _name_of(choose), model))
+    default = _name_of(choose)
+    hint = f"by default it is '{default}'" if default else "it has none"
+    which = f"layer '{name}' of model '{model}'"
+    shape = seen.shapes.get(name)
+    if shape is None:
+        problem = "did not run or returned no tensor; name one with a feature map"
+    elif layer is not None:
+        which = f"the embedding of model '{model}'"
+        problem = (
+            f"does not depend on layer '{name}', or is computed from it without a "
+            "gradient, or only by what is held constant, as attention weights are; "
+            "name a layer that the embedding is computed from"
         )
-    layer, shape = seen.layers.get(name), seen.shapes[name]
-    if layer is None:
-        raise ModelError(_not_a_map(name, shape, is_arranged, hint, model))
-    info = layer.info
-    if not depends_on(info):
-        raise ModelError(
-            f"the embedding of model '{model}' does not depend on layer "
-            f"'{name}', or is computed from it without a gradient; name a layer "
-            f"that the embedding is computed from ({hint})."
-        )
-    if layer.problem and not is_arranged:
-        raise ModelError(_refusal(info, layer.problem, last, model))
-    return info
+    else:
+        problem = _not_a_map(shape, is_arranged)
+    raise ModelError(f"{which} {problem} ({hint}).")
 
 
-def _not_a_map(
-    name: str, shape: tuple[int, ...], is_arranged: bool, hint: str, model: str
-) -> str:
+def _name_of(choose: Callable[[], LayerInfo]) -> str | None:
+    """Return the name of the layer that is explained by default, if there is one."""
+    try:
+        return choose().name
+    except ModelError:
+        return None
+
+
+def _not_a_map(shape: tuple[int, ...], is_arranged: bool) -> str:
     """Say that an output has not the shape of a map."""
-    which = f"layer '{name}' of model '{model}' returns shape {shape}, which "
+    returned = f"returns shape {shape}, which"
     if is_arranged:
-        return f"{which}does not have the layout given ({hint})."
+        return f"{returned} does not have the given layout"
     if len(shape) == 4:
-        return (
-            f"layer '{name}' of model '{model}' returns a map of a single position; "
-            f"name a layer before the pooling ({hint})."
-        )
+        return "returns a map of a single position; name a layer before the pooling"
     if len(shape) == 3:
         return (
-            f"{which}cannot be read as tokens of a grid shaped like the image; say "
-            f"with layout='tokens' and prefix_tokens=... how it is arranged ({hint})."
+            f"{returned} cannot be read as tokens on a grid shaped like the image; say "
+            "with layout='tokens' and prefix_tokens=... how it is arranged"
         )
-    return f"{which}has no positions left; name a layer before the pooling ({hint})."
+    return f"{returned} has no positions left; name a layer before the pooling"
 
 
 def _refusal(
-    info: LayerInfo, problem: str, alternative: LayerInfo | None, model: str
+    layer: SeenLayer, seen: SeenModules, alternative: str | None, model: str
 ) -> str:
     """Say why a layer cannot be explained, and name one that can."""
+    info = layer.info
     runs = f", which runs {info.calls} times in a pass," if info.calls > 1 else ""
     return (
-        f"layer '{info.name}' of model '{model}' with output of shape {info.shape}"
-        f"{runs} {problem}; "
+        f"layer '{info.name}' of model '{model}' with output of shape "
+        f"{seen.shapes[info.name][1:]}{runs} {layer.problem}; "
         + (
-            f"name another layer, say '{alternative.name}', the last with a map of the "
-            "image, or say with layout=... how this one is arranged."
+            f"name another layer, say '{alternative}', or say with layout=... how this "
+            "one is arranged."
             if alternative
             else "no layer that the embedding depends on has a map of the image: give "
             "the network alone, without mirror images or parts of images in a pass."

@@ -144,7 +144,8 @@ def arrangements(
     if len(shape) == 4:
         _, first, second, third = shape
         listed.append(LayerInfo("", (first, second, third), 1))
-        listed.append(LayerInfo("", (third, first, second), 1, "NHWC"))
+        if third > 1:
+            listed.append(LayerInfo("", (third, first, second), 1, "NHWC"))
     elif len(shape) == 3:
         _, tokens, channels = shape
         listed += [
@@ -231,12 +232,13 @@ def seen_layer(
         problem = f"returns {len(output)} maps for {count} images"
         return SeenLayer(options[0], problem)
     output = output.float()
-    # Largest first; if two follow the patches alike, the one that is listed first.
+    # Channels come first unless they cannot; then the one that follows best.
     scores = []
     for place, info in enumerate(options):
         problem, agreement, is_local = _followed(info, output)
-        scores.append((not problem, agreement, -place, problem, is_local))
-    _, _, place, problem, is_local = max(scores)
+        usual = info.layout != "NHWC"
+        scores.append((not problem, usual, agreement, -place, problem, is_local))
+    *_, place, problem, is_local = max(scores)
     return SeenLayer(options[-place], problem, is_local)
 
 

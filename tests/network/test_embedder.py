@@ -639,7 +639,7 @@ def test_unknown_layer_of_with_layer() -> None:
 
 def test_layer_after_the_pooling() -> None:
     network = build("earlier layer").network
-    hint = r"name a layer before the pooling \(the last layer with a map is 'head.conv"
+    hint = r"name a layer before the pooling \(by default it is 'head.conv"
     with pytest.raises(
         ModelError, match=r"'head.neck' .*returns shape \(1, 6\), .*" + hint
     ):
@@ -655,7 +655,8 @@ def test_layer_that_returns_no_tensor_or_does_not_run() -> None:
     network.trunk = nn.Identity()
     network.unused = nn.Conv2d(1, 1, 1)
     with pytest.raises(
-        ModelError, match=r"'unused' .* did not run .* \(the last .* 'head.trunk'\)"
+        ModelError,
+        match=r"'unused' .* did not run .* \(by default it is 'head\.",
     ):
         model_of(network, layer="unused").linearize(images(2))
 

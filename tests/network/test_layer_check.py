@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,12 @@ from torch import Tensor, nn
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import PARTIAL
-from fiftyone_sfam.network.layouts import CONSTANT, MOVES_OTHERWISE, patched
+from fiftyone_sfam.network.layouts import (
+    CONSTANT,
+    MOVES_OTHERWISE,
+    LayerInfo,
+    patched,
+)
 from networks import CASES, build, images
 from worlds import tiny_network
 
@@ -116,7 +122,6 @@ WRONG: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str, str]] = {
 # Rearranged at the end only: the layers before can be explained.
 REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda maps: maps.transpose(2, 3),
-    "channels last": lambda maps: maps.permute(0, 2, 3, 1),
     "tokens in a column": lambda maps: maps.flatten(2)[..., None],
     "tokens in a row": lambda maps: maps.flatten(2)[:, :, None],
     "tokens by channels": lambda maps: maps.flatten(2).transpose(1, 2)[:, None],
@@ -152,8 +157,10 @@ def test_positions_in_another_order(
     network = Network(lambda net, x: REARRANGED[name](net(x)), seed)
     batch = picture(height, width, seed)
     message = refusal(network, batch, "last")
-    assert f" {MOVES_OTHERWISE}; name another layer, say 'net', the la" in message
-    assert model_of(network).find_layer(batch).name == "net"
+    # A gram matrix is a product of two values, so its network is explained earlier.
+    layer = "net.2" if name == "gram" else "net"
+    assert f" {MOVES_OTHERWISE}; name another layer, say '{layer}', or say" in message
+    assert model_of(network).find_layer(batch).name == layer
 
 
 def test_a_map_that_the_image_does_not_reach() -> None:
@@ -171,7 +178,7 @@ def test_a_map_that_the_image_does_not_reach() -> None:
 
     batch = picture(64, 64)
     message = refusal(Positions(), batch, "positions")
-    assert f" {CONSTANT}; name another layer, say 'net', the last with" in message
+    assert f" {CONSTANT}; name another layer, say 'net', or say with" in message
     assert model_of(Positions()).find_layer(batch).name == "net"
 
 
@@ -191,7 +198,7 @@ def test_the_last_of_several_runs_that_is_not_all() -> None:
 
     batch = picture(64, 64)
     message = refusal(Pyramid(), batch, "head")
-    assert f"(8, 8, 8), {TWICE}{PARTIAL}; name another layer, say 'net', the" in message
+    assert f"(8, 8, 8), {TWICE}{PARTIAL}; name another layer, say 'net', or" in message
     assert model_of(Pyramid()).find_layer(batch).name == "net"
 
 
@@ -227,30 +234,42 @@ class ClassicTransformer(nn.Module):
         return tokens[:, 0]
 
 
-@pytest.mark.parametrize("grid", [(8, 8), (3, 3), (5, 5), (8, 4), (3, 7), (1, 6)])
+@pytest.mark.parametrize("grid", [(8, 8), (3, 3), (5, 5), (8, 4), (3, 7)])
 def test_attention_of_a_classic_transformer(grid: tuple[int, int]) -> None:
     network, batch = ClassicTransformer(grid), picture(8 * grid[0], 8 * grid[1])
     count = grid[0] * grid[1] + 1
     message = refusal(network, batch, "attn_drop.2")
     assert f"with output of shape (3, {count}, {count}) {MOVES_OTHERWISE}; n" in message
-    assert "say 'patch_embed', the last with a map of the image." in message
-    message = refusal(network, batch)
-    assert "its last feature map, that of layer 'patch_embed', into tokens" in message
+    assert "say 'patch_embed', or say with layout=" in message
+    # Between the blocks the tokens are no output of a module.
+    assert model_of(network).find_layer(batch).name == "patch_embed"
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 48), (128, 64), (32, 96)])
-def test_keys_of_timms_transformer(size: tuple[int, int]) -> None:
+def test_tokens_and_keys_of_timms_transformer(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=size)
-    batch = picture(*size)
+    batch, grid = picture(*size), (size[0] // 16, size[1] // 16)
+    tokens = math.prod(grid) + 1
     for layer in ("blocks.11.attn.k_norm", "blocks.0.attn.q_norm"):
         message = refusal(network, batch, layer)
-        tokens = size[0] * size[1] // 256 + 1
-        assert f"layer '{layer}' of model 'VisionTransformer' with" in message
-        assert f"(3, {tokens}, 64) {MOVES_OTHERWISE}; name another layer, " in message
-    message = refusal(network, batch)
-    assert "'VisionTransformer' turns its last feature map, that of layer" in message
-    assert "'patch_embed.proj', into tokens" in message
+        assert f"does not depend on layer '{layer}'" in message
+        assert "(by default it is 'norm_pre')" in message
+    model = model_of(network)
+    info = LayerInfo("norm_pre", (192, *grid), 1, "tokens", prefix_tokens=1)
+    assert model.find_layer(batch) == info
+    listed = {info.name: info for info in model.layers(batch)}
+    assert listed["patch_embed.proj"].layout == "NCHW"
+    assert listed["blocks.0"].prefix_tokens == 1
+    assert not any("k_norm" in name or "attn_drop" in name for name in listed)
+    # The user may say what the layer is, but not against its size.
+    said = EmbeddingModel(
+        network, lambda image: image, layer="blocks.3", layout="tokens", prefix_tokens=1
+    )
+    assert said.find_layer(batch).shape == (192, *grid)
+    said = EmbeddingModel(network, lambda image: image, layer="blocks.3", layout="NHWC")
+    with pytest.raises(ModelError, match=rf"\(9, {tokens}, 192\), which does not have"):
+        said.find_layer(batch)
 
 
 def test_swin_with_channels_last() -> None:
@@ -265,13 +284,12 @@ def test_swin_with_channels_last() -> None:
         num_heads=(1, 2, 4, 8),
     )
     batch = picture(64, 64)
-    message = refusal(network, batch, "layers.3")
-    assert f"(2, 2, 192) {MOVES_OTHERWISE}; name another layer" in message
     message = refusal(network, batch, "layers.0.blocks.0.attn.softmax")
     assert "returns 144 maps for 9 images; name another layer" in message
-    assert "'SwinTransformer' turns its last feature map" in refusal(network, batch)
-    listed = {info.name for info in model_of(network).layers(batch)}
-    assert listed == {"patch_embed.proj"}
+    info = model_of(network).find_layer(batch)
+    assert info == LayerInfo("norm", (192, 2, 2), 1, "NHWC")
+    listed = {info.name: info for info in model_of(network).layers(batch)}
+    assert listed["layers.1"] == LayerInfo("layers.1", (48, 8, 8), 1, "NHWC")
 
 
 def test_swin_that_brings_its_channels_forward() -> None:
@@ -285,7 +303,8 @@ def test_swin_that_brings_its_channels_forward() -> None:
     )
     model, batch = model_of(network), picture(64, 64)
     assert model.find_layer(batch).name == "permute"
-    assert "features" not in {info.name for info in model.layers(batch)}
+    listed = {info.name: info for info in model.layers(batch)}
+    assert listed["features"] == LayerInfo("features", (192, 2, 2), 1, "NHWC")
 
 
 # --------------------------------------------------------------------------------------
@@ -333,8 +352,10 @@ def test_stripes_and_coarse_maps(size: tuple[int, int]) -> None:
     for seed in range(3):
         network = Network(lambda net, x: net(x), seed)
         network.last = nn.AdaptiveAvgPool2d(size)
-        model = model_of(network)
-        assert model.find_layer(picture(96, 80, seed)).shape == (12, *size), seed
+        batch = picture(96, 80, seed)
+        # By default the finer map is explained, which the stripes are averages of.
+        assert model_of(network).find_layer(batch).shape == (12, 12, 10), seed
+        assert model_of(network, "last").find_layer(batch).shape == (12, *size), seed
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, -2.0])
