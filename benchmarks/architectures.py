@@ -89,7 +89,6 @@ _TIMM: list[tuple[str, Size, dict[str, Any]]] = [
     ("focalnet_tiny_srf", 64, {}),
     ("hiera_tiny_224", 224, {}),
     ("twins_svt_small", 64, {}),
-    ("convmixer_768_32", 64, {"depth": 4}),
     ("inception_next_atto", 64, {}),
     ("mambaout_femto", 64, {}),
     ("hgnetv2_b0", 64, {}),
@@ -109,7 +108,14 @@ def _timm(name: str, arguments: dict[str, Any]) -> nn.Module:
     return network
 
 
+def _convmixer() -> nn.Module:
+    from timm.models.convmixer import ConvMixer
+
+    return ConvMixer(dim=96, depth=4, kernel_size=7, patch_size=7, num_classes=0)
+
+
 def _timm_cases() -> Iterator[Case]:
+    yield _case("timm", "convmixer", _convmixer)
     for name, size, arguments in _TIMM:
         yield _case("timm", name, partial(_timm, name, arguments), size)
 
@@ -312,5 +318,7 @@ def _other_cases() -> Iterator[Case]:
 
 def _hand_written_cases() -> Iterator[Case]:
     for name, (build, size) in by_hand.NETWORKS.items():
-        refused = "without mirror images" if name == "mirror image" else ""
-        yield _case("by hand", name, build, size, refused)
+        several = name in ("mirror image", "mirror image, one batch", "halves")
+        refused = "without mirror images or parts of images" if several else ""
+        options = {"embedding": 0} if name == "AdaFace" else {}
+        yield _case("by hand", name, build, size, refused, **options)

@@ -341,6 +341,116 @@ class Flipped(nn.Module):
         return result
 
 
+class OmniScale(nn.Module):
+    """OSNet's unit: one to four convolutions, weighted by one gate that they share."""
+
+    def __init__(self, size: int, depths: int = 4) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(
+            nn.Sequential(*(self.light(size) for _ in range(depth + 1)))
+            for depth in range(depths)
+        )
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(size, size // 4, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(size // 4, size, 1),
+            nn.Sigmoid(),
+        )
+
+    @staticmethod
+    def light(size: int) -> nn.Module:
+        """Make a pointwise and a depthwise convolution."""
+        return nn.Sequential(
+            nn.Conv2d(size, size, 1, bias=False),
+            nn.Conv2d(size, size, 3, 1, 1, groups=size, bias=False),
+            nn.BatchNorm2d(size),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        total = torch.zeros_like(maps)
+        for stream in self.streams:
+            values = stream(maps)
+            total = total + values * self.gate(values)
+        return F.relu(maps + total)
+
+
+class NonLocal(nn.Module):
+    """AGW's block: each position adds a mean of all, weighted by their products."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.g, self.theta, self.phi = (nn.Conv2d(size, size // 2, 1) for _ in range(3))
+        self.w = nn.Sequential(nn.Conv2d(size // 2, size, 1), nn.BatchNorm2d(size))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        values = self.g(maps).flatten(2).permute(0, 2, 1)
+        products = self.theta(maps).flatten(2).permute(0, 2, 1) @ self.phi(
+            maps
+        ).flatten(2)
+        mixed = torch.matmul(products / products.size(-1), values)
+        mixed = mixed.permute(0, 2, 1).contiguous().view(len(maps), -1, *maps.shape[2:])
+        result: Tensor = self.w(mixed) + maps
+        return result
+
+
+class NormAndDirection(nn.Module):
+    """AdaFace returns the embedding's direction and its length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = IResNet()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        embedding = self.network(images)
+        length = torch.norm(embedding, 2, 1, True)
+        return torch.div(embedding, length), length
+
+
+class TwoStages(VisionTransformer):
+    """CLIP-ReID concatenates the class token with its projection."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size, fused=True)
+        self.proj = nn.Parameter(torch.randn(48, 32) / 48**0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        embedding = super().forward(images)
+        return torch.cat([embedding, embedding @ self.proj], dim=1)
+
+
+class NormalizesInside(nn.Module):
+    """fast-reid takes values of 0 to 255 and normalizes them itself, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Pooled(GeM(), nn.BatchNorm1d(128))
+        self.register_buffer("mean", torch.tensor([0.5, 0.4, 0.4]).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        images.sub_(self.mean).div_(0.25)
+        result: Tensor = self.network(images)
+        return result
+
+
+class OneBatch(Flipped):
+    """Both images in one batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        both = self.network(torch.cat([images, images.flip(3)]))
+        first, second = both.chunk(2)
+        return first + second
+
+
+class Halves(Flipped):
+    """The upper and the lower half through one network, concatenated."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        halves = images.chunk(2, dim=2)
+        return torch.cat([self.network(half) for half in halves], dim=1)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "iResNet": (IResNet, (112, 112)),
     "TransReID": (partial(TransReID, (256, 128), jigsaw=False), (256, 128)),
@@ -361,5 +471,29 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
         partial(VisionTransformer, (64, 64), fused=False, unit=True),
         (64, 64),
     ),
+    "CLIP-ReID": (partial(TwoStages, (128, 64)), (128, 64)),
+    "OSNet": (
+        lambda: nn.Sequential(
+            trunk(1, 2),
+            OmniScale(32),
+            OmniScale(32),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, 64),
+            nn.BatchNorm1d(64),
+            nn.ReLU(inplace=True),
+        ),
+        (128, 64),
+    ),
+    "AGW": (
+        lambda: nn.Sequential(
+            trunk(1, 2, 2, 1), NonLocal(128), GeM(), nn.BatchNorm1d(128)
+        ),
+        (128, 64),
+    ),
+    "AdaFace": (NormAndDirection, (112, 112)),
+    "fast-reid": (NormalizesInside, (128, 64)),
     "mirror image": (Flipped, (128, 64)),
+    "mirror image, one batch": (OneBatch, (128, 64)),
+    "halves": (Halves, (128, 64)),
 }
