@@ -38,6 +38,9 @@ DOUBLE_BOUND = 1e-10
 LEAST_DIFFERENCE = 0.01
 # Least share of an image's similarity with itself that map and prefix tokens carry.
 LEAST_SHARE = 0.1
+# Move of a map that needs no larger images, and the side of maps that may need them.
+CLEAR_MOVE = 0.1
+COARSE = 4
 
 # Functions that a held head may leave as they are, and that are not linear.
 CURVED = {
@@ -240,7 +243,7 @@ def _values(model: EmbeddingModel, images: Tensor) -> dict[str, Any]:
         "difference": float((plain[0] - plain[1]).norm() / plain[0].norm()),
         "share_before": _plain_share(model, images, info),
         "share": float(own.evidence.sum((1, 2)).median()),
-        "moves": _moves_at_size(model, info, (images.shape[2], images.shape[3])),
+        "moves": _moves_at_sizes(model, info, (images.shape[2], images.shape[3])),
     }
     if single > SINGLE_BOUND or values["forward_error"] > FORWARD_BOUND:
         model.network.double()
@@ -428,15 +431,16 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
     return image
 
 
-def _moves_at_size(
+def _moves_at_sizes(
     model: EmbeddingModel, info: LayerInfo, size: tuple[int, int]
 ) -> tuple[float, float]:
-    """Move a patch in a larger image if each of few positions sees all of this one."""
-    if max(info.shape[1:]) <= 4:
+    """Move a patch, also in a larger image if each of few positions sees all of it."""
+    steps = [moves(model, size)]
+    if min(steps[0]) < CLEAR_MOVE and max(info.shape[1:]) <= COARSE:
         # Some networks take images of one size only.
         with suppress(SfamError):
-            return moves(model, (4 * size[0], 4 * size[1]))
-    return moves(model, size)
+            steps.append(moves(model, (4 * size[0], 4 * size[1])))
+    return max(steps, key=min)
 
 
 def moves(model: EmbeddingModel, size: tuple[int, int]) -> tuple[float, float]:
