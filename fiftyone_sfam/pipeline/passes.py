@@ -17,6 +17,7 @@ from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.pipeline.contributing import agreement_of
 from fiftyone_sfam.pipeline.engines import Engine, Work
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
@@ -194,6 +195,9 @@ class RunMaps:
     heatmap_range: float  # value that heatmaps show at full strength
     remainders: NDArray[np.float32]  # (P, 2), NaN for sides without a map
     skipped: tuple[Skipped, ...]  # images without embedding or without maps
+    contribution_dims: int | None  # directions of their basis; None without one
+    contribution_bytes: int | None  # per image; None if the run keeps none
+    contribution_agreement: tuple[float, float] | None  # least and median correlation
 
 
 def explain_all(
@@ -233,11 +237,13 @@ class _Shards:
     """Gathers the summaries of shards in any order."""
 
     def __init__(self, task: MapTask) -> None:
-        self._plan = task.plan
+        self._plan, self._basis = task.plan, task.basis
         self._remainders = np.full(2 * len(task.pairs), np.nan, dtype=np.float32)
         self._largest: list[NDArray[np.float32]] = []
         self._reasons: dict[int, str] = {}
         self._first: Explained | None = None
+        self._bytes = np.zeros(2, dtype=np.int64)  # their sum, and number of images
+        self._agreement: list[NDArray[np.float32]] = []
 
     def add(self, shard: Explained) -> None:
         """Add a shard."""
@@ -245,6 +251,9 @@ class _Shards:
         self._remainders[sides] = shard.remainders
         self._largest.append(shard.largest)
         self._reasons |= shard.reasons
+        sizes = shard.contribution_bytes
+        self._bytes += sizes.sum(), np.count_nonzero(sizes)
+        self._agreement.append(shard.agreement)
         if shard.map_shape[0] and (
             self._first is None or shard.number < self._first.number
         ):
@@ -266,6 +275,9 @@ class _Shards:
             shared_range(np.concatenate(self._largest)),
             self._remainders.reshape(-1, 2),
             _skipped(items, reasons),
+            None if self._basis is None else len(self._basis),
+            round(self._bytes[0] / self._bytes[1]) if self._bytes[1] else None,
+            agreement_of(self._agreement),
         )
 
 

@@ -33,7 +33,8 @@ from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import distance, normalizer, similarity
-from fiftyone_sfam.runs.run import Run, SideMaps
+from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.run import Run
 
 Maps = tuple[NDArray[np.float32], ...]
 
