@@ -86,7 +86,7 @@ class RegisteredModel:
     preprocess_factory: str | None = None
     layer: str | None = None  # layer to explain
     metric: Metric = "cosine"  # how embeddings are compared
-    embedding: str | int | None = None
+    embedding: str | int | tuple[str | int, ...] | None = None
     embedding_layer: str | None = None  # module whose output is the embedding
     precision: Precision = "float32"
     device: str | None = None  # where the network runs, as torch names it
@@ -210,6 +210,13 @@ def _is_index(value: Any) -> bool:
     return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
+def _is_entry(value: Any) -> bool:
+    """Return whether a value is a key or an index, or a list of them, not empty."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_index, value))
+    return _is_index(value)
+
+
 def _is_device(value: Any) -> bool:
     """Return whether a value has the form of a device's name."""
     return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
@@ -237,7 +244,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value in ("float32", "bfloat16", "float16"),
         "'float32', 'bfloat16' or 'float16'",
     ),
-    "embedding": (_is_index, "a text or a whole number"),
+    "embedding": (_is_entry, "a text or a whole number, or a list of them"),
     "embedding_layer": (_is_text, "the name of a module"),
     "device": (_is_device, "a device as torch names it, such as 'cuda' or 'cuda:1'"),
     "description": (_is_line, "a text"),
@@ -291,6 +298,8 @@ def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, A
     if "weights_key" in values:
         key = values["weights_key"]
         values["weights_key"] = (key,) if isinstance(key, str) else tuple(key)
+    if isinstance(values.get("embedding"), list):
+        values["embedding"] = tuple(values["embedding"])
     if "preprocess" in values:
         try:
             values["preprocess"] = Preprocessing.from_dict(values["preprocess"])

@@ -15,9 +15,15 @@ from torch import Tensor, nn
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.examine import carriers, examine
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
-from fiftyone_sfam.network.layers import chosen_layer, map_of, named_layer
+from fiftyone_sfam.network.layers import (
+    chosen_layer,
+    map_of,
+    named_layer,
+    replaced,
+)
 from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
 from fiftyone_sfam.network.metric import METRICS, Metric
+from fiftyone_sfam.network.outputs import Branch, EmbeddingKey
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
 from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import (
@@ -43,7 +49,9 @@ class EmbeddingModel:
     Parameters
     ----------
     network : torch.nn.Module
-        Maps (B, 3, H, W) to embeddings, each image on its own in evaluation mode.
+        Maps (B, 3, H, W) to embeddings, each image on its own in evaluation mode. Gray
+        and four-channel images work, too. A network that fails on a batch of one, say
+        because it squeezes its output, is given a single image twice.
         A ``DataParallel`` wrapper is removed; a compiled module is run as it was
         before compilation.
     preprocess : callable
@@ -57,8 +65,12 @@ class EmbeddingModel:
         on.
     metric : {"cosine", "euclidean"}
         How the embeddings are meant to be compared.
-    embedding : str or int, optional
-        Key or index of the embedding if the network returns a mapping or a sequence.
+    embedding : str, int or sequence of them, optional
+        Key or index of the embedding if the network returns a mapping, a sequence or an
+        object with fields; of several, the entries are concatenated. By default it is
+        the entry ``image_embeds``, ``pooler_output``, ``embedding`` or ``embeddings``,
+        else the class token of ``last_hidden_state``, the only entry with several
+        numbers per image, or all entries of a list of embeddings of one shape.
     embedding_layer : str, optional
         Module whose flattened output is the embedding, instead of the network's output
         (say the pooling layer of a classifier).
@@ -108,7 +120,7 @@ class EmbeddingModel:
         *,
         layer: str | None = None,
         metric: Metric = "cosine",
-        embedding: str | int | None = None,
+        embedding: EmbeddingKey | None = None,
         embedding_layer: str | None = None,
         name: str | None = None,
         device: str | torch.device | None = None,
@@ -174,6 +186,14 @@ class EmbeddingModel:
         """Name of the layer as it was given; None if it is found automatically."""
         return self._layer
 
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Parts of the embedding that the network returns separately, as PCB does.
+
+        Empty if there is one part only, or before the network has run.
+        """
+        return self._runner.branches
+
     def with_layer(self, layer: str | None) -> EmbeddingModel:
         """Return a model of the same network that is explained at another layer."""
         return EmbeddingModel(
@@ -219,7 +239,7 @@ class EmbeddingModel:
         Returns
         -------
         Tensor
-            Shape (3, H, W).
+            Shape (3, H, W), or (1, H, W) or (4, H, W) for a network of such images.
 
         Raises
         ------
@@ -232,10 +252,11 @@ class EmbeddingModel:
                 f"the preprocessing of model '{self.name}' returned "
                 f"{type(tensor).__name__}; a (3, height, width) tensor is needed."
             )
-        if tensor.ndim != 3:
+        if tensor.ndim != 3 or len(tensor) not in (1, 3, 4):
             raise ModelError(
                 f"the preprocessing of model '{self.name}' returned shape "
-                f"{tuple(tensor.shape)}; (3, height, width) is needed."
+                f"{tuple(tensor.shape)}; (3, height, width) is needed, or 1 or 4 "
+                "channels."
             )
         return tensor
 
@@ -340,12 +361,18 @@ class EmbeddingModel:
         """
         leaf = as_leaf(images.to(self.device))
         outputs: dict[str, Tensor] = {}
+        doubles = self._runner.doubles
 
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def keep(name: str) -> Callable[..., Any]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
                 tensor = map_of(output)
-                if tensor is not None:
-                    outputs[name] = tensor
+                if tensor is None:
+                    return None
+                repeats = self._runner.repeats(images, tensor)
+                outputs[name] = tensor[:1] if repeats > 1 else tensor
+                if repeats == 1:
+                    return None
+                return replaced(output, tensor, torch.cat([outputs[name]] * repeats))
 
             return hook
 
@@ -359,6 +386,9 @@ class EmbeddingModel:
                 hooks.enter_context(hooked(self._runner.module(name), keep(name)))
             # The clone lets a network work in place without touching the leaf.
             embeddings = self._runner.forward(leaf.clone())
+        if doubles != self._runner.doubles:
+            # The outputs are those of both rows.
+            return self.record(images, layers)
         missing = [name for name in layers if name not in outputs]
         if missing:
             raise ModelError(
