@@ -18,8 +18,10 @@ from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
 from fiftyone_sfam.network.layers import (
     chosen_layer,
     map_of,
+    module_of,
     named_layer,
     replaced,
+    tapped,
 )
 from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
 from fiftyone_sfam.network.metric import METRICS, Metric
@@ -73,7 +75,8 @@ class EmbeddingModel:
         numbers per image, or all entries of a list of embeddings of one shape.
     embedding_layer : str, optional
         Module whose flattened output is the embedding, instead of the network's output
-        (say the pooling layer of a classifier).
+        (say the pooling layer of a classifier). ``"<fc"`` is the input of ``fc``; the
+        model then runs a copy of the network that shares its weights.
     name : str, optional
         Name for records and messages; the network's class by default.
     device : str or torch.device, optional
@@ -146,10 +149,13 @@ class EmbeddingModel:
                 f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}."
             )
         network = unwrapped(network)
-        self.network = network
         self.preprocess = with_crop_box(preprocess)
         self.metric: Metric = metric
         self.name = name or type(network).__name__
+        if embedding_layer is not None and embedding_layer.startswith("<"):
+            module_of(network, embedding_layer[1:], self.name)
+            network, embedding_layer = tapped(network, embedding_layer)
+        self.network = network
         self._embedding_key = embedding
         self._embedding_layer = embedding_layer
         self._layer = layer

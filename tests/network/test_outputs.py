@@ -222,6 +222,56 @@ def test_evidence_of_all_branches_is_added() -> None:
 
 
 # --------------------------------------------------------------------------------------
+# Inputs of modules
+# --------------------------------------------------------------------------------------
+
+
+class Classifier(nn.Module):
+    """A network that normalizes what its classifier is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1)
+        self.head = nn.Sequential(nn.Linear(CHANNELS, 6), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(2 * self.trunk(x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["<head", "<head.0", "<head.1"])
+def test_the_input_of_a_module(name: str) -> None:
+    torch.manual_seed(0)
+    network = Classifier()
+    before = list(network.state_dict())
+    with torch.no_grad():
+        pooled = 2 * network.trunk(images(3)).relu().mean((2, 3))
+        expected = network.head[0](pooled) if name == "<head.1" else pooled
+    for model in (
+        model_of(network, embedding_layer=name),
+        model_of(nn.DataParallel(network), embedding_layer=name).with_layer("trunk"),
+    ):
+        torch.testing.assert_close(model.embed(images(3)), expected)
+        head = model.linearize(images(3))
+        assert model.layer == "trunk"
+        torch.testing.assert_close(head.embedding, expected)
+    # The network is left as it was, and its weights are shared.
+    assert list(network.state_dict()) == before
+    assert network(images(3)).shape == (3, 2)
+    with torch.no_grad():
+        network.trunk.weight.zero_()
+        network.trunk.bias.fill_(1)
+    if name == "<head":
+        torch.testing.assert_close(model.embed(images(3)), torch.full((3, 4), 2.0))
+
+
+def test_the_input_of_a_module_that_there_is_not() -> None:
+    with pytest.raises(ModelError, match=r"no layer 'heda'; did you mean 'head'"):
+        model_of(Classifier(), embedding_layer="<heda")
+    with pytest.raises(ModelError, match=r"has no layer ''"):
+        model_of(Classifier(), embedding_layer="<")
+
+
+# --------------------------------------------------------------------------------------
 # Batches of one
 # --------------------------------------------------------------------------------------
 
