@@ -502,13 +502,13 @@ def as_trained(network: nn.Module, images: Tensor) -> nn.Module:
 
     for module in network.modules():
         kind = type(module).__name__
-        is_norm = "Norm" in kind or kind == "GlobalResponseNorm"
+        is_norm = "Norm" in kind or kind.endswith("GRN")
         for name, parameter in module.named_parameters(recurse=False):
             if any(part in name for part in _LAYER_SCALES) and not is_norm:
                 draw(parameter, 0.5, 0.1)
             elif any(part in name for part in _TOKENS):
                 draw(parameter, 0.0, 0.5)
-            elif is_norm and parameter.ndim == 1:
+            elif is_norm:
                 draw(parameter, float("bias" not in name), 0.1)
             elif isinstance(module, nn.Linear) or name == "in_proj_weight":
                 if parameter.ndim == 2:

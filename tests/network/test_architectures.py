@@ -31,7 +31,7 @@ QUICK = (
     "transformers DINOv3ViTModel",
     "transformers SiglipVisionModel",
     "transformers SwinModel",
-    "transformers ConvNextV2Model",
+    "transformers ConvNextModel",
     "by hand iResNet",
     "by hand AdaFace",
     "by hand OSNet",
