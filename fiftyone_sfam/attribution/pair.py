@@ -29,6 +29,7 @@ from fiftyone_sfam.attribution.maps import (
 from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
 from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
 from fiftyone_sfam.errors import DataError, SfamWarning
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import Metric, distance, similarity
@@ -173,7 +174,7 @@ class PairExplanation:
 
 
 def explain_pair(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -183,8 +184,9 @@ def explain_pair(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images; a tuple of an image and a relative bounding box is the part of the
         image in the box.
@@ -242,7 +244,7 @@ def explain_pair(
 
 
 def explain_contrast(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     true_match: ImageLike,
     impostor: ImageLike,
@@ -253,8 +255,9 @@ def explain_contrast(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, true_match, impostor : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`explain_pair`.
     weights : {"signed", "minmax"}
@@ -306,15 +309,6 @@ def explain_contrast(
     for text in _warnings((side,), str(model.layer), "margin"):
         warnings.warn(text, SfamWarning, stacklevel=2)
     return side
-
-
-def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
-    """Load a model that is given by its name."""
-    if isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        return load_model(model)
-    return model
 
 
 def prepare_images(
@@ -424,7 +418,7 @@ class PathExplanation:
 
 
 def explain_path(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -439,8 +433,9 @@ def explain_path(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`fiftyone_sfam.explain_pair`.
     several_scales : bool

@@ -13,10 +13,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.network.examine import carriers, examine
+from fiftyone_sfam.network.examine import carriers, examine, is_all
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
-from fiftyone_sfam.network.layers import chosen_layer, map_of, named_layer
-from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
+from fiftyone_sfam.network.layers import (
+    SeenModules,
+    chosen_layer,
+    map_of,
+    named_layer,
+)
+from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout, SeenLayer
 from fiftyone_sfam.network.metric import METRICS, Metric
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
 from fiftyone_sfam.network.runner import NetworkRunner
@@ -388,8 +393,9 @@ class EmbeddingModel:
             False for a layer on one of several branches, as inside a residual block,
             because the embedding also depends on the image through the others.
         """
-        info = LayerInfo(layer, (1, 1, 1), 1)
-        return layer in carriers(self._runner, images[0], [info])
+        seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
+        modules = SeenModules({}, {layer: seen}, {})
+        return bool(carriers(self._runner, images[0], modules))
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -427,8 +433,9 @@ class EmbeddingModel:
             def choose() -> LayerInfo:
                 return chosen_layer(
                     seen,
+                    carriers(self._runner, image, seen),
                     depends_on,
-                    carriers(self._runner, image, seen.maps),
+                    partial(is_all, self._runner, image),
                     self._runner.heads,
                     self.network,
                     self.name,
@@ -442,6 +449,7 @@ class EmbeddingModel:
                     self._layer,
                     seen,
                     depends_on,
+                    partial(is_all, self._runner, image),
                     choose,
                     self.name,
                     is_arranged=self._layout is not None,
@@ -461,4 +469,7 @@ class EmbeddingModel:
         tuple of LayerInfo
             Modules whose output is a map of the image with more than one position.
         """
-        return tuple(examine(self._runner, images[0]).maps)
+        seen = examine(self._runner, images[0])
+        check = partial(is_all, self._runner, images[0])
+        listed = [seen.resolved(name, check) for name in seen.layers]
+        return tuple(layer.info for layer in listed if not layer.problem)
