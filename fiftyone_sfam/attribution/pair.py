@@ -5,13 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from fiftyone_sfam.attribution.map_share import LEAST_SCORE, map_warnings, share_of
 from fiftyone_sfam.attribution.maps import (
@@ -27,16 +24,12 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
-from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
-from fiftyone_sfam.errors import DataError, SfamWarning
+from fiftyone_sfam.attribution.reading import ImageLike, prepare_images
+from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
-from fiftyone_sfam.network.metric import Metric, distance, similarity
-
-ImageLike = Any
-"""A path, a Pillow image, a FiftyOne sample, or a tuple of such an image and a relative
-bounding box."""
+from fiftyone_sfam.network.metric import Metric, distance, normalizer, similarity
 
 
 @dataclass(frozen=True)
@@ -82,6 +75,9 @@ class PairExplanation:
         The two sides.
     metric, model, layer : str
         Metric, and names of the model and of the layer of the maps.
+    branches : dict of str to float
+        What each branch of the network adds to the score, if the network returns its
+        embedding in several parts, as PCB and MGN do; empty otherwise.
 
     Examples
     --------
@@ -103,6 +99,7 @@ class PairExplanation:
     metric: Metric
     model: str
     layer: str
+    branches: dict[str, float] = field(default_factory=dict)
     _head: LinearizedHead = field(repr=False)
 
     @property
@@ -228,6 +225,7 @@ def explain_pair(
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
     ends = head.embedding.double()
+    normal = normalizer(ends[0], ends[1], model.metric)
     explained = PairExplanation(
         score=float(similarity(ends[0], ends[1], model.metric)),
         distance=float(distance(ends[0], ends[1], model.metric)),
@@ -236,6 +234,10 @@ def explain_pair(
         metric=model.metric,
         model=model.name,
         layer=str(model.layer),
+        branches={
+            branch.name: float((ends[0] * ends[1])[branch.places].sum() / normal)
+            for branch in model.branches
+        },
         _head=head,
     )
     for text in explained.warnings:
@@ -311,24 +313,6 @@ def explain_contrast(
     return side
 
 
-def prepare_images(
-    model: EmbeddingModel, images: Sequence[ImageLike]
-) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
-    """Read images and turn them into the network's input."""
-    tensors, crops = [], []
-    for image in map(_read, images):
-        width, height = image.size
-        left, top, right, bottom = model.crop_box(width, height)
-        crops.append((left / width, top / height, right / width, bottom / height))
-        tensors.append(model.prepare(image))
-    if len({tensor.shape for tensor in tensors}) > 1:
-        raise DataError(
-            f"the preprocessing of model '{model.name}' gives images of different "
-            "shapes; it must resize all of them to one size."
-        )
-    return torch.stack(tensors), crops
-
-
 def _linearize(
     model: EmbeddingModel, images: Sequence[ImageLike]
 ) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
@@ -344,24 +328,6 @@ def _row(side: Side) -> int:
     if side not in SIDES:
         raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
     return SIDES.index(side)
-
-
-def _read(image: ImageLike) -> Image.Image:
-    """Read an image in any of its forms."""
-    if isinstance(image, tuple):
-        whole = _read(image[0])
-        return whole.crop(pixel_box(image[1], *whole.size))
-    if isinstance(image, Image.Image):
-        return as_shown(image)
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    filepath = getattr(image, "filepath", None)
-    if filepath is None:
-        raise DataError(
-            f"{type(image).__name__} is not an image; give a path, a Pillow image or a "
-            "sample."
-        )
-    return read_image(filepath)
 
 
 def _side(

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import NetworkError
 from fiftyone_sfam.network.heads import as_leaf
-from fiftyone_sfam.network.layers import SeenModules, map_of, replaced
+from fiftyone_sfam.network.layers import (
+    SeenModules,
+    chosen_layer,
+    map_of,
+    named_layer,
+    replaced,
+)
 from fiftyone_sfam.network.layouts import (
     MOVES_OTHERWISE,
     LayerInfo,
@@ -36,6 +42,46 @@ _MOST_VIEWS = 4
 _SAME = 1e-4
 # A prime modulus: the number of paths through a graph grows beyond any type.
 _PRIME = 2**61 - 1
+
+
+def find_layer(
+    runner: NetworkRunner,
+    image: Tensor,
+    layer: str | None,
+    layout: Layout | None,
+    prefix_tokens: int | None,
+) -> LayerInfo:
+    """Check the layer that a user has named, or choose one; an image is (3, H, W)."""
+    seen = examine(runner, image, layout, prefix_tokens, only=layer or "")
+    depends_on = partial(runner.depends_on, image[None])
+    check = partial(is_all, runner, image)
+
+    def choose() -> LayerInfo:
+        return chosen_layer(
+            seen,
+            carriers(runner, image, seen),
+            depends_on,
+            check,
+            runner.heads,
+            runner.network,
+            runner.name,
+        )
+
+    if layer is None:
+        return choose()
+    runner.module(layer)
+    is_arranged = layout is not None
+    return named_layer(
+        layer, seen, depends_on, check, choose, runner.name, is_arranged=is_arranged
+    )
+
+
+def list_layers(runner: NetworkRunner, image: Tensor) -> tuple[LayerInfo, ...]:
+    """List the layers that have a map of the image."""
+    seen = examine(runner, image)
+    check = partial(is_all, runner, image)
+    listed = [seen.resolved(name, check) for name in seen.layers]
+    return tuple(layer.info for layer in listed if not layer.problem)
 
 
 def examine(

@@ -55,46 +55,6 @@ def replaced(output: Any, old: Tensor, new: Tensor) -> Any:
     return type(output)(items)
 
 
-def embeddings_of(output: Any, batch: int, key: str | int | None, model: str) -> Tensor:
-    """Return the embeddings (B, D) in a network's output."""
-    if key is not None:
-        try:
-            if isinstance(output, Tensor):
-                # Its entries are images of the batch.
-                raise TypeError("a tensor has no entries")
-            output = output[key]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ModelError(
-                f"the output of model '{model}' has no entry {key!r}; it is "
-                f"{described(output)}."
-            ) from error
-    if not isinstance(output, Tensor):
-        raise ModelError(
-            f"model '{model}' returned {described(output)}; say with embedding=... "
-            "which entry is the embedding."
-        )
-    output = output.flatten(1) if output.ndim > 2 else output
-    if output.ndim != 2 or len(output) != batch:
-        raise ModelError(
-            f"model '{model}' returned shape {tuple(output.shape)} for a batch of "
-            f"{batch}; (batch, embedding size) is needed."
-        )
-    return output
-
-
-def described(output: Any) -> str:
-    """Describe a network's output for a message."""
-    if isinstance(output, Mapping):
-        entries = [f"{key!r}: {described(value)}" for key, value in output.items()]
-        return "a mapping of " + ", ".join(entries)
-    if isinstance(output, (tuple, list)):
-        entries = [f"{index}: {described(item)}" for index, item in enumerate(output)]
-        return f"a {type(output).__name__} of " + ", ".join(entries)
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}"
-    return type(output).__name__
-
-
 # --------------------------------------------------------------------------------------
 # Choosing a layer
 # --------------------------------------------------------------------------------------

@@ -23,12 +23,17 @@ from fiftyone_sfam.network.held import HeldHead
 from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
     HeadInfo,
-    embeddings_of,
     map_of,
     module_of,
     replaced,
 )
 from fiftyone_sfam.network.layouts import LayerInfo, is_map
+from fiftyone_sfam.network.outputs import (
+    Branch,
+    EmbeddingKey,
+    OutputError,
+    embeddings_of,
+)
 from fiftyone_sfam.network.state import (
     Precision,
     accepts_channels_last,
@@ -36,6 +41,7 @@ from fiftyone_sfam.network.state import (
     device_of,
     dtype_of,
     evaluating,
+    has_class_token,
     hooked,
     lower_precision,
 )
@@ -70,7 +76,7 @@ class NetworkRunner:
     def __init__(
         self,
         network: nn.Module,
-        embedding: str | int | None,
+        embedding: EmbeddingKey | None,
         embedding_layer: str | None,
         name: str,
         precision: Precision,
@@ -81,6 +87,9 @@ class NetworkRunner:
         self.embedding = embedding
         self.embedding_layer = embedding_layer
         self.heads: dict[str, HeadInfo] = {}
+        self.branches: tuple[Branch, ...] = ()
+        # Whether a single image is given twice: the network fails on a batch of one.
+        self.doubles = False
         self._memory_format: torch.memory_format | None = None
 
     def module(self, name: str) -> nn.Module:
@@ -99,10 +108,34 @@ class NetworkRunner:
             yield
 
     def forward(self, images: Tensor) -> Tensor:
-        """Run the network in the caller's gradient mode; return (B, D)."""
-        images = self._moved(images)
+        """Run the network in the caller's gradient mode; return (B, D).
+
+        A network that fails on a batch of one, say because it squeezes its output, is
+        given the image twice from then on; hooks see this.
+        """
+        if len(images) > 1:
+            return self._forward(images)
+        if not self.doubles:
+            try:
+                return self._forward(images)
+            except (NetworkError, OutputError) as error:
+                problem = error
+            try:
+                output = self._forward(torch.cat([images, images]))
+            except ModelError:
+                raise problem from problem.__cause__
+            self.doubles = True
+            return output[:1]
+        return self._forward(torch.cat([images, images]))[:1]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Run the network on a batch as it is."""
+        given, images = images, self._moved(images)
         if images.ndim == 4 and self._memory_format is not None:
             images = images.contiguous(memory_format=self._memory_format)
+        if images is given:
+            # A network may normalize its input in place.
+            images = images.clone()
         caught: list[Any] = []
         with ExitStack() as hooks:
             if self.embedding_layer is not None:
@@ -129,12 +162,28 @@ class NetworkRunner:
                     f"'{self.name}' did not run; name another."
                 )
             output = caught[-1]
-        return embeddings_of(output, len(images), self.embedding, self.name)
+        embeddings, self.branches = embeddings_of(
+            output,
+            len(images),
+            self.embedding,
+            self.name,
+            has_class_token=not isinstance(output, Tensor)
+            and has_class_token(self.network),
+        )
+        return embeddings
 
     def split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
         """Run the network; start a graph at the layer's output."""
-        if info.views:
-            return self._split_at_views(images, info)
+        run = self._split_at_views if info.views else self._split
+        doubles = self.doubles
+        split = run(images, info)
+        if doubles != self.doubles:
+            # The graph also holds what ran before the failure.
+            split = run(images, info)
+        return split
+
+    def _split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
+        """Run the network once, and split it."""
         leaves: list[tuple[Tensor, Tensor | None]] = []
         calls = 0
         head = HeldHead()
@@ -150,14 +199,17 @@ class NetworkRunner:
                 torch.set_autocast_enabled(tensor.device.type, False)
                 values = tensor.to(dtype_of(self.network))
             self._check_arrangement(values, info, images)
-            maps, prefix = info.maps(values)
+            repeats = self.repeats(images, values)
+            maps, prefix = info.maps(values[: len(values) // repeats])
             leaves.append((as_leaf(maps), None if prefix is None else as_leaf(prefix)))
             # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
             if info.name not in self.heads or self.heads[info.name].is_held:
                 stack.enter_context(head)
             # A new tensor lets the network work in place without touching the leaves.
-            return replaced(output, tensor, info.output(*leaves[-1]))
+            new = info.output(*leaves[-1])
+            new = torch.cat([new] * repeats) if repeats > 1 else new
+            return replaced(output, tensor, new)
 
         # With constant parameters nothing is recorded before there is a leaf. Leaving
         # enable_grad restores the caller's mode, whatever the hook has set.
@@ -229,6 +281,11 @@ class NetworkRunner:
         ):
             output = self.forward(images)
         return SplitNetwork(*joined, output, head)
+
+    def repeats(self, images: Tensor, output: Tensor) -> int:
+        """Return how often a module's output holds each image."""
+        is_doubled = self.doubles and len(images) == 1 and len(output) == 2
+        return 2 if is_doubled else 1
 
     def _check_arrangement(
         self, output: Tensor, info: LayerInfo, images: Tensor

@@ -336,8 +336,8 @@ def test_embedding_among_other_outputs(
             r"returned a mapping of 'logits': a tensor of shape \(2, 4\); .*embedding=",
         ),
         (
-            lambda e: (e, None),
-            r"a tuple of 0: a tensor of shape \(2, 4\), 1: NoneType; .*embedding=",
+            lambda e: (e, e + 1),
+            r"a tuple of 0: a tensor of shape \(2, 4\), 1: a tensor of .*embedding=",
         ),
         (lambda e: e.tolist(), r"returned a list of 0: a list .*embedding="),
         (lambda _: None, r"model 'Answering' returned NoneType; say with embedding="),
