@@ -315,7 +315,14 @@ def _other_cases() -> Iterator[Case]:
     yield _case("pytorch-metric-learning", "trunk and embedder", _trunk_and_embedder)
 
 
+# The gates are in the head of an earlier layer only.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "AdaFace": {"embedding": 0},
+    "hard gates": {"layer": "0"},
+}
+
+
 def _hand_written_cases() -> Iterator[Case]:
     for name, (build, size) in by_hand.NETWORKS.items():
-        options = {"embedding": 0} if name == "AdaFace" else {}
+        options = _OPTIONS.get(name, {})
         yield _case("by hand", name, build, size, **options)
