@@ -451,6 +451,38 @@ class Halves(Flipped):
         return torch.cat([self.network(half) for half in halves], dim=1)
 
 
+class HardSwish(nn.Module):
+    """``x relu6(x + 3) / 6``, as code older than torch's own has it."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps * (F.relu6(maps + 3) / 6)
+
+
+class Excited(nn.Module):
+    """A map after ReLU times one hard gate per channel, as in MobileNetV3."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(size, size // 4, 1)
+        self.expand = nn.Conv2d(size // 4, size, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        squeezed = F.relu(self.reduce(maps.mean((2, 3), keepdim=True)))
+        return maps * (F.relu6(self.expand(squeezed) + 3) / 6)
+
+
+class Cosines(nn.Module):
+    """A map's average compared with one vector per class."""
+
+    def __init__(self, size: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, size))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pooled = maps.mean((2, 3))
+        return F.cosine_similarity(pooled[:, None], self.weight[None], dim=2)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
     "iResNet": (IResNet, (112, 112)),
     "TransReID": (partial(TransReID, (256, 128), jigsaw=False), (256, 128)),
@@ -491,6 +523,18 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int]]] = {
         ),
         (128, 64),
     ),
+    "hard gates": (
+        lambda: nn.Sequential(
+            trunk(1, 2),
+            Excited(32),
+            nn.Conv2d(32, 64, 1),
+            HardSwish(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ),
+        (128, 64),
+    ),
+    "cosines": (lambda: Pooled(Cosines(128, 64)), (128, 64)),
     "AdaFace": (NormAndDirection, (112, 112)),
     "fast-reid": (NormalizesInside, (128, 64)),
     "mirror image": (Flipped, (128, 64)),

@@ -290,10 +290,15 @@ def _plain_share(model: EmbeddingModel, images: Tensor, info: LayerInfo) -> floa
         return 0.0
     output = plain.output.detach()
     directions = output / output.square().sum(1, keepdim=True)
-    (gradient,) = torch.autograd.grad(
-        plain.output, plain.maps, directions, materialize_grads=True
+    gradients = torch.autograd.grad(
+        plain.output, plain.leaves, directions, materialize_grads=True
     )
-    return float((gradient * plain.maps).sum((1, 2, 3)).median())
+    total = torch.zeros(len(images))
+    for gradient, leaf in zip(gradients, plain.leaves, strict=True):
+        products, _ = info.maps(gradient * leaf.detach())
+        # The blocks of a batch of several images each.
+        total += products.sum((1, 2, 3)).unflatten(0, (-1, len(images))).sum(0)
+    return float(total.median())
 
 
 # --------------------------------------------------------------------------------------
@@ -369,9 +374,9 @@ class ReplayedHead(HeldHead):
 
 @dataclass(frozen=True)
 class HeadRun:
-    """Maps at a layer, and the embeddings that were computed from them."""
+    """Outputs of a layer, one per run of it, and the embeddings computed from them."""
 
-    maps: Tensor
+    leaves: list[Tensor]
     output: Tensor
 
 
@@ -382,8 +387,9 @@ def run_head(
     head: AbstractContextManager[Any],
     at_zero: bool = False,
 ) -> HeadRun:
-    """Run a network with a mode entered at a layer, perhaps on maps of zeros."""
+    """Run a network with a mode entered at a layer, perhaps on outputs of zeros."""
     runner = model._runner
+    explained = {view.call for view in info.views} or {info.calls}
     leaves: list[Tensor] = []
     calls = 0
 
@@ -391,19 +397,13 @@ def run_head(
         nonlocal calls
         tensor = map_of(output)
         calls += tensor is not None
-        if tensor is None or calls < info.calls:
+        if tensor is None or calls not in explained:
             return None
-        parts = [
-            None
-            if part is None
-            else (part * (not at_zero)).detach().requires_grad_(True)
-            for part in info.maps(tensor)
-        ]
-        assert parts[0] is not None
-        leaves.append(parts[0])
         torch.set_grad_enabled(True)
-        stack.enter_context(head)
-        return replaced(output, tensor, info.output(parts[0], parts[1]))
+        if not leaves:
+            stack.enter_context(head)
+        leaves.append((tensor * (not at_zero)).detach().requires_grad_(True))
+        return replaced(output, tensor, leaves[-1].clone())
 
     with (
         runner.ready(images),
@@ -413,7 +413,7 @@ def run_head(
         ExitStack() as stack,
     ):
         output = runner.forward(images)
-    return HeadRun(leaves[-1], output)
+    return HeadRun(leaves, output)
 
 
 # --------------------------------------------------------------------------------------
@@ -502,13 +502,13 @@ def as_trained(network: nn.Module, images: Tensor) -> nn.Module:
 
     for module in network.modules():
         kind = type(module).__name__
-        is_norm = "Norm" in kind or kind == "GlobalResponseNorm"
+        is_norm = "Norm" in kind or kind.endswith("GRN")
         for name, parameter in module.named_parameters(recurse=False):
             if any(part in name for part in _LAYER_SCALES) and not is_norm:
                 draw(parameter, 0.5, 0.1)
             elif any(part in name for part in _TOKENS):
                 draw(parameter, 0.0, 0.5)
-            elif is_norm and parameter.ndim == 1:
+            elif is_norm:
                 draw(parameter, float("bias" not in name), 0.1)
             elif isinstance(module, nn.Linear) or name == "in_proj_weight":
                 if parameter.ndim == 2:
