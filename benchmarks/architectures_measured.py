@@ -241,7 +241,7 @@ def _values(model: EmbeddingModel, images: Tensor) -> dict[str, Any]:
         ),
         "single_error": single,
         "difference": float((plain[0] - plain[1]).norm() / plain[0].norm()),
-        "share_before": _plain_share(model, images, info),
+        "share_before": plain_share(model, images, info),
         "share": float(own.evidence.sum((1, 2)).median()),
         "moves": _moves_at_sizes(model, info, (images.shape[2], images.shape[3])),
     }
@@ -283,7 +283,7 @@ def _single_error(model: EmbeddingModel, images: Tensor) -> float:
     return max(errors)
 
 
-def _plain_share(model: EmbeddingModel, images: Tensor, info: LayerInfo) -> float:
+def plain_share(model: EmbeddingModel, images: Tensor, info: LayerInfo) -> float:
     """Return the share of the map by gradient times input, with nothing held."""
     plain = run_head(model, images, info, nullcontext())
     if not plain.output.requires_grad:
