@@ -24,6 +24,7 @@ from fiftyone_sfam.models.sources import SourceOptions, build_source
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import tapped
+from fiftyone_sfam.network.outputs import EmbeddingKey
 from fiftyone_sfam.network.transforms import with_crop_box
 
 
@@ -61,7 +62,7 @@ def load_registered(
         raise entry.error("layer", error) from error
 
 
-def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | None]:
+def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, EmbeddingKey | None]:
     """Build the network of a source, and its preprocessing."""
     assert entry.source is not None
     pretrained = entry.pretrained
@@ -96,7 +97,7 @@ def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | No
     return built.network, preprocess, built.embedding
 
 
-def _from_factory(entry: RegisteredModel) -> tuple[nn.Module, Any, str | int | None]:
+def _from_factory(entry: RegisteredModel) -> tuple[nn.Module, Any, EmbeddingKey | None]:
     """Import the factory and call it."""
     for folder in entry.python_path:
         if not folder.is_dir():

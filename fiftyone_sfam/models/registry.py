@@ -96,7 +96,7 @@ class RegisteredModel:
     preprocess_factory: str | None = None
     layer: str | None = None  # layer to explain
     metric: Metric = "cosine"  # how embeddings are compared
-    embedding: str | int | None = None
+    embedding: str | int | tuple[str | int, ...] | None = None
     embedding_layer: str | None = None  # module whose output is the embedding
     precision: Precision = "float32"
     device: str | None = None  # where the network runs, as torch names it
@@ -271,6 +271,13 @@ def _is_size(value: Any) -> bool:
     )
 
 
+def _is_entry(value: Any) -> bool:
+    """Return whether a value is a key or an index, or a list of them, not empty."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_index, value))
+    return _is_index(value)
+
+
 def _is_device(value: Any) -> bool:
     """Return whether a value has the form of a device's name."""
     return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
@@ -304,7 +311,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value in ("float32", "bfloat16", "float16"),
         "'float32', 'bfloat16' or 'float16'",
     ),
-    "embedding": (_is_index, "a text or a whole number"),
+    "embedding": (_is_entry, "a text or a whole number, or a list of them"),
     "embedding_layer": (_is_text, "the name of a module"),
     "device": (_is_device, "a device as torch names it, such as 'cuda' or 'cuda:1'"),
     "description": (_is_line, "a text"),
@@ -382,8 +389,8 @@ def _converted(
     values = dict(options)
     if isinstance(values.get("source"), str):
         values["source"] = parse_source(values["source"])
-    for key in ("size", "mean", "std", "allow_missing"):
-        if key in values:
+    for key in ("size", "mean", "std", "allow_missing", "embedding"):
+        if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     if "kwargs" in values:
         values["kwargs"] = MappingProxyType(values["kwargs"])

@@ -177,8 +177,8 @@ def test_what_was_computed_before_a_failure_is_gone_on_with(world, on, left) -> 
     with pytest.raises(NetworkError) as error:
         explain_retrieval(world, model, **options)
     assert str(error.value) == (
-        "model 'Wrapped' failed on an input of shape (3, 3, 16, 8) (the device); check "
-        "that its preprocessing gives the size that the network expects."
+        "model 'Wrapped' failed on an input of shape (3, 3, 16, 8) (RuntimeError: the "
+        "device); run network(torch.rand(3, 3, 16, 8)) to see where it fails."
     )
     # Nothing is shown of it.
     assert (world.list_runs(), world.get_field("sfam")) == ([], None)

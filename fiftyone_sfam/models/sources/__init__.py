@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from fiftyone_sfam.models.sources.built import Built
+    from fiftyone_sfam.network.outputs import EmbeddingKey
 
 # For each prefix, what follows it.
 FORMS: Mapping[str, str] = {
@@ -60,7 +61,7 @@ class SourceOptions:
     pretrained: bool | None = None  # None loads pretrained weights where there are any
     kwargs: Mapping[str, Any]  # for the library's function that builds the network
     size: tuple[int, int] | None = None  # height and width of the network's input
-    embedding: str | int | None = None
+    embedding: EmbeddingKey | None = None
     allow_missing: tuple[str, ...] = ()  # patterns of weights that need not be loaded
 
 

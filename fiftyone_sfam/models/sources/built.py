@@ -10,6 +10,7 @@ from typing import Any, get_args
 from torch import nn
 
 from fiftyone_sfam.errors import SfamWarning
+from fiftyone_sfam.network.outputs import EmbeddingKey
 from fiftyone_sfam.network.preprocess import Interpolation, Preprocessing
 
 Channels3 = tuple[float, ...]
@@ -35,7 +36,7 @@ class Built:
 
     network: nn.Module
     config: InputConfig
-    embedding: str | int | None = None  # key or index of the embedding
+    embedding: EmbeddingKey | None = None  # key or index of the embedding
     weights_into: nn.Module | None = None  # part whose state dict checkpoints hold
 
 
