@@ -180,15 +180,22 @@ def difference(
     query, gallery : Contributions
         The two images.
     metric : {"cosine", "euclidean"}
-        Normalizer of the difference.
+        Metric of the distance.
 
     Returns
     -------
     tuple of ContributionMap
         The query's side and the gallery image's. The score of the first minus that of
-        the second is the squared distance of the embeddings, divided by ``Z``.
+        the second is the squared distance: for the cosine that of the unit vectors, for
+        the euclidean similarity that of the embeddings, divided by ``Z``.
     """
     first, second = _double(query.embedding), _double(gallery.embedding)
+    if metric == "cosine":
+        lengths = np.linalg.norm(first), np.linalg.norm(second)
+        apart = first / lengths[0] - second / lengths[1]
+        return _explain(query, apart / lengths[0]), _explain(
+            gallery, apart / lengths[1]
+        )
     vector = (first - second) / _normalizer(first, second, metric)
     return _explain(query, vector), _explain(gallery, vector)
 

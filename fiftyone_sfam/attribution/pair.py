@@ -5,13 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from fiftyone_sfam.attribution.map_share import LEAST_SCORE, map_warnings, share_of
 from fiftyone_sfam.attribution.maps import (
@@ -27,15 +24,12 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
-from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
-from fiftyone_sfam.errors import DataError, SfamWarning
+from fiftyone_sfam.attribution.reading import ImageLike, prepare_images
+from fiftyone_sfam.errors import SfamWarning
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
-from fiftyone_sfam.network.metric import Metric, distance, similarity
-
-ImageLike = Any
-"""A path, a Pillow image, a FiftyOne sample, or a tuple of such an image and a relative
-bounding box."""
+from fiftyone_sfam.network.metric import Metric, distance, normalizer, similarity
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,9 @@ class SideExplanation:
     crop : tuple of float
         Relative left, top, right and bottom of the part of the image that the network
         saw.
+    prefix : float
+        The part of the remainder that comes from tokens without a place on the image,
+        such as a class token; 0 if the layer has none.
     """
 
     sfam: NDArray[np.float32]
@@ -63,6 +60,7 @@ class SideExplanation:
     score: float
     remainder: float
     crop: tuple[float, float, float, float]
+    prefix: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +79,9 @@ class PairExplanation:
         The two sides.
     metric, model, layer : str
         Metric, and names of the model and of the layer of the maps.
+    branches : dict of str to float
+        What each branch of the network adds to the score, if the network returns its
+        embedding in several parts, as PCB and MGN do; empty otherwise.
 
     Examples
     --------
@@ -102,6 +103,7 @@ class PairExplanation:
     metric: Metric
     model: str
     layer: str
+    branches: dict[str, float] = field(default_factory=dict)
     _head: LinearizedHead = field(repr=False)
 
     @property
@@ -150,8 +152,9 @@ class PairExplanation:
         -------
         tuple of SideExplanation
             The query's side and the gallery image's. The score of the first minus that
-            of the second is the squared distance of the embeddings, divided by the
-            metric's normalizer.
+            of the second is the squared distance: for the cosine that of the unit
+            vectors, ``2 - 2 * score``, for the euclidean similarity that of the
+            embeddings, divided by the metric's normalizer.
         """
         sides: list[SideExplanation] = []
         for side, shown in zip(SIDES, (self.query, self.gallery), strict=True):
@@ -164,7 +167,8 @@ class PairExplanation:
                 side,
                 weights,
             )
-            sides.append(_side(result, 0, shown.crop))
+            prefix = self._head.prefix_evidence(torch.tensor([row]), result.cotangents)
+            sides.append(_side(result, 0, shown.crop, prefix))
         return sides[0], sides[1]
 
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
@@ -173,7 +177,7 @@ class PairExplanation:
 
 
 def explain_pair(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -183,8 +187,9 @@ def explain_pair(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images; a tuple of an image and a relative bounding box is the part of the
         image in the box.
@@ -226,14 +231,20 @@ def explain_pair(
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
     ends = head.embedding.double()
+    normal = normalizer(ends[0], ends[1], model.metric)
+    prefix = head.prefix_evidence(rows, both.cotangents)
     explained = PairExplanation(
         score=float(similarity(ends[0], ends[1], model.metric)),
         distance=float(distance(ends[0], ends[1], model.metric)),
-        query=_side(both, 0, crops[0]),
-        gallery=_side(both, 1, crops[1]),
+        query=_side(both, 0, crops[0], prefix),
+        gallery=_side(both, 1, crops[1], prefix),
         metric=model.metric,
         model=model.name,
         layer=str(model.layer),
+        branches={
+            branch.name: float((ends[0] * ends[1])[branch.places].sum() / normal)
+            for branch in model.branches
+        },
         _head=head,
     )
     for text in explained.warnings:
@@ -242,7 +253,7 @@ def explain_pair(
 
 
 def explain_contrast(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     true_match: ImageLike,
     impostor: ImageLike,
@@ -253,8 +264,9 @@ def explain_contrast(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, true_match, impostor : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`explain_pair`.
     weights : {"signed", "minmax"}
@@ -302,37 +314,11 @@ def explain_contrast(
         weights,
     )
     check_maps(model, result)
-    side = _side(result, 0, crops[0])
+    prefix = head.prefix_evidence(torch.tensor([0]), result.cotangents)
+    side = _side(result, 0, crops[0], prefix)
     for text in _warnings((side,), str(model.layer), "margin"):
         warnings.warn(text, SfamWarning, stacklevel=2)
     return side
-
-
-def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
-    """Load a model that is given by its name."""
-    if isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        return load_model(model)
-    return model
-
-
-def prepare_images(
-    model: EmbeddingModel, images: Sequence[ImageLike]
-) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
-    """Read images and turn them into the network's input."""
-    tensors, crops = [], []
-    for image in map(_read, images):
-        width, height = image.size
-        left, top, right, bottom = model.crop_box(width, height)
-        crops.append((left / width, top / height, right / width, bottom / height))
-        tensors.append(model.prepare(image))
-    if len({tensor.shape for tensor in tensors}) > 1:
-        raise DataError(
-            f"the preprocessing of model '{model.name}' gives images of different "
-            "shapes; it must resize all of them to one size."
-        )
-    return torch.stack(tensors), crops
 
 
 def _linearize(
@@ -352,26 +338,11 @@ def _row(side: Side) -> int:
     return SIDES.index(side)
 
 
-def _read(image: ImageLike) -> Image.Image:
-    """Read an image in any of its forms."""
-    if isinstance(image, tuple):
-        whole = _read(image[0])
-        return whole.crop(pixel_box(image[1], *whole.size))
-    if isinstance(image, Image.Image):
-        return as_shown(image)
-    if isinstance(image, (str, Path)):
-        return read_image(image)
-    filepath = getattr(image, "filepath", None)
-    if filepath is None:
-        raise DataError(
-            f"{type(image).__name__} is not an image; give a path, a Pillow image or a "
-            "sample."
-        )
-    return read_image(filepath)
-
-
 def _side(
-    result: Attribution, row: int, crop: tuple[float, float, float, float]
+    result: Attribution,
+    row: int,
+    crop: tuple[float, float, float, float],
+    prefix: torch.Tensor,
 ) -> SideExplanation:
     """Return one row of an attribution."""
     return SideExplanation(
@@ -381,6 +352,7 @@ def _side(
         float(result.score[row]),
         float(result.remainder[row]),
         crop,
+        float(prefix[row]),
     )
 
 
@@ -424,7 +396,7 @@ class PathExplanation:
 
 
 def explain_path(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -439,8 +411,9 @@ def explain_path(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`fiftyone_sfam.explain_pair`.
     several_scales : bool

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +12,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.network.examine import carriers, examine
+from fiftyone_sfam.network.examine import carriers, find_layer, list_layers
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
-from fiftyone_sfam.network.layers import chosen_layer, map_of, named_layer
-from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
+from fiftyone_sfam.network.layers import (
+    SeenModules,
+    map_of,
+    module_of,
+    replaced,
+    tapped,
+)
+from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout, SeenLayer
 from fiftyone_sfam.network.metric import METRICS, Metric
+from fiftyone_sfam.network.outputs import Branch, EmbeddingKey
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
 from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import (
@@ -43,7 +49,9 @@ class EmbeddingModel:
     Parameters
     ----------
     network : torch.nn.Module
-        Maps (B, 3, H, W) to embeddings, each image on its own in evaluation mode.
+        Maps (B, 3, H, W) to embeddings, each image on its own in evaluation mode. Gray
+        and four-channel images work, too. A network that fails on a batch of one, say
+        because it squeezes its output, is given a single image twice.
         A ``DataParallel`` wrapper is removed; a compiled module is run as it was
         before compilation.
     preprocess : callable
@@ -57,11 +65,16 @@ class EmbeddingModel:
         on.
     metric : {"cosine", "euclidean"}
         How the embeddings are meant to be compared.
-    embedding : str or int, optional
-        Key or index of the embedding if the network returns a mapping or a sequence.
+    embedding : str, int or sequence of them, optional
+        Key or index of the embedding if the network returns a mapping, a sequence or an
+        object with fields; of several, the entries are concatenated. By default it is
+        the entry ``image_embeds``, ``pooler_output``, ``embedding`` or ``embeddings``,
+        else the class token of ``last_hidden_state``, the only entry with several
+        numbers per image, or all entries of a list of embeddings of one shape.
     embedding_layer : str, optional
         Module whose flattened output is the embedding, instead of the network's output
-        (say the pooling layer of a classifier).
+        (say the pooling layer of a classifier). ``"<fc"`` is the input of ``fc``; the
+        model then runs a copy of the network that shares its weights.
     name : str, optional
         Name for records and messages; the network's class by default.
     device : str or torch.device, optional
@@ -108,7 +121,7 @@ class EmbeddingModel:
         *,
         layer: str | None = None,
         metric: Metric = "cosine",
-        embedding: str | int | None = None,
+        embedding: EmbeddingKey | None = None,
         embedding_layer: str | None = None,
         name: str | None = None,
         device: str | torch.device | None = None,
@@ -134,10 +147,13 @@ class EmbeddingModel:
                 f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}."
             )
         network = unwrapped(network)
-        self.network = network
         self.preprocess = with_crop_box(preprocess)
         self.metric: Metric = metric
         self.name = name or type(network).__name__
+        if embedding_layer is not None and embedding_layer.startswith("<"):
+            module_of(network, embedding_layer[1:], self.name)
+            network, embedding_layer = tapped(network, embedding_layer)
+        self.network = network
         self._embedding_key = embedding
         self._embedding_layer = embedding_layer
         self._layer = layer
@@ -173,6 +189,14 @@ class EmbeddingModel:
     def requested_layer(self) -> str | None:
         """Name of the layer as it was given; None if it is found automatically."""
         return self._layer
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Parts of the embedding that the network returns separately, as PCB does.
+
+        Empty if there is one part only, or before the network has run.
+        """
+        return self._runner.branches
 
     def with_layer(self, layer: str | None) -> EmbeddingModel:
         """Return a model of the same network that is explained at another layer."""
@@ -219,7 +243,7 @@ class EmbeddingModel:
         Returns
         -------
         Tensor
-            Shape (3, H, W).
+            Shape (3, H, W), or (1, H, W) or (4, H, W) for a network of such images.
 
         Raises
         ------
@@ -232,10 +256,11 @@ class EmbeddingModel:
                 f"the preprocessing of model '{self.name}' returned "
                 f"{type(tensor).__name__}; a (3, height, width) tensor is needed."
             )
-        if tensor.ndim != 3:
+        if tensor.ndim != 3 or len(tensor) not in (1, 3, 4):
             raise ModelError(
                 f"the preprocessing of model '{self.name}' returned shape "
-                f"{tuple(tensor.shape)}; (3, height, width) is needed."
+                f"{tuple(tensor.shape)}; (3, height, width) is needed, or 1 or 4 "
+                "channels."
             )
         return tensor
 
@@ -340,12 +365,18 @@ class EmbeddingModel:
         """
         leaf = as_leaf(images.to(self.device))
         outputs: dict[str, Tensor] = {}
+        doubles = self._runner.doubles
 
-        def keep(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def keep(name: str) -> Callable[..., Any]:
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
                 tensor = map_of(output)
-                if tensor is not None:
-                    outputs[name] = tensor
+                if tensor is None:
+                    return None
+                repeats = self._runner.repeats(images, tensor)
+                outputs[name] = tensor[:1] if repeats > 1 else tensor
+                if repeats == 1:
+                    return None
+                return replaced(output, tensor, torch.cat([outputs[name]] * repeats))
 
             return hook
 
@@ -359,6 +390,9 @@ class EmbeddingModel:
                 hooks.enter_context(hooked(self._runner.module(name), keep(name)))
             # The clone lets a network work in place without touching the leaf.
             embeddings = self._runner.forward(leaf.clone())
+        if doubles != self._runner.doubles:
+            # The outputs are those of both rows.
+            return self.record(images, layers)
         missing = [name for name in layers if name not in outputs]
         if missing:
             raise ModelError(
@@ -388,8 +422,9 @@ class EmbeddingModel:
             False for a layer on one of several branches, as inside a residual block,
             because the embedding also depends on the image through the others.
         """
-        info = LayerInfo(layer, (1, 1, 1), 1)
-        return layer in carriers(self._runner, images[0], [info])
+        seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
+        modules = SeenModules({}, {layer: seen}, {})
+        return bool(carriers(self._runner, images[0], modules))
 
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
@@ -415,37 +450,9 @@ class EmbeddingModel:
         if self._info is None:
             contrast = images.float().flatten(1).std(1)
             image = images[int(contrast.argmax())]
-            seen = examine(
-                self._runner,
-                image,
-                self._layout,
-                self._prefix_tokens,
-                only=self._layer or "",
+            self._info = find_layer(
+                self._runner, image, self._layer, self._layout, self._prefix_tokens
             )
-            depends_on = partial(self._runner.depends_on, image[None])
-
-            def choose() -> LayerInfo:
-                return chosen_layer(
-                    seen,
-                    depends_on,
-                    carriers(self._runner, image, seen.maps),
-                    self._runner.heads,
-                    self.network,
-                    self.name,
-                )
-
-            if self._layer is None:
-                self._info = choose()
-            else:
-                self._runner.module(self._layer)
-                self._info = named_layer(
-                    self._layer,
-                    seen,
-                    depends_on,
-                    choose,
-                    self.name,
-                    is_arranged=self._layout is not None,
-                )
         return self._info
 
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
@@ -461,4 +468,4 @@ class EmbeddingModel:
         tuple of LayerInfo
             Modules whose output is a map of the image with more than one position.
         """
-        return tuple(examine(self._runner, images[0]).maps)
+        return list_layers(self._runner, images[0])

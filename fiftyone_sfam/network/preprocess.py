@@ -14,10 +14,12 @@ from fiftyone_sfam.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Channels = Literal["RGB", "BGR"]
+Channels = Literal["RGB", "BGR", "L", "RGBA"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Box = tuple[float, float, float, float]
 
+# Names of numbers of channels, for messages.
+_COUNTS = {1: "single channel", 3: "three channels", 4: "four channels"}
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -43,8 +45,10 @@ class Preprocessing:
         Normalization per channel, in the order of ``channels``.
     scale : float
         Divisor of the pixel values 0..255.
-    channels : {"RGB", "BGR"}
-        Order of the channels that the network expects.
+    channels : {"RGB", "BGR", "L", "RGBA"}
+        Channels that the network expects, in their order; ``"L"`` is gray. ``mean`` and
+        ``std`` must be given if their number is not three. Files are read in RGB, so
+        the fourth channel of ``"RGBA"`` is opaque.
     resize : tuple of int, optional
         Height and width to resize to before the center is cropped to ``size``; None
         resizes to ``size`` directly.
@@ -85,12 +89,18 @@ class Preprocessing:
                     f"'size' {self.size} that is cropped from it; make it at least as "
                     "large."
                 )
+        if self.channels not in ("RGB", "BGR", "L", "RGBA"):
+            raise ModelError(
+                f"preprocessing option 'channels' is {self.channels!r}; use 'RGB', "
+                "'BGR', 'L' or 'RGBA'."
+            )
         for option in ("mean", "std"):
             values = getattr(self, option)
-            if np.shape(values) != (3,) or not all(map(_is_number, values)):
+            count = len(self.channels)
+            if np.shape(values) != (count,) or not all(map(_is_number, values)):
                 raise ModelError(
                     f"preprocessing option '{option}' is {values!r}; give one number "
-                    "for each of the three channels."
+                    f"for each of the {_COUNTS[count]}."
                 )
             object.__setattr__(self, option, tuple(float(v) for v in values))
         if not all(self.std):
@@ -102,11 +112,6 @@ class Preprocessing:
             raise ModelError(
                 f"preprocessing option 'scale' is {self.scale!r}; it divides the pixel "
                 "values, so it must be a number greater than zero."
-            )
-        if self.channels not in ("RGB", "BGR"):
-            raise ModelError(
-                f"preprocessing option 'channels' is {self.channels!r}; use 'RGB' or "
-                "'BGR'."
             )
         if self.interpolation not in _RESAMPLING:
             raise ModelError(
@@ -162,18 +167,20 @@ class Preprocessing:
         Returns
         -------
         Tensor
-            Shape (3, height, width), float32.
+            Shape (channels, height, width), float32.
         """
         import torch
 
         height, width = self.resize or self.size
-        resized = image.convert("RGB").resize(
+        mode = "RGB" if self.channels == "BGR" else self.channels
+        resized = image.convert(mode).resize(
             (width, height), _RESAMPLING[self.interpolation]
         )
         if self.resize is not None:
             top, left = self._crop_offset()
             resized = resized.crop((left, top, left + self.size[1], top + self.size[0]))
         pixels = np.asarray(resized, dtype=np.float32)
+        pixels = pixels.reshape(*self.size, len(self.channels))
         if self.channels == "BGR":
             pixels = pixels[..., ::-1]
         mean = np.asarray(self.mean, dtype=np.float32)

@@ -7,7 +7,8 @@ be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +21,20 @@ from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
 from fiftyone_sfam.network.held import HeldHead
+from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
     HeadInfo,
-    embeddings_of,
     map_of,
     module_of,
     replaced,
 )
 from fiftyone_sfam.network.layouts import LayerInfo, is_map
+from fiftyone_sfam.network.outputs import (
+    Branch,
+    EmbeddingKey,
+    OutputError,
+    embeddings_of,
+)
 from fiftyone_sfam.network.state import (
     Precision,
     accepts_channels_last,
@@ -35,9 +42,11 @@ from fiftyone_sfam.network.state import (
     device_of,
     dtype_of,
     evaluating,
+    has_class_token,
     hooked,
     lower_precision,
 )
+from fiftyone_sfam.network.views import join, pieces
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class NetworkRunner:
     def __init__(
         self,
         network: nn.Module,
-        embedding: str | int | None,
+        embedding: EmbeddingKey | None,
         embedding_layer: str | None,
         name: str,
         precision: Precision,
@@ -79,6 +88,9 @@ class NetworkRunner:
         self.embedding = embedding
         self.embedding_layer = embedding_layer
         self.heads: dict[str, HeadInfo] = {}
+        self.branches: tuple[Branch, ...] = ()
+        # Whether a single image is given twice: the network fails on a batch of one.
+        self.doubles = False
         self._memory_format: torch.memory_format | None = None
 
     def module(self, name: str) -> nn.Module:
@@ -97,10 +109,34 @@ class NetworkRunner:
             yield
 
     def forward(self, images: Tensor) -> Tensor:
-        """Run the network in the caller's gradient mode; return (B, D)."""
-        images = self._moved(images)
+        """Run the network in the caller's gradient mode; return (B, D).
+
+        A network that fails on a batch of one, say because it squeezes its output, is
+        given the image twice from then on; hooks see this.
+        """
+        if len(images) > 1:
+            return self._forward(images)
+        if not self.doubles:
+            try:
+                return self._forward(images)
+            except (NetworkError, OutputError) as error:
+                problem = error
+            try:
+                output = self._forward(torch.cat([images, images]))
+            except ModelError:
+                raise problem from problem.__cause__
+            self.doubles = True
+            return output[:1]
+        return self._forward(torch.cat([images, images]))[:1]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Run the network on a batch as it is."""
+        given, images = images, self._moved(images)
         if images.ndim == 4 and self._memory_format is not None:
             images = images.contiguous(memory_format=self._memory_format)
+        if images is given:
+            # A network may normalize its input in place.
+            images = images.clone()
         caught: list[Any] = []
         with ExitStack() as hooks:
             if self.embedding_layer is not None:
@@ -115,10 +151,10 @@ class NetworkRunner:
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
+                problem, way_out = hint_of(error, images.shape)
                 raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
-                    f"{tuple(images.shape)} ({first_line(error)}); check that its "
-                    "preprocessing gives the size that the network expects."
+                    f"{tuple(images.shape)} ({problem}); {way_out}."
                 ) from error
         if self.embedding_layer is not None:
             if not caught:
@@ -127,10 +163,28 @@ class NetworkRunner:
                     f"'{self.name}' did not run; name another."
                 )
             output = caught[-1]
-        return embeddings_of(output, len(images), self.embedding, self.name)
+        embeddings, self.branches = embeddings_of(
+            output,
+            len(images),
+            self.embedding,
+            self.name,
+            has_class_token=not isinstance(output, Tensor)
+            and has_class_token(self.network),
+        )
+        return embeddings
 
     def split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
         """Run the network; start a graph at the layer's output."""
+        run = self._split_at_views if info.views else self._split
+        doubles = self.doubles
+        split = run(images, info)
+        if doubles != self.doubles:
+            # The graph also holds what ran before the failure.
+            split = run(images, info)
+        return split
+
+    def _split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
+        """Run the network once, and split it."""
         leaves: list[tuple[Tensor, Tensor | None]] = []
         calls = 0
         head = HeldHead()
@@ -146,14 +200,17 @@ class NetworkRunner:
                 torch.set_autocast_enabled(tensor.device.type, False)
                 values = tensor.to(dtype_of(self.network))
             self._check_arrangement(values, info, images)
-            maps, prefix = info.maps(values)
+            repeats = self.repeats(images, values)
+            maps, prefix = info.maps(values[: len(values) // repeats])
             leaves.append((as_leaf(maps), None if prefix is None else as_leaf(prefix)))
             # The network may have turned gradients off itself, say for its backbone.
             torch.set_grad_enabled(True)
             if info.name not in self.heads or self.heads[info.name].is_held:
                 stack.enter_context(head)
             # A new tensor lets the network work in place without touching the leaves.
-            return replaced(output, tensor, info.output(*leaves[-1]))
+            new = info.output(*leaves[-1])
+            new = torch.cat([new] * repeats) if repeats > 1 else new
+            return replaced(output, tensor, new)
 
         # With constant parameters nothing is recorded before there is a leaf. Leaving
         # enable_grad restores the caller's mode, whatever the hook has set.
@@ -172,6 +229,64 @@ class NetworkRunner:
                 f"of shape {tuple(images.shape)}."
             )
         return SplitNetwork(*leaves[-1], output, head)
+
+    def _split_at_views(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
+        """Run the network twice: to join the maps of all views, and from there on."""
+        kept: list[tuple[Tensor, Tensor | None]] = []
+        leaves: list[tuple[Tensor, Tensor | None]] = []
+        head = HeldHead()
+
+        def visit(keeping: bool) -> Callable[..., Any]:
+            calls = 0
+
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+                nonlocal calls
+                tensor = map_of(output)
+                calls += tensor is not None
+                places = [i for i, v in enumerate(info.views) if v.call == calls]
+                if tensor is None or not places:
+                    return None
+                if keeping:
+                    rows = [info.views[place].rows(tensor) for place in places]
+                    kept.extend(info.maps(block.detach()) for block in rows)
+                    return None
+                torch.set_grad_enabled(True)
+                if not leaves:
+                    leaves.append(joined)
+                    stack.enter_context(head)
+                prefixes = (
+                    [None] * len(info.views)
+                    if joined[1] is None
+                    else joined[1].chunk(len(info.views), 1)
+                )
+                maps = pieces(info.views, joined[0])
+                blocks = [info.output(maps[i], prefixes[i]) for i in places]
+                return replaced(output, tensor, torch.cat(blocks))
+
+            return hook
+
+        module = self.module(info.name)
+        with self.ready(images), torch.no_grad(), hooked(module, visit(True)):
+            self.forward(images)
+        prefix = [prefix for _, prefix in kept if prefix is not None]
+        joined = (
+            as_leaf(join(info.views, [maps for maps, _ in kept])),
+            as_leaf(torch.cat(prefix, 1)) if prefix else None,
+        )
+        with (
+            self.ready(images),
+            constant_parameters(self.network),
+            torch.enable_grad(),
+            hooked(module, visit(False)),
+            ExitStack() as stack,
+        ):
+            output = self.forward(images)
+        return SplitNetwork(*joined, output, head)
+
+    def repeats(self, images: Tensor, output: Tensor) -> int:
+        """Return how often a module's output holds each image."""
+        is_doubled = self.doubles and len(images) == 1 and len(output) == 2
+        return 2 if is_doubled else 1
 
     def _check_arrangement(
         self, output: Tensor, info: LayerInfo, images: Tensor
@@ -224,16 +339,18 @@ class NetworkRunner:
                 f"differentiated ({first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
-        total = float((lengthwise.float() * leaf.detach().float()).sum())
         # An embedding that is zero, or too long for its type, has no direction.
-        has_direction = bool(direction.any())
+        length = float(output.detach().double().norm())
+        has_direction = bool(direction.any()) and 0 < length < math.inf
+        total = float((lengthwise.double() * leaf.detach().double()).sum())
         self.heads[info.name] = HeadInfo(
             is_held=split.head.count > 0,
             is_held_inside=split.head.count_inside > 0,
-            share=total / float(output.detach().float().norm()) if has_direction else 0,
+            share=total / length if has_direction else 0,
             has_one_length=has_direction and is_constant_length(anywhere, lengthwise),
         )
-        return bool(anywhere.any())
+        parts = pieces(info.views, anywhere) if info.views else [anywhere]
+        return all(bool(part.any()) for part in parts)
 
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         """Return the layout in which convolutions are fastest.

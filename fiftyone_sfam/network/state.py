@@ -16,6 +16,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 """Types in which the part of a network before the layer can be computed."""
 
+# Names of the parameters that networks give to their class tokens.
+_CLASS_TOKENS = frozenset({"cls_token", "class_token", "class_embedding", "cls_embed"})
+
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """Remove the wrappers that would run a network on other devices or compiled."""
@@ -52,6 +55,12 @@ def dtype_of(network: nn.Module) -> torch.dtype:
         if tensor.is_floating_point():
             return tensor.dtype
     return torch.float32
+
+
+def has_class_token(network: nn.Module) -> bool:
+    """Return whether a network has a parameter for a class token, by its name."""
+    names = {name.rpartition(".")[2] for name, _ in network.named_parameters()}
+    return not names.isdisjoint(_CLASS_TOKENS)
 
 
 @contextmanager

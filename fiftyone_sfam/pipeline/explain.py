@@ -29,7 +29,7 @@ from fiftyone_sfam.errors import (
     SfamWarning,
     WorkerError,
 )
-from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.pipeline.contributing import check_contributions, keep_basis
 from fiftyone_sfam.pipeline.engines import Work, check_engine, make_engine
 from fiftyone_sfam.pipeline.manage import (
@@ -99,7 +99,7 @@ _LARGEST = 2**31 - 1
 
 def explain_retrieval(
     samples: SampleCollection,
-    model: EmbeddingModel | str,
+    model: ModelLike,
     *,
     key: str = "sfam",
     k: int = 5,
@@ -129,8 +129,9 @@ def explain_retrieval(
     ----------
     samples : fiftyone dataset or view
         Images; all of them are compared unless the protocol says otherwise.
-    model : EmbeddingModel or str
-        Model, or the name of one, see :func:`fiftyone_sfam.load_model`.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        Model, or the name of one, see :func:`fiftyone_sfam.load_model`. A network that
+        does not say how its images are prepared has to be given as an EmbeddingModel.
     key : str
         Key of the run, and prefix of its fields.
     k : int
@@ -219,11 +220,8 @@ def explain_retrieval(
     with making_run(dataset, key):
         existing = check_existing(dataset, key, patches_field, overwrite)
         check_kept_index(samples, keep_index, existing)
-        model_name = None
-        if isinstance(model, str):
-            from fiftyone_sfam.models import load_model
-
-            model_name, model = model, load_model(model)
+        model_name = model if isinstance(model, str) else None
+        model = as_model(model)
         items = collect_items(samples, protocol, patches_field)
         given = index = None
         source = COMPUTED

@@ -30,7 +30,7 @@ from fiftyone_sfam.pipeline.shards import (
 )
 from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
 from fiftyone_sfam.progress import Progress
-from fiftyone_sfam.retrieval.embeddings import MISMATCH, Embeddings
+from fiftyone_sfam.retrieval.embeddings import Embeddings
 from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.pairs import Pairs, make_pairs
 from fiftyone_sfam.retrieval.search import (
@@ -290,6 +290,7 @@ class _ModelCheck:
 
     def __init__(self, model: str, task: MapTask) -> None:
         self._model = model
+        self._tolerance = task.tolerance
         self._computed = task.settings.embeddings == COMPUTED
         self._expected = list(range(task.plan.num_shards - 1, -1, -1))
         self._waiting: dict[int, tuple[float, ...]] = {}
@@ -307,7 +308,7 @@ class _ModelCheck:
 
     def _check(self, gaps: NDArray[np.float64]) -> None:
         """Raise if half of the embeddings are not the model's."""
-        differ = ~(gaps <= MISMATCH)
+        differ = ~(gaps <= self._tolerance.gap)
         if len(differ) == 0 or differ.mean() < 0.5:
             return
         cause = (
@@ -320,7 +321,7 @@ class _ModelCheck:
             f"the stored embeddings do not match model '{self._model}': "
             f"{int(differ.sum())} of the first {len(differ)} recomputed ones differ "
             f"(median 1 - similarity {np.median(gaps):.3g}, accepted "
-            f"{MISMATCH:g}); {cause}."
+            f"{self._tolerance}); {cause}."
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,8 +33,9 @@ from fiftyone_sfam.pipeline.shards import (
     store_embedded,
     summarize,
 )
-from fiftyone_sfam.retrieval.embeddings import MISMATCH, check_usable
+from fiftyone_sfam.retrieval.embeddings import check_usable
 from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.retrieval.tolerance import Tolerance, tolerance_of
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, json_array, pack_maps
 from fiftyone_sfam.runs.run_config import RunSettings
 from fiftyone_sfam.runs.run_table import Plan, contributions_name, shard_name
@@ -124,6 +125,11 @@ class MapTask:
     pairs: Pairs
     vectors: NDArray[np.float32]  # embeddings of the items, shape (N, D)
     basis: NDArray[np.float32] | None = None  # of the contributions, shape (K, D)
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """How far recomputed embeddings may be from these."""
+        return tolerance_of(self.vectors)
 
 
 @dataclass(frozen=True)
@@ -285,13 +291,13 @@ class ImageStream:
         row_of = np.full(len(indices), -1, dtype=np.int64)
         for place, item, gap in zip(places, present, gaps, strict=True):
             shard["crop"][place], shard["size"][place] = item.crop, item.size
-            if gap <= MISMATCH:
+            if gap <= task.tolerance.gap:
                 row_of[place] = item.row
             else:
                 reasons[int(indices[place])] = (
                     "its stored embedding is not the one that the model gives now "
-                    f"(1 - similarity {gap:.3g}); the file or its reading has "
-                    "changed."
+                    f"(1 - similarity {gap:.3g}, accepted {task.tolerance}); the file "
+                    "or its reading has changed."
                 )
         head = present[0].head
         rows = []

@@ -148,6 +148,7 @@ def test_embedding_layers(registry: Any) -> None:
         {
             "output": {**ENTRY, "embedding_layer": "fc"},
             "input": {**ENTRY, "embedding_layer": "<classifier"},
+            "both": {**ENTRY, "embedding": ["embedding", "logits"]},
             "pooled": {**ENTRY, "embedding_layer": "<fc"},
         }
     )
@@ -161,6 +162,11 @@ def test_embedding_layers(registry: Any) -> None:
         assert model.embed(images).shape == (2, width)
         torch.testing.assert_close(model.embed(images), expected)
         assert model.linearize(images).feature_map.shape == (2, 4, 4, 4)
+    model = load_model("both")
+    with torch.no_grad():
+        output = model.network(images)
+    expected = torch.cat([output["embedding"], output["logits"]], 1)
+    torch.testing.assert_close(model.embed(images), expected)
 
 
 def test_layer_argument_wins(registry: Any) -> None:
@@ -372,9 +378,11 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ),
         ({"embedding": 1.5}, "embedding", "1.5 is not a text or a whole number"),
         ({"embedding": True}, "embedding", "true is not a text"),
+        ({"embedding": []}, "embedding", r"\[\] is not a text"),
+        ({"embedding": [1, [2]]}, "embedding", r"\[1, \[2\]\] is not a text"),
         ({"description": None}, "description", "null is not a text"),
         ({"description": "\udfff"}, "description", r'"\\udfff" is not a text'),
-        ({"wieghts": "x"}, "wieghts", "the key is unknown; known are factory, kwargs"),
+        ({"wieghts": "x"}, "wieghts", "the key is unknown; known are factory, source"),
     ],
 )
 def test_mistakes_name_file_model_and_key(

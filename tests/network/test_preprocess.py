@@ -51,6 +51,17 @@ def test_bgr_turns_the_channels_around() -> None:
     assert bgr.is_contiguous()
 
 
+def test_gray_and_four_channels() -> None:
+    image = Image.new("RGBA", (1, 1), (10, 20, 30, 40))
+    options = {"scale": 1, "std": (2,), "mean": (1,), "channels": "L"}
+    # The luma of ITU-R 601: 0.299 red, 0.587 green, 0.114 blue.
+    assert Preprocessing((1, 1), **options)(image).flatten().tolist() == [8.5]
+    four = Preprocessing(
+        (1, 1), scale=1, mean=(0, 0, 0, 0), std=(1, 1, 1, 2), channels="RGBA"
+    )
+    assert four(image).flatten().tolist() == [10, 20, 30, 20]
+
+
 def test_normalization_is_in_the_order_of_the_channels() -> None:
     # Channels 10, 20, 30 as blue, green, red: (30/2 - 1)/2, (20/2 - 2)/4, (10/2 - 3)/8.
     image = Image.new("RGB", (1, 1), (10, 20, 30))
@@ -191,7 +202,12 @@ def test_from_dict_takes_lists_for_tuples() -> None:
         ({"scale": 0}, r"'scale' is 0; it divides .* greater than zero"),
         ({"scale": "255"}, r"'scale' is '255'; it divides .* greater than zero"),
         ({"scale": float("inf")}, r"'scale' is inf; it divides"),
-        ({"channels": "rgb"}, r"'channels' is 'rgb'; use 'RGB' or 'BGR'"),
+        ({"channels": "rgb"}, r"'channels' is 'rgb'; use 'RGB', 'BGR', 'L' or"),
+        (
+            {"channels": "L"},
+            r"'mean' is \(0.485, .*; give one number for each of the si",
+        ),
+        ({"channels": "RGBA"}, r"'mean' is .* one number for each of the four"),
         ({"interpolation": "area"}, r"'interpolation' is 'area'; use one of nearest,"),
     ],
 )

@@ -1,0 +1,54 @@
+"""Read the images of a pair, in any of their forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.network.embedder import EmbeddingModel
+
+ImageLike = Any
+"""A path, a Pillow image, a FiftyOne sample, or a tuple of such an image and a relative
+bounding box."""
+
+
+def prepare_images(
+    model: EmbeddingModel, images: Sequence[ImageLike]
+) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
+    """Read images and turn them into the network's input."""
+    tensors, crops = [], []
+    for image in map(_read, images):
+        width, height = image.size
+        left, top, right, bottom = model.crop_box(width, height)
+        crops.append((left / width, top / height, right / width, bottom / height))
+        tensors.append(model.prepare(image))
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise DataError(
+            f"the preprocessing of model '{model.name}' gives images of different "
+            "shapes; it must resize all of them to one size."
+        )
+    return torch.stack(tensors), crops
+
+
+def _read(image: ImageLike) -> Image.Image:
+    """Read an image in any of its forms."""
+    if isinstance(image, tuple):
+        whole = _read(image[0])
+        return whole.crop(pixel_box(image[1], *whole.size))
+    if isinstance(image, Image.Image):
+        return as_shown(image)
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    filepath = getattr(image, "filepath", None)
+    if filepath is None:
+        raise DataError(
+            f"{type(image).__name__} is not an image; give a path, a Pillow image or a "
+            "sample."
+        )
+    return read_image(filepath)
