@@ -5,6 +5,7 @@
 #   make quick        the tests that need neither the database nor the App, in a minute
 #   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
 #   make check-real   the four real embedders against the bounds of the method
+#   make check-architectures   seventy networks of timm, torchvision, transformers and others: maps add up, and follow the image
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-faithfulness   our maps against others' on the real embedders
@@ -30,7 +31,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-regions check-suspects \
+.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
   setup-demo setup-test setup-bench setup-docs
@@ -68,6 +69,9 @@ audit-dependencies: setup-test
 
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
+
+check-architectures: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_architectures.py $(ARGS)
 
 check-regions: setup-test
 	$(BIN)/python benchmarks/check_regions.py $(ARGS)

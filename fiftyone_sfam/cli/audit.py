@@ -229,7 +229,7 @@ def _add_regions(commands: Any) -> None:
         "--check",
         metavar="MODEL",
         help="test the ledger by changing a region of images; needs the name of the "
-        "run's model",
+        "run's model, or its source",
     )
     parser.add_argument(
         "--check-region",

@@ -30,7 +30,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="name of the run's model, if it is registered under another one now",
+        help="name of the run's model, if it is registered under another one now, or "
+        "its source",
     )
     add_number(parser, "--pairs", 100, "number of pairs to draw", metavar="N")
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,19 @@ def _add_explain(commands: Any) -> None:
         "both images of each pair, and store them in the dataset under a run key.",
     )
     parser.add_argument("dataset", help="name of a FiftyOne dataset")
-    parser.add_argument("--model", required=True, help="name of an embedding model")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="name of an embedding model, or a source such as timm:convnext_atto",
+    )
+    parser.add_argument(
+        "--model-options",
+        type=_json_object,
+        default={},
+        metavar="JSON",
+        help="options of a source as in the registry file, such as "
+        '\'{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}\'',
+    )
     parser.add_argument(
         "--key", default="sfam", help="key of the run (default: %(default)s)"
     )
@@ -87,6 +100,17 @@ def _add_explain(commands: Any) -> None:
     )
     _add_engine(parser)
     _add_protocol(parser)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """Read an object in JSON."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
@@ -187,8 +211,13 @@ def _explain(args: argparse.Namespace) -> str:
     _check_key(dataset, args)
 
     # Only here, since it imports torch.
+    from fiftyone_sfam.models import load_model
+    from fiftyone_sfam.models.sources import parse_source
     from fiftyone_sfam.pipeline.explain import explain_retrieval
 
+    model = args.model
+    if args.model_options or parse_source(model) is not None:
+        model = load_model(model, **args.model_options)
     embeddings = args.brain_key
     if embeddings is None:
         embeddings = args.embeddings_field
@@ -198,7 +227,7 @@ def _explain(args: argparse.Namespace) -> str:
         warnings.simplefilter("ignore", SfamWarning)
         run = explain_retrieval(
             dataset,
-            args.model,
+            model,
             key=args.key,
             k=args.k,
             protocol=protocol,

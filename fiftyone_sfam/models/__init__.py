@@ -1,13 +1,19 @@
-"""Where models come from: the owner's registry file, presets, FiftyOne's zoo."""
+"""Where models come from: the registry file, presets, FiftyOne's zoo, libraries."""
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.models.registry import ModelInfo, read_registry, registry_path
+from fiftyone_sfam.models.registry import (
+    ModelInfo,
+    entry_of_source,
+    read_registry,
+    registry_path,
+)
+from fiftyone_sfam.models.sources import parse_source
 from fiftyone_sfam.models.zoo import list_zoo, load_zoo, zoo_models
 
 if TYPE_CHECKING:
@@ -30,22 +36,32 @@ _DLIB_FACE = ModelInfo(
 
 
 def load_model(
-    name: str, *, layer: str | None = None, device: str | torch.device | None = None
+    name: str,
+    *,
+    layer: str | None = None,
+    device: str | torch.device | None = None,
+    **options: Any,
 ) -> EmbeddingModel:
-    """Load a model by its name.
+    """Load a model by its name, or from another library by its source.
 
-    The name is looked up first among the models that the machine's owner has
-    registered, then among the presets, then in FiftyOne's zoo. It is only compared,
-    never imported or opened, so it may come from a user.
+    A name is looked up first among the models that the machine's owner has registered,
+    then among the presets, then in FiftyOne's zoo. Any other text may be a source:
+    ``timm:NAME``, ``torchvision:NAME`` or ``onnx:PATH``. A source imports code or opens
+    a file, so it must not come from a user of an application; :func:`known_name` tells.
 
     Parameters
     ----------
     name : str
-        Name of a model, see :func:`list_models`.
+        Name of a model, see :func:`list_models`, or a source.
     layer : str, optional
         Layer to explain instead of the model's default.
     device : str or torch.device, optional
         Where to run, as torch names it; by default where the model is built.
+    **options
+        For sources only, the same as the keys of the registry file: ``pretrained``,
+        ``weights``, ``weights_key``, ``strip_prefix``, ``strict``, ``allow_missing``,
+        ``kwargs``, ``size``, ``mean``, ``std``, ``preprocess`` (which may be any
+        callable here), ``embedding``, ``embedding_layer``, ``metric``, ``precision``.
 
     Returns
     -------
@@ -57,6 +73,12 @@ def load_model(
     ModelError
         If there is no such model, or it cannot be loaded.
 
+    Warns
+    -----
+    SfamWarning
+        If a source does not say how its images are prepared, or if weights of a file
+        are not used.
+
     Examples
     --------
     >>> from PIL import Image
@@ -64,9 +86,34 @@ def load_model(
     >>> model = load_model("demo")
     >>> model.embed(model.prepare(Image.new("RGB", (64, 128)))[None]).shape
     torch.Size([1, 64])
+    >>> model = load_model("torchvision:resnet18", pretrained=False)
+    >>> model.embed(model.prepare(Image.new("RGB", (64, 128)))[None]).shape
+    torch.Size([1, 512])
     """
     if not isinstance(name, str):
         raise ModelError(f"a model's name is needed, not {type(name).__name__}.")
+    model = None if _is_name(name) else parse_source(name)
+    if model is not None:
+        from fiftyone_sfam.models.registered import load_registered
+
+        entry = entry_of_source(model, options)
+        return load_registered(entry, layer=layer, device=device)
+    if options:
+        raise ModelError(
+            f"the model {shorten(name, _LONGEST_SHOWN)!r} takes no options, but "
+            f"{next(iter(options))!r} is given; only sources such as "
+            "'timm:convnext_atto' do."
+        )
+    return load_named(name, layer=layer, device=device)
+
+
+def load_named(
+    name: str, *, layer: str | None = None, device: str | torch.device | None = None
+) -> EmbeddingModel:
+    """Load a registered model, a preset or a zoo model, and nothing else.
+
+    The name is only compared, never imported or opened, so it may come from a user.
+    """
     registered = read_registry()
     if name in registered:
         from fiftyone_sfam.models.registered import load_registered
@@ -83,6 +130,26 @@ def load_model(
     if any(name in (model.name, model.base_name) for model in zoo_models()):
         return load_zoo(name, layer=layer, device=device)
     raise _unknown(name)
+
+
+def known_name(name: str) -> str:
+    """Return the name of a registered model, a preset or a zoo model; raise otherwise.
+
+    Whatever comes from a form, a request or a stored run passes through here before it
+    reaches :func:`load_model`.
+    """
+    if not _is_name(name):
+        raise _unknown(name)
+    return name
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a model that is not a source has this name."""
+    return (
+        name in read_registry()
+        or name in (_DEMO.name, _DLIB_FACE.name)
+        or any(name in (model.name, model.base_name) for model in zoo_models())
+    )
 
 
 def list_models() -> tuple[ModelInfo, ...]:
@@ -117,6 +184,13 @@ def _unknown(name: str) -> ModelError:
     """Build the exception for a name that no model has."""
     names = [info.name for info in list_models()]
     name = shorten(name, _LONGEST_SHOWN)
+    if parse_source(name) is not None:
+        return ModelError(
+            f"there is no model {name!r} in {registry_path()}. A source is loaded only "
+            "where it is given in Python or on the command line, not from a form or a "
+            "stored run: give it as the model, or ask the owner of this machine to "
+            "register it."
+        )
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     file = registry_path()

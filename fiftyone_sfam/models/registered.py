@@ -1,4 +1,4 @@
-"""Load the models that the registry file describes."""
+"""Load the models that the registry file describes, and sources."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from torch import nn
 from fiftyone_sfam.data.text import type_and_first_line
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.registry import RegisteredModel
+from fiftyone_sfam.models.sources import SourceOptions, build_source
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import tapped
+from fiftyone_sfam.network.outputs import EmbeddingKey
 from fiftyone_sfam.network.transforms import with_crop_box
 
 
@@ -32,30 +34,10 @@ def load_registered(
     layer: str | None = None,
     device: str | torch.device | None = None,
 ) -> EmbeddingModel:
-    """Build a registered model: import its factory, call it, load the weights."""
-    for folder in entry.python_path:
-        if not folder.is_dir():
-            raise entry.error("python_path", f"the folder {folder} does not exist")
-    # The factories may import more modules, so the path is kept until they return.
-    with import_path(entry.python_path):
-        network = _built(entry, "factory", entry.factory, dict(entry.kwargs))
-        if not isinstance(network, nn.Module):
-            raise entry.error(
-                "factory",
-                f"it returned {type(network).__name__}; a torch.nn.Module is needed",
-            )
-        preprocess: Any = entry.preprocess
-        if entry.preprocess_factory is not None:
-            preprocess = _built(
-                entry, "preprocess_factory", entry.preprocess_factory, {}
-            )
-            if not callable(preprocess):
-                raise entry.error(
-                    "preprocess_factory",
-                    f"it returned {type(preprocess).__name__}; a function from a "
-                    "Pillow image to a tensor is needed",
-                )
-    _load_weights(entry, network)
+    """Build a registered model or a source, and load its weights."""
+    network, preprocess, embedding = (
+        _from_source(entry) if entry.source else _from_factory(entry)
+    )
     try:
         network, embedding_layer = tapped(network, entry.embedding_layer)
     except ModelError as error:
@@ -68,7 +50,7 @@ def load_registered(
             with_crop_box(preprocess),
             layer=layer or entry.layer,
             metric=entry.metric,
-            embedding=entry.embedding,
+            embedding=embedding,
             embedding_layer=embedding_layer,
             name=entry.name,
             device=device,
@@ -81,13 +63,81 @@ def load_registered(
         raise entry.error("layer", error) from error
 
 
+def _from_source(entry: RegisteredModel) -> tuple[nn.Module, Any, EmbeddingKey | None]:
+    """Build the network of a source, and its preprocessing."""
+    assert entry.source is not None
+    pretrained = entry.pretrained
+    if pretrained is None and entry.weights is not None:
+        pretrained = False
+    options = SourceOptions(
+        folder=entry.folder,
+        pretrained=pretrained,
+        kwargs=entry.kwargs,
+        size=entry.size,
+        embedding=entry.embedding,
+        allow_missing=entry.allow_missing,
+    )
+    try:
+        built = build_source(entry.source, options)
+        preprocess = _declared(entry)
+        if preprocess is None:
+            from fiftyone_sfam.models.sources.built import preprocessing_of
+
+            preprocess = preprocessing_of(
+                built.config,
+                entry.name,
+                size=entry.size,
+                mean=entry.mean,
+                std=entry.std,
+            )
+    except ModelError as error:
+        if entry.registry is None:
+            raise
+        raise entry.error("source", error) from error
+    _load_weights(entry, built.weights_into or built.network)
+    return built.network, preprocess, built.embedding
+
+
+def _from_factory(entry: RegisteredModel) -> tuple[nn.Module, Any, EmbeddingKey | None]:
+    """Import the factory and call it."""
+    for folder in entry.python_path:
+        if not folder.is_dir():
+            raise entry.error("python_path", f"the folder {folder} does not exist")
+    assert entry.factory is not None
+    # The factories may import more modules, so the path is kept until they return.
+    with import_path(entry.python_path):
+        network = _built(entry, "factory", entry.factory, dict(entry.kwargs))
+        if not isinstance(network, nn.Module):
+            raise entry.error(
+                "factory",
+                f"it returned {type(network).__name__}; a torch.nn.Module is needed",
+            )
+        preprocess = _declared(entry)
+    _load_weights(entry, network)
+    return network, preprocess, entry.embedding
+
+
+def _declared(entry: RegisteredModel) -> Any:
+    """Return the preprocessing that an entry declares; None if it declares none."""
+    if entry.preprocess_factory is None:
+        return entry.preprocess
+    preprocess = _built(entry, "preprocess_factory", entry.preprocess_factory, {})
+    if not callable(preprocess):
+        raise entry.error(
+            "preprocess_factory",
+            f"it returned {type(preprocess).__name__}; a function from a Pillow image "
+            "to a tensor is needed",
+        )
+    return preprocess
+
+
 def _built(
     entry: RegisteredModel, key: str, reference: str, kwargs: dict[str, Any]
 ) -> Any:
     """Import a factory and call it."""
     try:
         factory: Callable[..., Any] = load_callable(
-            reference, entry.registry.parent, entry.python_path
+            reference, entry.folder, entry.python_path
         )
     except ModelError as error:
         raise entry.error(key, error) from error
@@ -120,7 +170,13 @@ def _load_weights(entry: RegisteredModel, network: nn.Module) -> None:
         state = load_state_dict(
             entry.weights, key=entry.weights_key, strip_prefix=entry.strip_prefix
         )
-        apply_state_dict(network, state, strict=entry.strict)
+        apply_state_dict(
+            network,
+            state,
+            strict=entry.strict,
+            allow_missing=entry.allow_missing,
+            source=entry.weights.name,
+        )
     except ModelError as error:
         raise entry.error("weights", error) from error
 

@@ -12,6 +12,8 @@ names of the models. Reading the file imports nothing.
         "weights": "weights/my_reid.pth",
         "preprocess": {"size": [256, 128]}
     }}}
+
+An entry names either a factory or a source, such as ``"source": "timm:convnext_atto"``.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.models.sources import FORMS, Source, parse_source
 from fiftyone_sfam.network.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.metric import Metric
     from fiftyone_sfam.network.state import Precision
 
-Source = Literal["registry", "preset", "zoo"]
+Origin = Literal["registry", "preset", "zoo"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ModelInfo:
     """
 
     name: str
-    source: Source
+    source: Origin
     metric: Metric
     description: str
 
@@ -71,18 +74,25 @@ _DEVICE = re.compile(r"(?!meta\b)[a-z]+(?::\d{1,3})?")
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """One entry of the registry file, checked but not loaded."""
+    """One entry of the registry file, or a source with options; not loaded yet."""
 
     name: str  # the entry's key
-    registry: Path  # the file that holds it
-    factory: str  # package.module:callable or path/to/file.py:callable
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    registry: Path | None  # the file that holds it; None for a source given in Python
+    # One of the two: package.module:callable or path/to/file.py:callable, or a source.
+    factory: str | None = None
+    source: Source | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)  # of the factory or source
     python_path: tuple[Path, ...] = ()
+    pretrained: bool | None = None  # whether the source loads weights of its own
+    size: tuple[int, int] | None = None  # these three instead of the source's own
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     weights: Path | None = None  # .safetensors file or torch checkpoint
     weights_key: tuple[str, ...] = ()  # where the state dict is in a nested checkpoint
     strip_prefix: str = ""  # removed from the names in the state dict
     strict: bool = True
-    preprocess: Preprocessing | None = None  # declared preprocessing
+    allow_missing: tuple[str, ...] = ()  # patterns of weights that need not be loaded
+    preprocess: Callable[..., Any] | None = None  # declared preprocessing
     preprocess_factory: str | None = None
     layer: str | None = None  # layer to explain
     metric: Metric = "cosine"  # how embeddings are compared
@@ -97,6 +107,11 @@ class RegisteredModel:
     def info(self) -> ModelInfo:
         """Entry in the list of models."""
         return ModelInfo(self.name, "registry", self.metric, self.description)
+
+    @property
+    def folder(self) -> Path:
+        """Folder that relative paths start from."""
+        return Path.cwd() if self.registry is None else self.registry.parent
 
     def error(self, key: str, problem: object) -> ModelError:
         """Build the exception for a problem with one of the entry's keys."""
@@ -129,6 +144,29 @@ def read_registry(path: str | Path | None = None) -> Mapping[str, RegisteredMode
     if not isinstance(models, dict):
         raise ModelError(f"in the registry file {file}, 'models' is not an object.")
     return MappingProxyType({name: _entry(file, name, models[name]) for name in models})
+
+
+def entry_of_source(source: Source, options: Mapping[str, Any]) -> RegisteredModel:
+    """Check the options of a source as those of an entry are checked."""
+    name = source.label
+    for key, value in options.items():
+        if key not in _OPTIONS:
+            known = ", ".join(_OPTIONS)
+            raise _error(None, name, key, f"the option is unknown; known are {known}")
+        if key != "preprocess" or isinstance(value, dict):
+            _check_value(None, name, key, _plain(value))
+    _check_together(None, name, {"source": str(source), **options})
+    values = {key: _plain(value) for key, value in options.items()}
+    return RegisteredModel(
+        name=name, registry=None, source=source, **_converted(None, name, values)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON would have it."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 # --------------------------------------------------------------------------------------
@@ -211,6 +249,29 @@ def _is_index(value: Any) -> bool:
     return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
+def _is_source(value: Any) -> bool:
+    """Return whether a value names a source."""
+    return _is_text(value) and parse_source(value) is not None
+
+
+def _is_numbers(value: Any) -> bool:
+    """Return whether a value is a list of three numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(v, (int, float)) for v in value)
+    )
+
+
+def _is_size(value: Any) -> bool:
+    """Return whether a value is a height and a width."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(v) is int and v > 0 for v in value)
+    )
+
+
 def _is_entry(value: Any) -> bool:
     """Return whether a value is a key or an index, or a list of them, not empty."""
     if isinstance(value, list):
@@ -237,12 +298,18 @@ _REFERENCE_TEXT = "'package.module:callable' or 'path/to/file.py:callable'"
 # For each key, the test of its value and a description for messages.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "factory": (_is_reference, _REFERENCE_TEXT),
+    "source": (_is_source, f"one of {', '.join(FORMS.values())}"),
+    "pretrained": (lambda value: isinstance(value, bool), "true or false"),
+    "size": (_is_size, "a height and a width in whole pixels"),
+    "mean": (_is_numbers, "three numbers"),
+    "std": (_is_numbers, "three numbers"),
     "kwargs": (lambda value: isinstance(value, dict), "an object"),
     "python_path": (_is_texts, "a list of folders"),
     "weights": (_is_text, "the path of a file"),
     "weights_key": (lambda v: _is_text(v) or _is_texts(v), "a text or a list of texts"),
     "strip_prefix": (_is_text, "a text"),
     "strict": (lambda value: isinstance(value, bool), "true or false"),
+    "allow_missing": (_is_texts, "a list of patterns, such as 'classifier.*'"),
     "preprocess": (lambda value: isinstance(value, dict), "an object"),
     "preprocess_factory": (_is_reference, _REFERENCE_TEXT),
     "layer": (_is_text, "the name of a module"),
@@ -262,6 +329,22 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+# For some keys, the key without which they have no effect.
+_NEEDS = {
+    "python_path": "factory",
+    **dict.fromkeys(("pretrained", "size", "mean", "std"), "source"),
+    **dict.fromkeys(("weights_key", "strip_prefix", "strict"), "weights"),
+}
+# Keys that are options of a source given in Python.
+_OPTIONS = tuple(
+    key
+    for key in _KEYS
+    if key
+    not in ("factory", "source", "python_path", "preprocess_factory", "description")
+    and key not in ("layer", "device")
+)
+
+
 def _entry(file: Path, name: str, options: Any) -> RegisteredModel:
     """Check one entry."""
     if not _is_text(name):
@@ -272,20 +355,33 @@ def _entry(file: Path, name: str, options: Any) -> RegisteredModel:
         )
     for key, value in options.items():
         _check_value(file, name, key, value)
-    if "factory" not in options:
-        raise _error(file, name, "factory", f"it is missing; give {_REFERENCE_TEXT}")
-    if ("preprocess" in options) == ("preprocess_factory" in options):
-        raise _error(
-            file, name, "preprocess", "give either it or preprocess_factory, not both"
-        )
-    if "weights" not in options:
-        for key in ("weights_key", "strip_prefix", "strict"):
-            if key in options:
-                raise _error(file, name, key, "it has no effect without weights")
+    _check_together(file, name, options)
     return RegisteredModel(name=name, registry=file, **_converted(file, name, options))
 
 
-def _check_value(file: Path, name: str, key: str, value: Any) -> None:
+def _check_together(file: Path | None, name: str, options: Mapping[str, Any]) -> None:
+    """Raise if keys are missing or do not belong together."""
+    if ("factory" in options) == ("source" in options):
+        problem = "give either it or source, not both"
+        if "factory" not in options:
+            problem = f"it is missing; give {_REFERENCE_TEXT}, or a source"
+        raise _error(file, name, "factory", problem)
+    declared = [key for key in ("preprocess", "preprocess_factory") if key in options]
+    if len(declared) == 2 or not (declared or "source" in options):
+        raise _error(
+            file, name, "preprocess", "give either it or preprocess_factory, not both"
+        )
+    for key, other in _NEEDS.items():
+        if key in options and other not in options:
+            raise _error(file, name, key, f"it has no effect without {other}")
+    if "allow_missing" in options and not options.keys() & {"weights", "source"}:
+        raise _error(file, name, "allow_missing", "it has no effect without weights")
+    for key in ("size", "mean", "std"):
+        if key in options and declared:
+            raise _error(file, name, key, f"it has no effect beside {declared[0]}")
+
+
+def _check_value(file: Path | None, name: str, key: str, value: Any) -> None:
     """Raise if a key is unknown or has a value of the wrong kind."""
     if key not in _KEYS:
         known = ", ".join(_KEYS)
@@ -297,9 +393,16 @@ def _check_value(file: Path, name: str, key: str, value: Any) -> None:
         )
 
 
-def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _converted(
+    file: Path | None, name: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Turn checked JSON values into those of ``RegisteredModel``."""
     values = dict(options)
+    if isinstance(values.get("source"), str):
+        values["source"] = parse_source(values["source"])
+    for key in ("size", "mean", "std", "allow_missing", "embedding"):
+        if isinstance(values.get(key), list):
+            values[key] = tuple(values[key])
     for key in {"kwargs", "inputs"} & values.keys():
         values[key] = MappingProxyType(values[key])
     if "python_path" in values:
@@ -309,9 +412,7 @@ def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, A
     if "weights_key" in values:
         key = values["weights_key"]
         values["weights_key"] = (key,) if isinstance(key, str) else tuple(key)
-    if isinstance(values.get("embedding"), list):
-        values["embedding"] = tuple(values["embedding"])
-    if "preprocess" in values:
+    if isinstance(values.get("preprocess"), dict):
         try:
             values["preprocess"] = Preprocessing.from_dict(values["preprocess"])
         # Values of wrong types can raise a TypeError too.
@@ -320,14 +421,17 @@ def _converted(file: Path, name: str, options: Mapping[str, Any]) -> dict[str, A
     return values
 
 
-def _path(file: Path, value: str) -> Path:
+def _path(file: Path | None, value: str) -> Path:
     """Return a path, relative to the folder of the registry file."""
-    return file.parent / Path(value).expanduser()
+    folder = Path.cwd() if file is None else file.parent
+    return folder / Path(value).expanduser()
 
 
-def _error(file: Path, name: str, key: str, problem: object) -> ModelError:
+def _error(file: Path | None, name: str, key: str, problem: object) -> ModelError:
     """Build the exception that names the file, the model and the key."""
     text = str(problem).rstrip(".")
+    if file is None:
+        return ModelError(f"model {name!r}, option {key!r}: {text}.")
     return ModelError(
         f"in the registry file {file}, model {name!r}, key {key!r}: {text}."
     )

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 # Only for the name of its exception: nothing here unpickles.
 import pickle  # nosec B403
+import warnings
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fiftyone_sfam.data.text import first_line
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.data.text import counted, first_line
+from fiftyone_sfam.errors import ModelError, SfamWarning
 
 _SHOWN = 4
+_SCALAR_TYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
 # First version of torch whose ``weights_only`` is safe.
 _SAFE_TORCH = (2, 6)
 
@@ -37,9 +44,19 @@ def load_state_dict(
 
 
 def apply_state_dict(
-    network: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    strict: bool = True,
+    allow_missing: Sequence[str] = (),
+    source: str = "the checkpoint",
 ) -> None:
-    """Copy a state dict into a network; raise if it does not fit."""
+    """Copy a state dict into a network; raise if it does not fit.
+
+    Weights that the network has and the state dict has not are an error, unless a
+    pattern in ``allow_missing`` matches their names. Weights that the network does not
+    have are an error if ``strict``, and a warning otherwise.
+    """
     wanted = {name: tuple(v.shape) for name, v in _tensors(network).items()}
     given = {name: tuple(v.shape) for name, v in state.items()}
     both = [name for name in wanted if name in given]
@@ -48,27 +65,40 @@ def apply_state_dict(
         for name in both
         if given[name] != wanted[name]
     ]
-    missing = [name for name in wanted if name not in given]
+    missing = _unset(network, both, [name for name in wanted if name not in given])
+    missing = [
+        name for name in missing if not any(fnmatch(name, p) for p in allow_missing)
+    ]
     unexpected = [name for name in given if name not in wanted]
-    way_out = ""
-    if not strict and both:
-        missing = _unset(network, both, missing)
-        if missing:
-            way_out = (
-                '; with "strict": false only unexpected names are allowed: correct '
-                "strip_prefix, build the network without the missing weights, "
-                "or load all weights in the factory"
-            )
     problems = [_some("of another shape", reshaped), _some("missing", missing)]
-    if strict or missing or not both:
+    if strict or missing or reshaped or not both:
         problems.append(_some("unexpected", unexpected))
     text = "; ".join(problem for problem in problems if problem)
     if text:
         raise ModelError(
             f"the weights do not fit the network {type(network).__name__}: "
-            f"{text}{way_out}."
+            f"{text}{_way_out(missing, strict or not both)}."
         )
     network.load_state_dict(dict(state), strict=False)
+    if unexpected:
+        warnings.warn(
+            f"the network {type(network).__name__} does not use "
+            f"{counted(len(unexpected), 'weight')} of {source} "
+            f"({_listed(unexpected)}).",
+            SfamWarning,
+            stacklevel=2,
+        )
+
+
+def _way_out(missing: Sequence[str], strict: bool) -> str:
+    """Return what to do about weights that do not fit."""
+    if missing:
+        return (
+            "; correct weights_key or strip_prefix, build the network without the "
+            "missing weights, or name those that may keep their initial values in "
+            'allow_missing, such as ["classifier.*"]'
+        )
+    return '; "strict": false allows unexpected names' if strict else ""
 
 
 # --------------------------------------------------------------------------------------
@@ -104,7 +134,9 @@ def _read_torch(file: Path) -> Any:
     """Read a checkpoint of ``torch.save`` with tensors and plain values only."""
     _check_torch(file, torch.__version__)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        # Only what numpy needs to build numbers: none of it runs code of the file.
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"the weights file {file} holds more than tensors and plain values, or is "
@@ -117,6 +149,20 @@ def _read_torch(file: Path) -> Any:
             f"the weights file {file} is not a checkpoint that torch can read "
             f"({first_line(error)}); save the network's state_dict() again."
         ) from error
+
+
+def _numpy_scalars() -> list[Any]:
+    """Return what pickled scalars of numpy consist of, by all names that it has had.
+
+    Checkpoints store them beside the tensors, such as an accuracy.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *{type(np.dtype(name)) for name in _SCALAR_TYPES},
+    ]
 
 
 def _check_torch(file: Path, version: str) -> None:

@@ -1,6 +1,6 @@
-"""FiftyOne's torch image models as embedding models.
+"""The models of FiftyOne's zoo.
 
-Listing the models loads and downloads nothing: their manifests say which ones can be
+Listing them loads and downloads nothing: their manifests say which ones can be
 explained. A name that a user types is only compared with the names in the manifests,
 because FiftyOne would take a URL for a source of code.
 """
@@ -15,32 +15,79 @@ from fiftyone_sfam.models.registry import ModelInfo
 
 if TYPE_CHECKING:
     import torch
-    from fiftyone.utils.torch import TorchImageModel
-    from torch import nn
 
     from fiftyone_sfam.network.embedder import EmbeddingModel
-    from fiftyone_sfam.network.metric import Metric
 
-# Wrappers that run a plain network on a batch of images and take the embedding from one
-# of its layers. A manifest does not say what their subclasses do.
-PLAIN_WRAPPERS = frozenset(
+SUPPORTED = (
+    "supported are the zoo's torch models that embed images, such as "
+    "'resnet18-imagenet-torch' or 'clip-vit-base32-torch'"
+)
+
+# Classes whose embedding is that of an image, and which take nothing but the image.
+EMBEDDERS = frozenset(
     {
-        "fiftyone.utils.torch.TorchImageModel",
-        "fiftyone.zoo.models.torch.TorchvisionImageModel",
+        "FiftyOneTransformer",
+        "FiftyOneTransformerForImageClassification",
+        "FiftyOneZeroShotTransformerForImageClassification",
+        "PEVisionEncoder",
+        "TorchCLIPModel",
+        "TorchImageModel",
+        "TorchOpenClipModel",
+        "TorchvisionImageModel",
     }
 )
-SUPPORTED = (
-    "supported are the zoo's torch image models that are convolutional networks and "
-    "expose embeddings, such as 'resnet18-imagenet-torch'"
+
+_DETECTS = (
+    "it detects objects, and the first of its tokens, which FiftyOne takes as its "
+    "embedding, is not trained to describe the image"
 )
+_NO_EMBEDDINGS = "it exposes no embeddings"
+
+# Why the models of other classes of FiftyOne cannot be explained.
+REASONS = {
+    "FiftyOneTransformerForObjectDetection": _DETECTS,
+    "FiftyOneZeroShotTransformerForObjectDetection": (
+        "it detects the objects that a text names, and its network has no embedding "
+        "of an image alone"
+    ),
+    "FiftyOneTransformerForSemanticSegmentation": (
+        "it labels pixels, and what FiftyOne takes as its embedding is one channel of "
+        "its last feature map, which does not describe the image"
+    ),
+    "FiftyOneZeroShotTransformerForSemanticSegmentation": (
+        "it assigns each patch to one group, and a score cannot be followed through "
+        "that choice"
+    ),
+    "FiftyOneTransformerForUniversalSegmentation": (
+        "it finds segments, and FiftyOne's zoo lists no embeddings of it"
+    ),
+    "FiftyOneTransformerForDepthEstimation": (
+        "it estimates depth, and FiftyOne's zoo lists no embeddings of it"
+    ),
+    "FiftyOneTransformerForPoseEstimation": (
+        "it finds poses in boxes that it is given, and FiftyOne's zoo lists no "
+        "embeddings of it"
+    ),
+    "Qwen3VLModel": (
+        "its embedding is computed by a language model that reads the image together "
+        "with a text"
+    ),
+    "TwelveLabsModel": (
+        "a service computes its embeddings, so there is no network to differentiate"
+    ),
+}
 
 
 def list_zoo() -> tuple[ModelInfo, ...]:
-    """List the zoo's convolutional torch image models that expose embeddings."""
+    """List the zoo's models that can be explained and run no downloaded code.
+
+    FiftyOne loads the DINOv2 models with the code of a GitHub repository. They are not
+    listed, so the App does not offer them.
+    """
     return tuple(
         ModelInfo(model.name, "zoo", "cosine", model.description or "")
         for model in sorted(zoo_models(), key=lambda model: model.name)
-        if why_not(model) is None
+        if why_not(model) is None and not runs_downloaded_code(model)
     )
 
 
@@ -58,14 +105,32 @@ def zoo_models() -> list[Any]:
 def why_not(model: Any) -> str | None:
     """Return why a zoo entry cannot be explained, or None if it can."""
     deployment = model.default_deployment_config_dict or {}
-    config = deployment.get("config", {})
-    if deployment.get("type") not in PLAIN_WRAPPERS:
-        return "it is not a plain torch image model"
-    if not (config.get("embeddings_layer") or config.get("as_feature_extractor")):
-        return "it exposes no embeddings"
-    if "transformer" in (model.tags or ()):
-        return "it is a transformer, which has no convolutional feature map"
+    config, tags = deployment.get("config", {}), model.tags or ()
+    package, _, kind = deployment.get("type", "").rpartition(".")
+    if kind in REASONS:
+        return REASONS[kind]
+    if "tf" in tags or "tf1" in tags or "tf2" in tags or package.startswith("eta."):
+        return "it runs in TensorFlow, and only torch networks can be explained"
+    if not package.startswith("fiftyone."):
+        return (
+            f"its class {deployment.get('type')!r} is not one of FiftyOne's, so it is "
+            "not known how its embeddings are computed"
+        )
+    if kind not in EMBEDDERS and "embeddings" in tags:
+        return f"it is not known how its class {kind!r} computes embeddings"
+    if kind not in EMBEDDERS:
+        return _NO_EMBEDDINGS
+    if kind in ("TorchImageModel", "TorchvisionImageModel") and not (
+        config.get("embeddings_layer") or config.get("as_feature_extractor")
+    ):
+        return _NO_EMBEDDINGS
     return None
+
+
+def runs_downloaded_code(model: Any) -> bool:
+    """Return whether FiftyOne loads a zoo entry with code that torch.hub downloads."""
+    config = (model.default_deployment_config_dict or {}).get("config", {})
+    return "torch_hub" in str(config.get("entrypoint_fcn"))
 
 
 def load_zoo(
@@ -82,6 +147,8 @@ def load_zoo(
         )
     import fiftyone.zoo as foz
 
+    from fiftyone_sfam.models.fiftyone_models import from_fiftyone_model
+
     options = {} if device is None else {"device": str(device)}
     try:
         model = foz.load_zoo_model(name, **options)
@@ -92,94 +159,3 @@ def load_zoo(
             f"({type_and_first_line(error)})."
         ) from error
     return from_fiftyone_model(model, layer=layer, name=name)
-
-
-def from_fiftyone_model(
-    model: TorchImageModel,
-    *,
-    layer: str | None = None,
-    metric: Metric = "cosine",
-    name: str | None = None,
-) -> EmbeddingModel:
-    """Make an embedding model of a FiftyOne torch image model.
-
-    The network is shared, not copied: it stays on its device, and the wrapper remains
-    usable. The preprocessing is the wrapper's own. If that keeps the sizes of images
-    (the zoo's does), inputs of different sizes do not fit into one batch.
-    """
-    from fiftyone_sfam.network.embedder import EmbeddingModel
-    from fiftyone_sfam.network.layers import tapped
-    from fiftyone_sfam.network.transforms import TransformPreprocessing
-
-    network = _network(model)
-    label = name or type(network).__name__
-    if layer is None and _is_transformer(network):
-        raise ModelError(
-            f"the FiftyOne model {label!r} holds a transformer, whose patches are not "
-            f"convolutional features; {SUPPORTED}, or name a layer."
-        )
-    config = model.config
-    embedding: str | None = None
-    embedding_layer = config.embeddings_layer
-    if config.as_feature_extractor and embedding_layer is not None:
-        # FiftyOne has replaced the network by one that returns {layer: output}.
-        embedding, embedding_layer = embedding_layer, None
-    network, embedding_layer = tapped(network, embedding_layer)
-    return EmbeddingModel(
-        network,
-        TransformPreprocessing(model.transforms),
-        layer=layer,
-        metric=metric,
-        embedding=embedding,
-        embedding_layer=embedding_layer,
-        name=label,
-    )
-
-
-def _network(model: object) -> nn.Module:
-    """Return the network of a wrapper that only runs it."""
-    from fiftyone.utils.torch import TorchImageModel
-    from torch import nn
-
-    if not isinstance(model, TorchImageModel):
-        raise ModelError(
-            f"the FiftyOne model is {type(model).__name__}, not a TorchImageModel; "
-            f"{SUPPORTED}."
-        )
-    kind = type(model).__name__
-    overrides = any(
-        getattr(type(model), method) is not getattr(TorchImageModel, method)
-        for method in ("_forward_pass", "_predict_all", "embed_all", "get_embeddings")
-    )
-    if overrides or model.config.raw_inputs or model.has_collate_fn:
-        raise ModelError(
-            f"the FiftyOne model {kind} computes its embeddings in its own way; "
-            f"{SUPPORTED}."
-        )
-    if not model.has_embeddings:
-        raise ModelError(
-            f"the FiftyOne model {kind} exposes no embeddings; load it with "
-            "embeddings_layer, the name of the layer that returns them."
-        )
-    if model.using_half_precision:
-        raise ModelError(
-            f"the FiftyOne model {kind} runs in half precision, in which scores cannot "
-            "be decomposed exactly; load it with use_half_precision=False."
-        )
-    network = model._model
-    if not isinstance(network, nn.Module):
-        raise ModelError(
-            f"the FiftyOne model {kind} holds {type(network).__name__}, not a "
-            f"torch.nn.Module; {SUPPORTED}."
-        )
-    return network
-
-
-def _is_transformer(network: nn.Module) -> bool:
-    """Return whether a network has attention with several heads."""
-    from torch import nn
-
-    return any(
-        isinstance(module, nn.MultiheadAttention) or hasattr(module, "num_heads")
-        for module in network.modules()
-    )

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
-from fiftyone_sfam.network.examine import carriers, examine
+from fiftyone_sfam.network.examine import carriers, find_layer, list_layers
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead
 from fiftyone_sfam.network.inputs import TakesInputs, with_given_inputs
 from fiftyone_sfam.network.layers import (
-    chosen_layer,
+    SeenModules,
     module_of,
-    named_layer,
     tapped,
 )
-from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout
+from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout, SeenLayer
 from fiftyone_sfam.network.metric import METRICS, Metric
 from fiftyone_sfam.network.outputs import Branch, EmbeddingKey
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
@@ -394,8 +392,9 @@ class EmbeddingModel(TakesInputs):
         """
         if self._has_rows:
             return self._of_image(0).carries_all(images[:1], layer)
-        info = LayerInfo(layer, (1, 1, 1), 1)
-        return layer in carriers(self._runner, images[0], [info])
+        seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
+        modules = SeenModules({}, {layer: seen}, {})
+        return bool(carriers(self._runner, images[0], modules))
 
     @with_given_inputs
     def find_layer(self, images: Tensor) -> LayerInfo:
@@ -422,40 +421,15 @@ class EmbeddingModel(TakesInputs):
         if self._info is None:
             contrast = images.float().flatten(1).std(1)
             index = int(contrast.argmax())
-            image = images[index]
             if self._has_rows:
-                return self._of_image(index).find_layer(image[None])
-            seen = examine(
+                return self._of_image(index).find_layer(images[index : index + 1])
+            self._info = find_layer(
                 self._runner,
-                image,
+                images[index],
+                self._layer,
                 self._layout,
                 self._prefix_tokens,
-                only=self._layer or "",
             )
-            depends_on = partial(self._runner.depends_on, image[None])
-
-            def choose() -> LayerInfo:
-                return chosen_layer(
-                    seen,
-                    depends_on,
-                    carriers(self._runner, image, seen.maps),
-                    self._runner.heads,
-                    self.network,
-                    self.name,
-                )
-
-            if self._layer is None:
-                self._info = choose()
-            else:
-                self._runner.module(self._layer)
-                self._info = named_layer(
-                    self._layer,
-                    seen,
-                    depends_on,
-                    choose,
-                    self.name,
-                    is_arranged=self._layout is not None,
-                )
         return self._info
 
     @with_given_inputs
@@ -474,4 +448,4 @@ class EmbeddingModel(TakesInputs):
         """
         if self._has_rows:
             return self._of_image(0).layers(images[:1])
-        return tuple(examine(self._runner, images[0]).maps)
+        return list_layers(self._runner, images[0])

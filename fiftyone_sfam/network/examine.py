@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,25 +13,75 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import NetworkError
 from fiftyone_sfam.network.heads import as_leaf
-from fiftyone_sfam.network.layers import PARTIAL, SeenModules, map_of, replaced
+from fiftyone_sfam.network.layers import (
+    SeenModules,
+    chosen_layer,
+    map_of,
+    named_layer,
+    replaced,
+)
 from fiftyone_sfam.network.layouts import (
     MOVES_OTHERWISE,
     LayerInfo,
     Layout,
     SeenLayer,
     arrangements,
+    follows,
     patched,
     seen_layer,
 )
 from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import constant_parameters, device_of, hooked
+from fiftyone_sfam.network.views import View, fit_together, joined_shape, placed_view
 
 # Positions along the longer side of a map whose every position may see the whole image.
 _SMALL_MAP = 16
+# Largest number of blocks of a batch that are taken for mirror images or parts.
+_MOST_VIEWS = 4
 # Relative difference of embeddings that is rounding.
 _SAME = 1e-4
 # A prime modulus: the number of paths through a graph grows beyond any type.
 _PRIME = 2**61 - 1
+
+
+def find_layer(
+    runner: NetworkRunner,
+    image: Tensor,
+    layer: str | None,
+    layout: Layout | None,
+    prefix_tokens: int | None,
+) -> LayerInfo:
+    """Check the layer that a user has named, or choose one; an image is (3, H, W)."""
+    seen = examine(runner, image, layout, prefix_tokens, only=layer or "")
+    depends_on = partial(runner.depends_on, image[None])
+    check = partial(is_all, runner, image)
+
+    def choose() -> LayerInfo:
+        return chosen_layer(
+            seen,
+            carriers(runner, image, seen),
+            depends_on,
+            check,
+            runner.heads,
+            runner.network,
+            runner.name,
+        )
+
+    if layer is None:
+        return choose()
+    runner.module(layer)
+    is_arranged = layout is not None
+    return named_layer(
+        layer, seen, depends_on, check, choose, runner.name, is_arranged=is_arranged
+    )
+
+
+def list_layers(runner: NetworkRunner, image: Tensor) -> tuple[LayerInfo, ...]:
+    """List the layers that have a map of the image."""
+    seen = examine(runner, image)
+    check = partial(is_all, runner, image)
+    listed = [seen.resolved(name, check) for name in seen.layers]
+    return tuple(layer.info for layer in listed if not layer.problem)
 
 
 def examine(
@@ -67,26 +118,136 @@ def examine(
         for name, layer in seen.layers.items()
         if layer.problem == MOVES_OTHERWISE and _is_coarse(seen.shapes[name])
     ]
-    layers = dict(seen.layers)
+    layers, views = dict(seen.layers), dict(seen.views)
     if only is not None:
-        last = only or next((info.name for info in reversed(seen.maps)), "")
+        maps = [name for name, layer in layers.items() if not layer.problem]
+        last = only or (maps[-1] if maps else "")
         names = list(layers)
         start = names.index(last) if last in layers else 0
         coarse = [name for name in coarse if names.index(name) >= start]
     if coarse:
         enlarged = patched(image, 4 if max(image.shape) <= 200 else 2)
-        again: Mapping[str, SeenLayer] = {}
+        again = None
         # Some networks take images of one size only.
         with suppress(NetworkError):
-            again = _seen(runner, enlarged, layout, prefix_tokens).layers
-        for name in set(coarse) & set(again):
-            if again[name].info.calls == layers[name].info.calls:
-                layers[name] = _at_size(again[name], seen.shapes[name])
-    for name, layer in layers.items():
-        runs_again = layer.info.calls > 1 and not layer.problem
-        if runs_again and not _is_all(runner, patched(image), layer.info):
-            layers[name] = replace(layer, problem=PARTIAL)
-    return SeenModules(seen.shapes, layers)
+            again = _seen(runner, enlarged, layout, prefix_tokens)
+        for name in coarse:
+            larger = None if again is None else again.layers.get(name)
+            if again is None or larger is None:
+                continue
+            if larger.info.calls == layers[name].info.calls:
+                layers[name] = _at_size(larger, seen.shapes[name])
+                views[name] = [
+                    _at_size(view, seen.shapes[name]) for view in again.views[name]
+                ]
+    joined = {name: _joined(runs) for name, runs in views.items() if len(runs) > 1}
+    return SeenModules(
+        seen.shapes, layers, {name: info for name, info in joined.items() if info}
+    )
+
+
+def _joined(runs: list[SeenLayer]) -> LayerInfo | None:
+    """Put the runs of a layer together on the image, if they follow it."""
+    arranged = next((run.info for run in runs if not run.problem), runs[0].info)
+    arrangement = arranged.shape, arranged.layout, arranged.prefix_tokens
+    placed: list[View] = []
+    for run in runs[: _MOST_VIEWS + 1]:
+        info = run.info
+        view = None
+        same = (info.shape, info.layout, info.prefix_tokens) == arrangement
+        if same and run.change is not None:
+            view = placed_view(info.views[0], run.change, follows)
+        if view is not None:
+            placed.append(view)
+    if len(placed) < len(runs) or not fit_together(placed):
+        return None
+    return replace(
+        arranged,
+        shape=joined_shape(placed, arranged.shape),
+        calls=runs[-1].info.calls,
+        views=tuple(placed),
+    )
+
+
+def is_all(runner: NetworkRunner, image: Tensor, info: LayerInfo) -> bool:
+    """Return whether the image reaches the embedding only by a layer's runs.
+
+    The runs are held as they are for the first patched image, which has no patch.
+    """
+    views = info.views or (View(info.calls, 0, 1),)
+    calls = 0
+
+    def hold(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        tensor = map_of(output)
+        calls += tensor is not None
+        held = [view for view in views if view.call == calls]
+        if tensor is None or not held:
+            return None
+        blocks = list(tensor.chunk(held[0].blocks))
+        for view in held:
+            rows = blocks[view.block]
+            blocks[view.block] = rows[:1].expand_as(rows)
+        return replaced(output, tensor, torch.cat(blocks))
+
+    images, module = patched(image), runner.module(info.name)
+    with runner.ready(images), torch.no_grad(), hooked(module, hold):
+        embeddings = runner.forward(images).float()
+    change = (embeddings[1:] - embeddings[:1]).abs().max()
+    return bool(change <= _SAME * embeddings.abs().max())
+
+
+class _Recorder:
+    """Hooks that see what modules return on patched images."""
+
+    def __init__(
+        self, images: Tensor, layout: Layout | None, prefix_tokens: int | None
+    ) -> None:
+        self._count = len(images)
+        self._size = (images.shape[-2], images.shape[-1])
+        self._layout, self._prefix_tokens = layout, prefix_tokens
+        self._grids: list[tuple[int, int]] = []
+        self._calls: dict[str, int] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.layers: dict[str, SeenLayer] = {}
+        self.views: dict[str, list[SeenLayer]] = {}
+
+    def hook(self, name: str) -> Callable[..., None]:
+        """Return the hook of a module."""
+
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor = map_of(output)
+            if tensor is not None:
+                self._calls[name] = self._calls.get(name, 0) + 1
+                for known in (self.shapes, self.layers):
+                    known.pop(name, None)
+                self.shapes[name] = tuple(tensor.shape)
+                if tensor.is_floating_point():
+                    self._see(name, tensor)
+
+        return record
+
+    def _see(self, name: str, tensor: Tensor) -> None:
+        """See a layer's output, in blocks if there are more maps than images."""
+        options = arrangements(
+            tensor.shape, self._grids, self._size, self._layout, self._prefix_tokens
+        )
+        if not options:
+            return
+        calls, blocks = self._calls[name], len(tensor) // self._count
+        if blocks * self._count != len(tensor) or blocks > _MOST_VIEWS:
+            blocks = 1
+        for block, part in enumerate(tensor.chunk(blocks)):
+            layer = seen_layer(name, calls, part, self._count, options)
+            view = View(calls, block, blocks)
+            run = replace(layer, info=replace(layer.info, views=(view,)))
+            self.views.setdefault(name, []).append(run)
+            if not layer.problem and layer.info.layout != "tokens":
+                self._grids.append(layer.info.shape[1:])
+        if blocks > 1:
+            problem = f"returns {len(tensor)} maps for {self._count} images"
+            layer = replace(layer, problem=problem)
+        self.layers[name] = layer
 
 
 def _seen(
@@ -94,47 +255,15 @@ def _seen(
     images: Tensor,
     layout: Layout | None,
     prefix_tokens: int | None,
-) -> SeenModules:
-    """Run a network on patched images."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    layers: dict[str, SeenLayer] = {}
-    grids: list[tuple[int, int]] = []
-    size = (images.shape[-2], images.shape[-1])
-
-    def record(name: str) -> Callable[..., None]:
-        calls = 0
-
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            nonlocal calls
-            tensor = map_of(output)
-            if tensor is None:
-                return
-            calls += 1
-            for known in (shapes, layers):
-                known.pop(name, None)
-            shapes[name] = tuple(tensor.shape)
-            if not tensor.is_floating_point():
-                return
-            options = arrangements(tensor.shape, grids, size, layout, prefix_tokens)
-            if not options:
-                return
-            layer = seen_layer(name, calls, tensor, len(images), options)
-            layers[name] = layer
-            if not layer.problem and layer.info.layout != "tokens":
-                grids.append(layer.info.shape[1:])
-
-        return hook
-
-    with (
-        runner.ready(images),
-        torch.no_grad(),
-        ExitStack() as hooks,
-    ):
+) -> _Recorder:
+    """Run a network on patched images; return its shapes, layers, and their runs."""
+    recorder = _Recorder(images, layout, prefix_tokens)
+    with runner.ready(images), torch.no_grad(), ExitStack() as hooks:
         for name, module in runner.network.named_modules():
             if name:
-                hooks.enter_context(hooked(module, record(name)))
+                hooks.enter_context(hooked(module, recorder.hook(name)))
         runner.forward(images)
-    return SeenModules(shapes, layers)
+    return recorder
 
 
 def _is_coarse(shape: tuple[int, ...]) -> bool:
@@ -153,99 +282,84 @@ def _at_size(enlarged: SeenLayer, shape: tuple[int, ...]) -> SeenLayer:
     return replace(enlarged, info=replace(info, shape=(size[0], size[1], size[2])))
 
 
-def _is_all(runner: NetworkRunner, images: Tensor, info: LayerInfo) -> bool:
-    """Return whether the image reaches the embedding only by a layer's last run.
-
-    ``images`` are patched ones.
-    """
-    calls = 0
-
-    def hold(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        nonlocal calls
-        tensor = map_of(output)
-        calls += tensor is not None
-        if tensor is None or calls < info.calls:
-            return None
-        return replaced(output, tensor, tensor[:1].expand_as(tensor).clone())
-
-    with runner.ready(images), torch.no_grad(), hooked(runner.module(info.name), hold):
-        embeddings = runner.forward(images).float()
-    change = (embeddings[1:] - embeddings[:1]).abs().max()
-    return bool(change <= _SAME * embeddings.abs().max())
-
-
 def carriers(
-    runner: NetworkRunner, image: Tensor, layers: Sequence[LayerInfo]
-) -> set[str]:
-    """Return the layers from whose outputs the whole embedding is computed.
+    runner: NetworkRunner, image: Tensor, seen: SeenModules
+) -> list[LayerInfo]:
+    """List the layers from whose outputs the whole embedding is computed.
 
     A layer carries everything if all paths of the graph from the embedding to the image
     lead through its output, so the numbers of paths above and below it multiply to the
-    number of all paths. Networks without a gradient down to the image are run with the
+    number of all paths. Without a gradient down to the image, networks are run with the
     output of a layer held, for stages only.
     """
-    if not image.is_floating_point():
-        return _carriers_by_value(runner, image, layers)
-    edges: dict[str, tuple[Any, int]] = {}
+    edges: dict[str, list[tuple[Any, int]]] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             tensor = map_of(output)
             if tensor is not None and tensor.grad_fn is not None:
-                edges[name] = (tensor.grad_fn, tensor.output_nr)
+                edges.setdefault(name, []).append((tensor.grad_fn, tensor.output_nr))
 
         return hook
 
-    with (
-        runner.ready(image[None]),
-        constant_parameters(runner.network),
-        torch.enable_grad(),
-        ExitStack() as hooks,
-    ):
-        for info in layers:
-            module = runner.module(info.name)
-            hooks.enter_context(hooked(module, keep(info.name)))
-        leaf = as_leaf(image[None].to(device_of(runner.network)))
-        output = runner.forward(leaf.clone())
-    if output.grad_fn is None:
-        return _carriers_by_value(runner, image, layers)
-    return _on_all_paths(output, edges)
+    names = [name for name, layer in seen.layers.items() if not layer.problem]
+    names = [name for name in seen.layers if name in {*names, *seen.joined}]
+    root = None
+    if image.is_floating_point():
+        with (
+            runner.ready(image[None]),
+            constant_parameters(runner.network),
+            torch.enable_grad(),
+            ExitStack() as hooks,
+        ):
+            for name in names:
+                hooks.enter_context(hooked(runner.module(name), keep(name)))
+            leaf = as_leaf(image[None].to(device_of(runner.network)))
+            output = runner.forward(leaf.clone())
+            root = output.grad_fn
+    if root is None:
+        check = partial(is_all, runner, image)
+        stages = [
+            seen.resolved(name, check)
+            for name in names
+            if name in names[-10:] or any(runner.module(name).children())
+        ]
+        return [x.info for x in stages if not x.problem and check(x.info)]
+    paths = _Paths(root, output.output_nr)
+    carrying = []
+    for name in names:
+        layer, cuts = seen.layers[name], edges.get(name, [])
+        if not layer.problem and paths.are_cut_by(cuts[-1:]):
+            carrying.append(layer.info)
+        elif name in seen.joined and paths.are_cut_by(cuts):
+            carrying.append(seen.joined[name])
+    return carrying
 
 
-def _on_all_paths(output: Tensor, edges: Mapping[str, tuple[Any, int]]) -> set[str]:
-    """Return the names of the edges on all paths through the graph of an output."""
-    root = output.grad_fn
-    order = _topological(root)
-    below: dict[Any, int] = {}
-    for node in reversed(order):
-        paths = [below[child] for child, _ in node.next_functions if child]
-        is_leaf = getattr(node, "variable", None) is not None
-        below[node] = (sum(paths) + is_leaf) % _PRIME
-    above: dict[Any, int] = {root: 1}
-    through: dict[tuple[Any, int], int] = {(root, output.output_nr): 1}
-    for node in order:
-        for edge in node.next_functions:
-            if edge[0] is not None:
-                above[edge[0]] = (above.get(edge[0], 0) + above[node]) % _PRIME
-                through[edge] = (through.get(edge, 0) + above[node]) % _PRIME
-    return {
-        name
-        for name, edge in edges.items()
-        if through.get(edge, 0) * below.get(edge[0], 0) % _PRIME == below[root]
-    }
+class _Paths:
+    """The number of paths through a graph, from its root down to its leaf."""
 
+    def __init__(self, root: Any, number: int) -> None:
+        order = _topological(root)
+        self._below: dict[Any, int] = {}
+        for node in reversed(order):
+            paths = [self._below[child] for child, _ in node.next_functions if child]
+            is_leaf = getattr(node, "variable", None) is not None
+            self._below[node] = (sum(paths) + is_leaf) % _PRIME
+        above: dict[Any, int] = {root: 1}
+        self._through: dict[tuple[Any, int], int] = {(root, number): 1}
+        for node in order:
+            for edge in node.next_functions:
+                if edge[0] is not None:
+                    above[edge[0]] = (above.get(edge[0], 0) + above[node]) % _PRIME
+                    paths_to = self._through.get(edge, 0) + above[node]
+                    self._through[edge] = paths_to % _PRIME
+        self._whole = self._below[root]
 
-def _carriers_by_value(
-    runner: NetworkRunner, image: Tensor, layers: Sequence[LayerInfo]
-) -> set[str]:
-    """Return the stages with which the whole embedding stays the same."""
-    images = patched(image)
-    return {
-        info.name
-        for info in layers
-        if info in layers[-10:] or any(runner.module(info.name).children())
-        if _is_all(runner, images, info)
-    }
+    def are_cut_by(self, edges: Sequence[tuple[Any, int]]) -> bool:
+        """Return whether all paths lead through some edges, none of them twice."""
+        paths = [self._through.get(e, 0) * self._below.get(e[0], 0) for e in edges]
+        return sum(paths) % _PRIME == self._whole
 
 
 def _topological(root: Any) -> list[Any]:

@@ -149,6 +149,61 @@ class LinearizedHead:
             by_channel[pairs] = part.sum((2, 3)).to(by_channel)
         return by_position, by_channel
 
+    def position_contributions(self, directions: Tensor | None = None) -> Tensor:
+        """Compute what each position contributes to the embedding, (B, h w, D).
+
+        That is ``J A(p)``, with the head's Jacobian ``J`` and the feature map that is
+        zero except at position ``p``. With directions, of shape (K, D), the result is
+        their inner products with it, (B, h w, K).
+
+        A head that begins by averaging, or a linear one, has a closed form. Any other
+        takes a backward pass per number of the result.
+        """
+        if directions is None:
+            directions = torch.eye(self.output.shape[1])
+        directions = directions.to(self.embedding)
+        maps = self.feature_map.float().flatten(2)
+        if self._pooling is None:
+            jacobian = self._jacobian
+            if jacobian is not None:
+                shares = maps.permute(2, 0, 1) @ jacobian.by_position
+                return (shares @ directions.float().T).transpose(0, 1).contiguous()
+        count, _, positions = maps.shape
+        shares = maps.new_empty(len(directions), count, positions)
+        start = 0
+        for pulled in self._pull_directions(directions):
+            part = shares[start : start + len(pulled)]
+            if self._pooling is None:
+                for row, gradient in zip(part, pulled.flatten(3), strict=True):
+                    row.copy_((gradient * maps).sum(1))
+            else:
+                part.copy_(torch.einsum("kbc,bcp->kbp", pulled.float(), maps))
+            start += len(pulled)
+        return shares.permute(1, 2, 0).contiguous()
+
+    def _pull_directions(self, directions: Tensor) -> Iterator[Tensor]:
+        """Pull directions of the embedding back, several at a time.
+
+        Yields tensors of shape (K, B, C, h, w), or (K, B, C) for a head that begins by
+        averaging. B is 1 if the derivative is the same for all images: each image of
+        the batch then serves another direction.
+        """
+        count, size = self.output.shape
+        if self.is_the_same_for_all:
+            for part in directions.split(count):
+                batch = torch.zeros_like(self.embedding)
+                batch[: len(part)] = part
+                yield self._pull(batch)[: len(part), None]
+            return
+        of_image = self.leaf[0].numel() if self._pooling is None else self.leaf.shape[1]
+        for part in directions.split(max(1, _AT_ONCE // (count * max(of_image, size)))):
+            yield self._pull(part[:, None].expand(-1, count, -1))
+
+    def _pull(self, cotangents: Tensor) -> Tensor:
+        """Pull cotangents back, per channel if the head begins by averaging."""
+        pulled = self.vjp_per_channel(cotangents)
+        return self.vjp(cotangents) if pulled is None else pulled
+
     @property
     def is_the_same_for_all(self) -> bool:
         """Whether the head has one Jacobian for all images, as a linear head has.
@@ -169,8 +224,7 @@ class LinearizedHead:
         direction = torch.randn(1, self.output.shape[1], generator=generator)
         direction = direction.to(self.output.device)
         probe = direction.expand(len(self), -1)
-        products = self.vjp_per_channel(probe)
-        return direction[0], self.vjp(probe) if products is None else products
+        return direction[0], self._pull(probe)
 
     @property
     def _jacobian(self) -> Jacobian | None:

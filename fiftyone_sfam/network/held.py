@@ -29,7 +29,7 @@ derived from the definitions of the operations; it follows no propagation packag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -127,13 +127,13 @@ def _flat(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Any]:
             yield item
 
 
-def _is_live(value: Any) -> bool:
+def _is_live(value: Any) -> TypeGuard[Tensor]:
     """Return whether a value depends on the image."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def _is_gate(tensor: Tensor) -> bool:
-    return getattr(tensor, "_is_sfam_gate", False)
+def _is_gate(value: Any) -> bool:
+    return getattr(value, "_is_sfam_gate", False)
 
 
 def _as_gate(result: Any) -> Any:

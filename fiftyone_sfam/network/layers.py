@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -69,16 +69,31 @@ class SeenModules:
     shapes : mapping
         Shape of each module's last output.
     layers : mapping
-        The outputs that may be maps.
+        The outputs that may be maps, of the last runs.
+    joined : mapping
+        Layers that see mirror images or parts of the image, with their runs put
+        together.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     layers: Mapping[str, SeenLayer]
+    joined: Mapping[str, LayerInfo]
 
-    @property
-    def maps(self) -> list[LayerInfo]:
-        """The layers that have a map of the image."""
-        return [layer.info for layer in self.layers.values() if not layer.problem]
+    def resolved(self, name: str, is_all: Callable[[LayerInfo], bool]) -> SeenLayer:
+        """Return a layer with the runs that carry everything, if it runs several times.
+
+        ``is_all`` returns whether the image reaches the embedding only by those runs.
+        """
+        layer = self.layers[name]
+        if layer.info.calls == 1 and name not in self.joined:
+            return layer
+        if not layer.problem:
+            if is_all(layer.info):
+                return layer
+            layer = replace(layer, problem=PARTIAL)
+        if name in self.joined and is_all(self.joined[name]):
+            return SeenLayer(self.joined[name], "")
+        return layer
 
 
 @dataclass(frozen=True)
@@ -155,8 +170,9 @@ def _shallow_copy(module: nn.Module) -> nn.Module:
 
 def chosen_layer(
     seen: SeenModules,
+    carrying: list[LayerInfo],
     depends_on: Callable[[LayerInfo], bool],
-    carriers: Collection[str],
+    is_all: Callable[[LayerInfo], bool],
     heads: Mapping[str, HeadInfo],
     network: nn.Module,
     model: str,
@@ -169,16 +185,19 @@ def chosen_layer(
     the head after the last map holds more than a length, the last one with enough
     positions is taken, unless it carries much less of the embedding.
 
-    ``heads`` has an entry for each layer that ``depends_on`` was called for.
+    ``carrying`` are the layers from whose outputs the embedding is computed; ``heads``
+    has an entry for each layer that ``depends_on`` was called for.
     """
-    carrying = [info for info in seen.maps if info.name in carriers]
-    last = next((info for info in reversed(carrying) if depends_on(info)), None)
+    last = next(
+        (
+            info
+            for info in reversed(carrying)
+            if (info.calls == 1 or is_all(info)) and depends_on(info)
+        ),
+        None,
+    )
     if last is None:
-        # No layer carries everything: the last one that the embedding depends on.
-        last = next((info for info in reversed(seen.maps) if depends_on(info)), None)
-        if last is None:
-            raise ModelError(_no_layer(seen, depends_on, model))
-        return last
+        return _last_of_several(seen, depends_on, is_all, model)
     carrying = carrying[: carrying.index(last) + 1]
     local = [info for info in reversed(carrying) if seen.layers[info.name].is_local]
     if last.layout == "tokens" and local and local[0].shape[1:] == last.shape[1:]:
@@ -222,14 +241,23 @@ def _fine_layers(carrying: list[LayerInfo], network: nn.Module) -> list[LayerInf
     return [first, *(info for info in carrying[start:] if info in stages.values())]
 
 
-def _no_layer(
-    seen: SeenModules, depends_on: Callable[[LayerInfo], bool], model: str
-) -> str:
-    """Say why no layer can be explained."""
-    for layer in reversed(seen.layers.values()):
-        if layer.problem and depends_on(layer.info):
-            return _refusal(layer, seen, None, model)
-    return (
+def _last_of_several(
+    seen: SeenModules,
+    depends_on: Callable[[LayerInfo], bool],
+    is_all: Callable[[LayerInfo], bool],
+    model: str,
+) -> LayerInfo:
+    """Return the last layer that the embedding depends on: none carries everything."""
+    refused = None
+    for name in reversed(list(seen.layers)):
+        layer = seen.resolved(name, is_all)
+        if depends_on(layer.info):
+            if not layer.problem:
+                return layer.info
+            refused = refused or layer
+    if refused is not None:
+        raise ModelError(_refusal(refused, seen, None, model))
+    raise ModelError(
         f"model '{model}' has no layer with a map of the image, of more than one "
         "position, that its embedding depends on; give the network with the part that "
         "computes its maps, or say with layer=... and layout=... where they are."
@@ -240,6 +268,7 @@ def named_layer(
     name: str,
     seen: SeenModules,
     depends_on: Callable[[LayerInfo], bool],
+    is_all: Callable[[LayerInfo], bool],
     choose: Callable[[], LayerInfo],
     model: str,
     *,
@@ -249,7 +278,7 @@ def named_layer(
 
     ``choose`` returns the layer that is explained by default, or raises.
     """
-    layer = seen.layers.get(name)
+    layer = seen.resolved(name, is_all) if name in seen.layers else None
     if layer is not None and depends_on(layer.info):
         if not layer.problem or is_arranged:
             return layer.info

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from fiftyone_sfam.network.views import View, piece_shape
 
 Layout = Literal["NCHW", "NHWC", "tokens"]
 
@@ -62,6 +64,9 @@ class LayerInfo:
         ``(B, prefix_tokens + h w, C)``.
     prefix_tokens : int
         Number of tokens before those of the image, such as a class token.
+    views : tuple of View
+        The runs that are put together, of a layer that sees mirror images or parts of
+        the image too; empty if the last run is used alone.
     """
 
     name: str
@@ -69,11 +74,17 @@ class LayerInfo:
     calls: int
     layout: Layout = "NCHW"
     prefix_tokens: int = 0
+    views: tuple[View, ...] = field(default=(), repr=False)
 
     @property
     def positions(self) -> int:
         """Number of positions of the map."""
         return self.shape[1] * self.shape[2]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the map of one view."""
+        return piece_shape(self.views, self.shape)[1:]
 
     def maps(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the maps (B, C, h, w) and the prefix tokens (B, P, C) of an output."""
@@ -82,7 +93,7 @@ class LayerInfo:
         if self.layout == "NHWC":
             return output.permute(0, 3, 1, 2), None
         tokens = output[:, self.prefix_tokens :]
-        maps = tokens.mT.unflatten(2, self.shape[1:])
+        maps = tokens.mT.unflatten(2, self.grid)
         return maps, output[:, : self.prefix_tokens] if self.prefix_tokens else None
 
     def output(self, maps: Tensor, prefix: Tensor | None) -> Tensor:
@@ -108,11 +119,14 @@ class SeenLayer:
     is_local : bool
         Whether nothing of a quarter has reached the position farthest from it, nor the
         prefix tokens, as where tokens enter the first block of a transformer.
+    change : Tensor or None
+        How much each position of the map changes with each quarter, (4, h, w).
     """
 
     info: LayerInfo
     problem: str
     is_local: bool = False
+    change: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def is_map(shape: Sequence[int]) -> bool:
@@ -233,31 +247,37 @@ def seen_layer(
         return SeenLayer(options[0], problem)
     output = output.float()
     # Channels come first unless they cannot; then the one that follows best.
-    scores = []
+    scores: list[tuple[tuple[bool, bool, float, int], SeenLayer]] = []
     for place, info in enumerate(options):
-        problem, agreement, is_local = _followed(info, output)
+        problem, agreement, is_local, change = _followed(info, output)
         usual = info.layout != "NHWC"
-        scores.append((not problem, usual, agreement, -place, problem, is_local))
-    *_, place, problem, is_local = max(scores)
-    return SeenLayer(options[-place], problem, is_local)
+        key = not problem, usual, agreement, -place
+        scores.append((key, SeenLayer(info, problem, is_local, change)))
+    return max(scores, key=lambda item: item[0])[1]
 
 
-def _followed(info: LayerInfo, output: Tensor) -> tuple[str, float, bool]:
-    """Return a fault or ``""``, the agreement, and whether the change is local."""
+def _followed(info: LayerInfo, output: Tensor) -> tuple[str, float, bool, Tensor]:
+    """Return a fault or ``""``, the agreement, whether change is local, the change."""
     maps, prefix = info.maps(output)
     change = (maps[1:] - maps[:1]).abs().sum(1).nan_to_num(0, 0, 0)
     change = change.unflatten(0, (2, 4)).sum(0).cpu()
     totals = change.sum((1, 2))
     largest = float(totals.max())
     if largest <= _ROUNDING * float(maps[0].abs().sum().nan_to_num(0, 0, 0)):
-        return CONSTANT, 0.0, False
+        return CONSTANT, 0.0, False, change
     agreement = _agreement(change) if float(totals.min()) >= _SEEN * largest else 0.0
     problem = MOVES_OTHERWISE if agreement < _LEAST else ""
     opposite = [change[i, -(i < 2), -(i % 2 == 0)] for i in range(4)]
     reached = float(torch.stack(opposite).max())
     if prefix is not None:
         reached = max(reached, float((prefix[1:] - prefix[:1]).abs().max()))
-    return problem, agreement, reached <= _ROUNDING * float(change.max())
+    is_local = reached <= _ROUNDING * float(change.max())
+    return problem, agreement, is_local, change
+
+
+def follows(change: Tensor) -> bool:
+    """Return whether a map changes where each quarter is, (4, h, w)."""
+    return _agreement(change) >= _LEAST
 
 
 def _agreement(change: Tensor) -> float:

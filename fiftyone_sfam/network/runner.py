@@ -7,7 +7,7 @@ be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf, is_constant_length
 from fiftyone_sfam.network.held import HeldHead
+from fiftyone_sfam.network.hints import hint_of
 from fiftyone_sfam.network.layers import (
     HeadInfo,
     map_of,
@@ -45,6 +46,7 @@ from fiftyone_sfam.network.state import (
     hooked,
     lower_precision,
 )
+from fiftyone_sfam.network.views import join, pieces
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,10 @@ class NetworkRunner:
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
+                problem, way_out = hint_of(error, images.shape)
                 raise NetworkError(
                     f"model '{self.name}' failed on an input of shape "
-                    f"{tuple(images.shape)} ({first_line(error)}); check that its "
-                    "preprocessing gives the size that the network expects."
+                    f"{tuple(images.shape)} ({problem}); {way_out}."
                 ) from error
         if self.embedding_layer is not None:
             if not caught:
@@ -202,11 +204,12 @@ class NetworkRunner:
 
     def split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
         """Run the network; start a graph at the layer's output."""
+        run = self._split_at_views if info.views else self._split
         doubles = self.doubles
-        split = self._split(images, info)
+        split = run(images, info)
         if doubles != self.doubles:
             # The graph also holds what ran before the failure.
-            split = self._split(images, info)
+            split = run(images, info)
         return split
 
     def _split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
@@ -255,6 +258,59 @@ class NetworkRunner:
                 f"of shape {tuple(images.shape)}."
             )
         return SplitNetwork(*leaves[-1], output, head)
+
+    def _split_at_views(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
+        """Run the network twice: to join the maps of all views, and from there on."""
+        kept: list[tuple[Tensor, Tensor | None]] = []
+        leaves: list[tuple[Tensor, Tensor | None]] = []
+        head = HeldHead()
+
+        def visit(keeping: bool) -> Callable[..., Any]:
+            calls = 0
+
+            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+                nonlocal calls
+                tensor = map_of(output)
+                calls += tensor is not None
+                places = [i for i, v in enumerate(info.views) if v.call == calls]
+                if tensor is None or not places:
+                    return None
+                if keeping:
+                    rows = [info.views[place].rows(tensor) for place in places]
+                    kept.extend(info.maps(block.detach()) for block in rows)
+                    return None
+                torch.set_grad_enabled(True)
+                if not leaves:
+                    leaves.append(joined)
+                    stack.enter_context(head)
+                prefixes = (
+                    [None] * len(info.views)
+                    if joined[1] is None
+                    else joined[1].chunk(len(info.views), 1)
+                )
+                maps = pieces(info.views, joined[0])
+                blocks = [info.output(maps[i], prefixes[i]) for i in places]
+                return replaced(output, tensor, torch.cat(blocks))
+
+            return hook
+
+        module = self.module(info.name)
+        with self.ready(images), torch.no_grad(), hooked(module, visit(True)):
+            self.forward(images)
+        prefix = [prefix for _, prefix in kept if prefix is not None]
+        joined = (
+            as_leaf(join(info.views, [maps for maps, _ in kept])),
+            as_leaf(torch.cat(prefix, 1)) if prefix else None,
+        )
+        with (
+            self.ready(images),
+            constant_parameters(self.network),
+            torch.enable_grad(),
+            hooked(module, visit(False)),
+            ExitStack() as stack,
+        ):
+            output = self.forward(images)
+        return SplitNetwork(*joined, output, head)
 
     def repeats(self, images: Tensor, output: Tensor) -> int:
         """Return how often a module's output holds each image."""
@@ -321,7 +377,8 @@ class NetworkRunner:
             share=total / float(output.detach().float().norm()) if has_direction else 0,
             has_one_length=has_direction and is_constant_length(anywhere, lengthwise),
         )
-        return bool(anywhere.any())
+        parts = pieces(info.views, anywhere) if info.views else [anywhere]
+        return all(bool(part.any()) for part in parts)
 
     def _faster_format(self, images: Tensor) -> torch.memory_format:
         """Return the layout in which convolutions are fastest.

@@ -1,4 +1,4 @@
-"""The part of an image that a torchvision transform shows to the network.
+"""The part of an image that a transform shows to the network.
 
 A map covers the network's input. If the input is a crop of the image, the map must be
 drawn on that crop, whose place follows from the transforms.
@@ -14,6 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.image_processors import (
+    ImageProcessorPreprocessing,
+    is_image_processor,
+)
 from fiftyone_sfam.network.preprocess import Box
 
 
@@ -33,10 +37,14 @@ class TransformPreprocessing:
 
 
 def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
-    """Add the method ``crop_box`` to a torchvision transform."""
-    if hasattr(preprocess, "crop_box") or not _is_torchvision(preprocess):
+    """Add the method ``crop_box`` to a transform, or an image processor."""
+    if hasattr(preprocess, "crop_box"):
         return preprocess
-    return TransformPreprocessing(preprocess)
+    if is_image_processor(preprocess):
+        return ImageProcessorPreprocessing(preprocess)
+    if _is_torchvision(preprocess):
+        return TransformPreprocessing(preprocess)
+    return preprocess
 
 
 def crop_box_of(transform: object, width: int, height: int) -> Box:
@@ -85,19 +93,28 @@ class _View:
         )
 
 
-# Class names of the transforms that do not move pixels.
+# Names of the transforms, classes or functions, that do not move pixels: those of
+# torchvision, timm, open_clip and facenet-pytorch.
 _POINTWISE = frozenset(
     {
+        "_convert_to_rgb",
+        "fixed_image_standardization",
+        "float32",
+        "prewhiten",
         "ColorJitter",
         "ConvertImageDtype",
         "GaussianBlur",
         "Grayscale",
         "Identity",
+        "MaybeConvertMode",
+        "MaybePILToTensor",
+        "MaybeToTensor",
         "Normalize",
         "PILToTensor",
         "RGB",
         "ToDtype",
         "ToImage",
+        "ToNumpy",
         "ToPILImage",
         "ToPureTensor",
         "ToTensor",
@@ -121,7 +138,8 @@ def _steps(transform: Any) -> Iterable[Any]:
 
 def _seen_through(step: Any, view: _View) -> _View:
     """Follow a view through one transform."""
-    name = type(step).__name__
+    # Functions and types such as numpy.float32 have names of their own.
+    name = getattr(step, "__name__", type(step).__name__)
     if name in _POINTWISE:
         return view
     geometry = _GEOMETRY.get(name)
@@ -144,6 +162,33 @@ def _through_resize(step: Any, view: _View) -> _View:
 def _through_center_crop(step: Any, view: _View) -> _View:
     """Follow ``torchvision.transforms.CenterCrop``."""
     return view.center_cropped(*_pair(step.size))
+
+
+def _through_resize_keeping_ratio(step: Any, view: _View) -> _View:
+    """Follow ``ResizeKeepRatio`` of timm and open_clip."""
+    if step.random_scale_prob or step.random_aspect_prob:
+        raise ModelError(
+            "the transform ResizeKeepRatio changes the size of images at random, so "
+            "maps cannot be placed on the image; use the transform for evaluation."
+        )
+    ratios = (view.height / step.size[0], view.width / step.size[1])
+    ratio = max(ratios) * step.longest + min(ratios) * (1 - step.longest)
+    return view.resized(round(view.height / ratio), round(view.width / ratio))
+
+
+def _through_trim_border(step: Any, view: _View) -> _View:
+    """Follow timm's ``TrimBorder``."""
+    border = step.border_size
+    return view.cropped(
+        border, border, view.height - 2 * border, view.width - 2 * border
+    )
+
+
+def _through_max_size(step: Any, view: _View) -> _View:
+    """Follow open_clip's ``ResizeMaxSize``, which pads to a square."""
+    scale = step.max_size / max(view.height, view.width)
+    resized = view.resized(round(view.height * scale), round(view.width * scale))
+    return resized.center_cropped(step.max_size, step.max_size)
 
 
 def _through_preset(step: Any, view: _View) -> _View:
@@ -176,11 +221,15 @@ def _through_patch_size(step: Any, view: _View) -> _View:
 
 _GEOMETRY: dict[str, Callable[[Any, _View], _View]] = {
     "CenterCrop": _through_center_crop,
+    "CenterCropOrPad": _through_center_crop,
     "ImageClassification": _through_preset,
     "MaxResize": _through_max_resize,
     "MinResize": _through_min_resize,
     "PatchSize": _through_patch_size,
     "Resize": _through_resize,
+    "ResizeKeepRatio": _through_resize_keeping_ratio,
+    "ResizeMaxSize": _through_max_size,
+    "TrimBorder": _through_trim_border,
 }
 
 

@@ -30,7 +30,8 @@ from fiftyone_sfam.errors import (
     SfamWarning,
     WorkerError,
 )
-from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.models.wrap import ModelLike, as_model
+from fiftyone_sfam.pipeline.contributing import check_contributions, keep_basis
 from fiftyone_sfam.pipeline.engines import Work, check_engine, make_engine
 from fiftyone_sfam.pipeline.manage import (
     check_existing,
@@ -99,7 +100,7 @@ _LARGEST = 2**31 - 1
 
 def explain_retrieval(
     samples: SampleCollection,
-    model: EmbeddingModel | str,
+    model: ModelLike,
     *,
     key: str = "sfam",
     k: int = 5,
@@ -111,6 +112,8 @@ def explain_retrieval(
     kinds: Sequence[Kind] = KINDS,
     weights: Weights = "signed",
     map_dtype: Literal["int8", "float16", "float32"] = "int8",
+    contributions: Literal["int8", "float16"] | None = None,
+    contribution_dims: int | None = None,
     batch_size: int = 32,
     num_workers: int | None = None,
     cache_bytes: int = 2**30,
@@ -127,8 +130,9 @@ def explain_retrieval(
     ----------
     samples : fiftyone dataset or view
         Images; all of them are compared unless the protocol says otherwise.
-    model : EmbeddingModel or str
-        Model, or the name of one, see :func:`fiftyone_sfam.load_model`.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
+        Model, or the name of one, see :func:`fiftyone_sfam.load_model`. A network that
+        does not say how its images are prepared has to be given as an EmbeddingModel.
     key : str
         Key of the run, and prefix of its fields.
     k : int
@@ -155,6 +159,14 @@ def explain_retrieval(
         Channel weights of the ``sfam`` map.
     map_dtype : {"int8", "float16", "float32"}
         Type in which maps are stored.
+    contributions : {"int8", "float16"}, optional
+        Also store the position contributions of every compared image, in this type.
+        They explain any two images later, without the model, see
+        :meth:`fiftyone_sfam.Run.explain_stored`; :meth:`fiftyone_sfam.Run.summary`
+        says how many bytes an image takes. By default none are stored.
+    contribution_dims : int, optional
+        Project the contributions to this number of leading directions of the
+        embeddings, which takes fewer bytes. By default they are not projected.
     batch_size : int
         Images per forward pass, and per stored shard.
     num_workers : int, optional
@@ -204,15 +216,13 @@ def explain_retrieval(
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
     _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
+    check_contributions(contributions, contribution_dims)
     check_engine(engine, engine_options)
     with making_run(dataset, key):
         existing = check_existing(dataset, key, patches_field, overwrite)
         check_kept_index(samples, keep_index, existing)
-        model_name = None
-        if isinstance(model, str):
-            from fiftyone_sfam.models import load_model
-
-            model_name, model = model, load_model(model)
+        model_name = model if isinstance(model, str) else None
+        model = as_model(model)
         items = collect_items(samples, protocol, patches_field)
         if model.inputs:
             columns = input_columns(
@@ -252,6 +262,8 @@ def explain_retrieval(
             neighbors=neighbors,
             precision=model.precision,
             part_pairs=PART_PAIRS,
+            contributions=contributions,
+            contribution_dims=contribution_dims,
             versions={
                 "fiftyone_sfam": __version__,
                 "fiftyone": fo.__version__,
@@ -278,13 +290,15 @@ def explain_retrieval(
         write_table(store, table)
         check_kept_index(samples, keep_index, existing, delete=True)
         config = RunConfig(
-            **vars(settings),
+            **(vars(settings) | {"contribution_dims": maps.contribution_dims}),
             uid=store.uid,
             state=PUBLISHING,
             fingerprint=fingerprint,
             layer=maps.layer,
             map_shape=maps.map_shape,
             share_on_map=maps.share_on_map,
+            contribution_bytes=maps.contribution_bytes,
+            contribution_agreement=maps.contribution_agreement,
             counts={
                 "images": len(items),
                 "queries": int(np.count_nonzero(table.pairs.rank == 1)),
@@ -339,9 +353,13 @@ def _compute(
             pairs, candidates = find_pairs(
                 work.items, used, protocol, settings.k, settings.metric, index
             )
-            plan = make_plan(pairs, settings.shard_images, settings.order)
+            also = None
+            if settings.contributions is not None:
+                also = np.union1d(candidates.queries, candidates.gallery)
+            plan = make_plan(pairs, settings.shard_images, settings.order, also)
             keep_plan(work.store, pairs)
-            task = MapTask(settings, plan, pairs, used.vectors)
+            basis = keep_basis(work.store, used, settings.contribution_dims)
+            task = MapTask(settings, plan, pairs, used.vectors, basis)
             maps = explain_all(workers, work, task, used.skipped, report)
     except SfamError as error:
         # Settings that cannot work leave nothing to resume. But a network that fails on
@@ -351,6 +369,8 @@ def _compute(
             work.store.delete()
         raise
     items = _run_items(work.items, candidates)
+    if settings.contributions is not None:
+        items = replace(items, places=plan.places(len(items)))
     return used, RunTable(pairs, plan, maps.remainders, items, maps.skipped), maps
 
 

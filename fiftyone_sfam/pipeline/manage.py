@@ -62,7 +62,7 @@ def fingerprint_of(
     """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {
-        "config": {**vars(settings), "layer": model.requested_layer},
+        "config": {**settings.facts(), "layer": model.requested_layer},
         "output": [model._embedding_key, model._embedding_layer],
         "preprocess": repr(model.preprocess)
         if hasattr(model.preprocess, "__dataclass_fields__")

@@ -17,6 +17,7 @@ from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.pipeline.contributing import agreement_of
 from fiftyone_sfam.pipeline.engines import Engine, Work
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
@@ -29,7 +30,7 @@ from fiftyone_sfam.pipeline.shards import (
 )
 from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
 from fiftyone_sfam.progress import Progress
-from fiftyone_sfam.retrieval.embeddings import MISMATCH, Embeddings
+from fiftyone_sfam.retrieval.embeddings import Embeddings
 from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
 from fiftyone_sfam.retrieval.pairs import Pairs, make_pairs
 from fiftyone_sfam.retrieval.search import (
@@ -194,6 +195,9 @@ class RunMaps:
     heatmap_range: float  # value that heatmaps show at full strength
     remainders: NDArray[np.float32]  # (P, 2), NaN for sides without a map
     skipped: tuple[Skipped, ...]  # images without embedding or without maps
+    contribution_dims: int | None  # directions of their basis; None without one
+    contribution_bytes: int | None  # per image; None if the run keeps none
+    contribution_agreement: tuple[float, float] | None  # least and median correlation
 
 
 def explain_all(
@@ -233,11 +237,13 @@ class _Shards:
     """Gathers the summaries of shards in any order."""
 
     def __init__(self, task: MapTask) -> None:
-        self._plan = task.plan
+        self._plan, self._basis = task.plan, task.basis
         self._remainders = np.full(2 * len(task.pairs), np.nan, dtype=np.float32)
         self._largest: list[NDArray[np.float32]] = []
         self._reasons: dict[int, str] = {}
         self._first: Explained | None = None
+        self._bytes = np.zeros(2, dtype=np.int64)  # their sum, and number of images
+        self._agreement: list[NDArray[np.float32]] = []
 
     def add(self, shard: Explained) -> None:
         """Add a shard."""
@@ -245,6 +251,9 @@ class _Shards:
         self._remainders[sides] = shard.remainders
         self._largest.append(shard.largest)
         self._reasons |= shard.reasons
+        sizes = shard.contribution_bytes
+        self._bytes += sizes.sum(), np.count_nonzero(sizes)
+        self._agreement.append(shard.agreement)
         if shard.map_shape[0] and (
             self._first is None or shard.number < self._first.number
         ):
@@ -266,6 +275,9 @@ class _Shards:
             shared_range(np.concatenate(self._largest)),
             self._remainders.reshape(-1, 2),
             _skipped(items, reasons),
+            None if self._basis is None else len(self._basis),
+            round(self._bytes[0] / self._bytes[1]) if self._bytes[1] else None,
+            agreement_of(self._agreement),
         )
 
 
@@ -278,6 +290,7 @@ class _ModelCheck:
 
     def __init__(self, model: str, task: MapTask) -> None:
         self._model = model
+        self._tolerance = task.tolerance
         self._computed = task.settings.embeddings == COMPUTED
         self._expected = list(range(task.plan.num_shards - 1, -1, -1))
         self._waiting: dict[int, tuple[float, ...]] = {}
@@ -295,7 +308,7 @@ class _ModelCheck:
 
     def _check(self, gaps: NDArray[np.float64]) -> None:
         """Raise if half of the embeddings are not the model's."""
-        differ = ~(gaps <= MISMATCH)
+        differ = ~(gaps <= self._tolerance.gap)
         if len(differ) == 0 or differ.mean() < 0.5:
             return
         cause = (
@@ -308,7 +321,7 @@ class _ModelCheck:
             f"the stored embeddings do not match model '{self._model}': "
             f"{int(differ.sum())} of the first {len(differ)} recomputed ones differ "
             f"(median 1 - similarity {np.median(gaps):.3g}, accepted "
-            f"{MISMATCH:g}); {cause}."
+            f"{self._tolerance}); {cause}."
         )
 
 

@@ -19,6 +19,7 @@ from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_ar
 from fiftyone_sfam.runs.run_table import shard_name
 
 _EMBEDDINGS = "embeddings-"
+_OF_CONTRIBUTIONS = ("contribution_bytes", "agreement")
 
 
 # --------------------------------------------------------------------------------------
@@ -74,13 +75,20 @@ class Explained:
     layer: str  # empty if there are no maps
     map_shape: tuple[int, int, int]  # zeros if there are no maps
     share: float | None  # median share of the scores that the maps carry
+    # If the run keeps contributions, their bytes per image, 0 for images without, and
+    # the correlation of each side's evidence from them with its map.
+    contribution_bytes: NDArray[np.int64]
+    agreement: NDArray[np.float32]
 
 
 def empty_shard(
-    images: int, sides: NDArray[np.int64], image: NDArray[np.int64]
+    images: int,
+    sides: NDArray[np.int64],
+    image: NDArray[np.int64],
+    contributions: bool = False,
 ) -> Arrays:
     """Return the arrays of a shard without maps."""
-    return {
+    shard: Arrays = {
         "sides": sides,
         "image": image.astype(np.int32),
         "score": np.full(len(sides), np.nan, dtype=np.float32),
@@ -91,6 +99,10 @@ def empty_shard(
         "layer": np.zeros(0, dtype=np.uint8),
         "gaps": np.zeros(0, dtype=np.float64),
     }
+    if contributions:
+        shard["contribution_bytes"] = np.zeros(images, dtype=np.int64)
+        shard["agreement"] = np.full(len(sides), np.nan, dtype=np.float32)
+    return shard
 
 
 def empty_maps(count: int, like: NDArray[Any], part: str) -> NDArray[Any]:
@@ -114,7 +126,8 @@ def summarize(shard: Arrays, pairs: Pairs, kind: str) -> Arrays:
         values = shard[f"{kind}_values"][rows].max(axis=(1, 2)).astype(np.float32)
         largest = values * shard[f"{kind}_scale"][rows]
     share = median_share(shard["score"], shard["remainder"])
-    names = ("remainder", "gaps", "map_shape", "layer", "reasons")
+    names = ["remainder", "gaps", "map_shape", "layer", "reasons"]
+    names += [name for name in _OF_CONTRIBUTIONS if name in shard]
     return {
         **{name: shard[name] for name in names},
         "largest": largest,
@@ -134,6 +147,8 @@ def explained(number: int, summary: Arrays) -> Explained:
         layer=summary["layer"].tobytes().decode(),
         map_shape=(channels, height, width),
         share=float(summary["share"][0]) if len(summary["share"]) else None,
+        contribution_bytes=summary.get("contribution_bytes", np.zeros(0, np.int64)),
+        agreement=summary.get("agreement", np.zeros(0, np.float32)),
     )
 
 

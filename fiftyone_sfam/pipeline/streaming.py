@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
+from fiftyone_sfam.pipeline.contributing import add_agreement, kept_rows, row_bytes
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
     Explained,
@@ -32,11 +33,12 @@ from fiftyone_sfam.pipeline.shards import (
     store_embedded,
     summarize,
 )
-from fiftyone_sfam.retrieval.embeddings import MISMATCH, check_usable
+from fiftyone_sfam.retrieval.embeddings import check_usable
 from fiftyone_sfam.retrieval.pairs import Pairs
+from fiftyone_sfam.retrieval.tolerance import Tolerance, tolerance_of
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, json_array, pack_maps
 from fiftyone_sfam.runs.run_config import RunSettings
-from fiftyone_sfam.runs.run_table import Plan, shard_name
+from fiftyone_sfam.runs.run_table import Plan, contributions_name, shard_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -121,6 +123,12 @@ class MapTask:
     plan: Plan
     pairs: Pairs
     vectors: NDArray[np.float32]  # embeddings of the items, shape (N, D)
+    basis: NDArray[np.float32] | None = None  # of the contributions, shape (K, D)
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        """How far recomputed embeddings may be from these."""
+        return tolerance_of(self.vectors)
 
 
 @dataclass(frozen=True)
@@ -217,19 +225,25 @@ class ImageStream:
             for place, (number, block) in enumerate(zip(numbers, loaded, strict=True)):
                 # Removed from the list, so that its memory is free before the writing.
                 images, cached[place] = cached[place], {}
-                shard = self._explain_block(images, block, number, task)
+                shard, rows = self._explain_block(images, block, number, task)
                 del images
                 if previous is not None:
                     previous[1].result()
                     yield previous[0]
                 summary = summarize(shard, task.pairs, task.settings.kinds[0])
-                written = writer.submit(
-                    self.store.put, shard_name(number), shard, summary
-                )
+                written = writer.submit(self._store, number, shard, rows, summary)
                 previous = explained(number, summary), written
             if previous is not None:
                 previous[1].result()
                 yield previous[0]
+
+    def _store(
+        self, number: int, shard: Arrays, rows: list[Arrays], summary: Arrays
+    ) -> None:
+        """Store a shard; the contributions first, as the shard counts as done then."""
+        if rows:
+            self.store.put_rows(contributions_name(number), rows)
+        self.store.put(shard_name(number), shard, summary)
 
     def find_layer(self, batches: Iterable[Sequence[int]]) -> None:
         """Find the layer with the first batch that has a readable image.
@@ -250,8 +264,11 @@ class ImageStream:
         block: list[Loaded[_Prepared]],
         number: int,
         task: MapTask,
-    ) -> Arrays:
-        """Explain all sides of a shard, from cached images or newly loaded ones."""
+    ) -> tuple[Arrays, list[Arrays]]:
+        """Explain all sides of a shard, from cached images or newly loaded ones.
+
+        Returns the shard, and the contributions of its images if the run keeps them.
+        """
         readable, reasons = _split(block)
         if readable:
             images_of_batch = _stack(readable, self.model)
@@ -263,33 +280,41 @@ class ImageStream:
         reasons = {
             index: text for index, text in reasons.items() if index in explained_items
         }
-        shard = empty_shard(len(indices), sides, image)
+        dtype = task.settings.contributions
+        shard = empty_shard(len(indices), sides, image, dtype is not None)
         places = [place for place, index in enumerate(indices) if int(index) in images]
         if not places:
-            return shard | {"reasons": json_array(reasons)}
+            rows: list[Arrays] = [] if dtype is None else [{} for _ in indices]
+            return shard | {"reasons": json_array(reasons)}, rows
         present = [images[int(index)] for index in indices[places]]
         gaps = self._gaps(indices[places], present, task.vectors)
         shard["gaps"] = gaps
         row_of = np.full(len(indices), -1, dtype=np.int64)
         for place, item, gap in zip(places, present, gaps, strict=True):
             shard["crop"][place], shard["size"][place] = item.crop, item.size
-            if gap <= MISMATCH:
+            if gap <= task.tolerance.gap:
                 row_of[place] = item.row
             else:
                 reasons[int(indices[place])] = (
                     "its stored embedding is not the one that the model gives now "
-                    f"(1 - similarity {gap:.3g}); the file or its reading has "
-                    "changed."
+                    f"(1 - similarity {gap:.3g}, accepted {task.tolerance}); the file "
+                    "or its reading has changed."
                 )
-        unfit = self._explain_sides(present[0].head, row_of, shard, task)
+        head = present[0].head
+        rows = []
+        if dtype is not None:
+            rows = kept_rows(head, row_of, shard, dtype, task.basis)
+            shard["contribution_bytes"] = row_bytes(rows)
+        unfit = self._explain_sides(head, row_of, shard, rows, task)
         reasons |= {int(indices[place]): maps_problem(self.model) for place in unfit}
-        return shard | {"reasons": json_array(reasons)}
+        return shard | {"reasons": json_array(reasons)}, rows
 
     def _explain_sides(
         self,
         head: LinearizedHead,
         row_of: NDArray[np.int64],
         shard: Arrays,
+        rows: list[Arrays],
         task: MapTask,
     ) -> list[int]:
         """Put the maps of the images in the rows of a head into a shard.
@@ -298,6 +323,8 @@ class ImageStream:
         """
         sides, image, settings = shard["sides"], shard["image"], task.settings
         chosen = np.flatnonzero(row_of[image] >= 0)
+        if len(chosen) == 0:
+            return []
         partners = task.pairs.items_of(sides[chosen] ^ 1)
         device = head.embedding.device
         result = attribute(
@@ -318,6 +345,9 @@ class ImageStream:
         shape = head.feature_map.shape[1:]
         shard["map_shape"] = np.array(shape, dtype=np.int32)
         shard["layer"] = np.frombuffer(str(self.model.layer).encode(), dtype=np.uint8)
+        if rows:
+            vectors, live = task.vectors[partners[kept]], result.evidence.cpu().numpy()
+            add_agreement(shard, rows, task.basis, chosen, vectors, live[kept])
         for kind in settings.kinds:
             maps = getattr(result, kind).cpu().numpy()[kept]
             for part, values in pack_maps(maps, settings.map_dtype).items():

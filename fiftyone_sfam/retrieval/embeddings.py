@@ -18,9 +18,6 @@ from fiftyone_sfam.errors import DataError
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
-MISMATCH = 1e-3
-"""Largest accepted ``1 - similarity`` of a stored embedding with the recomputed one."""
-
 
 @dataclass(frozen=True)
 class Embeddings:

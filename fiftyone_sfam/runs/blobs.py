@@ -21,7 +21,7 @@ import numpy as np
 from fiftyone.core.odm import get_db_conn
 from numpy.typing import NDArray
 
-from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.errors import DataError, RunError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -112,6 +112,10 @@ _BYTES = {"_id": 0, "files_id": 1, "data": 1}
 _AT_ONCE = 128
 # A document of MongoDB holds 16 MiB; a larger summary is not stored.
 _MAX_SUMMARY = 2**23
+_ROW = struct.Struct("<Q")
+
+LARGEST_ROW = 15 * 2**20
+"""Largest size of a row, in bytes: a document of MongoDB."""
 
 
 class BlobStore:
@@ -141,14 +145,38 @@ class BlobStore:
         If the name is in use, nothing changes: two workers that do the same work store
         the same bytes.
         """
-        data = pack_arrays(arrays)
-        metadata: dict[str, Any] = {"dataset_id": self.dataset_id, "uid": self.uid}
+        more: dict[str, Any] = {}
+        if summary is not None and len(packed := pack_arrays(summary)) <= _MAX_SUMMARY:
+            more["summary"] = packed
+        self._put(name, pack_arrays(arrays), more)
+
+    def put_rows(self, name: str, rows: Sequence[Mapping[str, NDArray[Any]]]) -> None:
+        """Store arrays in numbered rows, each of which is read by itself.
+
+        Each row is a chunk of the blob.
+        """
+        packed = [pack_arrays(row) for row in rows]
+        packed = [_ROW.pack(len(data)) + data for data in packed]
+        size = max(map(len, packed))
+        if size > LARGEST_ROW:
+            raise DataError(
+                f"the contributions of one image take {size} bytes, more than the "
+                f"database can store as one piece ({LARGEST_ROW}); give "
+                "contribution_dims, or name a later layer."
+            )
+        data = b"".join(data.ljust(size, b"\0") for data in packed)
+        self._put(name, data, {}, chunk_size=size)
+
+    def _put(
+        self, name: str, data: bytes, more: dict[str, Any], **options: int
+    ) -> None:
+        """Store bytes under a name that is not in use."""
+        metadata = {"dataset_id": self.dataset_id, "uid": self.uid, **more}
         if self.fingerprint is not None:
             metadata["fingerprint"] = self.fingerprint
-        if summary is not None and len(packed := pack_arrays(summary)) <= _MAX_SUMMARY:
-            metadata["summary"] = packed
+        file: dict[str, Any] = {"_id": self._id(name), "metadata": metadata, **options}
         try:
-            self._bucket.put(data, _id=self._id(name), metadata=metadata)
+            self._bucket.put(data, **file)
         except gridfs.errors.FileExists:
             if self._bucket.exists(self._id(name)):
                 return
@@ -156,7 +184,7 @@ class BlobStore:
             # nothing can read it.
             blob_chunks().delete_many({"files_id": self._id(name)})
             try:
-                self._bucket.put(data, _id=self._id(name), metadata=metadata)
+                self._bucket.put(data, **file)
             except gridfs.errors.FileExists:
                 # The other process was slow, not killed, and has stored the same bytes.
                 if not self._bucket.exists(self._id(name)):
@@ -182,11 +210,31 @@ class BlobStore:
                     data = parts[0] if len(parts) == 1 else b"".join(parts)
                     yield unpack_arrays(data)
                 except ValueError as error:
-                    raise RunError(
-                        "the stored maps of this run are incomplete (no "
-                        f"'{blob_id[len(self.uid) + 1 :]}'); run explain_retrieval "
-                        "again with overwrite=True."
-                    ) from error
+                    name = blob_id[len(self.uid) + 1 :]
+                    raise self._incomplete(name) from error
+
+    def get_rows(self, places: Sequence[tuple[str, int]]) -> list[Arrays]:
+        """Read rows of blobs, all with one query."""
+        wanted = [{"files_id": self._id(name), "n": row} for name, row in places]
+        stored = {
+            (chunk["files_id"], chunk["n"]): chunk["data"]
+            for chunk in blob_chunks().find({"$or": wanted})
+        }
+        rows = []
+        for name, row in places:
+            data = stored.get((self._id(name), row), b"")
+            length = _ROW.unpack_from(data)[0] if len(data) >= _ROW.size else 0
+            try:
+                rows.append(unpack_arrays(data[_ROW.size : _ROW.size + length]))
+            except ValueError as error:
+                raise self._incomplete(f"{name}, row {row}") from error
+        return rows
+
+    def _incomplete(self, name: str) -> RunError:
+        return RunError(
+            f"the stored maps of this run are incomplete (no '{name}'); run "
+            "explain_retrieval again with overwrite=True."
+        )
 
     def summaries(self, names: Sequence[str]) -> Iterator[Arrays | None]:
         """Read the summaries of blobs; None for a blob that has none."""

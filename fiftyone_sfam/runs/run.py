@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,14 @@ from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
-from fiftyone_sfam.runs.blobs import Arrays, BlobStore, unpack_maps
+from fiftyone_sfam.runs.blobs import BlobStore
+from fiftyone_sfam.runs.contributions import (
+    BASIS,
+    StoredPair,
+    read_images,
+    stored_pair,
+)
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps, read_side
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
@@ -41,42 +47,10 @@ from fiftyone_sfam.runs.run_table import (
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
+    from fiftyone_sfam.attribution.contributions import Contributions
+
 # Parts of the table that a run holds in memory.
 _CACHED_PARTS = 16
-
-
-@dataclass(frozen=True)
-class SideMaps:
-    """The stored maps of one side of a pair.
-
-    Attributes
-    ----------
-    maps : dict of str to ndarray
-        Signed map per kind, float32, shape (h, w).
-    score : float
-        Similarity as this side's forward pass gave it.
-    remainder : float
-        ``score`` minus the sum of the evidence; NaN if that was not computed.
-    crop : tuple of float
-        Relative left, top, right and bottom of what the network saw of the image (or
-        of the detection's crop).
-    size : tuple of int
-        Width and height of the whole image, in pixels.
-    """
-
-    maps: dict[str, NDArray[np.float32]]
-    score: float
-    remainder: float
-    crop: tuple[float, float, float, float]
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class PairMaps:
-    """Both sides of a pair; None where the image could not be read."""
-
-    query: SideMaps | None
-    gallery: SideMaps | None
 
 
 class Run:
@@ -158,12 +132,17 @@ class Run:
             ``images``, ``queries``, ``pairs`` and ``skipped``: counts; the counts of
             rank-1 outcomes; ``rank1``: share of true matches among the first neighbors
             of the labeled queries, in [0, 1], None without labels; ``warnings``: list
-            of str.
+            of str; and, if the run keeps contributions, ``contribution_bytes``: bytes
+            per image, and ``contribution_agreement``: least and median correlation of
+            the evidence from them with the evidence of the run.
         """
         summary: dict[str, Any] = dict(self.config.counts)
         labeled = summary.get("true match", 0) + summary.get("false match", 0)
         summary["rank1"] = summary["true match"] / labeled if labeled else None
         summary["warnings"] = list(self.warnings)
+        if self.config.contributions is not None:
+            summary["contribution_bytes"] = self.config.contribution_bytes
+            summary["contribution_agreement"] = self.config.contribution_agreement
         return summary
 
     def embeddings(self) -> NDArray[np.float32]:
@@ -254,7 +233,7 @@ class Run:
         maps: dict[int, SideMaps | None] = {}
         for number, shard in zip(used, blobs, strict=True):
             for place in np.flatnonzero(numbers == number).tolist():
-                maps[place] = _read_side(shard, int(rows[place]), self.config.kinds)
+                maps[place] = read_side(shard, int(rows[place]), self.config.kinds)
         return [PairMaps(maps[2 * at], maps[2 * at + 1]) for at in range(len(chosen))]
 
     def locate(
@@ -311,6 +290,63 @@ class Run:
 
         return make_pairs_dataset(self, selection, name)
 
+    # -- contributions -----------------------------------------------------------------
+
+    def contributions(self, item_id: str) -> Contributions:
+        """Read the position contributions of an image or detection.
+
+        Parameters
+        ----------
+        item_id : str
+            Id of the sample, or of the detection if the run compared detections.
+
+        Returns
+        -------
+        Contributions
+            What each position of the image contributes to its embedding;
+            :mod:`fiftyone_sfam.attribution.contributions` makes maps from them, also
+            toward a template.
+
+        Raises
+        ------
+        RunError
+            If the run was made without ``contributions``, or has none of this image.
+        """
+        return read_images(self, [item_id])[0].contributions
+
+    def explain_stored(
+        self, query_id: str, gallery_id: str, *, impostor_id: str | None = None
+    ) -> StoredPair:
+        """Explain two images from stored contributions, without the model.
+
+        Parameters
+        ----------
+        query_id, gallery_id : str
+            Ids of any two images or detections of the run, a pair of it or not.
+        impostor_id : str, optional
+            Id of a third one: also explain why the query is more similar to the gallery
+            image than to this one.
+
+        Returns
+        -------
+        StoredPair
+            Both sides' evidence, and more maps on request.
+
+        Raises
+        ------
+        RunError
+            If the run was made without ``contributions``, or has none of an image.
+        """
+        more = [] if impostor_id is None else [impostor_id]
+        return stored_pair(read_images(self, [query_id, gallery_id, *more]), self)
+
+    @cached_property
+    def contribution_basis(self) -> NDArray[np.float32] | None:
+        """The directions that contributions are projected to; None if they are not."""
+        if self.config.contribution_dims is None:
+            return None
+        return self.store.get(BASIS)["directions"]
+
     # -- storage -----------------------------------------------------------------------
 
     @cached_property
@@ -328,7 +364,9 @@ class Run:
         """The shard and row of each side's maps."""
         config = self.config
         order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
-        return make_plan(self.pairs, config.shard_images, order)
+        places = self.items.places
+        also = None if places is None else np.flatnonzero(places[:, 0] >= 0)
+        return make_plan(self.pairs, config.shard_images, order, also)
 
     @cached_property
     def _pairs(self) -> tuple[Pairs, NDArray[np.float32]]:
@@ -410,26 +448,3 @@ def load_run(samples: SampleCollection, key: str) -> Run:
             "it, or delete it."
         )
     return Run(dataset, key, config)
-
-
-def _read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | None:
-    """Read one side from a shard; None if its image could not be read."""
-    if np.isnan(shard["score"][row]):
-        return None
-    chosen = slice(row, row + 1)
-    maps = {
-        kind: unpack_maps(
-            shard[f"{kind}_values"][chosen], shard[f"{kind}_scale"][chosen]
-        )[0]
-        for kind in kinds
-    }
-    image = shard["image"][row]
-    left, top, right, bottom = (float(v) for v in shard["crop"][image])
-    width, height = (int(v) for v in shard["size"][image])
-    return SideMaps(
-        maps,
-        float(shard["score"][row]),
-        float(shard["remainder"][row]),
-        (left, top, right, bottom),
-        (width, height),
-    )

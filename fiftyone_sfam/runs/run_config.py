@@ -44,7 +44,19 @@ class RunSettings:
     neighbors: str = "exact"  # "index" if a similarity index proposed the neighbors
     precision: str = "float32"  # of the network up to the layer
     part_pairs: int = 0  # pairs per part of the table; 0: one blob, earlier versions
+    contributions: str | None = None  # type in which they are stored; None if not
+    contribution_dims: int | None = None  # directions that they are projected to
     versions: dict[str, str] = field(default_factory=dict)  # of the packages in use
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings that a fingerprint includes."""
+        # Runs of earlier versions, which had no contributions, are still resumed.
+        added = {
+            name
+            for name in ("contributions", "contribution_dims")
+            if getattr(self, name) is None
+        }
+        return {name: value for name, value in vars(self).items() if name not in added}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +72,9 @@ class RunConfig(RunSettings):
     # over the sides of the first shard with maps. None in runs of earlier versions.
     share_on_map: float | None = None
     counts: dict[str, int] = field(default_factory=dict)  # as in Run.summary
+    contribution_bytes: int | None = None  # per image, on average
+    # Least and median correlation of the evidence from contributions with the maps.
+    contribution_agreement: tuple[float, float] | None = None
     # Unique id and patches_field of the runs that it replaces, until they are deleted.
     replaces: tuple[tuple[str, str | None], ...] = ()
     keeps_index: str | None = None  # brain key, until the index is stored
@@ -73,6 +88,8 @@ class RunConfig(RunSettings):
         chosen["map_shape"] = tuple(chosen["map_shape"])
         chosen["kinds"] = tuple(chosen["kinds"])
         chosen["replaces"] = tuple(map(tuple, chosen.get("replaces", ())))
+        if chosen.get("contribution_agreement") is not None:
+            chosen["contribution_agreement"] = tuple(chosen["contribution_agreement"])
         return cls(**chosen)
 
 
@@ -89,6 +106,8 @@ def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
     values["map_shape"] = list(config.map_shape)
     values["kinds"] = list(config.kinds)
     values["replaces"] = list(map(list, config.replaces))
+    if config.contribution_agreement is not None:
+        values["contribution_agreement"] = list(config.contribution_agreement)
     record = dataset.init_run(method=METHOD, **values)
     if key in dataset.list_runs():
         # FiftyOne replaces one document: there is always one whole record.

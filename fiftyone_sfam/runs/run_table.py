@@ -38,6 +38,8 @@ class RunItems:
     cameras: tuple[str | None, ...]
     is_query: NDArray[np.bool_]  # (N,)
     is_gallery: NDArray[np.bool_]  # (N,)
+    # Shard and row of the stored contributions, shape (N, 2); -1 for items without.
+    places: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -142,6 +144,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         tuple(texts["cameras"]),
         arrays["is_query"],
         arrays["is_gallery"],
+        arrays.get("places"),
     )
     return items, tuple(Skipped(**values) for values in texts["skipped"])
 
@@ -154,6 +157,11 @@ def part_name(number: int) -> str:
 def shard_name(number: int) -> str:
     """Name the blob of a shard."""
     return f"{_SHARD}{number:06d}"
+
+
+def contributions_name(number: int) -> str:
+    """Name the blob of the contributions of a shard's images."""
+    return f"contributions-{number:06d}"
 
 
 def is_shard(name: str) -> bool:
@@ -176,6 +184,8 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
     }
     if items.label_ids is not None:
         arrays["label_ids"] = items.label_ids.astype("S")
+    if items.places is not None:
+        arrays["places"] = items.places
     return arrays
 
 
@@ -239,6 +249,14 @@ class Plan:
         shards = np.searchsorted(self._first_places, places, side="right") - 1
         return shards, places - self._first_places[shards]
 
+    def places(self, count: int) -> NDArray[np.int32]:
+        """Return shard and row of each of ``count`` items, (N, 2); -1 for none."""
+        places = np.full((count, 2), -1, dtype=np.int32)
+        at = np.arange(len(self.order))
+        shards = np.searchsorted(self.bounds, at, side="right") - 1
+        places[self.order] = np.stack([shards, at - self.bounds[shards]], axis=1)
+        return places
+
     def shards_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the shards that hold some items, ascending."""
         places = np.flatnonzero(np.isin(self.order, items))
@@ -256,14 +274,23 @@ class Plan:
         return places
 
 
-def make_plan(pairs: Pairs, shard_images: int, order: str = BY_COUNT) -> Plan:
+def make_plan(
+    pairs: Pairs,
+    shard_images: int,
+    order: str = BY_COUNT,
+    also: NDArray[np.int64] | None = None,
+) -> Plan:
     """Plan one pass over the images that explains every side of every pair.
 
     The order is "count" (images with the most sides first), "item", or "block": as
-    "item", with shards that do not cross the blocks of the embeddings.
+    "item", with shards that do not cross the blocks of the embeddings. The pass also
+    visits the items ``also``, whether they are in a pair or not.
     """
     items = pairs.sides()
     used, counts = np.unique(items, return_counts=True)
+    if also is not None:
+        every = np.union1d(used, also)
+        counts, used = np.bincount(items, minlength=every.max() + 1)[every], every
     ordered = used[np.lexsort((used, -counts))] if order == BY_COUNT else used
     if order == BY_BLOCK:
         bounds = np.flatnonzero(np.diff(used // shard_images, prepend=-1))

@@ -19,7 +19,7 @@ from fiftyone_sfam.app.pairs.live import LivePairs
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import read_image
-from fiftyone_sfam.errors import DataError, ModelError, NetworkError
+from fiftyone_sfam.errors import DataError, ModelError, NetworkError, SfamWarning
 from fiftyone_sfam.models import load_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
@@ -177,8 +177,8 @@ def test_what_was_computed_before_a_failure_is_gone_on_with(world, on, left) -> 
     with pytest.raises(NetworkError) as error:
         explain_retrieval(world, model, **options)
     assert str(error.value) == (
-        "model 'Wrapped' failed on an input of shape (3, 3, 16, 8) (the device); check "
-        "that its preprocessing gives the size that the network expects."
+        "model 'Wrapped' failed on an input of shape (3, 3, 16, 8) (RuntimeError: the "
+        "device); run network(torch.rand(3, 3, 16, 8)) to see where it fails."
     )
     # Nothing is shown of it.
     assert (world.list_runs(), world.get_field("sfam")) == ([], None)
@@ -402,7 +402,7 @@ def test_missing_weights_are_refused(
     message = (
         "the weights do not fit the network Net: 4 missing (bnneck.weight, bnneck.bias,"
         " bnneck.running_mean, bnneck.running_var); 1 unexpected (classifier.weight); "
-        'with "strict": false only unexpected names are allowed'
+        "correct weights_key or strip_prefix"
     )
     with pytest.raises(ModelError, match=re.escape(message)):
         explain_retrieval(world, "mine", k=1)
@@ -413,7 +413,9 @@ def test_missing_weights_are_refused(
     assert (world.list_runs(), stored_blobs(world)) == ([], 0)
 
     save_file(conv | neck | classifier, tmp_path / "net.safetensors")
-    model = load_model("mine")
+    unused = r"does not use 1 weight of net\.safetensors \(classifier\.weight\)\.$"
+    with pytest.warns(SfamWarning, match=unused):
+        model = load_model("mine")
     images = torch.ones(1, 3, HEIGHT, WIDTH)
     raw = torch.relu(
         nn.functional.conv2d(images, conv["conv.weight"], conv["conv.bias"], 2, 1)

@@ -382,7 +382,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         ({"embedding": [1, [2]]}, "embedding", r"\[1, \[2\]\] is not a text"),
         ({"description": None}, "description", "null is not a text"),
         ({"description": "\udfff"}, "description", r'"\\udfff" is not a text'),
-        ({"wieghts": "x"}, "wieghts", "the key is unknown; known are factory, kwargs"),
+        ({"wieghts": "x"}, "wieghts", "the key is unknown; known are factory, source"),
     ],
 )
 def test_mistakes_name_file_model_and_key(

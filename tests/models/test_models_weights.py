@@ -5,17 +5,19 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from compat import needs_checkpoints
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.models.weights import apply_state_dict, load_state_dict
 
 TORCH = pytest.param(".pth", marks=needs_checkpoints)
@@ -78,6 +80,56 @@ def test_half_precision_becomes_float32(tmp_path: Path, suffix: str) -> None:
     }
     assert loaded["half"].tolist() == [0.5, 0.333251953125]
     assert loaded["count"].item() == 7
+
+
+@needs_checkpoints
+@pytest.mark.parametrize("archive", [True, False], ids=["archive", "legacy"])
+@pytest.mark.parametrize(
+    "value",
+    [np.float64(0.5), np.float32(2), np.float16(1), np.int64(3), np.bool_(True)],
+    ids=lambda value: type(value).__name__,
+)
+def test_scalars_of_numpy_beside_the_tensors(
+    tmp_path: Path, value: Any, archive: bool
+) -> None:
+    file = tmp_path / "net.pth.tar"
+    content = {"state_dict": {"a": torch.ones(2)}, "rank1": value, "epoch": 3}
+    torch.save(content, file, _use_new_zipfile_serialization=archive)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+    assert load_state_dict(file, key=("state_dict",))["a"].tolist() == [1, 1]
+    # What numpy needs is allowed while the file is read, and not afterwards.
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(file, weights_only=True)
+
+
+@needs_checkpoints
+def test_scalars_of_older_versions_of_numpy(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.pth", tmp_path / "old.pth"
+    torch.save({"net": {"a": torch.ones(2)}, "rank1": np.float64(0.5)}, new)
+    with zipfile.ZipFile(new) as source, zipfile.ZipFile(old, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content.replace(b"numpy._core", b"numpy.core"))
+    assert load_state_dict(old, key=("net",))["a"].tolist() == [1, 1]
+
+
+@needs_checkpoints
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ones(2),
+        np.array([Path("x")]),
+        np.dtype([("a", object)]),
+        np.random.default_rng(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_objects_of_numpy_are_refused(tmp_path: Path, value: Any) -> None:
+    file = tmp_path / "net.pth"
+    torch.save({"state_dict": {"a": torch.ones(2)}, "other": value}, file)
+    with pytest.raises(ModelError, match="not loaded, because loading it could run"):
+        load_state_dict(file, key=("state_dict",))
 
 
 @needs_checkpoints
@@ -193,7 +245,10 @@ def test_weights_that_do_not_fit_change_nothing() -> None:
     assert str(caught.value) == (
         "the weights do not fit the network Small: 1 of another shape (conv.weight "
         "(4, 3, 3, 3) instead of (4, 3, 1, 1)); 2 missing (conv.bias, "
-        "norm.running_var); 6 unexpected (fc.0, fc.1, fc.2, fc.3, ...)."
+        "norm.running_var); 6 unexpected (fc.0, fc.1, fc.2, fc.3, ...); correct "
+        "weights_key or strip_prefix, build the network without the missing weights, "
+        "or name those that may keep their initial values in allow_missing, such as "
+        '["classifier.*"].'
     )
     with pytest.raises(ModelError, match=r"1 of another shape \(conv\.weight"):
         apply_state_dict(network, state, strict=False)
@@ -201,18 +256,27 @@ def test_weights_that_do_not_fit_change_nothing() -> None:
         assert torch.equal(value, before[name])
 
 
-def test_weights_that_the_network_does_not_use_are_allowed() -> None:
+def test_weights_that_the_network_does_not_use_are_named() -> None:
     network = Small()
     state = {name: torch.full_like(v, 2) for name, v in network.state_dict().items()}
-    state["classifier.weight"] = torch.ones(9)
+    state |= {"classifier.weight": torch.ones(9), "classifier.bias": torch.ones(9)}
     # Counts batches in training, and is used for nothing else.
     del state["norm.num_batches_tracked"]
-    apply_state_dict(network, state, strict=False)
+    with pytest.warns(SfamWarning) as caught:
+        apply_state_dict(network, state, strict=False, source="net.pth")
+    assert [str(warning.message) for warning in caught] == [
+        "the network Small does not use 2 weights of net.pth (classifier.weight, "
+        "classifier.bias)."
+    ]
     assert network.norm.running_var.tolist() == [2.0] * 4
     assert network.norm.num_batches_tracked.item() == 0
-    with pytest.raises(ModelError, match=r"1 missing .*; 1 unexpected"):
+    with pytest.raises(ModelError) as strict:
         apply_state_dict(network, state)
-    with pytest.raises(ModelError, match="1 unexpected"):
+    assert str(strict.value) == (
+        "the weights do not fit the network Small: 2 unexpected (classifier.weight, "
+        'classifier.bias); "strict": false allows unexpected names.'
+    )
+    with pytest.raises(ModelError, match=r"6 missing .*; 1 unexpected"):
         apply_state_dict(network, {"classifier.weight": torch.ones(9)}, strict=False)
 
 
@@ -220,17 +284,35 @@ def test_missing_weights_are_refused() -> None:
     network = Small()
     before = {name: v.clone() for name, v in network.state_dict().items()}
     state = {"conv.bias": torch.arange(4.0), "classifier.weight": torch.ones(9)}
-    with pytest.raises(ModelError) as caught:
-        apply_state_dict(network, state, strict=False)
-    assert str(caught.value) == (
-        "the weights do not fit the network Small: 5 missing (conv.weight, norm.weight,"
-        " norm.bias, norm.running_mean, ...); 1 unexpected (classifier.weight); with "
-        '"strict": false only unexpected names are allowed: correct strip_prefix, '
-        "build the network without the missing weights, or load all weights in the "
-        "factory."
-    )
+    for allowed in ((), ("classifier.*", "conv", "norm.running_*")):
+        with pytest.raises(ModelError) as caught:
+            apply_state_dict(network, state, strict=False, allow_missing=allowed)
+        names = "conv.weight, norm.weight, norm.bias"
+        listed = f"3 missing ({names})"
+        if not allowed:
+            listed = f"5 missing ({names}, norm.running_mean, ...)"
+        assert str(caught.value) == (
+            f"the weights do not fit the network Small: {listed}; 1 unexpected "
+            "(classifier.weight); correct weights_key or strip_prefix, build the "
+            "network without the missing weights, or name those that may keep their "
+            'initial values in allow_missing, such as ["classifier.*"].'
+        )
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_missing_weights_that_are_allowed_keep_their_values(strict: bool) -> None:
+    network = Small()
+    before = {name: v.clone() for name, v in network.state_dict().items()}
+    state = {"conv.bias": torch.arange(4.0), "conv.weight": torch.ones(4, 3, 1, 1)}
+    apply_state_dict(network, state, strict=strict, allow_missing=["norm.*"])
+    assert network.conv.bias.tolist() == [0, 1, 2, 3]
+    assert torch.equal(network.norm.weight, before["norm.weight"])
+    # A weight of another shape is not a missing one.
+    state["norm.weight"] = torch.ones(5)
+    with pytest.raises(ModelError, match=r"1 of another shape \(norm\.weight \(5,\)"):
+        apply_state_dict(network, state, strict=strict, allow_missing=["norm.*"])
 
 
 def test_a_prefix_of_some_names_does_not_hide_missing_weights() -> None:
@@ -247,7 +329,7 @@ def test_a_tied_weight_is_needed_once() -> None:
     network = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     network["b"].weight = network["a"].weight
     state = {"a.weight": torch.ones(2, 2), "a.bias": torch.ones(2)}
-    with pytest.raises(ModelError, match=r": 1 missing \(b\.bias\); with"):
+    with pytest.raises(ModelError, match=r": 1 missing \(b\.bias\); correct"):
         apply_state_dict(network, state, strict=False)
     apply_state_dict(network, {**state, "b.bias": torch.ones(2)}, strict=False)
     assert network["b"].weight.tolist() == [[1, 1], [1, 1]]

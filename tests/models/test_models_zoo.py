@@ -19,7 +19,8 @@ from torchvision.models.resnet import BasicBlock
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models import list_models, load_model
-from fiftyone_sfam.models.zoo import from_fiftyone_model
+from fiftyone_sfam.models.fiftyone_models import from_fiftyone_model
+from fiftyone_sfam.models.zoo import REASONS, why_not, zoo_models
 from fiftyone_sfam.network.layers import tapped
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -169,32 +170,62 @@ def test_tapped_network_shares_parameters_and_leaves_the_original() -> None:
 # --------------------------------------------------------------------------------------
 
 
-def small_transformer() -> nn.Module:
-    from torchvision.models import VisionTransformer
-
-    return VisionTransformer(32, 16, 1, 2, 8, 16)
-
-
 class OwnPass(TorchImageModel):
     def _forward_pass(self, imgs: Any) -> Any:
         return self._model(imgs * 2)
 
 
-def test_what_is_not_a_plain_convolutional_embedder_is_refused() -> None:
+class OwnEmbeddings(TorchImageModel):
+    def embed_all(self, args: Any) -> Any:
+        return super().embed_all(args) * 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"embeddings_layer": "<fc"},
+        {"embeddings_layer": "avgpool"},
+        {"as_feature_extractor": True},
+    ],
+    ids=str,
+)
+def test_a_forward_pass_of_its_own_is_run(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = TorchImageModelConfig(
+        {
+            **RESNET18,
+            **NORMALIZATION,
+            "image_size": [64, 64],
+            "device": "cpu",
+            **options,
+        }
+    )
+    theirs = OwnPass(config)
+    ours = from_fiftyone_model(theirs)
+    expected = np.ravel(theirs.embed(picture(0)))
+    images = ours.prepare(picture(0))[None]
+    np.testing.assert_allclose(ours.embed(images)[0], expected, rtol=1e-5, atol=1e-5)
+    other = ours.embed(images / 2)[0].numpy()
+    assert np.abs(other - expected).max() > 0.01 * np.abs(expected).max()
+    assert ours.find_layer(images).name == "network.layer4"
+
+
+def test_what_does_not_embed_images_is_refused() -> None:
     with pytest.raises(ModelError, match="exposes no embeddings; load it with embed"):
         from_fiftyone_model(wrapper(image_size=[64, 64]))
     with pytest.raises(ModelError, match="is ResNet, not a TorchImageModel; supported"):
         from_fiftyone_model(small_resnet())
-    with pytest.raises(ModelError, match="in its own way; supported"):
+    with pytest.raises(ModelError, match=r"in its own way \(raw_inputs\); supp"):
         from_fiftyone_model(wrapper(embeddings_layer="avgpool", raw_inputs=True))
     config = TorchImageModelConfig({**RESNET, "embeddings_layer": "avgpool"})
-    with pytest.raises(ModelError, match="OwnPass computes its embeddings in its own"):
-        from_fiftyone_model(OwnPass(config))
-    transformer = wrapper(
-        entrypoint_fcn=small_transformer, entrypoint_args={}, embeddings_layer="<heads"
-    )
-    with pytest.raises(ModelError, match=r"holds a transformer, .* supported are"):
-        from_fiftyone_model(transformer)
+    with pytest.raises(
+        ModelError, match=r"OwnEmbeddings computes .* way \(embed_all\)"
+    ):
+        from_fiftyone_model(OwnEmbeddings(config))
+    half = wrapper(embeddings_layer="avgpool")
+    half._model.to(torch.bfloat16)
+    with pytest.raises(ModelError, match="runs in half precision"):
+        from_fiftyone_model(half)
 
 
 # --------------------------------------------------------------------------------------
@@ -227,15 +258,16 @@ def own_zoo(tmp_path: Path) -> Iterator[None]:
     """A manifest of the owner's, with networks that need no download."""
     detector = manifest_entry("own-detector", embeddings_layer="<fc")
     detector["default_deployment_config_dict"]["type"] = "some.package.Detector"
-    transformer = manifest_entry("own-transformer", embeddings_layer="<fc")
-    transformer["tags"].append("transformer")
+    newer = manifest_entry("own-newer", embeddings_layer="<fc")
+    newer["default_deployment_config_dict"]["type"] = "fiftyone.utils.newer.Newer"
+    newer["tags"].append("embeddings")
     file = tmp_path / "manifest.json"
     models = [
         manifest_entry("own-resnet", embeddings_layer="<fc"),
         manifest_entry("own-classifier"),
         manifest_entry("own-broken", embeddings_layer="no-such-layer"),
         detector,
-        transformer,
+        newer,
     ]
     file.write_text(json.dumps({"models": models}))
     before = fo.config.model_zoo_manifest_paths
@@ -263,11 +295,9 @@ def test_zoo_models_by_name() -> None:
     ("name", "problem"),
     [
         ("own-classifier", "it exposes no embeddings; supported are the zoo's torch"),
-        ("own-detector", "it is not a plain torch image model; supported are"),
-        ("own-transformer", "it is a transformer"),
+        ("own-detector", "its class 'some.package.Detector' is not one of FiftyOne's"),
+        ("own-newer", "it is not known how its class 'Newer' computes embeddings"),
         ("own-broken", "FiftyOne could not load the zoo model 'own-broken' .Value"),
-        ("clip-vit-base32-torch", "it is not a plain torch image model"),
-        ("dinov2-vits14-torch", "it is a transformer"),
         ("faster-rcnn-resnet50-fpn-coco-torch", "it exposes no embeddings"),
     ],
 )
@@ -286,7 +316,66 @@ def test_listing() -> None:
     assert models["own-resnet"].description == "the own-resnet"
     assert models["resnet50-imagenet-torch"].metric == "cosine"
     assert {"densenet121-imagenet-torch", "vgg16-imagenet-torch"} <= set(models)
-    assert not [name for name in models if "clip" in name or "vit" in name]
+    assert {"clip-vit-base32-torch", "swin-v2-tiny-torch"} <= set(models)
+    # Their code would be downloaded, which the App must not do.
+    assert not [name for name in models if "dinov2" in name]
+
+
+# Classes of the zoo's models with embeddings: how many are explained at least, and why
+# the others are not.
+EXPLAINED = {
+    "TorchvisionImageModel": 29,
+    "TorchImageModel": 8,
+    "TorchCLIPModel": 1,
+    "TorchOpenClipModel": 1,
+    "PEVisionEncoder": 2,
+    "FiftyOneTransformer": 4,
+    "FiftyOneTransformerForImageClassification": 19,
+    "FiftyOneZeroShotTransformerForImageClassification": 5,
+}
+REFUSED = {
+    "ETAModel": "it runs in TensorFlow",
+    "FiftyOneTransformerForObjectDetection": "it detects objects",
+    "FiftyOneTransformerForSemanticSegmentation": "it labels pixels",
+    "FiftyOneZeroShotTransformerForObjectDetection": "it detects the objects that",
+    "FiftyOneZeroShotTransformerForSemanticSegmentation": "it assigns each patch to",
+    "Qwen3VLModel": "its embedding is computed by a language model",
+    "TwelveLabsModel": "a service computes its embeddings",
+}
+
+
+def test_every_entry_of_the_zoo_is_explained_or_refused_with_a_reason() -> None:
+    explained: dict[str, list[str]] = {}
+    for entry in zoo_models():
+        kind = entry.default_deployment_config_dict["type"].rpartition(".")[2]
+        reason = why_not(entry)
+        has_embeddings = "embeddings" in entry.tags
+        if reason is None:
+            assert has_embeddings, entry.name
+            explained.setdefault(kind, []).append(entry.name)
+        elif has_embeddings:
+            assert reason.startswith(REFUSED[kind]), entry.name
+        else:
+            # Nothing is refused as "not known" in the manifests of this FiftyOne.
+            known = reason == "it exposes no embeddings" or kind in REASONS
+            assert known or reason.startswith("it runs in TensorFlow"), entry.name
+    # Later manifests may have more models of these classes.
+    assert set(explained) == set(EXPLAINED)
+    assert all(len(explained[kind]) >= count for kind, count in EXPLAINED.items())
+    families = {
+        "FiftyOneTransformer": ["dinov3"],
+        "TorchImageModel": ["dinov2"],
+        "FiftyOneTransformerForImageClassification": [
+            "classification-transformer",
+            "convnext",
+            "efficientnet",
+            "swin-v2",
+            "vit-",
+        ],
+    }
+    for kind, prefixes in families.items():
+        for name in explained[kind]:
+            assert name.startswith(tuple(prefixes))
 
 
 def test_addresses_are_only_compared() -> None:

@@ -111,10 +111,10 @@ def test_finding_the_layer_runs_few_images_once() -> None:
     model = model_of(network)
     calls = count_calls(network)
     model.linearize(images(5))
-    # One run to see how it likes two images, one to see the layers, one to see which of
-    # them show the image, one to see that the embedding depends on the last.
+    # One run to see how it likes two images, one to see which layers show the image,
+    # one to see which carry everything, one to see that the embedding depends on it.
     one = (1, 3, 8, 6)
-    assert calls == [(2, 3, 8, 6), one, (9, 3, 8, 6), one, (5, 3, 8, 6)]
+    assert calls == [(2, 3, 8, 6), (9, 3, 8, 6), one, one, (5, 3, 8, 6)]
     model.linearize(images(4))
     assert calls[5:] == [(4, 3, 8, 6)]
 
@@ -178,8 +178,8 @@ def test_network_without_parameters() -> None:
         ("average", "trunk"),
         ("flatten and linear", "trunk"),
         ("bn neck", "trunk"),
-        # The gate's weights are a map as well, and the last to be computed.
-        ("gated", "head.gate"),
+        # The gate's weights are a map as well, but they do not carry everything.
+        ("gated", "trunk"),
         ("earlier layer", "head.convolution"),
         ("called twice", "shared"),
     ],
@@ -598,23 +598,22 @@ def test_gradients_of_a_training_in_progress_are_kept() -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_transformer_without_any_map() -> None:
-    model = model_of(Transformer(convolution=False))
-    with pytest.raises(
-        ModelError, match=r"'Transformer' has no layer .*transformer cannot"
-    ):
-        model.linearize(images(2))
-
-
-def test_transformer_whose_patch_embedding_is_a_convolution() -> None:
-    model = model_of(Transformer(convolution=True), name="vit")
-    with pytest.raises(
-        ModelError, match=r"'vit' turns its last .* 'patches', into tokens, .*name a l"
-    ):
-        model.linearize(images(2))
-    # Whoever names it gets it.
-    named = model.with_layer("patches").linearize(images(2))
-    assert tuple(named.feature_map.shape) == (2, 8, 4, 3)
+@pytest.mark.parametrize("convolution", [False, True])
+def test_a_transformer_is_explained_where_its_tokens_enter_the_first_block(
+    convolution: bool,
+) -> None:
+    model = model_of(Transformer(convolution=convolution))
+    head = model.linearize(images(2))
+    layer, layout = ("patches", "NCHW") if convolution else ("projection", "tokens")
+    assert model.find_layer(images(2)) == LayerInfo(layer, (8, 4, 3), 1, layout)
+    torch.testing.assert_close(head.embedding, model.embed(images(2)))
+    last = model.with_layer("block")
+    assert last.find_layer(images(2)).layout == "tokens"
+    # After the block there is only the average of the tokens.
+    end = last.linearize(images(2))
+    assert tuple(end.feature_map.shape) == (2, 8, 4, 3)
+    result = attribute(end, torch.tensor([0]), end.embedding[[1]])
+    torch.testing.assert_close(result.evidence.sum((1, 2)), result.score)
 
 
 @pytest.mark.parametrize("option", ["layer", "embedding_layer"])
@@ -641,7 +640,7 @@ def test_layer_after_the_pooling() -> None:
     network = build("earlier layer").network
     hint = r"name a layer before the pooling \(by default it is 'head.conv"
     with pytest.raises(
-        ModelError, match=r"'head.neck' .*returns shape \(1, 6\), .*" + hint
+        ModelError, match=r"'head.neck' .*returns shape \(9, 6\), .*" + hint
     ):
         model_of(network, layer="head.neck").linearize(images(2))
     with pytest.raises(
@@ -721,7 +720,7 @@ def test_running_out_of_memory_is_not_the_preprocessings_fault() -> None:
 def test_an_error_without_words() -> None:
     network = Failing()
     network.error = ValueError()
-    with pytest.raises(ModelError, match=r"\(1, 3, 8, 6\) \(ValueError\); check"):
+    with pytest.raises(ModelError, match=r"\(1, 3, 8, 6\) \(ValueError\); run network"):
         model_of(network).embed(images(1))
 
 

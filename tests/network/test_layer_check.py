@@ -11,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from fiftyone_sfam.attribution.maps import attribute
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import PARTIAL
@@ -20,6 +21,7 @@ from fiftyone_sfam.network.layouts import (
     LayerInfo,
     patched,
 )
+from fiftyone_sfam.network.views import View
 from networks import CASES, build, images
 from worlds import tiny_network
 
@@ -92,21 +94,6 @@ TWICE = "which runs 2 times in a pass, "
 
 # What the network does, the layer to name, and what keeps it from being explained.
 WRONG: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str, str]] = {
-    "flip": (
-        lambda net, x: pooled(net(x)) + pooled(net(x.flip(3))),
-        "net",
-        TWICE + MOVES_OTHERWISE,
-    ),
-    "flip first": (
-        lambda net, x: pooled(net(x.flip(3))) + pooled(net(x)),
-        "net",
-        TWICE + PARTIAL,
-    ),
-    "flip without gradient": (
-        lambda net, x: pooled(net(x.flip(3)).detach()) + pooled(net(x)),
-        "net",
-        TWICE + PARTIAL,
-    ),
     "upside down": (lambda net, x: net(x.flip(2)), "last", MOVES_OTHERWISE),
     "sum of maps": (lambda net, x: net(x) + net(x.flip(3)), "last", MOVES_OTHERWISE),
     "channels of both": (
@@ -114,9 +101,28 @@ WRONG: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str, str]] = {
         "last",
         MOVES_OTHERWISE,
     ),
-    "halves": (halves, "net", TWICE + MOVES_OTHERWISE),
-    "doubled batch": (doubled, "net", "returns 18 maps for 9 images"),
-    "doubled parts": (doubled_parts, "net", "returns 18 maps for 9 images"),
+}
+
+# What the network does with its images, and what its layer then sees of each.
+VIEWS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], list[View]]] = {
+    "flip": (
+        lambda net, x: pooled(net(x)) + pooled(net(x.flip(3))),
+        [View(1, 0, 1), View(2, 0, 1, (2,))],
+    ),
+    "flip first": (
+        lambda net, x: pooled(net(x.flip(3))) + pooled(net(x)),
+        [View(1, 0, 1, (2,)), View(2, 0, 1)],
+    ),
+    "upside down too": (
+        lambda net, x: torch.cat([pooled(net(x)), pooled(net(x.flip(2)))], 1),
+        [View(1, 0, 1), View(2, 0, 1, (1,))],
+    ),
+    "halves": (halves, [View(1, 0, 1, (), "top"), View(2, 0, 1, (), "bottom")]),
+    "doubled batch": (doubled, [View(1, 0, 2), View(1, 1, 2, (2,))]),
+    "doubled parts": (
+        doubled_parts,
+        [View(1, 0, 2, (), "top"), View(1, 1, 2, (), "bottom")],
+    ),
 }
 
 # Rearranged at the end only: the layers before can be explained.
@@ -138,15 +144,69 @@ SHAPES = [(64, 64, 0), (96, 48, 1)]
 
 @pytest.mark.parametrize(("height", "width", "seed"), SHAPES)
 @pytest.mark.parametrize("name", WRONG)
-def test_runs_on_mirror_images_and_on_parts(
+def test_mirror_images_in_one_map(
     name: str, height: int, width: int, seed: int
 ) -> None:
     run, layer, problem = WRONG[name]
     network, batch = Network(run, seed), picture(height, width, seed)
     message = refusal(network, batch, layer)
     assert message.startswith(f"layer '{layer}' of model 'Network' with output of ")
-    assert f" {problem}; no layer that the embedding depends on has" in message
-    assert " of model 'Network' with output of" in refusal(network, batch)
+    if name == "upside down":
+        assert f" {problem}; no layer that the embedding depends on has" in message
+        assert " of model 'Network' with output of" in refusal(network, batch)
+    else:
+        # The backbone before sees both images.
+        assert f" {problem}; name another layer, say 'net', or" in message
+        assert len(model_of(network).find_layer(batch).views) == 2
+
+
+@pytest.mark.parametrize(("height", "width", "seed"), SHAPES)
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_map_of_each_run_is_put_back_where_it_saw_the_image(
+    name: str, height: int, width: int, seed: int
+) -> None:
+    run, views = VIEWS[name]
+    network = Network(run, seed)
+    batch = torch.cat([picture(height, width, seed), picture(height, width, seed + 5)])
+    model = model_of(network)
+    info = model.find_layer(batch)
+    assert (info.name, list(info.views)) == ("net", views)
+    head = model.linearize(batch)
+    torch.testing.assert_close(head.embedding, model.embed(batch))
+    result = attribute(head, torch.tensor([0, 1]), head.embedding[[1, 0]])
+    torch.testing.assert_close(result.evidence.sum((1, 2)), result.score)
+
+    # All heads are averages, so evidence is the product of the maps with the partner.
+    partner = head.embedding[1] / head.embedding.norm(dim=1).prod()
+    with torch.no_grad():
+        expected = expected_evidence(network.net, batch, views, partner)
+    torch.testing.assert_close(result.evidence[0], expected, atol=1e-6, rtol=1e-4)
+
+
+def expected_evidence(
+    net: nn.Module, batch: Tensor, views: list[View], partner: Tensor
+) -> Tensor:
+    """The evidence of the first image, if each view is averaged by itself."""
+    if views[0].part:
+        weights = partner.chunk(2)
+        maps = [net(part)[0] for part in batch.chunk(2, 2)]
+    else:
+        weights = partner.chunk(2) if len(partner) > 12 else (partner, partner)
+        (flip,) = (view.flip for view in views if view.flip)
+        dims = [dim + 1 for dim in flip]
+        maps = [net(batch)[0], net(batch.flip(dims)).flip(dims)[0]]
+    parts = [
+        (one * weight[:, None, None]).sum(0) / one[0].numel()
+        for one, weight in zip(maps, weights, strict=True)
+    ]
+    return torch.cat(parts) if views[0].part else parts[0] + parts[1]
+
+
+def test_a_run_without_gradient_is_not_left_out_without_a_word() -> None:
+    network = Network(lambda net, x: pooled(net(x.flip(3)).detach()) + pooled(net(x)))
+    batch = picture(64, 64)
+    assert "does not depend on layer 'net', or" in refusal(network, batch, "net")
+    assert "has no layer with a map of the image" in refusal(network, batch)
 
 
 @pytest.mark.parametrize(("height", "width", "seed"), SHAPES)

@@ -555,12 +555,39 @@ def test_a_file_that_changed_since_is_skipped(world, batch_size):
         world, model, k=2, embeddings=vectors, batch_size=batch_size
     )
     assert [one.id for one in run.skipped] == [sample.id]
-    assert "its stored embedding is not the one that the model gives now" in (
-        run.skipped[0].reason
-    )
+    reason = run.skipped[0].reason
+    assert "its stored embedding is not the one that the model gives now" in reason
+    assert "accepted 0.001 for embeddings stored in float32); the file or" in reason
     for pair in range(len(run.pairs)):
         maps = run.maps(pair)
         assert (maps.query is None) == (run.pairs.query[pair] == 5)
         assert (maps.gallery is None) == (run.pairs.gallery[pair] == 5)
     assert len(world.exists("sfam")) == 11
     assert len(world.exists("sfam_score")) == 12
+
+
+def test_embeddings_computed_in_bfloat16_are_the_models(world):
+    model = tiny_model()
+    vectors = torch.from_numpy(embeddings_of(model, world.values("filepath")))
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(vectors.shape, generator=generator)
+    # 1 - similarity is 0.002 to 0.005, as deep networks give in this type.
+    inexact = vectors + 0.1 * vectors.norm(dim=1, keepdim=True) * noise / noise.norm(
+        dim=1, keepdim=True
+    )
+    gaps = 1 - torch.cosine_similarity(inexact.bfloat16().float(), vectors)
+    assert 0.0015 < float(gaps.min()) < float(gaps.max()) < 0.007
+    stored = inexact.bfloat16().float().numpy()
+    run = explain_retrieval(world, model, k=2, embeddings=stored)
+    assert run.skipped == ()
+    with pytest.raises(
+        DataError, match=r"12 of the first 12 .* accepted 0\.001 for emb"
+    ):
+        explain_retrieval(world, model, key="other", k=2, embeddings=inexact.numpy())
+    other = torch.from_numpy(
+        embeddings_of(tiny_model(seed=1), world.values("filepath"))
+    )
+    with pytest.raises(DataError, match=r"accepted 0\.02 for embeddings stored in bf"):
+        explain_retrieval(
+            world, model, key="other", embeddings=other.bfloat16().float().numpy()
+        )

@@ -16,6 +16,7 @@ from fiftyone_sfam.app.forms.parameters import (
     whole,
 )
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
+from fiftyone_sfam.models import known_name
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
 
         result = check_faithfulness(
             run,
-            params.model or run.config.model,
+            known_name(params.model or run.config.model),
             params.pairs,
             side=params.side,
             fill=params.fill,

@@ -24,6 +24,7 @@ from fiftyone_sfam.audit.regions.fields import STRIPES, region_fields
 from fiftyone_sfam.audit.regions.ledger import build_ledger, check_evidence
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
+from fiftyone_sfam.models import known_name
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class ExplainRegions(RunOperator[RegionParameters]):
             region = BACKGROUND if BACKGROUND in ledger.regions else ledger.regions[-1]
             check = check_causally(
                 run,
-                params.model or run.config.model,
+                known_name(params.model or run.config.model),
                 ledger=ledger,
                 region=params.region or region,
                 change=params.change,

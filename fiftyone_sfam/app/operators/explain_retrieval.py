@@ -18,6 +18,7 @@ from fiftyone_sfam.app.operators.base import (
 )
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.models import known_name
 from fiftyone_sfam.pipeline.manage import check_key
 from fiftyone_sfam.retrieval.embeddings import check_index_key
 from fiftyone_sfam.runs.run import list_runs
@@ -148,7 +149,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         computing = params.embeddings_from == COMPUTE
         run = explain_retrieval(
             ctx.target_view(require_flat=True),
-            params.model,
+            known_name(params.model),
             progress=progress_of(
                 ctx, phases=("embedding", "explaining") if computing else ()
             ),

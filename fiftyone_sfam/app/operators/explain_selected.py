@@ -12,6 +12,7 @@ from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.operators.base import Context, Results, SfamOperator
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.models import known_name
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -77,7 +78,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
             raise DataError("choose a model to explain.")
         # Read one by one, since a view would not keep the order of the selection.
         images = [_selected_image(ctx, sample_id) for sample_id in selected]
-        explained = explain_pair(params.model, *images)
+        explained = explain_pair(known_name(params.model), *images)
         sides = [explained.query, explained.gallery]
         signed = params.kind == "difference"
         if signed:

@@ -28,12 +28,13 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
-from fiftyone_sfam.models import list_models, load_model
+from fiftyone_sfam.models import list_models, load_named
 from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import distance, normalizer, similarity
-from fiftyone_sfam.runs.run import Run, SideMaps
+from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.run import Run
 
 Maps = tuple[NDArray[np.float32], ...]
 
@@ -280,14 +281,14 @@ def _model(
 ) -> EmbeddingModel:
     """Load a model, and check that it is the one of the run."""
     if weights_hash is None:
-        return load_model(name)
+        return load_named(name)
     if name not in {info.name for info in list_models()}:
         raise ModelError(
             f"This map needs the model '{name}', which is not registered on this "
             f"machine: register it in {registry_path()}. {WITHOUT}"
         )
     try:
-        model = load_model(name, layer=layer)
+        model = load_named(name, layer=layer)
     except SfamError as error:
         raise ModelError(
             f"This map needs the model '{name}', which cannot be loaded: {error} "

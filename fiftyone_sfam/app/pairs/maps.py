@@ -13,7 +13,8 @@ from fiftyone_sfam.attribution.render import shared_limit
 from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
 from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
     from fiftyone_sfam.app.pairs.live import LivePairs

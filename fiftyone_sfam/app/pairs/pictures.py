@@ -15,7 +15,7 @@ from fiftyone_sfam.app.pairs.maps import ShownMaps
 from fiftyone_sfam.attribution.render import data_url, fitted, overlay
 from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.run import SideMaps
+from fiftyone_sfam.runs.maps import SideMaps
 
 Box = tuple[float, float, float, float]
 

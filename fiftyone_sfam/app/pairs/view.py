@@ -43,7 +43,8 @@ from fiftyone_sfam.app.pairs.pictures import (
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
 from fiftyone_sfam.runs.images import ItemImages
-from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
     from fiftyone_sfam.app.pairs.live import LivePairs

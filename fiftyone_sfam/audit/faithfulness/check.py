@@ -35,6 +35,7 @@ from fiftyone_sfam.audit.faithfulness.result import (
 from fiftyone_sfam.audit.regions.causal import check_model
 from fiftyone_sfam.audit.statistics.bootstrap import check_seed
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
@@ -51,7 +52,7 @@ AUTO = "auto"
 
 def check_faithfulness(
     run: Run,
-    model: EmbeddingModel | str | None = None,
+    model: ModelLike | None = None,
     pairs: int | Sequence[int] = PAIRS,
     *,
     side: Sides = "query",
@@ -69,7 +70,7 @@ def check_faithfulness(
     ----------
     run : Run
         The run.
-    model : EmbeddingModel or str, optional
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module, optional
         The model that the run was made with, or its name. By default, the model is
         loaded by the name that the run stores.
     pairs : int or sequence of int
@@ -301,11 +302,14 @@ def _mean(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _model(run: Run, model: EmbeddingModel | str | None) -> EmbeddingModel:
+def _model(run: Run, model: ModelLike | None) -> EmbeddingModel:
     """Return the run's model, at the run's layer."""
-    if model is None or isinstance(model, str):
-        from fiftyone_sfam.models import load_model
+    if model is None:
+        from fiftyone_sfam.models import load_named
 
-        model = load_model(model or run.config.model)
-    check_model(run, model)
-    return model.with_layer(run.config.layer)
+        # A stored name may come with a dataset from elsewhere.
+        loaded = load_named(run.config.model)
+    else:
+        loaded = as_model(model)
+    check_model(run, loaded)
+    return loaded.with_layer(run.config.layer)

@@ -41,11 +41,12 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     rank_correlation,
 )
 from fiftyone_sfam.errors import DataError, ModelError, RunError
+from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
-from fiftyone_sfam.retrieval.embeddings import MISMATCH
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
+from fiftyone_sfam.retrieval.tolerance import tolerance_of
 from fiftyone_sfam.runs.blobs import unpack_maps
 from fiftyone_sfam.runs.images import ItemModels
 from fiftyone_sfam.runs.run import Run
@@ -57,7 +58,7 @@ PHASE = "changing"
 
 def check_causally(
     run: Run,
-    model: EmbeddingModel | str,
+    model: ModelLike,
     pairs: Sequence[int] | None = None,
     *,
     ledger: Ledger | None = None,
@@ -77,7 +78,7 @@ def check_causally(
     ----------
     run : Run
         The run.
-    model : EmbeddingModel or str
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
         The model that the run was made with, or its name.
     pairs : sequence of int, optional
         Pairs to check. By default, the pairs of rank 1.
@@ -120,10 +121,7 @@ def check_causally(
     DataError
         If an option is invalid, or no pair can be checked.
     """
-    if isinstance(model, str):
-        from fiftyone_sfam.models import load_model
-
-        model = load_model(model)
+    model = as_model(model)
     check_model(run, model)
     _check_options(change, side, draws, limit)
     ledger = ledger or load_ledger(run)
@@ -255,9 +253,12 @@ def check_embedding(
     embedding: torch.Tensor, stored: torch.Tensor, metric: Metric
 ) -> None:
     """Raise if an image's embedding is not the one that the run stores."""
-    if not 1 - float(similarity(embedding, stored, metric)) <= MISMATCH:
+    gap = 1 - float(similarity(embedding, stored, metric))
+    tolerance = tolerance_of(stored[None].numpy())
+    if not gap <= tolerance.gap:
         raise DataError(
-            "its embedding differs from the run's; the file has changed since."
+            f"its embedding differs from the run's (1 - similarity {gap:.3g}, accepted "
+            f"{tolerance}); the file has changed since."
         )
 
 

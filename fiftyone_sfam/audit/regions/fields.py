@@ -32,7 +32,8 @@ from fiftyone_sfam.audit.regions.partitions import (
 from fiftyone_sfam.data.images import BROKEN, load_in_background, pixel_box
 from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.run import Run, SideMaps
+from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
 STRIPES = 3
