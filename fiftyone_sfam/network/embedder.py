@@ -423,13 +423,15 @@ class EmbeddingModel(TakesInputs):
             index = int(contrast.argmax())
             if self._has_rows:
                 return self._of_image(index).find_layer(images[index : index + 1])
-            self._info = find_layer(
+            info = find_layer(
                 self._runner,
                 images[index],
                 self._layer,
                 self._layout,
                 self._prefix_tokens,
             )
+            self._info = info
+            return info
         return self._info
 
     @with_given_inputs

@@ -343,7 +343,6 @@ def test_linear_attention() -> None:
         (nn.ELU(inplace=True), 1.0),
         (nn.Tanh(), 1.0),
     ],
-    ids=str,
 )
 def test_smooth_activations(function: Function, slope: float) -> None:
     x = torch.tensor([-5.0, -1.5, -1e-9, 0.0, 1e-9, 0.3, 2.0, 50.0]).double()
