@@ -132,8 +132,10 @@ def evidence(
     >>> values = np.array([[[3, 0], [0, 3]]], dtype=np.float32)
     >>> image = Contributions(values, np.float32([0, 1]), np.float32([3, 4]))
     >>> result = evidence(image, np.float32([0, 2]))
-    >>> result.evidence.round(3).tolist(), round(result.remainder, 3)
-    ([[0.0, 0.6]], 0.2)
+    >>> [[round(float(value), 3) for value in row] for row in result.evidence]
+    [[0.0, 0.6]]
+    >>> round(result.remainder, 3), round(result.score, 3)
+    (0.2, 0.8)
     """
     other = _embedding(partner)
     return _explain(image, other / _normalizer(image.embedding, other, metric))

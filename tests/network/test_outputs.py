@@ -364,7 +364,7 @@ def test_a_network_that_fails_on_two_images_as_well() -> None:
     network = FromTwoOn()
     network.head = nn.Linear(CHANNELS + 1, 5)
     with pytest.raises(
-        ModelError, match=r"input of shape \(1, 3, 8, 6\) \(expected at least two imag"
+        ModelError, match=r"input of shape \(1, 3, 8, 6\) \(.*expected at least two im"
     ):
         model_of(network).embed(images(1))
 
