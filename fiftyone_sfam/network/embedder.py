@@ -393,7 +393,9 @@ class EmbeddingModel(TakesInputs):
         if self._has_rows:
             return self._of_image(0).carries_all(images[:1], layer)
         seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
-        modules = SeenModules({}, {layer: seen}, {})
+        info = self._info
+        joined = {layer: info} if info and info.views and info.name == layer else {}
+        modules = SeenModules({}, {layer: seen}, joined)
         return bool(carriers(self._runner, images[0], modules))
 
     @with_given_inputs

@@ -90,6 +90,8 @@ class NetworkRunner:
         self.embedding = embedding
         self.embedding_layer = embedding_layer
         self.heads: dict[str, HeadInfo] = {}
+        # Whether the embedding was held, as a whole, after some layer.
+        self.is_held_whole = False
         self.inputs = inputs
         self.info: LayerInfo | None = None  # the layer that is explained, once found
         self.branches: tuple[Branch, ...] = ()
@@ -348,6 +350,7 @@ class NetworkRunner:
         split = self.split(images, info)
         leaf, output = split.leaf, split.output
         if not output.requires_grad:
+            self.is_held_whole |= split.head.count > 0
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
         direction = F.normalize(output.detach())

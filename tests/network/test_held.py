@@ -473,3 +473,104 @@ def test_parameters_are_no_values_of_the_image() -> None:
         0,
     )
     check(lambda x: x / scale.norm(), x, diagonal((1 / scale.norm()).expand(2, 3)), 0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * (F.relu6(x + 3) / 6),
+        lambda x: x * (0.5 * F.hardtanh(x + 3, 0, 6)) / 3,
+    ],
+)
+def test_a_gate_that_is_scaled_by_a_number(function: Function) -> None:
+    """The Hardswish of older code: ``x * (relu6(x + 3) / 6)``."""
+    x = values(5)
+    check(function, x, diagonal(F.relu6(x + 3) / 6), 1)
+
+
+def test_gelu_written_by_hand() -> None:
+    x = values(5)
+    expected = diagonal(0.5 * (1 + torch.erf(x / 2**0.5)))
+    check(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), x, expected, 1)
+    check(lambda x: x * 0.5 * (1.0 + torch.erf(x / 2**0.5)), x, expected, 1)
+    tanh = torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))
+
+    def by_tanh(x: Tensor) -> Tensor:
+        inner = (2 / torch.pi) ** 0.5 * (x + 0.044715 * torch.pow(x, 3.0))
+        return 0.5 * x * (1.0 + torch.tanh(inner))
+
+    found, _ = jacobian(by_tanh, x)
+    torch.testing.assert_close(found, diagonal(0.5 * (1 + tanh)))
+
+
+def test_gates_with_a_constant() -> None:
+    """``1 + gate`` and ``2 gate`` are gates too."""
+    x, weight = values(4), values(4, 4, seed=1)
+    gate = torch.sigmoid(weight @ x)
+    check(lambda x: x * (1 + torch.sigmoid(weight @ x)), x, diagonal(1 + gate), 1)
+    check(lambda x: x * (1 - torch.sigmoid(weight @ x)), x, diagonal(1 - gate), 1)
+    check(lambda x: x * (2 * torch.sigmoid(weight @ x)), x, diagonal(2 * gate), 1)
+
+
+def test_the_smaller_factor_is_the_gate_also_after_an_activation() -> None:
+    """MobileNetV3's and GhostNet's older code scale what ReLU returned."""
+    maps, weight = values(1, 3, 2, 2), values(3, 3, seed=1)
+
+    def scaled(maps: Tensor) -> Tensor:
+        maps = F.relu(maps)
+        gate = F.relu6(maps.mean((2, 3)) @ weight + 3) / 6
+        return maps * gate[:, :, None, None]
+
+    gate = F.relu6(F.relu(maps).mean((2, 3)) @ weight + 3) / 6
+    expected = diagonal(gate[:, :, None, None] * (maps > 0))
+    check(scaled, maps, expected, 1)
+
+
+def test_global_response_norm_after_gelu() -> None:
+    """As in ConvNeXtV2."""
+    x = values(1, 3, 2, 2)
+
+    def norm(x: Tensor) -> Tensor:
+        x = F.gelu(x)
+        length = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return x * (length / (length.mean(1, keepdim=True) + 1e-6))
+
+    y = F.gelu(x)
+    length = y.norm(dim=(2, 3), keepdim=True)
+    gate = length / (length.mean(1, keepdim=True) + 1e-6) * (y / x)
+    found, _ = jacobian(norm, x)
+    torch.testing.assert_close(found, diagonal(gate.expand_as(x)))
+
+
+def test_a_bias_of_attention_that_depends_on_the_image() -> None:
+    x, query = values(1, 4, 3), values(1, 4, 3, seed=5)
+    weights = (query @ query.mT / 3**0.5 + x @ x.mT).softmax(-1)[0]
+    found, _ = jacobian(
+        lambda x: F.scaled_dot_product_attention(query, query, x, attn_mask=x @ x.mT), x
+    )
+    eye = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(found, torch.kron(weights, eye))
+
+
+def test_cosines_to_fixed_vectors() -> None:
+    """Without the length held they would have no derivative along ``x``."""
+    x, others = values(1, 3), values(4, 3, seed=1)
+    unit = others / others.norm(dim=1, keepdim=True)
+    found, _ = jacobian(lambda x: F.cosine_similarity(x, others), x)
+    torch.testing.assert_close(found, unit / x.norm())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.linalg.matmul(x[:, None], x[None]),
+        lambda x: torch.outer(x, x),
+        lambda x: torch.addmm(torch.zeros(3, 3).double(), x[:, None], x[None]),
+        lambda x: torch.tensordot(x[:, None], x[None], 1),
+    ],
+)
+def test_products_of_the_image_with_itself_are_counted_once(function: Function) -> None:
+    """``J A = y``; without holding it is ``2 y``, and the remainder ``-y``."""
+    x = values(3)
+    found, _ = jacobian(function, x)
+    torch.testing.assert_close(found @ x, function(x).flatten())

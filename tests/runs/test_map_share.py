@@ -214,7 +214,7 @@ def test_convnext() -> None:
         warnings.simplefilter("error")
         explained = explain_pair(model, *images)
     # After the norm, only its bias is not on the map.
-    bias = network.classifier[0].bias.double()
+    bias = network.classifier[0].bias.detach().double()
     ends = model.embed(torch.stack([model.prepare(image) for image in images]))
     ends = ends.double()
     for side, partner in ((explained.query, ends[1]), (explained.gallery, ends[0])):
