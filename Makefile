@@ -72,7 +72,9 @@ audit-dependencies: setup-test
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
 
+# facenet-pytorch asks for a torch of long ago, but works with any.
 check-architectures: setup-test
+	$(BIN)/python -m pip install --quiet --no-deps facenet-pytorch pytorch-metric-learning
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_architectures.py $(ARGS)
 
 check-regions: setup-test
