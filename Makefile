@@ -33,7 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects \
-  bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions bench-panels bench-storage \
+  bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
+  bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
   setup-demo setup-test setup-bench setup-docs
 
@@ -71,7 +72,9 @@ audit-dependencies: setup-test
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
 
+# facenet-pytorch asks for a torch of long ago, but works with any.
 check-architectures: setup-test
+	$(BIN)/python -m pip install --quiet --no-deps facenet-pytorch pytorch-metric-learning
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_architectures.py $(ARGS)
 
 check-regions: setup-test

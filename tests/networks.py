@@ -223,6 +223,26 @@ class Trained(nn.Module):
         return self.dropout(self.norm(self.trunk(images))).mean((2, 3))
 
 
+class SideInformation(nn.Module):
+    """Maps to which an embedding of the camera is added, as in TransReID's SIE.
+
+    The time of day scales them.
+    """
+
+    def __init__(self, cameras: int = 3) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, CHANNELS, 3, stride=2, padding=1)
+        self.cameras = nn.Embedding(cameras, CHANNELS)
+        self.mixed = nn.Conv2d(CHANNELS, CHANNELS, 1)
+
+    def forward(self, x: Tensor, cam_label: Tensor, hour: Tensor) -> Tensor:
+        assert cam_label.dtype == torch.int64
+        assert hour.dtype == torch.float32
+        camera = self.cameras(cam_label)[..., None, None]
+        maps = self.trunk(x) * hour[:, None, None, None] + camera
+        return self.mixed(maps.relu()).mean((2, 3))
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, the layer it is explained at, and the rest of it.

@@ -24,7 +24,7 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
-from fiftyone_sfam.attribution.reading import ImageLike, prepare_images
+from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -326,7 +326,7 @@ def _linearize(
 ) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
     """Run the model on images; return its head there, and the part seen of each."""
     prepared, crops = prepare_images(model, images)
-    head = model.linearize(prepared)
+    head = with_inputs_of(model, images).linearize(prepared)
     check_embeddings(model, head.embedding)
     return head, crops
 
@@ -448,10 +448,12 @@ def explain_path(
     """
     model = as_model(model)
     images, crops = prepare_images(model, [query, gallery])
-    embeddings = model.embed(images)
+    given = with_inputs_of(model, [query, gallery])
+    embeddings = given.embed(images)
     check_embeddings(model, embeddings)
     sides = []
     for row in (0, 1):
+        model = given._of_image(row)
         result = attribute_path(
             model,
             images[row],

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
+from fiftyone_sfam.data.inputs import sample_inputs
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 
@@ -52,3 +53,20 @@ def _read(image: ImageLike) -> Image.Image:
             "sample."
         )
     return read_image(filepath)
+
+
+def with_inputs_of(
+    model: EmbeddingModel, images: Sequence[ImageLike]
+) -> EmbeddingModel:
+    """Return a model with the further inputs of samples, if it takes any."""
+    if not model.inputs:
+        return model
+    samples = [image[0] if isinstance(image, tuple) else image for image in images]
+    for sample in samples:
+        if not hasattr(sample, "has_field"):
+            fields = " and ".join(f"'{field}'" for field in model.inputs.values())
+            raise DataError(
+                f"model '{model.name}' needs the field {fields} of each image, which "
+                f"{type(sample).__name__} has not; give FiftyOne samples."
+            )
+    return model.with_inputs(sample_inputs(samples, model.inputs))

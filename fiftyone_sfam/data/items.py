@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,8 @@ class Items:
     identities: list[str | None]
     cameras: list[str | None]
     splits: list[frozenset[str]] | None
+    # Arguments of the model beside the images, (N,) or (N, ...) each.
+    inputs: Mapping[str, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)

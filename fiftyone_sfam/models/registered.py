@@ -55,6 +55,7 @@ def load_registered(
             name=entry.name,
             device=device,
             precision=entry.precision,
+            inputs=entry.inputs,
         )
     except ModelError as error:
         if layer is not None:

@@ -98,6 +98,7 @@ class RegisteredModel:
     metric: Metric = "cosine"  # how embeddings are compared
     embedding: str | int | tuple[str | int, ...] | None = None
     embedding_layer: str | None = None  # module whose output is the embedding
+    inputs: Mapping[str, str] = field(default_factory=dict)
     precision: Precision = "float32"
     device: str | None = None  # where the network runs, as torch names it
     description: str = ""  # one line for forms
@@ -278,6 +279,15 @@ def _is_entry(value: Any) -> bool:
     return _is_index(value)
 
 
+def _is_inputs(value: Any) -> bool:
+    """Return whether a value names a field for each of some arguments."""
+    return (
+        isinstance(value, dict)
+        and all(map(_is_text, value.values()))
+        and all(name.isidentifier() for name in value)
+    )
+
+
 def _is_device(value: Any) -> bool:
     """Return whether a value has the form of a device's name."""
     return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
@@ -312,6 +322,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "'float32', 'bfloat16' or 'float16'",
     ),
     "embedding": (_is_entry, "a text or a whole number, or a list of them"),
+    "inputs": (_is_inputs, "an object that names a field for each argument"),
     "embedding_layer": (_is_text, "the name of a module"),
     "device": (_is_device, "a device as torch names it, such as 'cuda' or 'cuda:1'"),
     "description": (_is_line, "a text"),
@@ -392,8 +403,8 @@ def _converted(
     for key in ("size", "mean", "std", "allow_missing", "embedding"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
-    if "kwargs" in values:
-        values["kwargs"] = MappingProxyType(values["kwargs"])
+    for key in {"kwargs", "inputs"} & values.keys():
+        values[key] = MappingProxyType(values[key])
     if "python_path" in values:
         values["python_path"] = tuple(_path(file, p) for p in values["python_path"])
     if "weights" in values:

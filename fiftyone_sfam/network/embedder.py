@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from PIL import Image
@@ -13,34 +10,33 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.examine import carriers, find_layer, list_layers
-from fiftyone_sfam.network.heads import Jacobian, LinearizedHead, as_leaf
+from fiftyone_sfam.network.heads import Jacobian, LinearizedHead
+from fiftyone_sfam.network.inputs import TakesInputs, with_given_inputs
 from fiftyone_sfam.network.layers import (
     SeenModules,
-    map_of,
     module_of,
-    replaced,
     tapped,
 )
 from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout, SeenLayer
 from fiftyone_sfam.network.metric import METRICS, Metric
 from fiftyone_sfam.network.outputs import Branch, EmbeddingKey
 from fiftyone_sfam.network.preprocess import Box, Preprocessing
+from fiftyone_sfam.network.recording import recorded
 from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import (
     PRECISIONS,
     Precision,
-    constant_parameters,
     device_of,
     dtype_of,
-    hooked,
     unwrapped,
+    weights_digest,
 )
 from fiftyone_sfam.network.transforms import with_crop_box
 
 Preprocess = Callable[[Image.Image], Tensor]
 
 
-class EmbeddingModel:
+class EmbeddingModel(TakesInputs):
     """A convolutional network that embeds images, with the layer to explain it at.
 
     Every call restores the network, even if it fails: training mode, hooks, gradients
@@ -90,6 +86,10 @@ class EmbeddingModel:
         an image; a layout that is given is not checked in this way.
     prefix_tokens : int, optional
         Number of tokens before those of the image, such as a class token.
+    inputs : mapping of str to str, optional
+        Further arguments of the network's ``forward``, each with the field of samples
+        that holds its value for each image, such as ``{"cam_label": "camera_index"}``
+        for TransReID. Whole numbers are given as int64, others as float32.
 
     Raises
     ------
@@ -128,6 +128,7 @@ class EmbeddingModel:
         precision: Precision = "float32",
         layout: Layout | None = None,
         prefix_tokens: int | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ModelError(
@@ -158,10 +159,11 @@ class EmbeddingModel:
         self._embedding_layer = embedding_layer
         self._layer = layer
         self._layout, self._prefix_tokens = layout, prefix_tokens
-        self._info: LayerInfo | None = None
+        self.inputs: dict[str, str] = dict(inputs or {})
+        self._given: dict[str, Tensor] = {}
         self.precision: Precision = precision
         self._runner = NetworkRunner(
-            network, embedding, embedding_layer, self.name, precision
+            network, embedding, embedding_layer, self.name, precision, self.inputs
         )
         self._jacobians: dict[tuple[int, ...], Jacobian] = {}
         if device is not None:
@@ -200,7 +202,7 @@ class EmbeddingModel:
 
     def with_layer(self, layer: str | None) -> EmbeddingModel:
         """Return a model of the same network that is explained at another layer."""
-        return EmbeddingModel(
+        model = EmbeddingModel(
             self.network,
             self.preprocess,
             layer=layer,
@@ -211,7 +213,18 @@ class EmbeddingModel:
             precision=self.precision,
             layout=self._layout,
             prefix_tokens=self._prefix_tokens,
+            inputs=self.inputs,
         )
+        model._given = self._given
+        return model
+
+    @property
+    def _info(self) -> LayerInfo | None:
+        return self._runner.info
+
+    @_info.setter
+    def _info(self, info: LayerInfo) -> None:
+        self._runner.info = info
 
     def weights_hash(self) -> str:
         """Compute a digest of the network's parameters and buffers.
@@ -222,15 +235,7 @@ class EmbeddingModel:
             The first 16 hexadecimal digits of a SHA-256 over names, types, shapes and
             values.
         """
-        digest = hashlib.sha256()
-        for key, value in sorted(self.network.state_dict().items()):
-            if not isinstance(value, Tensor):
-                continue
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            values = value.detach().cpu().contiguous().flatten()
-            if values.numel():
-                digest.update(values.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest(self.network)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Turn an image into the network's input.
@@ -282,6 +287,7 @@ class EmbeddingModel:
             return (0.0, 0.0, float(width), float(height))
         return tuple(crop_box(width, height))
 
+    @with_given_inputs
     def embed(self, images: Tensor) -> Tensor:
         """Compute embeddings.
 
@@ -307,6 +313,7 @@ class EmbeddingModel:
         with self._runner.ready(images), torch.no_grad():
             return self._runner.forward(images).float()
 
+    @with_given_inputs
     def linearize(self, images: Tensor) -> LinearizedHead:
         """Compute feature maps and embeddings, ready to be attributed.
 
@@ -336,6 +343,7 @@ class EmbeddingModel:
             )
         return LinearizedHead(split.leaf, split.output, self._jacobians, split.prefix)
 
+    @with_given_inputs
     def record(
         self, images: Tensor, layers: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
@@ -363,49 +371,9 @@ class EmbeddingModel:
             If a layer did not run, or the embedding cannot be differentiated down to
             the images.
         """
-        leaf = as_leaf(images.to(self.device))
-        outputs: dict[str, Tensor] = {}
-        doubles = self._runner.doubles
+        return recorded(self._runner, images, layers)
 
-        def keep(name: str) -> Callable[..., Any]:
-            def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-                tensor = map_of(output)
-                if tensor is None:
-                    return None
-                repeats = self._runner.repeats(images, tensor)
-                outputs[name] = tensor[:1] if repeats > 1 else tensor
-                if repeats == 1:
-                    return None
-                return replaced(output, tensor, torch.cat([outputs[name]] * repeats))
-
-            return hook
-
-        with (
-            self._runner.ready(images),
-            constant_parameters(self.network),
-            torch.enable_grad(),
-            ExitStack() as hooks,
-        ):
-            for name in layers:
-                hooks.enter_context(hooked(self._runner.module(name), keep(name)))
-            # The clone lets a network work in place without touching the leaf.
-            embeddings = self._runner.forward(leaf.clone())
-        if doubles != self._runner.doubles:
-            # The outputs are those of both rows.
-            return self.record(images, layers)
-        missing = [name for name in layers if name not in outputs]
-        if missing:
-            raise ModelError(
-                f"layer '{missing[0]}' of model '{self.name}' did not run or returned "
-                "no tensor; name one with a feature map."
-            )
-        if not embeddings.requires_grad:
-            raise ModelError(
-                f"model '{self.name}' computes its embedding without a gradient down "
-                "to the image; maps along a path of images need one."
-            )
-        return leaf, outputs, embeddings
-
+    @with_given_inputs
     def carries_all(self, images: Tensor, layer: str) -> bool:
         """Return whether the whole embedding is computed from a layer's output.
 
@@ -422,10 +390,15 @@ class EmbeddingModel:
             False for a layer on one of several branches, as inside a residual block,
             because the embedding also depends on the image through the others.
         """
+        if self._has_rows:
+            return self._of_image(0).carries_all(images[:1], layer)
         seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
-        modules = SeenModules({}, {layer: seen}, {})
+        info = self._info
+        joined = {layer: info} if info and info.views and info.name == layer else {}
+        modules = SeenModules({}, {layer: seen}, joined)
         return bool(carriers(self._runner, images[0], modules))
 
+    @with_given_inputs
     def find_layer(self, images: Tensor) -> LayerInfo:
         """Find or check the layer that the embedding is explained at.
 
@@ -449,12 +422,21 @@ class EmbeddingModel:
         """
         if self._info is None:
             contrast = images.float().flatten(1).std(1)
-            image = images[int(contrast.argmax())]
-            self._info = find_layer(
-                self._runner, image, self._layer, self._layout, self._prefix_tokens
+            index = int(contrast.argmax())
+            if self._has_rows:
+                return self._of_image(index).find_layer(images[index : index + 1])
+            info = find_layer(
+                self._runner,
+                images[index],
+                self._layer,
+                self._layout,
+                self._prefix_tokens,
             )
+            self._info = info
+            return info
         return self._info
 
+    @with_given_inputs
     def layers(self, images: Tensor) -> tuple[LayerInfo, ...]:
         """List the layers that can be given as ``layer``, in the order of their runs.
 
@@ -468,4 +450,6 @@ class EmbeddingModel:
         tuple of LayerInfo
             Modules whose output is a map of the image with more than one position.
         """
+        if self._has_rows:
+            return self._of_image(0).layers(images[:1])
         return list_layers(self._runner, images[0])

@@ -8,9 +8,10 @@ be split at any of its layers without being taken apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class NetworkRunner:
         embedding_layer: str | None,
         name: str,
         precision: Precision,
+        inputs: Mapping[str, str],
     ) -> None:
         self.network = network
         self.name = name
@@ -88,9 +90,14 @@ class NetworkRunner:
         self.embedding = embedding
         self.embedding_layer = embedding_layer
         self.heads: dict[str, HeadInfo] = {}
+        # Whether the embedding was held, as a whole, after some layer.
+        self.is_held_whole = False
+        self.inputs = inputs
+        self.info: LayerInfo | None = None  # the layer that is explained, once found
         self.branches: tuple[Branch, ...] = ()
         # Whether a single image is given twice: the network fails on a batch of one.
         self.doubles = False
+        self._given: Mapping[str, Tensor] = {}
         self._memory_format: torch.memory_format | None = None
 
     def module(self, name: str) -> nn.Module:
@@ -107,6 +114,30 @@ class NetworkRunner:
             if self._memory_format is None:
                 self._memory_format = self._faster_format(images)
             yield
+
+    @contextmanager
+    def given(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Set the further inputs of a batch, or of one image for any batch."""
+        before, self._given = self._given, values
+        try:
+            yield
+        finally:
+            self._given = before
+
+    def _keywords(self, count: int) -> dict[str, Tensor]:
+        """Return the further inputs of the network for a number of images."""
+        if self._given.keys() != self.inputs.keys():
+            sources = ", ".join(f"'{n}' from '{f}'" for n, f in self.inputs.items())
+            raise ModelError(
+                f"model '{self.name}' needs further inputs of each image, from fields "
+                f"of samples ({sources}); give samples instead of paths or pictures, "
+                "or the values by with_inputs(...)."
+            )
+        keywords = {}
+        for name, value in self._given.items():
+            rows = value.expand(count, *value.shape[1:]) if len(value) == 1 else value
+            keywords[name] = self._moved(rows.clone())
+        return keywords
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the network in the caller's gradient mode; return (B, D).
@@ -137,6 +168,7 @@ class NetworkRunner:
         if images is given:
             # A network may normalize its input in place.
             images = images.clone()
+        keywords = self._keywords(len(images))
         caught: list[Any] = []
         with ExitStack() as hooks:
             if self.embedding_layer is not None:
@@ -147,7 +179,7 @@ class NetworkRunner:
                     )
                 )
             try:
-                output = self.network(images)
+                output = self.network(images, **keywords)
             except (ModelError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception as error:
@@ -318,6 +350,7 @@ class NetworkRunner:
         split = self.split(images, info)
         leaf, output = split.leaf, split.output
         if not output.requires_grad:
+            self.is_held_whole |= split.head.count > 0
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
         direction = F.normalize(output.detach())
@@ -366,7 +399,9 @@ class NetworkRunner:
         if images.ndim != 4 or (on_cuda and dtype == lowest == torch.float32):
             return torch.contiguous_format
         batch = self._moved(images[:1]).expand(2, -1, -1, -1)
-        if accepts_channels_last(self.network, batch):
+        with self.given({name: value[:1] for name, value in self._given.items()}):
+            network = partial(self.network, **self._keywords(2))
+        if accepts_channels_last(network, batch):
             return torch.channels_last
         return torch.contiguous_format
 

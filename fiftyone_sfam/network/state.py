@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -63,6 +64,19 @@ def has_class_token(network: nn.Module) -> bool:
     return not names.isdisjoint(_CLASS_TOKENS)
 
 
+def weights_digest(network: nn.Module) -> str:
+    """Return a digest of the names, types, shapes and values of a network's weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        if not isinstance(value, Tensor):
+            continue
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        values = value.detach().cpu().contiguous().flatten()
+        if values.numel():
+            digest.update(values.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode, uncompiled, and restore it."""
@@ -120,7 +134,7 @@ def lower_precision(device: torch.device, precision: Precision) -> Iterator[None
         yield
 
 
-def accepts_channels_last(network: nn.Module, images: Tensor) -> bool:
+def accepts_channels_last(network: Callable[[Tensor], Any], images: Tensor) -> bool:
     """Return whether a network runs on images with their channels last in memory.
 
     Convolutions are faster in this layout. Values and shapes stay the same, but

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
+from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import Items, collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import (
@@ -225,6 +226,16 @@ def explain_retrieval(
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
         items = collect_items(samples, protocol, patches_field)
+        if model.inputs:
+            columns = input_columns(
+                samples,
+                items.sample_ids,
+                items.label_ids,
+                items.filepaths,
+                model.inputs,
+                patches_field,
+            )
+            items = replace(items, inputs=columns)
         given = index = None
         source = COMPUTED
         if embeddings is not None:

@@ -76,6 +76,8 @@ def fingerprint_of(
         "boxes": None if items.boxes is None else items.boxes.tolist(),
         "files": [_file_facts(path) for path in items.filepaths],
     }
+    if items.inputs is not None:
+        facts["inputs"] = {n: values.tolist() for n, values in items.inputs.items()}
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     if given is not None:
         digest.update(given.vectors.tobytes())

@@ -59,17 +59,16 @@ class LinearizedImage:
 class HeadCache:
     """Linearized images by index, up to a number of bytes."""
 
-    def __init__(self, model: EmbeddingModel, limit: int) -> None:
-        self._model = model
+    def __init__(self, limit: int) -> None:
         self._left = limit
         self._bytes_per_image: int | None = None
         self._images: dict[int, LinearizedImage] = {}
 
-    def reserve(self, images: torch.Tensor) -> bool:
+    def reserve(self, images: torch.Tensor, model: EmbeddingModel) -> bool:
         """Reserve space for a batch; return whether it fits."""
         if self._left > 0 and self._bytes_per_image is None:
-            self._model.find_layer(images)
-            self._bytes_per_image = bytes_of_head(self._model, images[:1])
+            model.find_layer(images)
+            self._bytes_per_image = bytes_of_head(model._of_image(0), images[:1])
         needed = len(images) * (self._bytes_per_image or 1)
         if needed > self._left:
             self._left = 0
@@ -159,7 +158,7 @@ class ImageStream:
         self.store = store
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.cache = HeadCache(model, cache_bytes)
+        self.cache = HeadCache(cache_bytes)
         # Detections of one frame follow each other: the frame is decoded once.
         self._read = read_image if items.boxes is None else lru_cache(8)(read_image)
 
@@ -199,10 +198,10 @@ class ImageStream:
 
     def _embed_images(self, readable: list[Loaded[_Prepared]]) -> NDArray[np.float32]:
         """Embed readable images; cache what their maps need if there is space."""
-        images = _stack(readable, self.model)
-        if not self.cache.reserve(images):
-            return self.model.embed(images).cpu().numpy()
-        head = self.model.linearize(images)
+        images, model = _stack(readable, self.model), self._model_of(readable)
+        if not self.cache.reserve(images, model):
+            return model.embed(images).cpu().numpy()
+        head = model.linearize(images)
         for index, image in _linearized(head, readable).items():
             self.cache.add(index, image)
         return head.embedding.float().cpu().numpy()
@@ -255,7 +254,8 @@ class ImageStream:
         for batch in batches:
             readable, _ = _split(next(self._load_blocks([batch])))
             if readable:
-                self.model.find_layer(_stack(readable, self.model))
+                images = _stack(readable, self.model)
+                self._model_of(readable).find_layer(images)
                 return
 
     def _explain_block(
@@ -271,7 +271,8 @@ class ImageStream:
         """
         readable, reasons = _split(block)
         if readable:
-            head = self.model.linearize(_stack(readable, self.model))
+            images_of_batch = _stack(readable, self.model)
+            head = self._model_of(readable).linearize(images_of_batch)
             images = _linearized(head, readable)
         indices = task.plan.images_of(number)
         sides, image = task.plan.sides_of(number)
@@ -378,6 +379,15 @@ class ImageStream:
         return 1 - similarities
 
     # -- images ------------------------------------------------------------------------
+
+    def _model_of(self, readable: list[Loaded[_Prepared]]) -> EmbeddingModel:
+        """Return the model with the further inputs of a batch, if it takes any."""
+        if self.items.inputs is None:
+            return self.model
+        rows = [image.index for image in readable]
+        return self.model.with_inputs(
+            {name: values[rows] for name, values in self.items.inputs.items()}
+        )
 
     def _load_blocks(
         self, blocks: Sequence[Sequence[int]]

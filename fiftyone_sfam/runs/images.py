@@ -1,14 +1,18 @@
-"""Where the images of a run are now."""
+"""Where the images of a run are now, and what its model takes beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
+from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
+    from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.runs.run import Run
 
 
@@ -33,3 +37,34 @@ class ItemImages:
         if box is None:
             raise DataError("the detection was deleted.")
         return path, box
+
+
+class ItemModels:
+    """A run's model with the further inputs of each of some items, if it takes any."""
+
+    def __init__(self, run: Run, model: EmbeddingModel, items: Iterable[int]) -> None:
+        self._model = model
+        chosen = sorted(items)
+        self._rows = {item: row for row, item in enumerate(chosen)}
+        self._columns: dict[str, NDArray[Any]] = {}
+        if not model.inputs or not chosen:
+            return
+        sample_ids = [str(run.items.sample_ids[item]) for item in chosen]
+        labels = run.items.label_ids
+        self._columns = input_columns(
+            all_samples(run.dataset).select(sorted(set(sample_ids))),
+            sample_ids,
+            None if labels is None else [str(labels[item]) for item in chosen],
+            [f"'{run.items.ids[item]}'" for item in chosen],
+            model.inputs,
+            run.config.patches_field,
+        )
+
+    def of(self, item: int) -> EmbeddingModel:
+        """Return the model for copies of an item."""
+        if not self._columns:
+            return self._model
+        row = self._rows[item]
+        return self._model.with_inputs(
+            {name: values[row : row + 1] for name, values in self._columns.items()}
+        )

@@ -157,3 +157,53 @@ def test_a_mirrored_map_moves_the_other_way() -> None:
     across, down = moves(model, (32, 32))
     assert across < -0.2
     assert down > 0.2
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)),
+        nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+        nn.Sequential(nn.Flatten(), nn.Linear(96, 4), nn.BatchNorm1d(4)),
+        nn.Sequential(
+            nn.Conv2d(6, 6, 3),
+            nn.BatchNorm2d(6),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ),
+    ],
+)
+def test_where_nothing_is_held_the_bytes_are_those_of_the_plain_gradient(
+    pooling: nn.Module,
+) -> None:
+    torch.manual_seed(0)
+    trunk = nn.Conv2d(3, 6, 3, padding=1, stride=2)
+    network = nn.Sequential(trunk, nn.Sequential(pooling)).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter)
+    images = torch.randn(2, 3, 8, 8)
+    model = EmbeddingModel(network, nn.Identity(), layer="0")
+    head = model.linearize(images)
+    assert not model._runner.heads["0"].is_held
+    partners = head.embedding[[1, 0]]
+
+    # With the mode entered, as before it is known that nothing is held.
+    info = model.find_layer(images)
+    model._runner.heads.clear()
+    held = model._runner.split(images, info)
+    assert held.head.count == 0
+    assert torch.equal(held.output, head.embedding)
+    assert torch.equal(
+        torch.autograd.grad(held.output, held.leaf, partners)[0], head.vjp(partners)
+    )
+
+    memory = model._runner._memory_format
+    assert memory is not None
+    with torch.no_grad():
+        maps = trunk(images.contiguous(memory_format=memory))
+    leaf = maps.clone().requires_grad_(True)
+    output = network[1](leaf.clone())
+    assert torch.equal(output, head.embedding)
+    (gradient,) = torch.autograd.grad(output, leaf, partners)
+    assert torch.equal(gradient, head.vjp(partners))

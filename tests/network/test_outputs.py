@@ -307,9 +307,7 @@ class FromTwoOn(nn.Module):
         return self.head(pooled)
 
 
-@pytest.mark.parametrize(
-    "make", [Squeezing, lambda: Squeezing(norm=True), FromTwoOn], ids=str
-)
+@pytest.mark.parametrize("make", [Squeezing, lambda: Squeezing(norm=True), FromTwoOn])
 @pytest.mark.parametrize("first", ["embed", "linearize"])
 def test_a_single_image_is_as_in_a_batch(
     make: Callable[[], nn.Module], first: str
@@ -364,7 +362,7 @@ def test_a_network_that_fails_on_two_images_as_well() -> None:
     network = FromTwoOn()
     network.head = nn.Linear(CHANNELS + 1, 5)
     with pytest.raises(
-        ModelError, match=r"input of shape \(1, 3, 8, 6\) \(expected at least two imag"
+        ModelError, match=r"input of shape \(1, 3, 8, 6\) \(.*expected at least two im"
     ):
         model_of(network).embed(images(1))
 

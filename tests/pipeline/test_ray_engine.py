@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import torch
 from fiftyone.core.odm import get_db_conn
 from PIL import Image
 
 from fiftyone_sfam.attribution.map_share import median_share
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import Run
+from networks import SideInformation
 from paths import TESTS
 from worlds import HEIGHT, REID, WIDTH, fill, fill_frames, tiny_model
 
@@ -105,6 +108,18 @@ def deadly_model(sample, lives: Path, deaths: int):
     for number in range(deaths):
         (lives / str(number)).touch()
     return model
+
+
+def test_further_inputs_from_fields(world):
+    world.set_values("camera_index", [index % 3 for index in range(24)])
+    world.set_values("time", [1 + index / 24 for index in range(24)])
+    torch.manual_seed(0)
+    model = EmbeddingModel(
+        SideInformation(),
+        Preprocessing((HEIGHT, WIDTH)),
+        inputs={"cam_label": "camera_index", "hour": "time"},
+    )
+    assert stored(on_ray(world, model)) == stored(locally(world, model))
 
 
 def test_everything_stored_is_the_same_to_the_bit(world):

@@ -40,6 +40,7 @@ from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import similarity
+from fiftyone_sfam.runs.images import ItemModels
 from fiftyone_sfam.runs.run import Run
 
 CENTER_WIDTH = 0.25
@@ -152,6 +153,7 @@ class ImageMasker:
     layers: Sequence[str] | str
     scaled: tuple[str, ...] | None = None  # layers of the path of several scales
     names: tuple[str, ...] = ()  # of the maps
+    models: ItemModels = field(init=False)  # the model for each item
     masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)  # by side
     specificity: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
     stability: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
@@ -162,6 +164,7 @@ class ImageMasker:
         """Mask items, given the sides that each is on; yield how many are done."""
         read = item_reader(self.run, sides_of)
         embeddings = torch.from_numpy(self.run.embeddings())
+        self.models = ItemModels(self.run, self.model, sides_of)
         for done, (item, sides) in enumerate(sides_of.items(), 1):
             try:
                 self._mask_item(item, sides, read, embeddings)
@@ -177,7 +180,8 @@ class ImageMasker:
         embeddings: Tensor,
     ) -> None:
         image = self.model.prepare(read(item)[0])
-        embedding = self.model.embed(image[None])[0].cpu()
+        model = self.models.of(item)
+        embedding = model.embed(image[None])[0].cpu()
         check_embedding(embedding, embeddings[item], self.model.metric)
         items = self.run.pairs.sides()
         partners = embeddings[[int(items[side ^ 1]) for side in sides]]
@@ -185,7 +189,7 @@ class ImageMasker:
         self.names = tuple(explained.maps)
         counts = np.array([len(maps) for maps in explained.maps.values()])
         masked = masked_embeddings(
-            self.model.embed,
+            model.embed,
             image,
             torch.cat(list(explained.maps.values())),
             steps=self.steps,
@@ -203,12 +207,13 @@ class ImageMasker:
         self._measure(image, partners, item, explained, scores)
 
     def _explain(self, image: Tensor, partners: Tensor, item: int) -> ImageMaps:
+        model = self.models.of(item)
         if isinstance(self.layers, str):
-            self.layers = candidate_layers(self.model, image)
+            self.layers = candidate_layers(model, image)
         if self.scaled is None:
-            self.scaled = path_layers(self.model, image)
+            self.scaled = path_layers(model, image)
         return image_maps(
-            self.model,
+            model,
             image,
             partners,
             weights=self.run.config.weights,

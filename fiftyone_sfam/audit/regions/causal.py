@@ -48,6 +48,7 @@ from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY
 from fiftyone_sfam.retrieval.tolerance import tolerance_of
 from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.images import ItemModels
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -209,6 +210,7 @@ class RegionChanger:
         """Change images; yield the number of images that are done."""
         grids = map_grids(self._run, items)
         block = max(1, batch_size // (1 + 2 * self._draws))
+        self._models = ItemModels(self._run, self._model, items)
         for start in range(0, len(items), block):
             batch = list(items[start : start + block])
             for item, image in zip(batch, self._images.read(batch), strict=True):
@@ -237,7 +239,8 @@ class RegionChanger:
             control_pictures.append(changed(image.pixels, control, fill))
             controls.append(control)
         tensors = [self._model.prepare(p) for p in (*pictures, *control_pictures)]
-        embeddings = self._model.embed(torch.stack(tensors)).cpu()
+        model = self._models.of(image.item)
+        embeddings = model.embed(torch.stack(tensors)).cpu()
         return ChangedImage(
             embeddings[0],
             embeddings[1 : 1 + self._draws],

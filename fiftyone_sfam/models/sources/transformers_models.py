@@ -105,9 +105,9 @@ def build(name: str, options: SourceOptions) -> Built:
         ) from error
     _check_missing(model, missing, options.allow_missing, name)
     _check_input(model, name)
-    if isinstance(options.embedding, int):
+    if options.embedding is not None and not isinstance(options.embedding, str):
         raise ModelError(
-            f"embedding is {options.embedding}; a model of transformers has outputs "
+            f"embedding is {options.embedding!r}; a model of transformers has outputs "
             f"with names, {CLASS_TOKEN!r} and {MEAN!r}."
         )
     return Built(
