@@ -12,7 +12,7 @@ with them::
 
     evidence(p)   = <C_q(p), e_g> / Z
     contrast(p)   = <C_q(p), e_t / Z_t - e_i / Z_i>
-    difference(p) = <C_q(p), (e_q - e_g) / Z>, on both sides
+    difference(p) = <C_q(p), u / |e_q|>, u = e_q / |e_q| - e_g / |e_g|, on both sides
     decision(p)   = <C_q(p), e_g / Z - t e_q / |e_q|^2>, with the threshold t
     point(p, p')  = <C_q(p), C_g(p')> / Z
 

@@ -166,7 +166,9 @@ def explain_retrieval(
         says how many bytes an image takes. By default none are stored.
     contribution_dims : int, optional
         Project the contributions to this number of leading directions of the
-        embeddings, which takes fewer bytes. By default they are not projected.
+        embeddings, which takes fewer bytes; where the head of the network neither
+        averages first nor is linear, it also takes fewer backward passes. By default
+        they are not projected.
     batch_size : int
         Images per forward pass, and per stored shard.
     num_workers : int, optional

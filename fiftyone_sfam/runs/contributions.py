@@ -128,8 +128,9 @@ class StoredPair:
         -------
         tuple of StoredSide
             The query's side and the gallery image's. The score of the first minus that
-            of the second is the squared distance of the embeddings, divided by the
-            metric's normalizer.
+            of the second is the squared distance: for the cosine that of the unit
+            vectors, for the euclidean similarity that of the embeddings, divided by
+            the normalizer of the pair.
         """
         query, gallery = self._images
         sides = maps_of.difference(

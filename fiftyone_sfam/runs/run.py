@@ -364,8 +364,9 @@ class Run:
         """The shard and row of each side's maps."""
         config = self.config
         order = config.order or (BY_ITEM if config.patches_field else BY_COUNT)
-        places = self.items.places
-        also = None if places is None else np.flatnonzero(places[:, 0] >= 0)
+        also = None
+        if config.contributions is not None and self.items.places is not None:
+            also = np.flatnonzero(self.items.places[:, 0] >= 0)
         return make_plan(self.pairs, config.shard_images, order, also)
 
     @cached_property
