@@ -10,6 +10,7 @@
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-faithfulness   our maps against others' on the real embedders
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
+#   make bench-contributions   stored contributions on the real embedders: bytes, agreement, time
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
 #   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
@@ -32,7 +33,8 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects \
-  bench bench-audit bench-faithfulness bench-faithfulness-demo bench-panels bench-storage \
+  bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
+  bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
   setup-demo setup-test setup-bench setup-docs
 
@@ -70,7 +72,9 @@ audit-dependencies: setup-test
 check-real: setup-test
 	$(BIN)/python benchmarks/check_real.py $(ARGS)
 
+# facenet-pytorch asks for a torch of long ago, but works with any.
 check-architectures: setup-test
+	$(BIN)/python -m pip install --quiet --no-deps facenet-pytorch pytorch-metric-learning
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_architectures.py $(ARGS)
 
 check-regions: setup-test
@@ -90,6 +94,9 @@ bench-faithfulness: setup-bench
 
 bench-faithfulness-demo: setup-test
 	$(BIN)/python benchmarks/faithfulness.py --demo
+
+bench-contributions: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/contributions.py $(ARGS)
 
 bench-panels: setup-test
 	$(BIN)/python benchmarks/panels.py $(ARGS)

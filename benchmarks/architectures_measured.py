@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from architectures_trained import as_trained, picture
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution.maps import attribute
@@ -241,7 +242,7 @@ def _values(model: EmbeddingModel, images: Tensor) -> dict[str, Any]:
         ),
         "single_error": single,
         "difference": float((plain[0] - plain[1]).norm() / plain[0].norm()),
-        "share_before": _plain_share(model, images, info),
+        "share_before": plain_share(model, images, info),
         "share": float(own.evidence.sum((1, 2)).median()),
         "moves": _moves_at_sizes(model, info, (images.shape[2], images.shape[3])),
     }
@@ -283,17 +284,22 @@ def _single_error(model: EmbeddingModel, images: Tensor) -> float:
     return max(errors)
 
 
-def _plain_share(model: EmbeddingModel, images: Tensor, info: LayerInfo) -> float:
+def plain_share(model: EmbeddingModel, images: Tensor, info: LayerInfo) -> float:
     """Return the share of the map by gradient times input, with nothing held."""
     plain = run_head(model, images, info, nullcontext())
     if not plain.output.requires_grad:
         return 0.0
     output = plain.output.detach()
     directions = output / output.square().sum(1, keepdim=True)
-    (gradient,) = torch.autograd.grad(
-        plain.output, plain.maps, directions, materialize_grads=True
+    gradients = torch.autograd.grad(
+        plain.output, plain.leaves, directions, materialize_grads=True
     )
-    return float((gradient * plain.maps).sum((1, 2, 3)).median())
+    total = torch.zeros(len(images))
+    for gradient, leaf in zip(gradients, plain.leaves, strict=True):
+        products, _ = info.maps(gradient * leaf.detach())
+        # The blocks of a batch of several images each.
+        total += products.sum((1, 2, 3)).unflatten(0, (-1, len(images))).sum(0)
+    return float(total.median())
 
 
 # --------------------------------------------------------------------------------------
@@ -369,9 +375,9 @@ class ReplayedHead(HeldHead):
 
 @dataclass(frozen=True)
 class HeadRun:
-    """Maps at a layer, and the embeddings that were computed from them."""
+    """Outputs of a layer, one per run of it, and the embeddings computed from them."""
 
-    maps: Tensor
+    leaves: list[Tensor]
     output: Tensor
 
 
@@ -382,8 +388,9 @@ def run_head(
     head: AbstractContextManager[Any],
     at_zero: bool = False,
 ) -> HeadRun:
-    """Run a network with a mode entered at a layer, perhaps on maps of zeros."""
+    """Run a network with a mode entered at a layer, perhaps on outputs of zeros."""
     runner = model._runner
+    explained = {view.call for view in info.views} or {info.calls}
     leaves: list[Tensor] = []
     calls = 0
 
@@ -391,19 +398,13 @@ def run_head(
         nonlocal calls
         tensor = map_of(output)
         calls += tensor is not None
-        if tensor is None or calls < info.calls:
+        if tensor is None or calls not in explained:
             return None
-        parts = [
-            None
-            if part is None
-            else (part * (not at_zero)).detach().requires_grad_(True)
-            for part in info.maps(tensor)
-        ]
-        assert parts[0] is not None
-        leaves.append(parts[0])
         torch.set_grad_enabled(True)
-        stack.enter_context(head)
-        return replaced(output, tensor, info.output(parts[0], parts[1]))
+        if not leaves:
+            stack.enter_context(head)
+        leaves.append((tensor * (not at_zero)).detach().requires_grad_(True))
+        return replaced(output, tensor, leaves[-1].clone())
 
     with (
         runner.ready(images),
@@ -413,22 +414,12 @@ def run_head(
         ExitStack() as stack,
     ):
         output = runner.forward(images)
-    return HeadRun(leaves[-1], output)
+    return HeadRun(leaves, output)
 
 
 # --------------------------------------------------------------------------------------
-# Images
+# Moving a patch
 # --------------------------------------------------------------------------------------
-
-
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """Make a smooth random image, shape (1, 3, H, W)."""
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.zeros(1, 3, height, width)
-    for cells in (2, 5, 16):
-        noise = torch.randn(1, 3, cells, cells, generator=generator)
-        image += F.interpolate(noise, (height, width), mode="bilinear")
-    return image
 
 
 def _moves_at_sizes(
@@ -478,60 +469,3 @@ def moves(model: EmbeddingModel, size: tuple[int, int]) -> tuple[float, float]:
         down = (shares.sum(2) * torch.linspace(0, 1, maps.shape[1])).sum(1)
         steps.append((float(across[1] - across[0]), float(down[3] - down[2])))
     return max(steps, key=min)
-
-
-# --------------------------------------------------------------------------------------
-# Weights
-# --------------------------------------------------------------------------------------
-
-_LAYER_SCALES = ("gamma", "layer_scale", "lambda", "ls1", "ls2", "layerscale")
-_TOKENS = ("cls_token", "class_token", "reg_token", "dist_token", "register_tokens")
-
-
-def as_trained(network: nn.Module, images: Tensor) -> nn.Module:
-    """Give a network random weights of the magnitudes that trained ones have.
-
-    As they are made, many networks ignore the image: layer scales are 1e-6, linear
-    layers are small against class tokens and positions, and the running statistics of
-    batch norms are not those of any image.
-    """
-    generator = torch.Generator().manual_seed(1)
-
-    def draw(parameter: Tensor, mean: float, spread: float) -> None:
-        parameter.data.normal_(mean, spread, generator=generator)
-
-    for module in network.modules():
-        kind = type(module).__name__
-        is_norm = "Norm" in kind or kind == "GlobalResponseNorm"
-        for name, parameter in module.named_parameters(recurse=False):
-            if any(part in name for part in _LAYER_SCALES) and not is_norm:
-                draw(parameter, 0.5, 0.1)
-            elif any(part in name for part in _TOKENS):
-                draw(parameter, 0.0, 0.5)
-            elif is_norm and parameter.ndim == 1:
-                draw(parameter, float("bias" not in name), 0.1)
-            elif isinstance(module, nn.Linear) or name == "in_proj_weight":
-                if parameter.ndim == 2:
-                    draw(parameter, 0.0, parameter.shape[1] ** -0.5)
-                else:
-                    draw(parameter, 0.0, 0.1)
-    calibrated(network, images)
-    return network.eval()
-
-
-def calibrated(network: nn.Module, images: Tensor) -> None:
-    """Give batch norms the statistics of a few images."""
-    norms = [
-        m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-    ]
-    network.eval()
-    for norm in norms:
-        norm.train()
-        norm.reset_running_stats()
-        norm.momentum = None
-    if norms:
-        height, width = images.shape[2:]
-        more = [picture(height, width, seed) for seed in range(10, 15)]
-        with torch.no_grad():
-            network(torch.cat([images, *more]))
-    network.eval()

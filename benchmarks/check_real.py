@@ -43,7 +43,7 @@ class Case:
     reference: str
     title: str
     layer: str | None
-    remainder: str  # "zero", "head at zero" or "forward mode"
+    remainder: str  # "zero", "head at zero", "forward mode" or "held head at zero"
 
 
 CASES = (
@@ -53,7 +53,19 @@ CASES = (
     Case("dlib_resnet", "dlib", None, "zero"),
     Case("dlib_resnet", "dlib", "conv256_2", "forward mode"),
     Case("dlib_resnet", "dlib", "conv128_2", "forward mode"),
+    Case("", "edgeface", None, "held head at zero"),
+    Case("", "class_token_vit", None, "held head at zero"),
+    Case("", "mobilefacenet_onnx", None, "held head at zero"),
+    Case("", "osnet_onnx", None, "held head at zero"),
 )
+
+# What the assets' description calls the networks that its table does not list.
+WORDS = {
+    "edgeface": r"EdgeFace-XS AUC [\d.]+, rank-1 ([\d.]+)",
+    "class_token_vit": r"class-token ViT: AUC [\d.]+, rank-1 ([\d.]+)",
+    "mobilefacenet_onnx": r"ONNX MobileFaceNet [\d.]+, ([\d.]+)",
+    "osnet_onnx": r"\| osnet[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|",
+}
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class Report:
     rank1_expected: float
     pair_correlation_signed: float
     pair_correlation_minmax: float
+    share_not_held: float  # median, of the first images with themselves
+    share: float  # median of the run's first pairs
     broken: tuple[str, ...]
 
 
@@ -110,21 +124,13 @@ def check_case(case: Case, assets: Path) -> Report:
     import numpy as np
     import torch
 
-    from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
+    from fiftyone_sfam import Protocol, explain_retrieval
     from fiftyone_sfam.network.metric import normalizer
 
-    reference = load_reference(assets)
-    network = reference.load_reference_model(case.reference, assets)
-    entry = reference.REFERENCE_MODELS[case.reference]
-    dataset = make_dataset(assets / "data" / entry.data_folder)
-    model = EmbeddingModel(
-        network,
-        network.preprocess,
-        layer=case.layer,
-        metric=network.metric,
-        name=case.title,
-    )
-    market = case.title == "osnet"
+    model, folder = load_case(case, assets)
+    network = model.network
+    dataset = make_dataset(folder)
+    market = case.title.startswith("osnet")
     protocol = Protocol("identity", camera_field="camera" if market else None)
     options: dict[str, Any] = {
         "k": K,
@@ -166,11 +172,8 @@ def check_case(case: Case, assets: Path) -> Report:
     single = single_error(model, run, shown)
     signed, minmax = pair_correlations(model, run, shown)
     rank1 = rank1_share(run)
-    wanted = float(
-        re.search(
-            rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|", sources(assets)
-        )[1]
-    )
+    words = WORDS.get(case.title, rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|")
+    wanted = float(re.search(words, sources(assets))[1])
     count = len(dataset)
     report = Report(
         model=case.title,
@@ -188,6 +191,8 @@ def check_case(case: Case, assets: Path) -> Report:
         rank1_expected=wanted,
         pair_correlation_signed=signed,
         pair_correlation_minmax=minmax,
+        share_not_held=share_not_held(model, shown),
+        share=float(run.config.share_on_map),
         broken=(),
     )
     report = Report(**{**asdict(report), "broken": broken_bounds(report)})
@@ -219,13 +224,55 @@ def summary(report: Report) -> str:
         f"{report.largest_remainder:.3f}, batched vs single {report.single_error:.2e}, "
         f"rank-1 {report.rank1:.4f} (table {report.rank1_expected:.4f}), pair "
         f"correlation {report.pair_correlation_signed:.2f} signed / "
-        f"{report.pair_correlation_minmax:.2f} min-max"
+        f"{report.pair_correlation_minmax:.2f} min-max, share of the score on the map "
+        f"{report.share_not_held:.3f} not held, {report.share:.3f}"
     )
 
 
 # --------------------------------------------------------------------------------------
 # Data
 # --------------------------------------------------------------------------------------
+
+
+def load_case(case: Case, assets: Path) -> tuple[Any, Path]:
+    """Load a network as a model at the case's layer, and say where its images are."""
+    from faithfulness_held import HELD, load_held, squared
+
+    from fiftyone_sfam import EmbeddingModel, Preprocessing, load_model
+
+    data, weights = assets / "data", assets / "weights"
+    if case.title in HELD:
+        return load_held(case.title, assets)
+    if case.title == "mobilefacenet_onnx":
+        built = load_model(f"onnx:{weights / 'mobilefacenet_112_fixed_batch.onnx'}")
+        model = EmbeddingModel(built.network, squared, name=case.title)
+        return model, data / "lfw_subset_chips112x96"
+    if case.title == "osnet_onnx":
+        path = weights / "osnet_x0_25_msmt17_dynamic_batch.onnx"
+        built = load_model(f"onnx:{path}")
+        model = EmbeddingModel(
+            built.network, Preprocessing(size=(256, 128)), name=case.title
+        )
+        return model, data / "market1501_subset"
+    reference = load_reference(assets)
+    network = reference.load_reference_model(case.reference, assets)
+    model = EmbeddingModel(
+        network,
+        network.preprocess,
+        layer=case.layer,
+        metric=network.metric,
+        name=case.title,
+    )
+    return model, data / reference.REFERENCE_MODELS[case.reference].data_folder
+
+
+def share_not_held(model: Any, paths: list[str]) -> float:
+    """Return the share that a plain gradient carries, of images with themselves."""
+    import torch
+    from architectures_measured import plain_share
+
+    images = torch.stack([prepared(model, path) for path in paths[:16]])
+    return plain_share(model, images, model.find_layer(images))
 
 
 def load_reference(assets: Path) -> ModuleType:
@@ -241,7 +288,7 @@ def load_reference(assets: Path) -> ModuleType:
 
 
 def sources(assets: Path) -> str:
-    """Return the second table of the assets' own description, with its header gone."""
+    """Return the assets' own description from its second table on."""
     text = (assets / "SOURCES.md").read_text()
     return text[text.index("## What they reach here") :]
 
@@ -298,7 +345,8 @@ def remainder_vectors(case: Case, model: Any, paths: list[str], run: Any) -> Any
     """Compute ``e - J A`` of every image from what is known of the head.
 
     Nothing of ``attribution`` is used: for pooled and bias-free linear heads it is
-    zero, for an affine head its value at zero, and for any other the difference to a
+    zero, for an affine head its value at zero, for a head of which something is held
+    constant its value at zero with that put back, and for any other the difference to a
     forward-mode derivative of the network in the direction of the feature map.
     That one is taken in the batches of the run, with the numbers in the same order in
     memory: a ReLU within the last bit of its kink turns with the arithmetic, and its
@@ -314,14 +362,32 @@ def remainder_vectors(case: Case, model: Any, paths: list[str], run: Any) -> Any
         if case.remainder == "head at zero":
             shape = model.network.features(prepared(model, paths[0])[None]).shape
             return model.network.head(torch.zeros(shape)).expand(len(paths), -1)
-        found = None
+        found: Any = None
+        measure = (
+            forward_mode_remainders
+            if case.remainder == "forward mode"
+            else held_remainders
+        )
         for shard in range(run.plan.num_shards):
             items = run.plan.images_of(shard).tolist()
-            rest = forward_mode_remainders(model, [paths[item] for item in items])
+            rest = measure(model, [paths[item] for item in items])
             if found is None:
                 found = torch.full((len(paths), rest.shape[1]), float("nan"))
             found[items] = rest
         return found
+
+
+def held_remainders(model: Any, paths: list[str]) -> Any:
+    """Run the head at zero, with what was held at the images."""
+    import torch
+    from architectures_measured import ReplayedHead, run_head
+
+    images = torch.stack([prepared(model, path) for path in paths])
+    info, records = model.find_layer(images), ReplayedHead()
+    with torch.enable_grad():
+        run_head(model, images, info, records)
+        constant = run_head(model, images, info, ReplayedHead(records), at_zero=True)
+    return constant.output.detach()
 
 
 def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
@@ -329,7 +395,7 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     import torch
     import torch.autograd.forward_ad as fwad
 
-    from fiftyone_sfam.network.state import reads_rows
+    from fiftyone_sfam.network.state import accepts_channels_last
 
     def make_dual(_module: Any, _inputs: Any, output: Any) -> Any:
         return fwad.make_dual(output, output.clone())
@@ -338,7 +404,7 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
     try:
         with fwad.dual_level():
             images = torch.stack([prepared(model, path) for path in paths])
-            if reads_rows(model.network, images[:1]):
+            if accepts_channels_last(model.network, images[:1]):
                 images = images.contiguous(memory_format=torch.channels_last)
             value, tangent = fwad.unpack_dual(model.network(images))
             return value - tangent

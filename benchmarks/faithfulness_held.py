@@ -47,10 +47,10 @@ def _edgeface(assets: Path) -> tuple[nn.Module, Preprocess]:
     path = assets / "weights" / "edgeface_xs_fp16.pth"
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict({key: value.float() for key, value in state.items()})
-    return network, _squared
+    return network, squared
 
 
-def _squared(image: Image.Image) -> Tensor:
+def squared(image: Image.Image) -> Tensor:
     """Prepare a chip for EdgeFace: black columns on either side make it square."""
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     return F.pad(pixels.float(), (8, 8)) / 127.5 - 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -183,12 +183,32 @@ def embeddings_of(model: EmbeddingModel, filepaths: list[str]) -> np.ndarray:
     return np.stack(rows)
 
 
+class OwnNorm(torch.autograd.Function):
+    """LayerNorm as an operation of its own, in which nothing is held constant."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, eps: float) -> torch.Tensor:
+        ctx.save_for_backward(values)
+        ctx.eps = eps
+        return nn.functional.layer_norm(values, values.shape[1:], eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (values,) = ctx.saved_tensors
+        centered = values - values.mean(1, keepdim=True)
+        scale = (centered.square().mean(1, keepdim=True) + ctx.eps).rsqrt()
+        along = (gradient * centered).mean(1, keepdim=True) * scale**2
+        gradient = gradient - gradient.mean(1, keepdim=True) - centered * along
+        return gradient * scale, None
+
+
 class NormedNet(nn.Module):
     """Ends in LayerNorm without a bias, which leaves the maps next to nothing.
 
     With ``m`` the means of the channels and ``v`` their variance, the embedding is
     ``w (m - mean(m)) / sqrt(v + eps)``. Its derivative along the feature map is
-    ``eps / (v + eps)`` of it, and so is what the evidence adds up to of every score.
+    ``eps / (v + eps)`` of it, and so is what the evidence adds up to of every score, as
+    long as the standard deviation is not held constant.
     """
 
     def __init__(self, eps: float) -> None:
@@ -202,7 +222,8 @@ class NormedNet(nn.Module):
         return torch.relu(self.body(images)).mean((2, 3))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.means(images))
+        normed = OwnNorm.apply(self.means(images), self.norm.eps)
+        return normed * self.norm.weight
 
 
 def normed_network(eps: float = 1e-12) -> NormedNet:

@@ -132,8 +132,10 @@ def evidence(
     >>> values = np.array([[[3, 0], [0, 3]]], dtype=np.float32)
     >>> image = Contributions(values, np.float32([0, 1]), np.float32([3, 4]))
     >>> result = evidence(image, np.float32([0, 2]))
-    >>> result.evidence.round(3).tolist(), round(result.remainder, 3)
-    ([[0.0, 0.6]], 0.2)
+    >>> [[round(float(value), 3) for value in row] for row in result.evidence]
+    [[0.0, 0.6]]
+    >>> round(result.remainder, 3), round(result.score, 3)
+    (0.2, 0.8)
     """
     other = _embedding(partner)
     return _explain(image, other / _normalizer(image.embedding, other, metric))
@@ -178,15 +180,22 @@ def difference(
     query, gallery : Contributions
         The two images.
     metric : {"cosine", "euclidean"}
-        Normalizer of the difference.
+        Metric of the distance.
 
     Returns
     -------
     tuple of ContributionMap
         The query's side and the gallery image's. The score of the first minus that of
-        the second is the squared distance of the embeddings, divided by ``Z``.
+        the second is the squared distance: for the cosine that of the unit vectors, for
+        the euclidean similarity that of the embeddings, divided by ``Z``.
     """
     first, second = _double(query.embedding), _double(gallery.embedding)
+    if metric == "cosine":
+        lengths = np.linalg.norm(first), np.linalg.norm(second)
+        apart = first / lengths[0] - second / lengths[1]
+        return _explain(query, apart / lengths[0]), _explain(
+            gallery, apart / lengths[1]
+        )
     vector = (first - second) / _normalizer(first, second, metric)
     return _explain(query, vector), _explain(gallery, vector)
 

@@ -1,9 +1,8 @@
 """The share of the similarity scores that evidence maps carry.
 
-It can be next to nothing: LayerNorm and attention after the layer divide by numbers
-that they compute from their input, so scaling the feature map changes nothing, and the
-evidence of every pair sums to zero. A large bias adds the same to every embedding,
-whatever the image.
+It can be next to nothing: a large bias adds the same to every embedding, whatever the
+image, and an operation of the head that divides by what it computes from its input, in
+a way that cannot be held constant, leaves maps that sum to zero.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
         return ()
     return (
         f"These maps carry {percent(share)} of the {of}: the rest comes from what "
-        f"follows layer '{layer}' (typically LayerNorm, attention or a bias). Do not "
+        f"follows layer '{layer}' (typically a bias or other tokens). Do not "
         "read them as explanations; name another layer with layer=..., or use "
         "explain_path, which does not depend on a layer.",
     )

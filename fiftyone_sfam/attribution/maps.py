@@ -66,6 +66,8 @@ class Attribution:
         the same sum as ``evidence``.
     remainder : Tensor
         ``score - sum(evidence)``, shape (P,).
+    cotangents : Tensor
+        The vectors whose inner product with the embedding is the score, shape (P, D).
     """
 
     score: Tensor
@@ -73,6 +75,7 @@ class Attribution:
     sfam: Tensor
     cis: Tensor
     remainder: Tensor
+    cotangents: Tensor
 
 
 def channel_weights(cis: Tensor, weights: Weights = "signed") -> Tensor:
@@ -194,8 +197,12 @@ def attribute_difference(
 ) -> Attribution:
     """Explain why two images are far apart.
 
-    With ``u = (e_q - e_g) / Z`` held constant, the two sides add up, remainders
-    included, to ``<e_q, u> - <e_g, u> = |e_q - e_g|^2 / Z``.
+    For the cosine it is the squared distance of the unit vectors, ``|u|^2`` with
+    ``u = e_q / |e_q| - e_g / |e_g|``: with ``u`` and the lengths held constant, the two
+    sides add up, remainders included, to ``<e_q, u> / |e_q| - <e_g, u> / |e_g|``. For
+    the euclidean similarity ``u = (e_q - e_g) / Z``, and the sides add up to
+    ``<e_q, u> - <e_g, u> = |e_q - e_g|^2 / Z``. Either way, scaling a partner does not
+    change the maps of the cosine.
 
     Parameters
     ----------
@@ -206,7 +213,7 @@ def attribute_difference(
     partners : Tensor
         For each pair the embedding of the other image, shape (P, D).
     metric : {"cosine", "euclidean"}
-        Normalizer of the difference.
+        Metric of the distance.
     side : {"query", "gallery"}
         Which side the explained images are.
     weights : {"signed", "minmax"}
@@ -215,8 +222,8 @@ def attribute_difference(
     Returns
     -------
     Attribution
-        With ``score`` this side's share, ``<e, u>``: the query side's minus the
-        gallery side's is the squared distance over ``Z``.
+        With ``score`` this side's share: the query side's minus the gallery side's is
+        the squared distance, of unit vectors or over ``Z``.
 
     Raises
     ------
@@ -227,8 +234,14 @@ def attribute_difference(
         raise ValueError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
     embedding = head.embedding[rows]
     partners = partners.to(embedding)
-    difference = embedding - partners if side == "query" else partners - embedding
-    cotangents = difference / normalizer(embedding, partners, metric)[:, None]
+    if metric == "cosine":
+        length = embedding.norm(dim=1, keepdim=True)
+        apart = embedding / length - partners / partners.norm(dim=1, keepdim=True)
+        apart = apart / length
+    else:
+        apart = embedding - partners
+        apart = apart / normalizer(embedding, partners, metric)[:, None]
+    cotangents = apart if side == "query" else -apart
     return _attribute(head, rows, cotangents, (embedding * cotangents).sum(-1), weights)
 
 
@@ -309,7 +322,8 @@ def _attribute(
         evidence, cis = (sums.float() for sums in head.contributions(rows, cotangents))
     sfam = _weighted(feature_map, rows, channel_weights(cis, weights))
     score = score.float()
-    return Attribution(score, evidence, sfam, cis, score - evidence.sum((1, 2)))
+    remainder = score - evidence.sum((1, 2))
+    return Attribution(score, evidence, sfam, cis, remainder, cotangents)
 
 
 def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:

@@ -49,6 +49,9 @@ class SideExplanation:
     crop : tuple of float
         Relative left, top, right and bottom of the part of the image that the network
         saw.
+    prefix : float
+        The part of the remainder that comes from tokens without a place on the image,
+        such as a class token; 0 if the layer has none.
     """
 
     sfam: NDArray[np.float32]
@@ -57,6 +60,7 @@ class SideExplanation:
     score: float
     remainder: float
     crop: tuple[float, float, float, float]
+    prefix: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +152,9 @@ class PairExplanation:
         -------
         tuple of SideExplanation
             The query's side and the gallery image's. The score of the first minus that
-            of the second is the squared distance of the embeddings, divided by the
-            metric's normalizer.
+            of the second is the squared distance: for the cosine that of the unit
+            vectors, ``2 - 2 * score``, for the euclidean similarity that of the
+            embeddings, divided by the metric's normalizer.
         """
         sides: list[SideExplanation] = []
         for side, shown in zip(SIDES, (self.query, self.gallery), strict=True):
@@ -162,7 +167,8 @@ class PairExplanation:
                 side,
                 weights,
             )
-            sides.append(_side(result, 0, shown.crop))
+            prefix = self._head.prefix_evidence(torch.tensor([row]), result.cotangents)
+            sides.append(_side(result, 0, shown.crop, prefix))
         return sides[0], sides[1]
 
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
@@ -226,11 +232,12 @@ def explain_pair(
     check_maps(model, both)
     ends = head.embedding.double()
     normal = normalizer(ends[0], ends[1], model.metric)
+    prefix = head.prefix_evidence(rows, both.cotangents)
     explained = PairExplanation(
         score=float(similarity(ends[0], ends[1], model.metric)),
         distance=float(distance(ends[0], ends[1], model.metric)),
-        query=_side(both, 0, crops[0]),
-        gallery=_side(both, 1, crops[1]),
+        query=_side(both, 0, crops[0], prefix),
+        gallery=_side(both, 1, crops[1], prefix),
         metric=model.metric,
         model=model.name,
         layer=str(model.layer),
@@ -307,7 +314,8 @@ def explain_contrast(
         weights,
     )
     check_maps(model, result)
-    side = _side(result, 0, crops[0])
+    prefix = head.prefix_evidence(torch.tensor([0]), result.cotangents)
+    side = _side(result, 0, crops[0], prefix)
     for text in _warnings((side,), str(model.layer), "margin"):
         warnings.warn(text, SfamWarning, stacklevel=2)
     return side
@@ -331,7 +339,10 @@ def _row(side: Side) -> int:
 
 
 def _side(
-    result: Attribution, row: int, crop: tuple[float, float, float, float]
+    result: Attribution,
+    row: int,
+    crop: tuple[float, float, float, float],
+    prefix: torch.Tensor,
 ) -> SideExplanation:
     """Return one row of an attribution."""
     return SideExplanation(
@@ -341,6 +352,7 @@ def _side(
         float(result.score[row]),
         float(result.remainder[row]),
         crop,
+        float(prefix[row]),
     )
 
 

@@ -87,6 +87,19 @@ def _add_explain(commands: Any) -> None:
         help="compare each query with the whole gallery, or only with the neighbors "
         "that the index of --brain-key finds (default: %(default)s)",
     )
+    parser.add_argument(
+        "--contributions",
+        choices=("int8", "float16"),
+        help="also store what explains any two images later without the model, in "
+        "this type",
+    )
+    add_number(
+        parser,
+        "--contribution-dims",
+        None,
+        "directions that the contributions are projected to, for fewer bytes",
+        high=_LARGEST,
+    )
     add_number(parser, "--batch-size", 32, "images per forward pass", high=_LARGEST)
     add_number(
         parser,
@@ -233,6 +246,8 @@ def _explain(args: argparse.Namespace) -> str:
             protocol=protocol,
             patches_field=args.patches_field,
             embeddings=embeddings,
+            contributions=args.contributions,
+            contribution_dims=args.contribution_dims,
             batch_size=args.batch_size,
             num_workers=args.num_workers,
             neighbors=args.neighbors,
@@ -266,15 +281,15 @@ def summary(run: Run, started: float) -> str:
         "seconds": seconds,
     }
     texts = facts.pop("warnings")
-    rows = [
-        (
-            name.replace("_", " "),
-            f"{value:.4g}" if isinstance(value, float) else str(value),
-        )
-        for name, value in facts.items()
-    ]
+    rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     return "\n".join([table, *(f"warning: {text}" for text in texts)])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # --------------------------------------------------------------------------------------

@@ -14,7 +14,12 @@ from fiftyone_sfam.models.registry import (
     registry_path,
 )
 from fiftyone_sfam.models.sources import parse_source
-from fiftyone_sfam.models.zoo import list_zoo, load_zoo, zoo_models
+from fiftyone_sfam.models.zoo import (
+    list_zoo,
+    load_zoo,
+    runs_downloaded_code,
+    zoo_models,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +145,15 @@ def known_name(name: str) -> str:
     """
     if not _is_name(name):
         raise _unknown(name)
+    if name not in read_registry() and any(
+        name in (model.name, model.base_name) and runs_downloaded_code(model)
+        for model in zoo_models()
+    ):
+        raise ModelError(
+            f"FiftyOne loads the zoo model {name!r} with code that it downloads, which "
+            "neither the App nor a stored run may start: give the model in Python, as "
+            f"load_model({name!r}), or register it in {registry_path()}."
+        )
     return name
 
 

@@ -339,7 +339,9 @@ class EmbeddingModel(PreparesImages, TakesInputs):
         if self._has_rows:
             return self._of_image(0).carries_all(images[:1], layer)
         seen = SeenLayer(LayerInfo(layer, (1, 1, 1), 1), "")
-        modules = SeenModules({}, {layer: seen}, {})
+        info = self._info
+        joined = {layer: info} if info and info.views and info.name == layer else {}
+        modules = SeenModules({}, {layer: seen}, joined)
         return bool(carriers(self._runner, images[0], modules))
 
     @with_given_inputs
@@ -369,13 +371,15 @@ class EmbeddingModel(PreparesImages, TakesInputs):
             index = int(contrast.argmax())
             if self._has_rows:
                 return self._of_image(index).find_layer(images[index : index + 1])
-            self._info = find_layer(
+            info = find_layer(
                 self._runner,
                 images[index],
                 self._layer,
                 self._layout,
                 self._prefix_tokens,
             )
+            self._info = info
+            return info
         return self._info
 
     @with_given_inputs

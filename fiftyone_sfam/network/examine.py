@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fiftyone_sfam.errors import NetworkError
+from fiftyone_sfam.errors import ModelError, NetworkError
 from fiftyone_sfam.network.heads import as_leaf
 from fiftyone_sfam.network.layers import (
     SeenModules,
@@ -68,7 +68,16 @@ def find_layer(
         )
 
     if layer is None:
-        return choose()
+        try:
+            return choose()
+        except ModelError as error:
+            if not runner.is_held_whole:
+                raise
+            raise ModelError(
+                f"the embedding of model '{runner.name}' depends on its maps only by "
+                "what is held constant, such as a softmax at its end; name the output "
+                "before that with embedding_layer=...."
+            ) from error
     runner.module(layer)
     is_arranged = layout is not None
     return named_layer(
@@ -124,7 +133,11 @@ def examine(
         last = only or (maps[-1] if maps else "")
         names = list(layers)
         start = names.index(last) if last in layers else 0
-        coarse = [name for name in coarse if names.index(name) >= start]
+        coarse = [
+            name
+            for name in coarse
+            if names.index(name) >= start or _is_finer(layers[name], layers.get(last))
+        ]
     if coarse:
         enlarged = patched(image, 4 if max(image.shape) <= 200 else 2)
         again = None
@@ -264,6 +277,14 @@ def _seen(
                 hooks.enter_context(hooked(module, recorder.hook(name)))
         runner.forward(images)
     return recorder
+
+
+def _is_finer(layer: SeenLayer, last: SeenLayer | None) -> bool:
+    """Return whether the last map may be pooled from that of an earlier layer."""
+    if last is None:
+        return False
+    info, pooled = layer.info, last.info
+    return info.shape[0] == pooled.shape[0] and info.positions > pooled.positions
 
 
 def _is_coarse(shape: tuple[int, ...]) -> bool:

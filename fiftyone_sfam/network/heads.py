@@ -36,6 +36,8 @@ _LARGEST_JACOBIAN = 2**28
 _MANY_PARTNERS = 4
 # Largest number of values in the passes that run at once.
 _AT_ONCE = 2**22
+# Time of a pass forward through a head, relative to one backward.
+_TANGENT_COST = 6
 # Derivative along an embedding, relative to another direction, that counts as none.
 _NO_CHANGE = 5e-3
 
@@ -157,7 +159,8 @@ class LinearizedHead:
         their inner products with it, (B, h w, K).
 
         A head that begins by averaging, or a linear one, has a closed form. Any other
-        takes a backward pass per number of the result.
+        takes a backward pass per direction, or one forward per position where there are
+        few of them.
         """
         if directions is None:
             directions = torch.eye(self.output.shape[1])
@@ -168,6 +171,9 @@ class LinearizedHead:
             if jacobian is not None:
                 shares = maps.permute(2, 0, 1) @ jacobian.by_position
                 return (shares @ directions.float().T).transpose(0, 1).contiguous()
+            passes = _TANGENT_COST * maps.shape[2]
+            if passes < len(directions) and self._has_tangents:
+                return self._by_position() @ directions.float().T
         count, _, positions = maps.shape
         shares = maps.new_empty(len(directions), count, positions)
         start = 0
@@ -180,6 +186,19 @@ class LinearizedHead:
                 part.copy_(torch.einsum("kbc,bcp->kbp", pulled.float(), maps))
             start += len(pulled)
         return shares.permute(1, 2, 0).contiguous()
+
+    def _by_position(self) -> Tensor:
+        """Push each position of the feature maps forward, (B, h w, D)."""
+        feature_map = self.feature_map
+        width = feature_map.shape[3]
+        probe, gradient = self._transposed()
+        products = []
+        for place in range(feature_map[0, 0].numel()):
+            tangents = torch.zeros_like(feature_map)
+            at = (slice(None), slice(None), place // width, place % width)
+            tangents[at] = feature_map[at]
+            products.append(_push(probe, gradient, tangents).float())
+        return torch.stack(products, 1)
 
     def _pull_directions(self, directions: Tensor) -> Iterator[Tensor]:
         """Pull directions of the embedding back, several at a time.
@@ -373,6 +392,10 @@ class LinearizedHead:
         calculating Jacobian vector products", 2017). This needs neither another
         evaluation of the head nor operations that support forward mode.
         """
+        return _push(*self._transposed(), tangents)
+
+    def _transposed(self) -> tuple[Tensor, Tensor]:
+        """Pull a cotangent back; return it and the result, with the graph between."""
         with torch.inference_mode(False), torch.enable_grad():
             probe = torch.zeros_like(self.output, requires_grad=True)
             (gradient,) = torch.autograd.grad(
@@ -382,14 +405,32 @@ class LinearizedHead:
                 create_graph=True,
                 materialize_grads=True,
             )
-            (product,) = torch.autograd.grad(
-                gradient,
-                probe,
-                tangents.to(gradient.dtype),
-                retain_graph=True,
-                materialize_grads=True,
-            )
-        return _at_least_float32(product)
+        return probe, gradient
+
+    @cached_property
+    def _has_tangents(self) -> bool:
+        """Whether torch can differentiate the backward pass of this head.
+
+        It cannot for some custom operations.
+        """
+        try:
+            self.jvp(torch.zeros_like(self.leaf))
+        except RuntimeError:
+            return False
+        return True
+
+
+def _push(probe: Tensor, gradient: Tensor, tangents: Tensor) -> Tensor:
+    """Multiply tangents by the Jacobian, given a pulled back cotangent."""
+    with torch.inference_mode(False), torch.enable_grad():
+        (product,) = torch.autograd.grad(
+            gradient,
+            probe,
+            tangents.to(gradient.dtype),
+            retain_graph=True,
+            materialize_grads=True,
+        )
+    return _at_least_float32(product)
 
 
 def as_leaf(tensor: Tensor) -> Tensor:

@@ -203,7 +203,8 @@ def chosen_layer(
     if last.layout == "tokens" and local and local[0].shape[1:] == last.shape[1:]:
         return next((info for info in local if depends_on(info)), last)
     if not heads[last.name].is_held_inside:
-        return _before_pooling(carrying, network)
+        finer = _before_pooling(carrying, network)
+        return finer if finer == last or depends_on(finer) else last
     candidates = [info for info in _fine_layers(carrying, network) if depends_on(info)]
     shares = [heads[info.name].share for info in candidates]
     enough = min(_ENOUGH_SHARE, max(shares))

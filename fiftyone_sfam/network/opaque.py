@@ -146,7 +146,7 @@ def _computation(function: Any) -> Callable[[Tensor], Any]:
     if hasattr(function, "embed_all") and hasattr(function, "has_embeddings"):
         return lambda images: function.embed_all(_pixels(images))
     if callable(function):
-        return function  # type: ignore[no-any-return]
+        return function
     raise ModelError(
         f"{type(function).__name__} gives no embeddings; give a function from a tensor "
         "(B, 3, H, W) to embeddings, a TorchScript module, an onnxruntime session or a "

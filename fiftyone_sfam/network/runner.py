@@ -7,6 +7,7 @@ be split at any of its layers without being taken apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class NetworkRunner:
         self.embedding = embedding
         self.embedding_layer = embedding_layer
         self.heads: dict[str, HeadInfo] = {}
+        # Whether the embedding was held, as a whole, after some layer.
+        self.is_held_whole = False
         self.inputs = inputs
         self.info: LayerInfo | None = None  # the layer that is explained, once found
         self.branches: tuple[Branch, ...] = ()
@@ -347,6 +350,7 @@ class NetworkRunner:
         split = self.split(images, info)
         leaf, output = split.leaf, split.output
         if not output.requires_grad:
+            self.is_held_whole |= split.head.count > 0
             return False
         probe = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
         direction = F.normalize(output.detach())
@@ -368,13 +372,14 @@ class NetworkRunner:
                 f"differentiated ({first_line(error)}); name a later layer, or give a "
                 "network that can be trained."
             ) from error
-        total = float((lengthwise.float() * leaf.detach().float()).sum())
         # An embedding that is zero, or too long for its type, has no direction.
-        has_direction = bool(direction.any())
+        length = float(output.detach().double().norm())
+        has_direction = bool(direction.any()) and 0 < length < math.inf
+        total = float((lengthwise.double() * leaf.detach().double()).sum())
         self.heads[info.name] = HeadInfo(
             is_held=split.head.count > 0,
             is_held_inside=split.head.count_inside > 0,
-            share=total / float(output.detach().float().norm()) if has_direction else 0,
+            share=total / length if has_direction else 0,
             has_one_length=has_direction and is_constant_length(anywhere, lengthwise),
         )
         parts = pieces(info.views, anywhere) if info.views else [anywhere]

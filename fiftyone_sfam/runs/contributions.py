@@ -171,8 +171,13 @@ def stored_pair(images: Sequence[KeptImage], run: Run) -> StoredPair:
     )
     contrast = None
     for impostor in impostors:
-        three = (kept.contributions for kept in (query, gallery, impostor))
-        contrast = _side(maps_of.contrast(*three, metric), query)
+        margin = maps_of.contrast(
+            query.contributions,
+            gallery.contributions,
+            impostor.contributions,
+            metric,
+        )
+        contrast = _side(margin, query)
     return StoredPair(
         score=first.score,
         query=first,

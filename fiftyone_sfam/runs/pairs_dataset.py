@@ -23,7 +23,8 @@ from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
 from fiftyone_sfam.runs.images import ItemImages
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+    from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+    from fiftyone_sfam.runs.run import Run
 
 SLICES = ("query", "neighbor")
 """Names of the slices."""

@@ -65,7 +65,8 @@ TEXTS = st.sampled_from(
 ANYTHING = anything(TEXTS)
 KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
     TEXTS: (
-        *("action", "brain_key", "camera_field", "cameras", "change", "distractors"),
+        *("action", "brain_key", "camera_field", "cameras", "change", "contributions"),
+        "distractors",
         *("embeddings_field", "embeddings_from", "fars", "field", "fill"),
         *("gallery_value", "identity_field", "junk", "keep_index", "key", "kind"),
         *("model", "new_key", "outcome", "patches_field", "query_value", "region"),

@@ -11,6 +11,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import pytest
 
+import fiftyone_zoo
 from fiftyone_sfam import check_faithfulness, explain_retrieval
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
@@ -92,4 +93,31 @@ def test_a_source_in_the_state_of_a_panel_is_refused(
     images = (ImageFile(filepath, (0, 0)), ImageFile(filepath, (0, 0)))
     with pytest.raises(ModelError, match="there is no model '"):
         live_pairs(source.format(path=trap), images)
+    assert not (trap / "ran").exists()
+
+
+def test_a_zoo_model_whose_code_is_downloaded_is_refused(
+    run: Run, trap: Path, tmp_path: Path
+) -> None:
+    config = fiftyone_zoo.dinov2(tmp_path / "unused")[1]
+    config["entrypoint_args"] = {
+        "repo_or_dir": str(trap),
+        "model": "net",
+        "source": "local",
+    }
+    deployment = ("fiftyone.utils.torch.TorchImageModel", config)
+    filepath = run.dataset.first().filepath
+    images = (ImageFile(filepath, (0, 0)), ImageFile(filepath, (0, 0)))
+    selected = [str(value) for value in run.dataset.limit(2).values("id")]
+    ctx = context(
+        run.dataset, {"key": "other", "model": "own-dinov2"}, selected=selected
+    )
+    with fiftyone_zoo.own_manifest(tmp_path, {"own-dinov2": deployment}):
+        for refuse in (
+            lambda: ExplainRetrieval().execute(ctx),
+            lambda: ExplainSelected().execute(ctx),
+            lambda: live_pairs("own-dinov2", images),
+        ):
+            with pytest.raises(ModelError, match="with code that it downloads"):
+                refuse()
     assert not (trap / "ran").exists()

@@ -135,6 +135,7 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
         exclude_same_camera=False,
         split_field="tags",
         junk="p001",
+        contributions="int8",
         batch_size=7,
     )
     run = load_run(crops, "other")
@@ -145,6 +146,7 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
         "minmax",
     )
     assert (config.shard_images, config.embeddings) == (7, "computed")
+    assert (config.contributions, config.contribution_dims) == ("int8", None)
     assert (
         config.protocol
         == Protocol(
@@ -348,6 +350,7 @@ def test_form_of_a_dataset(crops: fo.Dataset) -> None:
         "keep_index",
         "kind",
         "weights",
+        "contributions",
         "batch_size",
         "estimate",
     ]

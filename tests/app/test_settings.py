@@ -74,6 +74,7 @@ def test_arguments_of_the_run() -> None:
         "keep_index": "kept",
         "kinds": ["evidence", "sfam"],
         "weights": "signed",
+        "contributions": None,
         "batch_size": 32,
         "overwrite": True,
     }

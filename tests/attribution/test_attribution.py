@@ -200,7 +200,7 @@ def test_contrast_of_euclidean_similarities() -> None:
 
 @METRICS
 def test_difference(metric: str, z: float) -> None:
-    # e_q - e_g = (-1, -3). Query: -1 - 6 and -3. Gallery: -4 and -2 - 24.
+    # e_q = (2, 1), of positions (1, 2) and (3, 0); e_g = (3, 4), of (4, 0) and (2, 8).
     head = pair()
     query, gallery = (
         attribute_difference(
@@ -212,16 +212,31 @@ def test_difference(metric: str, z: float) -> None:
         )
         for row, side in enumerate(("query", "gallery"))
     )
-    check(query.evidence, [[[-7 / (2 * z), -3 / (2 * z)]]])
-    check(gallery.evidence, [[[-4 / (2 * z), -26 / (2 * z)]]])
-    check(query.cis, [[-4 / (2 * z), -6 / (2 * z)]])
-    check(gallery.cis, [[-6 / (2 * z), -24 / (2 * z)]])
-    check(query.sfam, [[[(-4 - 12) / (2 * z), -12 / (2 * z)]]])
-    check(gallery.sfam, [[[-24 / (2 * z), (-12 - 192) / (2 * z)]]])
-    # <e_q, e_q - e_g> = -2 - 3 and <e_g, e_q - e_g> = -3 - 12: d^2 = 10 apart.
-    check(query.score, [-5 / z])
-    check(gallery.score, [-15 / z])
-    check(query.score - gallery.score, [10 / z])
+    if metric == "cosine":
+        u = 2 / sqrt(5) - 3 / 5, 1 / sqrt(5) - 4 / 5
+        (a, b), (c, d) = (u[0] / sqrt(5), u[1] / sqrt(5)), (u[0] / 5, u[1] / 5)
+        squared = 2 - 2 * 10 / (5 * sqrt(5))
+    else:
+        (a, b), (c, d) = (-1 / z, -3 / z), (-1 / z, -3 / z)
+        squared = 10 / z
+    check(query.evidence, [[[(a + 2 * b) / 2, 3 * a / 2]]])
+    check(gallery.evidence, [[[2 * c, c + 4 * d]]])
+    check(query.cis, [[2 * a, b]])
+    check(gallery.cis, [[3 * c, 4 * d]])
+    check(query.sfam, [[[2 * a + 2 * b, 6 * a]]])
+    check(gallery.sfam, [[[12 * c, 6 * c + 32 * d]]])
+    check(query.score, [2 * a + b])
+    check(gallery.score, [3 * c + 4 * d])
+    check(query.score - gallery.score, [squared])
+
+
+def test_a_difference_of_cosines_does_not_see_the_length_of_a_partner() -> None:
+    head = pair()
+    row = torch.tensor([0])
+    first, second = (
+        attribute_difference(head, row, head.embedding[[1]] * scale) for scale in (1, 7)
+    )
+    check(first.evidence, second.evidence.tolist())
 
 
 def test_unknown_side_of_a_difference() -> None:

@@ -155,13 +155,20 @@ def test_both_sides_of_a_difference_add_up_to_the_squared_distance(
         for row in (0, 1)
     )
     query, gallery = head.embedding[:, None]
-    scale = normalizer(query, gallery, metric)
-    cotangents = (query - gallery) / scale[:, None]
+    if metric == "cosine":
+        lengths = query.norm(), gallery.norm()
+        apart = query / lengths[0] - gallery / lengths[1]
+        cotangents = apart / lengths[0], apart / lengths[1]
+        squared = apart.square().sum(1)
+    else:
+        scale = normalizer(query, gallery, metric)
+        cotangents = ((query - gallery) / scale[:, None],) * 2
+        squared = distance(query, gallery, "euclidean").square() / scale
     sums = [
-        total(side.evidence) + remainders(case, head, torch.tensor([row]), cotangents)
+        total(side.evidence)
+        + remainders(case, head, torch.tensor([row]), cotangents[row])
         for row, side in enumerate((one, other))
     ]
-    squared = distance(query, gallery, "euclidean").square() / scale
     bound = 1e-5 * (one.evidence.abs().sum() + other.evidence.abs().sum() + 1)
     assert (sums[0] - sums[1] - squared).abs() <= bound
     assert (one.score - other.score - squared).abs() <= bound

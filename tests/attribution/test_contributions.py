@@ -103,13 +103,17 @@ def test_the_ways_to_compute_them_agree(
     model = EmbeddingModel(case.network, lambda image: image, layer=case.layer)
     head = model.linearize(images(3, 9))
     closed = head.position_contributions()
-    # No Jacobian, and one unit vector at a time.
+    # No Jacobian, then one unit vector at a time.
     monkeypatch.setattr(heads, "_LARGEST_JACOBIAN", 0)
+    monkeypatch.setattr(heads, "_TANGENT_COST", 0)
+    close(head.position_contributions(), closed)
+    monkeypatch.setitem(vars(head), "_has_tangents", False)
     monkeypatch.setattr(heads, "_AT_ONCE", 1)
     close(head.position_contributions(), closed)
     alone = model.linearize(images(3, 9)[1:2])
     close(alone.position_contributions(), closed[1:2])
-    directions = torch.randn(4, closed.shape[2])
+    # More directions than positions, so that both ways are taken.
+    directions = torch.randn(15, closed.shape[2])
     projected = closed @ directions.T
     close(head.position_contributions(directions), projected)
     monkeypatch.undo()

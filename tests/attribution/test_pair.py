@@ -90,11 +90,18 @@ def test_minmax_weights() -> None:
 def test_difference(metric: str) -> None:
     z = ZS[metric]
     query, gallery = explain_pair(averaging(metric=metric), QUERY, GALLERY).difference()
-    # e_q - e_g = (-1, -3, 0).
-    close(query.evidence, [[-8 / (4 * z), -12 / (4 * z)], [0, 0]])
-    close(gallery.evidence, [[-30 / (4 * z), -6 / (4 * z)], [0, -24 / (4 * z)]])
-    close(query.score - gallery.score, 10 / z)
-    close(query.evidence.sum() - gallery.evidence.sum(), 10 / z)
+    # e_q = (2, 1, 0), e_g = (3, 4, 0).
+    if metric == "cosine":
+        u = 2 / sqrt(5) - 3 / 5, 1 / sqrt(5) - 4 / 5
+        (a, b), (c, d) = (u[0] / sqrt(5), u[1] / sqrt(5)), (u[0] / 5, u[1] / 5)
+        squared = 2 - 2 * 10 / (5 * sqrt(5))
+    else:
+        (a, b), (c, d) = (-1 / z, -3 / z), (-1 / z, -3 / z)
+        squared = 10 / z
+    close(query.evidence, [[2 * a, b], [0, 0]])
+    close(gallery.evidence, [[(6 * c + 8 * d) / 4, 6 * c / 4], [0, 2 * d]])
+    close(query.score - gallery.score, squared)
+    close(query.evidence.sum() - gallery.evidence.sum(), squared)
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -143,9 +144,16 @@ def test_protocol_and_stored_embeddings_reach_the_run(
         "--identity-field identity --split-field tags --query-value probe"
         f" --junk {junk} --distractor {distractor} --exclude-duplicates"
     )
-    assert main([*explain, *options.split(), "--batch-size", "7"]) == 0
-    stored = load_run(people, "sfam").config.protocol
-    assert Protocol.from_dict(stored) == Protocol(
+    more = ["--contributions", "int8", "--contribution-dims", "16"]
+    assert main([*explain, *options.split(), "--batch-size", "7", *more]) == 0
+    config = load_run(people, "sfam").config
+    least, median = config.contribution_agreement
+    assert 0.9 < least < median
+    shown = capsys.readouterr().out
+    assert re.search(rf"contribution bytes +{config.contribution_bytes}\n", shown)
+    assert f"{least:.4g}, {median:.4g}\n" in shown
+    assert (config.contributions, config.contribution_dims) == ("int8", 16)
+    assert Protocol.from_dict(config.protocol) == Protocol(
         identity_field="identity",
         split_field="tags",
         query_value="probe",

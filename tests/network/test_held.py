@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.held import HeldHead
 
 Function = Callable[[Tensor], Tensor]
@@ -343,7 +342,6 @@ def test_linear_attention() -> None:
         (nn.ELU(inplace=True), 1.0),
         (nn.Tanh(), 1.0),
     ],
-    ids=str,
 )
 def test_smooth_activations(function: Function, slope: float) -> None:
     x = torch.tensor([-5.0, -1.5, -1e-9, 0.0, 1e-9, 0.3, 2.0, 50.0]).double()
@@ -462,61 +460,6 @@ def test_a_whole_head_without_biases_adds_up() -> None:
     assert head_held.count_inside == head_held.count - 1
 
 
-# --------------------------------------------------------------------------------------
-# Networks
-# --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "pooling",
-    [
-        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)),
-        nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
-        nn.Sequential(nn.Flatten(), nn.Linear(96, 4), nn.BatchNorm1d(4)),
-        nn.Sequential(
-            nn.Conv2d(6, 6, 3),
-            nn.BatchNorm2d(6),
-            nn.ReLU(inplace=True),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        ),
-    ],
-)
-def test_where_nothing_is_held_the_bytes_are_those_of_the_plain_gradient(
-    pooling: nn.Module,
-) -> None:
-    torch.manual_seed(0)
-    trunk = nn.Conv2d(3, 6, 3, padding=1, stride=2)
-    network = nn.Sequential(trunk, nn.Sequential(pooling)).eval()
-    for parameter in network.parameters():
-        nn.init.normal_(parameter)
-    images = torch.randn(2, 3, 8, 8)
-    model = EmbeddingModel(network, nn.Identity(), layer="0")
-    head = model.linearize(images)
-    assert not model._runner.heads["0"].is_held
-    partners = head.embedding[[1, 0]]
-
-    # With the mode entered, as before it is known that nothing is held.
-    info = model.find_layer(images)
-    model._runner.heads.clear()
-    held = model._runner.split(images, info)
-    assert held.head.count == 0
-    assert torch.equal(held.output, head.embedding)
-    assert torch.equal(
-        torch.autograd.grad(held.output, held.leaf, partners)[0], head.vjp(partners)
-    )
-
-    memory = model._runner._memory_format
-    assert memory is not None
-    with torch.no_grad():
-        maps = trunk(images.contiguous(memory_format=memory))
-    leaf = maps.clone().requires_grad_(True)
-    output = network[1](leaf.clone())
-    assert torch.equal(output, head.embedding)
-    (gradient,) = torch.autograd.grad(output, leaf, partners)
-    assert torch.equal(gradient, head.vjp(partners))
-
-
 def test_parameters_are_no_values_of_the_image() -> None:
     """A product with a layer scale or a softmax of weights is left alone."""
     x, scale = values(2, 3), values(3, seed=1)
@@ -530,3 +473,104 @@ def test_parameters_are_no_values_of_the_image() -> None:
         0,
     )
     check(lambda x: x / scale.norm(), x, diagonal((1 / scale.norm()).expand(2, 3)), 0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * (F.relu6(x + 3) / 6),
+        lambda x: x * (0.5 * F.hardtanh(x + 3, 0, 6)) / 3,
+    ],
+)
+def test_a_gate_that_is_scaled_by_a_number(function: Function) -> None:
+    """The Hardswish of older code: ``x * (relu6(x + 3) / 6)``."""
+    x = values(5)
+    check(function, x, diagonal(F.relu6(x + 3) / 6), 1)
+
+
+def test_gelu_written_by_hand() -> None:
+    x = values(5)
+    expected = diagonal(0.5 * (1 + torch.erf(x / 2**0.5)))
+    check(lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)), x, expected, 1)
+    check(lambda x: x * 0.5 * (1.0 + torch.erf(x / 2**0.5)), x, expected, 1)
+    tanh = torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))
+
+    def by_tanh(x: Tensor) -> Tensor:
+        inner = (2 / torch.pi) ** 0.5 * (x + 0.044715 * torch.pow(x, 3.0))
+        return 0.5 * x * (1.0 + torch.tanh(inner))
+
+    found, _ = jacobian(by_tanh, x)
+    torch.testing.assert_close(found, diagonal(0.5 * (1 + tanh)))
+
+
+def test_gates_with_a_constant() -> None:
+    """``1 + gate`` and ``2 gate`` are gates too."""
+    x, weight = values(4), values(4, 4, seed=1)
+    gate = torch.sigmoid(weight @ x)
+    check(lambda x: x * (1 + torch.sigmoid(weight @ x)), x, diagonal(1 + gate), 1)
+    check(lambda x: x * (1 - torch.sigmoid(weight @ x)), x, diagonal(1 - gate), 1)
+    check(lambda x: x * (2 * torch.sigmoid(weight @ x)), x, diagonal(2 * gate), 1)
+
+
+def test_the_smaller_factor_is_the_gate_also_after_an_activation() -> None:
+    """MobileNetV3's and GhostNet's older code scale what ReLU returned."""
+    maps, weight = values(1, 3, 2, 2), values(3, 3, seed=1)
+
+    def scaled(maps: Tensor) -> Tensor:
+        maps = F.relu(maps)
+        gate = F.relu6(maps.mean((2, 3)) @ weight + 3) / 6
+        return maps * gate[:, :, None, None]
+
+    gate = F.relu6(F.relu(maps).mean((2, 3)) @ weight + 3) / 6
+    expected = diagonal(gate[:, :, None, None] * (maps > 0))
+    check(scaled, maps, expected, 1)
+
+
+def test_global_response_norm_after_gelu() -> None:
+    """As in ConvNeXtV2."""
+    x = values(1, 3, 2, 2)
+
+    def norm(x: Tensor) -> Tensor:
+        x = F.gelu(x)
+        length = x.norm(p=2, dim=(2, 3), keepdim=True)
+        return x * (length / (length.mean(1, keepdim=True) + 1e-6))
+
+    y = F.gelu(x)
+    length = y.norm(dim=(2, 3), keepdim=True)
+    gate = length / (length.mean(1, keepdim=True) + 1e-6) * (y / x)
+    found, _ = jacobian(norm, x)
+    torch.testing.assert_close(found, diagonal(gate.expand_as(x)))
+
+
+def test_a_bias_of_attention_that_depends_on_the_image() -> None:
+    x, query = values(1, 4, 3), values(1, 4, 3, seed=5)
+    weights = (query @ query.mT / 3**0.5 + x @ x.mT).softmax(-1)[0]
+    found, _ = jacobian(
+        lambda x: F.scaled_dot_product_attention(query, query, x, attn_mask=x @ x.mT), x
+    )
+    eye = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(found, torch.kron(weights, eye))
+
+
+def test_cosines_to_fixed_vectors() -> None:
+    """Without the length held they would have no derivative along ``x``."""
+    x, others = values(1, 3), values(4, 3, seed=1)
+    unit = others / others.norm(dim=1, keepdim=True)
+    found, _ = jacobian(lambda x: F.cosine_similarity(x, others), x)
+    torch.testing.assert_close(found, unit / x.norm())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.linalg.matmul(x[:, None], x[None]),
+        lambda x: torch.outer(x, x),
+        lambda x: torch.addmm(torch.zeros(3, 3).double(), x[:, None], x[None]),
+        lambda x: torch.tensordot(x[:, None], x[None], 1),
+    ],
+)
+def test_products_of_the_image_with_itself_are_counted_once(function: Function) -> None:
+    """``J A = y``; without holding it is ``2 y``, and the remainder ``-y``."""
+    x = values(3)
+    found, _ = jacobian(function, x)
+    torch.testing.assert_close(found @ x, function(x).flatten())

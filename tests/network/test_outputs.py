@@ -307,9 +307,7 @@ class FromTwoOn(nn.Module):
         return self.head(pooled)
 
 
-@pytest.mark.parametrize(
-    "make", [Squeezing, lambda: Squeezing(norm=True), FromTwoOn], ids=str
-)
+@pytest.mark.parametrize("make", [Squeezing, lambda: Squeezing(norm=True), FromTwoOn])
 @pytest.mark.parametrize("first", ["embed", "linearize"])
 def test_a_single_image_is_as_in_a_batch(
     make: Callable[[], nn.Module], first: str

@@ -165,9 +165,11 @@ def test_evidence_and_independent_remainder_add_up_to_the_score(world):
                 maps = torch.relu(network.body(torch.relu(network.stem(tensor[None]))))
 
             def head(a):
-                return torch.tanh(model.network.neck(a.mean((2, 3))))
+                neck = model.network.neck(a.mean((2, 3)))
+                return neck * (torch.tanh(neck) / neck).detach()
 
-            # What the head does not carry, by forward-mode differentiation.
+            # What the head does not carry, by forward-mode differentiation; of tanh the
+            # gate is held constant.
             with torch.no_grad():
                 value, carried = torch.func.jvp(head, (maps,), (maps,))
             scale = vectors[image].norm() * vectors[partner].norm()

@@ -61,7 +61,8 @@ def test_any_two_images_are_explained_from_the_database(world, metric):
         assert kept.size == (8, 16)
         for row, column in ((0, 0), (5, 2)):
             expected = live.point(row, column, side)
-            assert error_of(stored.point(row, column, side), expected) < 2e-3
+            gap = np.abs(stored.point(row, column, side) - expected).max()
+            assert gap < 1e-3 * np.abs(stored.points()).max()
     np.testing.assert_allclose(stored.points()[3, 1], stored.point(3, 1), rtol=1e-5)
     for kept, shown in zip(stored.difference(), live.difference(), strict=True):
         assert error_of(kept.evidence, shown.evidence) < 1e-3

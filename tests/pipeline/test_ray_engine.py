@@ -146,6 +146,19 @@ def test_everything_stored_is_the_same_to_the_bit(world):
     assert world.values("kept_score") == world.values("ray_score")
 
 
+def test_contributions_are_the_same_to_the_bit(world):
+    options = {"k": 1, "contributions": "int8", "contribution_dims": 3}
+    here = locally(world, tiny_model(), cache_bytes=0, **options)
+    run = on_ray(world, tiny_model(), **options)
+    expected, found = stored(here), stored(run)
+    assert len([name for name in found if name.startswith("contributions-")]) == 6
+    assert found == expected
+    assert run.config.contribution_agreement == here.config.contribution_agreement
+    assert run.config.contribution_bytes == here.config.contribution_bytes
+    ids = [str(run.items.ids[item]) for item in (0, 23)]
+    assert run.explain_stored(*ids).score == here.explain_stored(*ids).score
+
+
 def test_detections_and_stored_embeddings(dataset, tmp_path):
     fill_frames(dataset, tmp_path)
     options = {

@@ -58,6 +58,7 @@ class RunSettings(Parameters):
     exclude_duplicates: bool = False
     junk: Text = ""  # identities, separated by commas
     distractors: Text = ""  # identities, separated by commas
+    contributions: Literal["none", "int8", "float16"] = "none"
     batch_size: Whole = whole(32, 1, MAX_BATCH_SIZE)
     overwrite: bool = False
 
@@ -99,6 +100,9 @@ class RunSettings(Parameters):
             "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
             "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
             "weights": self.weights,
+            "contributions": None
+            if self.contributions == "none"
+            else self.contributions,
             "batch_size": self.batch_size,
             "overwrite": self.overwrite,
         }
@@ -375,6 +379,18 @@ def _add_maps(inputs: types.Object) -> None:
         ],
         label="Channel weights",
         default="signed",
+    )
+    choices.add_choice(
+        inputs,
+        "contributions",
+        [
+            ("none", "not stored"),
+            ("int8", "8 bits"),
+            ("float16", "16 bits"),
+        ],
+        label="Contributions of positions",
+        description="They explain any two images later, without the model",
+        default="none",
     )
     inputs.int(
         "batch_size",

@@ -21,7 +21,7 @@ from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
-from fiftyone_sfam.runs.run_config import METHOD, run_config
+from fiftyone_sfam.runs.run_config import METHOD, RunConfig, run_config
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -136,6 +136,14 @@ def _rename_problem(
     return choices.problem_of(check_key, dataset, new_key, None)
 
 
+def _contributions(config: RunConfig) -> list[str]:
+    """Describe the contributions that a run keeps, if any."""
+    if config.contributions is None:
+        return []
+    size = (config.contribution_bytes or 0) / 1000
+    return [f"contributions as {config.contributions}, {size:.1f} kB per image"]
+
+
 def _description(run: Run) -> str:
     """Describe a run in Markdown."""
     config, summary = run.config, run.summary()
@@ -147,6 +155,7 @@ def _description(run: Run) -> str:
         f"{summary['queries']} queries, {summary['pairs']} pairs (k={config.k}), "
         f"{summary['skipped']} images skipped",
         f"rank-1 {shown}",
+        *_contributions(config),
         *(as_text(text, most=None) for text in run.warnings),
     ]
     return "\n".join(f"- {line}" for line in lines)

@@ -28,7 +28,7 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
-from fiftyone_sfam.models import list_models, load_named
+from fiftyone_sfam.models import known_name, list_models, load_named
 from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
@@ -281,7 +281,7 @@ def _model(
 ) -> EmbeddingModel:
     """Load a model, and check that it is the one of the run."""
     if weights_hash is None:
-        return load_named(name)
+        return load_named(known_name(name))
     if name not in {info.name for info in list_models()}:
         raise ModelError(
             f"This map needs the model '{name}', which is not registered on this "

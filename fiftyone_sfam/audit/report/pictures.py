@@ -27,7 +27,8 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.images import ItemImages
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.runs.run import PairMaps, Run, SideMaps
+    from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+    from fiftyone_sfam.runs.run import Run
 
 BOX = (72, 144)
 """Largest width and height of a picture, in pixels."""

@@ -204,6 +204,7 @@ def config_table(run: Run) -> Table:
         ("kinds of map", ", ".join(config.kinds)),
         ("channel weights", config.weights),
         ("stored as", config.map_dtype),
+        ("contributions of positions", config.contributions),
         ("detections", config.patches_field),
         ("embeddings", config.embeddings),
         ("share of the score on the maps", shown),

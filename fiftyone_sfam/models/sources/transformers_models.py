@@ -18,6 +18,8 @@ from fiftyone_sfam.models.sources.built import Built, InputConfig
 # Pillow's numbers of the resampling filters.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 CLASS_TOKEN, MEAN = "cls", "mean"
+# Options that say where the files of a model are, and those of its image processor.
+_OF_REPOSITORY = ("cache_dir", "revision", "subfolder", "token", "trust_remote_code")
 
 
 class ImageEmbedding(nn.Module):
@@ -83,13 +85,17 @@ def build(name: str, options: SourceOptions) -> Built:
         raise needs_extra("transformers", "transformers", "transformers") from error
     folder = options.folder / name
     place = str(folder) if folder.is_dir() else name
+    kwargs = dict(options.kwargs)
+    # Below, the owner names the repository, and may pin its revision in the options.
     try:
         if options.pretrained is False:
-            config = AutoConfig.from_pretrained(place, **options.kwargs)
-            model, missing = AutoModel.from_config(config, **_trust(options)), set()
+            config = AutoConfig.from_pretrained(place, **kwargs)  # nosec B615
+            trust = options.kwargs.get("trust_remote_code")
+            model = AutoModel.from_config(config, trust_remote_code=trust)
+            missing: set[str] = set()
         else:
-            model, report = AutoModel.from_pretrained(
-                place, output_loading_info=True, **options.kwargs
+            model, report = AutoModel.from_pretrained(  # nosec B615
+                place, output_loading_info=True, **kwargs
             )
             missing = set(report["missing_keys"])
     # transformers does not document the errors of its names, files and downloads.
@@ -99,9 +105,9 @@ def build(name: str, options: SourceOptions) -> Built:
         ) from error
     _check_missing(model, missing, options.allow_missing, name)
     _check_input(model, name)
-    if isinstance(options.embedding, int):
+    if options.embedding is not None and not isinstance(options.embedding, str):
         raise ModelError(
-            f"embedding is {options.embedding}; a model of transformers has outputs "
+            f"embedding is {options.embedding!r}; a model of transformers has outputs "
             f"with names, {CLASS_TOKEN!r} and {MEAN!r}."
         )
     return Built(
@@ -109,12 +115,6 @@ def build(name: str, options: SourceOptions) -> Built:
         _config(model, place, options),
         weights_into=model,
     )
-
-
-def _trust(options: SourceOptions) -> dict[str, Any]:
-    """Return whether the owner allows code of the repository."""
-    key = "trust_remote_code"
-    return {key: options.kwargs[key]} if key in options.kwargs else {}
 
 
 def _check_missing(
@@ -154,8 +154,12 @@ def _config(model: Any, place: str, options: SourceOptions) -> InputConfig:
     """Return the configuration of a model's image processor."""
     from transformers import AutoImageProcessor
 
+    of_repository = {k: v for k, v in options.kwargs.items() if k in _OF_REPOSITORY}
     try:
-        processor = AutoImageProcessor.from_pretrained(place, **_trust(options))
+        # As above, at the same revision.
+        processor = AutoImageProcessor.from_pretrained(  # nosec B615
+            place, **of_repository
+        )
     # A model need not have one; then nothing says how its images are prepared.
     except (OSError, ValueError):
         return InputConfig(_size_of(getattr(model.config, "image_size", None)))
