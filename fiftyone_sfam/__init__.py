@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fiftyone_sfam._version import __version__
 
 if TYPE_CHECKING:
+    from fiftyone_sfam.attribution.masks import MaskExplanation, explain_by_masks
     from fiftyone_sfam.attribution.pair import (
         PairExplanation,
         explain_contrast,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.opaque import OpaqueModel
     from fiftyone_sfam.network.preprocess import Preprocessing
     from fiftyone_sfam.pipeline.explain import explain_retrieval
     from fiftyone_sfam.pipeline.manage import delete_run, rename_run
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmbeddingModel",
+    "MaskExplanation",
+    "OpaqueModel",
     "PairExplanation",
     "Preprocessing",
     "Protocol",
@@ -53,6 +57,7 @@ __all__ = [
     "check_faithfulness",
     "delete_run",
     "evaluate_retrieval",
+    "explain_by_masks",
     "explain_contrast",
     "explain_pair",
     "explain_path",
@@ -78,6 +83,8 @@ __all__ = [
 
 _MODULE_OF = {
     "EmbeddingModel": "network.embedder",
+    "MaskExplanation": "attribution.masks",
+    "OpaqueModel": "network.opaque",
     "PairExplanation": "attribution.pair",
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
@@ -88,6 +95,7 @@ _MODULE_OF = {
     "check_faithfulness": "audit.faithfulness.check",
     "delete_run": "pipeline.manage",
     "evaluate_retrieval": "audit.evaluation.evaluate",
+    "explain_by_masks": "attribution.masks",
     "explain_contrast": "attribution.pair",
     "explain_pair": "attribution.pair",
     "explain_path": "attribution.pair",

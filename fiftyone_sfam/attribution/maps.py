@@ -38,6 +38,7 @@ from fiftyone_sfam.network.metric import Metric, normalizer
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.opaque import OpaqueModel
 
 Weights = Literal["signed", "minmax"]
 Side = Literal["query", "gallery"]
@@ -334,7 +335,7 @@ def _weighted(feature_map: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return maps
 
 
-def check_embeddings(model: EmbeddingModel, embeddings: Tensor) -> None:
+def check_embeddings(model: EmbeddingModel | OpaqueModel, embeddings: Tensor) -> None:
     """Raise if the similarity of any embedding is not defined."""
     if not bool(torch.isfinite(embeddings).all()):
         raise DataError(

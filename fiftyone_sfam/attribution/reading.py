@@ -13,6 +13,7 @@ from fiftyone_sfam.data.images import as_shown, pixel_box, read_image
 from fiftyone_sfam.data.inputs import sample_inputs
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.opaque import OpaqueModel
 
 ImageLike = Any
 """A path, a Pillow image, a FiftyOne sample, or a tuple of such an image and a relative
@@ -20,7 +21,7 @@ bounding box."""
 
 
 def prepare_images(
-    model: EmbeddingModel, images: Sequence[ImageLike]
+    model: EmbeddingModel | OpaqueModel, images: Sequence[ImageLike]
 ) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
     """Read images and turn them into the network's input."""
     tensors, crops = [], []

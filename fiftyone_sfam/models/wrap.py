@@ -28,9 +28,16 @@ def as_model(model: ModelLike) -> EmbeddingModel:
     from torch import nn
 
     from fiftyone_sfam.network.embedder import EmbeddingModel
+    from fiftyone_sfam.network.opaque import OpaqueModel
 
     if isinstance(model, EmbeddingModel):
         return model
+    if isinstance(model, OpaqueModel):
+        raise ModelError(
+            f"model '{model.name}' is opaque, so it has no layer and no maps that add "
+            "up to a score; call explain_by_masks(model, query, gallery) for maps that "
+            "are not additive."
+        )
     if isinstance(model, str):
         from fiftyone_sfam.models import load_model
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
@@ -20,7 +19,12 @@ from fiftyone_sfam.network.layers import (
 from fiftyone_sfam.network.layouts import LAYOUTS, LayerInfo, Layout, SeenLayer
 from fiftyone_sfam.network.metric import METRICS, Metric
 from fiftyone_sfam.network.outputs import Branch, EmbeddingKey
-from fiftyone_sfam.network.preprocess import Box, Preprocessing
+from fiftyone_sfam.network.preparing import (
+    PreparesImages,
+    Preprocess,
+    checked_preprocess,
+)
+from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.network.recording import recorded
 from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import (
@@ -31,12 +35,9 @@ from fiftyone_sfam.network.state import (
     unwrapped,
     weights_digest,
 )
-from fiftyone_sfam.network.transforms import with_crop_box
-
-Preprocess = Callable[[Image.Image], Tensor]
 
 
-class EmbeddingModel(TakesInputs):
+class EmbeddingModel(PreparesImages, TakesInputs):
     """A convolutional network that embeds images, with the layer to explain it at.
 
     Every call restores the network, even if it fails: training mode, hooks, gradients
@@ -138,17 +139,12 @@ class EmbeddingModel(TakesInputs):
             raise ModelError(
                 f"unknown metric {metric!r}; use one of {', '.join(METRICS)}."
             )
-        if not callable(preprocess):
-            raise ModelError(
-                f"preprocess is {preprocess!r}; give a function from a Pillow image to "
-                "a tensor, or a Preprocessing."
-            )
         if layout is not None and layout not in LAYOUTS:
             raise ModelError(
                 f"unknown layout {layout!r}; use one of {', '.join(LAYOUTS)}."
             )
         network = unwrapped(network)
-        self.preprocess = with_crop_box(preprocess)
+        self.preprocess = checked_preprocess(preprocess)
         self.metric: Metric = metric
         self.name = name or type(network).__name__
         if embedding_layer is not None and embedding_layer.startswith("<"):
@@ -236,56 +232,6 @@ class EmbeddingModel(TakesInputs):
             values.
         """
         return weights_digest(self.network)
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Turn an image into the network's input.
-
-        Parameters
-        ----------
-        image : PIL.Image.Image
-            Image of any mode and size.
-
-        Returns
-        -------
-        Tensor
-            Shape (3, H, W), or (1, H, W) or (4, H, W) for a network of such images.
-
-        Raises
-        ------
-        ModelError
-            If the preprocessing does not return such a tensor.
-        """
-        tensor = self.preprocess(image)
-        if not isinstance(tensor, Tensor):
-            raise ModelError(
-                f"the preprocessing of model '{self.name}' returned "
-                f"{type(tensor).__name__}; a (3, height, width) tensor is needed."
-            )
-        if tensor.ndim != 3 or len(tensor) not in (1, 3, 4):
-            raise ModelError(
-                f"the preprocessing of model '{self.name}' returned shape "
-                f"{tuple(tensor.shape)}; (3, height, width) is needed, or 1 or 4 "
-                "channels."
-            )
-        return tensor
-
-    def crop_box(self, width: int, height: int) -> Box:
-        """Return the part of an image that the network sees.
-
-        Parameters
-        ----------
-        width, height : int
-            Size of the image in pixels.
-
-        Returns
-        -------
-        tuple of float
-            Left, top, right, bottom in pixels of the image.
-        """
-        crop_box = getattr(self.preprocess, "crop_box", None)
-        if crop_box is None:
-            return (0.0, 0.0, float(width), float(height))
-        return tuple(crop_box(width, height))
 
     @with_given_inputs
     def embed(self, images: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def unwrapped(network: nn.Module) -> nn.Module:
     if isinstance(network, torch.jit.ScriptModule):
         raise ModelError(
             f"the network {network.original_name} is compiled by TorchScript, which "
-            "hides its layers; give the torch.nn.Module that it was made from."
+            "hides its layers; give the torch.nn.Module that it was made from, or wrap "
+            "it in OpaqueModel and call explain_by_masks, whose maps are not additive."
         )
     return network
 

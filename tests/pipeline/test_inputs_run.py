@@ -12,8 +12,9 @@ from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.data.items import collect_items
 from fiftyone_sfam.data.protocol import Protocol
-from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.opaque import OpaqueModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from networks import SideInformation
@@ -125,3 +126,12 @@ def test_fields_that_cannot_be_used(world, model):
     refused("has no field 'camera_index' for the argument 'cam_label' of the model")
     world.set_values("camera_index", [f"c{index}" for index in CAMERAS])
     refused(r"'camera_index', which .* is 'c0' for .*0-0\.png; a number is needed")
+
+
+def test_an_opaque_model_has_no_runs(world):
+    opaque = OpaqueModel(lambda x: x.mean((2, 3)), Preprocessing((HEIGHT, WIDTH)))
+    with pytest.raises(
+        ModelError, match=r"is opaque, so it has no layer .*; call explain_by_masks\("
+    ):
+        explain_retrieval(world, opaque, k=2, protocol=REID)
+    assert world.list_runs() == []
