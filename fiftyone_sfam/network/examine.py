@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,6 +36,8 @@ from fiftyone_sfam.network.views import View, fit_together, joined_shape, placed
 
 # Positions along the longer side of a map whose every position may see the whole image.
 _SMALL_MAP = 16
+# Longer side, in pixels, of images that may be enlarged four times.
+_SMALL_IMAGE = 200
 # Largest number of blocks of a batch that are taken for mirror images or parts.
 _MOST_VIEWS = 4
 # Relative difference of embeddings that is rounding.
@@ -122,33 +124,20 @@ def examine(
         with runner.ready(image[None]), torch.no_grad():
             runner.forward(image[None])
         raise
-    coarse = [
-        name
-        for name, layer in seen.layers.items()
-        if layer.problem == MOVES_OTHERWISE and _is_coarse(seen.shapes[name])
-    ]
     layers, views = dict(seen.layers), dict(seen.views)
-    if only is not None:
-        maps = [name for name, layer in layers.items() if not layer.problem]
-        last = only or (maps[-1] if maps else "")
-        names = list(layers)
-        start = names.index(last) if last in layers else 0
-        coarse = [
-            name
-            for name in coarse
-            if names.index(name) >= start or _is_finer(layers[name], layers.get(last))
-        ]
-    if coarse:
-        enlarged = patched(image, 4 if max(image.shape) <= 200 else 2)
-        again = None
-        # Some networks take images of one size only.
-        with suppress(NetworkError):
-            again = _seen(runner, enlarged, layout, prefix_tokens)
+    coarse = _coarse_names(seen, only)
+    for enlarged in (2, 4) if max(image.shape) <= _SMALL_IMAGE else (2,):
+        coarse = [name for name in coarse if layers[name].problem == MOVES_OTHERWISE]
+        if not coarse:
+            break
+        try:
+            again = _seen(runner, patched(image, enlarged), layout, prefix_tokens)
+        except NetworkError:
+            # Some networks take images of one size only.
+            break
         for name in coarse:
-            larger = None if again is None else again.layers.get(name)
-            if again is None or larger is None:
-                continue
-            if larger.info.calls == layers[name].info.calls:
+            larger = again.layers.get(name)
+            if larger is not None and larger.info.calls == layers[name].info.calls:
                 layers[name] = _at_size(larger, seen.shapes[name])
                 views[name] = [
                     _at_size(view, seen.shapes[name]) for view in again.views[name]
@@ -157,6 +146,27 @@ def examine(
     return SeenModules(
         seen.shapes, layers, {name: info for name, info in joined.items() if info}
     )
+
+
+def _coarse_names(seen: _Recorder, only: str | None) -> list[str]:
+    """List the layers to be seen on enlarged images."""
+    layers = seen.layers
+    coarse = [
+        name
+        for name, layer in layers.items()
+        if layer.problem == MOVES_OTHERWISE and _is_coarse(seen.shapes[name])
+    ]
+    if only is None:
+        return coarse
+    maps = [name for name, layer in layers.items() if not layer.problem]
+    last = only or (maps[-1] if maps else "")
+    names = list(layers)
+    start = names.index(last) if last in layers else 0
+    return [
+        name
+        for name in coarse
+        if names.index(name) >= start or _is_finer(layers[name], layers.get(last))
+    ]
 
 
 def _joined(runs: list[SeenLayer]) -> LayerInfo | None:

@@ -81,10 +81,13 @@ def test_evidence_by_hand(worked_out: LivePairs) -> None:
 
 def test_difference_by_hand(worked_out: LivePairs) -> None:
     one, other = worked_out.difference()
-    close(one[0], np.array([[-2, -3], [0, 0]]) / Z)
-    close(other[0], np.array([[7.5, 1.5], [0, 6]]) / Z)
-    # Together the squared distance, 1 + 9, over Z.
-    assert one[0].sum() + other[0].sum() == pytest.approx(10 / Z)
+    # u = (2, 1) / sqrt(5) - (3, 4) / 5, over the lengths sqrt(5) and 5.
+    u = np.array([2 / 5**0.5 - 3 / 5, 1 / 5**0.5 - 4 / 5])
+    (a, b), (c, d) = u / 5**0.5, u / 5
+    close(one[0], np.array([[2 * a, b], [0, 0]]))
+    close(other[0], -np.array([[(6 * c + 8 * d) / 4, 1.5 * c], [0, 2 * d]]))
+    # Together the squared distance of the unit vectors.
+    assert one[0].sum() + other[0].sum() == pytest.approx(2 - 20 / Z)
     close(one[1], np.zeros((2, 2)))
 
 

@@ -47,9 +47,6 @@ QUICK = (
     "by hand mirror image",
     "by hand halves",
 )
-# The last run of their layer carries a part, all runs together everything.
-SEVERAL_RUNS = ("by hand mirror image", "by hand halves")
-CASES = {f"{case.library} {case.name}": case for case in reversed(cases())}
 
 
 def test_there_are_enough_networks() -> None:
@@ -70,7 +67,7 @@ def test_the_maps_add_up_and_follow_the_image(name: str) -> None:
     row = measured(CASES[name])
     assert (row.broken, row.refusal) == ((), "")
     assert row.sum_error < 1e-5
-    assert row.carries_all == (name not in SEVERAL_RUNS)
+    assert row.carries_all
 
 
 def test_where_layers_are_found() -> None:
