@@ -47,6 +47,7 @@ QUICK = (
     "by hand mirror image",
     "by hand halves",
 )
+CASES = {f"{case.library} {case.name}": case for case in reversed(cases())}
 
 
 def test_there_are_enough_networks() -> None:
