@@ -38,7 +38,7 @@ from fiftyone_sfam.network.state import (
 
 
 class EmbeddingModel(PreparesImages, TakesInputs):
-    """A convolutional network that embeds images, with the layer to explain it at.
+    """A network that embeds images, with the layer to explain it at.
 
     Every call restores the network, even if it fails: training mode, hooks, gradients
     and ``requires_grad`` flags.
@@ -57,9 +57,9 @@ class EmbeddingModel(PreparesImages, TakesInputs):
         that the network sees; for torchvision's transforms this part is known, and for
         any other callable it is the whole image.
     layer : str, optional
-        Module whose output is the feature map. None finds the last module with a
-        four-dimensional output of more than one position that the embedding depends
-        on.
+        Module whose output is the feature map. None takes the last one that carries
+        the whole embedding; of a transformer, the one whose tokens enter the first
+        block.
     metric : {"cosine", "euclidean"}
         How the embeddings are meant to be compared.
     embedding : str, int or sequence of them, optional
