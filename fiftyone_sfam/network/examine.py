@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fiftyone_sfam.errors import ModelError, NetworkError
+from fiftyone_sfam.data.text import percent
+from fiftyone_sfam.errors import ModelError, NetworkError, SfamWarning
 from fiftyone_sfam.network.heads import as_leaf
 from fiftyone_sfam.network.layers import (
     SeenModules,
@@ -58,20 +60,22 @@ def find_layer(
     depends_on = partial(runner.depends_on, image[None])
     check = partial(is_all, runner, image)
 
-    def choose() -> LayerInfo:
-        return chosen_layer(
+    def choose() -> tuple[LayerInfo, bool]:
+        carrying = carriers(runner, image, seen)
+        info = chosen_layer(
             seen,
-            carriers(runner, image, seen),
+            carrying,
             depends_on,
             check,
             runner.heads,
             runner.network,
             runner.name,
         )
+        return info, info in carrying
 
     if layer is None:
         try:
-            return choose()
+            info, carries_all = choose()
         except ModelError as error:
             if not runner.is_held_whole:
                 raise
@@ -80,10 +84,26 @@ def find_layer(
                 "what is held constant, such as a softmax at its end; name the output "
                 "before that with embedding_layer=...."
             ) from error
+        if not carries_all:
+            share = percent(runner.heads[info.name].share)
+            warnings.warn(
+                f"no layer of model '{runner.name}' carries its whole embedding; the "
+                f"last that it depends on, '{info.name}', is explained, with {share} "
+                "of an image's similarity with itself. Name another with layer=....",
+                SfamWarning,
+                stacklevel=2,
+            )
+        return info
     runner.module(layer)
     is_arranged = layout is not None
     return named_layer(
-        layer, seen, depends_on, check, choose, runner.name, is_arranged=is_arranged
+        layer,
+        seen,
+        depends_on,
+        check,
+        lambda: choose()[0],
+        runner.name,
+        is_arranged=is_arranged,
     )
 
 

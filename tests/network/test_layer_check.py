@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import PARTIAL
 from fiftyone_sfam.network.layouts import (
@@ -260,6 +260,30 @@ def test_the_last_of_several_runs_that_is_not_all() -> None:
     message = refusal(Pyramid(), batch, "head")
     assert f"(8, 8, 8), {TWICE}{PARTIAL}; name another layer, say 'net', or" in message
     assert model_of(Pyramid()).find_layer(batch).name == "net"
+
+
+def test_two_branches_without_a_common_layer_say_what_is_explained() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = trunk(2, 8), trunk(3, 8)
+
+        def forward(self, batch: Tensor) -> Tensor:
+            return torch.cat([pooled(self.first(batch)), pooled(self.second(batch))], 1)
+
+    network, batch = Branches(), picture(64, 64)
+    with torch.no_grad():
+        embedding = network.eval()(batch)[0]
+    share = float(embedding[8:].square().sum() / embedding.square().sum())
+    model = model_of(network)
+    with pytest.warns(SfamWarning) as caught:
+        assert model.find_layer(batch).name == "second"
+    assert [str(one.message) for one in caught] == [
+        "no layer of model 'Branches' carries its whole embedding; the last that it "
+        f"depends on, 'second', is explained, with {100 * share:.1f} % of an image's "
+        "similarity with itself. Name another with layer=...."
+    ]
 
 
 # --------------------------------------------------------------------------------------
