@@ -69,6 +69,16 @@ class MaskExplanation:
         Number of masks per image, and seed of their generator.
     additive : bool
         False.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import OpaqueModel, Preprocessing, explain_by_masks
+    >>> model = OpaqueModel(lambda x: x[:, :, :8].mean((2, 3)), Preprocessing((16, 8)))
+    >>> images = [Image.linear_gradient("L").rotate(angle) for angle in (0, 90)]
+    >>> result = explain_by_masks(model, *images, masks=20, seed=1)
+    >>> result.gallery.shape, result.masks, result.seed
+    ((16, 8), 20, 1)
     """
 
     score: float

@@ -179,7 +179,7 @@ def test_names_and_weights_of_torchvision() -> None:
             {"factory": "os:mkdir"},
             "model 'timm:x', option 'factory': the option is unknown; known are "
             "pretrained, size, mean, std, kwargs, weights, weights_key, strip_prefix, "
-            "strict, allow_missing, preprocess, metric, precision, embedding, "
+            "strict, allow_missing, preprocess, metric, precision, embedding, inputs, "
             "embedding_layer.",
         ),
     ],
