@@ -15,9 +15,11 @@ LayerNorm, GroupNorm, RMSNorm, InstanceNorm     the standard deviation
 division by a value that depends on the image   the divisor, say a length
 softmax, scaled dot-product attention           the weights
 GELU, SiLU, Hardswish, Mish, ELU, tanh          the gate ``act(x) / x``
-product of two values                           the gate: what an activation returned,
-                                                or the smaller one (squeeze-and-
-                                                excitation); half of each if neither
+cosine similarity                               both lengths
+product of two values                           the smaller one (squeeze-and-
+                                                excitation), or of two of one size what
+                                                an activation returned; else half of
+                                                each
 matrix product of two values                    the gate, or the first factor
 kernels, weights and sampling grids             all of it
 ==============================================  ===================================
