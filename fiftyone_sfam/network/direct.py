@@ -114,7 +114,7 @@ class _AttentionTap(TorchFunctionMode):
             is_gated = any(getattr(item, "_sfam_cut", False) for item in factors)
             if result.requires_grad and (name in _ACTIVATIONS or is_gated):
                 result = result.detach()
-                result._sfam_cut = True
+                result._sfam_cut = True  # type: ignore[attr-defined]
         return result
 
     def _fused(

@@ -1,7 +1,7 @@
 """Links between identities: images of two identities that look like one person.
 
-*Corrected nearness.* Some images, such as badly cropped ones, are near to images of many
-strangers (hubs). So three quarters of what two images have to their ten nearest
+*Corrected nearness.* Some images, such as badly cropped ones, are near to images of
+many strangers (hubs). So three quarters of what two images have to their ten nearest
 strangers is subtracted from their nearness, as in cross-domain similarity local scaling
 (Conneau et al., "Word translation without parallel data", 2018), with less weight,
 because one's nearest strangers may be the same person under another name::
@@ -14,8 +14,8 @@ of the mean of the few largest.
 *Probability.* Each identity has one best link. Most are between strangers, and then the
 scores are maxima, with a Gumbel distribution. It is estimated from the second to fourth
 best links, which are between strangers even if the best one is not: for maxima, the
-distances between those of rank ``k`` and ``k + 1`` have the mean ``scale / k``. Scores of
-one person are distributed as the nearest pairs within identities are, taken as normal.
+distances between those of rank ``k`` and ``k + 1`` have the mean ``scale / k``. Scores
+of one person are distributed as the nearest pairs within identities are, taken as normal.
 The share of linked identities follows from the mixture of the two by expectation
 maximization. Nothing is taken from other collections, so a network that cannot tell
 persons apart gives low probabilities instead of false ones.

@@ -65,6 +65,7 @@ class Names:
 
     Examples
     --------
+    >>> from fiftyone_sfam.audit.suspects.names import Names
     >>> names = Names(("Anna Berg", "Berg_Anna", "Carl Dahl", "Eva Falk"))
     >>> names.likeness(0, 1).kind
     'the same words in another order'
@@ -115,6 +116,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
     Examples
     --------
+    >>> from fiftyone_sfam.audit.suspects.names import words_of
     >>> words_of("José_María-Pérez 0012")
     ('jose', 'maria', 'perez')
     """
@@ -128,6 +130,7 @@ def likeness_of(first: Sequence[str], second: Sequence[str]) -> str | None:
 
     Examples
     --------
+    >>> from fiftyone_sfam.audit.suspects.names import likeness_of
     >>> likeness_of(("anna", "berg"), ("a", "berg"))
     'one abbreviates the other'
     >>> likeness_of(("anna", "berg"), ("ana", "berg"))
