@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.network.views import View, piece_shape
 
 Layout = Literal["NCHW", "NHWC", "tokens"]
@@ -253,7 +254,7 @@ def seen_layer(
     """Arrange a layer's output on patched images as it follows the patches best."""
     options = [replace(info, name=name, calls=calls) for info in options]
     if len(output) != count:
-        problem = f"returns {len(output)} maps for {count} images"
+        problem = f"returns {counted(len(output), 'map')} for {counted(count, 'image')}"
         return SeenLayer(options[0], problem)
     output = output.float()
     # Channels come first unless they cannot; then the one that follows best.
