@@ -89,6 +89,7 @@ def load_held(title: str, assets: Path) -> tuple[EmbeddingModel, Path]:
 def held_methods(title: str, masks: int) -> tuple[Method, ...]:
     """List the methods of a network, in the order of the table."""
     network = HELD[title]
+    direct = _evidence("direct")
     attention = (
         Method("attention rollout", "gradient", _rollout),
         Method("LeGrad", "gradient", _legrad),
@@ -99,6 +100,7 @@ def held_methods(title: str, masks: int) -> tuple[Method, ...]:
             Method(f"evidence at {layer}", "ours", _evidence(layer))
             for layer in network.layers
         ),
+        *([Method("direct contributions", "ours", direct)] if network.tokens else ()),
         *(
             Method(f"not held, at {layer}", "gradient", _plain(layer, "evidence"))
             for layer in network.layers

@@ -30,6 +30,7 @@ from fiftyone_sfam.audit.faithfulness.maps import (
     random_maps,
 )
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 
 Maps = Callable[[EmbeddingModel, Tensor, Tensor], Tensor]
@@ -112,11 +113,11 @@ def _attributed(
 
 
 @lru_cache(maxsize=1)
-def _layers_of(model: EmbeddingModel) -> Callable[[Tensor], tuple[str, ...]]:
+def _layers_of(model: EmbeddingModel) -> Callable[[Tensor], tuple[LayerInfo, ...]]:
     """Look for layers once per network."""
-    found: list[tuple[str, ...]] = []
+    found: list[tuple[LayerInfo, ...]] = []
 
-    def layers(image: Tensor) -> tuple[str, ...]:
+    def layers(image: Tensor) -> tuple[LayerInfo, ...]:
         if not found:
             found.append(path_layers(model, image))
         return found[0]

@@ -21,6 +21,9 @@ DECIDED_AT = 1 / 3
 OURS = ("path of several scales", "path")
 """Maps that are compared with the best of the others."""
 
+DEFAULT = "evidence, default layer"
+"""Map that is compared with the best of those that mask nothing, if it is listed."""
+
 
 def summarize(
     settings: dict[str, Any], lines: list[dict[str, Any]], listed: tuple[Method, ...]
@@ -58,6 +61,14 @@ def summarize(
         }
         for ours in OURS
     }
+    if DEFAULT in margins:
+        unmasked = [
+            row["method"] for row in rows if row["family"] in ("gradient", "baseline")
+        ]
+        differences[DEFAULT] = {
+            name: asdict(mean_estimate(margins[DEFAULT] - margins[name], queries))
+            for name in dict.fromkeys([unmasked[0], "centre prior"])
+        }
     return {
         **settings,
         "queries": len(lines),

@@ -17,6 +17,7 @@ from torch import Tensor
 from fiftyone_sfam.attribution.maps import attribute
 from fiftyone_sfam.attribution.path import SCALES, attribute_path, blur, path_layers
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import normalizer, similarity
 
 # Of the full list, what the trials are read beside.
@@ -58,11 +59,11 @@ def trials() -> tuple[Method, ...]:
 
 
 @lru_cache(maxsize=1)
-def _layers(model: EmbeddingModel) -> list[tuple[str, ...]]:
+def _layers(model: EmbeddingModel) -> list[tuple[LayerInfo, ...]]:
     return []
 
 
-def _layer(model: EmbeddingModel, image: Tensor, place: int) -> str:
+def _layer(model: EmbeddingModel, image: Tensor, place: int) -> LayerInfo:
     """Return a layer by its place from the end: 0 is the last."""
     found = _layers(model)
     if not found:
@@ -76,7 +77,7 @@ def _rows(partners: Tensor) -> Tensor:
 
 def _evidence(place: int) -> Callable[..., Tensor]:
     def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        other = model.with_layer(_layer(model, image, place))
+        other = model.with_layer(_layer(model, image, place).name)
         head = other.linearize(image[None])
         return attribute(head, _rows(partners), partners, model.metric).evidence
 
@@ -96,7 +97,7 @@ def _centred(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
 
 def _changed(place: int) -> Callable[..., Tensor]:
     def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        other = model.with_layer(_layer(model, image, place))
+        other = model.with_layer(_layer(model, image, place).name)
         head = other.linearize(image[None])
         reference = other.linearize(blur(image[None])).feature_map
         return torch.cat(
@@ -134,7 +135,7 @@ def _gradient(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
 
 def _layer_path(place: int) -> Callable[..., Tensor]:
     def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        layers: Sequence[str] = (_layer(model, image, place),)
+        layers: Sequence[LayerInfo] = (_layer(model, image, place),)
         return attribute_path(
             model, image, partners, steps=8, scales=(), layers=layers
         ).path

@@ -36,6 +36,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 
 BLUR = 0.1
@@ -86,7 +87,7 @@ def attribute_path(
     steps: int = STEPS,
     share: float = BLUR,
     scales: Sequence[float] = (0.0,),
-    layers: Sequence[str] = (),
+    layers: Sequence[LayerInfo] = (),
 ) -> PathAttribution:
     """Explain the similarity of an image with its partners along a path from a blur.
 
@@ -104,10 +105,10 @@ def attribute_path(
         Standard deviation of the blur, as a share of the shorter side.
     scales : sequence of float
         Blurs of the map itself, as shares of the shorter side; 0 is no blur.
-    layers : sequence of str
-        Layers whose maps are averaged with those of the pixels. Upsampled maps keep
-        their sums. Several maps are weighted so that all have the same spread; the
-        weights sum to 1.
+    layers : sequence of LayerInfo
+        Layers, as of :func:`path_layers`, whose maps are averaged with those of the
+        pixels. Upsampled maps keep their sums. Several maps are weighted so that all
+        have the same spread; the weights sum to 1.
 
     Returns
     -------
@@ -135,8 +136,8 @@ def attribute_path(
         places = torch.cat([ends[:1], places, ends[1:]])
         middle = slice(1, -1)
     images = start + places[:, None, None, None] * (clear - start)
-    leaf, outputs, embeddings = model.record(images, layers)
-    tensors = [leaf, *(outputs[name] for name in layers)]
+    leaf, outputs, embeddings = model.record(images, [info.name for info in layers])
+    tensors = [leaf, *(outputs[info.name] for info in layers)]
     changes = [(clear - start) / steps, *map(_changes, tensors[1:])]
     size = (int(image.shape[-2]), int(image.shape[-1]))
     maps = []
@@ -149,19 +150,23 @@ def attribute_path(
         for partner in partners:
             along = factor * similarity(chosen, partner, model.metric).sum()
             slopes = torch.autograd.grad(along, tensors, retain_graph=True)
-            pixels, *at_layers = (
-                (slope[middle].float() * change).sum((0, 1)) / factor
+            pixels, *products = (
+                slope[middle].float() * change / factor
                 for slope, change in zip(slopes, changes, strict=True)
             )
+            pixels = pixels.sum((0, 1))
             parts = [smooth(pixels[None], s)[0] if s else pixels for s in scales]
-            maps.append(_average(parts + [_enlarged(m, size) for m in at_layers]))
+            for info, product in zip(layers, products, strict=True):
+                at_layer, _ = info.maps(product)
+                parts.append(_enlarged(at_layer.sum((0, 1)), size))
+            maps.append(_average(parts))
     path = torch.stack(maps)
     ends = model.embed(torch.cat([start, clear]))
     blurred, score = (similarity(end, partners, model.metric) for end in ends)
     return PathAttribution(score, path, score - path.sum((1, 2)), blurred)
 
 
-def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
+def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[LayerInfo, ...]:
     """Choose layers for a path of several scales.
 
     Parameters
@@ -173,17 +178,19 @@ def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
 
     Returns
     -------
-    tuple of str
+    tuple of LayerInfo
         Layers of :func:`last_layers` whose longer side has 7 to 64 positions.
     """
     return tuple(
-        name
-        for shape, name in last_layers(model, image).items()
+        info
+        for shape, info in last_layers(model, image).items()
         if _SMALLEST <= max(shape) <= _LARGEST
     )
 
 
-def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], str]:
+def last_layers(
+    model: EmbeddingModel, image: Tensor
+) -> dict[tuple[int, int], LayerInfo]:
     """Find the last layer of each resolution that carries the whole embedding.
 
     Parameters
@@ -195,17 +202,18 @@ def last_layers(model: EmbeddingModel, image: Tensor) -> dict[tuple[int, int], s
 
     Returns
     -------
-    dict of (int, int) to str
+    dict of (int, int) to LayerInfo
         By height and width of the map, the latest layer first. A resolution without
-        such a layer, or only with one that runs several times, is missing.
+        such a layer, or only with one that runs several times or has a class token
+        beside its positions, is missing.
     """
-    chosen: dict[tuple[int, int], str] = {}
+    chosen: dict[tuple[int, int], LayerInfo] = {}
     for info in reversed(model.layers(image[None])):
         shape = (info.shape[1], info.shape[2])
-        if shape in chosen or info.calls > 1:
+        if shape in chosen or info.calls > 1 or info.prefix_tokens:
             continue
         if model.carries_all(image[None], info.name):
-            chosen[shape] = info.name
+            chosen[shape] = info
     return chosen
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.network.direct import DIRECT, find_direct
 from fiftyone_sfam.network.examine import carriers, find_layer, list_layers
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead
 from fiftyone_sfam.network.inputs import TakesInputs, with_given_inputs
@@ -59,7 +60,9 @@ class EmbeddingModel(PreparesImages, TakesInputs):
     layer : str, optional
         Module whose output is the feature map. None takes the last one that carries
         the whole embedding; of a transformer, the one whose tokens enter the first
-        block.
+        block. ``"direct"`` takes what each attention layer writes into the class token,
+        which costs one forward pass for any number of partners, but is a part of the
+        similarity only.
     metric : {"cosine", "euclidean"}
         How the embeddings are meant to be compared.
     embedding : str, int or sequence of them, optional
@@ -165,7 +168,7 @@ class EmbeddingModel(PreparesImages, TakesInputs):
         if device is not None:
             network.to(device)
         for module_name in (layer, embedding_layer):
-            if module_name is not None:
+            if module_name not in (None, DIRECT):
                 self._runner.module(module_name)
 
     @property
@@ -371,13 +374,16 @@ class EmbeddingModel(PreparesImages, TakesInputs):
             index = int(contrast.argmax())
             if self._has_rows:
                 return self._of_image(index).find_layer(images[index : index + 1])
-            info = find_layer(
-                self._runner,
-                images[index],
-                self._layer,
-                self._layout,
-                self._prefix_tokens,
-            )
+            if self._layer == DIRECT:
+                info = find_direct(self._runner, images[index])
+            else:
+                info = find_layer(
+                    self._runner,
+                    images[index],
+                    self._layer,
+                    self._layout,
+                    self._prefix_tokens,
+                )
             self._info = info
             return info
         return self._info

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Rule = Callable[["HeldHead", Callable[..., Any], list[Any], dict[str, Any]], Any]
 
 # Slope at 0 of activations that are 0 there.
-_SLOPES = {
+SLOPES = {
     "gelu": 0.5,
     "silu": 0.5,
     "hardswish": 0.5,
@@ -31,7 +31,7 @@ _SLOPES = {
 _ZERO = 1e-6
 # fmt: off
 # Functions whose results are gates where they multiply another value.
-_GATES = [
+GATES = [
     "erf",
     "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "relu", "relu_", "relu6",
     "hardtanh", "hardtanh_", "rsqrt", "rsqrt_", "reciprocal", "reciprocal_",
@@ -259,7 +259,7 @@ def _smooth_gate(
     values = head.held(x, x.ndim > 2)
     output = func(values.clone(), *args, **kwargs)
     small = values.abs() < _ZERO
-    slope = torch.full_like(values, _SLOPES[name.rstrip("_")])
+    slope = torch.full_like(values, SLOPES[name.rstrip("_")])
     gate = torch.where(small, slope, output / torch.where(small, slope, values))
     inplace = name.endswith("_") or kwargs.get("inplace", False)
     return _as_gate(x.mul_(gate) if inplace else x * gate)
@@ -415,9 +415,9 @@ def _argument(place: int, name: str) -> Rule:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_VIEWS, _view),
-    **dict.fromkeys(_GATES, _mark),
-    **dict.fromkeys(_SLOPES, _smooth_gate),
-    **dict.fromkeys((f"{name}_" for name in _SLOPES), _smooth_gate),
+    **dict.fromkeys(GATES, _mark),
+    **dict.fromkeys(SLOPES, _smooth_gate),
+    **dict.fromkeys((f"{name}_" for name in SLOPES), _smooth_gate),
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,

@@ -43,7 +43,7 @@ _ROUNDING = 1e-5
 # Least difference of two distributions, which differ by 2 at most.
 _LEAST_CONTRAST = 1e-3
 # Most tokens that stand before those of the image.
-_MOST_PREFIX = 32
+MOST_PREFIX = 32
 # Largest quotient of the aspect ratios of a grid of tokens and of the image.
 _ASPECT = 1.2
 
@@ -196,7 +196,7 @@ def _grids_of_tokens(
     fitting = [
         grid
         for grid in dict.fromkeys(grids)
-        if 0 <= tokens - math.prod(grid) <= _MOST_PREFIX
+        if 0 <= tokens - math.prod(grid) <= MOST_PREFIX
         and prefix_tokens in (None, tokens - math.prod(grid))
     ]
     if fitting:

@@ -97,6 +97,8 @@ class NetworkRunner:
         self.branches: tuple[Branch, ...] = ()
         # Whether a single image is given twice: the network fails on a batch of one.
         self.doubles = False
+        # How the network is split, if not at the output of a module.
+        self.splits_otherwise: Callable[[Tensor], SplitNetwork] | None = None
         self._given: Mapping[str, Tensor] = {}
         self._memory_format: torch.memory_format | None = None
 
@@ -207,6 +209,8 @@ class NetworkRunner:
 
     def split(self, images: Tensor, info: LayerInfo) -> SplitNetwork:
         """Run the network; start a graph at the layer's output."""
+        if self.splits_otherwise is not None:
+            return self.splits_otherwise(images)
         run = self._split_at_views if info.views else self._split
         doubles = self.doubles
         split = run(images, info)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -200,21 +201,24 @@ def test_layers_that_everything_comes_through() -> None:
     assert not model.carries_all(image[None], "narrow")
     assert not model.carries_all(image[None], "shortcut")
     # Of the middle resolution only branches are modules.
-    assert last_layers(model, image) == {(2, 3): "last", (8, 12): "stem"}
+    found = last_layers(model, image)
+    names = {shape: info.name for shape, info in found.items()}
+    assert names == {(2, 3): "last", (8, 12): "stem"}
     # The smallest has too few positions to tell places apart.
-    assert path_layers(model, image) == ("stem",)
+    assert path_layers(model, image) == (found[8, 12],)
 
 
 def test_every_scale_has_the_same_sum() -> None:
     model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 2, 5)
+    infos = {info.name: info for info in model.layers(image[None])}
     sums = [
         attribute_path(model, image, partner, steps=200, **scale).path.sum((1, 2))
         for scale in (
             {"scales": [0.0]},
             {"scales": [0.3]},
-            {"scales": [], "layers": ["stem"]},
-            {"scales": [], "layers": ["last"]},
-            {"scales": [0.0, 0.1], "layers": ["stem", "last"]},
+            {"scales": [], "layers": [infos["stem"]]},
+            {"scales": [], "layers": [infos["last"]]},
+            {"scales": [0.0, 0.1], "layers": [infos["stem"], infos["last"]]},
         )
     ]
     found = attribute_path(model, image, partner)
@@ -223,7 +227,7 @@ def test_every_scale_has_the_same_sum() -> None:
         torch.testing.assert_close(one, expected, rtol=0.02, atol=2e-3)
     # Of a branch it has not.
     beside = attribute_path(
-        model, image, partner, steps=200, scales=[], layers=["shortcut"]
+        model, image, partner, steps=200, scales=[], layers=[infos["shortcut"]]
     )
     assert float((beside.path.sum((1, 2)) - sums[0]).abs().max()) > 0.02
 
@@ -262,7 +266,23 @@ def test_a_pair_of_pictures(tmp_path: Path) -> None:
         assert total == pytest.approx(side.score, abs=1e-6)
         assert side.crop == (0, 0, 1, 1)
     finer = explain_path(model, *pictures, several_scales=True)[0]
+    layers = path_layers(model, images[0])
+    assert [info.name for info in layers] == ["stem"]
     expected = attribute_path(
-        model, images[0], other[None], steps=8, scales=SCALES, layers=["stem"]
+        model, images[0], other[None], steps=8, scales=SCALES, layers=layers
     )
     np.testing.assert_allclose(finer.path, expected.path[0], atol=1e-6)
+
+
+def test_a_path_at_a_layer_of_tokens() -> None:
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=0, img_size=64, patch_size=8)
+    model = EmbeddingModel(network, Preprocessing((64, 64)))
+    image = noise(1, 3, 64, 64)
+    # Later layers of this resolution have a class token, where a part of the sum goes.
+    (layer,) = path_layers(model, image)
+    assert (layer.layout, layer.shape[1:]) == ("NHWC", (8, 8))
+    partner = model.embed(noise(2, 1, 3, 64, 64))
+    found = attribute_path(model, image, partner, steps=200, scales=[], layers=[layer])
+    expected = found.score - found.blurred_score
+    torch.testing.assert_close(found.path.sum((1, 2)), expected, rtol=0.02, atol=2e-3)

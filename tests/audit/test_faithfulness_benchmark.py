@@ -128,7 +128,7 @@ def test_on_real_faces(assets_dir: Path) -> None:
     assert refused == pytest.approx((scores[impostor] >= limit).mean(), abs=2e-3)
     assert refused < 0.1
     layers = path_layers(data.model, data.images[0])
-    assert layers[0] == "conv2"
+    assert layers[0].name == "conv2"
     margins: dict[str, list[float]] = {}
     for query, match, other in choose(data, 4):
         assert (

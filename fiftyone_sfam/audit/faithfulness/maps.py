@@ -39,6 +39,7 @@ from fiftyone_sfam.audit.regions.causal import check_embedding
 from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 from fiftyone_sfam.runs.images import ItemModels
 from fiftyone_sfam.runs.run import Run
@@ -89,7 +90,7 @@ def image_maps(
     partners: Tensor,
     *,
     weights: Weights = "signed",
-    scaled: Sequence[str] = (),
+    scaled: Sequence[LayerInfo] = (),
     layers: Sequence[str] = (),
     seed: int = 0,
 ) -> ImageMaps:
@@ -133,7 +134,8 @@ def candidate_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
     layers = last_layers(model, image)
     model_layer = model.find_layer(image[None]).name
     shapes = sorted(layers, key=lambda shape: shape[0] * shape[1])
-    return tuple(layers[shape] for shape in shapes if layers[shape] != model_layer)
+    names = [layers[shape].name for shape in shapes]
+    return tuple(name for name in names if name != model_layer)
 
 
 @dataclass(kw_only=True)
@@ -151,7 +153,7 @@ class ImageMasker:
     batch_size: int
     seed: int
     layers: Sequence[str] | str
-    scaled: tuple[str, ...] | None = None  # layers of the path of several scales
+    scaled: tuple[LayerInfo, ...] | None = None  # layers of the path of several scales
     names: tuple[str, ...] = ()  # of the maps
     models: ItemModels = field(init=False)  # the model for each item
     masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)  # by side
