@@ -122,7 +122,8 @@ class Run:
         """Warnings about the maps of the whole run; empty if there are none."""
         config = self.config
         scores = "similarity score (median of the first batch)"
-        return map_warnings(config.share_on_map, config.layer, scores)
+        share, layer = config.share_on_map, config.layer
+        return map_warnings(share, layer, scores, config.fullest_layer)
 
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
