@@ -3,8 +3,8 @@
 Runs the four embedders of the private assets over their images, as a user would, and
 compares what a run stored with values that are computed another way: the remainder
 from the definition of each network's head, single pairs one by one, rank-1 from the
-assets' own table. Prints a line per model, writes ``benchmarks/out/real.json``
-and ends with exit code 1 where a bound is broken.
+assets' own description, or from onnxruntime. Prints a line per model, writes
+``benchmarks/out/real.json`` and ends with exit code 1 where a bound is broken.
 
 Usage: ``python benchmarks/check_real.py [--assets DIR] [--only NAME]``.
 """
@@ -15,7 +15,6 @@ import argparse
 import importlib.util
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from check_real_rank1 import (
+    MARKET_NAME,
+    OSNET_ONNX,
+    described_rank1,
+    runtime_rank1,
+)
 from isolated import isolated_database
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +38,6 @@ SUM_BOUND = 1e-4
 SINGLE_BOUND = 1e-5
 SINGLE_PAIRS = 30
 CORRELATED_QUERIES = 100
-MARKET_NAME = re.compile(r"(?P<identity>-?\d+)_c(?P<camera>\d)")
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,6 @@ CASES = (
     Case("", "mobilefacenet_onnx", None, "held head at zero"),
     Case("", "osnet_onnx", None, "held head at zero"),
 )
-
-# What the assets' description calls the networks that its table does not list.
-WORDS = {
-    "edgeface": r"EdgeFace-XS AUC [\d.]+, rank-1 ([\d.]+)",
-    "class_token_vit": r"class-token ViT: AUC [\d.]+, rank-1 ([\d.]+)",
-    "mobilefacenet_onnx": r"ONNX MobileFaceNet [\d.]+, ([\d.]+)",
-    "osnet_onnx": r"\| osnet[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|",
-}
 
 
 @dataclass(frozen=True)
@@ -172,8 +168,11 @@ def check_case(case: Case, assets: Path) -> Report:
     single = single_error(model, run, shown)
     signed, minmax = pair_correlations(model, run, shown)
     rank1 = rank1_share(run)
-    words = WORDS.get(case.title, rf"\| {case.title}[^|]*\|[^|]*\|[^|]*\| ([\d.]+) \|")
-    wanted = float(re.search(words, sources(assets))[1])
+    wanted = (
+        runtime_rank1(assets / "weights" / OSNET_ONNX, model, shown)
+        if case.title == "osnet_onnx"
+        else described_rank1(case.title, assets)
+    )
     count = len(dataset)
     report = Report(
         model=case.title,
@@ -248,8 +247,7 @@ def load_case(case: Case, assets: Path) -> tuple[Any, Path]:
         model = EmbeddingModel(built.network, squared, name=case.title)
         return model, data / "lfw_subset_chips112x96"
     if case.title == "osnet_onnx":
-        path = weights / "osnet_x0_25_msmt17_dynamic_batch.onnx"
-        built = load_model(f"onnx:{path}")
+        built = load_model(f"onnx:{weights / OSNET_ONNX}")
         model = EmbeddingModel(
             built.network, Preprocessing(size=(256, 128)), name=case.title
         )
@@ -285,12 +283,6 @@ def load_reference(assets: Path) -> ModuleType:
     sys.modules.setdefault("reference_models", module)
     spec.loader.exec_module(module)
     return module
-
-
-def sources(assets: Path) -> str:
-    """Return the assets' own description from its second table on."""
-    text = (assets / "SOURCES.md").read_text()
-    return text[text.index("## What they reach here") :]
 
 
 def make_dataset(folder: Path) -> Any:

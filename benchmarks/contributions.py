@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from check_real import load_reference, make_dataset, prepared
+from check_real import CASES as REAL
+from check_real import load_case, load_reference, make_dataset, prepared
 from isolated import isolated_database
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -315,6 +316,12 @@ def class_token_vit(assets: Path) -> Any:
     )
 
 
+def onnx_file(title: str) -> Callable[[Path], Any]:
+    """Load one of the assets' ONNX files, as ``check_real.py`` does."""
+    (case,) = (case for case in REAL if case.title == title)
+    return lambda assets: load_case(case, assets)[0]
+
+
 def pixels(image: Any) -> Any:
     """Return an image as float32 of shape (3, H, W)."""
     import numpy as np
@@ -350,6 +357,8 @@ CASES = (
     ),
     Case("edgeface", edgeface, CHIPS),
     Case("vit stem", class_token_vit, CHIPS),
+    Case("onnx mobilefacenet", onnx_file("mobilefacenet_onnx"), CHIPS),
+    Case("onnx osnet", onnx_file("osnet_onnx"), "market1501_subset"),
 )
 
 

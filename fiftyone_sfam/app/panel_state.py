@@ -14,6 +14,7 @@ import numpy as np
 from bson import ObjectId
 from fiftyone.operators import ExecutionStore
 
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
@@ -66,8 +67,8 @@ def put_queue(
     for pair in chosen:
         if not 0 <= pair < len(run.pairs):
             raise DataError(
-                f"the run '{run.key}' has {len(run.pairs)} pairs, numbered from 0; "
-                f"there is no pair {pair} to put into a queue."
+                f"the run '{run.key}' has {counted(len(run.pairs), 'pair')}, numbered "
+                f"from 0; there is no pair {pair} to put into a queue."
             )
     queue = Queue(title, chosen, time.time())
     store, key = ctx.store(STORE), _key(ctx, run)

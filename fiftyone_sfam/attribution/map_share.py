@@ -35,13 +35,35 @@ def median_share(
     return float(np.median(np.abs(score - remainders[known]) / np.abs(score)))
 
 
-def map_warnings(share: float | None, layer: str, of: str) -> tuple[str, ...]:
-    """Return warnings of maps that carry too little of the score."""
+def map_warnings(
+    share: float | None,
+    layer: str,
+    of: str,
+    fullest: tuple[str, float] | None = None,
+) -> tuple[str, ...]:
+    """Return warnings of maps that carry too little of the score.
+
+    ``fullest`` is the stage of the network that carries the most of an image's
+    similarity with itself, and how much; None if it is not known.
+    """
     if share is None or share >= LEAST_SHARE:
         return ()
     return (
         f"These maps carry {percent(share)} of the {of}: the rest comes from what "
         f"follows layer '{layer}' (typically a bias or other tokens). Do not "
-        "read them as explanations; name another layer with layer=..., or use "
-        "explain_path, which does not depend on a layer.",
+        f"read them as explanations; {_way_out(share, layer, fullest)} explain_path, "
+        "which does not depend on a layer.",
+    )
+
+
+def _way_out(share: float, layer: str, fullest: tuple[str, float] | None) -> str:
+    """Name a layer that carries more, or say that there is none."""
+    if fullest is None:
+        return "name another layer with layer=..., or use"
+    name, most = fullest
+    if name in ("", layer) or most < max(share, LEAST_SHARE):
+        return "no stage of the network carries a tenth of the similarity, so use"
+    return (
+        f"give layer='{name}', which carries {percent(most)} of an image's similarity "
+        "with itself, or use"
     )

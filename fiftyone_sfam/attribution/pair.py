@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -105,11 +105,13 @@ class PairExplanation:
     layer: str
     branches: dict[str, float] = field(default_factory=dict)
     _head: LinearizedHead = field(repr=False)
+    _fullest: tuple[str, float] | None = field(default=None, repr=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about the maps of both sides; empty if there are none."""
-        return _warnings((self.query, self.gallery), self.layer, "similarity score")
+        sides = self.query, self.gallery
+        return _warnings(sides, self.layer, "similarity score", self._fullest)
 
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map which places of the other image a place of one image is matched with.
@@ -247,6 +249,8 @@ def explain_pair(
         },
         _head=head,
     )
+    if explained.warnings:
+        explained = replace(explained, _fullest=_fullest_layer(model, query))
     for text in explained.warnings:
         warnings.warn(text, SfamWarning, stacklevel=2)
     return explained
@@ -316,7 +320,9 @@ def explain_contrast(
     check_maps(model, result)
     prefix = head.prefix_evidence(torch.tensor([0]), result.cotangents)
     side = _side(result, 0, crops[0], prefix)
-    for text in _warnings((side,), str(model.layer), "margin"):
+    about = (side,), str(model.layer), "margin"
+    fullest = _fullest_layer(model, query) if _warnings(*about) else None
+    for text in _warnings(*about, fullest):
         warnings.warn(text, SfamWarning, stacklevel=2)
     return side
 
@@ -356,12 +362,23 @@ def _side(
     )
 
 
-def _warnings(sides: Sequence[SideExplanation], layer: str, of: str) -> tuple[str, ...]:
+def _fullest_layer(model: EmbeddingModel, image: ImageLike) -> tuple[str, float]:
+    """Return the stage that carries the most of an image's similarity with itself."""
+    prepared, _ = prepare_images(model, [image])
+    return with_inputs_of(model, [image]).fullest_layer(prepared)
+
+
+def _warnings(
+    sides: Sequence[SideExplanation],
+    layer: str,
+    of: str,
+    fullest: tuple[str, float] | None = None,
+) -> tuple[str, ...]:
     """Return a warning if no side's map carries much of a score that is not small."""
     if min(abs(side.score) for side in sides) < LEAST_SCORE:
         return ()
     share = max(share_of(side.score, side.remainder) for side in sides)
-    return map_warnings(share, layer, of)
+    return map_warnings(share, layer, of, fullest)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float32]:

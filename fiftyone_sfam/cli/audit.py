@@ -14,7 +14,7 @@ from fiftyone_sfam.cli.support import (
     plain_table,
     result_table,
 )
-from fiftyone_sfam.data.text import one_line
+from fiftyone_sfam.data.text import counted, one_line
 
 _LEFT_OUT = ("share of the evidence", "per pair")
 SHOWN = 20
@@ -261,7 +261,7 @@ def _regions(args: argparse.Namespace) -> str:
         by=args.by,
     )
     where = "stripes" if field is None else source(ledger)
-    parts = [f"{len(ledger):,} pairs, regions from {where}"]
+    parts = [f"{counted(len(ledger), 'pair')}, regions from {where}"]
     shown_cells = [
         cell
         for cell in ledger.cells

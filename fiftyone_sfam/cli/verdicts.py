@@ -14,7 +14,7 @@ from fiftyone_sfam.cli.support import (
     plain_table,
     whole_number,
 )
-from fiftyone_sfam.data.text import one_line
+from fiftyone_sfam.data.text import counted, one_line
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ def _undo(args: argparse.Namespace) -> str:
     undone = undo_fixes(load_dataset(args.dataset), args.field, force=args.force)
     if undone.deleted:
         return f"deleted the field '{undone.field}'"
-    first = f"restored {undone.restored:,} values of the field '{undone.field}'"
+    first = (
+        f"restored {counted(undone.restored, 'value')} of the field '{undone.field}'"
+    )
     return "\n".join([first, *_left_out(undone.left_out)])
 
 
@@ -202,7 +204,7 @@ def _apply(run: Run, fixes: Fixes, field: str | None, overwrite: bool) -> str:
     from fiftyone_sfam.audit.fixes.apply import apply_verdicts
 
     applied = apply_verdicts(run, fixes, field=field, overwrite=overwrite)
-    first = f"fixed {applied.fixed:,} labels in the field '{applied.field}'"
+    first = f"fixed {counted(applied.fixed, 'label')} in the field '{applied.field}'"
     if not applied.created:
         first += f", changing {applied.changed:,} of its values"
     lines = [first, *_left_out(applied.left_out)]

@@ -25,9 +25,9 @@ from fiftyone_sfam.models.fiftyone_networks import (
     ImageFeatures,
     TransformerEmbedding,
 )
-from fiftyone_sfam.models.processors import ProcessorPreprocessing
 from fiftyone_sfam.models.zoo import REASONS, SUPPORTED
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.network.image_processors import ImageProcessorPreprocessing
 from fiftyone_sfam.network.layers import tapped
 from fiftyone_sfam.network.metric import Metric
 from fiftyone_sfam.network.preprocess import Box
@@ -216,7 +216,7 @@ def _image_encoder(model: Any, preprocess: Callable[..., Any]) -> _Parts:
 
 def _transformer(model: Any) -> _Parts:
     """Return the parts of a transformers model."""
-    preprocess = ProcessorPreprocessing(
+    preprocess = ImageProcessorPreprocessing(
         model.transforms.processor, dict(model.transforms.kwargs)
     )
     config = model.config
@@ -234,7 +234,7 @@ def _transformer(model: Any) -> _Parts:
     return _Parts(network, preprocess)
 
 
-def _output_key(model: Any, preprocess: ProcessorPreprocessing) -> str:
+def _output_key(model: Any, preprocess: ImageProcessorPreprocessing) -> str:
     """Return the entry of the network's output that FiftyOne would choose."""
     image = preprocess(Image.new("RGB", (64, 64)))[None].to(model.device)
     try:
@@ -275,7 +275,7 @@ def _zero_shot(model: Any) -> _Parts:
     """Return the parts of a transformers model of images and texts."""
     return _Parts(
         ImageFeatures(model._model),
-        ProcessorPreprocessing(
+        ImageProcessorPreprocessing(
             model.transforms.processor, dict(model.transforms.kwargs)
         ),
     )

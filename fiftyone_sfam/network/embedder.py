@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.direct import DIRECT, find_direct
 from fiftyone_sfam.network.examine import carriers, find_layer, list_layers
+from fiftyone_sfam.network.fullest import fullest_layer
 from fiftyone_sfam.network.heads import Jacobian, LinearizedHead
 from fiftyone_sfam.network.inputs import TakesInputs, with_given_inputs
 from fiftyone_sfam.network.layers import (
@@ -405,3 +406,22 @@ class EmbeddingModel(PreparesImages, TakesInputs):
         if self._has_rows:
             return self._of_image(0).layers(images[:1])
         return list_layers(self._runner, images[0])
+
+    def fullest_layer(self, images: Tensor) -> tuple[str, float]:
+        """Return the stage of the network whose map carries the most.
+
+        Parameters
+        ----------
+        images : Tensor
+            Prepared images, shape (B, 3, H, W); the first is used.
+
+        Returns
+        -------
+        name : str
+            Name of the stage; empty if no stage carries anything.
+        share : float
+            Share of the image's similarity with itself that its map carries.
+        """
+        model = self.with_layer(None)._of_image(0)
+        with model._runner.given(model._given):
+            return fullest_layer(model._runner, images[0])

@@ -23,6 +23,7 @@ from fiftyone_sfam.network.layers import (
     replaced,
 )
 from fiftyone_sfam.network.layouts import (
+    CHANGES_EQUALLY,
     MOVES_OTHERWISE,
     LayerInfo,
     Layout,
@@ -36,6 +37,8 @@ from fiftyone_sfam.network.runner import NetworkRunner
 from fiftyone_sfam.network.state import constant_parameters, device_of, hooked
 from fiftyone_sfam.network.views import View, fit_together, joined_shape, placed_view
 
+# Faults that a coarse map may have, and an enlarged image not.
+_OF_COARSE_MAPS = (MOVES_OTHERWISE, CHANGES_EQUALLY)
 # Positions along the longer side of a map whose every position may see the whole image.
 _SMALL_MAP = 16
 # Longer side, in pixels, of images that may be enlarged four times.
@@ -147,7 +150,7 @@ def examine(
     layers, views = dict(seen.layers), dict(seen.views)
     coarse = _coarse_names(seen, only)
     for enlarged in (2, 4) if max(image.shape) <= _SMALL_IMAGE else (2,):
-        coarse = [name for name in coarse if layers[name].problem == MOVES_OTHERWISE]
+        coarse = [name for name in coarse if layers[name].problem in _OF_COARSE_MAPS]
         if not coarse:
             break
         try:
@@ -174,7 +177,7 @@ def _coarse_names(seen: _Recorder, only: str | None) -> list[str]:
     coarse = [
         name
         for name, layer in layers.items()
-        if layer.problem == MOVES_OTHERWISE and _is_coarse(seen.shapes[name])
+        if layer.problem in _OF_COARSE_MAPS and _is_coarse(seen.shapes[name])
     ]
     if only is None:
         return coarse

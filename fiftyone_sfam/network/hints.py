@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from fiftyone_sfam.data.text import first_line, type_and_first_line
+from fiftyone_sfam.data.text import counted, first_line, type_and_first_line
 
 
 class Hint(NamedTuple):
@@ -152,8 +152,9 @@ def _channels(_error: BaseException, text: str, _shape: tuple[int, ...]) -> Hint
     if found is None:
         return None
     return Hint(
-        f"a convolution takes {found[1]} channels, but got {found[2]}",
-        f"check that its preprocessing gives images of {found[1]} channels"
+        f"a convolution takes {counted(int(found[1]), 'channel')}, but got {found[2]}",
+        "check that its preprocessing gives images of "
+        f"{counted(int(found[1]), 'channel')}"
         if found[2] in ("1", "3", "4")
         else "check how it is put together",
     )

@@ -2,12 +2,13 @@
 
 Many of their classes resize and crop in ways of their own. So the part of an image that
 they show is measured, on images whose values are their own coordinates. Where a class
-inherits these steps, its attributes tell, which is faster.
+inherits these steps, its settings tell, which is faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fiftyone_sfam.data.text import first_line
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.preprocess import Box
 
@@ -29,26 +31,57 @@ _INHERITED = (
 )
 
 
+@dataclass(frozen=True, eq=False)
 class ImageProcessorPreprocessing:
-    """An image processor of transformers, or a processor that has one."""
+    """An image processor of transformers, or a processor that has one.
 
-    def __init__(self, processor: Any) -> None:
-        self.processor = getattr(processor, "image_processor", processor)
-        self._boxes: dict[tuple[int, int], Box] = {}
+    ``options`` are the arguments that the processor is called with in addition to the
+    image; they replace its own settings.
+    """
+
+    processor: Callable[..., Mapping[str, Any]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _boxes: dict[tuple[int, int], Box] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Prepare one image of any mode; return a (3, height, width) tensor."""
-        prepared = self.processor(image.convert("RGB"), return_tensors="pt")
-        tensor: Tensor = prepared["pixel_values"][0]
+        arguments = {"return_tensors": "pt", **self.options}
+        inputs = self.processor(images=image.convert("RGB"), **arguments)
+        others = sorted(set(inputs) - {"pixel_values"})
+        if others or inputs["pixel_values"].ndim != 4:
+            raise ModelError(
+                f"the image processor {self._name()} gives "
+                f"{', '.join(['pixel_values', *others])} instead of one image "
+                "(3, height, width); a network that takes an image alone is needed."
+            )
+        tensor: Tensor = inputs["pixel_values"][0]
         return tensor
 
     def crop_box(self, width: int, height: int) -> Box:
         """Return the part of an image that the network sees."""
         size = (width, height)
         if size not in self._boxes:
-            stated = _stated_box(self.processor, width, height)
-            self._boxes[size] = stated or measured_box(self, width, height)
+            stated = _stated_box(self.processor, width, height, self.options)
+            self._boxes[size] = stated or self._measured_box(width, height)
         return self._boxes[size]
+
+    def _measured_box(self, width: int, height: int) -> Box:
+        try:
+            return measured_box(self, width, height)
+        except ModelError:
+            raise
+        # The processor may raise any error.
+        except Exception as error:
+            raise ModelError(
+                f"the image processor {self._name()} failed on an image of {width} x "
+                f"{height} pixels ({first_line(error)}); load it with settings that it "
+                "takes."
+            ) from error
+
+    def _name(self) -> str:
+        return type(image_processor_of(self.processor)).__name__
 
 
 def is_image_processor(preprocess: object) -> bool:
@@ -57,17 +90,29 @@ def is_image_processor(preprocess: object) -> bool:
     return bool(names & {"ImageProcessingMixin", "ProcessorMixin"})
 
 
-def _stated_box(processor: Any, width: int, height: int) -> Box | None:
-    """Return what the attributes of a processor say; None if its class may differ."""
+def image_processor_of(processor: Any) -> Any:
+    """Return the image processor of a processor of texts and images, or itself."""
+    return getattr(processor, "image_processor", processor)
+
+
+def _stated_box(
+    processor: Any, width: int, height: int, options: Mapping[str, Any] | None = None
+) -> Box | None:
+    """Return what the settings of a processor say; None if its class may differ."""
+    processor = image_processor_of(processor)
     steps = ("preprocess", "_preprocess", "resize", "center_crop")
     functions = [getattr(type(processor), step, None) for step in steps]
     if any(getattr(f, "__module__", "") not in _INHERITED for f in functions):
         return None
-    if getattr(processor, "do_pad", False):
+
+    def setting(name: str) -> Any:
+        return (options or {}).get(name, getattr(processor, name, None))
+
+    if setting("do_pad"):
         return None
     shown = (height, width)
-    if processor.do_resize:
-        size = dict(processor.size)
+    if setting("do_resize"):
+        size = _entries(setting("size"))
         if set(size) == {"height", "width"}:
             shown = (size["height"], size["width"])
         elif set(size) == {"shortest_edge"}:
@@ -77,14 +122,23 @@ def _stated_box(processor: Any, width: int, height: int) -> Box | None:
         else:
             return None
     sides = [(0.0, float(width)), (0.0, float(height))]
-    if processor.do_center_crop:
-        crop = dict(processor.crop_size)
+    if setting("do_center_crop"):
+        crop = _entries(setting("crop_size"))
+        if set(crop) != {"height", "width"}:
+            return None
         sides = [
             _cropped(shown[1], crop["width"], width),
             _cropped(shown[0], crop["height"], height),
         ]
     (left, right), (top, bottom) = sides
     return (left, top, right, bottom)
+
+
+def _entries(size: Any) -> dict[str, int]:
+    """Return the entries of a size that are set; one number is both sides."""
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    return {key: int(value) for key, value in dict(size or {}).items() if value}
 
 
 def _cropped(size: int, crop: int, length: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import ModelError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def with_given_inputs(
             if len(value) not in (1, len(images)):
                 raise ModelError(
                     f"model '{self.name}' was given {len(value)} values of '{name}' "
-                    f"for {len(images)} images; give one for each of them."
+                    f"for {counted(len(images), 'image')}; give one for each."
                 )
         with self._runner.given(self._given):
             return method(self, images, *args, **kwargs)

@@ -16,6 +16,7 @@ from torch import Tensor
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.image_processors import (
     ImageProcessorPreprocessing,
+    image_processor_of,
     is_image_processor,
 )
 from fiftyone_sfam.network.preprocess import Box
@@ -41,7 +42,7 @@ def with_crop_box(preprocess: Callable[[Image.Image], Tensor]) -> Any:
     if hasattr(preprocess, "crop_box"):
         return preprocess
     if is_image_processor(preprocess):
-        return ImageProcessorPreprocessing(preprocess)
+        return ImageProcessorPreprocessing(image_processor_of(preprocess))
     if _is_torchvision(preprocess):
         return TransformPreprocessing(preprocess)
     return preprocess

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam._version import __version__
+from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
 from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import Items, collect_items
@@ -33,6 +34,7 @@ from fiftyone_sfam.errors import (
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.pipeline.contributing import check_contributions, keep_basis
 from fiftyone_sfam.pipeline.engines import Work, check_engine, make_engine
+from fiftyone_sfam.pipeline.first_image import fullest_layer, sample_input
 from fiftyone_sfam.pipeline.manage import (
     check_existing,
     check_kept_index,
@@ -49,7 +51,7 @@ from fiftyone_sfam.pipeline.passes import (
     keep_plan,
 )
 from fiftyone_sfam.pipeline.publish import publish_fields
-from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask, sample_input
+from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.embeddings import (
     Embeddings,
@@ -299,6 +301,11 @@ def explain_retrieval(
             layer=maps.layer,
             map_shape=maps.map_shape,
             share_on_map=maps.share_on_map,
+            fullest_layer=(
+                fullest_layer(work.items, model)
+                if map_warnings(maps.share_on_map, maps.layer, "")
+                else None
+            ),
             contribution_bytes=maps.contribution_bytes,
             contribution_agreement=maps.contribution_agreement,
             counts={

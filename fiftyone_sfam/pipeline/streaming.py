@@ -405,21 +405,10 @@ class ImageStream:
 
     def _prepare(self, index: int) -> _Prepared:
         """Read and prepare an image."""
-        return _prepare(self.items, self.model, index, self._read)
+        return prepare_item(self.items, self.model, index, self._read)
 
 
-def sample_input(items: Items, model: EmbeddingModel) -> NDArray[Any] | None:
-    """Prepare the first readable image; None if there is none."""
-    for index in range(len(items)):
-        try:
-            image = _prepare(items, model, index, read_image)
-        except DataError:
-            continue
-        return image.tensor.detach().float().cpu().numpy()
-    return None
-
-
-def _prepare(
+def prepare_item(
     items: Items,
     model: EmbeddingModel,
     index: int,

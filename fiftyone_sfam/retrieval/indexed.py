@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.embeddings import load_index
 from fiftyone_sfam.retrieval.search import (
@@ -171,8 +172,10 @@ def find_proposed_neighbors(
             progress(min(start + _QUERIES, len(neighbors.query)), len(neighbors.query))
     if short:
         warnings.warn(
-            f"the index gave {short} of {len(neighbors.query)} queries fewer than "
-            f"{width} neighbors; let it search wider, or use neighbors='exact'.",
+            f"the index gave {short} of "
+            f"{counted(len(neighbors.query), 'query', 'queries')} fewer than "
+            f"{counted(width, 'neighbor')}; let it search wider, or use "
+            "neighbors='exact'.",
             stacklevel=2,
         )
     return neighbors

@@ -29,7 +29,7 @@ from typing import SupportsIndex
 
 from fiftyone.core.odm import get_db_conn
 
-from fiftyone_sfam.data.text import shorten
+from fiftyone_sfam.data.text import counted, shorten
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.review.fields import (
     check_verdict_fields,
@@ -399,8 +399,8 @@ def _find(run: Run, pair: SupportsIndex) -> tuple[int, PairIds]:
     index, count = operator.index(pair), len(run.pairs)
     if not 0 <= index < count:
         raise DataError(
-            f"the run '{run.key}' has {count} pairs, numbered from 0; there is no pair "
-            f"{index} to set a verdict on."
+            f"the run '{run.key}' has {counted(count, 'pair')}, numbered from 0; there "
+            f"is no pair {index} to set a verdict on."
         )
     ids = run.items.ids
     query, neighbor = run.pairs.query[index], run.pairs.gallery[index]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
 from fiftyone_sfam.runs.blobs import BlobStore
@@ -121,7 +122,8 @@ class Run:
         """Warnings about the maps of the whole run; empty if there are none."""
         config = self.config
         scores = "similarity score (median of the first batch)"
-        return map_warnings(config.share_on_map, config.layer, scores)
+        share, layer = config.share_on_map, config.layer
+        return map_warnings(share, layer, scores, config.fullest_layer)
 
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
@@ -223,8 +225,8 @@ class Run:
         count = self.num_pairs
         for pair in chosen[(chosen < 0) | (chosen >= count)]:
             raise RunError(
-                f"the run '{self.key}' has {count} pairs, numbered from 0; there is no "
-                f"pair {pair}."
+                f"the run '{self.key}' has {counted(count, 'pair')}, numbered from "
+                f"0; there is no pair {pair}."
             )
         sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
         numbers, rows = self.locate(sides.reshape(-1))

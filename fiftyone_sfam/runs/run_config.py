@@ -20,6 +20,9 @@ METHOD = "fiftyone_sfam/explain_retrieval"
 
 COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
+# Figures that are tuples, or None.
+_TUPLES = ("contribution_agreement", "fullest_layer")
+
 # The names of a run's fields are its key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
 PATCH_FIELDS = ("_score", "_outcome", "_neighbor", "_neighbor_id")
@@ -71,6 +74,9 @@ class RunConfig(RunSettings):
     # Share of the similarity that maps carry: the median of |sum(evidence)| / |score|
     # over the sides of the first shard with maps. None in runs of earlier versions.
     share_on_map: float | None = None
+    # If that is little: the stage of the network that carries the most of an image's
+    # similarity with itself, and how much. The name is empty if no stage does.
+    fullest_layer: tuple[str, float] | None = None
     counts: dict[str, int] = field(default_factory=dict)  # as in Run.summary
     contribution_bytes: int | None = None  # per image, on average
     # Least and median correlation of the evidence from contributions with the maps.
@@ -88,8 +94,9 @@ class RunConfig(RunSettings):
         chosen["map_shape"] = tuple(chosen["map_shape"])
         chosen["kinds"] = tuple(chosen["kinds"])
         chosen["replaces"] = tuple(map(tuple, chosen.get("replaces", ())))
-        if chosen.get("contribution_agreement") is not None:
-            chosen["contribution_agreement"] = tuple(chosen["contribution_agreement"])
+        for name in _TUPLES:
+            if chosen.get(name) is not None:
+                chosen[name] = tuple(chosen[name])
         return cls(**chosen)
 
 
@@ -106,8 +113,9 @@ def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
     values["map_shape"] = list(config.map_shape)
     values["kinds"] = list(config.kinds)
     values["replaces"] = list(map(list, config.replaces))
-    if config.contribution_agreement is not None:
-        values["contribution_agreement"] = list(config.contribution_agreement)
+    for name in _TUPLES:
+        if values[name] is not None:
+            values[name] = list(values[name])
     record = dataset.init_run(method=METHOD, **values)
     if key in dataset.list_runs():
         # FiftyOne replaces one document: there is always one whole record.

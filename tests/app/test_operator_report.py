@@ -242,7 +242,7 @@ def test_the_form_shows_what_would_be_done(judged: Run) -> None:
     assert list(fields) == ["key", "field", "count", "preview"]
     assert fields["field"].default == "identity_fixed"
     assert fields["count"].view.label.startswith(
-        "4 corrections are agreed on, 2 labels are wrong"
+        "4 corrections agreed on, 2 labels wrong"
     )
     text = fields["preview"].default or fields["preview"].view.to_json()["label"]
     assert "0-0.png" in text

@@ -64,7 +64,7 @@ def test_verdicts_are_applied_from_the_form(
     dataset = run.dataset
     open_dataset(dataset)
     open_operator(page, "SFAM: apply verdicts")
-    page.get_by_text("4 corrections are agreed on").wait_for()
+    page.get_by_text("4 corrections agreed on").wait_for()
     preview = page.locator("pre, code").first
     for fix in find_fixes(run).agreed:
         assert f"{fix.old} -> {fix.new}  (finding)" in (preview.text_content() or "")

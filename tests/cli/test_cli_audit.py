@@ -193,12 +193,12 @@ def test_fixes(run: Run, capsys: Output, tmp_path: Path) -> None:
     assert "somebody" in printed(capsys, "fixes", name, "--from", str(path))
     apply = ("fixes", name, "--apply", "--from", str(path), "--field", "mine")
     text = printed(capsys, *apply)
-    assert text == "fixed 1 labels in the field 'mine'\n"
+    assert text == "fixed 1 label in the field 'mine'\n"
     assert dataset[fix.id]["mine"] == "somebody"
     assert dataset[fix.id]["identity"] == names[first]
     assert "has a field 'mine' already" in refused(capsys, *apply)
     text = printed(capsys, *apply, "--overwrite")
-    assert text == "fixed 1 labels in the field 'mine', changing 0 of its values\n"
+    assert text == "fixed 1 label in the field 'mine', changing 0 of its values\n"
     undo = ("fixes", name, "--undo", "--field", "mine")
     assert printed(capsys, *undo) == "restored 0 values of the field 'mine'\n"
     assert printed(capsys, *undo) == "deleted the field 'mine'\n"

@@ -20,7 +20,7 @@ from fiftyone_sfam.attribution.pair import explain_pair
 from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.models import load_model
 from fiftyone_sfam.models.fiftyone_models import from_fiftyone_model
-from fiftyone_sfam.models.processors import ProcessorPreprocessing
+from fiftyone_sfam.network.image_processors import ImageProcessorPreprocessing
 
 Make = Callable[..., zoo.Deployment]
 
@@ -171,25 +171,29 @@ def test_maps_lie_on_the_part_that_the_network_sees(
     theirs = zoo.load(FAMILIES[family](tmp_path / "model"))
     preprocess = wrapped(theirs).preprocess
     if options:
-        preprocess = ProcessorPreprocessing(preprocess.processor, options)
+        preprocess = ImageProcessorPreprocessing(preprocess.processor, options)
     expected = seen_part(preprocess, *size)
     # One pixel of the input is up to six of the image.
     np.testing.assert_allclose(preprocess.crop_box(*size), expected, atol=2.5)
 
 
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [
-        ({"do_pad": True}, "pads images, so it is not known"),
-        ({"size": {"longest_edge": 64}}, r"resizes to {'longest_edge': 64}, so it is"),
-    ],
-)
-def test_processors_whose_part_is_not_known(
-    options: dict[str, Any], problem: str, tmp_path: Path
-) -> None:
+def test_padding_is_measured(tmp_path: Path) -> None:
     preprocess = wrapped(zoo.load(zoo.vit(tmp_path))).preprocess
-    other = ProcessorPreprocessing(preprocess.processor, options)
-    with pytest.raises(ModelError, match=problem):
+    padding = {"do_pad": True, "pad_size": {"height": 48, "width": 64}}
+    other = ImageProcessorPreprocessing(preprocess.processor, padding)
+    assert other(zoo.picture(0, (100, 50))).shape == (3, 48, 64)
+    # 32 x 32 pixels show the image; the rest lies to the right of it and below.
+    np.testing.assert_allclose(other.crop_box(100, 50), (0, 0, 200, 75), atol=0.5)
+
+
+def test_sizes_that_a_processor_does_not_take(tmp_path: Path) -> None:
+    preprocess = wrapped(zoo.load(zoo.vit(tmp_path))).preprocess
+    longest = {"size": {"longest_edge": 64}}
+    other = ImageProcessorPreprocessing(preprocess.processor, longest)
+    with pytest.raises(
+        ModelError,
+        match=r"failed on an image of 100 x 50 pixels \(.*longest_edge",
+    ):
         other.crop_box(100, 50)
 
 
@@ -198,7 +202,7 @@ def test_processors_that_give_more_than_an_image(tmp_path: Path) -> None:
 
     processor = transformers.DetrImageProcessor(size={"height": 32, "width": 32})
     with pytest.raises(ModelError, match="gives pixel_values, pixel_mask instead of"):
-        ProcessorPreprocessing(processor)(zoo.picture(0))
+        ImageProcessorPreprocessing(processor)(zoo.picture(0))
 
 
 # --------------------------------------------------------------------------------------

@@ -108,8 +108,8 @@ def test_more_arguments_are_named() -> None:
 def test_channels_are_counted() -> None:
     found = hint(Net(lambda net, x: net.gray(x)), IMAGE)
     assert found == (
-        "a convolution takes 1 channels, but got 3",
-        "check that its preprocessing gives images of 1 channels",
+        "a convolution takes 1 channel, but got 3",
+        "check that its preprocessing gives images of 1 channel",
     )
 
 

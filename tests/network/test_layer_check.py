@@ -16,6 +16,7 @@ from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layers import PARTIAL
 from fiftyone_sfam.network.layouts import (
+    CHANGES_EQUALLY,
     CONSTANT,
     MOVES_OTHERWISE,
     LayerInfo,
@@ -219,7 +220,9 @@ def test_positions_in_another_order(
     message = refusal(network, batch, "last")
     # A gram matrix is a product of two values, so its network is explained earlier.
     layer = "net.2" if name == "gram" else "net"
-    assert f" {MOVES_OTHERWISE}; name another layer, say '{layer}', or say" in message
+    # The context is the same at all positions.
+    problem = CHANGES_EQUALLY if name == "context" else MOVES_OTHERWISE
+    assert f" {problem}; name another layer, say '{layer}', or say" in message
     assert model_of(network).find_layer(batch).name == layer
 
 
@@ -240,6 +243,51 @@ def test_a_map_that_the_image_does_not_reach() -> None:
     message = refusal(Positions(), batch, "positions")
     assert f" {CONSTANT}; name another layer, say 'net', or say with" in message
     assert model_of(Positions()).find_layer(batch).name == "net"
+
+
+class Mixed(nn.Module):
+    """Adds a share of the transposed map, and the mean as channels of their own."""
+
+    def __init__(self, mirrored: float, mean: float) -> None:
+        super().__init__()
+        self.mirrored, self.mean = mirrored, mean
+
+    def forward(self, maps: Tensor) -> Tensor:
+        means = self.mean * maps.mean((2, 3), keepdim=True).expand_as(maps)
+        return torch.cat([maps + self.mirrored * maps.mT, means], 1)
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "mean", "layer"),
+    [
+        # A map that follows the image half, and one that does so on top of a change
+        # that is 300 times as large and the same everywhere.
+        (0.6, 0, "2"),
+        (0.6, 300, "1"),
+        # It is small, too, but follows the image clearly.
+        (0, 300, "2"),
+    ],
+)
+def test_a_map_that_changes_nearly_equally_everywhere(
+    mirrored: float, mean: float, layer: str
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 8, stride=8),
+        nn.ReLU(),
+        Mixed(mirrored, mean),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    batch = picture(256, 256)
+    assert model_of(network).find_layer(batch).name == layer
+    if layer == "2":
+        assert model_of(network, "2").find_layer(batch).shape == (8, 32, 32)
+    else:
+        message = refusal(network, batch, "2")
+        assert f"shape (8, 32, 32) {CHANGES_EQUALLY}; name another layer, say " in (
+            message
+        )
 
 
 def test_the_last_of_several_runs_that_is_not_all() -> None:

@@ -10,6 +10,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import nn
@@ -23,7 +24,7 @@ from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.cli.entry import main
-from fiftyone_sfam.data.text import escape_markdown
+from fiftyone_sfam.data.text import escape_markdown, percent
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
@@ -48,8 +49,8 @@ def sentence(percent: str, of: str = "similarity score", layer: str = "body") ->
     return (
         f"These maps carry {percent} % of the {of}: the rest comes from what follows "
         f"layer '{layer}' (typically a bias or other tokens). Do not read them as "
-        "explanations; name another layer with layer=..., or use explain_path, "
-        "which does not depend on a layer."
+        "explanations; no stage of the network carries a tenth of the similarity, so "
+        "use explain_path, which does not depend on a layer."
     )
 
 
@@ -95,6 +96,21 @@ def test_the_median_is_over_explained_sides_with_a_score() -> None:
 )
 def test_the_threshold_is_a_tenth(share: float | None, said: int) -> None:
     assert len(map_warnings(share, "body", "margin")) == said
+
+
+@pytest.mark.parametrize(
+    ("fullest", "way_out"),
+    [
+        (None, "name another layer with layer=..., or use explain_path"),
+        (("", 0.0), "no stage of the network carries a tenth of the similarity, so"),
+        (("body", 0.9), "no stage of the network carries a tenth of the similar"),
+        (("stem", 0.09), "no stage of the network carries a tenth of the similar"),
+        (("stem", 0.973), "give layer='stem', which carries 97.3 % of an image's"),
+    ],
+)
+def test_the_way_out(fullest: tuple[str, float] | None, way_out: str) -> None:
+    (text,) = map_warnings(0.01, "body", "margin", fullest)
+    assert f"as explanations; {way_out}" in text
 
 
 @pytest.mark.parametrize(
@@ -186,7 +202,7 @@ def test_nothing_is_said_where_the_maps_carry_everything(
 def test_a_run_of_an_earlier_version_opens_and_says_nothing(world: fo.Dataset) -> None:
     run = quietly(world, normed_model())
     values = vars(run.config)
-    del values["share_on_map"]
+    del values["share_on_map"], values["fullest_layer"]
     old = RunConfig.from_dict(values)
     assert old.share_on_map is None
     record_run(world, "sfam", old)
@@ -221,6 +237,52 @@ def test_convnext() -> None:
         rest = float(bias @ partner / ends.norm(dim=1).prod())
         assert side.remainder == pytest.approx(rest, abs=1e-4)
         assert abs(side.evidence.sum()) > 0.5 * abs(side.score)
+
+
+def class_token_network() -> nn.Module:
+    """A transformer whose class token has read the image after a few blocks."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=0, img_size=32).eval()
+    for name, parameter in network.named_parameters():
+        if name in ("cls_token", "pos_embed") or name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return network
+
+
+def test_a_late_block_of_a_transformer(world: fo.Dataset) -> None:
+    """The warning names the layer whose tokens enter the first block, which is held."""
+    network = class_token_network()
+    pixels = Preprocessing(size=(32, 32))
+    late = EmbeddingModel(network, pixels, layer="blocks.4")
+    images = person(0), person(0, 1)
+    with pytest.warns(SfamWarning, match="give layer='norm_pre', which carries ") as w:
+        few = explain_pair(late, *images)
+    assert (str(w[0].message),) == few.warnings
+    # What it says holds at that layer, where everything but constants is on the map.
+    better = late.with_layer("norm_pre")
+    batch = better.prepare(images[0])[None]
+    assert better.carries_all(batch, "norm_pre")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = explain_pair(better, images[0], images[0])
+        more = explain_pair(better, *images)
+    share = float(same.query.evidence.sum()) / same.score
+    assert share > 0.95
+    assert f"which carries {percent(share)} of an image's" in few.warnings[0]
+    assert abs(few.query.evidence.sum()) < 0.1 * abs(few.score)
+    assert more.query.evidence.sum() > 0.9 * more.score
+    # So does the warning of a run, and of one that is opened again.
+    name, stated = late.fullest_layer(batch)
+    assert (name, stated) == ("norm_pre", pytest.approx(share, abs=1e-5))
+    with pytest.warns(SfamWarning, match="give layer='norm_pre', which carries "):
+        run = explain_retrieval(world, late, k=2, protocol=REID)
+    assert run.config.fullest_layer[0] == "norm_pre"
+    assert run.config.fullest_layer[1] > 0.95
+    opened = load_run(world, "sfam")
+    assert opened.config == run.config
+    assert opened.warnings == run.warnings != ()
+    fine = explain_retrieval(world, better, k=2, protocol=REID, key="fine")
+    assert (fine.config.fullest_layer, fine.warnings) == (None, ())
 
 
 # -- two images at a time --------------------------------------------------------------

@@ -218,8 +218,8 @@ def _error_text(row: PairSliceRow | None, query: str, neighbor: str) -> str:
     error = row.equal_error
     return (
         f"query {query}, neighbor {neighbor}: equal error "
-        f"{percent_between(error.value, error.low, error.high)}, {row.genuine:,} pairs "
-        f"of one identity, {row.impostor:,} of two"
+        f"{percent_between(error.value, error.low, error.high)}, "
+        f"{counted(row.genuine, 'pair')} of one identity, {row.impostor:,} of two"
     )
 
 

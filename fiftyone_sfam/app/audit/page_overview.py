@@ -46,7 +46,14 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.data.text import NOT_KNOWN, escape_markdown, percent, quoted, short
+from fiftyone_sfam.data.text import (
+    NOT_KNOWN,
+    counted,
+    escape_markdown,
+    percent,
+    quoted,
+    short,
+)
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
@@ -133,7 +140,8 @@ def offer_evaluation(run: Run) -> list[Block]:
     return [
         text_block(
             "unevaluated",
-            f"The other figures compare {compared_pairs(run):,} pairs of images. "
+            "The other figures compare "
+            f"{counted(compared_pairs(run), 'pair')} of images. "
             "Compute them once; they are stored with the run.",
         ),
         buttons_block(
@@ -163,7 +171,7 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
             f"{done.pairs:,} of {done.total_pairs:,}",
             "Reviewed",
             f"Pairs with a verdict, of {done.queries:,} of the "
-            f"{done.total_queries:,} queries.",
+            f"{counted(done.total_queries, 'query', 'queries')}.",
             "reviewed" if done.pairs else "",
         ),
         Card(f"{counts['queries']:,}", "Queries", "Images with neighbors to look at."),
@@ -260,7 +268,9 @@ def missed_selection(run: Run, ranked: Identification, rank: int) -> Selection:
 def worst_selection(run: Run, ranked: Identification) -> Selection:
     """Open the queries of the lowest average precision, the worst first."""
     order = np.argsort(ranked.average_precision, kind="stable")[:MOST_WORST]
-    title = f"the {len(order)} queries of the lowest average precision"
+    title = (
+        f"the {counted(len(order), 'query', 'queries')} of the lowest average precision"
+    )
     return to_queries(run, title, ranked.query[order])
 
 

@@ -43,7 +43,7 @@ from fiftyone_sfam.audit.evaluation.display import (
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
 from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS
-from fiftyone_sfam.data.text import percent
+from fiftyone_sfam.data.text import counted, percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
@@ -116,9 +116,9 @@ def rates_text(figures: Overview, threshold: float) -> str:
     fmr, fnmr = rates_at(figures, threshold)
     return (
         f"At **{threshold:.3f}** the false match rate (FMR) is **{percent(fmr, 2)}** "
-        f"of {figures.impostor.sum():,} pairs of two identities; the false non-match "
-        f"rate (FNMR) is **{percent(fnmr, 2)}** of {figures.genuine.sum():,} pairs of "
-        "one."
+        f"of {counted(int(figures.impostor.sum()), 'pair')} of two identities; the "
+        f"false non-match rate (FNMR) is **{percent(fnmr, 2)}** of "
+        f"{counted(int(figures.genuine.sum()), 'pair')} of one."
     )
 
 

@@ -20,7 +20,7 @@ from fiftyone_sfam.audit.fixes.apply import (
 )
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.report.tables import item_files
-from fiftyone_sfam.data.text import one_line
+from fiftyone_sfam.data.text import counted, one_line
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 
@@ -115,9 +115,9 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
             return
         _add_field(params, inputs, run)
         text = (
-            f"{len(fixes.agreed):,} corrections are agreed on, {len(fixes.open):,} "
-            f"labels are wrong without a right one, {len(fixes.conflicts):,} verdicts "
-            "contradict others."
+            f"{counted(len(fixes.agreed), 'correction')} agreed on, "
+            f"{counted(len(fixes.open), 'label')} wrong without a right one, "
+            f"{counted(len(fixes.conflicts), 'verdict')} in conflict with others."
         )
         problem = None if fixes.agreed else "the verdicts agree on no correction yet."
         choices.mark(inputs.view("count", types.Notice(label=text)), problem)

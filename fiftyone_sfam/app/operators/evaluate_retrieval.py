@@ -27,6 +27,7 @@ from fiftyone_sfam.audit.evaluation.fields import ENDINGS
 from fiftyone_sfam.audit.evaluation.overview import compared_pairs
 from fiftyone_sfam.audit.evaluation.scores import FARS
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
@@ -145,7 +146,7 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
             default=", ".join(f"{far:g}" for far in FARS),
         )
         count = compared_pairs(run)
-        text = f"{count:,} pairs of a query and a gallery image are compared."
+        text = f"Compares {counted(count, 'pair')} of a query and a gallery image."
         choices.add_estimate(inputs, text, count >= LARGE)
 
     def perform_on(

@@ -17,6 +17,7 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.models import known_name
 from fiftyone_sfam.pipeline.manage import check_key
@@ -408,8 +409,11 @@ def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> No
     neighbors = params.k + 1 if params.identity_field else params.k
     pairs = count * min(neighbors, max(count - 1, 0))
     passes = count * (2 if params.embeddings_from == COMPUTE else 1)
-    unit = "detections" if params.patches_field else "images"
-    text = f"{count:,} {unit}: up to {pairs:,} pairs, {passes:,} forward passes."
+    unit = "detection" if params.patches_field else "image"
+    text = (
+        f"{counted(count, unit)}: up to {counted(pairs, 'pair')}, "
+        f"{counted(passes, 'forward pass', 'forward passes')}."
+    )
     choices.add_estimate(inputs, text, count >= LARGE)
 
 

@@ -18,7 +18,7 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.app.pairs.layout import as_text
-from fiftyone_sfam.data.text import percent
+from fiftyone_sfam.data.text import counted, percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 from fiftyone_sfam.runs.run_config import METHOD, RunConfig, run_config
@@ -152,8 +152,9 @@ def _description(run: Run) -> str:
     lines = [
         f"model {as_text(config.model)}, layer {as_text(config.layer)}, "
         f"{as_text(config.metric)}",
-        f"{summary['queries']} queries, {summary['pairs']} pairs (k={config.k}), "
-        f"{summary['skipped']} images skipped",
+        f"{counted(summary['queries'], 'query', 'queries')}, "
+        f"{counted(summary['pairs'], 'pair')} (k={config.k}), "
+        f"{counted(summary['skipped'], 'image')} skipped",
         f"rank-1 {shown}",
         *_contributions(config),
         *(as_text(text, most=None) for text in run.warnings),

@@ -17,6 +17,7 @@ from fiftyone_sfam.app.forms.parameters import (
     whole,
 )
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run import Run
@@ -104,7 +105,7 @@ class ShowPairs(RunOperator[PairParameters]):
             count = len(params.select(run))
         except SfamError as error:
             problem = str(error)
-        notice = inputs.view("count", types.Notice(label=f"{count:,} pairs"))
+        notice = inputs.view("count", types.Notice(label=counted(count, "pair")))
         choices.mark(notice, problem)
 
     def perform_on(self, ctx: Context, params: PairParameters, run: Run) -> Results:

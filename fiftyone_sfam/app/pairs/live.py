@@ -27,6 +27,7 @@ from fiftyone_sfam.attribution.maps import (
     check_embeddings,
     check_maps,
 )
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.models import known_name, list_models, load_named
 from fiftyone_sfam.models.registry import registry_path
@@ -197,8 +198,8 @@ class LivePairs:
         """Return the activation of a channel: the query's map and the neighbors'."""
         if not 0 <= index < self.channels:
             raise DataError(
-                f"the layer has {self.channels} channels, numbered from 0; there is "
-                f"no channel {index}."
+                f"the layer has {counted(self.channels, 'channel')}, numbered from 0; "
+                f"there is no channel {index}."
             )
         first, *others = _maps(self._head.feature_map[:, index])
         return first, tuple(others)
@@ -214,7 +215,8 @@ class LivePairs:
         if not (0 <= row < height and 0 <= column < width):
             raise DataError(
                 f"the place in row {row} and column {column} is outside the map of "
-                f"{height} rows and {width} columns; click on the image again."
+                f"{counted(height, 'row')} and {counted(width, 'column')}; click on "
+                "the image again."
             )
 
 

@@ -10,6 +10,7 @@ from fiftyone_sfam.app.pairs.maps import ShownMaps
 from fiftyone_sfam.app.pairs.pictures import Look, Picture
 from fiftyone_sfam.app.pairs.view import STRIP, NeighborView, PairView, QueryView
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
+from fiftyone_sfam.data.text import counted
 
 _BAR_COLORS = 17
 _NEGLIGIBLE = 5e-5
@@ -82,7 +83,7 @@ def range_scope(view: QueryView) -> str:
 def strip_text(view: QueryView) -> Plain:
     """Describe the strip of neighbors."""
     near = [one for one in view.neighbors if not one.best_true]
-    head = f"{view.count} neighbors"
+    head = counted(view.count, "neighbor")
     if near and len(view.neighbors) < view.count:
         head = f"Neighbors {near[0].rank} to {near[-1].rank} of {view.count}"
     return {

@@ -18,7 +18,7 @@ from fiftyone_sfam.audit.evaluation.display import (
 from fiftyone_sfam.audit.faithfulness.result import Faithfulness
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.audit.statistics.cells import Shown, Table, name, number, percent
-from fiftyone_sfam.data.text import short
+from fiftyone_sfam.data.text import counted, short
 
 # Colors that the color-blind can tell apart; as many curves are drawn.
 _COLORS = ("#1a85ff", "#d41159", "#e6a800", "#40b0a6", "#994f00", "#8a8a8a")
@@ -61,7 +61,7 @@ def notes(result: Faithfulness) -> tuple[str, ...]:
     if not result.skipped:
         return ()
     reason = next(iter(result.skipped.values()))
-    return (f"{len(result.skipped)} images skipped; the first: {reason}",)
+    return (f"{counted(len(result.skipped), 'image')} skipped; the first: {reason}",)
 
 
 def curve_figure(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.regions.images import Change
 from fiftyone_sfam.audit.statistics.bootstrap import Correlation
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.runs.blobs import Arrays
 from fiftyone_sfam.runs.run import Run
 
@@ -97,8 +98,8 @@ class CausalCheck:
             f"with the {self.region} of the {self.side} image {verb[self.change]}, the "
             f"similarity falls by {self.drop.mean():.3f} on average; the ledger "
             f"attributes {self.claim.mean():.3f} to it; rank correlation of the two "
-            f"{self.correlation}, {len(self)} pairs; for the same area at a random "
-            f"place, it falls by {self.control_drop.mean():.3f} and the ledger "
+            f"{self.correlation}, {counted(len(self), 'pair')}; for the same area at a "
+            f"random place, it falls by {self.control_drop.mean():.3f} and the ledger "
             f"attributes {self.control_claim.mean():.3f}."
         )
 

@@ -425,7 +425,8 @@ def claim_figure(claim: NDArray[np.floating], drop: NDArray[np.floating]) -> Fig
 def _share_text(cell: Cell, outcome: str) -> str:
     shown = (
         f"{cell.region}, {outcome}: {share(cell.share, cell.low, cell.high).text} "
-        f"of the score, {percent(cell.area).text} of the area; {cell.pairs:,} pairs"
+        f"of the score, {percent(cell.area).text} of the area; "
+        f"{counted(cell.pairs, 'pair')}"
     )
     return for_plotly(prose(shown, [cell.region]))
 

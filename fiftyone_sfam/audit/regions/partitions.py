@@ -19,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 
 BACKGROUND = "background"
@@ -44,7 +45,7 @@ class Regions:
     def __post_init__(self) -> None:
         if self.weights.ndim != 3 or len(self.weights) != len(self.names):
             raise DataError(
-                f"the weights of {len(self.names)} regions have shape "
+                f"the weights of {counted(len(self.names), 'region')} have shape "
                 f"{self.weights.shape}; expected (regions, height, width)."
             )
         if len(set(self.names)) < len(self.names):

@@ -22,6 +22,7 @@ from fiftyone_sfam.audit.regions.ledger_cells import REMAINDER
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts
 from fiftyone_sfam.audit.report.pictures import Picture, Plot, map_picture, plot
 from fiftyone_sfam.audit.statistics.cells import Table, prose
+from fiftyone_sfam.data.text import counted
 
 MAX_SHORTCUTS = 20
 """Most shortcuts that are shown."""
@@ -59,9 +60,10 @@ class ShortcutsPart:
 
 def regions_part(ledger: Ledger, causal: CausalCheck | None) -> RegionsPart:
     """Lay a ledger of regions out."""
-    notes = [f"Regions come from {source(ledger)}; {len(ledger):,} pairs, query side."]
+    count = counted(len(ledger), "pair")
+    notes = [f"Regions come from {source(ledger)}; {count}, query side."]
     if ledger.missing:
-        notes.append(f"{len(ledger.missing):,} images have no regions.")
+        notes.append(f"{counted(len(ledger.missing), 'image')} without regions.")
     lines = [f"{line}." for line in sentences(ledger)]
     if causal is not None:
         lines.append(causal.sentence)

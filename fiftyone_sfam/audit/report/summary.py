@@ -197,7 +197,7 @@ def config_table(run: Run) -> Table:
         ("model", config.model),
         ("weights (hash)", config.weights_hash),
         ("layer", config.layer),
-        ("feature map", f"{channels} channels of {height} x {width}"),
+        ("feature map", f"{counted(channels, 'channel')} of {height} x {width}"),
         ("precision", config.precision),
         ("metric", config.metric),
         ("neighbors per query (k)", config.k),

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from fiftyone_sfam.data.text import type_and_first_line
+from fiftyone_sfam.data.text import counted, type_and_first_line
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.models.sources import SourceOptions, needs_extra
 from fiftyone_sfam.models.sources.built import Built, InputConfig
@@ -133,7 +133,7 @@ def _check_missing(
     if left:
         shown = ", ".join(left[:4]) + (", ..." if len(left) > 4 else "")
         raise ModelError(
-            f"the checkpoint '{name}' lacks {len(left)} weights of "
+            f"the checkpoint '{name}' lacks {counted(len(left), 'weight')} of "
             f"{type(model).__name__} ({shown}); name those that may keep their initial "
             "values in allow_missing."
         )
