@@ -14,8 +14,8 @@ of the mean of the few largest.
 *Probability.* Each identity has one best link. Most are between strangers, and then the
 scores are maxima, with a Gumbel distribution. It is estimated from the second to fourth
 best links, which are between strangers even if the best one is not: for maxima, the
-distances between those of rank ``k`` and ``k + 1`` have the mean ``scale / k``. Scores
-of one person are distributed as the nearest pairs within identities are, taken as normal.
+distances between those of rank ``k`` and ``k + 1`` have the mean
+``scale / k``. Scores of one person are distributed as the nearest pairs within identities are, taken as normal.
 The share of linked identities follows from the mixture of the two by expectation
 maximization. Nothing is taken from other collections, so a network that cannot tell
 persons apart gives low probabilities instead of false ones.
@@ -258,7 +258,7 @@ def _rest(
     corrected: NDArray[np.float64],
     witnesses: tuple[int, int],
 ) -> tuple[float, float]:
-    """Return how near the rest of a witness's identity is, to it or to the other one."""
+    """Return how near the rest of either identity is, to its witness or beyond."""
     found = []
     for images, near, witness in zip(
         members, (corrected, corrected.T), witnesses, strict=True
