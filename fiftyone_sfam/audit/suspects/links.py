@@ -15,7 +15,8 @@ of the mean of the few largest.
 scores are maxima, with a Gumbel distribution. It is estimated from the second to fourth
 best links, which are between strangers even if the best one is not: for maxima, the
 distances between those of rank ``k`` and ``k + 1`` have the mean
-``scale / k``. Scores of one person are distributed as the nearest pairs within identities are, taken as normal.
+``scale / k``. Scores of one person are distributed as the nearest pairs within
+identities are, taken as normal.
 The share of linked identities follows from the mixture of the two by expectation
 maximization. Nothing is taken from other collections, so a network that cannot tell
 persons apart gives low probabilities instead of false ones.
