@@ -35,6 +35,11 @@ def median_share(
     return float(np.median(np.abs(score - remainders[known]) / np.abs(score)))
 
 
+def is_too_little(share: float | None) -> bool:
+    """Return whether maps carry too little of the score, if it is known."""
+    return share is not None and share < LEAST_SHARE
+
+
 def map_warnings(
     share: float | None,
     layer: str,
@@ -46,7 +51,7 @@ def map_warnings(
     ``fullest`` is the stage of the network that carries the most of an image's
     similarity with itself, and how much; None if it is not known.
     """
-    if share is None or share >= LEAST_SHARE:
+    if share is None or not is_too_little(share):
         return ()
     return (
         f"These maps carry {percent(share)} of the {of}: the rest comes from what "

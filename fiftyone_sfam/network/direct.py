@@ -361,7 +361,8 @@ def _weights(runner: NetworkRunner, images: Tensor, places: tuple[int, ...]) -> 
     pull = _Pull(runner, images[:2], places, all_rows=True)
     by_layer = pull(_probe(pull.output)[0])
     scale = max(float(one.abs().max()) for one in by_layer)
-    if not scale:
+    # The last layer tells the factor of each image.
+    if not by_layer[-1].any():
         raise ModelError(_refusal(runner.name, _NOTHING))
     others = [one[:, :, 1:].abs().sum() for one in by_layer]
     if max(map(float, others)) > _rounding(pull.output) * scale:

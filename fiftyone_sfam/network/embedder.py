@@ -168,8 +168,8 @@ class EmbeddingModel(PreparesImages, TakesInputs):
         self._jacobians: dict[tuple[int, ...], Jacobian] = {}
         if device is not None:
             network.to(device)
-        for module_name in (layer, embedding_layer):
-            if module_name not in (None, DIRECT):
+        for module_name in (None if layer == DIRECT else layer, embedding_layer):
+            if module_name is not None:
                 self._runner.module(module_name)
 
     @property

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.attribution.map_share import map_warnings
+from fiftyone_sfam.attribution.map_share import is_too_little
 from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
 from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import Items, collect_items
@@ -303,7 +303,7 @@ def explain_retrieval(
             share_on_map=maps.share_on_map,
             fullest_layer=(
                 fullest_layer(work.items, model)
-                if map_warnings(maps.share_on_map, maps.layer, "")
+                if is_too_little(maps.share_on_map)
                 else None
             ),
             contribution_bytes=maps.contribution_bytes,

@@ -197,3 +197,8 @@ def test_timms_transformers_keep_their_values() -> None:
     assert all(parameter.requires_grad for parameter in network.parameters())
     with pytest.raises(ModelError, match=r"mix \[17\] tokens .* and 65 when"):
         model.linearize(torch.randn(1, 3, 32, 32))
+
+
+def test_only_the_layer_may_be_direct() -> None:
+    with pytest.raises(ModelError, match="has no layer 'direct'"):
+        model_of(ClassToken(), embedding_layer="direct")
