@@ -1,0 +1,268 @@
+"""Whether two images are copies of one picture, from their pixels.
+
+Two copies show the same details at the same places, once the part of one that the other
+shows is found. Two pictures of one scene do not, however alike their embeddings are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fiftyone_sfam.audit.duplicates.hashes import Layout
+
+SIDE = 64
+"""Pixels of a compared copy, each way."""
+
+ALIKE = 0.9
+"""Least likeness of copies."""
+
+IDENTICAL = "identical file"
+RECOMPRESSED = "recompressed or resized"
+RECOLORED = "recolored"
+CROPPED = "cropped"
+MIRRORED = "mirrored"
+
+FORMS = (IDENTICAL, RECOMPRESSED, RECOLORED, CROPPED, MIRRORED)
+"""Forms of copies."""
+
+# Details are compared at this size: copies resized to 40 % still have them.
+_COMPARED = 24
+# Sizes at which the box is fitted, and steps at each.
+_FITTED = ((16, 4), (32, 3))
+# Least likeness at the first size, else the second is not tried.
+_HOPELESS = 0.6
+# Largest step of an edge, and how far an edge may lie from that of the image.
+_STEP, _FARTHEST = 0.05, 0.15
+# Distance of an edge from which a copy is cropped, and least difference of colors, in
+# 8-bit steps, from which it is recolored. Copies of neither form stay well below both.
+_CUT, _COLORS = 0.015, 5.0
+# Pairs compared at once: their arrays fit in the processor's cache.
+_BATCH = 32
+# Least contrast, in 8-bit steps: an image with less has nothing to correlate.
+_LEAST = 0.05
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a picture appears in another one."""
+
+    likeness: float
+    form: str
+
+
+def color_copy(image: Image.Image) -> NDArray[np.uint8]:
+    """Shrink an image of any shape to the square that is compared."""
+    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def compare(
+    whole: Sequence[NDArray[np.uint8]],
+    part: Sequence[NDArray[np.uint8]],
+    layouts: Sequence[Layout],
+) -> list[Compared]:
+    """Compare pairs of color copies; the layout is what the second may show.
+
+    The box of the layout is fitted to the pixels. The likeness is the lower of the
+    correlations of the gray values and of their details, which are the values minus
+    the mean of their four neighbors. It is invariant to brightness and contrast.
+    """
+    compared: list[Compared] = []
+    for start in range(0, len(whole), _BATCH):
+        chosen = slice(start, start + _BATCH)
+        compared += _compare(whole[chosen], part[chosen], layouts[chosen])
+    return compared
+
+
+def _compare(
+    whole: Sequence[NDArray[np.uint8]],
+    part: Sequence[NDArray[np.uint8]],
+    layouts: Sequence[Layout],
+) -> list[Compared]:
+    first = np.stack(
+        [
+            copy[:, ::-1] if layout.mirrored else copy
+            for copy, layout in zip(whole, layouts, strict=True)
+        ]
+    ).astype(np.float32)
+    second = np.stack(part).astype(np.float32)
+    boxes = np.array(
+        [Layout().box if layout.mirrored else layout.box for layout in layouts],
+        dtype=np.float64,
+    )
+    grays = first.mean(axis=3), second.mean(axis=3)
+    alive = np.arange(len(boxes))
+    likeness = np.zeros(len(boxes))
+    for size, steps in _FITTED:
+        small = _shrunk(grays[0][alive], size), _shrunk(grays[1][alive], size)
+        boxes[alive] = _fitted(*small, boxes[alive], steps)
+        likeness[alive] = _likeness(grays[0][alive], grays[1][alive], boxes[alive])
+        alive = alive[likeness[alive] >= _HOPELESS]
+        if not len(alive):
+            break
+    colors = _color_difference(first, second, boxes)
+    return [
+        Compared(float(value), _form(layout, box, color))
+        for value, layout, box, color in zip(
+            likeness, layouts, boxes, colors.tolist(), strict=True
+        )
+    ]
+
+
+def _form(layout: Layout, box: NDArray[np.float64], color: float) -> str:
+    """Name the form of a copy."""
+    if layout.mirrored:
+        return MIRRORED
+    if np.abs(box - Layout().box).max() > _CUT:
+        return CROPPED
+    return RECOLORED if color > _COLORS else RECOMPRESSED
+
+
+def _fitted(
+    first: Floats, second: Floats, boxes: NDArray[np.float64], steps: int
+) -> NDArray[np.float64]:
+    """Fit the box that the second image shows of the first (Gauss-Newton)."""
+    size = first.shape[1]
+    down, across = np.gradient(first, axis=(1, 2))
+    places = (np.arange(size, dtype=np.float32) + 0.5) / size
+    right, below = places[None, None, :], places[None, :, None]
+    for _ in range(steps):
+        rows, columns, inside = _sampling(boxes, size, size)
+        shown = rows @ first @ columns
+        step_x = rows @ across @ columns * size
+        step_y = rows @ down @ columns * size
+        gain, residual = _residual(shown, second, inside)
+        slopes = [
+            step_x * (1 - right),
+            step_x * right,
+            step_y * (1 - below),
+            step_y * below,
+        ]
+        columns_of = [slope * gain for slope in slopes] + [shown, np.ones_like(shown)]
+        jacobian = np.stack(columns_of, axis=-1).reshape(len(boxes), -1, 6)
+        weighted = (jacobian * inside.reshape(len(boxes), -1, 1)).transpose(0, 2, 1)
+        normal = (weighted @ jacobian).astype(np.float64)
+        target = weighted @ residual.reshape(len(boxes), -1, 1)
+        diagonal = np.einsum("pii->pi", normal)
+        diagonal += 1e-3 * diagonal + 1e-3
+        step = np.linalg.solve(normal, target.astype(np.float64))[:, :4, 0]
+        boxes = boxes + np.clip(step, -_STEP, _STEP)
+        edges = np.array(Layout().box)
+        boxes = np.clip(boxes, edges - _FARTHEST, edges + _FARTHEST)
+    return boxes
+
+
+def _residual(shown: Floats, second: Floats, inside: Floats) -> tuple[Floats, Floats]:
+    """Regress the second image on the first; return the slope and the residual."""
+    (shown, second), _ = _centered(shown, second, inside)
+    product = (shown * second).sum(axis=(1, 2), keepdims=True)
+    square = np.square(shown).sum(axis=(1, 2), keepdims=True)
+    gain = np.clip(product / np.maximum(square, 1e-3), 0.2, 5)
+    return gain, second - gain * shown
+
+
+def _likeness(
+    first: Floats, second: Floats, boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Correlate values and details inside the boxes; return the lower of the two."""
+    rows, columns, inside = _sampling(boxes, SIDE, _COMPARED)
+    shown = rows @ first @ columns
+    rows, columns, _ = _sampling(_whole(len(boxes)), SIDE, _COMPARED)
+    second = rows @ second @ columns
+    return np.minimum(
+        _correlation(shown, second, inside),
+        _correlation(_details(shown), _details(second), inside),
+    )
+
+
+def _color_difference(
+    first: Floats, second: Floats, boxes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean difference of the channels inside the boxes."""
+    rows, columns, inside = _sampling(boxes, SIDE, _COMPARED)
+    whole_rows, whole_columns, _ = _sampling(_whole(len(boxes)), SIDE, _COMPARED)
+    total = np.zeros(len(boxes))
+    for channel in range(3):
+        shown = rows @ first[..., channel] @ columns
+        other = whole_rows @ second[..., channel] @ whole_columns
+        total += (np.abs(shown - other) * inside).sum(axis=(1, 2))
+    return total / (3 * np.maximum(inside.sum(axis=(1, 2)), 1))
+
+
+def _whole(count: int) -> NDArray[np.float64]:
+    return np.tile(np.array(Layout().box, dtype=np.float64), (count, 1))
+
+
+def _sampling(
+    boxes: NDArray[np.float64], size: int, points: int
+) -> tuple[Floats, Floats, Floats]:
+    """Return the matrices that sample boxes, and which points are in the image."""
+    across, in_width = _weights(boxes[:, 0], boxes[:, 1], size, points)
+    down, in_height = _weights(boxes[:, 2], boxes[:, 3], size, points)
+    inside = (in_height[:, :, None] & in_width[:, None, :]).astype(np.float32)
+    return down, across.transpose(0, 2, 1), inside
+
+
+def _weights(
+    low: NDArray[np.float64], high: NDArray[np.float64], size: int, points: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return the weights of ``size`` values at points between two edges."""
+    places = (np.arange(points) + 0.5) / points
+    at = low[:, None] * (1 - places) + high[:, None] * places
+    position = np.clip(at * size - 0.5, 0, size - 1)
+    # As wide as a point, so that no value between points is left out.
+    width = max(1.0, size / points)
+    distance = np.abs(position[..., None] - np.arange(size))
+    weights = np.maximum(0, 1 - distance / width)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights.astype(np.float32), (at >= 0) & (at <= 1)
+
+
+def _shrunk(images: Floats, size: int) -> Floats:
+    """Average blocks of pixels."""
+    factor = images.shape[1] // size
+    blocks = images.reshape(len(images), size, factor, size, factor)
+    return blocks.mean(axis=(2, 4))
+
+
+def _details(images: Floats) -> Floats:
+    """Subtract from each value the mean of its four neighbors."""
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    around = (
+        padded[:, :-2, 1:-1]
+        + padded[:, 2:, 1:-1]
+        + padded[:, 1:-1, :-2]
+        + padded[:, 1:-1, 2:]
+    )
+    return (images - around / 4).astype(np.float32)
+
+
+def _correlation(first: Floats, second: Floats, inside: Floats) -> NDArray[np.float64]:
+    (first, second), count = _centered(first, second, inside)
+    product = (first * second).sum(axis=(1, 2), dtype=np.float64)
+    squares = [
+        np.square(values).sum(axis=(1, 2), dtype=np.float64)
+        for values in (first, second)
+    ]
+    flat = np.minimum(*squares) < count * _LEAST**2
+    length = np.sqrt(np.maximum(squares[0] * squares[1], 1e-12))
+    return np.where(flat, 0.0, product / length)
+
+
+def _centered(
+    first: Floats, second: Floats, inside: Floats
+) -> tuple[list[Floats], NDArray[np.float32]]:
+    """Subtract the means inside the boxes, and set the rest to zero."""
+    count = np.maximum(inside.sum(axis=(1, 2), keepdims=True), 1)
+    centered = [
+        (values - (values * inside).sum(axis=(1, 2), keepdims=True) / count) * inside
+        for values in (first, second)
+    ]
+    return centered, count[:, 0, 0]
