@@ -18,7 +18,7 @@ from fiftyone_sfam.audit.duplicates.hashes import Layout
 SIDE = 64
 """Pixels of a compared copy, each way."""
 
-ALIKE = 0.9
+ALIKE = 0.85
 """Least likeness of copies."""
 
 IDENTICAL = "identical file"
@@ -32,14 +32,17 @@ FORMS = (IDENTICAL, RECOMPRESSED, RECOLORED, CROPPED, MIRRORED)
 
 # Details are compared at this size: copies resized to 40 % still have them.
 _COMPARED = 24
+# Blocks whose details are compared, each way, and the details that are added to each,
+# as a part of the mean: a block of plain wall does not count.
+_BLOCKS, _PLAIN = 3, 0.2
 # Sizes at which the box is fitted, and steps at each.
 _FITTED = ((16, 4), (32, 3))
 # Least likeness at the first size, else the second is not tried.
-_HOPELESS = 0.6
+_HOPELESS = 0.4
 # Largest step of an edge, and how far an edge may lie from that of the image.
 _STEP, _FARTHEST = 0.05, 0.15
 # Distance of an edge from which a copy is cropped, and least difference of colors, in
-# 8-bit steps, from which it is recolored. Copies of neither form stay well below both.
+# 8-bit steps, from which it is recolored. Copies of neither form stay below both.
 _CUT, _COLORS = 0.015, 5.0
 # Pairs compared at once: their arrays fit in the processor's cache.
 _BATCH = 32
@@ -70,9 +73,12 @@ def compare(
 ) -> list[Compared]:
     """Compare pairs of color copies; the layout is what the second may show.
 
-    The box of the layout is fitted to the pixels. The likeness is the lower of the
-    correlations of the gray values and of their details, which are the values minus
-    the mean of their four neighbors. It is invariant to brightness and contrast.
+    The box of the layout is fitted to the pixels. The likeness is the lowest of the
+    correlations of the gray values, of their details, which are the values minus the
+    mean of their four neighbors, and of the details of any of nine blocks. It is
+    invariant to brightness and contrast. If the second image shows only a part of the
+    first, or its mirror image, in other colors, the likeness is 0: two pictures of a
+    person in one pose differ so.
     """
     compared: list[Compared] = []
     for start in range(0, len(whole), _BATCH):
@@ -108,12 +114,14 @@ def _compare(
         if not len(alive):
             break
     colors = _color_difference(first, second, boxes)
-    return [
-        Compared(float(value), _form(layout, box, color))
-        for value, layout, box, color in zip(
-            likeness, layouts, boxes, colors.tolist(), strict=True
-        )
-    ]
+    compared = []
+    for value, layout, box, color in zip(
+        likeness.tolist(), layouts, boxes, colors.tolist(), strict=True
+    ):
+        form = _form(layout, box, color)
+        moved = form in (CROPPED, MIRRORED)
+        compared.append(Compared(0.0 if moved and color > _COLORS else value, form))
+    return compared
 
 
 def _form(layout: Layout, box: NDArray[np.float64], color: float) -> str:
@@ -171,15 +179,32 @@ def _residual(shown: Floats, second: Floats, inside: Floats) -> tuple[Floats, Fl
 def _likeness(
     first: Floats, second: Floats, boxes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Correlate values and details inside the boxes; return the lower of the two."""
+    """Correlate values and details inside the boxes; return the lowest correlation."""
     rows, columns, inside = _sampling(boxes, SIDE, _COMPARED)
     shown = rows @ first @ columns
     rows, columns, _ = _sampling(_whole(len(boxes)), SIDE, _COMPARED)
     second = rows @ second @ columns
-    return np.minimum(
+    details = _details(shown) * inside, _details(second) * inside
+    correlations = [
         _correlation(shown, second, inside),
-        _correlation(_details(shown), _details(second), inside),
-    )
+        _correlation(*details, inside),
+        _weakest_block(*details),
+    ]
+    return np.min(correlations, axis=0)
+
+
+def _weakest_block(first: Floats, second: Floats) -> NDArray[np.float64]:
+    """Correlate the details in blocks; return the lowest correlation."""
+    products = [
+        _shrunk(left * right, _BLOCKS).astype(np.float64)
+        for left, right in ((first, second), (first, first), (second, second))
+    ]
+    both, *squares = products
+    means = [square.mean(axis=(1, 2), keepdims=True) for square in squares]
+    plain = _PLAIN * np.sqrt(means[0] * means[1]) + _LEAST**2
+    correlations = (both + plain) / np.sqrt((squares[0] + plain) * (squares[1] + plain))
+    weakest: NDArray[np.float64] = correlations.min(axis=(1, 2))
+    return weakest
 
 
 def _color_difference(
