@@ -171,6 +171,11 @@ def find_leaks(
     pairs.sort(key=lambda pair: (-pair.likeness, pair.test_id, pair.train_id))
     shared = {*sides[0].identities} & {*sides[1].identities} - {None}
     limits = list(copies.limits)
+    if copies.blank:
+        limits.append(
+            f"Images of one color, which have nothing to compare: {copies.blank}. They "
+            "were not searched for copies."
+        )
     if identity_field is None:
         limits.append(
             "No identity field was given: shared identities were not searched."

@@ -44,6 +44,8 @@ _STEP, _FARTHEST = 0.05, 0.15
 # Distance of an edge from which a copy is cropped, and least difference of colors, in
 # 8-bit steps, from which it is recolored. Copies of neither form stay below both.
 _CUT, _COLORS = 0.015, 5.0
+# Weights of the channels in Pillow's gray images, so that a gray copy agrees.
+_GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # Pairs compared at once: their arrays fit in the processor's cache.
 _BATCH = 32
 # Least contrast, in 8-bit steps: an image with less has nothing to correlate.
@@ -103,7 +105,7 @@ def _compare(
         [Layout().box if layout.mirrored else layout.box for layout in layouts],
         dtype=np.float64,
     )
-    grays = first.mean(axis=3), second.mean(axis=3)
+    grays = first @ _GRAY, second @ _GRAY
     alive = np.arange(len(boxes))
     likeness = np.zeros(len(boxes))
     for size, steps in _FITTED:

@@ -51,6 +51,7 @@ class Copies:
 
     pairs: tuple[Copy, ...]
     limits: tuple[str, ...]
+    blank: int = 0  # images of one color, which have nothing to compare
 
 
 def find_copies(
@@ -84,11 +85,6 @@ def find_copies(
     pairs, unread = _confirm(candidates, source)
     limits = []
     blank = count - len(missing) - int(hashes.usable.sum())
-    if blank:
-        limits.append(
-            f"Images of one color, which have nothing to compare: {blank}. They were "
-            "not searched for copies."
-        )
     if candidates.left_out:
         limits.append(
             f"Only the {MOST:,} pairs with the most similar hashes were compared by "
@@ -100,7 +96,7 @@ def find_copies(
             f"{len(missing)} of {count} pictures could not be read; the first: "
             f"{next(iter(missing.values()))}"
         )
-    return Copies(tuple(pairs), tuple(limits))
+    return Copies(tuple(pairs), tuple(limits), blank)
 
 
 def hash_images(
