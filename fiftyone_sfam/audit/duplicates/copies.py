@@ -44,6 +44,9 @@ _STEP, _FARTHEST = 0.05, 0.15
 # Distance of an edge from which a copy is cropped, and least difference of colors, in
 # 8-bit steps, from which it is recolored. Copies of neither form stay below both.
 _CUT, _COLORS = 0.015, 5.0
+# Least likeness of a copy that is cropped or mirrored, and recolored too, and the most
+# that may be left of the difference of colors.
+_CLOSE, _LEFT = 0.95, 2.5
 # Weights of the channels in Pillow's gray images, so that a gray copy agrees.
 _GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 # Pairs compared at once: their arrays fit in the processor's cache.
@@ -79,8 +82,9 @@ def compare(
     correlations of the gray values, of their details, which are the values minus the
     mean of their four neighbors, and of the details of any of nine blocks. It is
     invariant to brightness and contrast. If the second image shows only a part of the
-    first, or its mirror image, in other colors, the likeness is 0: two pictures of a
-    person in one pose differ so.
+    first, or its mirror image, in colors that differ by more than the brightness and
+    contrast of the channels, the likeness is 0: two pictures of a person in one pose
+    differ so.
     """
     compared: list[Compared] = []
     for start in range(0, len(whole), _BATCH):
@@ -115,14 +119,15 @@ def _compare(
         alive = alive[likeness[alive] >= _HOPELESS]
         if not len(alive):
             break
-    colors = _color_difference(first, second, boxes)
+    colors = _color_differences(first, second, boxes)
     compared = []
-    for value, layout, box, color in zip(
-        likeness.tolist(), layouts, boxes, colors.tolist(), strict=True
+    for value, layout, box, color, left in zip(
+        likeness.tolist(), layouts, boxes, *map(np.ndarray.tolist, colors), strict=True
     ):
         form = _form(layout, box, color)
-        moved = form in (CROPPED, MIRRORED)
-        compared.append(Compared(0.0 if moved and color > _COLORS else value, form))
+        if form in (CROPPED, MIRRORED) and color > _COLORS:
+            value = value if value >= _CLOSE and left <= _LEFT else 0.0
+        compared.append(Compared(value, form))
     return compared
 
 
@@ -209,18 +214,24 @@ def _weakest_block(first: Floats, second: Floats) -> NDArray[np.float64]:
     return weakest
 
 
-def _color_difference(
+def _color_differences(
     first: Floats, second: Floats, boxes: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the mean difference of the channels inside the boxes."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean differences of the channels inside the boxes.
+
+    The second is what is left of it after each channel has been scaled and shifted.
+    """
     rows, columns, inside = _sampling(boxes, SIDE, _COMPARED)
     whole_rows, whole_columns, _ = _sampling(_whole(len(boxes)), SIDE, _COMPARED)
-    total = np.zeros(len(boxes))
+    total, left = np.zeros(len(boxes)), np.zeros(len(boxes))
     for channel in range(3):
         shown = rows @ first[..., channel] @ columns
         other = whole_rows @ second[..., channel] @ whole_columns
         total += (np.abs(shown - other) * inside).sum(axis=(1, 2))
-    return total / (3 * np.maximum(inside.sum(axis=(1, 2)), 1))
+        _, residual = _residual(shown, other, inside)
+        left += np.abs(residual).sum(axis=(1, 2))
+    values = 3 * np.maximum(inside.sum(axis=(1, 2)), 1)
+    return total / values, left / values
 
 
 def _whole(count: int) -> NDArray[np.float64]:
