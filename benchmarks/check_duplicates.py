@@ -69,7 +69,7 @@ def mirrored(image: Image.Image, generator: Generator) -> Image.Image:
 
 
 def recolored(image: Image.Image, generator: Generator) -> Image.Image:
-    """Make a quarter of the copies gray; change gamma, white and saturation of others."""
+    """Make a quarter of the copies gray; change gamma and colors of the others."""
     if generator.random() < 0.25:
         return as_jpeg(image.convert("L"))
     values = (np.asarray(image) / 255) ** generator.uniform(0.7, 1.4)

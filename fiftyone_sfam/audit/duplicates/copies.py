@@ -54,7 +54,7 @@ _BATCH = 32
 # Least contrast, in 8-bit steps: an image with less has nothing to correlate.
 _LEAST = 0.05
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
