@@ -32,7 +32,7 @@ class SharedImage:
         "identical file", "recompressed or resized", "recolored", "cropped" or
         "mirrored".
     likeness : float
-        Lowest correlation of the two pictures, from 0.85 to 1.
+        Lowest correlation of the two pictures, from 0.87 to 1.
     train_identity, test_identity : str or None
         Identities of the images.
     """

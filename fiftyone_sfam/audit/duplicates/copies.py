@@ -18,7 +18,7 @@ from fiftyone_sfam.audit.duplicates.hashes import Layout
 SIDE = 64
 """Pixels of a compared copy, each way."""
 
-ALIKE = 0.85
+ALIKE = 0.87
 """Least likeness of copies."""
 
 IDENTICAL = "identical file"
