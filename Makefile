@@ -7,6 +7,7 @@
 #   make check-real   the four real embedders against the bounds of the method
 #   make check-architectures   seventy networks of timm, torchvision, transformers and others: maps add up, and follow the image
 #   make check-regions, check-suspects   regions and suspects on the real images
+#   make check-duplicates   copies planted among the real images
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-faithfulness   our maps against others' on the real embedders
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
@@ -32,7 +33,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects \
+.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects check-duplicates \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
@@ -82,6 +83,9 @@ check-regions: setup-test
 
 check-suspects: setup-test
 	$(BIN)/python benchmarks/check_suspects.py $(ARGS)
+
+check-duplicates: setup-test
+	$(BIN)/python benchmarks/check_duplicates.py $(ARGS)
 
 bench: setup-bench
 	$(BIN)/python benchmarks/performance.py $(ARGS)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.faithfulness.check import check_faithfulness
     from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
     from fiftyone_sfam.audit.fixes.apply import apply_verdicts
+    from fiftyone_sfam.audit.leaks import find_leaks
     from fiftyone_sfam.audit.regions.causal import check_causally
     from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
@@ -62,6 +63,7 @@ __all__ = [
     "explain_pair",
     "explain_path",
     "explain_retrieval",
+    "find_leaks",
     "find_shortcuts",
     "find_suspects",
     "get_verdicts",
@@ -100,6 +102,7 @@ _MODULE_OF = {
     "explain_pair": "attribution.pair",
     "explain_path": "attribution.pair",
     "explain_retrieval": "pipeline.explain",
+    "find_leaks": "audit.leaks",
     "find_shortcuts": "audit.regions.shortcuts",
     "find_suspects": "audit.suspects.search",
     "get_verdicts": "review.verdicts",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.duplicates.copies import ALIKE, FORMS
+from fiftyone_sfam.audit.duplicates.find import Copy
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
     GROUP,
@@ -31,7 +33,7 @@ from fiftyone_sfam.audit.suspects.measures import (
     IdentityPair,
     Measured,
 )
-from fiftyone_sfam.audit.suspects.pixels import ALIKE, DULL
+from fiftyone_sfam.audit.suspects.pixels import DULL, groups_of
 from fiftyone_sfam.audit.suspects.sources import (
     BackgroundShare,
     BackgroundShares,
@@ -105,8 +107,7 @@ class Pixels:
     """Measures of the pixels of some images."""
 
     dullness: dict[int, float] = field(default_factory=dict)  # by image
-    alike: list[list[int]] = field(default_factory=list)  # groups of near-duplicates
-    likeness: dict[tuple[int, int], float] = field(default_factory=dict)
+    copies: tuple[Copy, ...] = ()  # pairs of images
 
 
 def image_scores(measured: Measured) -> NDArray[np.float64]:
@@ -250,12 +251,14 @@ def find_duplicates(
 ) -> list[Finding]:
     """Find images that are copies of one picture."""
     findings = []
-    for group in pixels.alike:
-        likeness = max(
-            value
-            for pair, value in pixels.likeness.items()
-            if pair[0] in group and pair[1] in group
-        )
+    groups = groups_of((copy.first, copy.second) for copy in pixels.copies)
+    group_of = {image: row for row, group in enumerate(groups) for image in group}
+    copies: list[list[Copy]] = [[] for _ in groups]
+    for copy in pixels.copies:
+        copies[group_of[copy.first]].append(copy)
+    for group, links in zip(groups, copies, strict=True):
+        likeness = max(copy.likeness for copy in links)
+        forms = {copy.form for copy in links}
         score = float(confidence(likeness - ALIKE, _LIKENESS))
         if score < min_score:
             continue
@@ -267,6 +270,7 @@ def find_duplicates(
         evidence: Evidence = {
             "images": float(len(items)),
             "likeness": likeness,
+            "form": " and ".join(sorted(forms, key=FORMS.index)),
             "across": _across(splits, items),
         }
         findings.append(

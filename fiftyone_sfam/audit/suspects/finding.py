@@ -135,7 +135,8 @@ def duplicate_sentence(identities: Sequence[str], evidence: Evidence) -> str:
     names = " and ".join(identities) if identities else "no identity"
     text = (
         f"{counted(int(evidence['images']), 'image')} of {names} are nearly the "
-        f"same picture: their details correlate at {float(evidence['likeness']):.2f}"
+        f"same picture ({evidence['form']}): their details correlate at "
+        f"{float(evidence['likeness']):.2f}"
     )
     if evidence["across"]:
         text += f", across {evidence['across']}, so one leaks into the other"

@@ -1,4 +1,4 @@
-"""Near-duplicates and images without detail, from pixels.
+"""Images without detail, from pixels, and groups of pairs.
 
 Small copies of the images suffice, and only images whose embeddings are suspicious are
 read.
@@ -18,17 +18,12 @@ from fiftyone_sfam.data.images import load_in_background
 SIDE = 32
 """Pixels of a small copy, each way."""
 
-ALIKE = 0.95
-"""Least correlation of details of near-duplicates."""
-
 DULL = 4.0
 """Least difference from the usual detail of an image without detail, in spreads of the
 logarithm."""
 
-# Largest shift of a small copy, in its pixels; more is a different picture.
-_SHIFT = 1
 _WORKERS = 4
-# Least contrast, in 8-bit steps: an image with less has nothing to correlate.
+# Least contrast, in 8-bit steps: the logarithm of less is not finite.
 _LEAST = 0.05
 
 
@@ -49,29 +44,6 @@ def small_copy(image: Image.Image) -> NDArray[np.float32]:
     """Shrink an image of any shape to a square by averaging."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32)
-
-
-def likeness(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> tuple[float, float]:
-    """Correlate the values and the details of two small copies, at the best shift.
-
-    Correlations are invariant to brightness and contrast. Two different pictures of a
-    scene agree in their values but not in their details, which are the values minus the
-    mean of their four neighbors.
-    """
-    best = (0.0, -1.0)
-    inner = slice(_SHIFT, SIDE - _SHIFT)
-    fixed, fixed_details = first[inner, inner], _details(first)[inner, inner]
-    second_details = _details(second)
-    for down in range(-_SHIFT, _SHIFT + 1):
-        for right in range(-_SHIFT, _SHIFT + 1):
-            rows = slice(_SHIFT + down, SIDE - _SHIFT + down)
-            columns = slice(_SHIFT + right, SIDE - _SHIFT + right)
-            details = _correlation(fixed_details, second_details[rows, columns])
-            if details > best[1]:
-                best = (_correlation(fixed, second[rows, columns]), details)
-    return best
 
 
 def detail(copy: NDArray[np.float32]) -> float:
@@ -115,11 +87,3 @@ def _details(copy: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(copy, ((1, 1), (1, 1), (0, 0)), mode="edge")
     around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
     return (copy - around / 4).astype(np.float32)
-
-
-def _correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    first, second = (values - values.mean(axis=(0, 1)) for values in (first, second))
-    lengths = [float(np.sqrt(np.square(values).mean())) for values in (first, second)]
-    if min(lengths) < _LEAST:
-        return 0.0
-    return float((first * second).mean()) / (lengths[0] * lengths[1])

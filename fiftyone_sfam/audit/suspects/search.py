@@ -3,7 +3,7 @@
 Thresholds are relative to what is usual in the run.
 :mod:`fiftyone_sfam.audit.suspects.measures` defines the measures of labels, and
 :mod:`fiftyone_sfam.audit.suspects.pixels` those of pixels. These definitions are
-specific to this project.
+specific to this project. :mod:`fiftyone_sfam.audit.duplicates` finds copies.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.audit.duplicates.find import Copy, find_copies
 from fiftyone_sfam.audit.evaluation.fields import slice_values
 from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.audit.suspects.build import (
@@ -39,11 +40,8 @@ from fiftyone_sfam.audit.suspects.finding import (
 )
 from fiftyone_sfam.audit.suspects.measures import MIN_GROUP, measure
 from fiftyone_sfam.audit.suspects.pixels import (
-    ALIKE,
     detail,
     dullness,
-    groups_of,
-    likeness,
     read_small,
 )
 from fiftyone_sfam.audit.suspects.sources import (
@@ -59,6 +57,7 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN, encode
 from fiftyone_sfam.runs.blobs import Arrays, from_json_array, json_array
+from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
@@ -82,8 +81,6 @@ RESULT = "suspects"
 MIN_SCORE = THRESHOLD
 """The threshold of every kind."""
 
-# Pairs of near images whose pixels are compared.
-_MOST_PIXEL_PAIRS = 3000
 # Doubtful images whose pixels are read, and images that show what is usual.
 _MOST_DOUBTFUL = 500
 _USUAL_IMAGES = 100
@@ -156,9 +153,11 @@ def find_suspects(
     A *mislabeled image* is nearer to another identity than to its own, and usual among
     the images of that identity. A *split identity* is one person under two names that
     explain nothing about the similarities of their images. A *merged identity* consists
-    of two groups that are as far apart as two persons. *Near-duplicates* have near
-    embeddings and nearly the same pixels. An *uninformative image* is near to no
-    identity, or to many, or has no detail.
+    of two groups that are as far apart as two persons. *Near-duplicates* are
+    copies of one picture: the same file, or recompressed, resized, recolored, mirrored
+    or cropped by up to 10 % of each side. They are searched among all images by
+    perceptual hashes and embeddings, and confirmed by their pixels. An *uninformative
+    image* is near to no identity, or to many, or has no detail.
 
     An image without an identity can only be a near-duplicate, or near to many
     identities. The only image of an identity cannot be mislabeled, but its identity can
@@ -207,12 +206,15 @@ def find_suspects(
     splits = None if split_field is None else list(slice_values(run, split_field))
     with reporting(progress) as report:
 
-        def compared(done: int, total: int) -> None:
-            if report is not None:
-                report(done, total, "comparing")
+        def reported(phase: str) -> Callable[[int, int], None]:
+            def step(done: int, total: int) -> None:
+                if report is not None:
+                    report(done, total, phase)
 
-        context = _context(run, compared)
-        pixels, pixel_limits = _measure_pixels(context, kinds)
+            return step
+
+        context = _context(run, reported("comparing"))
+        pixels, pixel_limits = _measure_pixels(context, kinds, reported("reading"))
     background = None if region_field is None else BackgroundShares(run, region_field)
     split = find_split(context, background, min(min_score, MIN_SCORE))
     by_kind = {
@@ -307,41 +309,50 @@ def _context(run: Run, report: Callable[[int, int], None]) -> Context:
 
 
 def _measure_pixels(
-    context: Context, kinds: Sequence[str]
+    context: Context, kinds: Sequence[str], report: Callable[[int, int], None]
 ) -> tuple[Pixels, tuple[str, ...]]:
-    """Read the pixels of doubtful and near images; return measures and limits."""
+    """Read the pixels of doubtful images and find copies; return also the limits."""
     doubtful = _doubtful(context) if {MISLABELED, UNINFORMATIVE} & {*kinds} else []
-    pairs, left_out = _near_pairs(context) if DUPLICATE in kinds else ([], 0)
     usual: list[int] = []
     if doubtful:
         chosen = some_items(context.run, context.used, _USUAL_IMAGES)
         usual = np.flatnonzero(np.isin(context.used, chosen)).tolist()
-    images = sorted({*doubtful, *usual, *(image for pair in pairs for image in pair)})
+    images = sorted({*doubtful, *usual})
     read = item_reader(context.run, context.used[images].tolist())
     copies, missing = read_small(images, lambda i: read(int(context.used[i]))[0])
     pixels = Pixels()
-    for first, second in pairs:
-        if first in copies and second in copies:
-            alike = min(likeness(copies[first], copies[second]))
-            if alike >= ALIKE:
-                pixels.likeness[first, second] = alike
-    pixels.alike = groups_of(pixels.likeness)
     pixels.dullness = dullness(
         {image: detail(copies[image]) for image in doubtful if image in copies},
         np.array([detail(copies[image]) for image in usual if image in copies]),
     )
-    limits = []
-    if left_out:
-        limits.append(
-            f"Only the nearest {_MOST_PIXEL_PAIRS:,} pairs were checked for "
-            f"near-duplicates; {left_out:,} more distant pairs were not."
-        )
-    if missing:
-        limits.append(
-            f"{len(missing)} of {len(images)} pictures could not be read; the first: "
-            f"{next(iter(missing.values()))}"
-        )
-    return pixels, tuple(limits)
+    if DUPLICATE in kinds:
+        # Reads every image, and reports all that cannot be read.
+        pixels.copies, limits = _find_copies(context, report)
+        return pixels, limits
+    if not missing:
+        return pixels, ()
+    return pixels, (
+        f"{len(missing)} of {len(images)} pictures could not be read; the first: "
+        f"{next(iter(missing.values()))}",
+    )
+
+
+def _find_copies(
+    context: Context, report: Callable[[int, int], None]
+) -> tuple[tuple[Copy, ...], tuple[str, ...]]:
+    """Find copies among hash neighbors and the nearest embeddings of each image."""
+    used = context.used
+    sources = ItemImages(context.run, used.tolist())
+    closest = context.measured.nearest.closest
+    images = np.repeat(np.arange(len(closest)), closest.shape[1])
+    near = np.stack([images, closest.ravel()], axis=1)
+    copies = find_copies(
+        len(used),
+        lambda image: sources.source(int(used[image])),
+        near=near[near[:, 1] != UNKNOWN],
+        report=report,
+    )
+    return copies.pairs, copies.limits
 
 
 def _doubtful(context: Context) -> list[int]:
@@ -350,19 +361,6 @@ def _doubtful(context: Context) -> list[int]:
     strength = np.where(figures.is_mislabeled, figures.mislabel, figures.uninformative)
     chosen = np.flatnonzero(figures.is_mislabeled | (strength >= _NEARLY))
     return chosen[np.argsort(-strength[chosen])][:_MOST_DOUBTFUL].tolist()
-
-
-def _near_pairs(context: Context) -> tuple[list[tuple[int, int]], int]:
-    """List pairs that are nearer than is usual for one person, and count the rest."""
-    nearest, usual = context.measured.nearest, context.measured.genuine.median
-    least = -np.inf if np.isnan(usual) else usual
-    near: dict[tuple[int, int], float] = {}
-    for image, row in enumerate(nearest.closest.tolist()):
-        for partner, value in zip(row, nearest.closest_nearness[image], strict=True):
-            if partner != UNKNOWN and value >= least:
-                near[min(image, partner), max(image, partner)] = float(value)
-    ranked = sorted(near, key=lambda pair: -near[pair])
-    return ranked[:_MOST_PIXEL_PAIRS], max(0, len(ranked) - _MOST_PIXEL_PAIRS)
 
 
 def _limits(

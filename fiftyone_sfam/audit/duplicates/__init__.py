@@ -1,0 +1,1 @@
+"""Copies of one picture: hashes, their neighbors, and the comparison of pixels."""
