@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from suspects_planted import KINDS, MISLABELED, World, plant
+from suspects_methods import rank_corrected
 from suspects_pool import COLLECTIONS, FORMS, Collection, Pool, list_people, make_pool
 from suspects_rivals import Images, Ranking, rank_by_all
 
@@ -115,7 +116,7 @@ def images_of(pool: Pool, world: World) -> Images:
 
 def rank_all(images: Images) -> dict[str, Ranking]:
     """Rank by all methods."""
-    return rank_by_all(images)
+    return {**rank_by_all(images), "corrected": rank_corrected(images)}
 
 
 def judge(rankings: dict[str, Ranking], world: World, images: Images) -> Table:
@@ -177,7 +178,7 @@ def find_corrupted(pool: Pool, seed: int) -> Table:
     codes = np.unique(labels, return_inverse=True)[1]
     rows = np.arange(len(labels)) * len(FORMS)
     images = Images(
-        pool.embeddings[rows], pool.metric, codes, pool.cameras, pool.small[rows]
+        pool.embeddings[rows], pool.metric, codes, pool.cameras, None
     )
     return {
         method: {

@@ -153,8 +153,8 @@ def _move(draft: _Draft) -> None:
 
 
 def _swap(draft: _Draft) -> None:
-    """Exchange the names of two images."""
-    first, second = draft.take(2), draft.take(2)
+    """Exchange the names of two images; of two images, either could be the right one."""
+    first, second = draft.take(3), draft.take(3)
     if first is None or second is None:
         return
     one, other = draft.pick(first), draft.pick(second)

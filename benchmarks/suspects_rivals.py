@@ -36,7 +36,7 @@ class Images:
     metric: str
     identities: NDArray[np.int64]
     cameras: NDArray[np.int64]
-    small: NDArray[np.uint8]
+    small: NDArray[np.uint8] | None
     nearness: NDArray[np.float64] = field(init=False)  # (N, N), -inf with itself
 
     def __post_init__(self) -> None:
@@ -99,8 +99,7 @@ def rank_by_pairs(images: Images, values: NDArray[np.float64]) -> Ranking:
     nearest = np.argsort(-links, axis=1)[:, :NEIGHBORS]
     own = np.where(images.same, values, np.inf)
     np.fill_diagonal(own, np.inf)
-    lowest = -images.to_identities(-own).min(axis=1)
-    lowest = _by_identity(images, -lowest, np.max)
+    lowest = _by_identity(images, -own.min(axis=1), np.max)
     return Ranking(
         {
             MISLABELED: links.max(axis=1),
@@ -225,8 +224,9 @@ def rank_today(images: Images) -> Ranking:
             value = measured.nearest.closest_nearness[image, turn]
             if partner >= 0 and value >= usual:
                 near[min(image, partner), max(image, partner)] = value
-    small = images.small.astype(np.float32)
-    for first, second in sorted(near, key=lambda pair: -near[pair])[:_MOST_PIXEL_PAIRS]:
+    small = None if images.small is None else images.small.astype(np.float32)
+    ranked = sorted(near, key=lambda pair: -near[pair])[:_MOST_PIXEL_PAIRS]
+    for first, second in ranked if small is not None else ():
         value = min(likeness(small[first], small[second]))
         # Less than the threshold counts, for the ranking, like any other pair.
         alike[first, second] = alike[second, first] = value if value >= ALIKE else 0
