@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from suspects_planted import KINDS, MISLABELED, World, plant
+from suspects_calibrated import WAYS, Units, first_units, left_out
 from suspects_methods import rank_corrected
+from suspects_planted import KINDS, MISLABELED, World, plant
 from suspects_pool import COLLECTIONS, FORMS, Collection, Pool, list_people, make_pool
 from suspects_rivals import Images, Ranking, rank_by_all
 
@@ -38,6 +39,8 @@ OUT = ROOT / "benchmarks" / "out" / "suspects.json"
 SEEDS = range(10)
 CORRUPTED = 0.05
 FIRST = 50
+
+OURS = "corrected"
 
 Table = dict[str, dict[str, float]]  # by method, then by kind
 
@@ -58,14 +61,19 @@ def main() -> int:
     if sheets and sheets.is_relative_to(ROOT):
         print(f"{sheets} is in the checkout; give another folder", file=sys.stderr)
         return 2
-    report = {}
+    report: dict[str, Any] = {}
+    units: dict[str, dict[str, list[Units]]] = {kind: {} for kind in KINDS}
     for collection in COLLECTIONS:
         if arguments.only in collection.name:
             start = time.perf_counter()
             pool, worlds = make_worlds(collection, arguments.assets)
             made = time.perf_counter() - start
-            report[collection.name] = check_pool(pool, worlds) | {"pool_seconds": made}
+            report[collection.name] = check_pool(pool, worlds, units) | {
+                "pool_seconds": made
+            }
             print(f"  images in {made:.0f} s", flush=True)
+    if len(report) > 1:
+        report["calibration"] = check_calibration(units)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
     if arguments.first or sheets:
@@ -83,8 +91,10 @@ def make_worlds(collection: Collection, assets: Path) -> tuple[Pool, list[World]
     return make_pool(collection, assets, rows), worlds
 
 
-def check_pool(pool: Pool, worlds: list[World]) -> dict[str, Any]:
-    """Rank the worlds of a collection; print and return a table."""
+def check_pool(
+    pool: Pool, worlds: list[World], units: dict[str, dict[str, list[Units]]]
+) -> dict[str, Any]:
+    """Rank the worlds of a collection; print and return a table, and keep the units."""
     start = time.perf_counter()
     tables, corrupted, seconds = [], [], []
     for seed, world in zip(SEEDS, worlds, strict=True):
@@ -93,6 +103,9 @@ def check_pool(pool: Pool, worlds: list[World]) -> dict[str, Any]:
         rankings = rank_all(images)
         seconds.append(time.perf_counter() - begun)
         tables.append(judge(rankings, world, images))
+        for kind in KINDS:
+            found = first_units(world.truth[kind], rankings[OURS].scores[kind])
+            units[kind].setdefault(pool.name, []).append(found)
         corrupted.append(find_corrupted(pool, seed))
     table, random = mean_tables(tables), mean_tables(corrupted)
     for method in table:
@@ -101,6 +114,24 @@ def check_pool(pool: Pool, worlds: list[World]) -> dict[str, Any]:
     print_table(table)
     print(f"  worlds in {time.perf_counter() - start:.0f} s", flush=True)
     return {"table": table, "worlds": tables, "seconds_per_world": np.mean(seconds)}
+
+
+def check_calibration(
+    units: dict[str, dict[str, list[Units]]],
+) -> dict[str, Any]:
+    """Fit probabilities on all collections but one; print and return their errors."""
+    result: dict[str, Any] = {}
+    print("\nprobabilities on a collection that was left out: error, precision, recall")
+    for kind in KINDS:
+        for how in WAYS:
+            found = left_out(units[kind], how)
+            result[f"{kind}, {how}"] = found
+            cells = "  ".join(
+                f"{row['error']:.3f} {row['precision']:.2f} {row['recall']:.2f}"
+                for row in found.values()
+            )
+            print(f"  {kind:18}{how:10}{cells}")
+    return result
 
 
 def images_of(pool: Pool, world: World) -> Images:
@@ -116,7 +147,7 @@ def images_of(pool: Pool, world: World) -> Images:
 
 def rank_all(images: Images) -> dict[str, Ranking]:
     """Rank by all methods."""
-    return {**rank_by_all(images), "corrected": rank_corrected(images)}
+    return {**rank_by_all(images), OURS: rank_corrected(images)}
 
 
 def judge(rankings: dict[str, Ranking], world: World, images: Images) -> Table:
@@ -177,13 +208,9 @@ def find_corrupted(pool: Pool, seed: int) -> Table:
         labels[image] = generator.choice(names[names != labels[image]])
     codes = np.unique(labels, return_inverse=True)[1]
     rows = np.arange(len(labels)) * len(FORMS)
-    images = Images(
-        pool.embeddings[rows], pool.metric, codes, pool.cameras, None
-    )
+    images = Images(pool.embeddings[rows], pool.metric, codes, pool.cameras, None)
     return {
-        method: {
-            "random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])
-        }
+        method: {"random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])}
         for method, ranking in rank_all(images).items()
         if MISLABELED in ranking.scores
     }
@@ -194,9 +221,13 @@ def mean_tables(tables: list[Table]) -> Table:
     methods = dict.fromkeys(method for table in tables for method in table)
     result: Table = {}
     for method in methods:
-        kinds = dict.fromkeys(kind for table in tables for kind in table.get(method, {}))
+        kinds = dict.fromkeys(
+            kind for table in tables for kind in table.get(method, {})
+        )
         result[method] = {
-            kind: float(np.nanmean([table[method].get(kind, np.nan) for table in tables]))
+            kind: float(
+                np.nanmean([table[method].get(kind, np.nan) for table in tables])
+            )
             for kind in kinds
         }
     return result

@@ -1,9 +1,10 @@
 """Worlds of real images with planted defects, and their true answers.
 
 A world has a long tail: about half of its identities have one or two images, the others
-from three to all that there are. Defects follow the patterns of published errata: single
-images under another name, two images swapped, one person under two names (one image
-under each name included), two persons under one name, copies, and crops that are off.
+from three to all that there are. Defects follow the patterns of published errata:
+single images under another name, two images swapped, one person under two names (one
+image under each name included), two persons under one name, copies, and crops that are
+off.
 """
 
 from __future__ import annotations
@@ -99,7 +100,11 @@ def plant(
     for number, person in enumerate(people.tolist()):
         members = generator.permutation(np.flatnonzero(identities == person))
         few = number < len(people) / 2
-        size = generator.integers(1, 3) if few else generator.integers(3, 1 + max(3, len(members)))
+        size = (
+            generator.integers(1, 3)
+            if few
+            else generator.integers(3, 1 + max(3, len(members)))
+        )
         for image in members[:size].tolist():
             draft.add(image, person)
     tenth = max(2, len(people) // 10)
@@ -153,7 +158,7 @@ def _move(draft: _Draft) -> None:
 
 
 def _swap(draft: _Draft) -> None:
-    """Exchange the names of two images; of two images, either could be the right one."""
+    """Exchange the names of images; of only two, either could be the right one."""
     first, second = draft.take(3), draft.take(3)
     if first is None or second is None:
         return

@@ -57,8 +57,8 @@ COLLECTIONS = (
 class Pool:
     """N images, some of them in other forms; image i in form f is ``i * F + f``.
 
-    ``embeddings``, not normalized, and ``small``, small copies of the pixels, have zeros
-    in the rows that were not asked for.
+    ``embeddings``, not normalized, and ``small``, small copies of the pixels, have
+    zeros in the rows that were not asked for.
     """
 
     name: str
@@ -133,7 +133,9 @@ def alter(image: Image.Image, form: str, generator: np.random.Generator) -> Imag
         return ImageEnhance.Color(result).enhance(generator.uniform(0.6, 1.4))
     if form == "rotated":
         angle = generator.choice([-1, 1]) * generator.uniform(20, 45)
-        return _padded(image, lambda large: large.rotate(angle, Image.Resampling.BICUBIC))
+        return _padded(
+            image, lambda large: large.rotate(angle, Image.Resampling.BICUBIC)
+        )
     share = {"shifted": (0.1, 0.2), "shifted far": (0.2, 0.3)}[form]
     direction = generator.uniform(0, 2 * np.pi)
     away = generator.uniform(*share)

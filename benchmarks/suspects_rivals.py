@@ -121,7 +121,9 @@ def rank_by_margin(images: Images, values: NDArray[np.float64]) -> Ranking:
     own = np.where(known, own, np.median(own[known]))
     links = links - own[:, None]
     margin = links.max(axis=1)
-    return Ranking({MISLABELED: margin, CROP: -own, LINKED: pairs_of(images, links)}, links)
+    return Ranking(
+        {MISLABELED: margin, CROP: -own, LINKED: pairs_of(images, links)}, links
+    )
 
 
 def rank_by_confidence(images: Images) -> Ranking:
@@ -164,12 +166,10 @@ def rank_by_mistakenness(images: Images) -> Ranking:
     shares /= shares.sum(axis=1, keepdims=True)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum(axis=1)
     predicted = shares.argmax(axis=1)
-    count, groups = shares.shape
+    groups = shares.shape[1]
     wrong = np.where(predicted == images.identities, -1.0, 1.0)
     scores = (wrong * np.exp(-entropy) + 1) / 2
-    means = np.where(
-        predicted[:, None] == images.identities, scores[:, None], 0.0
-    )
+    means = np.where(predicted[:, None] == images.identities, scores[:, None], 0.0)
     means = means + 1e-9 * np.where(np.isfinite(images.nearness), images.nearness, 0)
     links = np.where(images.same, -np.inf, means)
     joint = np.zeros((groups, groups))

@@ -14,6 +14,7 @@ Similarities are computed in blocks; what is kept has a size of N times a consta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -90,7 +91,9 @@ def correct(space: Space, *, by_identity: bool) -> CorrectedSpace:
         count = min(STRANGERS + by_identity, values.shape[1])
         nearest = -np.partition(-values, count - 1, axis=1)[:, :count]
         if by_identity and count > 1:
-            nearest = np.where(nearest == nearest.max(axis=1)[:, None], -np.inf, nearest)
+            nearest = np.where(
+                nearest == nearest.max(axis=1)[:, None], -np.inf, nearest
+            )
         known = np.isfinite(nearest)
         total = np.where(known, nearest, 0).sum(axis=1)
         levels[rows] = total / np.maximum(known.sum(axis=1), 1)
@@ -154,9 +157,10 @@ def two_persons_score(space: Space, identity: int, usual: float) -> TwoGroups:
     The images are ordered along the first principal axes of their similarities, and cut
     where the difference between the mean nearness within and between the groups is
     largest, with a weight for equal sizes. The score is that difference times the
-    square root of ``4 n m / (n + m)`` for groups of n and m images: the difference in
-    errors, up to a constant. The mean within is that of few pairs, and shrunk towards
-    ``usual``, the usual corrected nearness of two images of one person.
+    square root of ``4 n m / (n + m)`` for groups of n and m images (the difference in
+    errors, up to a constant), minus the nearness of the two images that are farthest
+    apart. The mean within is that of few pairs, and shrunk towards ``usual``, the usual
+    corrected nearness of two images of one person.
     """
     members = space.some_members(identity)
     near = space.nearness(members, members)
@@ -168,9 +172,8 @@ def two_persons_score(space: Space, identity: int, usual: float) -> TwoGroups:
     weight = np.sqrt(4 * len(first) * len(second) / len(members))
     if len(first) < len(second):
         first, second = second, first
-    return TwoGroups(
-        (members[first], members[second]), float((inside - between) * weight)
-    )
+    score = (inside - between) * weight - near[np.triu_indices(len(near), 1)].min()
+    return TwoGroups((members[first], members[second]), float(score))
 
 
 def usual_nearness(space: Space) -> float:
@@ -231,7 +234,9 @@ def _ordered(space: Space) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return order, np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
 
-def _blocks(space: Space):  # type: ignore[no-untyped-def]
+def _blocks(
+    space: Space,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
     """Yield images, their nearness to strangers by identity, and identities' starts."""
     order, starts = _ordered(space)
     owners = space.identities[order]
