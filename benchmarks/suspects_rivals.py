@@ -67,10 +67,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores per kind; ``links`` scores pairs of images, and names the witnesses."""
+    """Scores per kind; ``links`` scores pairs of images, and names the witnesses.
+
+    ``flagged`` are the images above the method's own threshold for a wrong label.
+    """
 
     scores: dict[str, NDArray[np.float64]]
     links: NDArray[np.float64] | None = None
+    flagged: NDArray[np.bool_] | None = None
 
 
 def rank_by_all(images: Images) -> dict[str, Ranking]:
@@ -240,6 +244,7 @@ def rank_today(images: Images) -> Ranking:
             CROP: figures.uninformative,
         },
         links,
+        figures.is_mislabeled,
     )
 
 
