@@ -209,11 +209,17 @@ def find_corrupted(pool: Pool, seed: int) -> Table:
     codes = np.unique(labels, return_inverse=True)[1]
     rows = np.arange(len(labels)) * len(FORMS)
     images = Images(pool.embeddings[rows], pool.metric, codes, pool.cameras, None)
-    return {
-        method: {"random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])}
-        for method, ranking in rank_all(images).items()
-        if MISLABELED in ranking.scores
-    }
+    table: Table = {}
+    for method, ranking in rank_all(images).items():
+        if MISLABELED not in ranking.scores:
+            continue
+        row = {"random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])}
+        if ranking.flagged is not None:
+            right = float((ranking.flagged & (corrupted == 1)).sum())
+            row["precision"] = right / max(int(ranking.flagged.sum()), 1)
+            row["recall"] = right / count
+        table[method] = row
+    return table
 
 
 def mean_tables(tables: list[Table]) -> Table:
@@ -243,6 +249,12 @@ def print_table(table: Table) -> None:
             for column in columns
         )
         print(f"  {method:24}{cells}")
+    for method, row in table.items():
+        if "recall" in row:
+            print(
+                f"  {method}, above its threshold with 5 % corrupted: precision "
+                f"{row['precision']:.3f}, recall {row['recall']:.3f}"
+            )
 
 
 if __name__ == "__main__":
