@@ -1,16 +1,17 @@
-"""Look for suspects in real faces and persons, and for labels corrupted on purpose.
+"""Plant defects in real images, and compare rankings of suspects that find them.
 
-Runs three face networks on aligned chips and a re-ID network on Market-1501 out of the
-private assets, and prints the first suspects of each with their figures and the names
-of their files, to be looked at. Then 5 % of the labels are replaced at random, ten
-times, and the images are ranked by how much their label is doubted: average precision
-of finding the corrupted ones, by scikit-learn. Labels that are wrong in the data
-themselves count as false alarms there. Writes ``benchmarks/out/suspects.json``: figures
-only, no names.
+Six collections of the private assets (faces with four networks, persons, lions), ten
+long-tailed worlds of each with defects planted by suspects_planted.py, ranked by the
+methods of suspects_rivals.py and suspects_methods.py: average precision per kind (by
+scikit-learn), and hub concentration, the number of the first 50 links between images of
+different identities in which one and the same image takes part. Then 5 % of the labels
+of the whole collection are replaced at random, ten times, as before. Writes
+``benchmarks/out/suspects.json``: figures only, no names.
 
-Usage: ``python benchmarks/check_suspects.py [--assets DIR] [--only NAME] [--sheets
-DIR]``. With ``--sheets`` the images of the first suspects are drawn into a folder; the
-images are private, so it must not be in the checkout.
+Usage: ``python benchmarks/check_suspects.py [--assets DIR] [--only TEXT] [--first]
+[--sheets DIR]``. With ``--first`` the first findings of find_suspects are printed as
+well, with the names of their files; with ``--sheets`` their images are drawn into a
+folder, which must not be in the checkout, as the images are private.
 """
 
 from __future__ import annotations
@@ -19,45 +20,38 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections import Counter
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from check_real import CASES, ROOT, load_reference, make_dataset
-from isolated import isolated_database
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from suspects_calibrated import WAYS, Units, first_units, left_out
+from suspects_methods import rank_corrected
+from suspects_planted import KINDS, MISLABELED, World, plant
+from suspects_pool import COLLECTIONS, FORMS, Collection, Pool, list_people, make_pool
+from suspects_rivals import Images, Ranking, rank_by_all
 
+ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "suspects.json"
-K = 5
-FIRST = 10
-# Low enough that there are ten to look at, also where few reach the threshold.
-LEAST = 0.05
-CORRUPTED = 0.05
 SEEDS = range(10)
+CORRUPTED = 0.05
+FIRST = 50
 
+OURS = "corrected"
 
-@dataclass(frozen=True)
-class Report:
-    """What was found with one network; see :func:`check_network`."""
-
-    model: str
-    images: int
-    identities: int
-    findings: dict[str, int]
-    average_precision: tuple[float, ...]
-    mean_average_precision: float
-    precision_at_threshold: float
-    recall_at_threshold: float
-    auc: float
-    first: tuple[dict[str, Any], ...]
+Table = dict[str, dict[str, float]]  # by method, then by kind
 
 
 def main() -> int:
-    """Check all networks; return the exit code."""
+    """Check all collections; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = os.environ.get("FIFTYONE_SFAM_ASSETS", ROOT.parent / "shared" / "assets")
     parser.add_argument("--assets", type=Path, default=Path(default))
-    parser.add_argument("--only", help="title of one network")
+    parser.add_argument("--only", default="", help="part of a collection's name")
+    parser.add_argument("--first", action="store_true", help="print first findings")
     parser.add_argument("--sheets", type=Path, help="folder outside the checkout")
     arguments = parser.parse_args()
     if not arguments.assets.is_dir():
@@ -67,152 +61,200 @@ def main() -> int:
     if sheets and sheets.is_relative_to(ROOT):
         print(f"{sheets} is in the checkout; give another folder", file=sys.stderr)
         return 2
-    chosen = [
-        case
-        for case in CASES
-        if case.layer is None and arguments.only in (None, case.title)
-    ]
-    with isolated_database("sfam_check_suspects"):
-        reports = [
-            check_network(case.reference, case.title, arguments.assets, sheets)
-            for case in chosen
-        ]
+    report: dict[str, Any] = {}
+    units: dict[str, dict[str, list[Units]]] = {kind: {} for kind in KINDS}
+    for collection in COLLECTIONS:
+        if arguments.only in collection.name:
+            start = time.perf_counter()
+            pool, worlds = make_worlds(collection, arguments.assets)
+            made = time.perf_counter() - start
+            report[collection.name] = check_pool(pool, worlds, units) | {
+                "pool_seconds": made
+            }
+            print(f"  images in {made:.0f} s", flush=True)
+    if len(report) > 1:
+        report["calibration"] = check_calibration(units)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps([asdict(report) for report in reports], indent=2) + "\n")
+    OUT.write_text(json.dumps(report, indent=2) + "\n")
+    if arguments.first or sheets:
+        from suspects_first import print_first
+
+        print_first(arguments.assets, arguments.only, sheets)
     return 0
 
 
-def check_network(
-    reference: str, title: str, assets: Path, sheets: Path | None
-) -> Report:
-    """Find the suspects of one network's images, then those planted among them."""
-    import numpy as np
+def make_worlds(collection: Collection, assets: Path) -> tuple[Pool, list[World]]:
+    """Plant defects, and embed the images that the worlds consist of."""
+    people, cameras = list_people(collection, assets)
+    worlds = [plant(people, cameras, seed) for seed in SEEDS]
+    rows = {row for world in worlds for row in world.rows.tolist()}
+    return make_pool(collection, assets, rows), worlds
 
-    from fiftyone_sfam import EmbeddingModel, Protocol, explain_retrieval
-    from fiftyone_sfam.audit.suspects.search import MIN_SCORE, find_suspects
 
-    module = load_reference(assets)
-    network = module.load_reference_model(reference, assets)
-    dataset = make_dataset(
-        assets / "data" / module.REFERENCE_MODELS[reference].data_folder
+def check_pool(
+    pool: Pool, worlds: list[World], units: dict[str, dict[str, list[Units]]]
+) -> dict[str, Any]:
+    """Rank the worlds of a collection; print and return a table, and keep the units."""
+    start = time.perf_counter()
+    tables, corrupted, seconds = [], [], []
+    for seed, world in zip(SEEDS, worlds, strict=True):
+        images = images_of(pool, world)
+        begun = time.perf_counter()
+        rankings = rank_all(images)
+        seconds.append(time.perf_counter() - begun)
+        tables.append(judge(rankings, world, images))
+        for kind in KINDS:
+            found = first_units(world.truth[kind], rankings[OURS].scores[kind])
+            units[kind].setdefault(pool.name, []).append(found)
+        corrupted.append(find_corrupted(pool, seed))
+    table, random = mean_tables(tables), mean_tables(corrupted)
+    for method in table:
+        table[method].update(random.get(method, {}))
+    print(f"\n{pool.name}: {len(pool.people)} images, {len(SEEDS)} worlds")
+    print_table(table)
+    print(f"  worlds in {time.perf_counter() - start:.0f} s", flush=True)
+    return {"table": table, "worlds": tables, "seconds_per_world": np.mean(seconds)}
+
+
+def check_calibration(
+    units: dict[str, dict[str, list[Units]]],
+) -> dict[str, Any]:
+    """Fit probabilities on all collections but one; print and return their errors."""
+    result: dict[str, Any] = {}
+    print("\nprobabilities on a collection that was left out: error, precision, recall")
+    for kind in KINDS:
+        for how in WAYS:
+            found = left_out(units[kind], how)
+            result[f"{kind}, {how}"] = found
+            cells = "  ".join(
+                f"{row['error']:.3f} {row['precision']:.2f} {row['recall']:.2f}"
+                for row in found.values()
+            )
+            print(f"  {kind:18}{how:10}{cells}")
+    return result
+
+
+def images_of(pool: Pool, world: World) -> Images:
+    """Select the images of a world."""
+    return Images(
+        pool.embeddings[world.rows],
+        pool.metric,
+        world.identities,
+        world.cameras,
+        pool.small[world.rows],
     )
-    model = EmbeddingModel(
-        network, network.preprocess, metric=network.metric, name=title
-    )
-    cameras = any(dataset.values("camera"))
-    protocol = Protocol("identity", camera_field="camera" if cameras else None)
-    run = explain_retrieval(dataset, model, k=K, protocol=protocol)
-    suspects = find_suspects(run, region_field=None, min_score=LEAST)
-    above = Counter(one.kind for one in suspects.findings if one.score >= MIN_SCORE)
-    paths = dataset.values("filepath")
-    print(f"\n{title}: {len(paths)} images, above the threshold {dict(above)}")
-    for limit in suspects.limits:
-        print(f"  ({limit})")
-    for number, one in enumerate(suspects.findings[:FIRST], start=1):
-        print(f"  {number:2}. {one.score:.2f} {one.kind}: {one.sentence}")
-        names = [Path(paths[item]).name for item in one.items]
-        print(f"      {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
-        if sheets is not None:
-            draw_sheet(run, one, paths, sheets / f"{title}-{number:02}.png")
-    quality = [find_corrupted(run, seed) for seed in SEEDS]
-    precision, right, found, planted, auc = (
-        np.array(column, dtype=float) for column in zip(*quality, strict=True)
-    )
-    report = Report(
-        title,
-        len(paths),
-        len(set(run.items.identities)),
-        {kind: above[kind] for kind in suspects.kinds},
-        tuple(round(float(value), 4) for value in precision),
-        round(float(precision.mean()), 4),
-        round(float(right.sum() / found.sum()), 4),
-        round(float(right.sum() / planted.sum()), 4),
-        round(float(auc.mean()), 4),
-        tuple(
-            {
-                "kind": one.kind,
-                "score": round(one.score, 3),
-                # Names of people stay out of what is written.
-                "evidence": {
-                    name: round(value, 3)
-                    for name, value in one.evidence.items()
-                    if isinstance(value, float)
-                },
-            }
-            for one in suspects.findings[:FIRST]
-        ),
-    )
-    print(
-        f"  5 % corrupted, {len(quality)} seeds: average precision "
-        f"{precision.mean():.3f} ({precision.min():.3f} to {precision.max():.3f}), "
-        f"at the threshold precision {report.precision_at_threshold:.3f} and recall "
-        f"{report.recall_at_threshold:.3f}",
-        flush=True,
-    )
-    dataset.delete()
-    return report
 
 
-def find_corrupted(run: Any, seed: int) -> tuple[float, int, int, int, float]:
-    """Replace labels at random, and rank the images by how much theirs is doubted.
+def rank_all(images: Images) -> dict[str, Ranking]:
+    """Rank by all methods."""
+    return {**rank_by_all(images), OURS: rank_corrected(images)}
 
-    Returns
-    -------
-    tuple
-        Average precision; corrupted images above the threshold, all images above it,
-        and all corrupted ones; area under the ROC curve.
-    """
-    import numpy as np
-    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    from fiftyone_sfam.audit.suspects.build import image_scores
-    from fiftyone_sfam.audit.suspects.measures import measure
-    from fiftyone_sfam.retrieval.search import encode
+def judge(rankings: dict[str, Ranking], world: World, images: Images) -> Table:
+    """Compute the average precision per kind, and the concentration of hubs."""
+    table: Table = {}
+    for method, ranking in rankings.items():
+        row = {
+            kind: average_precision(world.truth[kind], ranking.scores[kind])
+            for kind in KINDS
+            if kind in ranking.scores
+        }
+        if ranking.links is not None:
+            row["hubs"] = float(concentration(ranking.links, images))
+        table[method] = row
+    return table
 
+
+def average_precision(truth: NDArray[np.int8], scores: NDArray[np.float64]) -> float:
+    """Return the average precision of the units that count; NaN without a defect."""
+    if truth.ndim == 2:
+        upper = np.triu_indices(len(truth), 1)
+        truth, scores = truth[upper], scores[upper]
+    counted = truth >= 0
+    if not (truth == 1).any():
+        return float("nan")
+    finite = np.where(np.isfinite(scores), scores, np.nan)
+    least = np.nanmin(finite) - 1 if np.isfinite(finite).any() else 0.0
+    finite = np.where(np.isnan(finite), least, finite)
+    return float(average_precision_score(truth[counted] == 1, finite[counted]))
+
+
+def concentration(links: NDArray[np.float64], images: Images) -> int:
+    """Count how often one image takes part in the first links of identities."""
+    order = np.argsort(-links, axis=None, kind="stable")
+    seen: set[tuple[int, int]] = set()
+    parts: Counter[int] = Counter()
+    for first, second in zip(*np.unravel_index(order, links.shape), strict=True):
+        pair = sorted((images.identities[first], images.identities[second]))
+        key = (int(pair[0]), int(pair[1]))
+        if key in seen or not np.isfinite(links[first, second]):
+            continue
+        seen.add(key)
+        parts.update((int(first), int(second)))
+        if len(seen) == FIRST:
+            break
+    return max(parts.values(), default=0)
+
+
+def find_corrupted(pool: Pool, seed: int) -> Table:
+    """Replace 5 % of all labels at random; average precision of finding them."""
     generator = np.random.default_rng(seed)
-    labels = np.array(run.items.identities)
+    labels = pool.people.copy()
     names = np.unique(labels)
     count = round(CORRUPTED * len(labels))
-    corrupted = np.zeros(len(labels), dtype=bool)
-    corrupted[generator.choice(len(labels), count, replace=False)] = True
+    corrupted = np.zeros(len(labels), dtype=np.int8)
+    corrupted[generator.choice(len(labels), count, replace=False)] = 1
     for image in np.flatnonzero(corrupted):
         labels[image] = generator.choice(names[names != labels[image]])
-    measured = measure(
-        run.embeddings(),
-        run.config.metric,
-        encode(labels.tolist()),
-        encode(list(run.items.cameras)),
-    )
-    # An image that is left alone in its identity cannot be judged: it comes last.
-    scores = np.nan_to_num(image_scores(measured), nan=0.0)
-    flagged = measured.images.is_mislabeled
-    return (
-        float(average_precision_score(corrupted, scores)),
-        int((flagged & corrupted).sum()),
-        int(flagged.sum()),
-        count,
-        float(roc_auc_score(corrupted, scores)),
-    )
+    codes = np.unique(labels, return_inverse=True)[1]
+    rows = np.arange(len(labels)) * len(FORMS)
+    images = Images(pool.embeddings[rows], pool.metric, codes, pool.cameras, None)
+    table: Table = {}
+    for method, ranking in rank_all(images).items():
+        if MISLABELED not in ranking.scores:
+            continue
+        row = {"random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])}
+        if ranking.flagged is not None:
+            right = float((ranking.flagged & (corrupted == 1)).sum())
+            row["precision"] = right / max(int(ranking.flagged.sum()), 1)
+            row["recall"] = right / count
+        table[method] = row
+    return table
 
 
-def draw_sheet(run: Any, finding: Any, paths: list[str], target: Path) -> None:
-    """Draw the images of a finding above those of the identities that it names."""
-    from PIL import Image
+def mean_tables(tables: list[Table]) -> Table:
+    """Average tables, without what is NaN."""
+    methods = dict.fromkeys(method for table in tables for method in table)
+    result: Table = {}
+    for method in methods:
+        kinds = dict.fromkeys(
+            kind for table in tables for kind in table.get(method, {})
+        )
+        result[method] = {
+            kind: float(
+                np.nanmean([table[method].get(kind, np.nan) for table in tables])
+            )
+            for kind in kinds
+        }
+    return result
 
-    height, most = 160, 10
-    rows = [list(finding.items)[:most]]
-    for name in finding.identities:
-        members = [item for item, own in enumerate(run.items.identities) if own == name]
-        rows.append([item for item in members if item not in rows[0]][:most])
-    sheet = Image.new("RGB", (most * height, len(rows) * (height + 6)), "white")
-    for down, row in enumerate(rows):
-        for right, item in enumerate(row):
-            with Image.open(paths[item]) as opened:
-                image = opened.convert("RGB")
-            image.thumbnail((height, height))
-            sheet.paste(image, (right * height, down * (height + 6)))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target)
+
+def print_table(table: Table) -> None:
+    """Print a table with a line per method."""
+    columns = (*KINDS, "hubs", "random 5 %")
+    print(f"  {'':24}" + "".join(f"{column.split()[0]:>12}" for column in columns))
+    for method, row in table.items():
+        cells = "".join(
+            f"{row[column]:12.3f}" if column in row else f"{'-':>12}"
+            for column in columns
+        )
+        print(f"  {method:24}{cells}")
+    for method, row in table.items():
+        if "recall" in row:
+            print(
+                f"  {method}, above its threshold with 5 % corrupted: precision "
+                f"{row['precision']:.3f}, recall {row['recall']:.3f}"
+            )
 
 
 if __name__ == "__main__":
