@@ -1,7 +1,7 @@
 """Candidates for find_suspects: corrected nearness, and likeness of small pixels.
 
 Labels and identities are ranked by functions of
-``fiftyone_sfam.audit.suspects.corrected``. Copies and crops need pixels: small copies
+``suspects_corrected.py``. Copies and crops need pixels: small copies
 of 32 x 32 gray values, compared as they are, mirrored and zoomed by 5 %; and aligned
 with the median of the collection, as crops of one kind are framed alike.
 """
@@ -13,10 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from suspects_planted import CROP, DUPLICATE, LINKED, MERGED, MISLABELED, SPLIT
-from suspects_rivals import Images, Ranking, pairs_of
-
-from fiftyone_sfam.audit.suspects.corrected import (
+from suspects_corrected import (
     Links,
     correct,
     find_links,
@@ -25,6 +22,9 @@ from fiftyone_sfam.audit.suspects.corrected import (
     two_persons_score,
     usual_nearness,
 )
+from suspects_planted import CROP, DUPLICATE, LINKED, MERGED, MISLABELED, SPLIT
+from suspects_rivals import Images, Ranking, pairs_of
+
 from fiftyone_sfam.audit.suspects.measures import measure_images
 from fiftyone_sfam.audit.suspects.space import (
     find_nearest,

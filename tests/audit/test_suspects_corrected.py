@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from fiftyone_sfam.audit.suspects import corrected
-from fiftyone_sfam.audit.suspects.corrected import (
+import suspects_corrected as corrected
+from suspects_corrected import (
     correct,
     find_links,
     linked_identities,
@@ -14,6 +13,7 @@ from fiftyone_sfam.audit.suspects.corrected import (
     two_persons_score,
     usual_nearness,
 )
+
 from fiftyone_sfam.audit.suspects.space import Space, make_space
 
 SIZES = (1, 1, 2, 3, 5, 8, 4, 1, 2, 3, 1, 1, 6, 2)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fiftyone_sfam.audit.suspects.finding import split_sentence
 from fiftyone_sfam.audit.suspects.names import (
     ABBREVIATED,
     FAMILY,
@@ -81,3 +82,24 @@ def test_numbers_are_no_names(names: tuple[str, ...]) -> None:
     found = Names(names)
     assert not found.are_names
     assert all(found.likeness(0, place) is None for place in range(1, len(names)))
+
+
+def test_numbered_labels_are_as_much_alike_as_any_other_two() -> None:
+    names = Names(tuple(f"person_{number:02}" for number in range(20)))
+    likeness = names.likeness(3, 4)
+    assert likeness is not None
+    assert likeness.chance == 1
+
+
+def test_the_sentence_says_how_names_are_alike() -> None:
+    evidence: dict[str, float | str] = {
+        **{"names_z": 0.5, "usual_z": 9.0, "between": 0.7},
+        **{"first_images": 3.0, "second_images": 4.0},
+    }
+    names = "Anna Berg", "Berg, Anna"
+    plain = split_sentence(names, evidence, "cosine")
+    assert plain.endswith("4 images of Berg, Anna.")
+    alike = split_sentence(names, {**evidence, "names_alike": REORDERED}, "cosine")
+    assert alike == (
+        plain[:-1] + "; their names are alike: the same words in another order."
+    )

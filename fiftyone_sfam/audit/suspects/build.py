@@ -33,6 +33,7 @@ from fiftyone_sfam.audit.suspects.measures import (
     IdentityPair,
     Measured,
 )
+from fiftyone_sfam.audit.suspects.names import Names
 from fiftyone_sfam.audit.suspects.pixels import DULL, groups_of
 from fiftyone_sfam.audit.suspects.sources import (
     BackgroundShare,
@@ -54,6 +55,8 @@ _LIKENESS = (1 - ALIKE) / 2
 # counts twice against, since two persons in front of the same wall look like this.
 _USUAL_SHARE = 2.0
 _MOST_BONUS, _MALUS = 1.5, 2.0
+# Largest share of random pairs of names that are as much alike, for it to be said.
+_TELLING = 0.05
 # Margin below which the background cannot change the result.
 _HOPELESS = -2 * _MOST_BONUS
 
@@ -64,7 +67,7 @@ class Context:
 
     run: Run
     used: NDArray[np.int64]  # item of each compared image, shape (N,)
-    names: tuple[str, ...]  # names of the identities, by code
+    names: tuple[str, ...]  # of the identities, by code
     measured: Measured
     lookup: PairLookup
 
@@ -129,6 +132,7 @@ def find_split(
         if _division_score(division) > THRESHOLD
     }
     findings = []
+    compared = Names(context.names)
     for pair in context.measured.pairs:
         if pair.first in divided or pair.second in divided:
             continue
@@ -142,6 +146,9 @@ def find_split(
             continue
         names = (context.names[pair.first], context.names[pair.second])
         evidence = _split_evidence(context, pair, share)
+        likeness = compared.likeness(pair.first, pair.second)
+        if likeness is not None and likeness.chance <= _TELLING:
+            evidence["names_alike"] = likeness.kind
         sentence = split_sentence(names, evidence, context.run.config.metric)
         items = first + second
         findings.append(

@@ -112,6 +112,8 @@ def split_sentence(names: tuple[str, str], evidence: Evidence, metric: str) -> s
             f"{percent(float(evidence['background_usual']), 0)} in true matches of "
             "this run"
         )
+    if "names_alike" in evidence:
+        text += f"; their names are alike: {evidence['names_alike']}"
     return text + "."
 
 

@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.suspects.space import (
-    SUGGESTIONS,
     Genuine,
     Nearest,
     Space,
@@ -270,10 +269,9 @@ def _suggestions(
     space: Space, nearest: Nearest
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """List each image with each identity among its nearest others, once."""
-    others = nearest.others[:, :SUGGESTIONS]
-    valid = others != UNKNOWN
+    valid = nearest.others != UNKNOWN
     images = np.broadcast_to(np.arange(len(space))[:, None], valid.shape)[valid]
-    identities = space.identities[others[valid]]
+    identities = space.identities[nearest.others[valid]]
     pairs = np.unique(np.stack([images, identities]), axis=1)
     return pairs[0], pairs[1]
 
@@ -336,9 +334,7 @@ def _partners(space: Space, nearest: Nearest) -> list[tuple[int, int]]:
     """List the pairs of identities whose images are among each other's nearest."""
     votes: dict[int, Counter[int]] = {}
     for identity, others in zip(
-        space.identities.tolist(),
-        nearest.others[:, :SUGGESTIONS].tolist(),
-        strict=True,
+        space.identities.tolist(), nearest.others.tolist(), strict=True
     ):
         if identity != UNKNOWN:
             # An image has one vote for an identity, whatever the number of neighbors.

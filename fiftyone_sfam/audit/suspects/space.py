@@ -35,9 +35,6 @@ SUGGESTIONS = 10
 REACH = 5
 """Of these, the images that count as nearest in :func:`reach`."""
 
-STRANGERS = 24
-"""Nearest images of other identities whose nearness is kept."""
-
 CLOSEST = 4
 """Nearest images of any identity, which may be near-duplicates."""
 
@@ -235,8 +232,7 @@ class Genuine:
 class Nearest:
     """The images that are nearest to each image, or UNKNOWN."""
 
-    others: NDArray[np.int64]  # of other identities, shape (N, STRANGERS)
-    others_nearness: NDArray[np.float64]  # corrected for cameras, (N, STRANGERS)
+    others: NDArray[np.int64]  # of other identities, shape (N, SUGGESTIONS)
     closest: NDArray[np.int64]  # of any identity, shape (N, CLOSEST)
     closest_nearness: NDArray[np.float64]  # (N, CLOSEST)
 
@@ -318,8 +314,7 @@ def find_nearest(
     """Find the images that are nearest to each image, in blocks."""
     count = len(space)
     labeled = space.identities != UNKNOWN
-    others = np.full((count, STRANGERS), UNKNOWN, dtype=np.int64)
-    others_nearness = np.full((count, STRANGERS), np.nan)
+    others = np.full((count, SUGGESTIONS), UNKNOWN, dtype=np.int64)
     closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int64)
     closest_nearness = np.full((count, CLOSEST), np.nan)
     columns = np.arange(count)
@@ -334,12 +329,8 @@ def find_nearest(
             nearness -= np.float32(space.camera_gain) * same_camera
         same = space.identities[rows][:, None] == space.identities
         nearness[same | ~labeled] = -np.inf
-        chosen = _largest(nearness, STRANGERS)
+        chosen = _largest(nearness, SUGGESTIONS)
         others[rows, : chosen.shape[1]] = chosen
-        known = np.where(
-            chosen == UNKNOWN, np.nan, np.take_along_axis(nearness, chosen, axis=1)
-        )
-        others_nearness[rows, : chosen.shape[1]] = known
         if report is not None:
             report(stop, count)
     for row in range(count):
@@ -347,7 +338,7 @@ def find_nearest(
         closest_nearness[row, known] = space.raw_nearness(
             np.array([row]), closest[row, known]
         )[0]
-    return Nearest(others, others_nearness, closest, closest_nearness)
+    return Nearest(others, closest, closest_nearness)
 
 
 def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
