@@ -25,6 +25,7 @@ from fiftyone_sfam.network.layers import (
 from fiftyone_sfam.network.layouts import (
     CHANGES_EQUALLY,
     MOVES_OTHERWISE,
+    PADDED,
     LayerInfo,
     Layout,
     SeenLayer,
@@ -261,7 +262,7 @@ class _Recorder:
     def hook(self, name: str) -> Callable[..., None]:
         """Return the hook of a module."""
 
-        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def record(module: nn.Module, _inputs: Any, output: Any) -> None:
             tensor = map_of(output)
             if tensor is not None:
                 self._calls[name] = self._calls.get(name, 0) + 1
@@ -270,6 +271,9 @@ class _Recorder:
                 self.shapes[name] = tuple(tensor.shape)
                 if tensor.is_floating_point():
                     self._see(name, tensor)
+                    if name in self.layers and is_padding(module):
+                        padded = replace(self.layers[name], problem=PADDED)
+                        self.layers[name] = padded
 
         return record
 
@@ -294,6 +298,11 @@ class _Recorder:
             problem = f"returns {len(tensor)} maps for {self._count} images"
             layer = replace(layer, problem=problem)
         self.layers[name] = layer
+
+
+def is_padding(module: nn.Module) -> bool:
+    """Return whether a module is one of torch's that pad."""
+    return type(module).__module__ == nn.ZeroPad2d.__module__
 
 
 def _seen(

@@ -22,6 +22,8 @@ PARTIAL = (
 _ENOUGH_POSITIONS = 128
 # Least share of an image's similarity with itself that a layer of that kind carries.
 _ENOUGH_SHARE = 0.3
+# Relative difference of shares that is rounding.
+_ROUNDING = 1e-3
 
 
 # --------------------------------------------------------------------------------------
@@ -207,7 +209,8 @@ def chosen_layer(
         return finer if finer == last or depends_on(finer) else last
     candidates = [info for info in _fine_layers(carrying, network) if depends_on(info)]
     shares = [heads[info.name].share for info in candidates]
-    enough = min(_ENOUGH_SHARE, max(shares))
+    most = max(shares)
+    enough = min(_ENOUGH_SHARE, most - _ROUNDING * abs(most))
     return next(
         info for info, share in zip(candidates, shares, strict=True) if share >= enough
     )

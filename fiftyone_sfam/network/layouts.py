@@ -55,6 +55,7 @@ CHANGES_EQUALLY = (
     "says next to nothing about places: wherever a patch of the input is, all "
     "positions change nearly equally"
 )
+PADDED = "is padded, so its positions reach beyond the image"
 CONSTANT = "does not change with the image"
 
 

@@ -188,5 +188,5 @@ def test_points_outside_of_the_map_own_it_too() -> None:
 def test_names_have_to_differ_and_to_fit() -> None:
     with pytest.raises(DataError, match="names of the regions are not unique"):
         Regions(("a", "a"), np.zeros((2, 1, 1), dtype=np.float32))
-    with pytest.raises(DataError, match=r"of 1 regions have shape \(2, 1, 1\)"):
+    with pytest.raises(DataError, match=r"of 1 region have shape \(2, 1, 1\)"):
         Regions(("a",), np.zeros((2, 1, 1), dtype=np.float32))

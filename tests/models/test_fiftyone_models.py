@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,9 @@ def test_embeddings_are_those_that_fiftyone_computes(
 def test_maps_add_up_to_the_score(family: str, tmp_path: Path) -> None:
     model = from_fiftyone_model(zoo.load(FAMILIES[family](tmp_path / "model")))
     pair = explain_pair(model, zoo.picture(0, (56, 56)), zoo.picture(1, (56, 56)))
-    # The first stage of ConvNeXt is explained, the last of EfficientNet, and the
-    # patches of the others.
-    places = {"convnext": (16, 16), "efficientnet": (2, 2)}.get(
+    # All stages of EfficientNet carry the same; then the last with enough positions is
+    # explained. Of ConvNeXt it is the first stage, of the others the patches.
+    places = {"convnext": (16, 16), "efficientnet": (16, 16)}.get(
         family.removesuffix("_mean"), (4, 4)
     )
     for side in (pair.query, pair.gallery):
@@ -318,10 +319,12 @@ def test_a_wrapped_model_can_be_sent_to_a_worker(family: str, tmp_path: Path) ->
     ours = from_fiftyone_model(theirs)
     images = ours.prepare(zoo.picture(0, (56, 56)))[None]
     expected = ours.embed(images)
-    assert torch.equal(copy.deepcopy(ours).embed(images), expected)
+    # Copies lie elsewhere in memory, where some processors round otherwise.
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+    close(copy.deepcopy(ours).embed(images), expected)
     if family != "dinov2":
         # The class of torch.hub's network is in a module that a process has to load.
         sent = cloudpickle.loads(cloudpickle.dumps(ours))
-        assert torch.equal(sent.embed(images), expected)
-    assert torch.equal(ours.embed(images), expected)
+        close(sent.embed(images), expected)
+    close(ours.embed(images), expected)
     assert ours.weights_hash() == from_fiftyone_model(theirs).weights_hash()

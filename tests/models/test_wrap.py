@@ -115,7 +115,7 @@ def test_timm_networks_are_embedded_before_their_classifier(name: str) -> None:
     with torch.no_grad():
         features = network.forward_features(images)
         expected = network.forward_head(features, pre_logits=True)
-    torch.testing.assert_close(model.embed(images), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.embed(images), expected, rtol=1e-4, atol=1e-5)
     transform = timm.data.create_transform(
         **timm.data.resolve_data_config({}, model=network)
     )
@@ -128,7 +128,7 @@ def test_timm_networks_without_a_classifier_are_run_as_they_are() -> None:
     images = model.prepare(IMAGES[0])[None]
     with torch.no_grad():
         expected = network(images)
-    torch.testing.assert_close(model.embed(images), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.embed(images), expected, rtol=1e-4, atol=1e-5)
     distilled = timm.create_model("deit_tiny_distilled_patch16_224", pretrained=False)
     with pytest.raises(ModelError, match=r"has 2 classifiers, so .* reset_classifier"):
         as_model(distilled)
@@ -156,7 +156,7 @@ def test_transformers_networks_are_converted_as_fiftyone_does(tmp_path: Path) ->
     images = model.prepare(IMAGES[0])[None]
     with torch.no_grad():
         expected = network.eval()(images).pooler_output
-    torch.testing.assert_close(model.embed(images), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.embed(images), expected, rtol=1e-4, atol=1e-5)
     assert model.name == "ConvNextModel"
 
 

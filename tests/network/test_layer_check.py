@@ -19,6 +19,7 @@ from fiftyone_sfam.network.layouts import (
     CHANGES_EQUALLY,
     CONSTANT,
     MOVES_OTHERWISE,
+    PADDED,
     LayerInfo,
     patched,
 )
@@ -288,6 +289,58 @@ def test_a_map_that_changes_nearly_equally_everywhere(
         assert f"shape (8, 32, 32) {CHANGES_EQUALLY}; name another layer, say " in (
             message
         )
+
+
+def test_padding_is_passed_over() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 4, stride=4),
+        nn.ZeroPad2d(3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    batch = picture(64, 64)
+    assert model_of(network).find_layer(batch).name == "0"
+    assert f"shape (4, 22, 22) {PADDED}; name another layer, say '0'" in refusal(
+        network, batch, "1"
+    )
+
+
+class Attending(nn.Module):
+    """Averages a map by weights that are computed from it."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        weights = maps.mean(1, keepdim=True).flatten(2).softmax(2)
+        return (maps.flatten(2) * weights).sum(2)
+
+
+def test_shares_that_differ_by_rounding_do_not_decide() -> None:
+    """Every layer carries the same share; the last with enough positions is taken."""
+    torch.manual_seed(0)
+    blocks = [
+        nn.Sequential(nn.Conv2d(4, 4, 2, stride=2, bias=False), nn.SiLU())
+        for _ in range(3)
+    ]
+    head = nn.Linear(4, 5)
+    nn.init.constant_(head.bias, 3.0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 2, stride=2, bias=False),
+        *blocks,
+        Attending(),
+        head,
+    )
+    batch = picture(64, 64)
+    model = model_of(network)
+    info = model.find_layer(batch)
+    assert (info.name, info.shape) == ("1", (4, 16, 16))
+    # With the bias, no layer reaches the share that is enough.
+    shares = [model.with_layer(f"{n}.0") for n in (1, 2, 3)]
+    found = []
+    for other in shares:
+        other.find_layer(batch)
+        found.append(other._runner.heads[other.layer].share)
+    assert max(found) < 0.3
+    assert found == pytest.approx([found[0]] * 3, rel=1e-4)
 
 
 def test_the_last_of_several_runs_that_is_not_all() -> None:

@@ -179,12 +179,12 @@ def test_part_features() -> None:
     # In the order of a network that flattens them itself.
     flat = Stripes(flat=True)
     flat.load_state_dict(network.state_dict())
-    assert torch.equal(embeddings, model_of(flat).embed(images(3)))
+    torch.testing.assert_close(embeddings, model_of(flat).embed(images(3)))
     assert model.branches == (Branch("part 0", 0, 8, 2), Branch("part 1", 1, 8, 2))
     with torch.no_grad():
         parts = network(images(3))
     for i, branch in enumerate(model.branches):
-        assert torch.equal(embeddings[:, branch.places], parts[:, :, i])
+        torch.testing.assert_close(embeddings[:, branch.places], parts[:, :, i])
 
 
 def test_shares_of_branches() -> None:
