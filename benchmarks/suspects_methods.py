@@ -1,9 +1,9 @@
-"""Candidates for find_suspects: corrected nearness, and likeness of small pixels.
+"""Candidates for find_suspects: corrected nearness, and crops by small pixels.
 
-Labels and identities are ranked by functions of
-``suspects_corrected.py``. Copies and crops need pixels: small copies
-of 32 x 32 gray values, compared as they are, mirrored and zoomed by 5 %; and aligned
-with the median of the collection, as crops of one kind are framed alike.
+Labels and identities are ranked by functions of ``suspects_corrected.py``. Crops need
+pixels: small copies of 32 x 32 gray values, aligned with the median of the collection,
+as crops of one kind are framed alike. Copies have a check of their own,
+``check_duplicates.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from suspects_corrected import (
     Links,
     correct,
@@ -22,7 +21,7 @@ from suspects_corrected import (
     two_persons_score,
     usual_nearness,
 )
-from suspects_planted import CROP, DUPLICATE, LINKED, MERGED, MISLABELED, SPLIT
+from suspects_planted import CROP, LINKED, MERGED, MISLABELED, SPLIT
 from suspects_rivals import Images, Ranking, pairs_of
 
 from fiftyone_sfam.audit.suspects.measures import measure_images
@@ -32,14 +31,8 @@ from fiftyone_sfam.audit.suspects.space import (
     measure_genuine,
 )
 
-# Nearest images by embedding, and by pixels, whose pixels are compared closely.
-_CLOSE = 4
-# Weight of the likeness of pixels beside nearness in standard deviations.
-_LIKENESS = 10.0
 # What a link loses per nearer link of either image, in spreads of the links.
 RIVAL = 0.4
-# Pairs of images in a block.
-_PAIRS = 256
 _ANGLES = (-45, -30, -15, 15, 30, 45)
 _SHIFT = 8
 
@@ -73,7 +66,6 @@ def rank_corrected(images: Images, rival: float = RIVAL) -> Ranking:
         MERGED: merged,
     }
     if images.small is not None:
-        scores[DUPLICATE] = rank_copies(images)
         scores[CROP] = rank_crops(images.small)
     return Ranking(scores, links)
 
@@ -96,78 +88,6 @@ def link_scores(found: Links, count: int, rival: float) -> NDArray[np.float64]:
         np.std(found.nearness[:, 0][np.isfinite(found.nearness[:, 0])])
     )
     return links - step * (ranks + ranks.T)
-
-
-def rank_copies(images: Images) -> NDArray[np.float64]:
-    """Rank pairs by nearness in standard deviations, and by likeness of pixels."""
-    near, gray = images.nearness, images.small.astype(np.float32).mean(axis=3)
-    strangers = near[~images.same]
-    scores = (near - np.median(strangers)) / max(float(np.std(strangers)), 1e-9)
-    plain, mirrored = _signatures(gray), _signatures(gray[:, :, ::-1])
-    pixels = np.maximum(plain @ plain.T, plain @ mirrored.T)
-    np.fill_diagonal(pixels, -1)
-    pairs = np.array(
-        sorted(
-            {
-                (min(image, other), max(image, other))
-                for values in (near, pixels)
-                for image, row in enumerate(np.argsort(-values, axis=1)[:, :_CLOSE])
-                for other in row.tolist()
-            }
-        )
-    )
-    zoomed = np.stack([_zoomed(copy) for copy in images.small]).mean(axis=3)
-    alike = np.zeros(len(pairs))
-    for one, other in ((gray, gray), (zoomed, gray), (gray, zoomed)):
-        for side in (other, other[:, :, ::-1]):
-            for start in range(0, len(pairs), _PAIRS):
-                part = pairs[start : start + _PAIRS]
-                found = _likeness(one[part[:, 0]], side[part[:, 1]])
-                alike[start : start + _PAIRS] = np.maximum(
-                    alike[start : start + _PAIRS], found
-                )
-    scores[pairs[:, 0], pairs[:, 1]] += _LIKENESS * alike
-    scores[pairs[:, 1], pairs[:, 0]] = scores[pairs[:, 0], pairs[:, 1]]
-    return scores
-
-
-def _likeness(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Compare pairs like ``likeness`` does, in gray: the lesser of its two values."""
-    inner = slice(1, -1)
-    details = [_details(values) for values in (first, second)]
-    best = np.full((2, len(first)), -1.0)
-    side = first.shape[1]
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            rows = slice(1 + down, side - 1 + down)
-            columns = slice(1 + right, side - 1 + right)
-            fine = _correlations(
-                details[0][:, inner, inner], details[1][:, rows, columns]
-            )
-            coarse = _correlations(first[:, inner, inner], second[:, rows, columns])
-            best = np.where(fine > best[0], np.stack([fine, coarse]), best)
-    return best.min(axis=0)
-
-
-def _details(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1]
-    around += padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
-    return values - around / 4
-
-
-def _correlations(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    first = first - first.mean(axis=(1, 2), keepdims=True)
-    second = second - second.mean(axis=(1, 2), keepdims=True)
-    products, ones, others = (
-        (sides[0] * sides[1]).sum(axis=(1, 2))
-        for sides in ((first, second), (first, first), (second, second))
-    )
-    return products / np.sqrt(ones * others + 1e-6)
 
 
 def rank_crops(small: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -229,24 +149,3 @@ def _agreement(
 def _spreads(values: NDArray[np.float64]) -> NDArray[np.float64]:
     away = values - np.median(values)
     return np.clip(away / (1.48 * np.median(np.abs(away)) + 1e-9), -6, 6)
-
-
-def _signatures(gray: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Reduce images to unit vectors of 16 x 16 values without slow changes."""
-    from scipy.ndimage import gaussian_filter
-
-    blurred = gaussian_filter(gray.astype(np.float64), (0, 1, 1))[:, ::2, ::2]
-    values = (blurred - gaussian_filter(blurred, (0, 3, 3))).reshape(len(gray), -1)
-    values -= values.mean(axis=1, keepdims=True)
-    return values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6)
-
-
-def _zoomed(copy: NDArray[np.uint8]) -> NDArray[np.float32]:
-    side = len(copy)
-    edge = 0.025 * side
-    larger = Image.fromarray(copy).resize(
-        (side, side),
-        Image.Resampling.BICUBIC,
-        box=(edge, edge, side - edge, side - edge),
-    )
-    return np.asarray(larger, dtype=np.float32)

@@ -19,10 +19,9 @@ MISLABELED = "mislabeled image"
 SPLIT = "split identity"
 LINKED = "linked identities"
 MERGED = "merged identity"
-DUPLICATE = "near-duplicate"
 CROP = "bad crop"
 
-KINDS = (MISLABELED, SPLIT, LINKED, MERGED, DUPLICATE, CROP)
+KINDS = (MISLABELED, SPLIT, LINKED, MERGED, CROP)
 """Kinds of answers. Two identities are *linked* by any wrong label that puts images of
 one person under both; this is what a ranking of pairs can find at best."""
 
@@ -41,7 +40,6 @@ class World:
     people: NDArray[np.int64]  # the true identities
     cameras: NDArray[np.int64]
     truth: dict[str, NDArray[np.int8]]
-    copies: tuple[tuple[str, int, int], ...]  # form, original, copy
 
 
 class _Draft:
@@ -214,7 +212,6 @@ def _finish(
         MERGED: np.zeros(groups, dtype=np.int8),
         SPLIT: np.zeros((groups, groups), dtype=np.int8),
         LINKED: np.zeros((groups, groups), dtype=np.int8),
-        DUPLICATE: np.zeros((count, count), dtype=np.int8),
     }
     # An image of a person with two names, of two persons with one name, or of a copied
     # picture has more than one right answer.
@@ -222,7 +219,6 @@ def _finish(
     truth[MERGED][identities[draft.moved]] = -1
     for _, original, copy in draft.copies:
         pair = identities[original], identities[copy]
-        truth[DUPLICATE][original, copy] = truth[DUPLICATE][copy, original] = 1
         if pair[0] != pair[1]:
             truth[MISLABELED][[original, copy]] = -1
             truth[MERGED][pair[1]] = -1
@@ -246,7 +242,6 @@ def _finish(
         people,
         cameras[images],
         truth,
-        tuple(draft.copies),
     )
 
 

@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from suspects_planted import CROP, DUPLICATE, LINKED, MERGED, MISLABELED, SPLIT
+from suspects_planted import CROP, LINKED, MERGED, MISLABELED, SPLIT
 
 from fiftyone_sfam.audit.suspects.build import image_scores, split_score
 from fiftyone_sfam.audit.suspects.measures import measure
-from fiftyone_sfam.audit.suspects.pixels import ALIKE, likeness
 
 NEIGHBORS = 10
 # Logits in standard deviations of the nearness of strangers, times this.
 _SHARPNESS = 3.0
-_MOST_PIXEL_PAIRS = 3000
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,6 @@ def rank_by_pairs(images: Images, values: NDArray[np.float64]) -> Ranking:
             SPLIT: pairs_of(images, links),
             LINKED: pairs_of(images, links),
             MERGED: lowest,
-            DUPLICATE: values,
             CROP: np.bincount(nearest.ravel(), minlength=len(values)).astype(float),
         },
         links,
@@ -220,27 +217,12 @@ def rank_today(images: Images) -> Ranking:
     merged = np.full(groups, -np.inf)
     for division in measured.divisions:
         merged[division.identity] = division.margin
-    alike = np.full((count, count), -np.inf)
-    near = {}
-    usual = measured.genuine.median
-    for image, row in enumerate(measured.nearest.closest.tolist()):
-        for turn, partner in enumerate(row):
-            value = measured.nearest.closest_nearness[image, turn]
-            if partner >= 0 and value >= usual:
-                near[min(image, partner), max(image, partner)] = value
-    small = None if images.small is None else images.small.astype(np.float32)
-    ranked = sorted(near, key=lambda pair: -near[pair])[:_MOST_PIXEL_PAIRS]
-    for first, second in ranked if small is not None else ():
-        value = min(likeness(small[first], small[second]))
-        # Less than the threshold counts, for the ranking, like any other pair.
-        alike[first, second] = alike[second, first] = value if value >= ALIKE else 0
     return Ranking(
         {
             MISLABELED: scores,
             SPLIT: split,
             LINKED: pairs_of(images, links),
             MERGED: merged,
-            DUPLICATE: alike,
             CROP: figures.uninformative,
         },
         links,
