@@ -21,6 +21,7 @@ WITHOUT_EXAMPLE = {
     "delete_run",
     "evaluate_retrieval",
     "explain_retrieval",
+    "find_leaks",
     "find_shortcuts",
     "find_suspects",
     "get_verdicts",

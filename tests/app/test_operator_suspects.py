@@ -100,7 +100,7 @@ def test_every_way_finds_the_same(run: Run, crops: fo.Dataset) -> None:
     [stored] = service.list_operations(operator=FIND, dataset_name=crops.name)
     assert (stored.status.progress, stored.status.label) == (
         1.0,
-        f"comparing: {IMAGES} of {IMAGES} images",
+        f"reading: {IMAGES} of {IMAGES} images",
     )
     service.delete_operation(stored.id)
     assert without_time(load_suspects(run)) == expected
