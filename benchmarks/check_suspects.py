@@ -2,10 +2,11 @@
 
 Six collections of the private assets (faces with four networks, persons, lions), ten
 long-tailed worlds of each with defects planted by suspects_planted.py, ranked by the
-methods of suspects_rivals.py and suspects_methods.py: average precision per kind (by
+methods of suspects_rivals.py and by find_suspects: average precision per kind (by
 scikit-learn), and hub concentration, the number of the first 50 links between images of
 different identities in which one and the same image takes part. Then 5 % of the labels
-of the whole collection are replaced at random, ten times, as before. Writes
+of the whole collection are replaced at random, ten times. Last, the probabilities of
+find_suspects on a collection that was left out of their fit. Writes
 ``benchmarks/out/suspects.json``: figures only, no names.
 
 Usage: ``python benchmarks/check_suspects.py [--assets DIR] [--only TEXT] [--first]
@@ -28,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from suspects_calibrated import WAYS, Units, first_units, left_out
-from suspects_methods import rank_corrected
+from suspects_calibrated import CALIBRATED, Units, fit, left_out, units_of
+from suspects_methods import rank_ours
 from suspects_planted import KINDS, MISLABELED, World, plant
 from suspects_pool import COLLECTIONS, FORMS, Collection, Pool, list_people, make_pool
 from suspects_rivals import Images, Ranking, rank_by_all
@@ -40,7 +41,7 @@ SEEDS = range(10)
 CORRUPTED = 0.05
 FIRST = 50
 
-OURS = "corrected"
+OURS = "find_suspects"
 
 Table = dict[str, dict[str, float]]  # by method, then by kind
 
@@ -62,7 +63,7 @@ def main() -> int:
         print(f"{sheets} is in the checkout; give another folder", file=sys.stderr)
         return 2
     report: dict[str, Any] = {}
-    units: dict[str, dict[str, list[Units]]] = {kind: {} for kind in KINDS}
+    units: dict[str, dict[str, list[Units]]] = {kind: {} for kind in CALIBRATED}
     for collection in COLLECTIONS:
         if arguments.only in collection.name:
             start = time.perf_counter()
@@ -100,11 +101,10 @@ def check_pool(
     for seed, world in zip(SEEDS, worlds, strict=True):
         images = images_of(pool, world)
         begun = time.perf_counter()
-        rankings = rank_all(images)
+        ours, measured = rank_ours(images)
         seconds.append(time.perf_counter() - begun)
-        tables.append(judge(rankings, world, images))
-        for kind in KINDS:
-            found = first_units(world.truth[kind], rankings[OURS].scores[kind])
+        tables.append(judge({**rank_by_all(images), OURS: ours}, world, images))
+        for kind, found in units_of(measured, world).items():
             units[kind].setdefault(pool.name, []).append(found)
         corrupted.append(find_corrupted(pool, seed))
     table, random = mean_tables(tables), mean_tables(corrupted)
@@ -121,16 +121,22 @@ def check_calibration(
 ) -> dict[str, Any]:
     """Fit probabilities on all collections but one; print and return their errors."""
     result: dict[str, Any] = {}
-    print("\nprobabilities on a collection that was left out: error, precision, recall")
-    for kind in KINDS:
-        for how in WAYS:
-            found = left_out(units[kind], how)
-            result[f"{kind}, {how}"] = found
-            cells = "  ".join(
-                f"{row['error']:.3f} {row['precision']:.2f} {row['recall']:.2f}"
-                for row in found.values()
+    for kind in CALIBRATED:
+        print(f"\n{kind}: probabilities on a collection that was left out of the fit")
+        found = left_out(units[kind])
+        for name, row in found.items():
+            print(
+                f"  {name:22}error {row['error']:.3f}; expected {row['expected']:.0f}, "
+                f"found {row['found']:.0f} of {row['planted']:.0f}; at 0.9 precision "
+                f"{row['sure precision']:.2f}, recall {row['sure recall']:.2f}; at 0.5 "
+                f"{row['likely precision']:.2f}, {row['likely recall']:.2f}"
             )
-            print(f"  {kind:18}{how:10}{cells}")
+        model = fit([one for worlds in units[kind].values() for one in worlds])
+        print(
+            f"  fitted on all: Model({model.intercept:.2f}, {model.above:.2f}, "
+            f"{model.below:.2f}, {model.share:.4f})"
+        )
+        result[kind] = {"left out": found, "model": vars(model)}
     return result
 
 
@@ -143,11 +149,6 @@ def images_of(pool: Pool, world: World) -> Images:
         world.cameras,
         pool.small[world.rows],
     )
-
-
-def rank_all(images: Images) -> dict[str, Ranking]:
-    """Rank by all methods."""
-    return {**rank_by_all(images), OURS: rank_corrected(images)}
 
 
 def judge(rankings: dict[str, Ranking], world: World, images: Images) -> Table:
@@ -210,7 +211,8 @@ def find_corrupted(pool: Pool, seed: int) -> Table:
     rows = np.arange(len(labels)) * len(FORMS)
     images = Images(pool.embeddings[rows], pool.metric, codes, pool.cameras, None)
     table: Table = {}
-    for method, ranking in rank_all(images).items():
+    rankings = {**rank_by_all(images), OURS: rank_ours(images)[0]}
+    for method, ranking in rankings.items():
         if MISLABELED not in ranking.scores:
             continue
         row = {"random 5 %": average_precision(corrupted, ranking.scores[MISLABELED])}

@@ -1,15 +1,14 @@
-"""Probabilities of findings: how well they hold on a collection that was left out.
+"""Probabilities of findings: fitted on planted defects, tested on a network left out.
 
-The scores of planted worlds become probabilities with a logistic or an isotonic
-regression per kind, fitted on all collections but one and tested on that one. Scores of
-different networks have no common unit. They are put into spreads of the world that they
-come from, which needs no label of a defect: the distance to the median of the best
-scores of all images, or of all identities, divided by 1.48 times the median absolute
-deviation of these.
+The scores of :func:`fiftyone_sfam.audit.suspects.measures.measure` in planted worlds,
+as distances from usual and from planted scores, are put into a logistic regression per
+kind. It is fitted on all collections but one and tested on that one; the coefficients
+of the library are those of the fit on all. A collection whose identities the network
+does not tell apart takes no part in the fit.
 
-Expected calibration error: the first 50 units of each world are put into ten bins of
-equal width of the probability; the mean absolute difference between the share of
-defects and the mean probability, weighted by units.
+Expected calibration error: the units of each world are put into ten bins of equal width
+of the probability; the mean absolute difference between the share of defects and the
+mean probability, weighted by units, over the ``FIRST`` likeliest units per world.
 """
 
 from __future__ import annotations
@@ -18,56 +17,71 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from suspects_planted import MERGED, MISLABELED, SPLIT, World
+
+from fiftyone_sfam.audit.suspects.likelihood import Distances, Model, probability
+from fiftyone_sfam.audit.suspects.measures import APART, Measured
 
 BINS = 10
 FIRST = 50
 SURE = 0.9
 """Probability of what is right nine times in ten."""
 
-WAYS = ("logistic", "isotonic")
-# Scores beyond these spreads say no more.
-_LEAST, _MOST = -10.0, 15.0
+CALIBRATED = (MISLABELED, SPLIT, MERGED)
 
 
 @dataclass(frozen=True)
 class Units:
-    """The first units of one kind in one world, most suspicious first."""
+    """What one kind of defect is searched among in one world."""
 
-    spreads: NDArray[np.float64]  # (U,)
+    distances: Distances  # (U,)
     truth: NDArray[np.bool_]  # (U,)
+    planted: int  # defects, of which some may not be among the units
+    told_apart: bool
 
 
-def first_units(truth: NDArray[np.int8], scores: NDArray[np.float64]) -> Units:
-    """Take the first units of a kind, with their scores in spreads of the world."""
-    best = scores.max(axis=1) if scores.ndim == 2 else scores
-    best = best[np.isfinite(best)]
-    center = float(np.median(best))
-    spread = 1.48 * float(np.median(np.abs(best - center))) + 1e-9
-    if truth.ndim == 2:
-        upper = np.triu_indices(len(truth), 1)
-        truth, scores = truth[upper], scores[upper]
-    counted = (truth >= 0) & np.isfinite(scores)
-    truth, scores = truth[counted], scores[counted]
-    order = np.argsort(-scores, kind="stable")[:FIRST]
-    spreads = np.clip((scores[order] - center) / spread, _LEAST, _MOST)
-    return Units(spreads, truth[order] == 1)
+def units_of(measured: Measured, world: World) -> dict[str, Units]:
+    """Select the units of each kind whose answer is known."""
+    figures = measured.figures
+    codes = figures.pairs.codes
+    divided = [division.identity for division in figures.divisions]
+    parts = {
+        MISLABELED: (
+            measured.image_distances,
+            np.where(np.isfinite(figures.images.mislabel), world.truth[MISLABELED], -1),
+            (world.truth[MISLABELED] == 1).sum(),
+        ),
+        SPLIT: (
+            measured.pair_distances,
+            world.truth[SPLIT][codes[:, 0], codes[:, 1]],
+            (world.truth[SPLIT] == 1).sum() // 2,
+        ),
+        MERGED: (
+            measured.division_distances,
+            world.truth[MERGED][divided],
+            (world.truth[MERGED] == 1).sum(),
+        ),
+    }
+    return {
+        kind: Units(
+            distances.of(truth >= 0),
+            truth[truth >= 0] == 1,
+            int(planted),
+            measured.apart >= APART,
+        )
+        for kind, (distances, truth, planted) in parts.items()
+    }
 
 
-def probabilities(
-    train: list[Units], test: list[Units], how: str
-) -> NDArray[np.float64]:
-    """Fit on some worlds, and predict the probabilities in others."""
-    fitted, spreads = (
-        np.concatenate([units.spreads for units in worlds]) for worlds in (train, test)
-    )
-    truth = np.concatenate([units.truth for units in train])
-    if how == "isotonic":
-        isotonic = IsotonicRegression(y_min=0.01, y_max=0.99, out_of_bounds="clip")
-        return isotonic.fit(fitted, truth).predict(spreads)
-    model = LogisticRegression(max_iter=1000).fit(fitted[:, None], truth)
-    return model.predict_proba(spreads[:, None])[:, 1]
+def fit(worlds: list[Units]) -> Model:
+    """Fit the regression."""
+    worlds = [units for units in worlds if units.told_apart]
+    features = np.concatenate([units.distances.features() for units in worlds])
+    truth = np.concatenate([units.truth for units in worlds])
+    found = LogisticRegression(max_iter=2000).fit(features, truth)
+    above, below = found.coef_[0].tolist()
+    return Model(float(found.intercept_[0]), above, below, float(truth.mean()))
 
 
 def calibration_error(
@@ -85,23 +99,48 @@ def calibration_error(
 
 
 def left_out(
-    by_collection: dict[str, list[Units]], how: str
+    by_collection: dict[str, list[Units]],
 ) -> dict[str, dict[str, float]]:
     """Test each collection with what was fitted on the others."""
     result = {}
     for name, test in by_collection.items():
-        train = [
-            units
-            for other, worlds in by_collection.items()
-            if other != name
-            for units in worlds
-        ]
-        predicted = probabilities(train, test, how)
-        truth = np.concatenate([units.truth for units in test])
-        sure = predicted >= SURE
-        result[name] = {
-            "error": calibration_error(predicted, truth),
-            "precision": float(truth[sure].mean()) if sure.any() else float("nan"),
-            "recall": float(truth[sure].sum() / max(truth.sum(), 1)),
-        }
+        if not any(units.told_apart for units in test):
+            continue
+        model = fit(
+            [
+                units
+                for other, worlds in by_collection.items()
+                if other != name
+                for units in worlds
+            ]
+        )
+        predicted, truth = [], []
+        for units in test:
+            found = probability(units.distances.odds(model))
+            order = np.argsort(-found, kind="stable")[:FIRST]
+            predicted.append(found[order])
+            truth.append(units.truth[order])
+        result[name] = judge(
+            np.concatenate(predicted),
+            np.concatenate(truth),
+            sum(units.planted for units in test),
+        )
     return result
+
+
+def judge(
+    predicted: NDArray[np.float64], truth: NDArray[np.bool_], planted: int
+) -> dict[str, float]:
+    """Return the calibration error, and precision and recall of two thresholds."""
+    row = {
+        "error": calibration_error(predicted, truth),
+        "expected": float(predicted.sum()),
+        "found": float(truth.sum()),
+        "planted": float(planted),
+    }
+    for name, threshold in (("sure", SURE), ("likely", 0.5)):
+        chosen = predicted >= threshold
+        right = float(truth[chosen].sum())
+        row[f"{name} precision"] = right / chosen.sum() if chosen.any() else np.nan
+        row[f"{name} recall"] = right / planted
+    return row

@@ -1,35 +1,24 @@
-"""Candidates for find_suspects: corrected nearness, and crops by small pixels.
+"""The ranking of find_suspects, and of crops by small pixels.
 
-Labels and identities are ranked by functions of ``suspects_corrected.py``. Crops need
-pixels: small copies of 32 x 32 gray values, aligned with the median of the collection,
-as crops of one kind are framed alike. Copies have a check of their own,
+Crops need pixels: small copies of 32 x 32 gray values, aligned with the median of the
+collection, as crops of one kind are framed alike. Copies have a check of their own,
 ``check_duplicates.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
-from suspects_corrected import (
-    Links,
-    correct,
-    find_links,
-    linked_identities,
-    one_person_score,
-    two_persons_score,
-    usual_nearness,
-)
 from suspects_planted import CROP, LINKED, MERGED, MISLABELED, SPLIT
 from suspects_rivals import Images, Ranking, pairs_of
 
-from fiftyone_sfam.audit.suspects.measures import measure_images
-from fiftyone_sfam.audit.suspects.space import (
-    find_nearest,
-    make_space,
-    measure_genuine,
+from fiftyone_sfam.audit.suspects.measures import (
+    ONE_PERSON_MODEL,
+    TWO_PERSONS_MODEL,
+    Measured,
+    measure,
 )
+from fiftyone_sfam.audit.suspects.neighbors import Links, correct, find_links
 
 # What a link loses per nearer link of either image, in spreads of the links.
 RIVAL = 0.4
@@ -37,43 +26,40 @@ _ANGLES = (-45, -30, -15, 15, 30, 45)
 _SHIFT = 8
 
 
-def rank_corrected(images: Images, rival: float = RIVAL) -> Ranking:
-    """Rank with corrected nearness, and with pixels if there are any."""
-    space = make_space(
+def rank_ours(images: Images) -> tuple[Ranking, Measured]:
+    """Rank by the odds of find_suspects, and crops by pixels if there are any."""
+    measured = measure(
         images.embeddings, images.metric, images.identities, images.cameras
     )
-    count, groups = len(space), len(space.members)
-    by_identity = correct(space, by_identity=True)
-    nearest = replace(find_nearest(space), others=find_links(by_identity).images)
-    figures = measure_images(by_identity, measure_genuine(by_identity), nearest)
-
-    by_image = correct(space, by_identity=False)
-    found = find_links(by_image)
-    links = link_scores(found, count, rival)
+    figures = measured.figures
+    count, groups = len(images.identities), len(figures.space.members)
     split = np.full((groups, groups), -np.inf)
-    for first, second in linked_identities(space, found):
-        score = one_person_score(by_image, first, second)
-        split[first, second] = split[second, first] = score
+    first, second = figures.pairs.codes.T
+    split[first, second] = split[second, first] = measured.pair_distances.odds(
+        ONE_PERSON_MODEL
+    )
     merged = np.full(groups, -np.inf)
-    usual = usual_nearness(by_identity)
-    for code, members in enumerate(space.members):
-        if len(members) > 1:
-            merged[code] = two_persons_score(by_identity, code, usual).score
+    merged[[division.identity for division in figures.divisions]] = (
+        measured.division_distances.odds(TWO_PERSONS_MODEL)
+    )
+    corrected = correct(figures.space, measured.nearest, by_identity=False)
+    links = link_scores(find_links(corrected, measured.nearest), count)
     scores = {
-        MISLABELED: figures.mislabel,
+        MISLABELED: figures.images.mislabel,
         SPLIT: split,
         LINKED: pairs_of(images, links),
         MERGED: merged,
     }
     if images.small is not None:
         scores[CROP] = rank_crops(images.small)
-    return Ranking(scores, links)
+    flagged = measured.mislabeled() >= 0
+    return Ranking(scores, links, flagged), measured
 
 
-def link_scores(found: Links, count: int, rival: float) -> NDArray[np.float64]:
+def link_scores(found: Links, count: int) -> NDArray[np.float64]:
     """Score links; an image's second and later links lose, as it is one person's.
 
-    Either image of a link may have nearer links; each of them costs ``rival`` spreads.
+    Either image of a link may have nearer links; each of them costs RIVAL spreads.
     The spread is the standard deviation of the images' best links.
     """
     links = np.full((count, count), -np.inf)
@@ -84,7 +70,7 @@ def link_scores(found: Links, count: int, rival: float) -> NDArray[np.float64]:
         known = others >= 0
         links[image, others[known]] = values[known]
         ranks[image, others[known]] = np.arange(known.sum())
-    step = rival * float(
+    step = RIVAL * float(
         np.std(found.nearness[:, 0][np.isfinite(found.nearness[:, 0])])
     )
     return links - step * (ranks + ranks.T)

@@ -1,4 +1,4 @@
-"""Rankings of suspects to compare with: today's, plain cosine, CSLS and label checkers.
+"""Rankings of suspects to compare with: plain cosine, CSLS and label checkers.
 
 A ranking has a score per unit of each kind of suspects_planted.py, larger for what is
 more suspicious. *Plain cosine* and *CSLS* rank pairs of images of different identities;
@@ -17,9 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from suspects_planted import CROP, LINKED, MERGED, MISLABELED, SPLIT
-
-from fiftyone_sfam.audit.suspects.build import image_scores, split_score
-from fiftyone_sfam.audit.suspects.measures import measure
 
 NEIGHBORS = 10
 # Logits in standard deviations of the nearness of strangers, times this.
@@ -78,7 +75,6 @@ class Ranking:
 def rank_by_all(images: Images) -> dict[str, Ranking]:
     """Return every rival's ranking, by name."""
     return {
-        "today": rank_today(images),
         "cosine": rank_by_pairs(images, images.nearness),
         "CSLS": rank_by_pairs(images, csls(images)),
         "cosine margin": rank_by_margin(images, images.nearness),
@@ -185,48 +181,6 @@ def rank_by_mistakenness(images: Images) -> Ranking:
             CROP: scores,
         },
         links,
-    )
-
-
-def rank_today(images: Images) -> Ranking:
-    """Rank with the measures of find_suspects."""
-    measured = measure(
-        images.embeddings, images.metric, images.identities, images.cameras
-    )
-    figures, count = measured.images, len(images.identities)
-    groups = len(measured.space.members)
-    scores = np.nan_to_num(image_scores(measured), nan=0.0)
-    links = np.full((count, count), -np.inf)
-    for image in range(count):
-        if figures.other[image] >= 0 and np.isfinite(scores[image]):
-            members = measured.space.members[int(figures.other[image])]
-            witness = members[np.argmax(images.nearness[image, members])]
-            links[image, witness] = scores[image]
-    split = np.zeros((groups, groups))
-    for pair in measured.pairs:
-        score = split_score(pair, None)
-        split[pair.first, pair.second] = split[pair.second, pair.first] = score
-        block = np.ix_(
-            measured.space.members[pair.first], measured.space.members[pair.second]
-        )
-        one, other = np.unravel_index(
-            np.argmax(images.nearness[block]), images.nearness[block].shape
-        )
-        first, second = block[0][one, 0], block[1][0, other]
-        links[first, second] = max(links[first, second], score)
-    merged = np.full(groups, -np.inf)
-    for division in measured.divisions:
-        merged[division.identity] = division.margin
-    return Ranking(
-        {
-            MISLABELED: scores,
-            SPLIT: split,
-            LINKED: pairs_of(images, links),
-            MERGED: merged,
-            CROP: figures.uninformative,
-        },
-        links,
-        figures.is_mislabeled,
     )
 
 

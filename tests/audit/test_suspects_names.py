@@ -93,8 +93,7 @@ def test_numbered_labels_are_as_much_alike_as_any_other_two() -> None:
 
 def test_the_sentence_says_how_names_are_alike() -> None:
     evidence: dict[str, float | str] = {
-        "names_z": 0.5,
-        "usual_z": 9.0,
+        "above": 4.5,
         "between": 0.7,
         "first_images": 3.0,
         "second_images": 4.0,

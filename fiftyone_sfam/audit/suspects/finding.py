@@ -12,12 +12,16 @@ SPLIT = "split identity"
 MERGED = "merged identity"
 DUPLICATE = "near-duplicate"
 UNINFORMATIVE = "uninformative image"
+HUB = "attracts strangers"
 
 THRESHOLD = 0.5
 """Score that reaches the threshold of a kind."""
 
-KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, UNINFORMATIVE)
+KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, HUB, UNINFORMATIVE)
 """Kinds of findings."""
+
+PROBABLE = (MISLABELED, SPLIT, MERGED)
+"""Kinds whose scores are probabilities."""
 
 GROUP = "group"
 """Name of the evidence that lists the ids of one of the groups of an identity."""
@@ -34,8 +38,10 @@ class Finding:
     kind : str
         One of :data:`KINDS`.
     score : float
-        From 0 to 1, where 0.5 is the threshold of every kind. Scores rank findings of
-        all kinds by how far they exceed their thresholds. They are not probabilities.
+        From 0 to 1, where 0.5 is the threshold of every kind. For the kinds in
+        :data:`PROBABLE`, the probability that there is an error, see
+        :mod:`fiftyone_sfam.audit.suspects.likelihood`. For the others, how far the
+        threshold is exceeded.
     sample_ids : tuple of str
         Unique samples of ``items``.
     items : tuple of int
@@ -51,6 +57,12 @@ class Finding:
         Figures that support the finding.
     sentence : str
         The finding in words.
+    proposal : str
+        What to do, in words.
+    changes : tuple of int
+        Items of which the proposal changes the identity, or that it drops.
+    identity : str
+        The new identity of ``changes``. Empty if the proposal names none.
     """
 
     kind: str
@@ -61,6 +73,9 @@ class Finding:
     identities: tuple[str, ...]
     evidence: Evidence = field(default_factory=dict)
     sentence: str = ""
+    proposal: str = ""
+    changes: tuple[int, ...] = ()
+    identity: str = ""
 
 
 def mislabeled_sentence(
@@ -91,16 +106,23 @@ def mislabeled_sentence(
 def split_sentence(names: tuple[str, str], evidence: Evidence, metric: str) -> str:
     """Say that two identities may be one person."""
     first, second = names
+    nearness = nearness_name(metric)
+    looks = "are look-alikes, or one person"
     text = (
-        f"{first} and {second} may be one person: their images do not differ by "
-        "identity more than under random labels "
-        f"({float(evidence['names_z']):.1f} standard errors; "
-        f"{float(evidence['usual_z']):.0f} are usual for an identity and its nearest "
-        f"other one); mean {nearness_name(metric)} {evidence['between']:.2f} between "
-        "the identities"
+        f"{first} and {second} {looks}: mean {nearness} {evidence['between']:.2f} "
+        "between the identities"
     )
     if "within" in evidence:
         text += f" and {evidence['within']:.2f} within them"
+    text += (
+        f"; corrected for how near strangers are, {float(evidence['above']):.1f} "
+        "standard deviations nearer than two persons usually are in this run"
+    )
+    if "below" in evidence:
+        text += (
+            f", and {_signed(float(evidence['below']))} of the images of one person "
+            "under two names"
+        )
     text += (
         f". Compared with {counted(int(evidence['first_images']), 'image')} of "
         f"{first} and {counted(int(evidence['second_images']), 'image')} of {second}"
@@ -119,13 +141,17 @@ def split_sentence(names: tuple[str, str], evidence: Evidence, metric: str) -> s
 
 def merged_sentence(name: str, evidence: Evidence, metric: str) -> str:
     """Say that an identity may be two persons."""
+    larger, smaller = int(evidence["larger_group"]), int(evidence["smaller_group"])
     text = (
-        f"{name} may be two persons: its images form groups of "
-        f"{int(evidence['larger_group'])} and {int(evidence['smaller_group'])}, mean "
-        f"{nearness_name(metric)} {evidence['within']:.2f} within and "
+        f"{name} may be two persons: its images form groups of {larger} and {smaller}, "
+        f"mean {nearness_name(metric)} "
+    )
+    if "within" in evidence:
+        text += f"{evidence['within']:.2f} within and "
+    text += (
         f"{evidence['between']:.2f} between the groups, "
-        f"{float(evidence['apart']):.1f} times the usual gap between an identity and "
-        "its nearest other one"
+        f"{float(evidence['above']):.1f} standard deviations more of a difference than "
+        "is usual in this run"
     )
     if evidence["cameras"] == "separate":
         text += "; the groups share no camera, so the cameras may explain the gap"
@@ -147,15 +173,30 @@ def duplicate_sentence(identities: Sequence[str], evidence: Evidence) -> str:
     return text + "."
 
 
+def hub_sentence(name: str, evidence: Evidence, metric: str) -> str:
+    """Say that an image is near to many identities."""
+    owner = f"labeled {name}" if name else "without a label"
+    text = (
+        f"1 image {owner} attracts strangers: it is among the nearest images of "
+        + counted(int(evidence["reach"]), "other identity", "other identities")
+    )
+    if "own" in evidence:
+        text += (
+            f", and its {nearness_name(metric)} to its own identity is "
+            f"{evidence['own']:.2f}"
+        )
+    if "other" in evidence:
+        text += (
+            f"; the nearest other identity is {evidence['other_identity']} "
+            f"({nearness_name(metric)} {evidence['other']:.2f})"
+        )
+    return text + ". It may be badly cropped, blurred, or generic."
+
+
 def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:
     """Say that an image shows too little to recognize a person."""
     nearness = nearness_name(metric)
     reasons = []
-    if evidence["reason"] == "hub":
-        reasons.append(
-            f"it is among the nearest images of {int(evidence['reach'])} other "
-            "identities"
-        )
     if "own" in evidence:
         reasons.append(
             f"its {nearness} to its own identity is {evidence['own']:.2f}, "
@@ -174,6 +215,12 @@ def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:
         f"1 image {owner} may show too little to recognize a person: "
         f"{', '.join(reasons)}."
     )
+
+
+def _signed(spreads: float) -> str:
+    """Say how many standard deviations nearer or less near."""
+    side = "nearer than the average" if spreads >= 0 else "less near than the average"
+    return f"{abs(spreads):.1f} {side}"
 
 
 def nearness_name(metric: str) -> str:

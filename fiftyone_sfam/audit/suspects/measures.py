@@ -1,179 +1,193 @@
-"""Measures of how well embeddings agree with the labels of images and identities.
+"""How well embeddings agree with labels, and how likely a disagreement is an error.
 
-These functions work on arrays.
-
-*Images.* Figures are in spreads: the spread of nearness between images of one identity,
-shrunk towards the spread of all identities if it has few images. An image is mislabeled
-if it is far from its own identity and usual in another one, and uninformative if it is
-far from all identities, or near to many.
-
-*Split identities.* The labels of two identities are permuted at random. If the true
-labels do not explain the similarities better than random ones, both may be one person.
-Nearness alone is not enough, as look-alikes and people in front of the same wall are
-near as well. Two identities must also have enough images that a usual difference
-between identities would be detected.
-
-*Merged identities.* An identity is divided into the two groups that differ most. If
-they are as far apart as two identities usually are, with a clear gap, the identity may
-be two persons.
+Images, pairs of identities and identities are scored
+(:mod:`fiftyone_sfam.audit.suspects.images`,
+:mod:`fiftyone_sfam.audit.suspects.identities`), with the given labels and with labels
+in which defects were planted. The comparison of both gives probabilities
+(:mod:`fiftyone_sfam.audit.suspects.likelihood`). These functions work on arrays.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.space import (
-    Genuine,
-    Nearest,
-    Space,
-    compared_with,
-    find_nearest,
-    group_spreads,
-    label_effect,
-    make_space,
-    measure_genuine,
-    nearness_to,
-    own_nearness,
-    reach,
-    robust_scale,
-    upper,
+from fiftyone_sfam.audit.suspects.identities import (
+    Division,
+    divide,
+    labels_effect,
+    one_person_score,
+    usual_nearness,
 )
-from fiftyone_sfam.retrieval.search import UNKNOWN
+from fiftyone_sfam.audit.suspects.images import ImageFigures, measure_images
+from fiftyone_sfam.audit.suspects.likelihood import (
+    ENOUGH,
+    Distances,
+    Model,
+    Scores,
+    measure_distances,
+    nearby,
+    size_of,
+)
+from fiftyone_sfam.audit.suspects.neighbors import (
+    Nearest,
+    correct,
+    find_links,
+    find_nearest,
+    linked_identities,
+    reach,
+    relabel,
+    without,
+)
+from fiftyone_sfam.audit.suspects.planted import Planted, plant
+from fiftyone_sfam.audit.suspects.space import Space, make_space, measure_genuine
 
-MISLABEL_THRESHOLD = 5.0
-"""Least strength of a mislabeled image, in spreads."""
+MISLABELED_MODEL = Model(-2.51, (2.51, 1.21), 0.046)
+ONE_PERSON_MODEL = Model(-4.15, (0.61, 2.00, 0.43), 0.0088)
+TWO_PERSONS_MODEL = Model(-3.69, (4.19,), 0.081)
+"""Printed by ``make check-suspects``, from which they are copied."""
 
-FAR = 5.0
-"""Gap to the own identity from which an image is far from it, in spreads."""
+APART = 1.0
+"""Least distance between planted and usual scores of images, in their common spread. If
+it is smaller, the network does not tell the identities apart, and nothing is said of
+their labels."""
 
-USUAL_MEMBER = 4.0
-"""Gap up to which an image is a usual member of another identity, in spreads."""
-
-UNLIKE_BOTH = 0.125
-"""The same as a fraction of the gap to the own identity, for very unusual images."""
-
-LEAD = 3.0
-"""Lead of the own identity from which an image is informative, in spreads."""
-
-HUB = 5.0
-"""Deviation of the reach from which an image is a hub, in spreads."""
-
-SAME = 2.5
-"""Effect of labels below which they explain nothing, in errors (1 %, one-sided)."""
-
-USUAL = 5.0
-"""Least effect of usual identities' labels for enough power, in errors."""
-
-MOST_EFFECT = 1.0
-"""Largest effect of the labels of one person, in spreads."""
-
-GAP = 4.6
-"""Threshold of the clearness of the gap between two groups times its size."""
-
-MIN_GROUP = 2
-"""Least size of a group of a merged identity."""
-
-# Least spread, as a fraction of the gap between own and nearest other identities.
-_LEAST_SPREAD = 0.02
-# Identities that an identity is compared with.
-_PARTNERS = 3
-# Limit of the size of a gap, in usual gaps between identities.
-_MOST_APART = 1.5
-# Weight of the pooled variance in that of two groups, in pairs.
-_SCALE_PRIOR = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageFigures:
-    """Agreement of N images with their own and with other identities, each (N,).
-
-    ``other`` is the identity that speaks most against the label. Gaps and leads are in
-    spreads; NaN if unknown.
-    """
-
-    own: NDArray[np.float64]  # nearness to the nearest images of the own identity
-    own_images: NDArray[np.int64]  # number of other images of the own identity
-    own_gap: NDArray[np.float64]  # how much less near than usual
-    other: NDArray[np.int64]  # code, or UNKNOWN
-    other_nearness: NDArray[np.float64]  # nearness to the nearest images of ``other``
-    other_gap: NDArray[np.float64]  # how much less near than usual there
-    lead: NDArray[np.float64]  # how much nearer the own identity is than ``other``
-    mislabel: NDArray[np.float64]  # strength of the evidence; -inf if there is none
-    reach: NDArray[np.int64]  # other identities with the image among their nearest
-    hub: NDArray[np.float64]  # how unusual the reach is
-
-    @property
-    def is_mislabeled(self) -> NDArray[np.bool_]:
-        """Images above the threshold that are usual in the other identity."""
-        usual = np.maximum(USUAL_MEMBER, UNLIKE_BOTH * self.own_gap)
-        return (self.mislabel >= MISLABEL_THRESHOLD) & (self.other_gap <= usual)
-
-    @property
-    def uninformative(self) -> NDArray[np.float64]:
-        """Distance above the threshold for uninformative images, in spreads.
-
-        -inf if the image is mislabeled, or if there is no other identity. An image
-        reaches the threshold, 0, if it is far from its own and from all other
-        identities, or a hub; and in either case hardly nearer to its own identity than
-        to another one.
-        """
-        hardly = LEAD - np.where(np.isnan(self.own), -np.inf, self.lead)
-        far = np.minimum(self.own_gap - FAR, self.other_gap - USUAL_MEMBER / 2)
-        far = np.where(np.isnan(far), -np.inf, far)
-        margin = np.minimum(np.fmax(far, self.hub - HUB), hardly)
-        excluded = (self.other == UNKNOWN) | self.is_mislabeled
-        return np.where(excluded, -np.inf, margin)
+# Distances beyond these say no more.
+_ABOVE, _BELOW, _LABELS = (-6.0, 10.0), (-6.0, 3.0), (-15.0, 15.0)
+# Strength of a mislabeled image from which it counts by its logarithm.
+_STRENGTH = 3.0
+# Spread of the effect of labels of one person, in errors.
+_EFFECT = 1.2
+# Planted defects of each kind that are enough, and rounds of planting at most.
+_PLANTED = 100
+_ROUNDS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class IdentityPair:
-    """Two identities that are near to each other."""
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of identities that are near to each other."""
 
-    first: int  # code of an identity
-    second: int  # code of the other identity
-    images: tuple[int, int]  # number of compared images of each
-    between: float  # mean nearness of images of different identities
-    within: float  # mean nearness of images of one identity
-    effect: float  # of the labels, in spreads
-    z: float  # of the labels, in errors
-    usual_z: float  # z of the effect that is usual in the run
-    support: float  # how far the other conditions are met, in errors
-
-    @property
-    def margin(self) -> float:
-        """Distance above the threshold for one person, in errors."""
-        return min(SAME - self.z, self.support)
+    codes: NDArray[np.int64]  # (P, 2)
+    scores: NDArray[np.float64]  # as one person, (P,)
+    effects: NDArray[np.float64]  # of their labels, in errors; NaN if unknown, (P,)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Division:
-    """An identity in two groups."""
+@dataclass(frozen=True)
+class Figures:
+    """Scores under one set of labels."""
 
-    identity: int  # code
-    groups: tuple[NDArray[np.int64], NDArray[np.int64]]  # images, larger group first
-    within: float  # mean nearness of two images of one group
-    between: float  # mean nearness of two images of different groups
-    apart: float  # within - between, in usual gaps between identities
-    gap: float  # within - between, in standard deviations
-    by_camera: bool  # whether the groups share no camera
-    margin: float  # distance above the threshold for two persons, as a logarithm
+    space: Space
+    images: ImageFigures
+    pairs: Pairs
+    divisions: list[Division]
+
+    def of_images(self) -> Scores:
+        """Return the scores of images as mislabeled, and their sizes."""
+        sizes = np.array([len(members) for members in self.space.members] + [0])
+        others = sizes[self.images.other]
+        return Scores(self.images.mislabel, size_of(self.images.own_images, others))
+
+    def of_pairs(self) -> Scores:
+        """Return the scores of pairs of identities as one person, and their sizes."""
+        sizes = np.array([len(members) for members in self.space.members], dtype=int)
+        first, second = self.pairs.codes.T
+        return Scores(self.pairs.scores, size_of(sizes[first], sizes[second]))
+
+    def of_divisions(self) -> Scores:
+        """Return the scores of identities as two persons, and their sizes."""
+        return Scores(
+            np.array([division.score for division in self.divisions], dtype=float),
+            np.log(
+                [sum(map(len, division.groups)) for division in self.divisions],
+                dtype=float,
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Measures of N images."""
+    """Scores of N images and their identities, and how far they are from usual."""
 
-    space: Space
-    genuine: Genuine
+    figures: Figures
     nearest: Nearest
-    images: ImageFigures
-    pairs: list[IdentityPair]
-    divisions: list[Division]
+    image_distances: Distances  # (N,)
+    pair_distances: Distances  # (P,)
+    division_distances: Distances  # of each division
+
+    @property
+    def space(self) -> Space:
+        """The images with their labels."""
+        return self.figures.space
+
+    @property
+    def apart(self) -> float:
+        """How far planted errors of single labels are from the usual, in spreads.
+
+        Infinite if no identity has two images.
+        """
+        apart = self.image_distances.apart[np.isfinite(self.figures.images.mislabel)]
+        return float(np.median(apart)) if len(apart) else np.inf
+
+    def image_features(self) -> NDArray[np.float64]:
+        """Return what speaks for a wrong label of each image, (N, 2)."""
+        strength = np.arcsinh(self.figures.images.mislabel / _STRENGTH)
+        below = np.clip(self.image_distances.below, *_BELOW)
+        return np.stack([strength, below], axis=1)
+
+    def pair_features(self) -> NDArray[np.float64]:
+        """Return what speaks for one person under two names, (P, 3)."""
+        above = np.clip(self.pair_distances.above, *_ABOVE)
+        below = np.clip(self.pair_distances.below, *_BELOW)
+        labels = np.clip(self._random_labels(), *_LABELS)
+        return np.stack([above, below, labels], axis=1)
+
+    def division_features(self) -> NDArray[np.float64]:
+        """Return what speaks for two persons under one name, (I, 1)."""
+        distances = self.division_distances
+        product = np.clip(distances.above, *_ABOVE) * np.clip(distances.way, -2, 2)
+        sign = np.where(distances.above < 0, -1.0, 1.0)
+        return (sign * np.sqrt(np.abs(product)))[:, None]
+
+    def mislabeled(self) -> NDArray[np.float64]:
+        """Return the logarithms of the odds that images are mislabeled, (N,)."""
+        known = np.isfinite(self.figures.images.mislabel)
+        odds = np.full(len(known), -np.inf)
+        odds[known] = self._odds(MISLABELED_MODEL, self.image_features()[known])
+        return odds
+
+    def one_person(self) -> NDArray[np.float64]:
+        """Return the logarithms of the odds that pairs of identities are one, (P,)."""
+        return self._odds(ONE_PERSON_MODEL, self.pair_features())
+
+    def two_persons(self) -> NDArray[np.float64]:
+        """Return the logarithms of the odds that divided identities are two."""
+        return self._odds(TWO_PERSONS_MODEL, self.division_features())
+
+    def _odds(self, model: Model, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        odds = model.odds(features)
+        return odds if self.apart >= APART else np.full(len(odds), -np.inf)
+
+    def _random_labels(self) -> NDArray[np.float64]:
+        """Compare the effect of labels with that of random and with usual ones.
+
+        The logarithm of the ratio of two normal densities; 0 if there are too few
+        images to tell.
+        """
+        effects, sizes = self.figures.pairs.effects, self.figures.of_pairs().sizes
+        usual = _usual_pairs(self.figures, effects)
+        if len(usual) < ENOUGH:
+            return np.zeros(len(effects))
+        center, scale = nearby(usual, sizes)
+        scale = np.maximum(scale, 1.0)
+        ratio = (
+            ((effects - center) / scale) ** 2 / 2
+            - (effects / _EFFECT) ** 2 / 2
+            + np.log(scale / _EFFECT)
+        )
+        return np.where(np.isfinite(ratio), ratio, 0.0)
 
 
 def measure(
@@ -185,287 +199,108 @@ def measure(
 ) -> Measured:
     """Compare images with their own identities and with others."""
     space = make_space(embeddings, metric, identities, cameras)
-    genuine = measure_genuine(space)
     nearest = find_nearest(space, report)
-    images = measure_images(space, genuine, nearest)
-    suspected = np.where(images.is_mislabeled, images.other, UNKNOWN)
-    pairs = compare_identities(space, genuine, nearest, suspected)
-    divisions = divide_identities(space, genuine, nearest_level(pairs), suspected)
-    return Measured(space, genuine, nearest, images, pairs, divisions)
-
-
-# --------------------------------------------------------------------------------------
-# Images
-# --------------------------------------------------------------------------------------
-
-
-def measure_images(space: Space, genuine: Genuine, nearest: Nearest) -> ImageFigures:
-    """Compare each image with its own identity and with those that it is near to."""
-    count = len(space)
-    own = own_nearness(space)
-    sizes = np.array([len(members) for members in space.members] + [0])
-    own_images = np.maximum(sizes[space.identities] - 1, 0)
-    images, others = _suggestions(space, nearest)
-    near = nearness_to(space, images, others)
-
-    known = np.flatnonzero(~np.isnan(own))
-    median = float(np.median(own[known])) if len(known) else 0.0
-    gap = abs(median - float(np.median(near))) if len(near) else 0.0
-    floor = max(_LEAST_SPREAD * gap, 1e-6)
-    spreads = group_spreads(
-        own[known], space.identities[known], len(space.members), floor
-    )
-    # A mean of few similarities varies more than a mean of many.
-    extra = max(0.0, genuine.scale**2 - spreads.pooled_scale**2)
-
-    def extra_variance(number: NDArray[np.int64]) -> NDArray[np.float64]:
-        compared = np.maximum(compared_with(number), 1)
-        return extra * np.maximum(1 / compared - 0.25, 0)
-
-    own_extra = extra_variance(own_images)
-    codes = np.where(space.identities == UNKNOWN, 0, space.identities)
-    own_gap = np.full(count, np.nan)
-    if len(space.members):
-        own_gap = (spreads.center[codes] - own) / np.sqrt(
-            spreads.scale[codes] ** 2 + own_extra
-        )
-    near_extra = extra_variance(sizes[others])
-    near_gap = (spreads.center[others] - near) / np.sqrt(
-        spreads.scale[others] ** 2 + near_extra
-    )
-    common = np.sqrt(spreads.pooled_scale**2 + (own_extra[images] + near_extra) / 2)
-    lead = (own[images] - near) / common
-    mislabel = own_gap[images] - near_gap - lead
-    # If the own identity is the nearer one, no spread makes the label wrong.
-    mislabel = np.where(lead > 0, np.minimum(mislabel, -lead), mislabel)
-
-    # The identity that speaks most against the label, or the nearest one without one.
-    rank = np.where(np.isnan(mislabel), -near_gap, mislabel)
-    order = np.lexsort((rank, images))
-    last = np.flatnonzero(np.diff(images[order], append=-1))
-    best, rows = order[last], images[order][last]
-
-    def column(values: NDArray, missing: float) -> NDArray:
-        filled = np.full(count, missing, dtype=values.dtype)
-        filled[rows] = values[best]
-        return filled
-
     reached = reach(space, nearest)
-    return ImageFigures(
-        own=own,
-        own_images=own_images,
-        own_gap=own_gap,
-        other=column(others, UNKNOWN),
-        other_nearness=column(near, np.nan),
-        other_gap=column(near_gap, np.nan),
-        lead=column(lead, np.nan),
-        mislabel=column(np.where(np.isnan(mislabel), -np.inf, mislabel), -np.inf),
-        reach=reached,
-        hub=_deviations(np.sqrt(reached)),
+    figures = measure_labels(space, nearest, reached)
+    hubs = np.flatnonzero(figures.images.attracts >= 0)
+    if len(hubs):
+        # They are near to everybody, and witnesses for nobody.
+        nearest = without(nearest, hubs)
+        figures = measure_labels(space, nearest, reached)
+    planted = _measure_planted(space, nearest)
+    return Measured(
+        figures,
+        nearest,
+        measure_distances(figures.of_images(), _usual_images(figures), planted[0]),
+        measure_distances(
+            figures.of_pairs(),
+            _usual_pairs(figures, figures.pairs.scores),
+            planted[1],
+        ),
+        measure_distances(figures.of_divisions(), figures.of_divisions(), planted[2]),
     )
 
 
-def _suggestions(
-    space: Space, nearest: Nearest
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List each image with each identity among its nearest others, once."""
-    valid = nearest.others != UNKNOWN
-    images = np.broadcast_to(np.arange(len(space))[:, None], valid.shape)[valid]
-    identities = space.identities[nearest.others[valid]]
-    pairs = np.unique(np.stack([images, identities]), axis=1)
-    return pairs[0], pairs[1]
-
-
-def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return deviations from the median, in spreads of at least a half."""
-    if len(values) == 0:
-        return values
-    away = values - np.median(values)
-    return away / max(robust_scale(away), 0.5)
-
-
-# --------------------------------------------------------------------------------------
-# Identities
-# --------------------------------------------------------------------------------------
-
-
-def compare_identities(
-    space: Space, genuine: Genuine, nearest: Nearest, suspected: NDArray[np.int64]
-) -> list[IdentityPair]:
-    """Compare each identity with those that its images are nearest to."""
-    pairs = [
-        _compare(space, genuine, suspected, first, second)
-        for first, second in _partners(space, nearest)
+def measure_labels(
+    space: Space, nearest: Nearest, reached: NDArray[np.int64]
+) -> Figures:
+    """Score images, pairs of identities, and identities."""
+    by_identity = correct(space, nearest, by_identity=True)
+    images = measure_images(
+        by_identity,
+        measure_genuine(by_identity),
+        find_links(by_identity, nearest).images,
+        reached,
+    )
+    by_image = correct(space, nearest, by_identity=False)
+    codes = linked_identities(space, find_links(by_image, nearest))
+    scores = [one_person_score(by_image, *pair) for pair in codes.tolist()]
+    effects = [labels_effect(space, *pair) for pair in codes.tolist()]
+    usual = usual_nearness(by_identity)
+    divisions = [
+        divide(by_identity, code, usual)
+        for code, members in enumerate(space.members)
+        if len(members) > 1
     ]
-    least: dict[int, float] = {}
-    for pair in pairs:
-        for code in (pair.first, pair.second):
-            least[code] = min(least.get(code, np.inf), pair.effect)
-    usual = float(np.median(list(least.values()))) if least else float("nan")
-    return [_with_support(pair, usual) for pair in pairs]
+    pairs = Pairs(codes, np.array(scores, dtype=float), np.array(effects, dtype=float))
+    return Figures(space, images, pairs, divisions)
 
 
-def nearest_level(pairs: list[IdentityPair]) -> float:
-    """Return how near an identity and its nearest other one usually are."""
-    largest: dict[int, float] = {}
-    for pair in pairs:
-        for code in (pair.first, pair.second):
-            largest[code] = max(largest.get(code, -np.inf), pair.between)
-    return float(np.median(list(largest.values()))) if largest else float("nan")
+def _usual_images(figures: Figures) -> Scores:
+    scores = figures.of_images()
+    known = np.isfinite(scores.values)
+    return Scores(scores.values[known], scores.sizes[known])
 
 
-def divide_identities(
-    space: Space, genuine: Genuine, nearest: float, suspected: NDArray[np.int64]
-) -> list[Division]:
-    """Divide each identity with enough images into two groups."""
-    apart = genuine.median - nearest
-    if not apart > 0 or genuine.scale <= 0:
-        return []
-    divisions = []
-    for code in range(len(space.members)):
-        members = space.some_members(code)
-        members = members[suspected[members] == UNKNOWN]
-        if len(members) >= 2 * MIN_GROUP:
-            divisions.append(_divide(space, genuine, apart, code, members))
-    return divisions
+def _usual_pairs(figures: Figures, values: NDArray[np.float64]) -> Scores:
+    """Select the second and third best pairs of each identity; the best may be one."""
+    scores = figures.of_pairs()
+    owners = figures.pairs.codes.T.ravel()
+    order = np.lexsort((-np.tile(scores.values, 2), owners))
+    owners = owners[order]
+    place = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    values, sizes = np.tile(values, 2)[order], np.tile(scores.sizes, 2)[order]
+    chosen = ((place == 1) | (place == 2)) & np.isfinite(values)
+    return Scores(values[chosen], sizes[chosen])
 
 
-def _partners(space: Space, nearest: Nearest) -> list[tuple[int, int]]:
-    """List the pairs of identities whose images are among each other's nearest."""
-    votes: dict[int, Counter[int]] = {}
-    for identity, others in zip(
-        space.identities.tolist(), nearest.others.tolist(), strict=True
-    ):
-        if identity != UNKNOWN:
-            # An image has one vote for an identity, whatever the number of neighbors.
-            codes = {int(space.identities[image]) for image in others if image >= 0}
-            votes.setdefault(identity, Counter()).update(codes)
-    # Ties are broken by the identities' centers, not by the images' order.
-    centers = np.array(
-        [space.vectors[members].mean(axis=0) for members in space.members]
+def _measure_planted(space: Space, nearest: Nearest) -> tuple[Scores, Scores, Scores]:
+    """Score planted defects: moved images, split identities, merged identities."""
+    generator = np.random.default_rng(0)
+    parts: tuple[list[Scores], ...] = ([], [], [])
+    for _ in range(_ROUNDS):
+        planted = plant(space, generator)
+        relabeled = relabel(space, nearest, planted.space)
+        figures = measure_labels(
+            planted.space, relabeled, reach(planted.space, relabeled)
+        )
+        found = _scores_of(planted, figures)
+        for part, scores in zip(parts, found, strict=True):
+            part.append(scores)
+        if all(sum(map(len, part)) >= _PLANTED for part in parts):
+            break
+    images, pairs, divisions = (Scores.joined(part) for part in parts)
+    return images, pairs, divisions
+
+
+def _scores_of(planted: Planted, figures: Figures) -> tuple[Scores, Scores, Scores]:
+    """Select the scores of what was planted."""
+    images, pairs = figures.of_images(), figures.of_pairs()
+    divisions = figures.of_divisions()
+    moved = planted.moved[np.isfinite(images.values[planted.moved])]
+    wanted = {tuple(sorted(pair)) for pair in planted.split.tolist()}
+    split = [
+        row
+        for row, pair in enumerate(figures.pairs.codes.tolist())
+        if tuple(pair) in wanted
+    ]
+    merged = [
+        row
+        for row, division in enumerate(figures.divisions)
+        if division.identity in planted.merged
+    ]
+    return (
+        Scores(images.values[moved], images.sizes[moved]),
+        Scores(pairs.values[split], pairs.sizes[split]),
+        Scores(divisions.values[merged], divisions.sizes[merged]),
     )
-    pairs = set()
-    for identity, counts in votes.items():
-        others = np.array(list(counts), dtype=np.int64)
-        away = np.linalg.norm(centers[others] - centers[identity], axis=1)
-        order = np.lexsort((away, -np.array(list(counts.values()))))
-        for other in others[order][:_PARTNERS].tolist():
-            pairs.add((min(identity, other), max(identity, other)))
-    return sorted(pairs)
-
-
-def _compare(
-    space: Space,
-    genuine: Genuine,
-    suspected: NDArray[np.int64],
-    first: int,
-    second: int,
-) -> IdentityPair:
-    """Measure the effect of two labels; ``usual_z`` and ``support`` are added later."""
-    parts = []
-    for code in (first, second):
-        members = space.some_members(code)
-        # Images of a third identity do not count, unless there are no others.
-        kept = members[np.isin(suspected[members], [UNKNOWN, first, second])]
-        parts.append(kept if len(kept) else members)
-    images, sizes = np.concatenate(parts), (len(parts[0]), len(parts[1]))
-    is_second = np.arange(len(images)) >= sizes[0]
-    near = space.nearness(images, images)
-    between = float(near[~is_second][:, is_second].mean())
-    same = (is_second[:, None] == is_second) & ~np.eye(len(images), dtype=bool)
-    scale = max(genuine.scale, 1e-9)
-    labels = label_effect(near, is_second)
-    if labels is None:
-        # Too few images to permute: compared with what is usual for one person.
-        effect, error = genuine.median - between, genuine.scale
-    else:
-        effect, error = labels.effect, labels.error
-    error = max(error, 1e-9)
-    return IdentityPair(
-        first=first,
-        second=second,
-        images=sizes,
-        between=between,
-        within=float(near[same].mean()) if same.any() else float("nan"),
-        effect=effect / scale,
-        z=effect / error,
-        usual_z=scale / error,  # of an effect of one spread
-        support=float("nan"),
-    )
-
-
-def _with_support(pair: IdentityPair, usual: float) -> IdentityPair:
-    """Complete a pair, given the usual effect of labels in the run, in spreads."""
-    usual_z = usual * pair.usual_z
-    support = min(
-        (MOST_EFFECT - pair.effect) * SAME / MOST_EFFECT,
-        (usual_z - USUAL) * SAME / USUAL,
-    )
-    support = support if np.isfinite(support) else -np.inf
-    return replace(pair, usual_z=usual_z, support=support)
-
-
-def _divide(
-    space: Space,
-    genuine: Genuine,
-    apart: float,
-    code: int,
-    members: NDArray[np.int64],
-) -> Division:
-    """Divide an identity into the two groups that differ most."""
-    near = space.nearness(members, members)
-    parts = best_division(near)
-    within = np.concatenate([upper(near[np.ix_(part, part)]) for part in parts])
-    between = near[np.ix_(*parts)].ravel()
-    difference = float(within.mean() - between.mean())
-    variance = sum(
-        (len(values) * values.var() + _SCALE_PRIOR * genuine.scale**2)
-        / (len(values) + _SCALE_PRIOR)
-        for values in (within, between)
-    )
-    share, gap = difference / apart, difference / float(np.sqrt(variance / 2))
-    product = min(share, _MOST_APART) * gap
-    first, second = ({*space.cameras[members[part]]} - {UNKNOWN} for part in parts)
-    by_camera = bool(first and second and not first & second)
-    margin = float(np.log(product / GAP)) if product > 0 else -np.inf
-    return Division(
-        identity=code,
-        groups=(members[parts[0]], members[parts[1]]),
-        within=float(within.mean()),
-        between=float(between.mean()),
-        apart=share,
-        gap=gap,
-        by_camera=by_camera,
-        # Cameras may explain the difference: the gap must be twice as clear.
-        margin=margin - (np.log(2) if by_camera else 0.0),
-    )
-
-
-def best_division(
-    near: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide images into two groups of at least ``MIN_GROUP``, the larger one first.
-
-    Images are ordered along the first principal axis of the similarities, and cut where
-    the difference between within and between is largest, with a weight that favors
-    groups of equal size.
-    """
-    count = len(near)
-    off = ~np.eye(count, dtype=bool)
-    centered = np.where(off, near - near[off].mean(), 0.0)
-    _, axes = np.linalg.eigh(centered)
-    order = np.argsort(axes[:, -1], kind="stable")
-    ordered = np.where(off, near, 0.0)[np.ix_(order, order)]
-    # Sums of the upper left block of each size, and of the rows up to it.
-    block = np.cumsum(np.cumsum(ordered, axis=0), axis=1)
-    sizes = np.arange(MIN_GROUP, count - MIN_GROUP + 1)
-    upper_left = np.diagonal(block)[sizes - 1]
-    across = block[sizes - 1, -1] - upper_left
-    lower_right = block[-1, -1] - upper_left - 2 * across
-    rest = count - sizes
-    within = (upper_left + lower_right) / (sizes * (sizes - 1) + rest * (rest - 1))
-    between = across / (sizes * rest)
-    quality = (within - between) * np.sqrt(sizes * rest) / count
-    cut = int(sizes[np.argmax(quality)])
-    first, second = order[:cut], order[cut:]
-    return (first, second) if len(first) >= len(second) else (second, first)

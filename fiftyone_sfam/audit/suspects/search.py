@@ -18,27 +18,27 @@ from numpy.typing import NDArray
 from fiftyone_sfam.audit.duplicates.find import Copy, find_copies
 from fiftyone_sfam.audit.evaluation.fields import slice_values
 from fiftyone_sfam.audit.regions.images import item_reader
-from fiftyone_sfam.audit.suspects.build import (
-    Context,
-    Pixels,
-    find_duplicates,
-    find_merged,
-    find_mislabeled,
-    find_split,
-    find_uninformative,
-    image_scores,
-)
+from fiftyone_sfam.audit.suspects.context import Context
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
+    HUB,
     KINDS,
     MERGED,
     MISLABELED,
+    PROBABLE,
     SPLIT,
     THRESHOLD,
     UNINFORMATIVE,
     Finding,
 )
-from fiftyone_sfam.audit.suspects.measures import MIN_GROUP, measure
+from fiftyone_sfam.audit.suspects.labels import find_in_labels
+from fiftyone_sfam.audit.suspects.measures import APART, measure
+from fiftyone_sfam.audit.suspects.pictures import (
+    Pixels,
+    find_duplicates,
+    find_hubs,
+    find_uninformative,
+)
 from fiftyone_sfam.audit.suspects.pixels import (
     detail,
     dullness,
@@ -63,6 +63,7 @@ from fiftyone_sfam.runs.run import Run
 
 __all__ = [
     "DUPLICATE",
+    "HUB",
     "KINDS",
     "MERGED",
     "MIN_SCORE",
@@ -106,9 +107,12 @@ class Suspects:
         Field that defines the splits, if any.
     limits : tuple of str
         Sentences about what could not be checked, and why.
+    expected : dict of str to float
+        How many errors of the kinds in :data:`PROBABLE` there are to be expected: the
+        sum of the probabilities, also of those below ``min_score``.
     label_scores : ndarray of float32
-        How doubtful the label of each of the run's items is, from 0 to 1, shape (N,);
-        NaN if unknown.
+        Probability that the label of each of the run's items is wrong, shape (N,); NaN
+        if unknown.
     created : str
         UTC time in ISO 8601 format.
     """
@@ -119,6 +123,7 @@ class Suspects:
     region_field: str | None
     split_field: str | None
     limits: tuple[str, ...]
+    expected: dict[str, float]
     label_scores: NDArray[np.float32] = field(compare=False)
     created: str
 
@@ -216,18 +221,19 @@ def find_suspects(
         context = _context(run, reported("comparing"))
         pixels, pixel_limits = _measure_pixels(context, kinds, reported("reading"))
     background = None if region_field is None else BackgroundShares(run, region_field)
-    split = find_split(context, background, min(min_score, MIN_SCORE))
+    labels = find_in_labels(context, pixels.dullness, background, min_score)
     by_kind = {
-        MISLABELED: find_mislabeled(context, pixels, split, min_score),
-        SPLIT: [finding for finding in split if finding.score >= min_score],
-        MERGED: find_merged(context, min_score),
+        MISLABELED: labels.mislabeled,
+        SPLIT: labels.split,
+        MERGED: labels.merged,
         DUPLICATE: find_duplicates(context, pixels, splits, min_score),
+        HUB: find_hubs(context, min_score),
         UNINFORMATIVE: find_uninformative(context, pixels, min_score),
     }
     findings = [finding for kind in kinds for finding in by_kind[kind]]
     findings.sort(key=lambda f: (-f.score, KINDS.index(f.kind), f.sample_ids))
     label_scores = np.full(len(run.items), np.nan, dtype=np.float32)
-    label_scores[context.used] = image_scores(context.measured)
+    label_scores[context.used] = labels.label_scores
     limits = (*_limits(context, kinds, region_field), *pixel_limits)
     config = {
         "kinds": list(kinds),
@@ -235,6 +241,7 @@ def find_suspects(
         "region_field": region_field,
         "split_field": split_field,
         "limits": list(limits),
+        "expected": {kind: labels.expected[kind] for kind in kinds if kind in PROBABLE},
         "counts": dict(Counter(finding.kind for finding in findings)),
     }
     arrays: Arrays = {
@@ -357,9 +364,10 @@ def _find_copies(
 
 def _doubtful(context: Context) -> list[int]:
     """List the images that look mislabeled or uninformative, or nearly so."""
-    figures = context.measured.images
-    strength = np.where(figures.is_mislabeled, figures.mislabel, figures.uninformative)
-    chosen = np.flatnonzero(figures.is_mislabeled | (strength >= _NEARLY))
+    figures = context.measured.figures.images
+    doubted = context.measured.mislabeled() >= 0
+    strength = np.where(doubted, figures.mislabel, figures.uninformative)
+    chosen = np.flatnonzero(doubted | (strength >= _NEARLY))
     return chosen[np.argsort(-strength[chosen])][:_MOST_DOUBTFUL].tolist()
 
 
@@ -370,7 +378,6 @@ def _limits(
     space = context.measured.space
     sizes = np.array([len(members) for members in space.members], dtype=int)
     unlabeled = int((space.identities == UNKNOWN).sum())
-    few = int((sizes < 2 * MIN_GROUP).sum())
     single = int((sizes == 1).sum())
     limits = []
     if len(sizes) == 0:
@@ -385,10 +392,12 @@ def _limits(
             f"Identities with a single image: {single}. The image cannot be found "
             "mislabeled, but the identity can be found split."
         )
-    if few and MERGED in kinds:
+    if context.measured.apart < APART:
         limits.append(
-            f"Identities with fewer than {2 * MIN_GROUP} images: {few}. They cannot "
-            "be found merged."
+            "This network does not tell these identities apart: labels that were "
+            "exchanged for a test do not stand out "
+            f"({context.measured.apart:.1f} standard deviations; at least {APART:g} "
+            "are needed). Labels are not judged."
         )
     cameras = {*space.cameras.tolist()} - {UNKNOWN}
     if len(cameras) < 2:

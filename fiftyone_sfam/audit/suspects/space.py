@@ -8,7 +8,7 @@ cameras are comparable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -28,15 +28,6 @@ CENTER_PRIOR = 4
 
 SCALE_PRIOR = 20
 """Weight, in images, of the pooled variance in the variance of an identity."""
-
-SUGGESTIONS = 10
-"""Nearest images of other identities, which suggest an image's true identity."""
-
-REACH = 5
-"""Of these, the images that count as nearest in :func:`reach`."""
-
-CLOSEST = 4
-"""Nearest images of any identity, which may be near-duplicates."""
 
 # Bytes of a block of similarities.
 _BLOCK_BYTES = 64 * 2**20
@@ -60,19 +51,6 @@ class Spreads:
     scale: NDArray[np.float64]  # (C,)
     pooled_center: float
     pooled_scale: float
-
-
-@dataclass(frozen=True)
-class LabelEffect:
-    """How much nearer images are within two labels than between them."""
-
-    effect: float
-    error: float  # standard deviation of the effect under random labels
-
-    @property
-    def z(self) -> float:
-        """The effect in units of its error; 0 if there is no variation."""
-        return self.effect / self.error if self.error > 0 else 0.0
 
 
 def robust_scale(deviations: NDArray[np.floating]) -> float:
@@ -115,58 +93,12 @@ def group_spreads(
     return Spreads(center, scale, pooled_center, pooled)
 
 
-def label_effect(
-    similarity: NDArray[np.float64], second: NDArray[np.bool_]
-) -> LabelEffect | None:
-    """Measure the effect of two labels on similarities; None for too few images.
-
-    The effect is the mean similarity within the labels minus the mean between them,
-    compared with its mean and standard deviation over all permutations of the labels
-    (Mantel's exact moments). An effect of 0 means that the labels carry no information.
-    """
-    count = len(second)
-    if count < 4 or second.all() or not second.any():
-        return None
-    # The effect does not depend on the mean; centered values lose fewer digits.
-    off = ~np.eye(count, dtype=bool)
-    a = np.where(off, similarity - similarity[off].mean(), 0.0)
-    same = (second[:, None] == second) & off
-    differ = second[:, None] != second
-    b = same / same.sum() - differ / differ.sum()
-    sum_a, square_a, row_a = _moments(a)
-    sum_b, square_b, row_b = _moments(b)
-    pairs = count * (count - 1)
-    triples = pairs * (count - 2)
-    quadruples = triples * (count - 3)
-    mean = sum_a * sum_b / pairs
-    second_moment = (
-        2 * square_a * square_b / pairs
-        + 4 * (row_a - square_a) * (row_b - square_b) / triples
-        + (sum_a**2 + 2 * square_a - 4 * row_a)
-        * (sum_b**2 + 2 * square_b - 4 * row_b)
-        / quadruples
-    )
-    observed = float((a * b).sum())
-    return LabelEffect(
-        observed - mean, float(np.sqrt(max(0.0, second_moment - mean**2)))
-    )
-
-
 def confidence(
     margin: float | NDArray[np.floating], unit: float
 ) -> NDArray[np.float64]:
     """Turn the distance from a threshold into a score from 0 to 1; 0.5 is at 0."""
     margin = np.asarray(margin, dtype=np.float64)
     return 0.5 * (1 + margin / (np.abs(margin) + unit))
-
-
-def _moments(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the sums of the values, of their squares and of the squared row sums."""
-    return (
-        float(matrix.sum()),
-        float(np.square(matrix).sum()),
-        float(np.square(matrix.sum(axis=1)).sum()),
-    )
 
 
 @dataclass(frozen=True)
@@ -198,7 +130,7 @@ class Space:
         """Compare images with images, not corrected for cameras."""
         left = self.vectors[rows].astype(np.float64)
         right = self.vectors[columns].astype(np.float64)
-        return _nearness(left, right, self.metric)
+        return compare(left, right, self.metric)
 
     def same_camera(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -228,15 +160,6 @@ class Genuine:
     scale: float  # robust spread of an identity's pairs around their median
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """The images that are nearest to each image, or UNKNOWN."""
-
-    others: NDArray[np.int64]  # of other identities, shape (N, SUGGESTIONS)
-    closest: NDArray[np.int64]  # of any identity, shape (N, CLOSEST)
-    closest_nearness: NDArray[np.float64]  # (N, CLOSEST)
-
-
 def make_space(
     embeddings: NDArray[np.floating],
     metric: str,
@@ -247,12 +170,18 @@ def make_space(
     vectors = np.array(embeddings, dtype=np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    space = Space(
+        vectors.astype(np.float32), metric, identities, cameras, members_of(identities)
+    )
+    return replace(space, camera_gain=_camera_gain(space))
+
+
+def members_of(identities: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """List the images of each identity, by its code."""
     order = np.argsort(identities, kind="stable")
     count = int(identities.max(initial=-1)) + 1
     bounds = np.searchsorted(identities[order], np.arange(count + 1))
-    members = tuple(order[start:stop] for start, stop in pairwise(bounds))
-    space = Space(vectors.astype(np.float32), metric, identities, cameras, members)
-    return replace(space, camera_gain=_camera_gain(space))
+    return tuple(order[start:stop] for start, stop in pairwise(bounds))
 
 
 def measure_genuine(space: Space) -> Genuine:
@@ -284,7 +213,7 @@ def own_nearness(space: Space) -> NDArray[np.float64]:
     for members in space.members:
         if len(members) < 2:
             continue
-        for start, stop in _blocks(len(members), len(members), 8):
+        for start, stop in blocks(len(members), len(members), 8):
             rows = members[start:stop]
             nearness = space.nearness(rows, members)
             nearness[np.arange(len(rows)), np.arange(start, stop)] = -np.inf
@@ -301,53 +230,11 @@ def nearness_to(
     bounds = np.searchsorted(identities[order], np.arange(len(space.members) + 1))
     for identity, members in enumerate(space.members):
         rows = order[bounds[identity] : bounds[identity + 1]]
-        for start, stop in _blocks(len(rows), len(members), 8):
+        for start, stop in blocks(len(rows), len(members), 8):
             block = rows[start:stop]
             nearness = space.nearness(images[block], members)
             means[block] = _mean_of_nearest(nearness, len(members))
     return means
-
-
-def find_nearest(
-    space: Space, report: Callable[[int, int], None] | None = None
-) -> Nearest:
-    """Find the images that are nearest to each image, in blocks."""
-    count = len(space)
-    labeled = space.identities != UNKNOWN
-    others = np.full((count, SUGGESTIONS), UNKNOWN, dtype=np.int64)
-    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int64)
-    closest_nearness = np.full((count, CLOSEST), np.nan)
-    columns = np.arange(count)
-    for start, stop in _blocks(count, count, 4):
-        rows = columns[start:stop]
-        nearness = _nearness(space.vectors[rows], space.vectors, space.metric)
-        nearness[np.arange(len(rows)), rows] = -np.inf
-        chosen = _largest(nearness, CLOSEST)
-        closest[rows, : chosen.shape[1]] = chosen
-        if space.camera_gain:
-            same_camera = space.same_camera(rows, columns)
-            nearness -= np.float32(space.camera_gain) * same_camera
-        same = space.identities[rows][:, None] == space.identities
-        nearness[same | ~labeled] = -np.inf
-        chosen = _largest(nearness, SUGGESTIONS)
-        others[rows, : chosen.shape[1]] = chosen
-        if report is not None:
-            report(stop, count)
-    for row in range(count):
-        known = closest[row] != UNKNOWN
-        closest_nearness[row, known] = space.raw_nearness(
-            np.array([row]), closest[row, known]
-        )[0]
-    return Nearest(others, closest, closest_nearness)
-
-
-def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
-    """Count the other identities that have an image among their nearest others."""
-    images = nearest.others[:, :REACH]
-    identities = np.broadcast_to(space.identities[:, None], images.shape)
-    valid = (images != UNKNOWN) & (identities != UNKNOWN)
-    pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
-    return np.bincount(pairs[0], minlength=len(space))
 
 
 def upper(square: NDArray[Value]) -> NDArray[Value]:
@@ -374,7 +261,7 @@ def _camera_gain(space: Space) -> float:
     return max(0.0, float(np.median(same_camera) - np.median(cross)))
 
 
-def _nearness(left: NDArray, right: NDArray, metric: str) -> NDArray:
+def compare(left: NDArray, right: NDArray, metric: str) -> NDArray:
     """Compare vectors with vectors, without a change of precision."""
     product = left @ right.T
     if metric == "cosine":
@@ -389,18 +276,7 @@ def _mean_of_nearest(values: NDArray[np.float64], count: int) -> NDArray[np.floa
     return np.partition(values, values.shape[1] - take, axis=1)[:, -take:].mean(axis=1)
 
 
-def _largest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the columns of each row's largest finite values, largest first."""
-    count = min(count, values.shape[1])
-    columns = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
-    values = np.take_along_axis(values, columns, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    columns = np.take_along_axis(columns, order, axis=1)
-    values = np.take_along_axis(values, order, axis=1)
-    return np.where(np.isfinite(values), columns, UNKNOWN)
-
-
-def _blocks(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
+def blocks(rows: int, columns: int, itemsize: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of rows whose values fit in a block."""
     step = max(1, _BLOCK_BYTES // (itemsize * max(1, columns)))
     for start in range(0, rows, step):

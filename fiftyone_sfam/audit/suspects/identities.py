@@ -1,0 +1,194 @@
+"""How well embeddings agree with the labels of identities, whatever their size.
+
+*One person under two names*: each image of either identity is compared with the two
+nearest images of the other one. For identities of several images, their labels are also
+permuted at random: if the true labels explain the similarities no better, both may be
+one person. *Two persons under one name*: an identity is cut into
+the two groups that differ most. Nearness is corrected for hubs, see
+:mod:`fiftyone_sfam.audit.suspects.neighbors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.suspects.space import Space, upper
+
+TOP = 2
+"""Nearest images of an identity that count in the evidence for it."""
+
+# Weight, in pairs, of the usual nearness of two images in that of an identity's groups.
+_PAIR_PRIOR = 3.0
+
+
+@dataclass(frozen=True)
+class Division:
+    """An identity in the two groups that differ most."""
+
+    identity: int  # code
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]]  # images, larger group first
+    score: float  # larger is more likely two persons
+
+
+def one_person_score(space: Space, first: int, second: int) -> float:
+    """Score two identities as one person; larger is more likely.
+
+    The corrected nearness of each image to the two nearest images of the other
+    identity, averaged over the images of either identity; the lower of both averages. A
+    single stray image does not make two identities one person, as the other images of
+    its identity are far from its own person.
+    """
+    near = space.nearness(space.some_members(first), space.some_members(second))
+    return min(
+        float(_mean_of_largest(near).mean()), float(_mean_of_largest(near.T).mean())
+    )
+
+
+@dataclass(frozen=True)
+class LabelEffect:
+    """How much nearer images are within two labels than between them."""
+
+    effect: float
+    error: float  # standard deviation of the effect under random labels
+
+    @property
+    def z(self) -> float:
+        """The effect in units of its error; 0 if there is no variation."""
+        return self.effect / self.error if self.error > 0 else 0.0
+
+
+def label_effect(
+    similarity: NDArray[np.float64], second: NDArray[np.bool_]
+) -> LabelEffect | None:
+    """Measure the effect of two labels on similarities; None for too few images.
+
+    The effect is the mean similarity within the labels minus the mean between them,
+    compared with its mean and standard deviation over all permutations of the labels
+    (Mantel's exact moments). An effect of 0 means that the labels carry no information.
+    """
+    count = len(second)
+    if count < 4 or second.all() or not second.any():
+        return None
+    # The effect does not depend on the mean; centered values lose fewer digits.
+    off = ~np.eye(count, dtype=bool)
+    a = np.where(off, similarity - similarity[off].mean(), 0.0)
+    same = (second[:, None] == second) & off
+    differ = second[:, None] != second
+    b = same / same.sum() - differ / differ.sum()
+    sum_a, square_a, row_a = _moments(a)
+    sum_b, square_b, row_b = _moments(b)
+    pairs = count * (count - 1)
+    triples = pairs * (count - 2)
+    quadruples = triples * (count - 3)
+    mean = sum_a * sum_b / pairs
+    second_moment = (
+        2 * square_a * square_b / pairs
+        + 4 * (row_a - square_a) * (row_b - square_b) / triples
+        + (sum_a**2 + 2 * square_a - 4 * row_a)
+        * (sum_b**2 + 2 * square_b - 4 * row_b)
+        / quadruples
+    )
+    observed = float((a * b).sum())
+    return LabelEffect(
+        observed - mean, float(np.sqrt(max(0.0, second_moment - mean**2)))
+    )
+
+
+def labels_effect(space: Space, first: int, second: int) -> float:
+    """Return the effect of the labels of two identities, in errors; NaN if unknown."""
+    parts = space.some_members(first), space.some_members(second)
+    images = np.concatenate(parts)
+    is_second = np.arange(len(images)) >= len(parts[0])
+    found = label_effect(space.nearness(images, images), is_second)
+    return float("nan") if found is None else found.z
+
+
+def divide(space: Space, identity: int, usual: float) -> Division:
+    """Cut an identity of two or more images in two, and score it as two persons.
+
+    The score is the difference between the mean nearness within and between the groups
+    times the square root of ``4 n m / (n + m)`` for groups of n and m images (the
+    difference in errors, up to a constant), minus the nearness of the two images that
+    are farthest apart. The mean within is that of few pairs, and shrunk towards
+    ``usual``, the usual corrected nearness of two images of one person.
+    """
+    members = space.some_members(identity)
+    near = space.nearness(members, members)
+    first, second = best_cut(near)
+    within = np.concatenate(
+        [upper(near[np.ix_(part, part)]) for part in (first, second)]
+    )
+    between = float(near[np.ix_(first, second)].mean())
+    inside = (within.sum() + _PAIR_PRIOR * usual) / (len(within) + _PAIR_PRIOR)
+    weight = np.sqrt(4 * len(first) * len(second) / len(members))
+    score = (inside - between) * weight - upper(near).min()
+    return Division(identity, (members[first], members[second]), float(score))
+
+
+def usual_nearness(space: Space) -> float:
+    """Return the median of the mean nearness of images to the nearest of their own."""
+    values = []
+    for identity in range(len(space.members)):
+        members = space.some_members(identity)
+        if len(members) > 1:
+            near = space.nearness(members, members)
+            np.fill_diagonal(near, -np.inf)
+            values.append(_mean_of_largest(near, len(members) - 1))
+    return float(np.median(np.concatenate(values))) if values else 0.0
+
+
+def best_cut(
+    near: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut images into two groups of at least one image, the larger one first.
+
+    Images are ordered along either of the first two principal axes of the similarities,
+    and cut where the difference between within and between is largest, with a weight
+    that favors groups of equal size.
+    """
+    count = len(near)
+    if count == 2:
+        return np.array([0]), np.array([1])
+    off = ~np.eye(count, dtype=bool)
+    centered = np.where(off, near - near[off].mean(), 0.0)
+    _, axes = np.linalg.eigh(centered)
+    best: tuple[float, NDArray[np.int64], int] | None = None
+    for axis in (-1, -2):
+        order = np.argsort(axes[:, axis], kind="stable")
+        ordered = np.where(off, near, 0.0)[np.ix_(order, order)]
+        # Sums of the upper left block of each size, and of the rows up to it.
+        block = np.cumsum(np.cumsum(ordered, axis=0), axis=1)
+        sizes = np.arange(1, count)
+        upper_left = np.diagonal(block)[sizes - 1]
+        across = block[sizes - 1, -1] - upper_left
+        lower_right = block[-1, -1] - upper_left - 2 * across
+        rest = count - sizes
+        pairs = sizes * (sizes - 1) + rest * (rest - 1)
+        difference = (upper_left + lower_right) / pairs - across / (sizes * rest)
+        quality = difference * np.sqrt(sizes * rest) / count
+        place = int(np.argmax(quality))
+        if best is None or quality[place] > best[0]:
+            best = float(quality[place]), order, int(sizes[place])
+    assert best is not None
+    first, second = best[1][: best[2]], best[1][best[2] :]
+    return (first, second) if len(first) >= len(second) else (second, first)
+
+
+def _moments(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the sums of the values, of their squares and of the squared row sums."""
+    return (
+        float(matrix.sum()),
+        float(np.square(matrix).sum()),
+        float(np.square(matrix.sum(axis=1)).sum()),
+    )
+
+
+def _mean_of_largest(
+    values: NDArray[np.float64], count: int | None = None
+) -> NDArray[np.float64]:
+    """Average the largest values of each row, ``count`` of which are finite."""
+    take = min(TOP, values.shape[1] if count is None else count)
+    return np.partition(values, values.shape[1] - take, axis=1)[:, -take:].mean(axis=1)

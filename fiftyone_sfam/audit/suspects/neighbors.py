@@ -1,0 +1,245 @@
+"""The nearest images of each image, and nearness corrected for hubs.
+
+A badly aligned image is near to many strangers. The *level* of an image is its mean
+nearness to its nearest strangers; the corrected nearness of two images is
+
+    c(i, j) = s(i, j) - (level(i) + level(j)) / 2,
+
+which ranks pairs as cross-domain similarity local scaling does (CSLS; Conneau et al.,
+"Word translation without parallel data", 2018: ``2 s - r(i) - r(j)``). Nothing here
+needs the spread of an identity, so identities of one and two images take part.
+
+Similarities are computed once, in blocks; what is kept has a size of N times a
+constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.audit.suspects.space import Space, blocks, compare
+from fiftyone_sfam.retrieval.search import UNKNOWN
+
+OTHERS = 50
+"""Nearest images of other identities that are kept for each image."""
+
+CLOSEST = 4
+"""Nearest images of any identity, which may be near-duplicates."""
+
+STRANGERS = 10
+"""Strangers, or other identities, from which the level of an image is measured."""
+
+REACH = 5
+"""Nearest images of other identities that count in :func:`reach`."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The images that are nearest to each of N images, nearest first."""
+
+    others: NDArray[np.int64]  # of other identities, or UNKNOWN, (N, OTHERS)
+    nearness: NDArray[np.float64]  # corrected for cameras; -inf if unknown, same shape
+    closest: NDArray[np.int64]  # of any identity, or UNKNOWN, (N, CLOSEST)
+
+
+@dataclass(frozen=True)
+class Links:
+    """The nearest image of each of the nearest other identities, nearest first."""
+
+    images: NDArray[np.int64]  # or UNKNOWN, (N, K)
+    nearness: NDArray[np.float64]  # -inf if unknown, (N, K)
+
+
+@dataclass(frozen=True)
+class CorrectedSpace(Space):
+    """A space in which an image that is near to many strangers is less near to all."""
+
+    levels: NDArray[np.float64] = field(kw_only=True)  # shape (N,)
+
+    def nearness(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Compare images with images, corrected for cameras and for hubs."""
+        nearness = super().nearness(rows, columns)
+        nearness -= self.levels[rows][:, None] / 2
+        nearness -= self.levels[columns] / 2
+        return nearness
+
+
+def find_nearest(
+    space: Space, report: Callable[[int, int], None] | None = None
+) -> Nearest:
+    """Find the images that are nearest to each image, in blocks."""
+    count = len(space)
+    labeled = space.identities != UNKNOWN
+    others = np.full((count, OTHERS), UNKNOWN, dtype=np.int64)
+    values = np.full((count, OTHERS), -np.inf)
+    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int64)
+    columns = np.arange(count)
+    for start, stop in blocks(count, count, 4):
+        rows = columns[start:stop]
+        nearness = compare(space.vectors[rows], space.vectors, space.metric)
+        nearness[np.arange(len(rows)), rows] = -np.inf
+        chosen, _ = _largest(nearness, CLOSEST)
+        closest[rows, : chosen.shape[1]] = chosen
+        if space.camera_gain:
+            same_camera = space.same_camera(rows, columns)
+            nearness -= np.float32(space.camera_gain) * same_camera
+        same = space.identities[rows][:, None] == space.identities
+        nearness[same | ~labeled] = -np.inf
+        chosen, found = _largest(nearness, OTHERS)
+        others[rows, : chosen.shape[1]] = chosen
+        values[rows, : chosen.shape[1]] = found
+        if report is not None:
+            report(stop, count)
+    return Nearest(others, values, closest)
+
+
+def relabel(space: Space, nearest: Nearest, relabeled: Space) -> Nearest:
+    """Find the nearest others under other labels from those under the first ones.
+
+    ``relabeled`` is the space with other identities, of any of its images. An image
+    whose identity has changed gets the images of its former identity as others.
+    """
+    values = nearest.nearness.copy()
+    owners = relabeled.identities[nearest.others]
+    same = relabeled.identities[:, None] == owners
+    values[same | (nearest.others == UNKNOWN)] = -np.inf
+    others = np.where(np.isfinite(values), nearest.others, UNKNOWN)
+    # Images that were of one identity, and are no longer.
+    for members in space.members:
+        labels = relabeled.identities[members]
+        if (labels == labels[0]).all():
+            continue
+        apart = labels[:, None] != labels
+        near = np.where(apart, space.nearness(members, members), -np.inf)
+        rows = np.concatenate([values[members], near], axis=1)
+        columns = np.broadcast_to(members, near.shape)
+        images = np.concatenate([others[members], columns], axis=1)
+        order = np.argsort(-rows, axis=1, kind="stable")[:, :OTHERS]
+        values[members] = np.take_along_axis(rows, order, axis=1)
+        others[members] = np.take_along_axis(images, order, axis=1)
+    others[~np.isfinite(values)] = UNKNOWN
+    order = np.argsort(-values, axis=1, kind="stable")
+    return Nearest(
+        np.take_along_axis(others, order, axis=1),
+        np.take_along_axis(values, order, axis=1),
+        nearest.closest,
+    )
+
+
+def without(nearest: Nearest, images: NDArray[np.int64]) -> Nearest:
+    """Leave images out as neighbors of others."""
+    dropped = np.isin(nearest.others, images)
+    values = np.where(dropped, -np.inf, nearest.nearness)
+    order = np.argsort(-values, axis=1, kind="stable")
+    others = np.where(dropped, UNKNOWN, nearest.others)
+    return Nearest(
+        np.take_along_axis(others, order, axis=1),
+        np.take_along_axis(values, order, axis=1),
+        nearest.closest,
+    )
+
+
+def correct(space: Space, nearest: Nearest, *, by_identity: bool) -> CorrectedSpace:
+    """Measure the levels of images, and correct a space by them.
+
+    Parameters
+    ----------
+    space : Space
+        N images.
+    nearest : Nearest
+        Their nearest images.
+    by_identity : bool
+        Whether the level is the mean over the nearest image of each of the nearest
+        other identities, without the nearest of them, which may be the same person
+        under another name. If not, the mean over the nearest strangers, as in CSLS.
+
+    Returns
+    -------
+    CorrectedSpace
+        The space with corrected nearness.
+    """
+    values = nearest.nearness[:, :STRANGERS]
+    if by_identity:
+        found = best_by_identity(space, nearest.others, nearest.nearness)
+        values = found.nearness[:, : STRANGERS + 1]
+        # The only other identity is all that there is.
+        several = np.isfinite(values[:, 1])
+        values[several, 0] = -np.inf
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return CorrectedSpace(
+        space.vectors,
+        space.metric,
+        space.identities,
+        space.cameras,
+        space.members,
+        space.camera_gain,
+        levels=total / np.maximum(known.sum(axis=1), 1),
+    )
+
+
+def find_links(
+    space: CorrectedSpace, nearest: Nearest, count: int = STRANGERS
+) -> Links:
+    """Find the nearest image of each of the nearest other identities, corrected."""
+    levels = space.levels[:, None] + space.levels[nearest.others]
+    found = best_by_identity(space, nearest.others, nearest.nearness - levels / 2)
+    return Links(found.images[:, :count], found.nearness[:, :count])
+
+
+def best_by_identity(
+    space: Space, images: NDArray[np.int64], nearness: NDArray[np.float64]
+) -> Links:
+    """Keep the nearest image of each identity in each row, nearest first."""
+    order = np.argsort(-nearness, axis=1, kind="stable")
+    images = np.take_along_axis(images, order, axis=1)
+    nearness = np.take_along_axis(nearness, order, axis=1)
+    owners = np.where(images == UNKNOWN, UNKNOWN, space.identities[images])
+    grouped = np.argsort(owners, axis=1, kind="stable")
+    sorted_owners = np.take_along_axis(owners, grouped, axis=1)
+    first = np.ones(owners.shape, dtype=bool)
+    first[:, 1:] = sorted_owners[:, 1:] != sorted_owners[:, :-1]
+    is_first = np.empty_like(first)
+    np.put_along_axis(is_first, grouped, first, axis=1)
+    nearness = np.where(is_first & (owners != UNKNOWN), nearness, -np.inf)
+    order = np.argsort(-nearness, axis=1, kind="stable")
+    nearness = np.take_along_axis(nearness, order, axis=1)
+    images = np.take_along_axis(images, order, axis=1)
+    return Links(np.where(np.isfinite(nearness), images, UNKNOWN), nearness)
+
+
+def linked_identities(space: Space, links: Links) -> NDArray[np.int64]:
+    """List the pairs of identities that a link connects, each once, shape (P, 2)."""
+    known = (links.images != UNKNOWN) & (space.identities != UNKNOWN)[:, None]
+    first = np.broadcast_to(space.identities[:, None], known.shape)[known]
+    second = space.identities[links.images[known]]
+    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
+    """Count the other identities that have an image among their nearest others."""
+    images = nearest.others[:, :REACH]
+    identities = np.broadcast_to(space.identities[:, None], images.shape)
+    valid = (images != UNKNOWN) & (identities != UNKNOWN)
+    pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
+    return np.bincount(pairs[0], minlength=len(space))
+
+
+def _largest(
+    values: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the columns and values of each row's largest values, largest first."""
+    count = min(count, values.shape[1])
+    columns = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
+    found = np.take_along_axis(values, columns, axis=1)
+    order = np.argsort(-found, axis=1, kind="stable")
+    columns = np.take_along_axis(columns, order, axis=1)
+    found = np.take_along_axis(found, order, axis=1)
+    return np.where(np.isfinite(found), columns, UNKNOWN), found
