@@ -35,8 +35,8 @@ import ast, importlib, json, sys
 from pathlib import Path
 
 folder, optional = Path(sys.argv[1]), set(json.loads(sys.argv[2]))
-# As neighbors.py does, which takes the databases from the tests.
-sys.path[:0] = [str(folder), str(folder.parent / "tests")]
+# neighbors.py takes its database from the tests.
+sys.path[:0] = [str(folder), *(str(folder.parent / name) for name in ("tests", "scripts"))]
 problems = []
 for path in sorted(folder.glob("*.py")):
     tree = ast.parse(path.read_text())
