@@ -36,7 +36,8 @@ from pathlib import Path
 
 folder, optional = Path(sys.argv[1]), set(json.loads(sys.argv[2]))
 # neighbors.py takes its database from the tests.
-sys.path[:0] = [str(folder), *(str(folder.parent / name) for name in ("tests", "scripts"))]
+above = folder.parent
+sys.path[:0] = [str(folder), str(above / "tests"), str(above / "scripts")]
 problems = []
 for path in sorted(folder.glob("*.py")):
     tree = ast.parse(path.read_text())

@@ -130,7 +130,9 @@ def test_two_selected_samples(run: Run, model: EmbeddingModel) -> None:
             view.neighbor.values, expected.gallery.evidence, atol=1e-6
         )
     run.dataset.set_values("camera_index", [9] * 5 + [None] + [9] * 6)
-    with pytest.raises(DataError, match="'camera_index'.* has no value for .*1-2.png"):
+    with pytest.raises(DataError, match=r"has no value for .*1-2\.png"):
+        DataError, match=r"'camera_index'.* has no value for .*1-2\.png"
+    ):
         ExplainSelected().execute(ctx)
 
 
@@ -148,10 +150,11 @@ def test_two_selected_patches(
     run = explain_retrieval(
         dataset, model, k=2, protocol=protocol, patches_field="people"
     )
-    pair = int(np.flatnonzero(run.items.ids)[0])
-    ends = [int(run.pairs.query[pair]), int(run.pairs.gallery[pair])]
+    pair = int(run.pairs.of_query(5)[0])
+    labels = run.items.label_ids
+    assert labels is not None
+    ids = [str(labels[end[pair]]) for end in (run.pairs.query, run.pairs.gallery)]
     patches = dataset.to_patches("people")
-    ids = [str(run.items.label_ids[item]) for item in ends]
     ctx = context(dataset, {"model": "sie"}, view=patches._serialize(), selected=ids)
     found = ExplainSelected().execute(ctx)["similarity"]
     assert found == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
