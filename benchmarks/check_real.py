@@ -203,7 +203,7 @@ def check_case(case: Case, assets: Path) -> Report:
         pair_correlation_signed=signed,
         pair_correlation_minmax=minmax,
         share_not_held=share_not_held(model, shown),
-        share=float(run.config.share_on_map),
+        share=run.config.share_on_map or 0.0,
         broken=(),
     )
     report = replace(report, broken=broken_bounds(report))
