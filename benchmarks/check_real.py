@@ -1,6 +1,6 @@
 """Check the numbers of a run on real images and real embedders.
 
-Runs the four embedders of the private assets over their images, as a user would, and
+Runs the embedders of the private assets over their images, as a user would, and
 compares what a run stored with values that are computed another way: the remainder
 from the definition of each network's head, single pairs one by one, rank-1 from the
 assets' own description, or from onnxruntime. Prints a line per model, writes
