@@ -4,7 +4,7 @@
 #   make test         lint, type check and tests, browser included
 #   make quick        the tests that need neither the database nor the App, in a minute
 #   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
-#   make check-real   the four real embedders against the bounds of the method
+#   make check-real   the real embedders against the bounds of the method
 #   make check-architectures   seventy networks of timm, torchvision, transformers and others: maps add up, and follow the image
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make check-duplicates   copies planted among the real images

@@ -100,7 +100,7 @@ class TransReID(VisionTransformer):
 class PCB(nn.Module):
     """Six horizontal parts, each normalized and concatenated."""
 
-    def __init__(self, parts: int = 6, reduced: int | None = None) -> None:
+    def __init__(self, parts: int = 6, reduced: int = 0) -> None:
         super().__init__()
         self.trunk = trunk(1, 2, 2, 1)
         self.pool = nn.AdaptiveAvgPool2d((parts, 1))
@@ -296,7 +296,7 @@ class NormalizesInside(nn.Module):
         self.register_buffer("mean", torch.tensor([0.5, 0.4, 0.4]).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        images.sub_(self.mean).div_(0.25)
+        images.sub_(self.get_buffer("mean")).div_(0.25)
         result: Tensor = self.network(images)
         return result
 

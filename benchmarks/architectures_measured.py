@@ -226,7 +226,7 @@ def _values(model: EmbeddingModel, images: Tensor) -> dict[str, Any]:
     size = found.evidence.abs().sum((1, 2)).clamp_min(1)
     own = attribute(linearized, torch.arange(3), linearized.embedding)
     single = _single_error(model, images)
-    values = {
+    values: dict[str, Any] = {
         "layer": info.name,
         "layout": info.layout,
         "shape": info.shape,
@@ -366,7 +366,7 @@ class ReplayedHead(HeldHead):
 
         shifts = [args[place] - item for place, item in zip(places, known, strict=True)]
         with torch.no_grad():
-            value, slope = torch.func.jvp(at, tuple(known), tuple(shifts))
+            value, slope, *_ = torch.func.jvp(at, tuple(known), tuple(shifts))
         tangent = (value + slope).requires_grad_(True)
         if func.__name__.endswith("_") and not func.__name__.endswith("__"):
             return args[0].copy_(tangent)

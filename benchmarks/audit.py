@@ -304,7 +304,9 @@ def line(counts: dict[str, Count]) -> str:
 
 def table(totals: dict[str, Count]) -> str:
     """Lay out the counts of all seeds."""
-    rows = [("kind", "planted", "found", "right", "precision", "recall")]
+    rows: list[tuple[str, ...]] = [
+        ("kind", "planted", "found", "right", "precision", "recall")
+    ]
     for kind, one in totals.items():
         shown = [
             "-" if value is None else f"{value:.3f}"

@@ -16,6 +16,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -113,6 +114,11 @@ def main() -> int:
     return 0
 
 
+def _whole(files: list[str], image: int) -> tuple[str, None]:
+    """Return an image's file, which has no box."""
+    return files[image], None
+
+
 def check(paths: list[Path], names: bool) -> list[str]:
     """Return the found copies of each form, of all found, and the time of a search."""
     found: Counter[str] = Counter()
@@ -127,7 +133,7 @@ def check(paths: list[Path], names: bool) -> list[str]:
                 for row, (_, original, form) in enumerate(planted)
             }
             started = time.perf_counter()
-            copies = find_copies(len(files), lambda image, f=files: (f[image], None))
+            copies = find_copies(len(files), partial(_whole, files))
             seconds += time.perf_counter() - started
         for copy in copies.pairs:
             total += 1
@@ -135,11 +141,11 @@ def check(paths: list[Path], names: bool) -> list[str]:
             if pair in truth:
                 found[truth[pair]] += 1
             else:
-                ends = tuple(Path(files[image]).name for image in pair)
-                others[(*ends, copy.form)] += 1
+                names_of_pair = [Path(files[image]).name for image in pair]
+                others[(*names_of_pair, copy.form)] += 1
     if names:
-        for pair, times in others.most_common():
-            print(times, *pair)
+        for other, times in others.most_common():
+            print(times, *other)
     planted_each = len(SEEDS) * PER_FORM
     return [
         *(f"{found[form]} of {planted_each}" for form in FORMS),

@@ -1,6 +1,6 @@
 """Check the numbers of a run on real images and real embedders.
 
-Runs the four embedders of the private assets over their images, as a user would, and
+Runs the embedders of the private assets over their images, as a user would, and
 compares what a run stored with values that are computed another way: the remainder
 from the definition of each network's head, single pairs one by one, rank-1 from the
 assets' own description, or from onnxruntime. Prints a line per model, writes
@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,6 +36,10 @@ OUT = ROOT / "benchmarks" / "out" / "real.json"
 K = 10
 SUM_BOUND = 1e-4
 SINGLE_BOUND = 1e-5
+# A case that misses the bound by rounding: in float32 the error is still less than the
+# first of these, and in float64 less than the second.
+ROUNDED_BOUND = 1e-4
+FLOAT64_BOUND = 1e-9
 SINGLE_PAIRS = 30
 CORRELATED_QUERIES = 100
 
@@ -79,6 +83,7 @@ class Report:
     sum_error_relative: float
     largest_remainder: float
     single_error: float
+    single_error_float64: float | None  # measured if the one in float32 is too large
     rank1: float
     rank1_expected: float
     pair_correlation_signed: float
@@ -119,6 +124,7 @@ def check_case(case: Case, assets: Path) -> Report:
     """Run one network at one layer over its images, and check what is stored."""
     import numpy as np
     import torch
+    from check_real_float64 import float64_error, run_batches
 
     from fiftyone_sfam import Protocol, explain_retrieval
     from fiftyone_sfam.network.metric import normalizer
@@ -165,7 +171,12 @@ def check_case(case: Case, assets: Path) -> Report:
             errors.append(abs(total - pairs.similarity[pair]))
             relative.append(errors[-1] / abs(pairs.similarity[pair]))
             remainders.append(abs(remainder))
-    single = single_error(model, run, shown)
+    chosen = single_pairs(run)
+    single = single_error(model, run, shown, chosen)
+    double = None
+    if single > SINGLE_BOUND:
+        inputs = {item: prepared(model, path) for item, path in enumerate(shown)}
+        double = float64_error(model, inputs, *run_batches(run, chosen))
     signed, minmax = pair_correlations(model, run, shown)
     rank1 = rank1_share(run)
     wanted = (
@@ -186,15 +197,16 @@ def check_case(case: Case, assets: Path) -> Report:
         sum_error_relative=max(relative),
         largest_remainder=max(remainders),
         single_error=single,
+        single_error_float64=double,
         rank1=rank1,
         rank1_expected=wanted,
         pair_correlation_signed=signed,
         pair_correlation_minmax=minmax,
         share_not_held=share_not_held(model, shown),
-        share=float(run.config.share_on_map),
+        share=run.config.share_on_map or 0.0,
         broken=(),
     )
-    report = Report(**{**asdict(report), "broken": broken_bounds(report)})
+    report = replace(report, broken=broken_bounds(report))
     print(summary(report), flush=True)
     dataset.delete()
     return report
@@ -204,7 +216,7 @@ def broken_bounds(report: Report) -> tuple[str, ...]:
     """Name the bounds that a report breaks."""
     checks = (
         (report.sum_error_relative <= SUM_BOUND, "the sums miss the score"),
-        (report.single_error <= SINGLE_BOUND, "batched and single pairs differ"),
+        (agrees_with_single(report), "batched and single pairs differ"),
         (report.passes_stored <= 1, "more than one pass with stored embeddings"),
         (report.passes_computed <= 2, "more than two passes without"),
         (round(report.rank1, 4) == report.rank1_expected, "rank-1 is another"),
@@ -212,17 +224,29 @@ def broken_bounds(report: Report) -> tuple[str, ...]:
     return tuple(text for holds, text in checks if not holds)
 
 
+def agrees_with_single(report: Report) -> bool:
+    """Return whether batched and single maps agree, if need be in float64."""
+    if report.single_error_float64 is None:
+        return report.single_error <= SINGLE_BOUND
+    return (
+        report.single_error <= ROUNDED_BOUND
+        and report.single_error_float64 <= FLOAT64_BOUND
+    )
+
+
 def summary(report: Report) -> str:
     """Describe a report in a line."""
+    double = report.single_error_float64
+    decided = "" if double is None else f" (decided in float64: {double:.2e})"
     return (
         f"{report.model} at {report.layer} {'x'.join(map(str, report.map_shape))}: "
         f"{report.images} images, {report.pairs} pairs, passes per image "
         f"{report.passes_stored:.3f} stored / {report.passes_computed:.3f} computed, "
         f"|sum + remainder - score| <= {report.sum_error:.2e} "
         f"(relative {report.sum_error_relative:.2e}), |remainder| <= "
-        f"{report.largest_remainder:.3f}, batched vs single {report.single_error:.2e}, "
-        f"rank-1 {report.rank1:.4f} (table {report.rank1_expected:.4f}), pair "
-        f"correlation {report.pair_correlation_signed:.2f} signed / "
+        f"{report.largest_remainder:.3f}, batched vs single {report.single_error:.2e}"
+        f"{decided}, rank-1 {report.rank1:.4f} (table {report.rank1_expected:.4f}), "
+        f"pair correlation {report.pair_correlation_signed:.2f} signed / "
         f"{report.pair_correlation_minmax:.2f} min-max, share of the score on the map "
         f"{report.share_not_held:.3f} not held, {report.share:.3f}"
     )
@@ -404,14 +428,20 @@ def forward_mode_remainders(model: Any, paths: list[str]) -> Any:
         handle.remove()
 
 
-def single_error(model: Any, run: Any, paths: list[str]) -> float:
+def single_pairs(run: Any) -> list[int]:
+    """Draw the pairs that are explained again one by one."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    return generator.choice(len(run.pairs), SINGLE_PAIRS, replace=False).tolist()
+
+
+def single_error(model: Any, run: Any, paths: list[str], chosen: list[int]) -> float:
     """Compare stored maps with those of single pairs, relative to the largest value."""
     import numpy as np
 
     from fiftyone_sfam import explain_pair
 
-    generator = np.random.default_rng(0)
-    chosen = generator.choice(len(run.pairs), SINGLE_PAIRS, replace=False)
     worst = 0.0
     for pair, maps in zip(chosen, run.many_maps(chosen), strict=True):
         one = explain_pair(

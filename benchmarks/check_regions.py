@@ -135,7 +135,7 @@ def table(cells: Iterable[Any]) -> str:
 
 
 def check(
-    run: Any, model: Any, ledger: Any, change: str, region: str = BACKGROUND
+    run: Any, model: Any, ledger: Any, change: Any, region: str = BACKGROUND
 ) -> dict[str, Any]:
     """Change a region of the queries of rank 1, and report."""
     from fiftyone_sfam.audit.regions.causal import check_causally

@@ -152,7 +152,7 @@ def measure(case: Case, assets: Path, images: int) -> list[Row]:
             width=run.embeddings().shape[1],
             form=form,
             images=len(view),
-            image_bytes=config.contribution_bytes,
+            image_bytes=config.contribution_bytes or 0,
             evidence_least=min(evidence),
             evidence_median=median(evidence),
             point_least=min(points),

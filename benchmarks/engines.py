@@ -16,16 +16,21 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from isolated import isolated_database
+
+if TYPE_CHECKING:
+    from fiftyone_sfam import EmbeddingModel
+    from fiftyone_sfam.runs.run import Run
 
 OUT = Path(__file__).resolve().parent / "out" / "engines.json"
 SIZE = (128, 64)
 BATCH = 16
 
 
-def make_dataset(count: int, folder: Path):
+def make_dataset(count: int, folder: Path) -> Any:
     """Make crops of noise of the size that a person crop has."""
     import fiftyone as fo
     from PIL import Image
@@ -42,7 +47,7 @@ def make_dataset(count: int, folder: Path):
     return dataset
 
 
-def network():
+def network() -> EmbeddingModel:
     """ResNet-18 with random weights."""
     import torch
     import torchvision
@@ -55,7 +60,7 @@ def network():
     return EmbeddingModel(model.eval(), Preprocessing(size=SIZE))
 
 
-def stored(run) -> dict[str, bytes]:
+def stored(run: Run) -> dict[str, bytes]:
     """Return the bytes that are stored of a run."""
     bucket = run.store._bucket
     return {
@@ -64,7 +69,9 @@ def stored(run) -> dict[str, bytes]:
     }
 
 
-def measure(dataset, model, k: int, key: str, **options):
+def measure(
+    dataset: Any, model: EmbeddingModel, k: int, key: str, **options: Any
+) -> tuple[dict[str, float], Run]:
     """Run once; return what it took, and the run."""
     from fiftyone_sfam import Protocol, explain_retrieval
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from check_real import CASES, MARKET_NAME, ROOT, load_reference
+from check_real import CASES, ROOT, load_reference
+from check_real_rank1 import MARKET_NAME
 
 OUT = ROOT / "benchmarks" / "out"
 NETWORKS = (

@@ -46,12 +46,13 @@ def measure(seed: int, pairs: int) -> dict[str, dict[str, float]]:
     images = torch.stack([model.prepare(one.image) for one in drawn])
     embeddings = torch.cat([model.embed(part) for part in images.split(64)])
     layers = path_layers(model, images[0])
+    height, width = images.shape[-2:]
     generator = np.random.default_rng(seed)
     shares: dict[str, dict[str, list[float]]] = {}
     for kind, listed in (("person", person_pairs(crops)), ("wall", wall_pairs(crops))):
         for place in generator.permutation(len(listed))[:pairs]:
             query, partner = listed[place]
-            region = region_of(drawn[query].mask, images.shape[-2:], kind)
+            region = region_of(drawn[query].mask, (height, width), kind)
             found = image_maps(
                 model,
                 images[query],

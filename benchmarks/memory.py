@@ -19,8 +19,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from isolated import isolated_database
+
+if TYPE_CHECKING:
+    from fiftyone_sfam import EmbeddingModel
 
 OUT = Path(__file__).resolve().parent / "out" / "memory.json"
 SIDE = 16
@@ -34,7 +38,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def tiny_model():
+def tiny_model() -> EmbeddingModel:
     """A network whose feature map is 8 x 4 x 4 and whose embedding has 512 numbers."""
     import torch
     from torch import nn
@@ -52,7 +56,7 @@ def tiny_model():
     return EmbeddingModel(network.eval(), Preprocessing(size=(SIDE, SIDE)))
 
 
-def make_dataset(count: int, folder: Path):
+def make_dataset(count: int, folder: Path) -> Any:
     """Make images of noise, ten of each identity."""
     import fiftyone as fo
     import numpy as np

@@ -19,9 +19,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from isolated import isolated_database
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.retrieval.search import Candidates
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "neighbors.json"
@@ -46,7 +50,7 @@ def resident_mb(of: str) -> float:
     return next(int(x.split()[1]) / 1024 for x in lines if x.startswith(f"{of}:"))
 
 
-def candidates_of(count: int, queries: int):
+def candidates_of(count: int, queries: int) -> Candidates:
     """Everything is in the gallery; some are queries, spread over it."""
     from fiftyone_sfam.retrieval.search import Candidates
 
@@ -142,7 +146,7 @@ def measure_indexes(
     if postgres is not None:
         backends["pgvector"]["connection_string"] = postgres
 
-    def build(key: str, backend: str, **options):
+    def build(key: str, backend: str, **options: Any) -> tuple[Any, float]:
         start = time.perf_counter()
         index = fob.compute_similarity(
             dataset,

@@ -231,6 +231,7 @@ def make_model(case: Case, assets: Path) -> Any:
         return EmbeddingModel(
             network, network.preprocess, metric=network.metric, name=case.name
         )
+    assert case.size is not None
     torch.manual_seed(0)
     network = getattr(torchvision.models, case.name)(num_classes=256)
     return EmbeddingModel(network, Preprocessing(size=case.size), name=case.name)

@@ -37,7 +37,7 @@ def compare_precisions(model: EmbeddingModel, paths: list[str]) -> dict[str, flo
     exact, about = explained(model, images), explained(lower, images)
     flat = (one.sfam.flatten(1).double() for one in (exact, about))
     centered = [one - one.mean(1, keepdim=True) for one in flat]
-    correlations = torch.cosine_similarity(*centered, dim=1)
+    correlations = torch.cosine_similarity(centered[0], centered[1], dim=1)
     times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     for _ in range(REPEATS):
         for one in (model, lower):

@@ -54,7 +54,7 @@ def _at(place: int) -> dict[str, int]:
     return {"idx": place, "row": place, "trace_idx": 0}
 
 
-PAIRS = (
+PAIRS: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("on_next_pair", {}), ("on_previous_pair", {}), ("on_next_query", {})),
     *(("on_previous_query", {}), ("on_next_neighbor", {}), ("on_why", {})),
     *(("on_channels", {}), ("on_clear_point", {}), ("on_filter", {}), ("on_undo", {})),
@@ -65,7 +65,7 @@ PAIRS = (
     ("on_verdict", {"text": "same clothes"}),
     ("on_verdict", {"text": "wrong label"}),
 )
-AUDIT = (
+AUDIT: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("on_tab", {"value": one}) for one in ("overview", "scores", "matches")),
     *(("on_tab", {"value": one}) for one in ("regions", "suspects", "maps")),
     *(

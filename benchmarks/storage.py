@@ -12,16 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from isolated import isolated_database
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.retrieval.pairs import Pairs
 
 OUT = Path(__file__).resolve().parent / "out" / "storage.json"
 SHARD_IMAGES = 32
 
 
-def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
+def synthetic_pairs(images: int, k: int, rng: np.random.Generator) -> Pairs:
     """Pair every image with k random others."""
     from fiftyone_sfam.retrieval.pairs import Pairs
 
@@ -38,7 +44,9 @@ def synthetic_pairs(images: int, k: int, rng: np.random.Generator):
     )
 
 
-def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
+def write_run(
+    dataset: Any, images: int, k: int, shape: tuple[int, int], seed: int
+) -> tuple[Pairs, float]:
     """Write a run as explain_retrieval does, with noise for maps."""
     from fiftyone_sfam.pipeline.shards import empty_shard, summarize
     from fiftyone_sfam.retrieval.pairs import count_outcomes
@@ -117,7 +125,7 @@ def write_run(dataset, images: int, k: int, shape: tuple[int, int], seed: int):
     return pairs, putting
 
 
-def milliseconds(function, times: int = 1) -> list[float]:
+def milliseconds(function: Callable[[], Any], times: int = 1) -> list[float]:
     """Time a function."""
     times_taken = []
     for _ in range(times):
@@ -127,7 +135,9 @@ def milliseconds(function, times: int = 1) -> list[float]:
     return times_taken
 
 
-def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int = 0):
+def measure(
+    images: int, k: int, shape: tuple[int, int], opened: int, seed: int = 0
+) -> dict[str, Any]:
     """Write the run, open it, and open pairs of it."""
     import fiftyone as fo
 
@@ -142,13 +152,15 @@ def measure(images: int, k: int, shape: tuple[int, int], opened: int, seed: int 
 
     def cold(pair: int) -> None:
         maps = load_run(dataset, "sfam").maps(pair)
+        assert maps.query is not None
+        assert maps.gallery is not None
         assert maps.query.score == np.float32(pairs.similarity[pair])
         assert maps.gallery.maps["evidence"].shape == shape
 
     first = milliseconds(lambda: cold(chosen[0]))[0]
-    colds = [milliseconds(lambda p=pair: cold(p))[0] for pair in chosen[:20]]
+    colds = [milliseconds(partial(cold, pair))[0] for pair in chosen[:20]]
     run = load_run(dataset, "sfam")
-    opens = [milliseconds(lambda p=pair: run.maps(p))[0] for pair in chosen]
+    opens = [milliseconds(partial(run.maps, pair))[0] for pair in chosen]
     processor = time.process_time()
     for pair in chosen[:100]:
         run.maps(pair)

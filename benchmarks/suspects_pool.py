@@ -81,7 +81,7 @@ def list_people(
     from fiftyone_sfam.retrieval.search import encode
 
     _, people, cameras = _list_images(assets / "data" / collection.folder)
-    return encode(people), encode(cameras)
+    return encode([*people]), encode(cameras)
 
 
 def make_pool(collection: Collection, assets: Path, rows: set[int]) -> Pool:
@@ -136,9 +136,9 @@ def alter(image: Image.Image, form: str, generator: np.random.Generator) -> Imag
         return _padded(
             image, lambda large: large.rotate(angle, Image.Resampling.BICUBIC)
         )
-    share = {"shifted": (0.1, 0.2), "shifted far": (0.2, 0.3)}[form]
+    least, most = {"shifted": (0.1, 0.2), "shifted far": (0.2, 0.3)}[form]
     direction = generator.uniform(0, 2 * np.pi)
-    away = generator.uniform(*share)
+    away = generator.uniform(least, most)
     x, y = away * np.cos(direction) * width, away * np.sin(direction) * height
     matrix = (1, 0, x, 0, 1, y)
     return _padded(
@@ -179,7 +179,7 @@ def _list_images(
     folder: Path,
 ) -> tuple[list[Path], list[str], list[str | None]]:
     """List the images of a folder, their identities and their cameras."""
-    from check_real import MARKET_NAME
+    from check_real_rank1 import MARKET_NAME
 
     paths, people, cameras = [], [], []
     for path in sorted(folder.rglob("*")):

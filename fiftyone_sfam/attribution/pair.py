@@ -365,7 +365,7 @@ def _side(
 def _fullest_layer(model: EmbeddingModel, image: ImageLike) -> tuple[str, float]:
     """Return the stage that carries the most of an image's similarity with itself."""
     prepared, _ = prepare_images(model, [image])
-    return with_inputs_of(model, [image]).fullest_layer(prepared)
+    return with_inputs_of(model._of_image(0), [image]).fullest_layer(prepared)
 
 
 def _warnings(

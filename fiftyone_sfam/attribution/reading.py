@@ -59,8 +59,11 @@ def _read(image: ImageLike) -> Image.Image:
 def with_inputs_of(
     model: EmbeddingModel, images: Sequence[ImageLike]
 ) -> EmbeddingModel:
-    """Return a model with the further inputs of samples, if it takes any."""
-    if not model.inputs:
+    """Return a model with the further inputs of samples, if it takes any.
+
+    Values that the model was already given stay.
+    """
+    if not model.inputs or model._given:
         return model
     samples = [image[0] if isinstance(image, tuple) else image for image in images]
     for sample in samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -16,6 +16,9 @@ from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+
+ReadInputs = Callable[[Mapping[str, str]], dict[str, NDArray[Any]]]
+"""Reads the arguments of images from the fields that a model names."""
 
 
 def input_columns(

@@ -31,7 +31,7 @@ from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.network.examine import examine
 from fiftyone_sfam.network.heads import as_leaf
 from fiftyone_sfam.network.held import HeldHead
-from fiftyone_sfam.network.held_rules import GATES, SLOPES
+from fiftyone_sfam.network.held_rules import ACTIVATIONS, SLOPES
 from fiftyone_sfam.network.layouts import (
     MOST_PREFIX,
     LayerInfo,
@@ -46,7 +46,7 @@ DIRECT = "direct"
 
 # Functions after which attention weights are still attention weights.
 _KEEPS = {"dropout", "to", "type_as", "float", "contiguous", "clone"}
-_ACTIVATIONS = {*GATES, *SLOPES, *(f"{name}_" for name in SLOPES)}
+_CUT = {*ACTIVATIONS, *SLOPES, *(f"{name}_" for name in SLOPES)}
 _PRODUCTS = {"mul", "mul_", "multiply", "__mul__", "__rmul__", "__imul__"}
 # Relative differences of two derivatives that are rounding: at least, and in units of
 # the network's type.
@@ -112,7 +112,7 @@ class _AttentionTap(TorchFunctionMode):
         elif self._is_cutting and isinstance(result, Tensor):
             factors = args if name in _PRODUCTS else ()
             is_gated = any(getattr(item, "_sfam_cut", False) for item in factors)
-            if result.requires_grad and (name in _ACTIVATIONS or is_gated):
+            if result.requires_grad and (name in _CUT or is_gated):
                 result = result.detach()
                 result._sfam_cut = True  # type: ignore[attr-defined]
         return result

@@ -30,13 +30,15 @@ SLOPES = {
 # Values of which the quotient ``act(x) / x`` would be rounding.
 _ZERO = 1e-6
 # fmt: off
-# Functions whose results are gates where they multiply another value.
-GATES = [
-    "erf",
-    "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "relu", "relu_", "relu6",
-    "hardtanh", "hardtanh_", "rsqrt", "rsqrt_", "reciprocal", "reciprocal_",
-    "__rdiv__", "__rtruediv__", "exp", "exp_", "softplus", "norm", "vector_norm",
-    "linalg_norm", "linalg_vector_norm",
+# Functions whose results are gates where they multiply another value: activations,
+ACTIVATIONS = [
+    "erf", "sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "relu", "relu_",
+    "relu6", "hardtanh", "hardtanh_", "exp", "exp_", "softplus",
+]
+# and what normalization written by hand scales by.
+_SCALES = [
+    "rsqrt", "rsqrt_", "reciprocal", "reciprocal_", "__rdiv__", "__rtruediv__", "norm",
+    "vector_norm", "linalg_norm", "linalg_vector_norm",
 ]
 # Functions that return the values of their first argument in another shape.
 _VIEWS = [
@@ -415,7 +417,7 @@ def _argument(place: int, name: str) -> Rule:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_VIEWS, _view),
-    **dict.fromkeys(GATES, _mark),
+    **dict.fromkeys([*ACTIVATIONS, *_SCALES], _mark),
     **dict.fromkeys(SLOPES, _smooth_gate),
     **dict.fromkeys((f"{name}_" for name in SLOPES), _smooth_gate),
     "layer_norm": _layer_norm,

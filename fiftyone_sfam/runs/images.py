@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -39,6 +39,22 @@ class ItemImages:
         return path, box
 
 
+def item_inputs(
+    run: Run, items: Sequence[int], inputs: Mapping[str, str]
+) -> dict[str, NDArray[Any]]:
+    """Read the arguments of items of a run, as the run did."""
+    sample_ids = [str(run.items.sample_ids[item]) for item in items]
+    labels = run.items.label_ids
+    return input_columns(
+        all_samples(run.dataset).select(sorted(set(sample_ids))),
+        sample_ids,
+        None if labels is None else [str(labels[item]) for item in items],
+        [f"'{run.items.ids[item]}'" for item in items],
+        inputs,
+        run.config.patches_field,
+    )
+
+
 class ItemModels:
     """A run's model with the further inputs of each of some items, if it takes any."""
 
@@ -49,16 +65,7 @@ class ItemModels:
         self._columns: dict[str, NDArray[Any]] = {}
         if not model.inputs or not chosen:
             return
-        sample_ids = [str(run.items.sample_ids[item]) for item in chosen]
-        labels = run.items.label_ids
-        self._columns = input_columns(
-            all_samples(run.dataset).select(sorted(set(sample_ids))),
-            sample_ids,
-            None if labels is None else [str(labels[item]) for item in chosen],
-            [f"'{run.items.ids[item]}'" for item in chosen],
-            model.inputs,
-            run.config.patches_field,
-        )
+        self._columns = item_inputs(run, chosen, model.inputs)
 
     def of(self, item: int) -> EmbeddingModel:
         """Return the model for copies of an item."""

@@ -102,8 +102,8 @@ def images_of(count: int, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def by_definition(network: ClassToken, images: Tensor) -> Tensor:
-    """Add up ``W (gamma / sigma) centered(W_O (a_0j v_j))`` over blocks, (B, N, D)."""
+def written_of(network: ClassToken, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the blocks; add up ``W_O (a_0j v_j)`` over them. Both are (B, N, width)."""
     tokens = network.tokens(images)
     written = torch.zeros_like(tokens)
     for block in network.blocks:
@@ -115,6 +115,13 @@ def by_definition(network: ClassToken, images: Tensor) -> Tensor:
             shares.transpose(1, 2).flatten(2), block.mixed.out_proj.weight
         )
         tokens = block(tokens)
+    return tokens, written
+
+
+@torch.no_grad()
+def by_definition(network: ClassToken, images: Tensor) -> Tensor:
+    """Compute ``W (gamma / sigma) centered(W_O (a_0j v_j))``, (B, N, D)."""
+    tokens, written = written_of(network, images)
     deviation = (tokens[:, 0].var(1, correction=0) + network.norm.eps).sqrt()
     centered = written - written.mean(2, keepdim=True)
     normed = network.norm.weight * centered / deviation[:, None, None]
@@ -151,6 +158,63 @@ def test_contributions_are_those_of_the_formula(
     )
     of_token = head.prefix_evidence(rows, partners / lengths[:, None])
     torch.testing.assert_close(of_token, shares[:, 0], atol=1e-5, rtol=1e-4)
+
+
+class NormByHand(nn.Module):
+    """RMSNorm as libraries write it, with one of their ways to divide."""
+
+    def __init__(self, divided: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.divided = divided
+        self.weight = nn.Parameter(torch.randn(WIDTH))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.weight * self.divided(tokens)
+
+
+def squares(tokens: Tensor) -> Tensor:
+    return tokens.pow(2).mean(-1, keepdim=True) + 1e-6
+
+
+DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rsqrt": lambda x: x * torch.rsqrt(squares(x)),
+    "rsqrt first": lambda x: squares(x).rsqrt() * x,
+    "rsqrt, types": lambda x: (x.float() * squares(x.float()).rsqrt()).type_as(x),
+    "rsqrt, expanded": lambda x: x * squares(x).rsqrt().expand_as(x),
+    "in place": lambda x: x.clone().mul_(squares(x).rsqrt_()),
+    "reciprocal": lambda x: x * squares(x).sqrt().reciprocal(),
+    "one over": lambda x: x * (1 / squares(x).sqrt()),
+    "power": lambda x: x * squares(x) ** -0.5,
+    "quotient": lambda x: x / squares(x).sqrt(),
+    "norm": lambda x: x / (x.norm(dim=-1, keepdim=True) * WIDTH**-0.5),
+    "linalg": lambda x: (
+        x * (WIDTH**0.5 / torch.linalg.vector_norm(x, dim=-1)[..., None])
+    ),
+    "normalize": lambda x: F.normalize(x, dim=-1) * WIDTH**0.5,
+}
+
+
+@pytest.mark.parametrize("gate", ["gelu", "swiglu"])
+@pytest.mark.parametrize("divided", DIVISIONS.values(), ids=DIVISIONS.keys())
+def test_norms_written_by_hand_are_norms(
+    divided: Callable[[Tensor], Tensor], gate: Gate
+) -> None:
+    torch.manual_seed(0)
+    network = ClassToken(gate=gate).eval()
+    last = NormByHand(divided)
+    network.norm = last  # type: ignore[assignment]
+    for block in network.blocks:
+        block.norm1, block.norm2 = NormByHand(divided), NormByHand(divided)
+    model, images = model_of(network), images_of(3)
+    head = model.linearize(images)
+    torch.testing.assert_close(head.embedding, network(images), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        tokens, written = written_of(network, images)
+        scale = squares(tokens[:, 0]).rsqrt()[:, None]
+        expected = F.linear(last.weight * written * scale, network.head.weight)
+    found = head.position_contributions()
+    gap = (found - expected[:, 1:]).abs().max()
+    assert gap <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fiftyone_sfam.attribution.maps import attribute
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair, explain_path
-from fiftyone_sfam.errors import ModelError
+from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
 from networks import MAP, SideInformation, images
@@ -111,6 +111,22 @@ def sample_of(path: Path, name: str, **fields: Any) -> Any:
     pixels = np.random.default_rng(len(name)).integers(0, 255, (8, 6, 3))
     Image.fromarray(pixels.astype(np.uint8)).save(file)
     return fo.Sample(filepath=str(file), **fields)
+
+
+def test_a_warning_about_values_given_by_hand(
+    tmp_path: Path,
+) -> None:
+    network = SideInformation()
+    with torch.no_grad():
+        assert network.mixed.bias is not None
+        network.mixed.bias.fill_(50)
+    early = EmbeddingModel(
+        network, Preprocessing((8, 6)), inputs=INPUTS, name="sie", layer="trunk"
+    )
+    pictures = [Image.open(sample_of(tmp_path, n).filepath) for n in ("a", "bb")]
+    values = {"cam_label": [2, 0], "hour": [1.0, 2.0]}
+    with pytest.warns(SfamWarning, match="give layer='mixed', which carries 100"):
+        explain_pair(early.with_inputs(values), *pictures)
 
 
 def test_pairs_of_samples(model: EmbeddingModel, tmp_path: Path) -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
-from fiftyone.core.patches import PatchesView
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.operators.base import Context, Results, SfamOperator
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.models import known_name
+from fiftyone_sfam.models import known_name, load_named
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
-    from PIL import Image
 
 _PICTURE = 320  # pixels of the longer side
 
@@ -65,6 +63,7 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
 
     def perform(self, ctx: Context, params: SelectedParameters) -> Results:
         """Explain the two samples."""
+        from fiftyone_sfam.app.selected import selected_inputs, selected_part
         from fiftyone_sfam.attribution.pair import explain_pair
         from fiftyone_sfam.attribution.render import (
             data_url,
@@ -72,13 +71,18 @@ class ExplainSelected(SfamOperator[SelectedParameters]):
             overlay,
             shared_limit,
         )
+        from fiftyone_sfam.data.images import read_part
 
         selected = _two_selected(ctx)
         if params.model is None:
             raise DataError("choose a model to explain.")
         # Read one by one, since a view would not keep the order of the selection.
-        images = [_selected_image(ctx, sample_id) for sample_id in selected]
-        explained = explain_pair(known_name(params.model), *images)
+        parts = [selected_part(ctx, sample_id) for sample_id in selected]
+        images = [read_part(*part) for part in parts]
+        model = load_named(known_name(params.model))
+        if model.inputs:
+            model = model.with_inputs(selected_inputs(ctx, selected, model.inputs))
+        explained = explain_pair(model, *images)
         sides = [explained.query, explained.gallery]
         signed = params.kind == "difference"
         if signed:
@@ -142,18 +146,3 @@ def _two_selected(ctx: Context) -> list[str]:
     if len(selected) != 2:
         raise DataError(f"select two samples; {len(selected)} selected now.")
     return selected
-
-
-def _selected_image(ctx: Context, sample_id: str) -> Image.Image:
-    """Read the image of a selected sample, or the box of a selected patch."""
-    from fiftyone_sfam.data.images import read_part
-
-    patches = isinstance(ctx.view, PatchesView)
-    try:
-        sample = (ctx.view if patches else ctx.dataset)[sample_id]
-    except KeyError as error:
-        raise DataError(
-            f"there is no sample '{sample_id}' any more; select two again."
-        ) from error
-    box = sample[ctx.view.patches_field].bounding_box if patches else None
-    return read_part(sample.filepath, box)

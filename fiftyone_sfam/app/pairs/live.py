@@ -11,7 +11,9 @@ import math
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ from fiftyone_sfam.attribution.maps import (
     check_embeddings,
     check_maps,
 )
+from fiftyone_sfam.data.inputs import ReadInputs
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.models import known_name, list_models, load_named
@@ -52,7 +55,8 @@ class LivePairs:
     """A query and the images that it is compared with, run through the model once.
 
     Image 0 is the query, the others are its neighbors. All maps are signed, float32, at
-    the layer's own resolution, shape (h, w).
+    the layer's own resolution, shape (h, w). A model with further inputs has those of
+    the images.
     """
 
     def __init__(
@@ -220,23 +224,20 @@ class LivePairs:
             )
 
 
-def live_pairs_of_run(run: Run, images: tuple[ImageFile, ...]) -> LivePairs:
-    """Run a run's model on a query and its neighbors."""
+def live_pairs_of_run(
+    run: Run, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None = None
+) -> LivePairs:
+    """Run a run's model on a query and its neighbors, with their further inputs."""
     config = run.config
-    return _live(
-        config.model,
-        config.layer,
-        config.weights_hash,
-        config.metric,
-        config.weights,
-        images,
-        _registry(),
-    )
+    named = _Named(config.model, config.layer, config.weights_hash, config.metric)
+    return _live(named, config.weights, images, read_inputs)
 
 
-def live_pairs(model: str, images: tuple[ImageFile, ...]) -> LivePairs:
+def live_pairs(
+    model: str, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None = None
+) -> LivePairs:
     """Run a model on two images or more, without any run."""
-    return _live(model, None, None, None, "signed", images, _registry())
+    return _live(_Named(model), "signed", images, read_inputs)
 
 
 def score_problem(stored: float, live: float) -> str | None:
@@ -244,9 +245,9 @@ def score_problem(stored: float, live: float) -> str | None:
     if abs(stored - live) <= SCORE_TOLERANCE:
         return None
     return (
-        f"The similarity is {live:.4f} now and was {stored:.4f} in the run: an image "
-        "or the preprocessing has changed since. Repeat the run to compare like with "
-        "like."
+        f"The similarity is {live:.4f} now and was {stored:.4f} in the run: an image, "
+        "a field that the model reads or the preprocessing has changed since. Repeat "
+        "the run to compare like with like."
     )
 
 
@@ -259,29 +260,66 @@ def _registry() -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size
 
 
-@lru_cache(maxsize=4)
+@dataclass(frozen=True)
+class _Named:
+    """A model by its name, and what has to be so if it is that of a run."""
+
+    name: str
+    layer: str | None = None
+    weights_hash: str | None = None
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The values of a further input, in a form that can be compared."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: bytes
+
+    @classmethod
+    def of(cls, name: str, values: NDArray[Any]) -> _Input:
+        return cls(name, values.dtype.str, values.shape, values.tobytes())
+
+    def array(self) -> NDArray[Any]:
+        found = np.frombuffer(self.values, self.dtype).reshape(self.shape)
+        return found.copy()  # torch warns of arrays that cannot be written to
+
+
 def _live(
-    model: str,
-    layer: str | None,
-    weights_hash: str | None,
-    metric: str | None,
+    named: _Named,
     weights: Weights,
     images: tuple[ImageFile, ...],
+    read_inputs: ReadInputs | None,
+) -> LivePairs:
+    """Run a model on images, unless that was done just before."""
+    registry = _registry()
+    fields = _model(named, registry).inputs
+    found = read_inputs(fields) if fields and read_inputs is not None else {}
+    inputs = tuple(_Input.of(name, values) for name, values in found.items())
+    return _run(named, weights, images, inputs, registry)
+
+
+@lru_cache(maxsize=4)
+def _run(
+    named: _Named,
+    weights: Weights,
+    images: tuple[ImageFile, ...],
+    inputs: tuple[_Input, ...],
     registry: tuple[int, int],
 ) -> LivePairs:
-    loaded = _model(model, layer, weights_hash, metric, registry)
-    return LivePairs(loaded, [image.read() for image in images], weights)
+    model = _model(named, registry)
+    if inputs:
+        model = model.with_inputs({one.name: one.array() for one in inputs})
+    return LivePairs(model, [image.read() for image in images], weights)
 
 
 @lru_cache(maxsize=2)
-def _model(
-    name: str,
-    layer: str | None,
-    weights_hash: str | None,
-    metric: str | None,
-    _registry: tuple[int, int],
-) -> EmbeddingModel:
+def _model(named: _Named, _registry: tuple[int, int]) -> EmbeddingModel:
     """Load a model, and check that it is the one of the run."""
+    name, weights_hash = named.name, named.weights_hash
     if weights_hash is None:
         return load_named(known_name(name))
     if name not in {info.name for info in list_models()}:
@@ -290,13 +328,13 @@ def _model(
             f"machine: register it in {registry_path()}. {WITHOUT}"
         )
     try:
-        model = load_named(name, layer=layer)
+        model = load_named(name, layer=named.layer)
     except SfamError as error:
         raise ModelError(
             f"This map needs the model '{name}', which cannot be loaded: {error} "
             f"{WITHOUT}"
         ) from error
-    if model.weights_hash() != weights_hash or model.metric != metric:
+    if model.weights_hash() != weights_hash or model.metric != named.metric:
         raise ModelError(
             f"This map needs the model '{name}' as it was in the run, but its weights "
             f"or its metric are others now: register the run's model under this name "

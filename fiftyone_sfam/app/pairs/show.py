@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import fiftyone.operators as foo
@@ -56,6 +57,7 @@ from fiftyone_sfam.app.pairs.view import (
     view_query,
     view_selected,
 )
+from fiftyone_sfam.app.selected import selected_inputs
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.errors import DataError, ModelError, RunError
 from fiftyone_sfam.runs.run import Run, list_runs
@@ -216,6 +218,7 @@ def _explained_selected(
             state.wanted(kind),
             state.look(kind),
             channels=state.channels,
+            read_inputs=partial(selected_inputs, ctx, state.selected),
         )
     except (DataError, ModelError) as error:
         return None, str(error)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import fiftyone.operators as foo
 import numpy as np
-from fiftyone.core.patches import PatchesView
 from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.maps import (
@@ -40,9 +39,11 @@ from fiftyone_sfam.app.pairs.pictures import (
     draw,
     image_file,
 )
+from fiftyone_sfam.app.selected import selected_part
+from fiftyone_sfam.data.inputs import ReadInputs
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
-from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.images import ItemImages, item_inputs
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 
@@ -181,15 +182,16 @@ def view_selected(
     look: Look | None = None,
     *,
     channels: bool = False,
+    read_inputs: ReadInputs | None = None,
 ) -> PairView:
     """Explain two images at once."""
     from fiftyone_sfam.app.pairs.live import live_pairs, live_pairs_of_run
 
     look = look or Look()
     if isinstance(model, str):
-        live = live_pairs(model, files)
+        live = live_pairs(model, files, read_inputs)
     else:
-        live = live_pairs_of_run(model, files)
+        live = live_pairs_of_run(model, files, read_inputs)
     if wanted.needs_click:
         maps = no_maps(1, wanted, look.signed)
     else:
@@ -211,16 +213,7 @@ def view_selected(
 
 def selected_file(ctx: foo.ExecutionContext, sample_id: str) -> ImageFile:
     """Find the image of a selected sample, or of a selected patch of one."""
-    patches = isinstance(ctx.view, PatchesView)
-    try:
-        sample = (ctx.view if patches else ctx.dataset)[sample_id]
-    except KeyError as error:
-        raise DataError(
-            f"there is no sample '{sample_id}' any more; select two again."
-        ) from error
-    if not patches:
-        return image_file(sample.filepath)
-    return image_file(sample.filepath, sample[ctx.view.patches_field].bounding_box)
+    return image_file(*selected_part(ctx, sample_id))
 
 
 # --------------------------------------------------------------------------------------
@@ -293,20 +286,21 @@ class _Query:
         """
         from fiftyone_sfam.app.pairs.live import live_pairs_of_run
 
-        files, places = [self._file(self._item)], {}
+        files, items, places = [self._file(self._item)], [self._item], {}
         for place in range(len(self.shown)):
             if self.stored[place].gallery is None:
                 continue
             try:
-                file = self._file(self.item_of(place))
+                files.append(self._file(self.item_of(place)))
             except DataError:
                 # Its own caption says so.
                 continue
-            places[place] = len(files) - 1
-            files.append(file)
+            places[place] = len(items) - 1
+            items.append(self.item_of(place))
         if not places:
             raise DataError("none of the neighbors' images can be read.")
-        return live_pairs_of_run(self._run, tuple(files)), places
+        read_inputs = partial(item_inputs, self._run, items)
+        return live_pairs_of_run(self._run, tuple(files), read_inputs), places
 
     def channels(self) -> Channels:
         """Return how important each channel is for the chosen pair, or why not."""

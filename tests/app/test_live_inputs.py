@@ -1,0 +1,173 @@
+"""Live maps of a model with further inputs, which come from fields."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fiftyone_sfam import explain_pair, explain_retrieval, load_model
+from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
+from fiftyone_sfam.app.pairs.live import live_pairs_of_run
+from fiftyone_sfam.app.pairs.maps import Wanted
+from fiftyone_sfam.app.pairs.pictures import image_file
+from fiftyone_sfam.app.pairs.view import view_query, view_selected
+from fiftyone_sfam.app.selected import selected_inputs
+from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.runs.images import item_inputs
+from fiftyone_sfam.runs.run import Run
+from operator_support import context
+from paths import TESTS
+from worlds import HEIGHT, REID, WIDTH, fill, fill_frames
+
+NETWORK = f"""
+import sys
+sys.path.insert(0, {str(TESTS)!r})
+import torch
+from networks import SideInformation
+
+def build():
+    torch.manual_seed(0)
+    return SideInformation()
+"""
+CAMERAS = np.arange(12) % 3
+HOURS = 1 + np.arange(12) / 12
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingModel:
+    (tmp_path / "sie.py").write_text(NETWORK)
+    entry = {
+        "factory": "sie.py:build",
+        "preprocess": {"size": [HEIGHT, WIDTH]},
+        "inputs": {"cam_label": "camera_index", "hour": "time"},
+    }
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"models": {"sie": entry}}))
+    monkeypatch.setenv("FIFTYONE_SFAM_MODELS", str(file))
+    return load_model("sie")
+
+
+@pytest.fixture
+def run(dataset: fo.Dataset, tmp_path: Path, model: EmbeddingModel) -> Run:
+    fill(dataset, tmp_path)
+    dataset.set_values("camera_index", CAMERAS.tolist())
+    dataset.set_values("time", HOURS.tolist())
+    return explain_retrieval(dataset, model, k=3, protocol=REID, map_dtype="float32")
+
+
+def test_live_maps_are_the_stored_ones(run: Run) -> None:
+    item = 4
+    pairs = run.pairs.of_query(item)
+    items = [item, *(int(other) for other in run.pairs.gallery[pairs])]
+    paths = run.dataset.values("filepath")
+    files = tuple(image_file(paths[one]) for one in items)
+    live = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    np.testing.assert_allclose(live.scores, run.pairs.similarity[pairs], atol=1e-6)
+    for pair, sides in zip(pairs, live.explained(), strict=True):
+        maps = run.maps(int(pair))
+        for found, stored in zip(sides, (maps.query, maps.gallery), strict=True):
+            assert stored is not None
+            for kind in ("sfam", "evidence"):
+                largest = np.abs(stored.maps[kind]).max()
+                gap = np.abs(found.maps[kind] - stored.maps[kind]).max()
+                assert gap <= 1e-5 * largest
+    # What was computed is not computed again, unless a field changes.
+    again = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    assert again is live
+    run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
+    other = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    before, after = (one.explained()[0][0].maps["evidence"] for one in (live, other))
+    assert np.abs(before - after).max() > 0.01 * np.abs(before).max()
+
+
+def test_the_panel_reads_the_fields(run: Run, model: EmbeddingModel) -> None:
+    item = 7
+    pair = int(run.pairs.of_query(item)[1])
+    found = view_query(run, item, 1, Wanted("difference"), channels=True)
+    assert found.notes == ()
+    samples = list(run.dataset)
+    explained = explain_pair(
+        model, samples[item], samples[int(run.pairs.gallery[pair])]
+    )
+    query, gallery = explained.difference()
+    np.testing.assert_allclose(found.query.values, query.evidence, atol=1e-6)
+    np.testing.assert_allclose(found.neighbor.values, -gallery.evidence, atol=1e-6)
+    stored = run.maps(pair).query
+    assert stored is not None
+    assert isinstance(found.channels, np.ndarray)
+    total = stored.maps["evidence"].sum()
+    assert found.channels.sum() == pytest.approx(total, abs=1e-5)
+    run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
+    [note] = view_query(run, item, 1, Wanted("difference")).notes
+    assert "an image, a field that the model reads or the preprocessing" in note
+    run.dataset.set_values("time", [None] * 12)
+    [note] = view_query(run, item, 1, Wanted("difference")).notes
+    assert "the field 'time', which holds the argument 'hour' of the model" in note
+
+
+def test_two_selected_samples(run: Run, model: EmbeddingModel) -> None:
+    samples = list(run.dataset)
+    first, second = samples[5], samples[3]
+    expected = explain_pair(model, first, second)
+    ids = [first.id, second.id]
+    ctx = context(run.dataset, {"model": "sie", "kind": "evidence"}, selected=ids)
+    result = ExplainSelected().execute(ctx)
+    assert result["similarity"] == pytest.approx(expected.score, abs=1e-6)
+    np.testing.assert_allclose(result["query_map"], expected.query.evidence, atol=1e-6)
+    files = image_file(first.filepath), image_file(second.filepath)
+    read_inputs = partial(selected_inputs, ctx, ids)
+    for source in ("sie", run):
+        view = view_selected(source, files, Wanted("evidence"), read_inputs=read_inputs)
+        assert view.similarity == pytest.approx(expected.score, abs=1e-6)
+        np.testing.assert_allclose(
+            view.neighbor.values, expected.gallery.evidence, atol=1e-6
+        )
+    run.dataset.set_values("camera_index", [9] * 5 + [None] + [9] * 6)
+    with pytest.raises(
+        DataError, match=r"'camera_index'.* has no value for .*1-2\.png"
+    ):
+        ExplainSelected().execute(ctx)
+
+
+def test_two_selected_patches(
+    dataset: fo.Dataset, tmp_path: Path, model: EmbeddingModel
+) -> None:
+    fill_frames(dataset, tmp_path)
+    dataset.set_values("time", [1.0, 1.5, 2.0, 2.5])
+    dataset.set_values("camera_index", [9] * 4)
+    for sample in dataset:
+        for number, detection in enumerate(sample.people.detections):
+            detection["camera_index"] = number
+        sample.save()
+    protocol = Protocol(identity_field="label")
+    run = explain_retrieval(
+        dataset, model, k=2, protocol=protocol, patches_field="people"
+    )
+    pair = int(run.pairs.of_query(5)[0])
+    labels = run.items.label_ids
+    assert labels is not None
+    ids = [str(labels[end[pair]]) for end in (run.pairs.query, run.pairs.gallery)]
+    patches = dataset.to_patches("people")
+    ctx = context(dataset, {"model": "sie"}, view=patches._serialize(), selected=ids)
+    found = ExplainSelected().execute(ctx)["similarity"]
+    assert found == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
+
+
+def test_values_given_by_hand(run: Run, model: EmbeddingModel) -> None:
+    samples = list(run.dataset)[:2]
+    expected = explain_pair(model, *samples)
+    paths = [sample.filepath for sample in samples]
+    with pytest.raises(DataError, match="which str has not; give FiftyOne samples"):
+        explain_pair(model, *paths)
+    given = model.with_inputs({"cam_label": CAMERAS[:2], "hour": HOURS[:2]})
+    found = explain_pair(given, *paths)
+    assert found.score == pytest.approx(expected.score, abs=1e-6)
+    other = model.with_inputs({"cam_label": [1, 1], "hour": HOURS[:2]})
+    assert abs(explain_pair(other, *paths).score - expected.score) > 1e-4
