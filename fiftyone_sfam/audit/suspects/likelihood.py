@@ -125,15 +125,25 @@ def size_of(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.f
 def nearby(
     scores: Scores, sizes: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return median and spread of the scores of the most similar sizes."""
-    pooled = max(robust_scale(scores.values - np.median(scores.values)), 1e-9)
+    """Return median and spread of the scores of the most similar sizes.
+
+    The spread is shrunk towards that of all scores around the medians of their sizes.
+    """
+    own, own_place = np.unique(np.round(scores.sizes, 1), return_inverse=True)
+    centers = np.array([np.median(_nearest_values(scores, size)) for size in own])
+    away = scores.values - centers[own_place]
+    pooled = max(robust_scale(away), 1e-9)
     rounded, place = np.unique(np.round(sizes, 1), return_inverse=True)
     center, scale = np.empty(len(rounded)), np.empty(len(rounded))
     for row, size in enumerate(rounded):
-        nearest = np.argsort(np.abs(scores.sizes - size), kind="stable")[:NEAREST]
-        values = scores.values[nearest]
+        values = _nearest_values(scores, size)
         center[row] = np.median(values)
         square = robust_scale(values - center[row]) ** 2
         weight = len(values) / (len(values) + _SCALE_PRIOR)
         scale[row] = np.sqrt(weight * square + (1 - weight) * pooled**2)
     return center[place], scale[place]
+
+
+def _nearest_values(scores: Scores, size: float) -> NDArray[np.float64]:
+    order = np.argsort(np.abs(scores.sizes - size), kind="stable")
+    return scores.values[order[:NEAREST]]

@@ -108,14 +108,14 @@ def relabel(space: Space, nearest: Nearest, relabeled: Space) -> Nearest:
     values = nearest.nearness.copy()
     owners = relabeled.identities[nearest.others]
     same = relabeled.identities[:, None] == owners
-    values[same | (nearest.others == UNKNOWN)] = -np.inf
+    values[same | (nearest.others == UNKNOWN) | (owners == UNKNOWN)] = -np.inf
     others = np.where(np.isfinite(values), nearest.others, UNKNOWN)
     # Images that were of one identity, and are no longer.
     for members in space.members:
         labels = relabeled.identities[members]
         if (labels == labels[0]).all():
             continue
-        apart = labels[:, None] != labels
+        apart = (labels[:, None] != labels) & (labels != UNKNOWN)
         near = np.where(apart, space.nearness(members, members), -np.inf)
         rows = np.concatenate([values[members], near], axis=1)
         columns = np.broadcast_to(members, near.shape)
