@@ -23,17 +23,21 @@ import os
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from suspects_calibrated import CALIBRATED, Units, fit, left_out, units_of
+from suspects_calibrated import CALIBRATED, Units, fit, left_out, no_defects, units_of
+from suspects_demo import demo_units
 from suspects_methods import rank_ours
-from suspects_planted import KINDS, MISLABELED, World, plant
+from suspects_planted import KINDS, MERGED, MISLABELED, SPLIT, World, plant
 from suspects_pool import COLLECTIONS, FORMS, Collection, Pool, list_people, make_pool
 from suspects_rivals import Images, Ranking, rank_by_all
+
+from fiftyone_sfam.audit.suspects.measures import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "suspects.json"
@@ -64,6 +68,7 @@ def main() -> int:
         return 2
     report: dict[str, Any] = {}
     units: dict[str, dict[str, list[Units]]] = {kind: {} for kind in CALIBRATED}
+    as_they_are: list[dict[str, Units]] = []
     for collection in COLLECTIONS:
         if arguments.only in collection.name:
             start = time.perf_counter()
@@ -72,9 +77,10 @@ def main() -> int:
             report[collection.name] = check_pool(pool, worlds, units) | {
                 "pool_seconds": made
             }
+            as_they_are.append(measure_pool(pool))
             print(f"  images in {made:.0f} s", flush=True)
     if len(report) > 1:
-        report["calibration"] = check_calibration(units)
+        report["calibration"] = check_calibration(units, as_they_are)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
     if arguments.first or sheets:
@@ -104,7 +110,7 @@ def check_pool(
         ours, measured = rank_ours(images)
         seconds.append(time.perf_counter() - begun)
         tables.append(judge({**rank_by_all(images), OURS: ours}, world, images))
-        for kind, found in units_of(measured, world).items():
+        for kind, found in units_of(measured, world.truth).items():
             units[kind].setdefault(pool.name, []).append(found)
         corrupted.append(find_corrupted(pool, seed))
     table, random = mean_tables(tables), mean_tables(corrupted)
@@ -116,14 +122,35 @@ def check_pool(
     return {"table": table, "worlds": tables, "seconds_per_world": np.mean(seconds)}
 
 
+def measure_pool(pool: Pool) -> dict[str, Units]:
+    """Measure a collection as it is, and count what is above the threshold in it."""
+    rows = np.arange(len(pool.people)) * len(FORMS)
+    measured = measure(pool.embeddings[rows], pool.metric, pool.people, pool.cameras)
+    found = {
+        MISLABELED: measured.mislabeled(),
+        SPLIT: measured.one_person(),
+        MERGED: measured.two_persons(),
+    }
+    counts = ", ".join(
+        f"{int((odds >= 0).sum())} {kind}" for kind, odds in found.items()
+    )
+    print(f"  as it is, above the threshold: {counts}")
+    return units_of(measured, no_defects(measured))
+
+
 def check_calibration(
-    units: dict[str, dict[str, list[Units]]],
+    units: dict[str, dict[str, list[Units]]], as_they_are: list[dict[str, Units]]
 ) -> dict[str, Any]:
     """Fit probabilities on all collections but one; print and return their errors."""
+    demo, clean = demo_units()
     result: dict[str, Any] = {}
     for kind in CALIBRATED:
         print(f"\n{kind}: probabilities on a collection that was left out of the fit")
-        found = left_out(units[kind])
+        always = [one[kind] for one in clean]
+        if kind == MERGED:
+            always += [one[kind] for one in as_they_are]
+        worlds = {**units[kind], "demo": [one[kind] for one in demo]}
+        found = left_out(worlds, always)
         for name, row in found.items():
             print(
                 f"  {name:22}error {row['error']:.3f}; expected {row['expected']:.0f}, "
@@ -131,12 +158,10 @@ def check_calibration(
                 f"{row['sure precision']:.2f}, recall {row['sure recall']:.2f}; at 0.5 "
                 f"{row['likely precision']:.2f}, {row['likely recall']:.2f}"
             )
-        model = fit([one for worlds in units[kind].values() for one in worlds])
-        print(
-            f"  fitted on all: Model({model.intercept:.2f}, {model.above:.2f}, "
-            f"{model.below:.2f}, {model.share:.4f})"
-        )
-        result[kind] = {"left out": found, "model": vars(model)}
+        model = fit([one for each in worlds.values() for one in each] + always)
+        slopes = ", ".join(f"{slope:.2f}" for slope in model.slopes)
+        print(f"  on all: Model({model.intercept:.2f}, ({slopes}), {model.share:.4f})")
+        result[kind] = {"left out": found, "model": asdict(model)}
     return result
 
 

@@ -1,10 +1,12 @@
 """Probabilities of findings: fitted on planted defects, tested on a network left out.
 
-The scores of :func:`fiftyone_sfam.audit.suspects.measures.measure` in planted worlds,
-as distances from usual and from planted scores, are put into a logistic regression per
-kind. It is fitted on all collections but one and tested on that one; the coefficients
-of the library are those of the fit on all. A collection whose identities the network
-does not tell apart takes no part in the fit.
+What speaks for an error in planted worlds, as
+:class:`fiftyone_sfam.audit.suspects.measures.Measured` puts it, is put into a logistic
+regression per kind. It is fitted on all collections but one and tested on that one; the
+coefficients of the library are those of the fit on all. The fit also has the demo
+worlds, with and without their defects, and, for merged identities, the real collections
+as they are. A collection whose identities the network does not tell apart takes no part
+in it.
 
 Expected calibration error: the units of each world are put into ten bins of equal width
 of the probability; the mean absolute difference between the share of defects and the
@@ -18,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from suspects_planted import MERGED, MISLABELED, SPLIT, World
+from suspects_planted import MERGED, MISLABELED, SPLIT
 
-from fiftyone_sfam.audit.suspects.likelihood import Distances, Model, probability
+from fiftyone_sfam.audit.suspects.likelihood import Model, probability
 from fiftyone_sfam.audit.suspects.measures import APART, Measured
 
 BINS = 10
@@ -31,57 +33,79 @@ SURE = 0.9
 CALIBRATED = (MISLABELED, SPLIT, MERGED)
 
 
+Truth = dict[str, NDArray[np.int8]]
+"""What is a defect, by kind: 1, 0 if not, -1 if both answers are right."""
+
+
 @dataclass(frozen=True)
 class Units:
     """What one kind of defect is searched among in one world."""
 
-    distances: Distances  # (U,)
+    features: NDArray[np.float64]  # (U, F)
     truth: NDArray[np.bool_]  # (U,)
     planted: int  # defects, of which some may not be among the units
     told_apart: bool
 
 
-def units_of(measured: Measured, world: World) -> dict[str, Units]:
+def units_of(measured: Measured, truth: Truth) -> dict[str, Units]:
     """Select the units of each kind whose answer is known."""
     figures = measured.figures
     codes = figures.pairs.codes
-    divided = [division.identity for division in figures.divisions]
+    images = np.where(np.isfinite(figures.images.mislabel), truth[MISLABELED], -1)
+    divided = truth[MERGED][[division.identity for division in figures.divisions]]
+    divided = np.where(_explained(measured) & (divided == 0), -1, divided)
     parts = {
-        MISLABELED: (
-            measured.image_distances,
-            np.where(np.isfinite(figures.images.mislabel), world.truth[MISLABELED], -1),
-            (world.truth[MISLABELED] == 1).sum(),
-        ),
+        MISLABELED: (measured.image_features(), images, truth[MISLABELED]),
         SPLIT: (
-            measured.pair_distances,
-            world.truth[SPLIT][codes[:, 0], codes[:, 1]],
-            (world.truth[SPLIT] == 1).sum() // 2,
+            measured.pair_features(),
+            truth[SPLIT][codes[:, 0], codes[:, 1]],
+            np.triu(truth[SPLIT], 1),
         ),
-        MERGED: (
-            measured.division_distances,
-            world.truth[MERGED][divided],
-            (world.truth[MERGED] == 1).sum(),
-        ),
+        MERGED: (measured.division_features(), divided, truth[MERGED]),
     }
     return {
         kind: Units(
-            distances.of(truth >= 0),
-            truth[truth >= 0] == 1,
-            int(planted),
+            features[answers >= 0],
+            answers[answers >= 0] == 1,
+            int((planted == 1).sum()),
             measured.apart >= APART,
         )
-        for kind, (distances, truth, planted) in parts.items()
+        for kind, (features, answers, planted) in parts.items()
     }
+
+
+def no_defects(measured: Measured) -> Truth:
+    """Return the truth of a collection that is taken as it is."""
+    space = measured.space
+    groups = len(space.members)
+    return {
+        MISLABELED: np.zeros(len(space), dtype=np.int8),
+        SPLIT: np.zeros((groups, groups), dtype=np.int8),
+        MERGED: np.zeros(groups, dtype=np.int8),
+    }
+
+
+def _explained(measured: Measured) -> NDArray[np.bool_]:
+    """Return which divisions have a group of images that are found as such."""
+    images = measured.figures.images
+    found = np.flatnonzero((measured.mislabeled() >= 0) | (images.uninformative > 0))
+    return np.array(
+        [
+            any(np.isin(group, found).all() for group in division.groups)
+            for division in measured.figures.divisions
+        ],
+        dtype=bool,
+    )
 
 
 def fit(worlds: list[Units]) -> Model:
     """Fit the regression."""
     worlds = [units for units in worlds if units.told_apart]
-    features = np.concatenate([units.distances.features() for units in worlds])
+    features = np.concatenate([units.features for units in worlds])
     truth = np.concatenate([units.truth for units in worlds])
-    found = LogisticRegression(max_iter=2000).fit(features, truth)
-    above, below = found.coef_[0].tolist()
-    return Model(float(found.intercept_[0]), above, below, float(truth.mean()))
+    found = LogisticRegression(max_iter=3000).fit(features, truth)
+    slopes = tuple(found.coef_[0].tolist())
+    return Model(float(found.intercept_[0]), slopes, float(truth.mean()))
 
 
 def calibration_error(
@@ -99,24 +123,23 @@ def calibration_error(
 
 
 def left_out(
-    by_collection: dict[str, list[Units]],
+    by_collection: dict[str, list[Units]], always: list[Units]
 ) -> dict[str, dict[str, float]]:
-    """Test each collection with what was fitted on the others."""
+    """Test each collection with what was fitted on the others, and on ``always``."""
     result = {}
     for name, test in by_collection.items():
         if not any(units.told_apart for units in test):
             continue
-        model = fit(
-            [
-                units
-                for other, worlds in by_collection.items()
-                if other != name
-                for units in worlds
-            ]
-        )
+        others = [
+            units
+            for other, worlds in by_collection.items()
+            if other != name
+            for units in worlds
+        ]
+        model = fit(others + always)
         predicted, truth = [], []
         for units in test:
-            found = probability(units.distances.odds(model))
+            found = probability(model.odds(units.features))
             order = np.argsort(-found, kind="stable")[:FIRST]
             predicted.append(found[order])
             truth.append(units.truth[order])
@@ -142,5 +165,5 @@ def judge(
         chosen = predicted >= threshold
         right = float(truth[chosen].sum())
         row[f"{name} precision"] = right / chosen.sum() if chosen.any() else np.nan
-        row[f"{name} recall"] = right / planted
+        row[f"{name} recall"] = right / planted if planted else np.nan
     return row

@@ -35,12 +35,12 @@ def rank_ours(images: Images) -> tuple[Ranking, Measured]:
     count, groups = len(images.identities), len(figures.space.members)
     split = np.full((groups, groups), -np.inf)
     first, second = figures.pairs.codes.T
-    split[first, second] = split[second, first] = measured.pair_distances.odds(
-        ONE_PERSON_MODEL
+    split[first, second] = split[second, first] = ONE_PERSON_MODEL.odds(
+        measured.pair_features()
     )
     merged = np.full(groups, -np.inf)
     merged[[division.identity for division in figures.divisions]] = (
-        measured.division_distances.odds(TWO_PERSONS_MODEL)
+        TWO_PERSONS_MODEL.odds(measured.division_features())
     )
     corrected = correct(figures.space, measured.nearest, by_identity=False)
     links = link_scores(find_links(corrected, measured.nearest), count)

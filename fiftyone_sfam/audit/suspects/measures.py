@@ -45,8 +45,8 @@ from fiftyone_sfam.audit.suspects.neighbors import (
 from fiftyone_sfam.audit.suspects.planted import Planted, plant
 from fiftyone_sfam.audit.suspects.space import Space, make_space, measure_genuine
 
-MISLABELED_MODEL = Model(-2.51, (2.51, 1.21), 0.046)
-ONE_PERSON_MODEL = Model(-4.15, (0.61, 2.00, 0.43), 0.0088)
+MISLABELED_MODEL = Model(-2.44, (2.45, 1.27), 0.044)
+ONE_PERSON_MODEL = Model(-3.93, (0.65, 1.96, 0.41), 0.0088)
 TWO_PERSONS_MODEL = Model(-3.69, (4.19,), 0.081)
 """Printed by ``make check-suspects``, from which they are copied."""
 
@@ -61,6 +61,8 @@ _ABOVE, _BELOW, _LABELS = (-6.0, 10.0), (-6.0, 3.0), (-15.0, 15.0)
 _STRENGTH = 3.0
 # Spread of the effect of labels of one person, in errors.
 _EFFECT = 1.2
+# Nearest other identities of an image with which its own is compared.
+_PARTNERS = 5
 # Planted defects of each kind that are enough, and rounds of planting at most.
 _PLANTED = 100
 _ROUNDS = 8
@@ -222,9 +224,12 @@ def measure(
 
 
 def measure_labels(
-    space: Space, nearest: Nearest, reached: NDArray[np.int64]
+    space: Space,
+    nearest: Nearest,
+    reached: NDArray[np.int64],
+    only: Planted | None = None,
 ) -> Figures:
-    """Score images, pairs of identities, and identities."""
+    """Score images, pairs of identities, and identities; of these two, all or some."""
     by_identity = correct(space, nearest, by_identity=True)
     images = measure_images(
         by_identity,
@@ -233,15 +238,17 @@ def measure_labels(
         reached,
     )
     by_image = correct(space, nearest, by_identity=False)
-    codes = linked_identities(space, find_links(by_image, nearest))
+    codes = linked_identities(space, find_links(by_image, nearest, _PARTNERS))
+    divided = [code for code, members in enumerate(space.members) if len(members) > 1]
+    if only is not None:
+        wanted = {tuple(sorted(pair)) for pair in only.split.tolist()}
+        chosen = [tuple(pair) in wanted for pair in codes.tolist()]
+        codes = codes[np.array(chosen, dtype=bool)]
+        divided = only.merged.tolist()
     scores = [one_person_score(by_image, *pair) for pair in codes.tolist()]
     effects = [labels_effect(space, *pair) for pair in codes.tolist()]
     usual = usual_nearness(by_identity)
-    divisions = [
-        divide(by_identity, code, usual)
-        for code, members in enumerate(space.members)
-        if len(members) > 1
-    ]
+    divisions = [divide(by_identity, code, usual) for code in divided]
     pairs = Pairs(codes, np.array(scores, dtype=float), np.array(effects, dtype=float))
     return Figures(space, images, pairs, divisions)
 
@@ -272,7 +279,7 @@ def _measure_planted(space: Space, nearest: Nearest) -> tuple[Scores, Scores, Sc
         planted = plant(space, generator)
         relabeled = relabel(space, nearest, planted.space)
         figures = measure_labels(
-            planted.space, relabeled, reach(planted.space, relabeled)
+            planted.space, relabeled, reach(planted.space, relabeled), planted
         )
         found = _scores_of(planted, figures)
         for part, scores in zip(parts, found, strict=True):
@@ -285,22 +292,10 @@ def _measure_planted(space: Space, nearest: Nearest) -> tuple[Scores, Scores, Sc
 
 def _scores_of(planted: Planted, figures: Figures) -> tuple[Scores, Scores, Scores]:
     """Select the scores of what was planted."""
-    images, pairs = figures.of_images(), figures.of_pairs()
-    divisions = figures.of_divisions()
+    images = figures.of_images()
     moved = planted.moved[np.isfinite(images.values[planted.moved])]
-    wanted = {tuple(sorted(pair)) for pair in planted.split.tolist()}
-    split = [
-        row
-        for row, pair in enumerate(figures.pairs.codes.tolist())
-        if tuple(pair) in wanted
-    ]
-    merged = [
-        row
-        for row, division in enumerate(figures.divisions)
-        if division.identity in planted.merged
-    ]
     return (
         Scores(images.values[moved], images.sizes[moved]),
-        Scores(pairs.values[split], pairs.sizes[split]),
-        Scores(divisions.values[merged], divisions.sizes[merged]),
+        figures.of_pairs(),
+        figures.of_divisions(),
     )

@@ -15,7 +15,7 @@ constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,13 +37,17 @@ REACH = 5
 """Nearest images of other identities that count in :func:`reach`."""
 
 
+# Images whose nearest images are compared at once.
+_ROWS = 20_000
+
+
 @dataclass(frozen=True)
 class Nearest:
     """The images that are nearest to each of N images, nearest first."""
 
-    others: NDArray[np.int64]  # of other identities, or UNKNOWN, (N, OTHERS)
-    nearness: NDArray[np.float64]  # corrected for cameras; -inf if unknown, same shape
-    closest: NDArray[np.int64]  # of any identity, or UNKNOWN, (N, CLOSEST)
+    others: NDArray[np.int32]  # of other identities, or UNKNOWN, (N, OTHERS)
+    nearness: NDArray[np.float32]  # corrected for cameras; -inf if unknown, same shape
+    closest: NDArray[np.int32]  # of any identity, or UNKNOWN, (N, CLOSEST)
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ def find_nearest(
     """Find the images that are nearest to each image, in blocks."""
     count = len(space)
     labeled = space.identities != UNKNOWN
-    others = np.full((count, OTHERS), UNKNOWN, dtype=np.int64)
-    values = np.full((count, OTHERS), -np.inf)
-    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int64)
+    others = np.full((count, OTHERS), UNKNOWN, dtype=np.int32)
+    values = np.full((count, OTHERS), -np.inf, dtype=np.float32)
+    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int32)
     columns = np.arange(count)
     for start, stop in blocks(count, count, 4):
         rows = columns[start:stop]
@@ -105,44 +109,37 @@ def relabel(space: Space, nearest: Nearest, relabeled: Space) -> Nearest:
     ``relabeled`` is the space with other identities, of any of its images. An image
     whose identity has changed gets the images of its former identity as others.
     """
-    values = nearest.nearness.copy()
-    owners = relabeled.identities[nearest.others]
-    same = relabeled.identities[:, None] == owners
-    values[same | (nearest.others == UNKNOWN) | (owners == UNKNOWN)] = -np.inf
-    others = np.where(np.isfinite(values), nearest.others, UNKNOWN)
+    others, values = nearest.others.copy(), nearest.nearness.copy()
+    for rows in _rows(len(space)):
+        owners = relabeled.identities[others[rows]]
+        same = relabeled.identities[rows][:, None] == owners
+        dropped = same | (others[rows] == UNKNOWN) | (owners == UNKNOWN)
+        others[rows], values[rows] = _sorted(others[rows], values[rows], dropped)
     # Images that were of one identity, and are no longer.
     for members in space.members:
         labels = relabeled.identities[members]
         if (labels == labels[0]).all():
             continue
         apart = (labels[:, None] != labels) & (labels != UNKNOWN)
-        near = np.where(apart, space.nearness(members, members), -np.inf)
-        rows = np.concatenate([values[members], near], axis=1)
-        columns = np.broadcast_to(members, near.shape)
-        images = np.concatenate([others[members], columns], axis=1)
-        order = np.argsort(-rows, axis=1, kind="stable")[:, :OTHERS]
-        values[members] = np.take_along_axis(rows, order, axis=1)
-        others[members] = np.take_along_axis(images, order, axis=1)
-    others[~np.isfinite(values)] = UNKNOWN
-    order = np.argsort(-values, axis=1, kind="stable")
-    return Nearest(
-        np.take_along_axis(others, order, axis=1),
-        np.take_along_axis(values, order, axis=1),
-        nearest.closest,
-    )
+        near = space.nearness(members, members).astype(np.float32)
+        joined, found = _sorted(
+            np.concatenate(
+                [others[members], np.broadcast_to(members, near.shape)], axis=1
+            ),
+            np.concatenate([values[members], near], axis=1),
+            np.concatenate([others[members] == UNKNOWN, ~apart], axis=1),
+        )
+        others[members], values[members] = joined[:, :OTHERS], found[:, :OTHERS]
+    return Nearest(others, values, nearest.closest)
 
 
 def without(nearest: Nearest, images: NDArray[np.int64]) -> Nearest:
     """Leave images out as neighbors of others."""
-    dropped = np.isin(nearest.others, images)
-    values = np.where(dropped, -np.inf, nearest.nearness)
-    order = np.argsort(-values, axis=1, kind="stable")
-    others = np.where(dropped, UNKNOWN, nearest.others)
-    return Nearest(
-        np.take_along_axis(others, order, axis=1),
-        np.take_along_axis(values, order, axis=1),
-        nearest.closest,
-    )
+    others, values = nearest.others.copy(), nearest.nearness.copy()
+    for rows in _rows(len(others)):
+        dropped = np.isin(others[rows], images)
+        others[rows], values[rows] = _sorted(others[rows], values[rows], dropped)
+    return Nearest(others, values, nearest.closest)
 
 
 def correct(space: Space, nearest: Nearest, *, by_identity: bool) -> CorrectedSpace:
@@ -164,15 +161,19 @@ def correct(space: Space, nearest: Nearest, *, by_identity: bool) -> CorrectedSp
     CorrectedSpace
         The space with corrected nearness.
     """
-    values = nearest.nearness[:, :STRANGERS]
-    if by_identity:
-        found = best_by_identity(space, nearest.others, nearest.nearness)
-        values = found.nearness[:, : STRANGERS + 1]
-        # The only other identity is all that there is.
-        several = np.isfinite(values[:, 1])
-        values[several, 0] = -np.inf
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1)
+    levels = np.zeros(len(space))
+    for rows in _rows(len(space)):
+        values = nearest.nearness[rows, :STRANGERS].astype(np.float64)
+        if by_identity:
+            found = best_by_identity(
+                space, nearest.others[rows], nearest.nearness[rows]
+            )
+            values = found.nearness[:, : STRANGERS + 1]
+            # The only other identity is all that there is.
+            values[np.isfinite(values[:, 1]), 0] = -np.inf
+        known = np.isfinite(values)
+        total = np.where(known, values, 0.0).sum(axis=1)
+        levels[rows] = total / np.maximum(known.sum(axis=1), 1)
     return CorrectedSpace(
         space.vectors,
         space.metric,
@@ -180,7 +181,7 @@ def correct(space: Space, nearest: Nearest, *, by_identity: bool) -> CorrectedSp
         space.cameras,
         space.members,
         space.camera_gain,
-        levels=total / np.maximum(known.sum(axis=1), 1),
+        levels=levels,
     )
 
 
@@ -188,13 +189,20 @@ def find_links(
     space: CorrectedSpace, nearest: Nearest, count: int = STRANGERS
 ) -> Links:
     """Find the nearest image of each of the nearest other identities, corrected."""
-    levels = space.levels[:, None] + space.levels[nearest.others]
-    found = best_by_identity(space, nearest.others, nearest.nearness - levels / 2)
-    return Links(found.images[:, :count], found.nearness[:, :count])
+    parts = []
+    for rows in _rows(len(space)):
+        others = nearest.others[rows]
+        levels = space.levels[rows][:, None] + space.levels[others]
+        found = best_by_identity(space, others, nearest.nearness[rows] - levels / 2)
+        parts.append(Links(found.images[:, :count], found.nearness[:, :count]))
+    return Links(
+        np.concatenate([part.images for part in parts]),
+        np.concatenate([part.nearness for part in parts]),
+    )
 
 
 def best_by_identity(
-    space: Space, images: NDArray[np.int64], nearness: NDArray[np.float64]
+    space: Space, images: NDArray[np.int32], nearness: NDArray[np.floating]
 ) -> Links:
     """Keep the nearest image of each identity in each row, nearest first."""
     order = np.argsort(-nearness, axis=1, kind="stable")
@@ -211,7 +219,8 @@ def best_by_identity(
     order = np.argsort(-nearness, axis=1, kind="stable")
     nearness = np.take_along_axis(nearness, order, axis=1)
     images = np.take_along_axis(images, order, axis=1)
-    return Links(np.where(np.isfinite(nearness), images, UNKNOWN), nearness)
+    images = np.where(np.isfinite(nearness), images, UNKNOWN)
+    return Links(images.astype(np.int64), nearness.astype(np.float64))
 
 
 def linked_identities(space: Space, links: Links) -> NDArray[np.int64]:
@@ -230,6 +239,25 @@ def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
     valid = (images != UNKNOWN) & (identities != UNKNOWN)
     pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
     return np.bincount(pairs[0], minlength=len(space))
+
+
+def _rows(count: int) -> Iterator[slice]:
+    """Yield ranges of images whose nearest images fit in memory."""
+    for start in range(0, max(count, 1), _ROWS):
+        yield slice(start, start + _ROWS)
+
+
+def _sorted(
+    images: NDArray[np.integer], values: NDArray[np.float32], dropped: NDArray[np.bool_]
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """Drop images, and sort the others by their values, largest first."""
+    values = np.where(dropped, np.float32(-np.inf), values)
+    order = np.argsort(-values, axis=1, kind="stable")
+    images = np.where(dropped, UNKNOWN, images)
+    return (
+        np.take_along_axis(images, order, axis=1),
+        np.take_along_axis(values, order, axis=1),
+    )
 
 
 def _largest(
