@@ -1,8 +1,8 @@
-"""The run and the measures that findings are built from."""
+"""What findings are built from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,15 @@ from fiftyone_sfam.audit.suspects.measures import Measured
 from fiftyone_sfam.audit.suspects.sources import PairLookup
 from fiftyone_sfam.audit.suspects.space import compared_with
 from fiftyone_sfam.retrieval.search import UNKNOWN
-from fiftyone_sfam.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Context:
-    """The run and the measures that findings are built from."""
+    """The images of a run, and the measures that findings are built from."""
 
-    run: Run
+    ids: Sequence[str]  # of all items: samples, or detections
+    sample_ids: Sequence[str]  # of all items
+    metric: str
     used: NDArray[np.int64]  # item of each compared image, shape (N,)
     names: tuple[str, ...]  # of the identities, by code
     measured: Measured
@@ -46,7 +47,7 @@ class Context:
 
     def displayed(self, nearness: float) -> float:
         """Return a nearness as a similarity or a distance."""
-        return nearness if self.run.config.metric == "cosine" else -nearness
+        return nearness if self.metric == "cosine" else -nearness
 
     def finding(
         self,
@@ -64,7 +65,7 @@ class Context:
     ) -> Finding:
         """Complete a finding with its samples."""
         items = tuple(sorted(items))
-        samples = dict.fromkeys(str(self.run.items.sample_ids[item]) for item in items)
+        samples = dict.fromkeys(str(self.sample_ids[item]) for item in items)
         return Finding(
             kind=kind,
             score=score,

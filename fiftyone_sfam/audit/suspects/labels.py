@@ -112,7 +112,7 @@ def find_in_labels(
     ]
     taken = {_ordered(doubt.label, doubt.other) for doubt in doubts}
     # An image counts as a witness in the likeliest findings.
-    uses: Counter[int] = Counter()
+    uses = Counter(dict.fromkeys(measured.hubs.tolist(), MOST_USES))
     compared = Names(context.names)
     mislabeled, split = [], []
     queue: list[tuple[float, int, _Doubt | int]] = [
@@ -289,7 +289,7 @@ def _mislabeled(context: Context, doubt: _Doubt, witness: int) -> Finding:
         "strength": float(figures.mislabel[images].max()),
         "own_images": float(figures.own_images[images[0]]),
         "other_images": float(len(space.members[doubt.other])),
-        "witness": str(context.run.items.ids[context.used[witness]]),
+        "witness": str(context.ids[context.used[witness]]),
     }
     partners = {*context.members(doubt.label), *context.members(doubt.other)}
     return context.finding(
@@ -299,7 +299,7 @@ def _mislabeled(context: Context, doubt: _Doubt, witness: int) -> Finding:
         context.lookup.of(items, partners),
         (label, suggested),
         evidence,
-        mislabeled_sentence(label, suggested, evidence, context.run.config.metric),
+        mislabeled_sentence(label, suggested, evidence, context.metric),
         proposal=f"Relabel {counted(len(items), 'image')} as {suggested}.",
         changes=items,
         identity=suggested,
@@ -320,7 +320,7 @@ def _split(
     members = context.members(first), context.members(second)
     evidence = _split_evidence(context, row, share)
     evidence["witness"] = " ".join(
-        str(context.run.items.ids[context.used[image]]) for image in ends
+        str(context.ids[context.used[image]]) for image in ends
     )
     likeness = compared.likeness(first, second)
     if likeness is not None and likeness.chance <= _TELLING:
@@ -334,7 +334,7 @@ def _split(
         context.lookup.of(members[0], set(members[1])),
         names,
         evidence,
-        split_sentence(names, evidence, context.run.config.metric),
+        split_sentence(names, evidence, context.metric),
         proposal=(
             f"Merge: relabel {counted(len(members[renamed]), 'image')} of "
             f"{names[renamed]} as {names[kept]}."
@@ -391,7 +391,7 @@ def _merged(context: Context, row: int, score: float) -> Finding:
         "between": context.displayed(float(between.mean())),
         "above": float(measured.division_distances.above[row]),
         "cameras": "separate" if _by_camera(context, division) else "shared or unknown",
-        GROUP: " ".join(str(context.run.items.ids[item]) for item in smaller),
+        GROUP: " ".join(str(context.ids[item]) for item in smaller),
     }
     if len(within):
         evidence["within"] = context.displayed(float(within.mean()))
@@ -402,7 +402,7 @@ def _merged(context: Context, row: int, score: float) -> Finding:
         context.lookup.of(larger, set(smaller)),
         (name,),
         evidence,
-        merged_sentence(name, evidence, context.run.config.metric),
+        merged_sentence(name, evidence, context.metric),
         proposal=f"Give {counted(len(smaller), 'image')} a new identity.",
         changes=smaller,
     )

@@ -44,6 +44,7 @@ from fiftyone_sfam.audit.suspects.neighbors import (
 )
 from fiftyone_sfam.audit.suspects.planted import Planted, plant
 from fiftyone_sfam.audit.suspects.space import Space, make_space, measure_genuine
+from fiftyone_sfam.retrieval.search import UNKNOWN
 
 MISLABELED_MODEL = Model(-2.44, (2.45, 1.27), 0.044)
 ONE_PERSON_MODEL = Model(-3.93, (0.65, 1.96, 0.41), 0.0088)
@@ -63,6 +64,7 @@ _STRENGTH = 3.0
 _EFFECT = 1.2
 # Nearest other identities of an image with which its own is compared.
 _PARTNERS = 5
+_NONE = np.empty(0, dtype=np.int64)
 # Planted defects of each kind that are enough, and rounds of planting at most.
 _PLANTED = 100
 _ROUNDS = 8
@@ -115,6 +117,7 @@ class Measured:
 
     figures: Figures
     nearest: Nearest
+    hubs: NDArray[np.int64]  # images that attract strangers: witnesses for nobody
     image_distances: Distances  # (N,)
     pair_distances: Distances  # (P,)
     division_distances: Distances  # of each division
@@ -206,13 +209,13 @@ def measure(
     figures = measure_labels(space, nearest, reached)
     hubs = np.flatnonzero(figures.images.attracts >= 0)
     if len(hubs):
-        # They are near to everybody, and witnesses for nobody.
         nearest = without(nearest, hubs)
-        figures = measure_labels(space, nearest, reached)
+        figures = measure_labels(space, nearest, reached, hubs)
     planted = _measure_planted(space, nearest)
     return Measured(
         figures,
         nearest,
+        hubs,
         measure_distances(figures.of_images(), _usual_images(figures), planted[0]),
         measure_distances(
             figures.of_pairs(),
@@ -227,9 +230,14 @@ def measure_labels(
     space: Space,
     nearest: Nearest,
     reached: NDArray[np.int64],
+    hubs: NDArray[np.int64] = _NONE,
     only: Planted | None = None,
 ) -> Figures:
-    """Score images, pairs of identities, and identities; of these two, all or some."""
+    """Score images, pairs of identities, and identities; of these two, all or some.
+
+    Two identities are compared if an image of one, other than a hub, has the other one
+    among its nearest.
+    """
     by_identity = correct(space, nearest, by_identity=True)
     images = measure_images(
         by_identity,
@@ -238,7 +246,9 @@ def measure_labels(
         reached,
     )
     by_image = correct(space, nearest, by_identity=False)
-    codes = linked_identities(space, find_links(by_image, nearest, _PARTNERS))
+    links = find_links(by_image, nearest, _PARTNERS)
+    links.images[hubs] = UNKNOWN
+    codes = linked_identities(space, links)
     divided = [code for code, members in enumerate(space.members) if len(members) > 1]
     if only is not None:
         wanted = {tuple(sorted(pair)) for pair in only.split.tolist()}
@@ -279,7 +289,7 @@ def _measure_planted(space: Space, nearest: Nearest) -> tuple[Scores, Scores, Sc
         planted = plant(space, generator)
         relabeled = relabel(space, nearest, planted.space)
         figures = measure_labels(
-            planted.space, relabeled, reach(planted.space, relabeled), planted
+            planted.space, relabeled, reach(planted.space, relabeled), only=planted
         )
         found = _scores_of(planted, figures)
         for part, scores in zip(parts, found, strict=True):

@@ -118,7 +118,7 @@ def relabel(space: Space, nearest: Nearest, relabeled: Space) -> Nearest:
     # Images that were of one identity, and are no longer.
     for members in space.members:
         labels = relabeled.identities[members]
-        if (labels == labels[0]).all():
+        if len(labels) == 0 or (labels == labels[0]).all():
             continue
         apart = (labels[:, None] != labels) & (labels != UNKNOWN)
         near = space.nearness(members, members).astype(np.float32)

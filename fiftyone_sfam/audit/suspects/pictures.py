@@ -57,7 +57,7 @@ def find_hubs(context: Context, min_score: float) -> list[Finding]:
                 context.lookup.of([item]),
                 (name,) if name else (),
                 evidence,
-                hub_sentence(name, evidence, context.run.config.metric),
+                hub_sentence(name, evidence, context.metric),
                 proposal="Crop the image again, or drop it.",
                 changes=[item],
             )
@@ -92,7 +92,7 @@ def find_uninformative(
                 context.lookup.of([item]),
                 (name,) if name else (),
                 evidence,
-                uninformative_sentence(name, evidence, context.run.config.metric),
+                uninformative_sentence(name, evidence, context.metric),
                 proposal="Drop the image.",
                 changes=[item],
             )

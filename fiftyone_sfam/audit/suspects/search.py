@@ -219,7 +219,7 @@ def find_suspects(
             return step
 
         context = _context(run, reported("comparing"))
-        pixels, pixel_limits = _measure_pixels(context, kinds, reported("reading"))
+        pixels, pixel_limits = _measure_pixels(run, context, kinds, reported("reading"))
     background = None if region_field is None else BackgroundShares(run, region_field)
     labels = find_in_labels(context, pixels.dullness, background, min_score)
     by_kind = {
@@ -312,20 +312,31 @@ def _context(run: Run, report: Callable[[int, int], None]) -> Context:
         report,
     )
     codes = tuple(dict.fromkeys(name for name in names if name is not None))
-    return Context(run, used, codes, measured, PairLookup(run.pairs))
+    return Context(
+        items.ids,
+        items.sample_ids,
+        run.config.metric,
+        used,
+        codes,
+        measured,
+        PairLookup(run.pairs),
+    )
 
 
 def _measure_pixels(
-    context: Context, kinds: Sequence[str], report: Callable[[int, int], None]
+    run: Run,
+    context: Context,
+    kinds: Sequence[str],
+    report: Callable[[int, int], None],
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Read the pixels of doubtful images and find copies; return also the limits."""
     doubtful = _doubtful(context) if {MISLABELED, UNINFORMATIVE} & {*kinds} else []
     usual: list[int] = []
     if doubtful:
-        chosen = some_items(context.run, context.used, _USUAL_IMAGES)
+        chosen = some_items(run, context.used, _USUAL_IMAGES)
         usual = np.flatnonzero(np.isin(context.used, chosen)).tolist()
     images = sorted({*doubtful, *usual})
-    read = item_reader(context.run, context.used[images].tolist())
+    read = item_reader(run, context.used[images].tolist())
     copies, missing = read_small(images, lambda i: read(int(context.used[i]))[0])
     pixels = Pixels()
     pixels.dullness = dullness(
@@ -334,7 +345,7 @@ def _measure_pixels(
     )
     if DUPLICATE in kinds:
         # Reads every image, and reports all that cannot be read.
-        pixels.copies, limits = _find_copies(context, report)
+        pixels.copies, limits = _find_copies(run, context, report)
         return pixels, limits
     if not missing:
         return pixels, ()
@@ -345,11 +356,11 @@ def _measure_pixels(
 
 
 def _find_copies(
-    context: Context, report: Callable[[int, int], None]
+    run: Run, context: Context, report: Callable[[int, int], None]
 ) -> tuple[tuple[Copy, ...], tuple[str, ...]]:
     """Find copies among hash neighbors and the nearest embeddings of each image."""
     used = context.used
-    sources = ItemImages(context.run, used.tolist())
+    sources = ItemImages(run, used.tolist())
     closest = context.measured.nearest.closest
     images = np.repeat(np.arange(len(closest)), closest.shape[1])
     near = np.stack([images, closest.ravel()], axis=1)
