@@ -36,10 +36,21 @@ _BLOCK = 512
 _DIRECTIONS = 8
 _CELL = 4
 _CELLS = SIDE // _CELL
+_CHANNELS = _DIRECTIONS
 # Contrast, in 8-bit steps, from which a gradient counts as one.
 _FAINT = 16.0
+_POOL = np.repeat(np.eye(_CELLS, dtype=np.float32), _CELL, axis=0)
+# Images that a change is learned from at most, by groups that share a random difference;
+# and differences that no change is learned from.
+_EACH = 600
+_GROUPS = 3
+_DRAWS = 3
+# Pixels that may lie beyond the edge.
+_MARGIN = 0.0
 # Weight of equal variances in the covariance.
-_RIDGE = 0.1
+_RIDGE = 0.3
+# Least spread of log odds.
+_LEAST_SPREAD = 0.1
 # Differences between crops that are not off: of the place, as a fraction of the side, of
 # the angle in degrees, and of the logarithm of the size.
 _USUAL = (0.015, 0.015, 3.0, 0.03)
@@ -172,33 +183,33 @@ def crop_reason(figures: CropFigures, image: int) -> str:
 
 
 def features(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return histograms of the gradient's direction, shape (B, D).
+    """Return the strength of gradients by direction in cells of images, (B, D).
 
-    The histograms of each cell are normalized by those of the cells around it, so that
-    brightness and contrast do not matter.
+    The strengths of a cell are normalized by those of all its directions, so that
+    brightness and contrast do not matter. Features are sorted by direction, row and
+    column.
     """
     down, right = np.zeros_like(gray), np.zeros_like(gray)
     down[:, 1:-1] = gray[:, 2:] - gray[:, :-2]
     right[:, :, 1:-1] = gray[:, :, 2:] - gray[:, :, :-2]
-    length = np.hypot(down, right)
-    turn = np.arctan2(down, right) * (_DIRECTIONS / (2 * np.pi))
     cells = np.empty((_DIRECTIONS, len(gray), _CELLS, _CELLS), dtype=np.float32)
-    for direction in range(_DIRECTIONS):
-        away = np.abs(
-            (turn - direction + _DIRECTIONS / 2) % _DIRECTIONS - _DIRECTIONS / 2
-        )
-        part = length * np.maximum(1 - away, 0)
-        cells[direction] = part.reshape(-1, _CELLS, _CELL, _CELLS, _CELL).sum((2, 4))
-    squares = np.pad(
-        np.square(cells).sum(axis=0), ((0, 0), (1, 1), (1, 1)), mode="edge"
-    )
-    around = sum(
-        squares[:, row : row + _CELLS, column : column + _CELLS]
-        for row in range(3)
-        for column in range(3)
-    )
-    cells /= np.sqrt(around / 9 + _FAINT**2)
-    return np.sqrt(cells).transpose(1, 0, 2, 3).reshape(len(gray), -1)
+    half = _DIRECTIONS // 2
+    for direction in range(half):
+        turn = np.pi * direction / half
+        part = down * np.float32(np.sin(turn)) + right * np.float32(np.cos(turn))
+        ahead = _sum_cells(np.maximum(part, 0))
+        cells[direction] = ahead
+        cells[direction + half] = ahead - _sum_cells(part)
+    cells /= np.sqrt(np.square(cells).sum(axis=0) + _FAINT**2)
+    # Rounding may leave less than nothing.
+    cells = np.sqrt(np.maximum(cells, 0))
+    return cells.transpose(1, 0, 2, 3).reshape(len(gray), -1)
+
+
+def _sum_cells(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum the pixels of each cell, shape (B, C, C)."""
+    rows = values.reshape(len(values), _CELLS, _CELL, SIDE).sum(axis=2)
+    return rows @ _POOL
 
 
 def coherence(values: NDArray[np.float32]) -> float:
@@ -207,7 +218,7 @@ def coherence(values: NDArray[np.float32]) -> float:
     1 if all images are equal, 0 if they have nothing in common but the overall
     frequency of each direction.
     """
-    places = values.reshape(len(values), _DIRECTIONS, -1).astype(np.float64)
+    places = values.reshape(len(values), -1, _CELLS**2).astype(np.float64)
     places = (places - places.mean(axis=2, keepdims=True)).reshape(len(values), -1)
     energy, total = np.square(places).sum(), places.sum(axis=0)
     if len(values) < 2 or energy <= 0:
@@ -229,44 +240,71 @@ def _learn(
     generator: np.random.Generator,
 ) -> list[_Discriminant]:
     """Learn for each fold how the other folds' images look in each change."""
-    changes = (Change(), Change(), *CHANGES)
-    size = _DIRECTIONS * _CELLS**2
-    sums = np.zeros((_FOLDS, len(changes), size))
+    size = _CHANNELS * _CELLS**2
+    sums = np.zeros((_FOLDS, len(CHANGES) + 1, size))
+    counts = np.zeros((_FOLDS, len(CHANGES) + 1, 1))
     squares = np.zeros((_FOLDS, size, size))
-    parts = [np.flatnonzero(folds == fold) for fold in range(_FOLDS)]
-    for number, change in enumerate(changes):
-        for fold, part in enumerate(parts):
-            for chosen in np.array_split(generator.permutation(part), 2):
-                changed = _apply(gray[chosen], change, generator)
-                values = features(changed)
+    for fold in range(_FOLDS):
+        part = np.flatnonzero(folds == fold)
+        for number, change in enumerate((Change(), *CHANGES)):
+            draws = _DRAWS if number == 0 else 1
+            for chosen in _draw(part, draws, generator):
+                values = features(_apply(gray[chosen], change, generator))
                 sums[fold, number] += values.sum(axis=0, dtype=np.float64)
-                squares[fold] += values.T @ values
-    counts = np.array([len(part) for part in parts])
+                counts[fold, number] += len(chosen)
+                if number == 0:
+                    squares[fold] += values.T @ values
+    sums, squares, counts = (
+        each.sum(axis=0) - each for each in (sums, squares, counts)
+    )
     return [
-        _discriminant(
-            sums.sum(axis=0) - sums[fold],
-            squares.sum(axis=0) - squares[fold],
-            int(counts.sum() - counts[fold]),
-        )
+        _discriminant(sums[fold] / counts[fold], squares[fold] / counts[fold, 0])
         for fold in range(_FOLDS)
     ]
 
 
+def _draw(
+    part: NDArray[np.int64], draws: int, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Yield groups of images, each of which is changed by one random change."""
+    for _ in range(draws):
+        chosen = generator.permutation(part)
+        if draws == 1:
+            chosen = chosen[: _EACH // _FOLDS]
+        yield from np.array_split(chosen, _GROUPS)
+
+
 def _discriminant(
-    sums: NDArray[np.float64], squares: NDArray[np.float64], count: int
+    means: NDArray[np.float64], squares: NDArray[np.float64]
 ) -> _Discriminant:
-    """Make a discriminant of sums per change, the first two of them of no change."""
-    means = sums / count
-    covariance = squares / (count * len(means)) - means.T @ means / len(means)
-    size = len(covariance)
-    covariance += _RIDGE * np.trace(covariance) / size * np.eye(size)
-    means = np.concatenate([means[:2].mean(axis=0, keepdims=True), means[2:]])
-    weights = np.linalg.solve(covariance, means.T)
-    offsets = -0.5 * np.einsum("kd,dk->k", means, weights)
-    return _Discriminant(
-        (weights[:, 1:] - weights[:, :1]).astype(np.float32),
-        (offsets[1:] - offsets[0]).astype(np.float32),
+    """Make a discriminant of the means of no change and of the changes.
+
+    A change is told by cells whose content comes from inside the image, as what is
+    beyond its edges is unknown.
+    """
+    covariance = squares - np.outer(means[0], means[0])
+    covariance += (
+        _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     )
+    weights = np.zeros((len(covariance), len(CHANGES)))
+    for number, change in enumerate(CHANGES):
+        inside = np.flatnonzero(np.tile(_inside(change).ravel(), _CHANNELS))
+        away = means[number + 1, inside] - means[0, inside]
+        weights[inside, number] = np.linalg.solve(
+            covariance[np.ix_(inside, inside)], away
+        )
+    middle = (means[1:] + means[0]) / 2
+    offsets = -np.einsum("kd,dk->k", middle, weights)
+    return _Discriminant(weights.astype(np.float32), offsets.astype(np.float32))
+
+
+def _inside(change: Change) -> NDArray[np.bool_]:
+    """Tell cells of a changed image whose content comes from inside the image."""
+    rows, columns = _sources(change)
+    inside = (np.minimum(rows, columns) >= -_MARGIN) & (
+        np.maximum(rows, columns) <= SIDE - 1 + _MARGIN
+    )
+    return inside.reshape(_CELLS, _CELL, _CELLS, _CELL).all(axis=(1, 3))
 
 
 def _odds(
@@ -343,8 +381,9 @@ def _figures(
     kinds = np.array([1 if c.angle else 2 if c.size != 1 else 0 for c in CHANGES])
     weights = np.exp(odds - gain[:, None]) * (kinds == kinds[best][:, None])
     means = weights @ table / weights.sum(axis=1, keepdims=True)
-    away = gain - np.median(gain)
-    strength = away / max(robust_scale(away), 1e-9)
+    away = odds - np.median(odds, axis=0)
+    scales = [max(robust_scale(values), _LEAST_SPREAD) for values in away.T]
+    strength = (away / scales).max(axis=1)
     columns = np.full((6, count), np.nan)
     columns[:, images] = np.stack([strength, *means.T, gain])
     return CropFigures(*columns, coherence=agreement, aligned=True)
