@@ -2,10 +2,11 @@
 
 Crops of one kind are framed alike: eyes are at one height in all aligned faces. What is
 usual is learned from the collection itself. Small copies are moved, turned and scaled
-in all ways of :data:`CHANGES`; the means of their gradient features in each way, and
-the features' common covariance, give a linear discriminant, which tells for each image
-how much more likely each change is than none. An image is told by a discriminant that
-was made without it.
+in all ways of :data:`CHANGES`. The means of their features in each way, and the
+features' covariance, give linear discriminants: how much more likely each change is
+than none. An image is judged by a discriminant that was learned without it, and only by
+the cells whose content comes from inside the image, as what lies beyond its edges is
+unknown.
 """
 
 from __future__ import annotations
@@ -19,42 +20,43 @@ from numpy.typing import NDArray
 from fiftyone_sfam.audit.suspects.pixels import SIDE
 from fiftyone_sfam.audit.suspects.space import robust_scale
 
-DOUBTFUL = 6.0
+DOUBTFUL = 5.0
 """Least strength of a crop that is off, in spreads of the collection."""
 
 LEAST_IMAGES = 40
-"""Fewest images that can show how a collection is framed."""
+"""Fewest images that show how a collection is framed."""
 
-LEAST_COHERENCE = 0.065
-"""Least agreement of images with each other if a collection is framed alike."""
+LEAST_FIT = 0.5
+"""Least share of images that fit the usual framing, if a collection has one."""
 
-# Images that the usual framing is learned from, and parts that are told by the others.
+# Images that the usual framing is learned from, and parts that the others judge.
 _SAMPLE = 1500
 _FOLDS = 4
 _BLOCK = 512
-# Histograms of the gradient's direction in cells of so many pixels.
+# Strengths of the gradient by direction, in cells of so many pixels, and brightness.
 _DIRECTIONS = 8
+_CHANNELS = _DIRECTIONS + 1
 _CELL = 4
 _CELLS = SIDE // _CELL
-_CHANNELS = _DIRECTIONS
-# Contrast, in 8-bit steps, from which a gradient counts as one.
-_FAINT = 16.0
 _POOL = np.repeat(np.eye(_CELLS, dtype=np.float32), _CELL, axis=0)
-# Images that a change is learned from at most, by groups that share a random difference;
-# and differences that no change is learned from.
+# Sum of a cell's gradients that counts as faint, and contrast of an image's cells, in
+# 8-bit steps.
+_FAINT = 16.0
+_FLAT = 5.0
+_BRIGHTNESS = 0.5  # weight of the brightness
+# Usual differences between crops: in place, as a fraction of the side, in degrees, and
+# in the logarithm of the size.
+_USUAL = (0.015, 0.015, 3.0, 0.03)
+# Most images that a change is learned from; draws of usual differences for no change;
+# and groups that each draw is divided into, with a difference per group.
 _EACH = 600
-_GROUPS = 3
 _DRAWS = 3
-# Pixels that may lie beyond the edge.
-_MARGIN = 0.0
+_GROUPS = 8
 # Weight of equal variances in the covariance.
 _RIDGE = 0.3
 # Least spread of log odds.
 _LEAST_SPREAD = 0.1
-# Differences between crops that are not off: of the place, as a fraction of the side, of
-# the angle in degrees, and of the logarithm of the size.
-_USUAL = (0.015, 0.015, 3.0, 0.03)
-# Part of the images that the second pass leaves out, as they may be off.
+# Share of the images that the second pass leaves out, as they may be off.
 _LEFT_OUT = 0.15
 
 
@@ -66,17 +68,21 @@ class Change:
     right: float = 0.0  # fraction of the width
     angle: float = 0.0  # degrees, counterclockwise
     size: float = 1.0  # of the content, in usual sizes
-    aspect: float = 1.0  # height of the image in widths
+    aspect: float = 1.0  # height of the image in widths, for turns
 
 
 def _list_changes() -> tuple[Change, ...]:
-    """List moves in eight directions, turns and sizes."""
+    """List moves in eight directions, turns of squares and of persons, and sizes."""
     moves = [
         Change(down=away * np.sin(turn), right=away * np.cos(turn))
         for away in (0.1, 0.18, 0.26)
         for turn in np.arange(8) * np.pi / 4
     ]
-    turns = [Change(angle=angle) for angle in (-45, -32, -20, 20, 32, 45)]
+    turns = [
+        Change(angle=angle, aspect=aspect)
+        for aspect in (1.0, 2.0)
+        for angle in (-45, -32, -20, 20, 32, 45)
+    ]
     sizes = [Change(size=size) for size in (0.65, 0.78, 1.28, 1.5)]
     return (*moves, *turns, *sizes)
 
@@ -89,77 +95,67 @@ CHANGES = _list_changes()
 class CropFigures:
     """How unusual the crops of N images are, each (N,), NaN without pixels.
 
-    ``down`` and ``right`` say how far the content lies from its usual place, as
-    fractions of the height and the width; ``angle`` how far it is turned, in degrees
-    counterclockwise, 0 if a move or another size is more likely; ``size`` how large it
-    is, in usual sizes.
+    ``down`` and ``right`` are 0 if a turn or another size is more likely than a move,
+    ``angle`` is 0 and ``size`` is 1 in the same way. If ``aligned`` is False, the
+    collection has no usual framing, and strengths only order its images.
     """
 
-    strength: NDArray[np.float64]  # in spreads of the collection, larger is worse
-    down: NDArray[np.float64]
-    right: NDArray[np.float64]
-    angle: NDArray[np.float64]
-    size: NDArray[np.float64]
-    gain: NDArray[np.float64]  # log odds of the best change against none
-    coherence: float  # agreement of the images with each other, 1 if all are equal
-    aligned: bool  # whether the collection has a usual framing; strengths are 0 if not
+    strength: NDArray[np.float64]  # largest odds in spreads of the collection's odds
+    down: NDArray[np.float64]  # how far the content is too low, in heights
+    right: NDArray[np.float64]  # how far the content is too far right, in widths
+    angle: NDArray[np.float64]  # turn of the content in degrees, counterclockwise
+    size: NDArray[np.float64]  # of the content, in usual sizes
+    gain: NDArray[np.float64]  # log odds of the most likely change against none
+    fit: float  # share of the images for which no change is likelier than none
+    aligned: bool  # whether the collection has a usual framing
 
     @property
     def is_doubtful(self) -> NDArray[np.bool_]:
-        """Images above the threshold."""
-        return self.strength >= DOUBTFUL
+        """Images above the threshold for which a change is likelier than none."""
+        return (self.strength >= DOUBTFUL) & (self.gain > 0) & self.aligned
 
 
 def measure_crops(
     copies: dict[int, NDArray[np.float32]], count: int, seed: int = 0
 ) -> CropFigures:
-    """Compare the framing of images with that of the collection.
+    """Compare the framing of each image with that of the collection.
 
     Parameters
     ----------
     copies : dict of int to ndarray of shape (32, 32, 3)
-        Small copies by image, of :func:`~fiftyone_sfam.audit.suspects.pixels.small_copy`,
-        with values from 0 to 255.
+        Small copies by image, as
+        :func:`~fiftyone_sfam.audit.suspects.pixels.read_small` returns them, with
+        values from 0 to 255.
     count : int
         Number of images N.
     seed : int, default 0
-        Seed of the sample and its changes.
+        Seed of the sample that is learned from, and of its changes.
 
     Returns
     -------
     CropFigures
-        Arrays of shape (N,). If fewer than :data:`LEAST_IMAGES` images are given, or if
-        they are not framed alike, ``aligned`` is False, strengths are 0 and changes
-        are none.
+        Arrays of shape (N,). With fewer than :data:`LEAST_IMAGES` copies, strengths
+        are 0 and nothing is changed.
     """
     images = np.array(sorted(copies), dtype=np.int64)
+    columns = np.full((6, count), np.nan)
+    if len(images) < LEAST_IMAGES:
+        columns[:, images] = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0])[:, None]
+        return CropFigures(*columns, fit=0.0, aligned=False)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(images))
     folds = np.empty(len(images), dtype=np.int64)
     folds[order] = np.arange(len(images)) % _FOLDS
     sample = np.sort(order[:_SAMPLE])
     gray = _gray(copies, images[sample])
-    agreement = coherence(features(gray)) if len(images) >= 2 else 0.0
-    aligned = len(images) >= LEAST_IMAGES and agreement >= LEAST_COHERENCE
-    if not aligned:
-        return _without_framing(images, count, agreement)
     discriminants = _learn(gray, folds[sample], generator)
-    odds = np.concatenate(
-        [
-            _odds(features(gray), folds[sample][block], discriminants)
-            for block, gray in _blocks_of(gray)
-        ]
-    )
-    worst = odds.max(axis=1)
-    kept = worst <= np.quantile(worst, 1 - _LEFT_OUT)
+    largest = _judge(copies, images[sample], folds[sample], discriminants).max(axis=1)
+    kept = largest <= np.quantile(largest, 1 - _LEFT_OUT)
     discriminants = _learn(gray[kept], folds[sample][kept], generator)
-    odds = np.concatenate(
-        [
-            _odds(features(_gray(copies, images[block])), folds[block], discriminants)
-            for block in _blocks(len(images))
-        ]
-    )
-    return _figures(odds, images, count, agreement)
+    odds = _judge(copies, images, folds, discriminants)
+    columns[:, images] = _describe(odds)
+    fit = float((odds.max(axis=1) <= 0).mean())
+    return CropFigures(*columns, fit=fit, aligned=fit >= LEAST_FIT)
 
 
 def crop_reason(figures: CropFigures, image: int) -> str:
@@ -182,48 +178,35 @@ def crop_reason(figures: CropFigures, image: int) -> str:
     return f"its content lies {' and '.join(parts)} than usual"
 
 
-def features(gray: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the strength of gradients by direction in cells of images, (B, D).
+def _features(gray: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Describe images by cells, shape (B, D), sorted by channel, row and column.
 
-    The strengths of a cell are normalized by those of all its directions, so that
-    brightness and contrast do not matter. Features are sorted by direction, row and
-    column.
+    Channels are strengths of the gradient by direction, relative to that of the cell in
+    all directions, and brightness, relative to that of the image.
     """
     down, right = np.zeros_like(gray), np.zeros_like(gray)
     down[:, 1:-1] = gray[:, 2:] - gray[:, :-2]
     right[:, :, 1:-1] = gray[:, :, 2:] - gray[:, :, :-2]
-    cells = np.empty((_DIRECTIONS, len(gray), _CELLS, _CELLS), dtype=np.float32)
     half = _DIRECTIONS // 2
+    cells = np.empty((_DIRECTIONS, len(gray), _CELLS, _CELLS), dtype=np.float32)
     for direction in range(half):
         turn = np.pi * direction / half
         part = down * np.float32(np.sin(turn)) + right * np.float32(np.cos(turn))
-        ahead = _sum_cells(np.maximum(part, 0))
-        cells[direction] = ahead
-        cells[direction + half] = ahead - _sum_cells(part)
+        cells[direction] = _sum_cells(np.maximum(part, 0))
+        # Rounding may leave a sum below 0.
+        cells[direction + half] = np.maximum(cells[direction] - _sum_cells(part), 0)
     cells /= np.sqrt(np.square(cells).sum(axis=0) + _FAINT**2)
-    # Rounding may leave less than nothing.
-    cells = np.sqrt(np.maximum(cells, 0))
-    return cells.transpose(1, 0, 2, 3).reshape(len(gray), -1)
+    bright = _sum_cells(gray) / _CELL**2
+    bright -= bright.mean(axis=(1, 2), keepdims=True)
+    bright *= _BRIGHTNESS / (bright.std(axis=(1, 2), keepdims=True) + _FLAT)
+    channels = np.concatenate([np.sqrt(cells), bright[None]])
+    return channels.transpose(1, 0, 2, 3).reshape(len(gray), -1)
 
 
 def _sum_cells(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum the pixels of each cell, shape (B, C, C)."""
     rows = values.reshape(len(values), _CELLS, _CELL, SIDE).sum(axis=2)
     return rows @ _POOL
-
-
-def coherence(values: NDArray[np.float32]) -> float:
-    """Return how much of the features' energy two images usually have in common.
-
-    1 if all images are equal, 0 if they have nothing in common but the overall
-    frequency of each direction.
-    """
-    places = values.reshape(len(values), -1, _CELLS**2).astype(np.float64)
-    places = (places - places.mean(axis=2, keepdims=True)).reshape(len(values), -1)
-    energy, total = np.square(places).sum(), places.sum(axis=0)
-    if len(values) < 2 or energy <= 0:
-        return 0.0
-    return float((total @ total - energy) / energy / (len(values) - 1))
 
 
 @dataclass(frozen=True)
@@ -249,7 +232,7 @@ def _learn(
         for number, change in enumerate((Change(), *CHANGES)):
             draws = _DRAWS if number == 0 else 1
             for chosen in _draw(part, draws, generator):
-                values = features(_apply(gray[chosen], change, generator))
+                values = _features(_apply(gray[chosen], change, generator))
                 sums[fold, number] += values.sum(axis=0, dtype=np.float64)
                 counts[fold, number] += len(chosen)
                 if number == 0:
@@ -301,22 +284,25 @@ def _discriminant(
 def _inside(change: Change) -> NDArray[np.bool_]:
     """Tell cells of a changed image whose content comes from inside the image."""
     rows, columns = _sources(change)
-    inside = (np.minimum(rows, columns) >= -_MARGIN) & (
-        np.maximum(rows, columns) <= SIDE - 1 + _MARGIN
-    )
+    low, high = np.minimum(rows, columns), np.maximum(rows, columns)
+    inside = (low >= 0) & (high <= SIDE - 1)
     return inside.reshape(_CELLS, _CELL, _CELLS, _CELL).all(axis=(1, 3))
 
 
-def _odds(
-    values: NDArray[np.float32],
+def _judge(
+    copies: dict[int, NDArray[np.float32]],
+    images: NDArray[np.int64],
     folds: NDArray[np.int64],
     discriminants: list[_Discriminant],
 ) -> NDArray[np.float64]:
-    """Return the log odds of each change, with the discriminants of the images' folds."""
-    odds = np.empty((len(values), len(CHANGES)))
-    for fold, discriminant in enumerate(discriminants):
-        own = folds == fold
-        odds[own] = values[own] @ discriminant.weights + discriminant.offsets
+    """Return the log odds of each change by the discriminant of the image's fold."""
+    odds = np.empty((len(images), len(CHANGES)))
+    for start in range(0, len(images), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        values = _features(_gray(copies, images[block]))
+        for fold, discriminant in enumerate(discriminants):
+            own = folds[block] == fold
+            odds[block][own] = values[own] @ discriminant.weights + discriminant.offsets
     return odds
 
 
@@ -371,10 +357,11 @@ def _interpolate(
     return result.reshape(gray.shape)
 
 
-def _figures(
-    odds: NDArray[np.float64], images: NDArray[np.int64], count: int, agreement: float
-) -> CropFigures:
-    """Turn log odds into figures; values within a kind of change are averaged."""
+def _describe(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return strength, down, right, angle, size and gain, shape (6, N).
+
+    The changes of the most likely kind are averaged, weighted by their odds.
+    """
     best = odds.argmax(axis=1)
     gain = odds[np.arange(len(odds)), best]
     table = np.array([[c.down, c.right, c.angle, c.size] for c in CHANGES])
@@ -383,19 +370,7 @@ def _figures(
     means = weights @ table / weights.sum(axis=1, keepdims=True)
     away = odds - np.median(odds, axis=0)
     scales = [max(robust_scale(values), _LEAST_SPREAD) for values in away.T]
-    strength = (away / scales).max(axis=1)
-    columns = np.full((6, count), np.nan)
-    columns[:, images] = np.stack([strength, *means.T, gain])
-    return CropFigures(*columns, coherence=agreement, aligned=True)
-
-
-def _without_framing(
-    images: NDArray[np.int64], count: int, agreement: float
-) -> CropFigures:
-    """Return figures of images that nothing is known about."""
-    columns = np.full((6, count), np.nan)
-    columns[:, images] = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0])[:, None]
-    return CropFigures(*columns, coherence=agreement, aligned=False)
+    return np.stack([(away / scales).max(axis=1), *means.T, gain])
 
 
 def _gray(
@@ -405,15 +380,3 @@ def _gray(
     for row, image in enumerate(images.tolist()):
         gray[row] = copies[image].mean(axis=2)
     return gray
-
-
-def _blocks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _BLOCK):
-        yield slice(start, start + _BLOCK)
-
-
-def _blocks_of(
-    gray: NDArray[np.float32],
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    for block in _blocks(len(gray)):
-        yield block, gray[block]
