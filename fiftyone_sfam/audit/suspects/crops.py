@@ -54,7 +54,8 @@ _DRAWS = 3
 _GROUPS = 8
 # Weight of equal variances in the covariance.
 _RIDGE = 0.3
-# Least spread of log odds.
+# Least variance of a feature, and least spread of log odds.
+_LEAST_VARIANCE = 1e-6
 _LEAST_SPREAD = 0.1
 # Share of the images that the second pass leaves out, as they may be off.
 _LEFT_OUT = 0.15
@@ -165,14 +166,14 @@ def crop_reason(figures: CropFigures, image: int) -> str:
         return f"it is turned by about {5 * round(abs(angle) / 5)} degrees"
     if size != 1:
         word = "larger" if size > 1 else "smaller"
-        return f"its content is {abs(size - 1):.0%} {word} than usual"
+        return f"its content is {100 * abs(size - 1):.0f} % {word} than usual"
     parts = []
     for value, side, words in (
         (float(figures.down[image]), "height", ("lower", "higher")),
         (float(figures.right[image]), "width", ("further right", "further left")),
     ):
         if abs(value) >= 0.05:
-            parts.append(f"{abs(value):.0%} of the {side} {words[value < 0]}")
+            parts.append(f"{100 * abs(value):.0f} % of the {side} {words[value < 0]}")
     if not parts:
         return "its content is not where it usually is"
     return f"its content lies {' and '.join(parts)} than usual"
@@ -266,19 +267,38 @@ def _discriminant(
     beyond its edges is unknown.
     """
     covariance = squares - np.outer(means[0], means[0])
-    covariance += (
-        _RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    )
-    weights = np.zeros((len(covariance), len(CHANGES)))
+    size = len(covariance)
+    ridge = _RIDGE * max(np.trace(covariance) / size, _LEAST_VARIANCE)
+    covariance += ridge * np.eye(size)
+    precision = np.linalg.inv(covariance)
+    weights = np.zeros((size, len(CHANGES)))
     for number, change in enumerate(CHANGES):
-        inside = np.flatnonzero(np.tile(_inside(change).ravel(), _CHANNELS))
-        away = means[number + 1, inside] - means[0, inside]
-        weights[inside, number] = np.linalg.solve(
-            covariance[np.ix_(inside, inside)], away
-        )
+        inside = np.tile(_inside(change).ravel(), _CHANNELS)
+        away = np.where(inside, means[number + 1] - means[0], 0)
+        weights[:, number] = _solve_inside(covariance, precision, inside, away)
     middle = (means[1:] + means[0]) / 2
     offsets = -np.einsum("kd,dk->k", middle, weights)
     return _Discriminant(weights.astype(np.float32), offsets.astype(np.float32))
+
+
+def _solve_inside(
+    covariance: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+    away: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Multiply by the inverse of the covariance of some features; others get 0."""
+    inner, outer = np.flatnonzero(inside), np.flatnonzero(~inside)
+    if len(inner) < len(outer):
+        result = np.zeros(len(away))
+        result[inner] = np.linalg.solve(covariance[np.ix_(inner, inner)], away[inner])
+        return result
+    # The inverse of a part by the Schur complement of the smaller rest.
+    result = precision @ away
+    rest = np.linalg.solve(precision[np.ix_(outer, outer)], result[outer])
+    result -= precision[:, outer] @ rest
+    result[outer] = 0
+    return result
 
 
 def _inside(change: Change) -> NDArray[np.bool_]:
