@@ -166,6 +166,15 @@ def test_too_few_images(images: tuple[int, ...]) -> None:
     assert not figures.is_doubtful.any()
 
 
+@pytest.mark.parametrize("count", [40, 43])
+def test_few_images_suffice(count: int) -> None:
+    copies = {**dict(list(framed().items())[:count]), OFF: crop(other(), 0.26)}
+    figures = measure_crops(copies, count)
+    assert figures.aligned
+    assert figures.strength.argmax() == OFF
+    assert figures.down[OFF] > 0.15
+
+
 def test_images_without_pixels() -> None:
     copies = framed()
     copies[OFF] = crop(other(), 0.2)
@@ -180,12 +189,13 @@ def test_images_without_pixels() -> None:
 def test_a_sample_judges_the_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fiftyone_sfam.audit.suspects.crops._SAMPLE", 80)
     monkeypatch.setattr("fiftyone_sfam.audit.suspects.crops._BLOCK", 32)
-    copies = framed()
-    for image in range(0, COUNT, 10):
-        copies[image] = crop(other(), -0.2)
+    copies, generator = framed(), np.random.default_rng(3)
+    expected = list(range(0, COUNT, 20))
+    for image in expected:
+        copies[image] = crop(scene(generator), -0.2 if image % 40 else 0.2)
     figures = measure_crops(copies, COUNT)
-    expected = list(range(0, COUNT, 10))
     assert sorted(np.argsort(-figures.strength)[: len(expected)].tolist()) == expected
+    assert (figures.down[expected] > 0.1).tolist() == [True, False] * 3
 
 
 def test_words_for_changes() -> None:

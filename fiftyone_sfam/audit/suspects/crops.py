@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.audit.suspects.pixels import SIDE
 from fiftyone_sfam.audit.suspects.space import robust_scale
 
-DOUBTFUL = 5.0
+DOUBTFUL = 5.5
 """Least strength of a crop that is off, in spreads of the collection."""
 
 LEAST_IMAGES = 40
@@ -255,7 +255,8 @@ def _draw(
         chosen = generator.permutation(part)
         if draws == 1:
             chosen = chosen[: _EACH // _FOLDS]
-        yield from np.array_split(chosen, _GROUPS)
+        if len(chosen):
+            yield from np.array_split(chosen, min(_GROUPS, len(chosen)))
 
 
 def _discriminant(
