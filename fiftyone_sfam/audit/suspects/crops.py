@@ -142,7 +142,7 @@ def measure_crops(
     columns = np.full((6, count), np.nan)
     if len(images) < LEAST_IMAGES:
         columns[:, images] = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 0.0])[:, None]
-        return CropFigures(*columns, fit=0.0, aligned=False)
+        return _figures(columns, 0.0)
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(images))
     folds = np.empty(len(images), dtype=np.int64)
@@ -155,8 +155,7 @@ def measure_crops(
     discriminants = _learn(gray[kept], folds[sample][kept], generator)
     odds = _judge(copies, images, folds, discriminants)
     columns[:, images] = _describe(odds)
-    fit = float((odds.max(axis=1) <= 0).mean())
-    return CropFigures(*columns, fit=fit, aligned=fit >= LEAST_FIT)
+    return _figures(columns, float((odds.max(axis=1) <= 0).mean()))
 
 
 def crop_reason(figures: CropFigures, image: int) -> str:
@@ -275,7 +274,7 @@ def _discriminant(
     weights = np.zeros((size, len(CHANGES)))
     for number, change in enumerate(CHANGES):
         inside = np.tile(_inside(change).ravel(), _CHANNELS)
-        away = np.where(inside, means[number + 1] - means[0], 0)
+        away = ((means[number + 1] - means[0]) * inside).astype(np.float64)
         weights[:, number] = _solve_inside(covariance, precision, inside, away)
     middle = (means[1:] + means[0]) / 2
     offsets = -np.einsum("kd,dk->k", middle, weights)
@@ -306,8 +305,9 @@ def _inside(change: Change) -> NDArray[np.bool_]:
     """Tell cells of a changed image whose content comes from inside the image."""
     rows, columns = _sources(change)
     low, high = np.minimum(rows, columns), np.maximum(rows, columns)
-    inside = (low >= 0) & (high <= SIDE - 1)
-    return inside.reshape(_CELLS, _CELL, _CELLS, _CELL).all(axis=(1, 3))
+    inside = ((low >= 0) & (high <= SIDE - 1)).reshape(_CELLS, _CELL, _CELLS, _CELL)
+    whole: NDArray[np.bool_] = np.logical_and.reduce(inside, axis=(1, 3))
+    return whole
 
 
 def _judge(
@@ -392,6 +392,13 @@ def _describe(odds: NDArray[np.float64]) -> NDArray[np.float64]:
     away = odds - np.median(odds, axis=0)
     scales = [max(robust_scale(values), _LEAST_SPREAD) for values in away.T]
     return np.stack([(away / scales).max(axis=1), *means.T, gain])
+
+
+def _figures(columns: NDArray[np.float64], fit: float) -> CropFigures:
+    strength, down, right, angle, size, gain = columns
+    return CropFigures(
+        strength, down, right, angle, size, gain, fit=fit, aligned=fit >= LEAST_FIT
+    )
 
 
 def _gray(
