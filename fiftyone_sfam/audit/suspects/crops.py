@@ -270,11 +270,11 @@ def _discriminant(
     size = len(covariance)
     ridge = _RIDGE * max(np.trace(covariance) / size, _LEAST_VARIANCE)
     covariance += ridge * np.eye(size)
-    precision = np.linalg.inv(covariance)
+    precision = np.linalg.inv(covariance).astype(np.float64)
     weights = np.zeros((size, len(CHANGES)))
     for number, change in enumerate(CHANGES):
         inside = np.tile(_inside(change).ravel(), _CHANNELS)
-        away = ((means[number + 1] - means[0]) * inside).astype(np.float64)
+        away = (means[number + 1] - means[0]) * inside
         weights[:, number] = _solve_inside(covariance, precision, inside, away)
     middle = (means[1:] + means[0]) / 2
     offsets = -np.einsum("kd,dk->k", middle, weights)
