@@ -80,7 +80,7 @@ def list_people(
     """Return the identity and the camera of each image of a collection."""
     from fiftyone_sfam.retrieval.search import encode
 
-    _, people, cameras = _list_images(assets / "data" / collection.folder)
+    _, people, cameras = list_images(assets / "data" / collection.folder)
     return encode([*people]), encode(cameras)
 
 
@@ -89,7 +89,7 @@ def make_pool(collection: Collection, assets: Path, rows: set[int]) -> Pool:
     import torch
 
     model = _load_model(collection.network, assets)
-    paths = _list_images(assets / "data" / collection.folder)[0]
+    paths = list_images(assets / "data" / collection.folder)[0]
     people, cameras = list_people(collection, assets)
     count = len(paths) * len(FORMS)
     needed = sorted(rows | set(range(0, count, len(FORMS))))
@@ -170,12 +170,17 @@ def _image(path: Path, form: str, seed: int) -> Image.Image:
     return alter(image, form, np.random.default_rng(seed))
 
 
+def small_form(path: Path, form: str, seed: int) -> NDArray[np.uint8]:
+    """Read an image in a form as a small copy."""
+    return _small(_image(path, form, seed))
+
+
 def _small(image: Image.Image) -> NDArray[np.uint8]:
     small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.uint8)
 
 
-def _list_images(
+def list_images(
     folder: Path,
 ) -> tuple[list[Path], list[str], list[str | None]]:
     """List the images of a folder, their identities and their cameras."""

@@ -51,7 +51,7 @@ ONE_PERSON_MODEL = Model(-3.93, (0.65, 1.96, 0.41), 0.0088)
 TWO_PERSONS_MODEL = Model(-3.69, (4.19,), 0.081)
 """Printed by ``make check-suspects``, from which they are copied."""
 
-APART = 1.0
+APART = 1.5
 """Least distance between planted and usual scores of images, in their common spread. If
 it is smaller, the network does not tell the identities apart, and nothing is said of
 their labels."""
