@@ -10,7 +10,7 @@ feature, and the difference with its 95 % interval, for which the identities of 
 are drawn again. Writes ``benchmarks/out/coherence.json``: figures only, no names.
 
 Usage: ``python benchmarks/check_coherence.py [--assets DIR] [--only TEXT]
-[--images N] [--baseline CSLS|similarity]``.
+[--images N] [--shrink TIMES] [--baseline CSLS|similarity]``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from coherence_features import (
     FEATURES,
     GROUPS,
     PlacedImage,
+    background_of,
+    centers,
     measure_pair,
     unit_vectors,
 )
@@ -64,6 +66,7 @@ class Network:
 
     title: str
     layer: str | None = None
+    directions: int | None = None  # leading ones, to which contributions are projected
 
 
 # Layers that are faster than the usual one, or have more places.
@@ -72,7 +75,7 @@ NETWORKS = (
     Network("osnet_onnx"),
     Network("mobilefacenet"),
     Network("hse_faceres"),
-    Network("dlib", "conv128_2"),
+    Network("dlib", "conv128_2", 48),
     Network("edgeface", "stages.2"),
     Network("class_token_vit", "direct"),
 )
@@ -132,6 +135,7 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, default=Path(default))
     parser.add_argument("--only", default="", help="part of a network's title")
     parser.add_argument("--images", type=int, help="first images of each collection")
+    parser.add_argument("--shrink", type=float, default=1, help="times, of each side")
     parser.add_argument("--baseline", choices=("CSLS", "similarity"), default="CSLS")
     arguments = parser.parse_args()
     if not arguments.assets.is_dir():
@@ -141,7 +145,7 @@ def main() -> int:
     for network in NETWORKS:
         if arguments.only in network.title:
             start = time.process_time()
-            images = read_images(network, arguments.assets, arguments.images)
+            images = read_images(network, arguments)
             title = " ".join(filter(None, (network.title, network.layer)))
             report[title] = check(title, images, arguments.baseline)
             print(f"  {time.process_time() - start:.0f} s of a core", flush=True)
@@ -155,64 +159,68 @@ def main() -> int:
 # --------------------------------------------------------------------------------------
 
 
-def read_images(network: Network, assets: Path, limit: int | None) -> Images:
-    """Compute the contributions of all images of a network's collection."""
+def read_images(network: Network, arguments: argparse.Namespace) -> Images:
+    """Compute the contributions of the images of a network's collection."""
     import torch
 
+    from fiftyone_sfam.attribution.contributions import leading_directions
     from fiftyone_sfam.data.images import read_image
     from fiftyone_sfam.network.metric import distance, normalizer
     from fiftyone_sfam.retrieval.search import encode
 
     titled = [case for case in CASES if case.title == network.title]
-    model, folder = load_case(titled[0], assets)
+    model, folder = load_case(titled[0], arguments.assets)
     if network.layer is not None:
         model = model.with_layer(network.layer)
-    paths, people, cameras = (column[:limit] for column in _list_images(folder))
-    images, embeddings = [], []
+    paths, people, cameras = (
+        column[: arguments.images] for column in _list_images(folder)
+    )
+    batches = []
     for start in range(0, len(paths), BATCH):
-        chosen = paths[start : start + BATCH]
-        batch = torch.stack([model.prepare(read_image(str(path))) for path in chosen])
+        read = [read_image(str(path)) for path in paths[start : start + BATCH]]
+        small = [shrunk(image.convert("RGB"), arguments.shrink) for image in read]
+        batches.append(torch.stack([model.prepare(image) for image in small]))
+    with torch.inference_mode():
+        joined = torch.cat([model.embed(batch) for batch in batches])
+    basis = torch.eye(joined.shape[1])
+    if network.directions is not None:
+        basis = torch.tensor(leading_directions(joined.numpy(), network.directions))
+    images: list[PlacedImage] = []
+    for batch in batches:
         head = model.linearize(batch)
-        values = head.position_contributions().numpy()
-        embeddings.append(head.embedding)
+        values = head.position_contributions(basis).numpy()
+        chosen = paths[len(images) : len(images) + len(batch)]
         maps = head.feature_map.flatten(2).transpose(1, 2).numpy()
         grid = head.feature_map.shape[2:]
         images += [
             PlacedImage(
                 values[row],
                 unit_vectors(maps[row]),
-                head.embedding[row].numpy(),
+                maps[row].mean(axis=0),
+                (basis @ head.embedding[row]).numpy(),
                 centers(*grid),
                 background_of(path, folder, *grid, padded=network.title == "edgeface"),
             )
             for row, path in enumerate(chosen)
         ]
-    joined = torch.cat(embeddings).double()
+    averages = unit_vectors(np.stack([image.average for image in images]))
+    images = [
+        replace(image, average=average)
+        for image, average in zip(images, averages, strict=True)
+    ]
+    joined = joined.double()
     apart = distance(joined[:, None], joined, model.metric).numpy()
     scales = normalizer(joined[:, None], joined, model.metric).numpy()
     return Images(images, encode(people), encode(cameras), scales, -apart)
 
 
-def centers(height: int, width: int) -> Floats:
-    """Return the centers of a map's places, x and y in [0, 1], row by row."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([(x.ravel() + 0.5) / width, (y.ravel() + 0.5) / height], axis=1)
-
-
-def background_of(
-    path: Path, folder: Path, height: int, width: int, *, padded: bool
-) -> Floats | None:
-    """Return the share of the background at each place; None without a mask."""
-    from fiftyone_sfam.audit.regions.partitions import WHOLE, resample
-
-    masks = folder.with_name(f"{folder.name}_masks")
-    file = (masks / path.relative_to(folder)).with_suffix(".png")
-    if not file.is_file():
-        return None
-    person = np.asarray(Image.open(file).convert("L"))[None] > 127
-    # With 8 black columns on either side of 96.
-    box = (-8 / 96, 0.0, 104 / 96, 1.0) if padded else WHOLE
-    return 1 - resample(person, height, width, box)[0].ravel()
+def shrunk(image: Image.Image, times: float) -> Image.Image:
+    """Shrink an image and enlarge it again, as if it had been small."""
+    if times == 1:
+        return image
+    size = round(image.width / times), round(image.height / times)
+    small = image.resize(size, Image.Resampling.BOX)
+    return small.resize(image.size, Image.Resampling.BILINEAR)
 
 
 # --------------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ directions. Places count by their positive evidence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Array = NDArray[np.floating[Any]]
 
@@ -36,11 +38,13 @@ GROUPS = {
         "share that speaks against",
     ),
     "background": ("background's share",),
+    "control": ("likeness of the averaged maps",),
 }
 """Features by the idea that they come from.
 
 The *best* place for a place is the one with which it contributes most to the
-similarity; the *likest* one has the most similar feature vector.
+similarity; the *likest* one has the most similar feature vector. The control is a
+second similarity of the pair that knows no places.
 """
 
 FEATURES = tuple(name for names in GROUPS.values() for name in names)
@@ -54,19 +58,42 @@ class PlacedImage:
 
     contributions: NDArray[np.float32]  # (P, D)
     likeness: NDArray[np.float32]  # unit vectors of the centered feature map, (P, C)
+    average: NDArray[np.float32]  # unit vector of the averaged feature map, (C,)
     embedding: NDArray[np.float32]  # (D,)
     places: NDArray[np.float64]  # centers of the places, x and y in [0, 1], (P, 2)
     background: NDArray[np.float64] | None  # its share of each place, (P,)
 
 
-def unit_vectors(feature_map: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Center the vectors of an image's places, (P, C), and scale them to length 1.
+def unit_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Center the vectors of an image's places or of all images, and normalize them.
 
-    After a ReLU, all places have much in common, and each would be like every other.
+    After a ReLU, all have much in common, and each would be like every other.
     """
-    centered = feature_map - feature_map.mean(axis=0)
+    centered = vectors - vectors.mean(axis=0)
     lengths = np.linalg.norm(centered, axis=1, keepdims=True)
     return (centered / np.maximum(lengths, _NONE)).astype(np.float32)
+
+
+def centers(height: int, width: int) -> NDArray[np.float64]:
+    """Return the centers of a map's places, x and y in [0, 1], row by row."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([(x.ravel() + 0.5) / width, (y.ravel() + 0.5) / height], axis=1)
+
+
+def background_of(
+    path: Path, folder: Path, height: int, width: int, *, padded: bool
+) -> NDArray[np.float64] | None:
+    """Return the share of the background at each place; None without a mask."""
+    from fiftyone_sfam.audit.regions.partitions import WHOLE, resample
+
+    masks = folder.with_name(f"{folder.name}_masks")
+    file = (masks / path.relative_to(folder)).with_suffix(".png")
+    if not file.is_file():
+        return None
+    person = np.asarray(Image.open(file).convert("L"))[None] > 127
+    # With 8 black columns on either side of 96.
+    box = (-8 / 96, 0.0, 104 / 96, 1.0) if padded else WHOLE
+    return 1 - resample(person, height, width, box)[0].ravel()
 
 
 def measure_pair(query: PlacedImage, neighbor: PlacedImage, scale: float) -> Array:
@@ -83,6 +110,7 @@ def measure_pair(query: PlacedImage, neighbor: PlacedImage, scale: float) -> Arr
     )
     found = {name: (sides[0][name] + sides[1][name]) / 2 for name in sides[0]}
     found["agreement of both evidence maps"] = _correlation(*maps)
+    found["likeness of the averaged maps"] = float(query.average @ neighbor.average)
     return np.array([found[name] for name in FEATURES])
 
 
