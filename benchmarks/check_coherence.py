@@ -172,9 +172,8 @@ def read_images(network: Network, arguments: argparse.Namespace) -> Images:
     model, folder = load_case(titled[0], arguments.assets)
     if network.layer is not None:
         model = model.with_layer(network.layer)
-    paths, people, cameras = (
-        column[: arguments.images] for column in _list_images(folder)
-    )
+    paths, people, cameras = _list_images(folder)
+    paths = paths[: arguments.images]
     batches = []
     for start in range(0, len(paths), BATCH):
         read = [read_image(str(path)) for path in paths[start : start + BATCH]]
@@ -208,10 +207,11 @@ def read_images(network: Network, arguments: argparse.Namespace) -> Images:
         replace(image, average=average)
         for image, average in zip(images, averages, strict=True)
     ]
+    codes = (encode(names)[: len(paths)] for names in (people, cameras))
     joined = joined.double()
     apart = distance(joined[:, None], joined, model.metric).numpy()
     scales = normalizer(joined[:, None], joined, model.metric).numpy()
-    return Images(images, encode(people), encode(cameras), scales, -apart)
+    return Images(images, *codes, scales, -apart)
 
 
 def shrunk(image: Image.Image, times: float) -> Image.Image:
@@ -266,7 +266,8 @@ class Measured:
 
 def make_pairs(images: Images, measured: Measured, nearest: int) -> Pairs:
     """Pair each query with its nearest images and with its nearest strangers."""
-    query, neighbor = [], []
+    query: list[int] = []
+    neighbor: list[int] = []
     for row, person in enumerate(images.people):
         ranking = images.ranking(row)
         if (images.people[ranking] == person).any():

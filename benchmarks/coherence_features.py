@@ -96,7 +96,9 @@ def background_of(
     return 1 - resample(person, height, width, box)[0].ravel()
 
 
-def measure_pair(query: PlacedImage, neighbor: PlacedImage, scale: float) -> Array:
+def measure_pair(
+    query: PlacedImage, neighbor: PlacedImage, scale: float
+) -> NDArray[np.float64]:
     """Measure :data:`FEATURES`; ``scale`` is the normalizer of the similarity."""
     matrix = query.contributions @ neighbor.contributions.T / np.float32(scale)
     likeness = query.likeness @ neighbor.likeness.T

@@ -21,7 +21,7 @@ def placed(
     return PlacedImage(
         contributions=vectors,
         likeness=vectors,
-        average=np.float32([1, 0]),
+        average=np.array([1, 0], dtype=np.float32),
         embedding=vectors.sum(axis=0),
         places=centers(HEIGHT, WIDTH),
         background=background,
@@ -84,7 +84,7 @@ def test_evidence_in_one_place_and_against() -> None:
     neighbor = PlacedImage(
         contributions=np.diag(embedding),
         likeness=query.likeness,
-        average=np.float32([0, 1]),
+        average=np.array([0, 1], dtype=np.float32),
         embedding=embedding,
         places=query.places,
         background=shares,
