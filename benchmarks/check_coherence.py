@@ -207,11 +207,11 @@ def read_images(network: Network, arguments: argparse.Namespace) -> Images:
         replace(image, average=average)
         for image, average in zip(images, averages, strict=True)
     ]
-    codes = (encode(names)[: len(paths)] for names in (people, cameras))
+    names, seen_by = encode([*people])[: len(paths)], encode(cameras)[: len(paths)]
     joined = joined.double()
     apart = distance(joined[:, None], joined, model.metric).numpy()
     scales = normalizer(joined[:, None], joined, model.metric).numpy()
-    return Images(images, *codes, scales, -apart)
+    return Images(images, names, seen_by, scales, -apart)
 
 
 def shrunk(image: Image.Image, times: float) -> Image.Image:
