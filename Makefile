@@ -8,6 +8,7 @@
 #   make check-architectures   seventy networks of timm, torchvision, transformers and others: maps add up, and follow the image
 #   make check-regions, check-suspects   regions and suspects on the real images
 #   make check-duplicates   copies planted among the real images
+#   make check-coherence   whether the way places match tells false matches, on the real embedders
 #   make bench-audit  every planted defect of the demo world: precision and recall
 #   make bench-faithfulness   our maps against others' on the real embedders
 #   make bench-faithfulness-demo   maps on the demo world, where the answer is known
@@ -34,6 +35,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
 .PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects check-duplicates \
+  check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
   bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
@@ -86,6 +88,9 @@ check-suspects: setup-test
 
 check-duplicates: setup-test
 	$(BIN)/python benchmarks/check_duplicates.py $(ARGS)
+
+check-coherence: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/check_coherence.py $(ARGS)
 
 bench: setup-bench
 	$(BIN)/python benchmarks/performance.py $(ARGS)

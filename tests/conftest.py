@@ -76,6 +76,7 @@ _QUICK = (
     "network",
     "app/test_panel_audit_figures.py",
     "app/test_settings.py",
+    "audit/test_coherence_benchmark.py",
     "audit/test_evaluation.py",
     "audit/test_evaluation_scores.py",
     "audit/test_faithfulness.py",
