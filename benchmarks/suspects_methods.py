@@ -1,4 +1,4 @@
-"""The ranking of find_suspects; copies have a check of their own, check_duplicates.py."""
+"""The ranking of find_suspects; copies have a check of their own."""
 
 from __future__ import annotations
 

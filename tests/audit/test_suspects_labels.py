@@ -11,6 +11,7 @@ from fiftyone_sfam.audit.suspects.context import Context
 from fiftyone_sfam.audit.suspects.finding import Finding
 from fiftyone_sfam.audit.suspects.labels import LabelFindings, find_in_labels
 from fiftyone_sfam.audit.suspects.measures import measure
+from fiftyone_sfam.audit.suspects.pictures import Pixels
 from fiftyone_sfam.audit.suspects.sources import PairLookup
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
@@ -42,7 +43,7 @@ def found(
     context = Context(
         ids, ids, "cosine", np.arange(len(ids)), names, measured, PairLookup(NO_PAIRS)
     )
-    return context, find_in_labels(context, {}, None, min_score)
+    return context, find_in_labels(context, Pixels(), None, min_score)
 
 
 def witnesses(findings: list[Finding]) -> Counter[str]:
@@ -81,7 +82,7 @@ def test_each_error_is_one_finding(seed: int) -> None:
     labels[who == 50] = 51  # two persons, one name
     labels[np.flatnonzero(who == 25)[0]] = 61  # one person, two names, an image each
     labels = np.unique(labels, return_inverse=True)[1]
-    context, result = found(points, labels, min_score=0.25)
+    context, result = found(points, labels, min_score=0.15)
     names = [context.names[label] for label in labels]
     assert [(one.items, one.identities) for one in result.mislabeled] == [
         ((60,), (names[60], names[61]))

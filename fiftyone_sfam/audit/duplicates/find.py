@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import filecmp
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -33,6 +33,7 @@ _HELD = 4096
 
 Source = tuple[str, list[float] | None]
 Report = Callable[[int, int], None]
+Shrink = Callable[[Image.Image], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Copies:
     pairs: tuple[Copy, ...]
     limits: tuple[str, ...]
     blank: int = 0  # images of one color, which have nothing to compare
+    kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
 
 def find_copies(
@@ -61,6 +63,7 @@ def find_copies(
     near: NDArray[np.int64] | None = None,
     sides: NDArray[np.bool_] | None = None,
     report: Report | None = None,
+    keep: Shrink | None = None,
 ) -> Copies:
     """Find the copies among ``count`` images.
 
@@ -79,8 +82,10 @@ def find_copies(
         The collection of each image. Only copies in both are found.
     report : callable, optional
         Called with the number of images read and their total.
+    keep : callable, optional
+        Makes a small copy of each image, which is kept.
     """
-    hashes, missing = hash_images(count, source, report)
+    hashes, missing, kept = hash_images(count, source, report, keep)
     candidates = find_candidates(hashes, near, sides)
     pairs, unread = _confirm(candidates, source)
     limits = []
@@ -96,23 +101,37 @@ def find_copies(
             f"{len(missing)} of {count} pictures could not be read; the first: "
             f"{next(iter(missing.values()))}"
         )
-    return Copies(tuple(pairs), tuple(limits), blank)
+    return Copies(tuple(pairs), tuple(limits), blank, kept)
 
 
 def hash_images(
-    count: int, source: Callable[[int], Source], report: Report | None = None
-) -> tuple[Hashes, dict[int, str]]:
-    """Read and hash images; return the hashes, and the reasons for missing ones."""
+    count: int,
+    source: Callable[[int], Source],
+    report: Report | None = None,
+    keep: Shrink | None = None,
+) -> tuple[Hashes, dict[int, str], dict[int, NDArray[np.uint8]]]:
+    """Read and hash images.
+
+    Returns the hashes, the reasons for missing ones, and what ``keep`` makes of images.
+    """
     hasher, missing = Hasher(count), {}
-    read = partial(_read, source, gray_copy)
+    kept: dict[int, NDArray[np.uint8]] = {}
+
+    def read(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        image = read_part(*source(index))
+        return gray_copy(image), None if keep is None else keep(image)
+
     for done, loaded in enumerate(load_in_background(range(count), read, _WORKERS), 1):
         if loaded.value is None:
             missing[loaded.index] = loaded.reason or "the file cannot be read."
         else:
-            hasher.add(loaded.index, loaded.value)
+            gray, small = loaded.value
+            hasher.add(loaded.index, gray)
+            if small is not None:
+                kept[loaded.index] = small
         if report is not None:
             report(done, count)
-    return hasher.finish(), missing
+    return hasher.finish(), missing, kept
 
 
 def _confirm(
@@ -183,7 +202,7 @@ def _same_file(first: Source, second: Source) -> bool:
 
 def _read(
     source: Callable[[int], Source],
-    shrink: Callable[[Image.Image], NDArray[np.uint8]],
+    shrink: Shrink,
     index: int,
 ) -> NDArray[np.uint8]:
     return shrink(read_part(*source(index)))

@@ -19,8 +19,8 @@ from fiftyone_sfam.retrieval.search import UNKNOWN
 class Context:
     """The images of a run, and the measures that findings are built from."""
 
-    ids: Sequence[str]  # of all items: samples, or detections
-    sample_ids: Sequence[str]  # of all items
+    ids: Sequence[str] | NDArray[np.str_]  # of all items: samples, or detections
+    sample_ids: Sequence[str] | NDArray[np.str_]  # of all items
     metric: str
     used: NDArray[np.int64]  # item of each compared image, shape (N,)
     names: tuple[str, ...]  # of the identities, by code

@@ -11,8 +11,9 @@ unknown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +118,13 @@ class CropFigures:
 
 
 def measure_crops(
-    copies: dict[int, NDArray[np.float32]], count: int, seed: int = 0
+    copies: Mapping[int, NDArray[Any]], count: int, seed: int = 0
 ) -> CropFigures:
     """Compare the framing of each image with that of the collection.
 
     Parameters
     ----------
-    copies : dict of int to ndarray of shape (32, 32, 3)
+    copies : mapping of int to ndarray of shape (32, 32, 3)
         Small copies by image, as
         :func:`~fiftyone_sfam.audit.suspects.pixels.read_small` returns them, with
         values from 0 to 255.
@@ -311,7 +312,7 @@ def _inside(change: Change) -> NDArray[np.bool_]:
 
 
 def _judge(
-    copies: dict[int, NDArray[np.float32]],
+    copies: Mapping[int, NDArray[Any]],
     images: NDArray[np.int64],
     folds: NDArray[np.int64],
     discriminants: list[_Discriminant],
@@ -402,7 +403,7 @@ def _figures(columns: NDArray[np.float64], fit: float) -> CropFigures:
 
 
 def _gray(
-    copies: dict[int, NDArray[np.float32]], images: NDArray[np.int64]
+    copies: Mapping[int, NDArray[Any]], images: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     gray = np.empty((len(images), SIDE, SIDE), dtype=np.float32)
     for row, image in enumerate(images.tolist()):

@@ -13,11 +13,12 @@ MERGED = "merged identity"
 DUPLICATE = "near-duplicate"
 UNINFORMATIVE = "uninformative image"
 HUB = "attracts strangers"
+CROP = "bad crop"
 
 THRESHOLD = 0.5
 """Score that reaches the threshold of a kind."""
 
-KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, HUB, UNINFORMATIVE)
+KINDS = (MISLABELED, SPLIT, MERGED, DUPLICATE, HUB, CROP, UNINFORMATIVE)
 """Kinds of findings."""
 
 PROBABLE = (MISLABELED, SPLIT, MERGED)
@@ -190,7 +191,15 @@ def hub_sentence(name: str, evidence: Evidence, metric: str) -> str:
             f"; the nearest other identity is {evidence['other_identity']} "
             f"({nearness_name(metric)} {evidence['other']:.2f})"
         )
+    if "crop" in evidence:
+        return text + f". It is badly cropped: {evidence['crop']}."
     return text + ". It may be badly cropped, blurred, or generic."
+
+
+def crop_sentence(name: str, evidence: Evidence) -> str:
+    """Say that the crop of an image is off."""
+    owner = f"labeled {name}" if name else "without a label"
+    return f"1 image {owner} is cropped unlike the others: {evidence['crop']}."
 
 
 def uninformative_sentence(name: str, evidence: Evidence, metric: str) -> str:

@@ -25,7 +25,7 @@ from fiftyone_sfam.audit.suspects.identities import Division
 from fiftyone_sfam.audit.suspects.images import UNLIKE_BOTH, USUAL_MEMBER
 from fiftyone_sfam.audit.suspects.likelihood import probability
 from fiftyone_sfam.audit.suspects.names import Names
-from fiftyone_sfam.audit.suspects.pixels import DULL
+from fiftyone_sfam.audit.suspects.pictures import Pixels
 from fiftyone_sfam.audit.suspects.sources import BackgroundShare, BackgroundShares
 from fiftyone_sfam.audit.suspects.space import upper
 from fiftyone_sfam.data.text import counted
@@ -67,7 +67,7 @@ class _Doubt:
 
 def find_in_labels(
     context: Context,
-    dull: dict[int, float],
+    pixels: Pixels,
     background: BackgroundShares | None,
     min_score: float,
 ) -> LabelFindings:
@@ -86,13 +86,14 @@ def find_in_labels(
     doubts = [
         doubt
         for doubt in _doubts(context, images, min_score)
-        if not all(dull.get(image, 0.0) >= DULL for image in doubt.images)
+        if not all(map(pixels.is_dull, doubt.images))
     ]
     # Images that are nobody's say nothing about their identity.
     doubtful = np.flatnonzero(
         (images >= THRESHOLD)
         | (measured.figures.images.uninformative >= 0)
         | (measured.figures.images.attracts >= 0)
+        | pixels.is_badly_cropped(len(images))
     )
     divided = {
         division.identity

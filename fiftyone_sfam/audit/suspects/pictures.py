@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.duplicates.copies import ALIKE, FORMS
 from fiftyone_sfam.audit.duplicates.find import Copy
 from fiftyone_sfam.audit.suspects.context import Context
+from fiftyone_sfam.audit.suspects.crops import DOUBTFUL, CropFigures, crop_reason
 from fiftyone_sfam.audit.suspects.finding import (
+    CROP,
     DUPLICATE,
     HUB,
     UNINFORMATIVE,
     Evidence,
     Finding,
+    crop_sentence,
     duplicate_sentence,
     hub_sentence,
     uninformative_sentence,
@@ -26,6 +31,7 @@ from fiftyone_sfam.retrieval.search import UNKNOWN
 
 # Margins above the thresholds that give a score of 0.75.
 _SPREADS = 5.0
+_CROP_SPREADS = 3.0
 _LIKENESS = (1 - ALIKE) / 2
 
 
@@ -35,9 +41,26 @@ class Pixels:
 
     dullness: dict[int, float] = field(default_factory=dict)  # by image
     copies: tuple[Copy, ...] = ()  # pairs of images
+    crops: CropFigures | None = None
+
+    def is_dull(self, image: int) -> bool:
+        """Return whether an image is known to have no detail."""
+        return self.dullness.get(image, 0.0) >= DULL
+
+    def is_badly_cropped(self, count: int) -> NDArray[np.bool_]:
+        """Return which of ``count`` images have crops that are off, (count,)."""
+        if self.crops is None:
+            return np.zeros(count, dtype=bool)
+        return self.crops.is_doubtful
+
+    def crop_reason(self, image: int) -> str:
+        """Say how an image is cropped, if its crop is off; else an empty string."""
+        if self.crops is None or not self.crops.is_doubtful[image]:
+            return ""
+        return crop_reason(self.crops, image)
 
 
-def find_hubs(context: Context, min_score: float) -> list[Finding]:
+def find_hubs(context: Context, pixels: Pixels, min_score: float) -> list[Finding]:
     """Find images that are near to many identities."""
     figures = context.measured.figures.images
     margins = figures.attracts
@@ -49,6 +72,9 @@ def find_hubs(context: Context, min_score: float) -> list[Finding]:
             continue
         name, item = context.name_of(image), int(context.used[image])
         evidence = _image_evidence(context, image)
+        reason = pixels.crop_reason(image)
+        if reason:
+            evidence["crop"] = reason
         findings.append(
             context.finding(
                 HUB,
@@ -58,6 +84,40 @@ def find_hubs(context: Context, min_score: float) -> list[Finding]:
                 (name,) if name else (),
                 evidence,
                 hub_sentence(name, evidence, context.metric),
+                proposal="Crop the image again, or drop it.",
+                changes=[item],
+            )
+        )
+    return findings
+
+
+def find_bad_crops(
+    context: Context, pixels: Pixels, explained: Collection[int], min_score: float
+) -> list[Finding]:
+    """Find images whose crops are off, without the items that are ``explained``."""
+    findings: list[Finding] = []
+    if pixels.crops is None or not pixels.crops.aligned:
+        return findings
+    strength = pixels.crops.strength
+    for image in np.flatnonzero((strength > 0) & (pixels.crops.gain > 0)).tolist():
+        score = float(confidence(strength[image] - DOUBTFUL, _CROP_SPREADS))
+        item = int(context.used[image])
+        if score < min_score or pixels.is_dull(image) or item in explained:
+            continue
+        name = context.name_of(image)
+        evidence: Evidence = {
+            "crop": crop_reason(pixels.crops, image),
+            "strength": float(strength[image]),
+        }
+        findings.append(
+            context.finding(
+                CROP,
+                score,
+                [item],
+                context.lookup.of([item]),
+                (name,) if name else (),
+                evidence,
+                crop_sentence(name, evidence),
                 proposal="Crop the image again, or drop it.",
                 changes=[item],
             )

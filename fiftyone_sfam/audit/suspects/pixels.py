@@ -7,6 +7,7 @@ read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +47,9 @@ def small_copy(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(small, dtype=np.float32)
 
 
-def detail(copy: NDArray[np.float32]) -> float:
+def detail(copy: NDArray[Any]) -> float:
     """Return the mean size of a small copy's details, in 8-bit values."""
-    return float(np.abs(_details(copy)).mean())
+    return float(np.abs(_details(copy.astype(np.float32))).mean())
 
 
 def dullness(details: dict[int, float], usual: NDArray[np.float64]) -> dict[int, float]:

@@ -9,17 +9,25 @@ specific to this project. :mod:`fiftyone_sfam.audit.duplicates` finds copies.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.duplicates.find import Copy, find_copies
+from fiftyone_sfam.audit.duplicates.find import Copies, find_copies
 from fiftyone_sfam.audit.evaluation.fields import slice_values
 from fiftyone_sfam.audit.regions.images import item_reader
 from fiftyone_sfam.audit.suspects.context import Context
+from fiftyone_sfam.audit.suspects.crops import (
+    LEAST_FIT,
+    LEAST_IMAGES,
+    CropFigures,
+    measure_crops,
+)
 from fiftyone_sfam.audit.suspects.finding import (
+    CROP,
     DUPLICATE,
     HUB,
     KINDS,
@@ -35,6 +43,7 @@ from fiftyone_sfam.audit.suspects.labels import find_in_labels
 from fiftyone_sfam.audit.suspects.measures import APART, measure
 from fiftyone_sfam.audit.suspects.pictures import (
     Pixels,
+    find_bad_crops,
     find_duplicates,
     find_hubs,
     find_uninformative,
@@ -43,6 +52,7 @@ from fiftyone_sfam.audit.suspects.pixels import (
     detail,
     dullness,
     read_small,
+    small_copy,
 )
 from fiftyone_sfam.audit.suspects.sources import (
     AUTO,
@@ -53,6 +63,7 @@ from fiftyone_sfam.audit.suspects.sources import (
     suspects_path,
     write_suspects,
 )
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN, encode
@@ -62,6 +73,7 @@ from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
 __all__ = [
+    "CROP",
     "DUPLICATE",
     "HUB",
     "KINDS",
@@ -221,15 +233,23 @@ def find_suspects(
         context = _context(run, reported("comparing"))
         pixels, pixel_limits = _measure_pixels(run, context, kinds, reported("reading"))
     background = None if region_field is None else BackgroundShares(run, region_field)
-    labels = find_in_labels(context, pixels.dullness, background, min_score)
+    labels = find_in_labels(context, pixels, background, min_score)
     by_kind = {
         MISLABELED: labels.mislabeled,
         SPLIT: labels.split,
         MERGED: labels.merged,
         DUPLICATE: find_duplicates(context, pixels, splits, min_score),
-        HUB: find_hubs(context, min_score),
+        HUB: find_hubs(context, pixels, min_score),
         UNINFORMATIVE: find_uninformative(context, pixels, min_score),
     }
+    explained = {
+        item
+        for kind in (HUB, UNINFORMATIVE)
+        for finding in by_kind[kind]
+        for item in finding.items
+        if finding.score >= THRESHOLD
+    }
+    by_kind[CROP] = find_bad_crops(context, pixels, explained, min_score)
     findings = [finding for kind in kinds for finding in by_kind[kind]]
     findings.sort(key=lambda f: (-f.score, KINDS.index(f.kind), f.sample_ids))
     label_scores = np.full(len(run.items), np.nan, dtype=np.float32)
@@ -329,24 +349,24 @@ def _measure_pixels(
     kinds: Sequence[str],
     report: Callable[[int, int], None],
 ) -> tuple[Pixels, tuple[str, ...]]:
-    """Read the pixels of doubtful images and find copies; return also the limits."""
-    doubtful = _doubtful(context) if {MISLABELED, UNINFORMATIVE} & {*kinds} else []
-    usual: list[int] = []
-    if doubtful:
-        chosen = some_items(run, context.used, _USUAL_IMAGES)
-        usual = np.flatnonzero(np.isin(context.used, chosen)).tolist()
+    """Read the pixels that the kinds need, and find copies; return also the limits."""
+    wanted = {MISLABELED, UNINFORMATIVE, CROP} & {*kinds}
+    doubtful = _doubtful(context) if wanted else []
+    chosen = some_items(run, context.used, _USUAL_IMAGES)
+    usual = np.flatnonzero(np.isin(context.used, chosen)).tolist()
+    if {DUPLICATE, CROP, HUB} & {*kinds}:
+        # Reads every image, and reports all that cannot be read.
+        found = _find_copies(run, context, report)
+        crops = measure_crops(found.kept, len(context.used))
+        doubtful = sorted({*doubtful, *np.flatnonzero(crops.is_doubtful).tolist()})
+        pixels = Pixels(_dullness(found.kept, doubtful, usual), found.pairs, crops)
+        return pixels, (*_crop_limits(crops, len(found.kept), kinds), *found.limits)
+    if not doubtful:
+        return Pixels(), ()
     images = sorted({*doubtful, *usual})
     read = item_reader(run, context.used[images].tolist())
     copies, missing = read_small(images, lambda i: read(int(context.used[i]))[0])
-    pixels = Pixels()
-    pixels.dullness = dullness(
-        {image: detail(copies[image]) for image in doubtful if image in copies},
-        np.array([detail(copies[image]) for image in usual if image in copies]),
-    )
-    if DUPLICATE in kinds:
-        # Reads every image, and reports all that cannot be read.
-        pixels.copies, limits = _find_copies(run, context, report)
-        return pixels, limits
+    pixels = Pixels(_dullness(copies, doubtful, usual))
     if not missing:
         return pixels, ()
     return pixels, (
@@ -355,22 +375,50 @@ def _measure_pixels(
     )
 
 
+def _dullness(
+    copies: Mapping[int, NDArray[Any]], images: list[int], usual: list[int]
+) -> dict[int, float]:
+    """Compare the detail of images with that of usual ones."""
+    return dullness(
+        {image: detail(copies[image]) for image in images if image in copies},
+        np.array([detail(copies[image]) for image in usual if image in copies]),
+    )
+
+
+def _crop_limits(
+    crops: CropFigures, images: int, kinds: Sequence[str]
+) -> tuple[str, ...]:
+    """Say why no crops are found to be off."""
+    if CROP not in kinds or crops.aligned:
+        return ()
+    if images < LEAST_IMAGES:
+        return (
+            f"Bad crops were not searched: {images} images do not show how crops are "
+            f"framed; at least {LEAST_IMAGES} are needed.",
+        )
+    return (
+        "Bad crops were not searched: the images are not framed alike "
+        f"({percent(crops.fit, 0)} fit a usual framing; at least "
+        f"{percent(LEAST_FIT, 0)} are needed).",
+    )
+
+
 def _find_copies(
     run: Run, context: Context, report: Callable[[int, int], None]
-) -> tuple[tuple[Copy, ...], tuple[str, ...]]:
+) -> Copies:
     """Find copies among hash neighbors and the nearest embeddings of each image."""
     used = context.used
     sources = ItemImages(run, used.tolist())
     closest = context.measured.nearest.closest
     images = np.repeat(np.arange(len(closest)), closest.shape[1])
     near = np.stack([images, closest.ravel()], axis=1)
-    copies = find_copies(
+    return find_copies(
         len(used),
         lambda image: sources.source(int(used[image])),
         near=near[near[:, 1] != UNKNOWN],
         report=report,
+        keep=lambda image: small_copy(image).round().astype(np.uint8),
     )
-    return copies.pairs, copies.limits
 
 
 def _doubtful(context: Context) -> list[int]:
