@@ -204,6 +204,8 @@ def test_findings_are_the_suspects(run: Run, page: Page, suspects: Suspects) -> 
         assert float(tag.select_one(".score")["data-value"]) == one.score
         sentence = tag.select_one(".sentence").get_text().replace("\u00a0%", " %")
         assert sentence == one.sentence
+        assert one.proposal
+        assert tag.select_one(".proposal").get_text() == f"Proposal: {one.proposal}"
         evidence = {
             item.dt.get_text(): cell(item.dd) for item in tag.select(".evidence div")
         }
@@ -551,6 +553,7 @@ def test_findings_are_read_back(files: ReportFiles, suspects: Suspects) -> None:
     assert table["kind"] == [one.kind for one in found]
     assert table["score"] == [one.score for one in found]
     assert table["sentence"] == [one.sentence for one in found]
+    assert table["proposal"] == [one.proposal for one in found]
     assert table["pairs"] == [list(one.pairs) for one in found]
     assert table["identities"] == [list(one.identities) for one in found]
     assert [json.loads(text) for text in table["evidence"]] == [

@@ -273,9 +273,7 @@ def test_a_name_that_no_note_can_hold(
     run = explain_retrieval(
         dataset, tiny_model(), k=11, protocol=Protocol(identity_field="identity")
     )
-    finding = replace(
-        mislabeled(run, {0}, 1), identities=("p0", name), identity=name
-    )
+    finding = replace(mislabeled(run, {0}, 1), identities=("p0", name), identity=name)
     assert accept_proposal(run, finding) == 1
     [verdict] = get_verdicts(run).values()
     assert (verdict.text, verdict.note) == ("same person", "")
@@ -294,7 +292,8 @@ def test_proposals_of_a_search_are_corrections(tmp_path: Path) -> None:
         run.results.delete("suspects")
         assert load_suspects(run) is None
         truth = dataset.values("true_identity")
-        wrong = [n for n, one in enumerate(dataset.values("identity")) if one != truth[n]]
+        labels = dataset.values("identity")
+        wrong = [item for item, label in enumerate(labels) if label != truth[item]]
         assert fixed(run) == {item: truth[item] for item in wrong}
         reviewed = review_suspects(run, suspects)
         assert reviewed.accepted == suspects.findings
