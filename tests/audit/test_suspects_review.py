@@ -163,6 +163,18 @@ def test_a_mislabeled_image_gets_the_suggested_identity(run: Run) -> None:
     assert open_items(run) == set()
 
 
+def test_remarks_of_an_earlier_verdict_are_kept(run: Run) -> None:
+    finding = mislabeled(run, {0}, 1)
+    nearest = pairs_between(run, {0}, of(1))[0]
+    set_verdict(run, nearest, "background", "one wall\nquery: p5\nneighbor: p5")
+    accept_proposal(run, finding)
+    side = "query" if run.pairs.query[nearest] == 0 else "neighbor"
+    assert get_verdicts(run)[nearest].note == f"{side}: p1\none wall"
+    assert fixed(run) == {0: "p1"}
+    reject_proposal(run, finding)
+    assert get_verdicts(run)[nearest].note == "one wall"
+
+
 def test_every_image_of_a_finding_is_corrected(run: Run) -> None:
     assert accept_proposal(run, mislabeled(run, {0, 2}, 1)) == 2
     assert fixed(run) == {0: "p1", 2: "p1"}

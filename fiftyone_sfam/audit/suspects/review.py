@@ -34,6 +34,7 @@ from fiftyone_sfam.audit.suspects.likelihood import probability
 from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import (
+    MAX_NOTE,
     Verdict,
     clean_note,
     get_verdicts,
@@ -60,8 +61,8 @@ class ReviewedSuspects:
     accepted, rejected : tuple of Finding
         Findings that verdicts call right and wrong, with their first scores.
     shifts : dict of str to float
-        By how much the verdicts raise the log-odds of each kind in
-        :data:`~fiftyone_sfam.audit.suspects.finding.PROBABLE` that was searched.
+        By how much the verdicts raise the log-odds of each kind that was searched and
+        has probabilities.
     expected : dict of str to float
         How many errors of these kinds are expected to be left.
     """
@@ -113,8 +114,8 @@ def accept_proposal(run: Run, finding: Finding) -> int:
     Returns
     -------
     int
-        How many verdicts were set; earlier verdicts on the same pairs are replaced. An
-        image without a stored pair has none.
+        How many verdicts were set. They replace earlier ones on the same pairs, whose
+        remarks are kept. An image without a stored pair has no verdict.
 
     Raises
     ------
@@ -165,6 +166,7 @@ def _set(run: Run, finding: Finding, is_right: bool) -> int:
             f"no stored pair of the run '{run.key}' shows this finding; correct the "
             "labels in the dataset, or make a run with more neighbors."
         )
+    before = get_verdicts(run)
     for pair, items in chosen.items():
         if finding.kind == SPLIT:
             text, note = (SAME if is_right else APART), ""
@@ -174,8 +176,16 @@ def _set(run: Run, finding: Finding, is_right: bool) -> int:
             text, note = APART, ""
         else:
             text, note = _relabeled(run, finding, pair, items)
-        set_verdict(run, pair, text, note)
+        set_verdict(run, pair, text, _with_remarks(note, before.get(pair)))
     return len(chosen)
+
+
+def _with_remarks(note: str, before: Verdict | None) -> str:
+    """Add what else the note of the earlier verdict says."""
+    lines = [] if before is None else before.note.splitlines()
+    remarks = [line for line in lines if not named_in(line)]
+    joined = "\n".join(filter(None, [note, *remarks]))
+    return joined if len(joined) <= MAX_NOTE else note
 
 
 def _relabeled(
@@ -228,8 +238,9 @@ def _between(run: Run, finding: Finding) -> int | None:
     suspects = load_suspects(run)
     doubtful = set() if suspects is None else {*suggested_labels(suspects.findings)}
     for pair, verdict in get_verdicts(run).items():
-        ends = _ends(run, pair)
-        if verdict.text == WRONG or (verdict.text == APART and _match(run, ends)):
+        ends, text = _ends(run, pair), verdict.text
+        is_named = text == SAME and named_in(verdict.note)
+        if text == WRONG or is_named or (text == APART and _match(run, ends)):
             doubtful |= {*ends}
     clear = (pair for pair in finding.pairs if doubtful.isdisjoint(_ends(run, pair)))
     return next(clear, next(iter(finding.pairs), None))
@@ -269,7 +280,7 @@ def _side(ends: tuple[int, int], item: int) -> str:
 
 
 def review_suspects(run: Run, suspects: Suspects) -> ReviewedSuspects:
-    r"""Rank the findings that the verdicts of a run have not settled.
+    """Rank the findings that the verdicts of a run have not settled.
 
     A verdict on a pair of a finding settles it: ``same person`` and ``look-alike``
     agree with the proposal or contradict it, ``wrong label`` agrees with mislabeled
@@ -279,17 +290,14 @@ def review_suspects(run: Run, suspects: Suspects) -> ReviewedSuspects:
 
     If fewer (or more) of the settled findings of a kind are right than their
     probabilities say, the others are less (or more) probable as well. Their log-odds
-    are shifted by the most probable intercept :math:`b`, given that it is normally
-    distributed around 0 with a standard deviation of 1:
+    are shifted by the most probable intercept ``b``, which maximizes ::
 
-    .. math::
+        sum_j [y_j log s(x_j + b) + (1 - y_j) log(1 - s(x_j + b))] - b^2 / 2
 
-        b = \arg\max_b \sum_j \left[ y_j \log \sigma(x_j + b) + (1 - y_j) \log (1 -
-        \sigma(x_j + b)) \right] - \frac{b^2}{2}
-
-    with the log-odds :math:`x_j` of the settled findings, and :math:`y_j` = 1 for those
-    that are right. Only findings of :data:`~fiftyone_sfam.audit.suspects.finding.
-    PROBABLE` kinds have probabilities; the others keep their scores.
+    with the log-odds ``x_j`` of the settled findings, ``y_j`` = 1 for those that are
+    right and 0 for the others, and ``s(x) = 1 / (1 + exp(-x))``. The last term is the
+    prior: ``b`` is normally distributed around 0 with a standard deviation of 1.
+    Findings about pictures have no probabilities and keep their scores.
 
     The errors that are left to be expected are the sum of the new probabilities of what
     is not settled, plus the probabilities below the threshold, which are not listed and
