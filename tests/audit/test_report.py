@@ -227,6 +227,15 @@ def test_findings_are_the_suspects(run: Run, page: Page, suspects: Suspects) -> 
     assert counts == suspects.counts()
 
 
+def test_settled_findings_are_marked(page: Page, suspects: Suspects) -> None:
+    shown = page.section("findings").select(".finding")
+    marks = [[mark.get_text() for mark in tag.select(".answer")] for tag in shown]
+    wrong = suspects.findings.index(suspects.of_kind("mislabeled image")[0])
+    assert marks == [["accepted"] if n == wrong else [] for n in range(len(shown))]
+    text = page.section("findings").get_text()
+    assert "Expected to be left among all labels: " in text
+
+
 def test_regions_are_the_ledgers(page: Page, ledger: Ledger) -> None:
     by_outcome, by_cameras = (
         rows_of(one) for one in page.section("regions").select("details table")

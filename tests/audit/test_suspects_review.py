@@ -12,6 +12,11 @@ import pytest
 
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.fixes.find import find_fixes
+from fiftyone_sfam.audit.suspects.display import (
+    expected_sentence,
+    findings_table,
+    notes,
+)
 from fiftyone_sfam.audit.suspects.finding import (
     DUPLICATE,
     HUB,
@@ -476,6 +481,34 @@ def test_the_last_verdict_counts(run: Run) -> None:
     set_verdict(run, far, "same person")
     reviewed = review_suspects(run, suspects_of(run, finding))
     assert reviewed.accepted == (finding,)
+
+
+def test_expected_errors_in_words(run: Run) -> None:
+    finding = split(run, 0, 1, 0.8)
+    expected = {MISLABELED: 2.14, SPLIT: 0.97, MERGED: 0.04}
+    suspects = suspects_of(run, finding, expected=expected)
+    sentence = (
+        "Expected among all labels: 2.1 mislabeled images, 1 split identity and 0 "
+        "merged identities."
+    )
+    assert expected_sentence(suspects) == sentence
+    assert expected_sentence(suspects, review_suspects(run, suspects)) == sentence
+    assert notes(suspects)[0] == sentence
+    accept_proposal(run, finding)
+    # 0.97 - 0.8 = 0.17 are below the threshold.
+    assert expected_sentence(suspects, review_suspects(run, suspects)) == (
+        "Expected to be left among all labels: 2.1 mislabeled images, 0.2 split "
+        "identities and 0 merged identities."
+    )
+    one = replace(suspects, expected={MERGED: 11.0})
+    assert expected_sentence(one) == (
+        "Expected among all labels: 11 merged identities."
+    )
+    assert expected_sentence(replace(suspects, expected={})) == ""
+    table = findings_table([finding, finding], answers=["", "rejected"])
+    assert table.head == ("Score", "Kind", "Finding", "Proposal", "Review")
+    assert [row[-1] for row in table.texts()] == ["", "rejected"]
+    assert len(findings_table([finding], answers=[""]).head) == 4
 
 
 # --------------------------------------------------------------------------------------
