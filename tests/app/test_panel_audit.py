@@ -633,6 +633,16 @@ def test_a_row_opens_what_the_app_shows_in_it(doubted: Run) -> None:
     assert given["message"].startswith("this finding is gone")
 
 
+def test_findings_without_stored_pairs_have_no_buttons(doubted: Run) -> None:
+    findings = find_suspects(doubted, kinds=[MERGED], min_score=0.0).findings
+    place = next(n for n, one in enumerate(findings) if not one.pairs)
+    shown = Shown(doubted.dataset, "suspects")
+    shown.click("findings", row=place)
+    assert findings[place].proposal in said(shown, "proposal")
+    assert "No stored pair shows this" in said(shown, "proposal")
+    assert "settle" not in shown.blocks
+
+
 def test_findings_about_pictures_have_no_buttons(doubted: Run) -> None:
     samples = list(doubted.dataset)
     shutil.copy(samples[12].filepath, samples[16].filepath)

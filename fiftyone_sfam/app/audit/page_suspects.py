@@ -29,7 +29,7 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.audit.suspects.display import expected_sentence, findings_table
-from fiftyone_sfam.audit.suspects.finding import MERGED, PROBABLE
+from fiftyone_sfam.audit.suspects.finding import MERGED, MISLABELED, PROBABLE
 from fiftyone_sfam.audit.suspects.review import (
     ACCEPTED,
     ReviewedSuspects,
@@ -134,6 +134,12 @@ def _proposal_blocks(reviewed: ReviewedSuspects, chosen: Choices) -> list[Block]
         text += escape_markdown(finding.proposal)
         if finding.kind not in PROBABLE:
             text += " This is about pictures, so there is no verdict to give."
+            return [text_block("proposal", text)]
+        if finding.kind != MISLABELED and not finding.pairs:
+            text += (
+                " No stored pair shows this, so there is no verdict to give: correct "
+                "the labels in the dataset, or make a run with more neighbors."
+            )
             return [text_block("proposal", text)]
         if answer:
             text += f" The proposal is {answer}."
