@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
     from fiftyone_sfam.audit.report.write import write_report
+    from fiftyone_sfam.audit.suspects.review import (
+        accept_proposal,
+        reject_proposal,
+        review_suspects,
+    )
     from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
     from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.models import list_models, load_model
@@ -52,6 +57,7 @@ __all__ = [
     "Protocol",
     "Run",
     "__version__",
+    "accept_proposal",
     "apply_verdicts",
     "build_ledger",
     "check_causally",
@@ -77,8 +83,10 @@ __all__ = [
     "load_shortcuts",
     "load_suspects",
     "prune",
+    "reject_proposal",
     "rename_run",
     "restore_verdict",
+    "review_suspects",
     "set_verdict",
     "write_report",
 ]
@@ -91,6 +99,7 @@ _MODULE_OF = {
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
     "Run": "runs.run",
+    "accept_proposal": "audit.suspects.review",
     "apply_verdicts": "audit.fixes.apply",
     "build_ledger": "audit.regions.ledger",
     "check_causally": "audit.regions.causal",
@@ -116,8 +125,10 @@ _MODULE_OF = {
     "load_shortcuts": "audit.regions.shortcuts",
     "load_suspects": "audit.suspects.search",
     "prune": "pipeline.pruning",
+    "reject_proposal": "audit.suspects.review",
     "rename_run": "pipeline.manage",
     "restore_verdict": "review.verdicts",
+    "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
     "write_report": "audit.report.write",
 }

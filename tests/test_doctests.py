@@ -14,6 +14,7 @@ PACKAGE = Path(fiftyone_sfam.__file__).parent
 # Public names without an example: each needs a dataset, a stored run, or its folder.
 WITHOUT_EXAMPLE = {
     "Run",
+    "accept_proposal",
     "apply_verdicts",
     "build_ledger",
     "check_causally",
@@ -33,8 +34,10 @@ WITHOUT_EXAMPLE = {
     "load_shortcuts",
     "load_suspects",
     "prune",
+    "reject_proposal",
     "rename_run",
     "restore_verdict",
+    "review_suspects",
     "set_verdict",
     "write_report",
 }

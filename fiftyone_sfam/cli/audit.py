@@ -137,6 +137,13 @@ def _add_suspects(commands: Any) -> None:
         "of each kind)",
     )
     parser.add_argument(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="print only the most probable errors of labels, as many as are right with "
+        "this frequency: 0.9 for nine times in ten",
+    )
+    parser.add_argument(
         "--region-field",
         default="auto",
         metavar="FIELD",
@@ -157,9 +164,16 @@ def _add_suspects(commands: Any) -> None:
 def _suspects(args: argparse.Namespace) -> str:
     run = load_run_of(args)
 
-    from fiftyone_sfam.audit.suspects.display import counts_table, findings_table
+    from fiftyone_sfam.audit.suspects.display import (
+        counts_table,
+        expected_sentence,
+        findings_table,
+    )
+    from fiftyone_sfam.audit.suspects.review import review_suspects, right_first
     from fiftyone_sfam.audit.suspects.search import find_suspects
 
+    if args.precision is not None:
+        right_first((), args.precision)  # is refused before the search
     suspects = find_suspects(
         run,
         kinds=args.kinds,
@@ -167,15 +181,25 @@ def _suspects(args: argparse.Namespace) -> str:
         region_field=None if args.region_field == "none" else args.region_field,
         split_field=args.split_field,
     )
-    counts, rows = counts_table(suspects), findings_table(suspects.findings[: args.top])
+    reviewed = review_suspects(run, suspects)
+    listed = reviewed.listed()
+    if args.precision is not None:
+        right = right_first(reviewed.remaining, args.precision)
+        listed = tuple((finding, "") for finding in right)
+    counts = counts_table(suspects)
+    rows = findings_table([finding for finding, _ in listed[: args.top]]).texts()
     lines = [
-        f"{place:>3}  {score}  {kind}\n     {one_line(sentence, 600)}"
-        for place, (score, kind, sentence) in enumerate(rows.texts(), 1)
+        f"{place:>3}  {score}  {kind}{f', {answer}' if answer else ''}\n"
+        f"     {one_line(sentence, 600)}\n     {one_line(proposal, 600)}"
+        for place, ((score, kind, sentence, proposal), (_, answer)) in enumerate(
+            zip(rows, listed, strict=False), 1
+        )
     ]
     parts = [
         plain_table(counts.head, counts.texts()),
         "\n".join(lines),
-        _more(len(suspects) - len(lines)),
+        _more(len(listed) - len(lines)),
+        expected_sentence(suspects, reviewed),
         *map(one_line, suspects.limits),
     ]
     return "\n\n".join(filter(None, parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fiftyone as fo
@@ -22,6 +23,7 @@ from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
+from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import context
 from worlds import mislabel, small_crops
@@ -339,6 +341,38 @@ def test_what_is_missing_is_computed(
     panel.get_by_text(first.sentence).wait_for()
     keep_screenshot(page, "audit_computed")
     assert console.errors == []
+
+
+def test_a_proposal_becomes_a_verdict(
+    tmp_path: Path, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    dataset = small_crops(tmp_path)
+    mislabel(dataset, 5)
+    protocol = Protocol("identity", camera_field="camera")
+    run = explain_retrieval(dataset, "demo", k=3, protocol=protocol)
+    first, *others = find_suspects(run).findings
+    try:
+        open_dataset(dataset)
+        panel = open_audit(page)
+        turn_to(panel, "Suspects")
+        panel.get_by_text("Expected among all labels:").wait_for()
+        panel.get_by_text(first.sentence).click()
+        panel.get_by_role("button", name="Accept the proposal").click()
+        panel.get_by_text("The proposal is accepted.").wait_for()
+        panel.get_by_text("Expected to be left among all labels:").wait_for()
+        rows = panel.locator("tbody tr")
+        until(page, lambda: "accepted" in rows.last.inner_text(), "it is last")
+        assert first.sentence in rows.last.inner_text()
+        assert rows.count() == len(others) + 1
+        assert {one.text for one in get_verdicts(run).values()} == {"same person"}
+        keep_screenshot(page, "audit_accepted")
+        panel.get_by_role("button", name="Reject it").click()
+        panel.get_by_text("The proposal is rejected.").wait_for()
+        assert {one.text for one in get_verdicts(run).values()} == {"fine"}
+        assert console.errors == []
+    finally:
+        dataset.delete()
 
 
 def test_without_a_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,27 @@ from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run, get_queue
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import candidates_of, overview
+from fiftyone_sfam.audit.fixes.find import find_fixes
 from fiftyone_sfam.audit.regions import display as regions_display
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.display import drawn_rows, shares_of
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
-from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+from fiftyone_sfam.audit.suspects.review import reject_proposal
+from fiftyone_sfam.audit.suspects.search import (
+    DUPLICATE,
+    MERGED,
+    MISLABELED,
+    SPLIT,
+    find_suspects,
+    load_suspects,
+)
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
-from fiftyone_sfam.review.verdicts import set_verdict
+from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import PLUGIN, requests
 from panel_support import AuditPanel as Shown
@@ -87,6 +97,16 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     find_shortcuts(run)
     find_suspects(run, min_score=0.2)
     check_causally(run, "demo", limit=4, draws=1)
+    yield run
+    dataset.delete()
+
+
+@pytest.fixture
+def doubted(tmp_path: Path) -> Iterator[Run]:
+    """A run with suspects, and without verdicts."""
+    dataset = with_wrong_labels(tmp_path)
+    run = explain_retrieval(dataset, "demo", k=3, protocol=REID)
+    find_suspects(run, kinds=[MISLABELED, SPLIT, MERGED], min_score=0.1)
     yield run
     dataset.delete()
 
@@ -554,6 +574,85 @@ def test_one_kind_of_findings(audited: Run) -> None:
     assert [row["kind"] for row in shown.content("findings")] == [kind] * len(own)
     shown.click("findings", row=0)
     assert shown.view[0] == own[0].sample_ids[0]
+
+
+def said(shown: Shown, block: str) -> str:
+    """The text of a block, without what Markdown needs."""
+    return str(shown.block(block)["markdown"]).replace("\\", "")
+
+
+def test_a_proposal_is_accepted_and_rejected(doubted: Run) -> None:
+    findings = load_suspects(doubted).findings
+    first = findings[0]
+    assert first.kind == MISLABELED
+    assert len(findings) > 3
+    shown = Shown(doubted.dataset, "suspects")
+    rows = shown.content("findings")
+    assert [row["proposal"] for row in rows] == [one.proposal for one in findings]
+    assert all("review" not in row for row in rows)
+    assert "settle" not in shown.blocks
+    assert said(shown, "expected").startswith("Expected among all labels: ")
+
+    shown.click("findings", row=0)
+    assert first.proposal in said(shown, "proposal")
+    accept, reject = shown.block("settle")["buttons"]
+    assert (accept["label"], reject["label"]) == ("Accept the proposal", "Reject it")
+    shown.do(accept["handler"], **accept["params"])
+    # The App has to know the new field of verdicts.
+    assert [name for name, _ in shown.asked] == ["reload_dataset"]
+    [fix] = find_fixes(doubted).agreed
+    assert (fix.sample_id, fix.new) == (first.sample_ids[0], first.identity)
+    rows = shown.content("findings")
+    assert rows[-1]["finding"] == first.sentence
+    marks = [row["review"] for row in rows]
+    assert marks == [""] * (len(findings) - 1) + ["accepted"]
+    assert said(shown, "expected").startswith("Expected to be left among all labels: ")
+
+    # It stays chosen, so that the answer can be changed.
+    assert "The proposal is accepted." in said(shown, "proposal")
+    _, reject = shown.block("settle")["buttons"]
+    shown.do(reject["handler"], **reject["params"])
+    assert shown.asked == []
+    assert {one.text for one in get_verdicts(doubted).values()} == {"fine"}
+    assert [row["review"] for row in shown.content("findings")][-1] == "rejected"
+    assert find_fixes(doubted).fixes == ()
+
+
+def test_a_row_opens_what_the_app_shows_in_it(doubted: Run) -> None:
+    """Verdicts that were given elsewhere have changed the order."""
+    first, second = load_suspects(doubted).findings[:2]
+    shown = Shown(doubted.dataset, "suspects")
+    reject_proposal(doubted, first)
+    shown.click("findings", row=1)
+    assert shown.view[0] == second.sample_ids[0]
+    assert second.proposal in said(shown, "proposal")
+    doubted.results.delete("suspects")
+    shown.click("findings", row=0)
+    [(name, given)] = shown.asked
+    assert (name, given["variant"]) == ("notify", "error")
+    assert given["message"].startswith("this finding is gone")
+
+
+def test_findings_without_stored_pairs_have_no_buttons(doubted: Run) -> None:
+    findings = find_suspects(doubted, kinds=[MERGED], min_score=0.0).findings
+    place = next(n for n, one in enumerate(findings) if not one.pairs)
+    shown = Shown(doubted.dataset, "suspects")
+    shown.click("findings", row=place)
+    assert findings[place].proposal in said(shown, "proposal")
+    assert "No stored pair shows this" in said(shown, "proposal")
+    assert "settle" not in shown.blocks
+
+
+def test_findings_about_pictures_have_no_buttons(doubted: Run) -> None:
+    samples = list(doubted.dataset)
+    shutil.copy(samples[12].filepath, samples[16].filepath)
+    [finding] = find_suspects(doubted, kinds=[DUPLICATE]).findings
+    shown = Shown(doubted.dataset, "suspects")
+    shown.click("findings", row=0)
+    assert finding.proposal in said(shown, "proposal")
+    assert "about pictures" in said(shown, "proposal")
+    assert "settle" not in shown.blocks
+    assert "expected" not in shown.blocks
 
 
 # --------------------------------------------------------------------------------------

@@ -174,6 +174,25 @@ def test_a_suspected_image_is_renamed_alone() -> None:
         }
 
 
+def test_a_note_says_which_of_two_is_the_same_person() -> None:
+    """No identity is merged, whatever findings suggest."""
+    for suspected in (None, {3: "c"}, {0: "c", 3: "c"}):
+        verdict = said(0, 3, "same person", "query: b")
+        assert outcome(verdict, suspected=suspected) == ({(0, "b", BY_NOTE)}, set())
+    verdict = said(3, 0, "same person", "in a hat\nneighbor: b")
+    assert outcome(verdict) == ({(0, "b", BY_NOTE)}, set())
+    # It is in doubt for other verdicts, too.
+    both = verdict, said(0, 4, "same person")
+    assert outcome(*both) == ({(0, "b", BY_PARTNER)}, set())
+    # Not the name of the other image, or both exchanged: not what was meant.
+    merge = {(3, "a", BY_MERGE), (4, "a", BY_MERGE)}
+    for note in ("query: c", "query: a", "query: b\nneighbor: a"):
+        assert outcome(said(0, 3, "same person", note)) == (merge, set())
+    # The name that an identity is merged into counts.
+    verdicts = said(0, 3, "same person", "query: b"), said(1, 4, "same person")
+    assert outcome(*verdicts)[0] == {(3, "a", BY_MERGE), (4, "a", BY_MERGE)}
+
+
 def test_same_person_answers_an_open_wrong_label() -> None:
     verdicts = said(0, 1, "wrong label"), said(0, 3, "same person")
     assert outcome(*verdicts) == ({(0, "b", BY_PARTNER)}, set())

@@ -204,6 +204,8 @@ def test_findings_are_the_suspects(run: Run, page: Page, suspects: Suspects) -> 
         assert float(tag.select_one(".score")["data-value"]) == one.score
         sentence = tag.select_one(".sentence").get_text().replace("\u00a0%", " %")
         assert sentence == one.sentence
+        assert one.proposal
+        assert tag.select_one(".proposal").get_text() == f"Proposal: {one.proposal}"
         evidence = {
             item.dt.get_text(): cell(item.dd) for item in tag.select(".evidence div")
         }
@@ -223,6 +225,15 @@ def test_findings_are_the_suspects(run: Run, page: Page, suspects: Suspects) -> 
         assert rows[0]["identity 2"].text == run.items.identities[neighbor]
     counts = {row["kind"].text: row["findings"].value for row in page.table("findings")}
     assert counts == suspects.counts()
+
+
+def test_settled_findings_are_marked(page: Page, suspects: Suspects) -> None:
+    shown = page.section("findings").select(".finding")
+    marks = [[mark.get_text() for mark in tag.select(".answer")] for tag in shown]
+    wrong = suspects.findings.index(suspects.of_kind("mislabeled image")[0])
+    assert marks == [["accepted"] if n == wrong else [] for n in range(len(shown))]
+    text = page.section("findings").get_text()
+    assert "Expected to be left among all labels: " in text
 
 
 def test_regions_are_the_ledgers(page: Page, ledger: Ledger) -> None:
@@ -551,6 +562,7 @@ def test_findings_are_read_back(files: ReportFiles, suspects: Suspects) -> None:
     assert table["kind"] == [one.kind for one in found]
     assert table["score"] == [one.score for one in found]
     assert table["sentence"] == [one.sentence for one in found]
+    assert table["proposal"] == [one.proposal for one in found]
     assert table["pairs"] == [list(one.pairs) for one in found]
     assert table["identities"] == [list(one.identities) for one in found]
     assert [json.loads(text) for text in table["evidence"]] == [

@@ -16,10 +16,15 @@ from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
+from fiftyone_sfam.audit.suspects.review import reject_proposal, right_first
 from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.cli.support import plain_table
-from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
+from fiftyone_sfam.review.verdicts import (
+    get_verdicts,
+    restore_verdict,
+    set_verdict,
+)
 from report_support import Page, run_with_errors
 
 
@@ -67,16 +72,57 @@ def test_suspects(run: Run, capsys: Output) -> None:
     counts = {kind: int(number) for kind, number in rows(text, "kind")}
     assert counts == found.counts()
     first, second = found.findings[:2]
-    assert f"  1  {first.score:.3f}  {first.kind}\n     {first.sentence}" in text
+    assert (
+        f"  1  {first.score:.3f}  {first.kind}\n"
+        f"     {first.sentence}\n     {first.proposal}\n" in text
+    )
     assert second.sentence in text
     assert found.findings[2].sentence not in text
     assert f"and {len(found.findings) - 2} more" in text
+    assert re.search(r"\nExpected among all labels: [\d.]+ mislabeled images?, ", text)
     text = printed(
         capsys, "suspects", run.dataset.name, "--kind", "near-duplicate", "--top", "0"
     )
     assert dict(rows(text, "kind")) == {"near-duplicate": "0"}
+    assert "Expected" not in text
     error = refused(capsys, "suspects", run.dataset.name, "--kind", "ghost")
     assert "ghost" in error
+
+
+def test_suspects_as_precise_as_wanted(run: Run, capsys: Output) -> None:
+    command = ("suspects", run.dataset.name, "--min-score", "0.01", "--top", "1000")
+    text = printed(capsys, *command, "--precision", "0.9")
+    found = load_suspects(run)
+    assert found is not None
+    right = right_first(found.findings, 0.9)
+    assert 0 < len(right) < len(found)
+    places = re.findall(r"^ +(\d+)  [01]\.\d{3}  ", text, re.MULTILINE)
+    assert places == [str(place) for place in range(1, len(right) + 1)]
+    assert " more" not in text
+    error = refused(capsys, *command, "--precision", "9")
+    assert "the precision is 9.0; use a number above 0 and at most 1" in error
+
+
+def test_suspects_that_are_settled(run: Run, capsys: Output) -> None:
+    command = ("suspects", run.dataset.name, "--kind", "mislabeled image")
+    before = printed(capsys, *command)
+    found = load_suspects(run)
+    assert found is not None
+    first = found.findings[0]
+    reject_proposal(run, first)
+    try:
+        text = printed(capsys, *command)
+    finally:
+        for pair in get_verdicts(run):
+            restore_verdict(run, pair, None)
+    # It is listed last, with its own score; the others are less probable now.
+    assert text.index(first.sentence) > max(
+        text.index(one.sentence) for one in found.findings[1:]
+    )
+    assert f"  {first.score:.3f}  {first.kind}, rejected\n" in text
+    assert ", rejected" not in before
+    assert "Expected among all labels: " in before
+    assert "Expected to be left among all labels: " in text
 
 
 def test_regions(run: Run, capsys: Output) -> None:

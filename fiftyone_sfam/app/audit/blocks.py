@@ -155,34 +155,42 @@ def table_block(
     *,
     clickable: bool = True,
     wide: bool = True,
+    keys: Sequence[str] = (),
 ) -> Block:
-    """Return a block of a table."""
+    """Return a block of a table; a click on a row also sends the keys of all rows."""
     numbered = [{"id": str(place), **row} for place, row in enumerate(rows)]
     settings = {
         "title": title,
         "hint": hint,
         "columns": [list(column) for column in columns],
         "clickable": clickable,
+        "keys": list(keys),
     }
     return Block("table", name, settings, numbered, wide=wide)
 
 
 def result_block(
-    name: str, title: str, hint: str, table: Table, *, clickable: bool = True
+    name: str,
+    title: str,
+    hint: str,
+    table: Table,
+    *,
+    clickable: bool = True,
+    keys: Sequence[str] = (),
 ) -> Block:
-    """Return a block of a result's table, its keys made of the columns' names."""
-    keys = [re.sub(r"\W+", "_", column).lower() for column in table.head]
+    """Return a block of a result's table."""
+    names = [re.sub(r"\W+", "_", column).lower() for column in table.head]
     rows = [
         {
             key: short(cell.text) if cell.kind == "name" else cell.text
-            for key, cell in zip(keys, row, strict=True)
+            for key, cell in zip(names, row, strict=True)
         }
         for row in table.rows
     ]
     columns = [
-        (key, short(column, 32)) for key, column in zip(keys, table.head, strict=True)
+        (key, short(column, 32)) for key, column in zip(names, table.head, strict=True)
     ]
-    return table_block(name, title, hint, columns, rows, clickable=clickable)
+    return table_block(name, title, hint, columns, rows, clickable=clickable, keys=keys)
 
 
 def text_block(name: str, markdown: str, wide: bool = True) -> Block:

@@ -93,6 +93,7 @@ class Choices:
     pair_slices: str | None = None
     region: str | None = None  # region that is looked at
     kind: str | None = None  # kind of suspects
+    finding: str | None = None  # key of the suspect whose proposal is shown
     shortcut: int | None = None  # place of the shortcut whose maps are shown
 
     @classmethod
@@ -114,6 +115,7 @@ class Opened:
 
     selection: Selection | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    new_field: bool = False  # whether the dataset has a field that the App must know
 
 
 Params = Mapping[str, Any]

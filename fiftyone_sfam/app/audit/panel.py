@@ -179,8 +179,9 @@ class SfamAudit(foo.Panel):
             self.on_load(ctx)
             return
         mark = ctx.params.get("mark") or str(ctx.params["path"]).rpartition(".")[2]
+        params = {**ctx.params, "keys": self._keys(ctx, mark)}
         try:
-            opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
+            opened = open_mark(run, mark, params, self._chosen(ctx))
         except SfamError as error:
             ctx.ops.notify(for_user(error), variant="error")
             self._show(ctx)
@@ -190,6 +191,9 @@ class SfamAudit(foo.Panel):
         if opened.chosen:
             ctx.panel.set_state(opened.chosen)
             self._show(ctx)
+        if opened.new_field:
+            # Last: what comes after it may reach a panel that is being made anew.
+            ctx.ops.reload_dataset()
 
     def on_review(self, ctx: foo.ExecutionContext) -> None:
         """Open the panel of pairs, which takes up the queue."""
@@ -305,6 +309,11 @@ class SfamAudit(foo.Panel):
     def _run(self, ctx: foo.ExecutionContext) -> Run | None:
         """Load the chosen run; None if it was deleted meanwhile."""
         return current_run(ctx.dataset, ctx.panel.get_state("run"))
+
+    def _keys(self, ctx: foo.ExecutionContext, mark: str) -> list[str]:
+        """Return the keys of a table's rows, as the App shows them."""
+        blocks = ctx.panel.get_state("blocks") or []
+        return next((b.get("keys") or [] for b in blocks if b["name"] == mark), [])
 
     def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
         """Read what is chosen."""

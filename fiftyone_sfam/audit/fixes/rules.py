@@ -17,6 +17,8 @@ lead from verdicts to fixes:
    applied until a person adds the right identity to one of them. ``look-alike`` on two
    images of one identity has the same meaning as ``wrong label``.
 2. ``same person`` on images that do not match by their labels means that they match.
+   If a line of the note, as in 1a, gives one of the images the other's identity, this
+   is the image whose label is wrong, and it gets this identity. Otherwise:
 
    a. An image without a label, or a distractor, gets the label of the other image. If
       both have none, they are open unless one is named in another way.
@@ -73,6 +75,18 @@ class PairVerdict:
     neighbor_id: str  # id of the sample, or of the detection
     text: str
     note: str = ""
+
+
+def named_in(note: str) -> list[tuple[str, str]]:
+    """Return the sides of a pair, query or neighbor, that a note names, in order."""
+    lines = map(_NAMED.match, note.splitlines())
+    return [(line[1].lower(), line[2]) for line in lines if line is not None]
+
+
+def name_in_note(side: str, name: str) -> str:
+    """Return the line of a note that names a side; empty if it cannot be read back."""
+    line = f"{side}: {name}"
+    return line if named_in(line) == [(side, name)] else ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +198,7 @@ class _Proposals:
                 self._apart.append(pair)
             if text == WRONG or (text == APART and match):
                 self._relabel(pair)
+        same = [pair for pair in same if not self._take_partners_name(pair)]
         doubtful = {item for pair in self._undecided for item in pair.items}
         doubtful |= {*self._suspected, *self._single}
         for pair in same:
@@ -205,18 +220,27 @@ class _Proposals:
         else:
             self._undecided.append(pair)
 
+    def _take_partners_name(self, pair: ItemVerdict) -> bool:
+        """Apply the note of rule 2; return whether there is one."""
+        named = [
+            (item, name)
+            for item, name in self._named_in_note(pair)
+            if name == self._labels.person(pair.partner(item))
+        ]
+        if len(named) != 1:
+            return False
+        [(item, name)] = named
+        self._propose(item, name, BY_NOTE, "the verdict's note says so.", pair)
+        return True
+
     def _named_in_note(self, pair: ItemVerdict) -> list[tuple[int, str]]:
         """Return the images that a note renames, with their new names."""
         sides = {"query": pair.query, "neighbor": pair.neighbor}
-        named = []
-        for line in pair.verdict.note.splitlines():
-            match = _NAMED.match(line)
-            if match is None:
-                continue
-            item, name = sides[match[1].lower()], match[2]
-            if name in self._known and name != self._labels.names[item]:
-                named.append((item, name))
-        return named
+        return [
+            (sides[side], name)
+            for side, name in named_in(pair.verdict.note)
+            if name in self._known and name != self._labels.names[sides[side]]
+        ]
 
     def _join(self, pair: ItemVerdict, doubtful: set[int]) -> None:
         """Apply rule 2, except to pairs without an identity."""

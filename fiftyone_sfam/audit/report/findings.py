@@ -25,6 +25,7 @@ from fiftyone_sfam.audit.suspects.display import (
     notes,
 )
 from fiftyone_sfam.audit.suspects.finding import GROUP, Finding
+from fiftyone_sfam.audit.suspects.review import review_suspects
 from fiftyone_sfam.audit.suspects.search import Suspects
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -56,6 +57,8 @@ class FindingPart:
     place: int  # its place in the list, from 1
     kind: str
     sentence: str
+    proposal: str  # what to do
+    answer: str  # how the verdicts settle it; empty if they do not
     score: Shown  # how sure it is, within its kind
     evidence: tuple[tuple[str, Shown], ...]  # the numbers that it rests on
     images: Table  # images of the finding
@@ -91,15 +94,17 @@ def findings_part(
         items |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
     facts = _Facts(run, item_files(run, sorted(items)), verdicts)
     pictures = _pictures(run, chosen) if images else None
+    reviewed = review_suspects(run, suspects)
+    answers = {id(finding): answer for finding, answer in reviewed.listed()}
     return FindingsPart(
         counts_table(suspects),
         tuple(dict.fromkeys(finding.kind for finding in chosen)),
         tuple(
-            _finding(place, finding, facts, pictures)
+            _finding(place, finding, answers.get(id(finding), ""), facts, pictures)
             for place, finding in enumerate(chosen, 1)
         ),
         len(findings) - len(chosen),
-        notes(suspects),
+        notes(suspects, reviewed),
     )
 
 
@@ -192,7 +197,11 @@ def shown_groups(run: Run, finding: Finding) -> list[list[int]]:
 
 
 def _finding(
-    place: int, finding: Finding, facts: _Facts, pictures: Pictures | None
+    place: int,
+    finding: Finding,
+    answer: str,
+    facts: _Facts,
+    pictures: Pictures | None,
 ) -> FindingPart:
     """Show one finding."""
     drawn: list[PairPicture] = []
@@ -212,6 +221,8 @@ def _finding(
         place=place,
         kind=finding.kind,
         sentence=prose(finding.sentence, named_identities(finding)),
+        proposal=prose(finding.proposal, finding.identities),
+        answer=answer,
         score=number(float(finding.score)),
         evidence=evidence(finding),
         images=facts.images(finding.items),

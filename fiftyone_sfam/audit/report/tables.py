@@ -47,6 +47,7 @@ def finding_frame(findings: Sequence[Finding]) -> pd.DataFrame:
         "kind": _texts(finding.kind for finding in findings),
         "score": np.array([finding.score for finding in findings], dtype=np.float64),
         "sentence": _texts(finding.sentence for finding in findings),
+        "proposal": _texts(finding.proposal for finding in findings),
     }
     for name, kind in _LISTS.items():
         columns[name] = pd.Series(

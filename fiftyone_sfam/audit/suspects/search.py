@@ -168,19 +168,26 @@ def find_suspects(
     the detections.
 
     A *mislabeled image* is nearer to another identity than to its own, and usual among
-    the images of that identity. A *split identity* is one person under two names that
-    explain nothing about the similarities of their images. A *merged identity* consists
-    of two groups that are as far apart as two persons. *Near-duplicates* are
-    copies of one picture: the same file, or recompressed, resized, recolored, mirrored
-    or cropped by up to 10 % of each side. They are searched among all images by
-    perceptual hashes and embeddings, and confirmed by their pixels. An *uninformative
-    image* is near to no identity, or to many, or has no detail.
+    the images of that identity. A *split identity* is one person under two names: the
+    images of either are nearer to the other than two persons are in this run, as near
+    as images of one person whose name was divided for a test. Look-alikes, such as
+    twins, can be as near. A *merged identity* consists of two groups that are as far
+    apart as two persons. The scores of these three kinds are probabilities, from a
+    logistic regression that was fitted on errors planted in real images; their sums are
+    the expected numbers of errors. *Near-duplicates* are copies of one picture: the
+    same file, or recompressed, resized, recolored, mirrored or cropped by up to 10 % of
+    each side. They are searched among all images by perceptual hashes and embeddings,
+    and confirmed by their pixels. An image that *attracts strangers* is among the
+    nearest images of many identities, often because it is badly cropped or blurred. An
+    *uninformative image* is near to no identity, or has no detail.
 
-    An image without an identity can only be a near-duplicate, or near to many
-    identities. The only image of an identity cannot be mislabeled, but its identity can
-    be split. Identities of fewer than four images are not divided. Junk identities, and
-    images that are neither query nor gallery, are ignored. Distractors have no
-    identity.
+    Nearness is corrected for how near an image is to strangers. An image that attracts
+    strangers is evidence for no other finding, and an image is the witness of at most
+    two findings. Identities of one and two images take part: each can be split, and an
+    identity of two images can be merged. The only image of an identity cannot be
+    mislabeled. An image without an identity can only be a near-duplicate, or attract
+    strangers. Junk identities, and images that are neither query nor gallery, are
+    ignored. Distractors have no identity.
 
     Parameters
     ----------
@@ -190,7 +197,8 @@ def find_suspects(
         Kinds to search, from :data:`KINDS`. By default, all.
     min_score : float
         Least score of a finding, in [0, 1). The default, 0.5, is the threshold of each
-        kind. A lower value also lists weaker findings.
+        kind: labels are more likely wrong than right. A lower value also lists weaker
+        findings.
     region_field : str, optional
         Field that divides images into background and person, one of
         :func:`fiftyone_sfam.audit.regions.fields.region_fields`. If the background
