@@ -270,6 +270,16 @@ def compare(left: NDArray, right: NDArray, metric: str) -> NDArray:
     return -np.sqrt(np.maximum(squares - 2 * product, 0))
 
 
+def compare_each(vectors: NDArray, metric: str) -> NDArray:
+    """Compare the vectors of each row with each other, (R, S, D) to (R, S, S)."""
+    product = vectors @ vectors.transpose(0, 2, 1)
+    if metric == "cosine":
+        return product
+    squares = np.square(vectors).sum(axis=2)
+    apart = squares[:, :, None] + squares[:, None] - 2 * product
+    return -np.sqrt(np.maximum(apart, 0))
+
+
 def _mean_of_nearest(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """Average the largest values of each row, ``count`` of which are finite."""
     take = int(compared_with(count))
