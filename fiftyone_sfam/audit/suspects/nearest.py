@@ -88,9 +88,12 @@ def find_nearest(
 
 
 def _compare_all(
-    space: Space, found: Nearest, report: Callable[[int, int], None] | None
+    space: Space,
+    found: Nearest,
+    report: Callable[[int, int], None] | None,
+    images: NDArray[np.int64] | None = None,
 ) -> None:
-    """Compare all images with all, in tiles."""
+    """Compare all images, or some, with all, in tiles."""
     count = len(space)
     order = np.lexsort((space.cameras, space.identities == UNKNOWN))
     labeled = int((space.identities != UNKNOWN).sum())
@@ -98,8 +101,10 @@ def _compare_all(
     place[order] = np.arange(count)
     vectors = space.vectors[order]
     cameras = space.cameras[order]
-    for start, stop in blocks(count, min(count, _COLUMNS), 4):
-        rows = order[start:stop]
+    compared = np.arange(count) if images is None else np.sort(place[images])
+    for start, stop in blocks(len(compared), min(count, _COLUMNS), 4):
+        places = compared[start:stop]
+        rows = order[places]
         own = [
             place[space.members[code]] if code != UNKNOWN else place[:0]
             for code in space.identities[rows].tolist()
@@ -107,18 +112,16 @@ def _compare_all(
         closest, others = _Largest(len(rows), CLOSEST), _Largest(len(rows), OTHERS)
         for left in range(0, count, _COLUMNS):
             right = min(left + _COLUMNS, count)
-            nearness = compare(vectors[start:stop], vectors[left:right], space.metric)
-            itself = np.arange(max(start, left), min(stop, right))
-            nearness[itself - start, itself - left] = -np.inf
+            nearness = compare(vectors[places], vectors[left:right], space.metric)
+            itself = np.flatnonzero((places >= left) & (places < right))
+            nearness[itself, places[itself] - left] = -np.inf
             closest.add(nearness, left)
             if left >= labeled:
                 continue
             nearness = nearness[:, : labeled - left]
             if space.camera_gain:
                 columns = cameras[left : min(right, labeled)]
-                _subtract_gain(
-                    nearness, cameras[start:stop], columns, space.camera_gain
-                )
+                _subtract_gain(nearness, cameras[places], columns, space.camera_gain)
             for row, columns in enumerate(own):
                 inside = columns[(columns >= left) & (columns < right)]
                 nearness[row, inside - left] = -np.inf
@@ -126,7 +129,7 @@ def _compare_all(
         found.closest[rows] = _sorted(closest, order)[0]
         found.others[rows], found.nearness[rows] = _sorted(others, order)
         if report is not None:
-            report(stop, count)
+            report(stop, len(compared))
 
 
 def _subtract_gain(

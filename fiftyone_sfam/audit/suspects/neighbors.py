@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.suspects.nearest import OTHERS, Nearest
-from fiftyone_sfam.audit.suspects.space import Space
+from fiftyone_sfam.audit.suspects.space import Space, unique_pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 STRANGERS = 10
@@ -185,8 +185,9 @@ def linked_identities(space: Space, links: Links) -> NDArray[np.int64]:
     known = (links.images != UNKNOWN) & (space.identities != UNKNOWN)[:, None]
     first = np.broadcast_to(space.identities[:, None], known.shape)[known]
     second = space.identities[links.images[known]]
-    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-    return np.unique(pairs, axis=0)
+    return np.stack(
+        unique_pairs(np.minimum(first, second), np.maximum(first, second)), axis=1
+    )
 
 
 def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
@@ -194,8 +195,8 @@ def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
     images = nearest.others[:, :REACH]
     identities = np.broadcast_to(space.identities[:, None], images.shape)
     valid = (images != UNKNOWN) & (identities != UNKNOWN)
-    pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
-    return np.bincount(pairs[0], minlength=len(space))
+    reached, _ = unique_pairs(images[valid], identities[valid])
+    return np.bincount(reached, minlength=len(space))
 
 
 def _rows(count: int) -> Iterator[slice]:

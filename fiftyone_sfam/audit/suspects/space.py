@@ -167,12 +167,13 @@ def make_space(
     cameras: NDArray[np.int64],
 ) -> Space:
     """Normalize embeddings, group images by identity and measure the camera gain."""
-    vectors = np.array(embeddings, dtype=np.float64)
-    if metric == "cosine":
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    space = Space(
-        vectors.astype(np.float32), metric, identities, cameras, members_of(identities)
-    )
+    vectors = np.empty(embeddings.shape, dtype=np.float32)
+    for start, stop in blocks(*embeddings.shape, 8):
+        block = embeddings[start:stop].astype(np.float64)
+        if metric == "cosine":
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+        vectors[start:stop] = block
+    space = Space(vectors, metric, identities, cameras, members_of(identities))
     return replace(space, camera_gain=_camera_gain(space))
 
 
@@ -235,6 +236,15 @@ def nearness_to(
             nearness = space.nearness(images[block], members)
             means[block] = _mean_of_nearest(nearness, len(members))
     return means
+
+
+def unique_pairs(
+    first: NDArray[np.integer], second: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct pairs of numbers from 0, sorted."""
+    base = int(second.max(initial=0)) + 1
+    pairs = np.unique(first.astype(np.int64) * base + second)
+    return pairs // base, pairs % base
 
 
 def upper(square: NDArray[Value]) -> NDArray[Value]:
