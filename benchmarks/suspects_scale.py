@@ -177,7 +177,7 @@ class Cells:
 
 def suspects(count: int, width: int, exact: int, rows: int) -> dict[str, Any]:
     """Measure the steps of the search for suspects."""
-    from fiftyone_sfam.audit.suspects import measures, nearest, neighbors, space
+    from fiftyone_sfam.audit.suspects import measures, nearest, space
 
     vectors, identities, cameras = collection(count, width)
     watch, before = Watch(), peak_mb()
@@ -208,10 +208,12 @@ def suspects(count: int, width: int, exact: int, rows: int) -> dict[str, Any]:
             str(most): recall(near.others[chosen, :most], part[:, :most])
             for most in (1, 10, nearest.OTHERS)
         }
-    reached = watch("reach", lambda: neighbors.reach(points, near))
-    found = watch("scores", lambda: measures.measure_labels(points, near, reached))
-    figures["pairs_of_identities"] = len(found.pairs.codes)
-    watch("planted", lambda: measures._measure_planted(points, near))
+    found = watch("scores", partial(measures.measure_near, points, near))
+    figures["pairs_of_identities"] = len(found.figures.pairs.codes)
+    odds = watch(
+        "odds", lambda: [found.mislabeled(), found.one_person(), found.two_persons()]
+    )
+    figures["likely"] = [int((one >= 0).sum()) for one in odds]
     return {**figures, "peak_mb": round(peak_mb()), "steps": watch.steps}
 
 

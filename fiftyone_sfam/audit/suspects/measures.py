@@ -205,7 +205,11 @@ def measure(
     :func:`fiftyone_sfam.audit.suspects.nearest.find_nearest`.
     """
     space = make_space(embeddings, metric, identities, cameras)
-    nearest = find_nearest(space, report, propose)
+    return measure_near(space, find_nearest(space, report, propose))
+
+
+def measure_near(space: Space, nearest: Nearest) -> Measured:
+    """Compare images with their own identities and with those near to them."""
     reached = reach(space, nearest)
     figures = measure_labels(space, nearest, reached)
     hubs = np.flatnonzero(figures.images.attracts >= 0)

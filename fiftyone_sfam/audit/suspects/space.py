@@ -168,7 +168,7 @@ def make_space(
 ) -> Space:
     """Normalize embeddings, group images by identity and measure the camera gain."""
     vectors = np.empty(embeddings.shape, dtype=np.float32)
-    for start, stop in blocks(*embeddings.shape, 8):
+    for start, stop in blocks(len(embeddings), embeddings.shape[1], 8):
         block = embeddings[start:stop].astype(np.float64)
         if metric == "cosine":
             block /= np.linalg.norm(block, axis=1, keepdims=True)
