@@ -15,6 +15,7 @@
 #   make bench-contributions   stored contributions on the real embedders: bytes, agreement, time
 #   make bench-panels what the panels cost over 100,000 pairs
 #   make bench-storage, bench-memory, bench-neighbors, bench-engines   what scale costs, see docs/scale.md
+#   make bench-suspects   suspects and evaluation of up to a million embeddings, see docs/scale.md
 #   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
 #   make bench        a run against computing embeddings, and against explaining pair by pair
 #   make docs         the documentation site, in site/
@@ -38,7 +39,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
   check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines soak docs pictures example-report clean \
+  bench-memory bench-neighbors bench-engines bench-suspects soak docs pictures example-report clean \
   setup-demo setup-test setup-bench setup-docs
 
 help:
@@ -118,6 +119,9 @@ bench-memory: setup-test
 
 bench-neighbors: setup-test
 	$(BIN)/python benchmarks/neighbors.py $(ARGS)
+
+bench-suspects: setup-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suspects_scale.py $(ARGS)
 
 bench-engines: setup-test
 	$(BIN)/python benchmarks/engines.py $(ARGS)

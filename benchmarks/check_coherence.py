@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
-from suspects_pool import _list_images
+from suspects_pool import list_images
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "coherence.json"
@@ -172,7 +172,7 @@ def read_images(network: Network, arguments: argparse.Namespace) -> Images:
     model, folder = load_case(titled[0], arguments.assets)
     if network.layer is not None:
         model = model.with_layer(network.layer)
-    paths, people, cameras = _list_images(folder)
+    paths, people, cameras = list_images(folder)
     paths = paths[: arguments.images]
     batches = []
     for start in range(0, len(paths), BATCH):

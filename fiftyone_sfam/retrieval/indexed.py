@@ -8,14 +8,13 @@ the protocol leaves out are dropped, and the rest are ranked by the embeddings.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
@@ -36,6 +35,15 @@ if TYPE_CHECKING:
 _PGVECTOR_EF, _PGVECTOR_MOST = 40, 1000
 
 
+class Identified(Interface):
+    """Images or detections with ids."""
+
+    @property
+    def ids(self) -> Sequence[str] | NDArray[np.str_]:
+        """Id of each of them."""
+        ...
+
+
 class IndexSearch:
     """Queries a similarity index of FiftyOne for the neighbors of vectors.
 
@@ -46,7 +54,7 @@ class IndexSearch:
     def __init__(
         self,
         samples: SampleCollection,
-        items: Items,
+        items: Identified,
         key: str,
         metric: str,
         patches_field: str | None,
@@ -73,7 +81,7 @@ class IndexSearch:
                 f"metric='{metric}', or use neighbors='exact'."
             )
         self._of_patches = patches_field is not None
-        self._item = {item_id: item for item, item_id in enumerate(items.ids)}
+        self._item = {str(item_id): item for item, item_id in enumerate(items.ids)}
         self._most = self._index.config.max_k
 
     @property

@@ -14,7 +14,7 @@ from fiftyone_sfam.audit.suspects.images import ImageFigures
 from fiftyone_sfam.audit.suspects.labels import background_malus
 from fiftyone_sfam.audit.suspects.likelihood import probability
 from fiftyone_sfam.audit.suspects.measures import Measured, measure
-from fiftyone_sfam.audit.suspects.neighbors import CLOSEST, find_nearest
+from fiftyone_sfam.audit.suspects.nearest import CLOSEST, find_nearest
 from fiftyone_sfam.audit.suspects.sources import BackgroundShare
 from fiftyone_sfam.audit.suspects.space import (
     compared_with,

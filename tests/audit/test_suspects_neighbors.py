@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from fiftyone_sfam.audit.suspects.identities import (
     divide,
+    labels_effect,
     one_person_score,
+    score_pairs,
     usual_nearness,
 )
 from fiftyone_sfam.audit.suspects.likelihood import (
@@ -16,11 +21,11 @@ from fiftyone_sfam.audit.suspects.likelihood import (
     measure_distances,
     probability,
 )
+from fiftyone_sfam.audit.suspects.nearest import find_nearest
 from fiftyone_sfam.audit.suspects.neighbors import (
     CorrectedSpace,
     correct,
     find_links,
-    find_nearest,
     linked_identities,
     relabel,
     without,
@@ -117,6 +122,36 @@ def test_one_person_under_two_names_is_first_even_with_one_image_each() -> None:
     assert (4, 12) in pairs
     ranked = sorted(pairs, key=lambda pair: -one_person_score(flat, *pair))
     assert {*ranked[:2]} == {(2, len(SIZES)), (5, len(SIZES) + 1)}
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("bytes_", [64 * 2**20, 10_000])
+def test_pairs_that_are_scored_at_once_have_the_scores_of_each(
+    metric: str, bytes_: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cosine = _space(2, noise=1.0)
+    cameras = np.arange(len(cosine)) % 4 - 1
+    raw = make_space(cosine.vectors, metric, cosine.identities, cameras)
+    raw = replace(raw, camera_gain=0.07)
+    space = correct(raw, find_nearest(raw), by_identity=False)
+    codes = np.array(list(combinations(range(len(SIZES)), 2)))[::-1]
+    monkeypatch.setattr("fiftyone_sfam.audit.suspects.space._BLOCK_BYTES", bytes_)
+    # At most six images of an identity are compared.
+    monkeypatch.setattr("fiftyone_sfam.audit.suspects.space._MOST_MEMBERS", 6)
+    scores, effects = score_pairs(space, codes)
+    expected = [one_person_score(space, *pair) for pair in codes.tolist()]
+    assert scores == pytest.approx(expected, abs=1e-9)
+    expected = [labels_effect(raw, *pair) for pair in codes.tolist()]
+    assert effects == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    sizes = np.array(SIZES)[codes].sum(axis=1)
+    assert (np.isnan(effects) == (sizes < 4)).all()
+
+
+def test_no_pairs_have_no_scores() -> None:
+    raw = _space(2)
+    space = correct(raw, find_nearest(raw), by_identity=False)
+    scores, effects = score_pairs(space, np.empty((0, 2), dtype=np.int64))
+    assert scores.shape == effects.shape == (0,)
 
 
 def test_two_persons_under_one_name_are_first_and_divided_rightly() -> None:

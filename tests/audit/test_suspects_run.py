@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fiftyone as fo
+import fiftyone.brain as fob
 import numpy as np
 import pytest
 from fiftyone import ViewField as F
@@ -35,7 +36,7 @@ from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.runs.run import Run
-from worlds import REID, fill, fill_frames, person, tiny_model
+from worlds import REID, embeddings_of, fill, fill_frames, person, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -444,3 +445,52 @@ def test_progress_is_reported(world: Run) -> None:
     calls: list[tuple[int, int, str]] = []
     find_suspects(world, kinds=[MERGED], progress=lambda *call: calls.append(call))
     assert calls[-1] == (len(world.items), len(world.items), "comparing")
+
+
+# --------------------------------------------------------------------------------------
+# Neighbors from an index
+# --------------------------------------------------------------------------------------
+
+
+def test_images_are_compared_with_those_that_the_index_of_the_run_proposes(
+    dataset: fo.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = fob.brain_config.similarity_backends
+    settings = {**backends["lancedb"], "uri": str(tmp_path / "lance")}
+    monkeypatch.setitem(backends, "lancedb", settings)
+    fill(dataset, tmp_path, identities=12, shots=4)
+    vectors = embeddings_of(tiny_model(), dataset.values("filepath"))
+    fob.compute_similarity(
+        dataset,
+        embeddings=vectors,
+        brain_key="index",
+        backend="lancedb",
+        metric="cosine",
+    )
+    # The index also holds images that are not in the run.
+    view = dataset.match(F("identity") != "p3")
+    options = {"k": 3, "protocol": REID, "embeddings": "index"}
+    exact = explain_retrieval(view, tiny_model(), key="exact", **options)
+    run = explain_retrieval(
+        view, tiny_model(), key="near", neighbors="index", **options
+    )
+    expected = find_suspects(exact, min_score=0)
+    assert len(expected.findings) > 0
+    assert not any("index" in limit for limit in expected.limits)
+    found = find_suspects(run, min_score=0)
+    what = [(one.kind, one.items, round(one.score, 5)) for one in found.findings]
+    assert what == [
+        (one.kind, one.items, round(one.score, 5)) for one in expected.findings
+    ]
+    [said] = [limit for limit in found.limits if "index" in limit]
+    assert said.startswith(
+        "Images were compared with those that the similarity index 'index' proposes"
+    )
+    dataset.delete_brain_run("index")
+    again = find_suspects(run, min_score=0)
+    assert [one.items for one in again.findings] == [
+        one.items for one in found.findings
+    ]
+    [said] = [limit for limit in again.limits if "index" in limit]
+    assert "cannot be used, so all images were compared: " in said
+    assert "'index' is not the brain key of one" in said

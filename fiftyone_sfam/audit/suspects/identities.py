@@ -15,13 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.space import Space, upper
+from fiftyone_sfam.audit.suspects.neighbors import CorrectedSpace
+from fiftyone_sfam.audit.suspects.space import Space, blocks, compare_each, upper
+from fiftyone_sfam.retrieval.search import UNKNOWN
 
 TOP = 2
 """Nearest images of an identity that count in the evidence for it."""
 
 # Weight, in pairs, of the usual nearness of two images in that of an identity's groups.
 _PAIR_PRIOR = 3.0
+
+_Moments = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,26 @@ def label_effect(
     # The effect does not depend on the mean; centered values lose fewer digits.
     off = ~np.eye(count, dtype=bool)
     a = np.where(off, similarity - similarity[off].mean(), 0.0)
-    same = (second[:, None] == second) & off
+    b = _contrast(second)
+    mean, error = _exact_moments(_moments(a), _moments(b), count)
+    return LabelEffect(float((a * b).sum() - mean), float(error))
+
+
+def _contrast(second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weights of pairs in the mean within minus the mean between labels."""
+    same = (second[:, None] == second) & ~np.eye(len(second), dtype=bool)
     differ = second[:, None] != second
-    b = same / same.sum() - differ / differ.sum()
-    sum_a, square_a, row_a = _moments(a)
-    sum_b, square_b, row_b = _moments(b)
+    return same / same.sum() - differ / differ.sum()
+
+
+def _exact_moments(
+    a: _Moments, b: _Moments, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation over the permutations of one of two matrices.
+
+    Of the sum of the products of their values; both matrices are symmetric.
+    """
+    (sum_a, square_a, row_a), (sum_b, square_b, row_b) = a, b
     pairs = count * (count - 1)
     triples = pairs * (count - 2)
     quadruples = triples * (count - 3)
@@ -91,10 +110,7 @@ def label_effect(
         * (sum_b**2 + 2 * square_b - 4 * row_b)
         / quadruples
     )
-    observed = float((a * b).sum())
-    return LabelEffect(
-        observed - mean, float(np.sqrt(max(0.0, second_moment - mean**2)))
-    )
+    return mean, np.sqrt(np.maximum(0.0, second_moment - mean**2))
 
 
 def labels_effect(space: Space, first: int, second: int) -> float:
@@ -104,6 +120,76 @@ def labels_effect(space: Space, first: int, second: int) -> float:
     is_second = np.arange(len(images)) >= len(parts[0])
     found = label_effect(space.nearness(images, images), is_second)
     return float("nan") if found is None else found.z
+
+
+def score_pairs(
+    space: CorrectedSpace, codes: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score P pairs of identities, shape (P, 2), many pairs of the same sizes at once.
+
+    Returns
+    -------
+    scores : ndarray of float64
+        The :func:`one_person_score` of each pair, shape (P,).
+    effects : ndarray of float64
+        The :func:`labels_effect` of each pair in the space without the correction for
+        hubs, shape (P,).
+    """
+    scores, effects = np.empty(len(codes)), np.empty(len(codes))
+    some = [space.some_members(code) for code in range(len(space.members))]
+    lengths = np.array([len(members) for members in some], dtype=np.int64)
+    images = np.concatenate(some) if some else np.empty(0, dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths
+    sizes = lengths[codes]
+    order = np.lexsort(sizes.T)
+    changes = np.flatnonzero((np.diff(sizes[order], axis=0) != 0).any(axis=1)) + 1
+    for same in np.split(order, changes) if len(order) else []:
+        first, second = sizes[same[0]].tolist()
+        total = first + second
+        values = total * (4 * total + 2 * space.vectors.shape[1])
+        for start, stop in blocks(len(same), values, 8):
+            rows = same[start:stop]
+            one, other = (
+                images[starts[codes[rows, side]][:, None] + np.arange(size)]
+                for side, size in enumerate((first, second))
+            )
+            near = _nearness_within(space, np.concatenate([one, other], axis=1))
+            effects[rows] = _effects(near, first)
+            across = near[:, :first, first:]
+            across -= space.levels[one][:, :, None] / 2
+            across -= space.levels[other][:, None] / 2
+            scores[rows] = np.minimum(
+                _mean_of_largest(across).mean(axis=1),
+                _mean_of_largest(across.transpose(0, 2, 1)).mean(axis=1),
+            )
+    return scores, effects
+
+
+def _nearness_within(space: Space, images: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compare the images of each row, corrected for cameras, (R, S) to (R, S, S)."""
+    near = compare_each(space.vectors[images].astype(np.float64), space.metric)
+    if space.camera_gain:
+        cameras = space.cameras[images]
+        known = (cameras != UNKNOWN)[:, :, None]
+        near[(cameras[:, :, None] == cameras[:, None]) & known] -= space.camera_gain
+    return near
+
+
+def _effects(similarity: NDArray[np.float64], first: int) -> NDArray[np.float64]:
+    """Measure :func:`label_effect` of R matrices, in errors; NaN if unknown.
+
+    The first ``first`` images have one label, and the others have another one.
+    """
+    count = similarity.shape[1]
+    if count < 4:
+        return np.full(len(similarity), np.nan)
+    off = ~np.eye(count, dtype=bool)
+    means = similarity.sum(axis=(1, 2), where=off) / (count * (count - 1))
+    a = np.where(off, similarity - means[:, None, None], 0.0)
+    b = _contrast(np.arange(count) >= first)
+    observed = np.einsum("rij,ij->r", a, b)
+    mean, error = _exact_moments(_moments(a), _moments(b), count)
+    return np.divide(observed - mean, error, out=np.zeros(len(a)), where=error > 0)
 
 
 def divide(space: Space, identity: int, usual: float) -> Division:
@@ -177,12 +263,12 @@ def best_cut(
     return (first, second) if len(first) >= len(second) else (second, first)
 
 
-def _moments(matrix: NDArray[np.float64]) -> tuple[float, float, float]:
+def _moments(matrices: NDArray[np.float64]) -> _Moments:
     """Return the sums of the values, of their squares and of the squared row sums."""
     return (
-        float(matrix.sum()),
-        float(np.square(matrix).sum()),
-        float(np.square(matrix.sum(axis=1)).sum()),
+        matrices.sum(axis=(-2, -1)),
+        np.square(matrices).sum(axis=(-2, -1)),
+        np.square(matrices.sum(axis=-1)).sum(axis=-1),
     )
 
 
@@ -190,5 +276,7 @@ def _mean_of_largest(
     values: NDArray[np.float64], count: int | None = None
 ) -> NDArray[np.float64]:
     """Average the largest values of each row, ``count`` of which are finite."""
-    take = min(TOP, values.shape[1] if count is None else count)
-    return np.partition(values, values.shape[1] - take, axis=1)[:, -take:].mean(axis=1)
+    size = values.shape[-1]
+    take = min(TOP, size if count is None else count)
+    largest = np.partition(values, size - take, axis=-1)[..., size - take :]
+    return largest.mean(axis=-1)

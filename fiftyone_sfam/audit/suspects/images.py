@@ -21,6 +21,7 @@ from fiftyone_sfam.audit.suspects.space import (
     nearness_to,
     own_nearness,
     robust_scale,
+    unique_pairs,
 )
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
@@ -179,8 +180,7 @@ def _suggestions(
     valid = nearest != UNKNOWN
     images = np.broadcast_to(np.arange(len(space))[:, None], valid.shape)[valid]
     identities = space.identities[nearest[valid]]
-    pairs = np.unique(np.stack([images, identities]), axis=1)
-    return pairs[0], pairs[1]
+    return unique_pairs(images, identities)
 
 
 def _deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:

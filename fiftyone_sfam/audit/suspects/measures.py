@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.audit.suspects.identities import (
     Division,
     divide,
-    labels_effect,
-    one_person_score,
+    score_pairs,
     usual_nearness,
 )
 from fiftyone_sfam.audit.suspects.images import ImageFigures, measure_images
@@ -32,11 +31,10 @@ from fiftyone_sfam.audit.suspects.likelihood import (
     nearby,
     size_of,
 )
+from fiftyone_sfam.audit.suspects.nearest import Nearest, find_nearest
 from fiftyone_sfam.audit.suspects.neighbors import (
-    Nearest,
     correct,
     find_links,
-    find_nearest,
     linked_identities,
     reach,
     relabel,
@@ -44,6 +42,7 @@ from fiftyone_sfam.audit.suspects.neighbors import (
 )
 from fiftyone_sfam.audit.suspects.planted import Planted, plant
 from fiftyone_sfam.audit.suspects.space import Space, make_space, measure_genuine
+from fiftyone_sfam.retrieval.indexed import Proposals
 from fiftyone_sfam.retrieval.search import UNKNOWN
 
 MISLABELED_MODEL = Model(-2.44, (2.45, 1.27), 0.044)
@@ -201,10 +200,19 @@ def measure(
     identities: NDArray[np.int64],
     cameras: NDArray[np.int64],
     report: Callable[[int, int], None] | None = None,
+    propose: Proposals | None = None,
 ) -> Measured:
-    """Compare images with their own identities and with others."""
+    """Compare images with their own identities and with others.
+
+    ``report`` and ``propose`` are those of
+    :func:`fiftyone_sfam.audit.suspects.nearest.find_nearest`.
+    """
     space = make_space(embeddings, metric, identities, cameras)
-    nearest = find_nearest(space, report)
+    return measure_near(space, find_nearest(space, report, propose))
+
+
+def measure_near(space: Space, nearest: Nearest) -> Measured:
+    """Compare images with their own identities and with those near to them."""
     reached = reach(space, nearest)
     figures = measure_labels(space, nearest, reached)
     hubs = np.flatnonzero(figures.images.attracts >= 0)
@@ -255,11 +263,9 @@ def measure_labels(
         chosen = [tuple(pair) in wanted for pair in codes.tolist()]
         codes = codes[np.array(chosen, dtype=bool)]
         divided = only.merged.tolist()
-    scores = [one_person_score(by_image, *pair) for pair in codes.tolist()]
-    effects = [labels_effect(space, *pair) for pair in codes.tolist()]
     usual = usual_nearness(by_identity)
     divisions = [divide(by_identity, code, usual) for code in divided]
-    pairs = Pairs(codes, np.array(scores, dtype=float), np.array(effects, dtype=float))
+    pairs = Pairs(codes, *score_pairs(by_image, codes))
     return Figures(space, images, pairs, divisions)
 
 

@@ -1,4 +1,4 @@
-"""The nearest images of each image, and nearness corrected for hubs.
+"""Nearness corrected for hubs, from the nearest images of each image.
 
 A badly aligned image is near to many strangers. The *level* of an image is its mean
 nearness to its nearest strangers; the corrected nearness of two images is
@@ -9,26 +9,21 @@ which ranks pairs as cross-domain similarity local scaling does (CSLS; Conneau e
 "Word translation without parallel data", 2018: ``2 s - r(i) - r(j)``). Nothing here
 needs the spread of an identity, so identities of one and two images take part.
 
-Similarities are computed once, in blocks; what is kept has a size of N times a
-constant.
+Similarities are computed once (:mod:`fiftyone_sfam.audit.suspects.nearest`); what is
+kept has a size of N times a constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.suspects.space import Space, blocks, compare
+from fiftyone_sfam.audit.suspects.nearest import OTHERS, Nearest
+from fiftyone_sfam.audit.suspects.space import Space, unique_pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
-
-OTHERS = 50
-"""Nearest images of other identities that are kept for each image."""
-
-CLOSEST = 4
-"""Nearest images of any identity, which may be near-duplicates."""
 
 STRANGERS = 10
 """Strangers, or other identities, from which the level of an image is measured."""
@@ -39,15 +34,6 @@ REACH = 5
 
 # Images whose nearest images are compared at once.
 _ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The images that are nearest to each of N images, nearest first."""
-
-    others: NDArray[np.int32]  # of other identities, or UNKNOWN, (N, OTHERS)
-    nearness: NDArray[np.float32]  # corrected for cameras; -inf if unknown, same shape
-    closest: NDArray[np.int32]  # of any identity, or UNKNOWN, (N, CLOSEST)
 
 
 @dataclass(frozen=True)
@@ -72,35 +58,6 @@ class CorrectedSpace(Space):
         nearness -= self.levels[rows][:, None] / 2
         nearness -= self.levels[columns] / 2
         return nearness
-
-
-def find_nearest(
-    space: Space, report: Callable[[int, int], None] | None = None
-) -> Nearest:
-    """Find the images that are nearest to each image, in blocks."""
-    count = len(space)
-    labeled = space.identities != UNKNOWN
-    others = np.full((count, OTHERS), UNKNOWN, dtype=np.int32)
-    values = np.full((count, OTHERS), -np.inf, dtype=np.float32)
-    closest = np.full((count, CLOSEST), UNKNOWN, dtype=np.int32)
-    columns = np.arange(count)
-    for start, stop in blocks(count, count, 4):
-        rows = columns[start:stop]
-        nearness = compare(space.vectors[rows], space.vectors, space.metric)
-        nearness[np.arange(len(rows)), rows] = -np.inf
-        chosen, _ = _largest(nearness, CLOSEST)
-        closest[rows, : chosen.shape[1]] = chosen
-        if space.camera_gain:
-            same_camera = space.same_camera(rows, columns)
-            nearness -= np.float32(space.camera_gain) * same_camera
-        same = space.identities[rows][:, None] == space.identities
-        nearness[same | ~labeled] = -np.inf
-        chosen, found = _largest(nearness, OTHERS)
-        others[rows, : chosen.shape[1]] = chosen
-        values[rows, : chosen.shape[1]] = found
-        if report is not None:
-            report(stop, count)
-    return Nearest(others, values, closest)
 
 
 def relabel(space: Space, nearest: Nearest, relabeled: Space) -> Nearest:
@@ -228,8 +185,9 @@ def linked_identities(space: Space, links: Links) -> NDArray[np.int64]:
     known = (links.images != UNKNOWN) & (space.identities != UNKNOWN)[:, None]
     first = np.broadcast_to(space.identities[:, None], known.shape)[known]
     second = space.identities[links.images[known]]
-    pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-    return np.unique(pairs, axis=0)
+    return np.stack(
+        unique_pairs(np.minimum(first, second), np.maximum(first, second)), axis=1
+    )
 
 
 def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
@@ -237,8 +195,8 @@ def reach(space: Space, nearest: Nearest) -> NDArray[np.int64]:
     images = nearest.others[:, :REACH]
     identities = np.broadcast_to(space.identities[:, None], images.shape)
     valid = (images != UNKNOWN) & (identities != UNKNOWN)
-    pairs = np.unique(np.stack([images[valid], identities[valid]]), axis=1)
-    return np.bincount(pairs[0], minlength=len(space))
+    reached, _ = unique_pairs(images[valid], identities[valid])
+    return np.bincount(reached, minlength=len(space))
 
 
 def _rows(count: int) -> Iterator[slice]:
@@ -258,16 +216,3 @@ def _sorted(
         np.take_along_axis(images, order, axis=1),
         np.take_along_axis(values, order, axis=1),
     )
-
-
-def _largest(
-    values: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the columns and values of each row's largest values, largest first."""
-    count = min(count, values.shape[1])
-    columns = np.argpartition(values, values.shape[1] - count, axis=1)[:, -count:]
-    found = np.take_along_axis(values, columns, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    columns = np.take_along_axis(columns, order, axis=1)
-    found = np.take_along_axis(found, order, axis=1)
-    return np.where(np.isfinite(found), columns, UNKNOWN), found

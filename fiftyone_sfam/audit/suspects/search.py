@@ -57,6 +57,7 @@ from fiftyone_sfam.audit.suspects.pixels import (
 from fiftyone_sfam.audit.suspects.sources import (
     AUTO,
     BackgroundShares,
+    IndexProposals,
     PairLookup,
     choose_region_field,
     some_items,
@@ -189,6 +190,9 @@ def find_suspects(
     strangers. Junk identities, and images that are neither query nor gallery, are
     ignored. Distractors have no identity.
 
+    All images are compared, or, if a similarity index proposed the neighbors of the
+    run, those that it proposes.
+
     Parameters
     ----------
     run : Run
@@ -238,7 +242,7 @@ def find_suspects(
 
             return step
 
-        context = _context(run, reported("comparing"))
+        context, index_limits = _context(run, reported("comparing"))
         pixels, pixel_limits = _measure_pixels(run, context, kinds, reported("reading"))
     background = None if region_field is None else BackgroundShares(run, region_field)
     labels = find_in_labels(context, pixels, background, min_score)
@@ -262,7 +266,7 @@ def find_suspects(
     findings.sort(key=lambda f: (-f.score, KINDS.index(f.kind), f.sample_ids))
     label_scores = np.full(len(run.items), np.nan, dtype=np.float32)
     label_scores[context.used] = labels.label_scores
-    limits = (*_limits(context, kinds, region_field), *pixel_limits)
+    limits = (*_limits(context, kinds, region_field), *index_limits, *pixel_limits)
     config = {
         "kinds": list(kinds),
         "min_score": min_score,
@@ -321,8 +325,10 @@ def _checked(kinds: Sequence[str] | None, min_score: float) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in chosen)
 
 
-def _context(run: Run, report: Callable[[int, int], None]) -> Context:
-    """Measure the images of a run."""
+def _context(
+    run: Run, report: Callable[[int, int], None]
+) -> tuple[Context, tuple[str, ...]]:
+    """Measure the images of a run; return also what limits the comparison."""
     items, protocol = run.items, run.config.protocol
     embeddings = run.embeddings()
     # Images that could not be read have zeros.
@@ -332,15 +338,17 @@ def _context(run: Run, report: Callable[[int, int], None]) -> Context:
     ignored = {*protocol["junk"], *protocol["distractors"]}
     identities = [items.identities[item] for item in used]
     names = [None if name in ignored else name for name in identities]
+    proposals, limits = _proposals(run, used)
     measured = measure(
         embeddings[used],
         run.config.metric,
         encode(names),
         encode([items.cameras[item] for item in used]),
         report,
+        proposals,
     )
     codes = tuple(dict.fromkeys(name for name in names if name is not None))
-    return Context(
+    context = Context(
         items.ids,
         items.sample_ids,
         run.config.metric,
@@ -348,6 +356,31 @@ def _context(run: Run, report: Callable[[int, int], None]) -> Context:
         codes,
         measured,
         PairLookup(run.pairs),
+    )
+    return context, limits
+
+
+def _proposals(
+    run: Run, used: NDArray[np.int64]
+) -> tuple[IndexProposals | None, tuple[str, ...]]:
+    """Open the index that proposed the run's neighbors, if one did; say what follows.
+
+    Without the index, all images are compared.
+    """
+    if run.config.neighbors != "index":
+        return None, ()
+    key = run.config.embeddings
+    try:
+        proposals = IndexProposals(run, used)
+    except DataError as error:
+        return None, (
+            f"The similarity index '{key}', which proposed the neighbors of the run, "
+            f"cannot be used, so all images were compared: {error}",
+        )
+    return proposals, (
+        f"Images were compared with those that the similarity index '{key}' proposes "
+        "as their neighbors: what it misses is not found. Images of one identity were "
+        "all compared.",
     )
 
 

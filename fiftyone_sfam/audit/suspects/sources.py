@@ -19,7 +19,9 @@ from fiftyone_sfam.audit.regions.ledger import EVIDENCE, load_ledger
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND, split
 from fiftyone_sfam.audit.suspects.space import robust_scale
 from fiftyone_sfam.data.items import detections_prefix
+from fiftyone_sfam.retrieval.indexed import IndexSearch
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, Pairs
+from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.run import Run
 
 AUTO = "auto"
@@ -33,6 +35,37 @@ _USUAL_PAIRS = 300
 _COMPARED_PAIRS = 40
 # Least spread of the usual shares: smaller differences come from the masks' size.
 _LEAST_SCALE = 0.05
+
+
+class IndexProposals:
+    """Images that the similarity index of a run proposes.
+
+    ``used`` are the items that are compared; they are proposed by their places in it.
+    """
+
+    def __init__(self, run: Run, used: NDArray[np.int64]) -> None:
+        config = run.config
+        self._search = IndexSearch(
+            run.dataset,
+            run.items,
+            config.embeddings,
+            config.metric,
+            config.patches_field,
+        )
+        # The last place is that of an unknown item.
+        self._place = np.full(len(run.items) + 1, UNKNOWN, dtype=np.int64)
+        self._place[used] = np.arange(len(used))
+
+    @property
+    def size(self) -> int:
+        """Largest number of images that can be requested."""
+        return self._search.size
+
+    def __call__(
+        self, vectors: NDArray[np.float32], count: int
+    ) -> list[NDArray[np.int64]]:
+        """Return the images near each vector, UNKNOWN for those not compared."""
+        return [self._place[items] for items in self._search(vectors, count)]
 
 
 class PairLookup:

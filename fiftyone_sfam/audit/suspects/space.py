@@ -167,12 +167,13 @@ def make_space(
     cameras: NDArray[np.int64],
 ) -> Space:
     """Normalize embeddings, group images by identity and measure the camera gain."""
-    vectors = np.array(embeddings, dtype=np.float64)
-    if metric == "cosine":
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    space = Space(
-        vectors.astype(np.float32), metric, identities, cameras, members_of(identities)
-    )
+    vectors = np.empty(embeddings.shape, dtype=np.float32)
+    for start, stop in blocks(len(embeddings), embeddings.shape[1], 8):
+        block = embeddings[start:stop].astype(np.float64)
+        if metric == "cosine":
+            block /= np.linalg.norm(block, axis=1, keepdims=True)
+        vectors[start:stop] = block
+    space = Space(vectors, metric, identities, cameras, members_of(identities))
     return replace(space, camera_gain=_camera_gain(space))
 
 
@@ -237,6 +238,15 @@ def nearness_to(
     return means
 
 
+def unique_pairs(
+    first: NDArray[np.integer], second: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct pairs of numbers from 0, sorted."""
+    base = int(second.max(initial=0)) + 1
+    pairs = np.unique(first.astype(np.int64) * base + second)
+    return pairs // base, pairs % base
+
+
 def upper(square: NDArray[Value]) -> NDArray[Value]:
     """Return the values above the diagonal."""
     return square[np.triu_indices(len(square), 1)]
@@ -268,6 +278,16 @@ def compare(left: NDArray, right: NDArray, metric: str) -> NDArray:
         return product
     squares = np.square(left).sum(axis=1)[:, None] + np.square(right).sum(axis=1)
     return -np.sqrt(np.maximum(squares - 2 * product, 0))
+
+
+def compare_each(vectors: NDArray, metric: str) -> NDArray:
+    """Compare the vectors of each row with each other, (R, S, D) to (R, S, S)."""
+    product = vectors @ vectors.transpose(0, 2, 1)
+    if metric == "cosine":
+        return product
+    squares = np.square(vectors).sum(axis=2)
+    apart = squares[:, :, None] + squares[:, None] - 2 * product
+    return -np.sqrt(np.maximum(apart, 0))
 
 
 def _mean_of_nearest(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
