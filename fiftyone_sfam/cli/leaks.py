@@ -37,6 +37,18 @@ def add_commands(commands: Any) -> None:
         metavar="FIELD",
         help="detections to compare instead of whole images",
     )
+    parser.add_argument(
+        "--embeddings",
+        metavar="FIELD",
+        help="field with embeddings, or brain key of a similarity index, of both "
+        "datasets: finds one person under two labels",
+    )
+    parser.add_argument(
+        "--metric",
+        choices=("cosine", "euclidean"),
+        default="cosine",
+        help="how embeddings are compared (default: %(default)s)",
+    )
     add_number(
         parser,
         "--top",
@@ -50,13 +62,20 @@ def add_commands(commands: Any) -> None:
 def _leaks(args: argparse.Namespace) -> str:
     train, test = load_dataset(args.train), load_dataset(args.test)
 
-    from fiftyone_sfam.audit.leaks import counts_table, find_leaks, pairs_table
+    from fiftyone_sfam.audit.leaks import (
+        counts_table,
+        find_leaks,
+        pairs_table,
+        persons_table,
+    )
 
     leaks = find_leaks(
         train,
         test,
         identity_field=args.identity_field,
         patches_field=args.patches_field,
+        embeddings=args.embeddings,
+        metric=args.metric,
     )
     shown = pairs_table(leaks, args.top)
     identities = leaks.identities[: args.top]
@@ -68,6 +87,9 @@ def _leaks(args: argparse.Namespace) -> str:
         f"shared identities: {', '.join(map(one_line, identities))}"
         + (f" and {more:,} more" if more else "")
         if identities
+        else "",
+        result_table(persons_table(leaks, args.top))
+        if leaks.persons and args.top
         else "",
         *map(one_line, leaks.limits),
     ]

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 import fiftyone_sfam
-from fiftyone_sfam.audit.leaks import Leaks, counts_table, find_leaks, pairs_table
+from fiftyone_sfam.audit.leaks import (
+    Leaks,
+    counts_table,
+    find_leaks,
+    pairs_table,
+    persons_table,
+)
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.errors import DataError
 from worlds import person
@@ -86,7 +93,8 @@ def test_shared_identities_have_equal_labels(leaks: Leaks) -> None:
 def test_what_was_not_searched_is_said(
     collections: tuple[fo.Dataset, fo.Dataset], leaks: Leaks
 ) -> None:
-    [blank] = leaks.limits
+    blank, persons = leaks.limits
+    assert persons.startswith("No embeddings were given")
     assert blank.startswith("Images of one color, which have nothing to compare: 1.")
     without = find_leaks(*collections)
     assert without.identities == ()
@@ -161,6 +169,49 @@ def test_detections_are_compared(tmp_path: Path) -> None:
         [pair] = find_leaks(train, test, patches_field="people").pairs
         assert pair.train_id == str(train.first().people.detections[1].id)
         assert pair.test_id == str(test.first().people.detections[0].id)
+    finally:
+        train.delete()
+        test.delete()
+
+
+def test_one_person_under_two_labels_is_found() -> None:
+    """Forty people for training, ten others in the test, and two of the forty again."""
+    generator = np.random.default_rng(0)
+    centers = generator.normal(size=(50, 24))
+    train, test = fo.Dataset("sfam-leaks-a"), fo.Dataset("sfam-leaks-b")
+
+    def samples(side: str, people: range | list[int], names: list[str]) -> None:
+        dataset = train if side == "train" else test
+        made = []
+        for person_number, identity in zip(people, names, strict=True):
+            for number in range(4):
+                vector = centers[person_number] + 0.3 * generator.normal(size=24)
+                made.append(
+                    fo.Sample(
+                        filepath=f"/nowhere/{side}-{identity}-{number}.png",
+                        identity=identity,
+                        vector=vector.tolist(),
+                    )
+                )
+        dataset.add_samples(made)
+
+    samples("train", range(40), [f"p{n}" for n in range(40)])
+    samples("test", [3, 7, *range(40, 50)], ["x3", "p7", *(f"q{n}" for n in range(10))])
+    try:
+        found = find_leaks(train, test, identity_field="identity", embeddings="vector")
+        # Person 7 has one label in both, which needs no embeddings.
+        assert found.identities == ("p7",)
+        [one] = found.persons
+        assert (one.train_identity, one.test_identity) == ("p3", "x3")
+        assert 0.5 <= one.probability <= 1
+        assert "1 pair of other identities may be one person each" in found.summary()
+        rows = persons_table(found, 5).texts()
+        assert rows[0][:2] == ["p3", "x3"]
+        test.set_values("vector", [[1.0, 2.0]] * len(test))
+        with pytest.raises(DataError, match="have 24 values, those for the test 2"):
+            find_leaks(train, test, identity_field="identity", embeddings="vector")
+        with pytest.raises(DataError, match="give identity_field as well"):
+            find_leaks(train, test, embeddings="vector")
     finally:
         train.delete()
         test.delete()
