@@ -626,11 +626,14 @@ def test_a_row_opens_what_the_app_shows_in_it(doubted: Run) -> None:
     shown.click("findings", row=1)
     assert shown.view[0] == second.sample_ids[0]
     assert second.proposal in said(shown, "proposal")
+    accept, _ = shown.block("settle")["buttons"]
     doubted.results.delete("suspects")
-    shown.click("findings", row=0)
-    [(name, given)] = shown.asked
-    assert (name, given["variant"]) == ("notify", "error")
-    assert given["message"].startswith("this finding is gone")
+    for gone in (accept["params"], {"mark": "reject_proposal"}):
+        shown.do(accept["handler"], **gone)
+        [(name, given)] = shown.asked
+        assert (name, given["variant"]) == ("notify", "error")
+        assert given["message"].startswith("this finding is gone")
+    assert len(get_verdicts(doubted)) == 1
 
 
 def test_findings_without_stored_pairs_have_no_buttons(doubted: Run) -> None:

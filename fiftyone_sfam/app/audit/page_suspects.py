@@ -69,14 +69,15 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     )
     limits = [escape_markdown(limit) for limit in suspects.limits]
     notes = [text_block("limits", "  \n".join(limits))] if limits else []
-    if not suspects.findings:
-        return [text_block("nothing", "Nothing looks wrong."), *notes, again]
     reviewed = review_suspects(run, suspects)
     expected = expected_sentence(suspects, reviewed)
+    if expected:
+        notes = [text_block("expected", escape_markdown(expected)), *notes]
+    if not suspects.findings:
+        return [text_block("nothing", "Nothing looks wrong."), *notes, again]
     return [
         *_table_blocks(suspects, reviewed, chosen),
         *_proposal_blocks(reviewed, chosen),
-        *([text_block("expected", escape_markdown(expected))] if expected else []),
         *notes,
         again,
     ]
@@ -126,8 +127,8 @@ def _table_blocks(
 
 
 def _proposal_blocks(reviewed: ReviewedSuspects, chosen: Choices) -> list[Block]:
-    """Show the proposal of the chosen finding, if it is listed."""
-    for finding, answer in _listed(reviewed, chosen):
+    """Show the proposal of the chosen finding."""
+    for finding, answer in reviewed.listed() if chosen.finding else ():
         if chosen.finding != finding_key(finding):
             continue
         text = f"**{escape_markdown(_title(finding))}.** "
@@ -189,11 +190,11 @@ def _on_finding(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_accept(run: Run, params: Params, chosen: Choices) -> Opened:
-    return _settled(run, str(params["finding"]), accept_proposal)
+    return _settled(run, str(params.get("finding")), accept_proposal)
 
 
 def _on_reject(run: Run, params: Params, chosen: Choices) -> Opened:
-    return _settled(run, str(params["finding"]), reject_proposal)
+    return _settled(run, str(params.get("finding")), reject_proposal)
 
 
 def _settled(run: Run, key: str, settle: Callable[[Run, Finding], int]) -> Opened:

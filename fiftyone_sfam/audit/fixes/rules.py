@@ -45,15 +45,12 @@ verdict. Such fixes are left out, and an :class:`ItemConflict` says why.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fiftyone_sfam.data.text import shorten
-
-WRONG, SAME, APART, FINE = "wrong label", "same person", "look-alike", "fine"
-"""The verdicts about labels."""
+from fiftyone_sfam.review.notes import APART, FINE, SAME, WRONG, named_in
 
 BY_NOTE = "note"
 BY_FINDING = "finding"
@@ -63,7 +60,6 @@ UNDECIDED = "undecided"
 RULES = (BY_NOTE, BY_FINDING, BY_PARTNER, BY_MERGE, UNDECIDED)
 """The rule of a fix: 1a; 1b; 2a or 2b; 2c; none, for open fixes."""
 
-_NAMED = re.compile(r"^\s*(query|neighbor)\s*:\s*(.*?)\s*$", re.IGNORECASE)
 _MOST_CHARACTERS = 60
 
 
@@ -75,18 +71,6 @@ class PairVerdict:
     neighbor_id: str  # id of the sample, or of the detection
     text: str
     note: str = ""
-
-
-def named_in(note: str) -> list[tuple[str, str]]:
-    """Return the sides of a pair, query or neighbor, that a note names, in order."""
-    lines = map(_NAMED.match, note.splitlines())
-    return [(line[1].lower(), line[2]) for line in lines if line is not None]
-
-
-def name_in_note(side: str, name: str) -> str:
-    """Return the line of a note that names a side; empty if it cannot be read back."""
-    line = f"{side}: {name}"
-    return line if named_in(line) == [(side, name)] else ""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.fixes.find import suggested_labels
-from fiftyone_sfam.audit.fixes.rules import (
+from fiftyone_sfam.audit.suspects.finding import (
+    KINDS,
+    MERGED,
+    MISLABELED,
+    PROBABLE,
+    SPLIT,
+    THRESHOLD,
+    Finding,
+)
+from fiftyone_sfam.audit.suspects.likelihood import probability
+from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.review.notes import (
     APART,
     FINE,
     SAME,
@@ -22,17 +33,6 @@ from fiftyone_sfam.audit.fixes.rules import (
     name_in_note,
     named_in,
 )
-from fiftyone_sfam.audit.suspects.finding import (
-    KINDS,
-    MERGED,
-    MISLABELED,
-    PROBABLE,
-    SPLIT,
-    Finding,
-)
-from fiftyone_sfam.audit.suspects.likelihood import probability
-from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
-from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import (
     MAX_NOTE,
     Verdict,
@@ -236,7 +236,12 @@ def _between(run: Run, finding: Finding) -> int | None:
     An image whose own label is in doubt would be renamed alone.
     """
     suspects = load_suspects(run)
-    doubtful = set() if suspects is None else {*suggested_labels(suspects.findings)}
+    doubtful = {
+        item
+        for other in (() if suspects is None else suspects.of_kind(MISLABELED))
+        for item in other.items
+        if other.score >= THRESHOLD
+    }
     for pair, verdict in get_verdicts(run).items():
         ends, text = _ends(run, pair), verdict.text
         is_named = text == SAME and named_in(verdict.note)
