@@ -29,9 +29,12 @@ def demo_units() -> tuple[list[dict[str, Units]], list[dict[str, Units]]]:
 
 
 def _world(seed: int, folder: Path, planted: bool) -> dict[str, Units]:
+    import fiftyone as fo
+
     from fiftyone_sfam.demo.dataset import load_demo_dataset
     from fiftyone_sfam.demo.world import DefectPlan
 
+    fo.config.show_progress_bars = False
     options: dict[str, Any] = {} if planted else {"defects": DefectPlan.none()}
     name = f"{'planted' if planted else 'clean'}-{seed}"
     dataset = load_demo_dataset(f"check-{name}", seed, folder / name, **options)

@@ -326,8 +326,8 @@ def _split(
     likeness = compared.likeness(first, second)
     if likeness is not None and likeness.chance <= _TELLING:
         evidence["names_alike"] = likeness.kind
-    # The identity with fewer images gets the name of the other one.
-    kept, renamed = (0, 1) if len(members[0]) >= len(members[1]) else (1, 0)
+    # The identity with fewer images gets the name of the other one, as in the fixes.
+    kept, renamed = sorted((0, 1), key=lambda side: (-len(members[side]), names[side]))
     return context.finding(
         SPLIT,
         score,

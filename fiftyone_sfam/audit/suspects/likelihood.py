@@ -112,7 +112,7 @@ def measure_distances(scores: Scores, usual: Scores, planted: Scores) -> Distanc
     return Distances(
         above,
         (scores.values - other) / other_scale,
-        (scores.values - center) / np.where(gap > 0, gap, np.inf),
+        np.divide(scores.values - center, gap, out=nothing.copy(), where=gap > 0),
         gap / np.sqrt((scale**2 + other_scale**2) / 2),
     )
 
