@@ -138,10 +138,15 @@ def find_in_labels(
         if ends is not None:
             split.append(_split(context, one, -score, shares.get(one), ends, compared))
             uses.update(ends)
+    unexplained = [
+        row
+        for row, division in enumerate(measured.figures.divisions)
+        if not _explained(division, doubtful)
+    ]
     merged = [
         _merged(context, row, float(divisions[row]))
-        for row, division in enumerate(measured.figures.divisions)
-        if divisions[row] >= min_score and not _explained(division, doubtful)
+        for row in unexplained
+        if divisions[row] >= min_score
     ]
     scores = np.where(known, images, np.nan)
     return LabelFindings(
@@ -152,7 +157,7 @@ def find_in_labels(
         {
             MISLABELED: float(np.nansum(scores)),
             SPLIT: float(pairs.sum()),
-            MERGED: float(divisions.sum()),
+            MERGED: float(divisions[unexplained].sum()),
         },
     )
 
