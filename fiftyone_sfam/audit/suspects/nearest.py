@@ -95,11 +95,14 @@ def _compare_all(
 ) -> None:
     """Compare all images, or some, with all, in tiles."""
     count = len(space)
-    order = np.lexsort((space.cameras, space.identities == UNKNOWN))
+    order = np.arange(count)
     labeled = int((space.identities != UNKNOWN).sum())
+    in_order = labeled == count and not space.camera_gain
+    if not in_order:
+        order = np.lexsort((space.cameras, space.identities == UNKNOWN))
     place = np.empty(count, dtype=np.int64)
     place[order] = np.arange(count)
-    vectors = space.vectors[order]
+    vectors = space.vectors if in_order else space.vectors[order]
     cameras = space.cameras[order]
     compared = np.arange(count) if images is None else np.sort(place[images])
     for start, stop in blocks(len(compared), min(count, _COLUMNS), 4):
