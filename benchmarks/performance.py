@@ -40,6 +40,7 @@ class Case:
     name: str
     reference: str | None
     size: tuple[int, int] | None
+    layer: str | None = None
 
 
 CASES = (
@@ -47,6 +48,8 @@ CASES = (
     Case("mobilefacenet", "mobilefacenet", None),
     Case("resnet50", None, (256, 128)),
     Case("resnet18", None, (256, 128)),
+    # Timm's, with random weights; direct contributions of the class token.
+    Case("vit_tiny_patch16_224", None, (224, 224), "direct"),
 )
 
 
@@ -233,8 +236,14 @@ def make_model(case: Case, assets: Path) -> Any:
         )
     assert case.size is not None
     torch.manual_seed(0)
-    network = getattr(torchvision.models, case.name)(num_classes=256)
-    return EmbeddingModel(network, Preprocessing(size=case.size), name=case.name)
+    if case.layer is not None:
+        import timm
+
+        network = timm.create_model(case.name, num_classes=0)
+    else:
+        network = getattr(torchvision.models, case.name)(num_classes=256)
+    preprocessing = Preprocessing(size=case.size)
+    return EmbeddingModel(network, preprocessing, layer=case.layer, name=case.name)
 
 
 def make_dataset(case: Case, arguments: Any, folder: Path) -> Any:
