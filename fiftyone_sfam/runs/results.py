@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,8 +40,16 @@ class Result:
 
 
 def restore(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make a dataclass of stored values, with tuples for lists."""
-    names = [column.name for column in fields(kind)]
+    """Make a dataclass of stored values, with tuples for lists.
+
+    Values that an earlier version did not store have their defaults.
+    """
+    names = [
+        column.name
+        for column in fields(kind)
+        if column.name in values
+        or (column.default is MISSING and column.default_factory is MISSING)
+    ]
     return kind(**{name: _frozen(values[name]) for name in names})
 
 

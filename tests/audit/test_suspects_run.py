@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import fiftyone as fo
@@ -35,6 +36,7 @@ from fiftyone_sfam.audit.suspects.search import (
 from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.runs.blobs import json_array
 from fiftyone_sfam.runs.run import Run
 from worlds import REID, embeddings_of, fill, fill_frames, person, tiny_model
 
@@ -211,6 +213,34 @@ def test_suspects_are_stored_as_they_were_found(world: Run, suspects: Suspects) 
     assert stored.findings == suspects.findings
     assert stored.limits == suspects.limits
     assert "suspects" in world.results.names()
+
+
+def test_suspects_of_an_earlier_version_are_read(
+    world: Run, suspects: Suspects
+) -> None:
+    stored = world.results.load("suspects")
+    assert stored is not None
+    new = ("proposal", "changes", "identity")
+    findings = [
+        {name: value for name, value in asdict(one).items() if name not in new}
+        for one in suspects.findings
+    ]
+    config = {
+        name: value for name, value in stored.config.items() if name != "expected"
+    }
+    arrays = {**stored.arrays, "findings": json_array(findings)}
+    try:
+        world.results.save("suspects", config, arrays, list(stored.fields))
+        found = load_suspects(world)
+        assert found is not None
+        assert [one.sentence for one in found.findings] == [
+            one.sentence for one in suspects.findings
+        ]
+        assert {one.proposal for one in found.findings} == {""}
+        assert found.expected == {}
+        assert found.limits[-1].endswith("Find the suspects again.")
+    finally:
+        find_suspects(world, split_field="split")
 
 
 def test_samples_can_be_filtered_by_what_they_are_suspected_of(

@@ -95,6 +95,10 @@ RESULT = "suspects"
 MIN_SCORE = THRESHOLD
 """The threshold of every kind."""
 
+_EARLIER = (
+    "These findings were stored by an earlier version: their scores are no "
+    "probabilities, and they propose nothing. Find the suspects again."
+)
 # Doubtful images whose pixels are read, and images that show what is usual.
 _MOST_DOUBTFUL = 500
 _USUAL_IMAGES = 100
@@ -136,7 +140,7 @@ class Suspects:
     region_field: str | None
     split_field: str | None
     limits: tuple[str, ...]
-    expected: dict[str, float]
+    expected: dict[str, float] = field(default_factory=dict)
     label_scores: NDArray[np.float32] = field(compare=False)
     created: str
 
@@ -307,6 +311,8 @@ def load_suspects(run: Run) -> Suspects | None:
     stored = from_json_array(result.arrays["findings"])
     findings = [restore(Finding, values) for values in stored]
     columns = {"label_scores": result.arrays["label_scores"], "findings": findings}
+    if "expected" not in result.config:
+        columns["limits"] = [*result.config["limits"], _EARLIER]
     return restore(Suspects, {**result.config, **columns, "created": result.created})
 
 
