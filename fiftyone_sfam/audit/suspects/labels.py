@@ -89,7 +89,7 @@ def find_in_labels(
         if not all(map(pixels.is_dull, doubt.images))
     ]
     # Images that are nobody's say nothing about their identity.
-    doubtful = np.flatnonzero(
+    doubtful = (
         (images >= THRESHOLD)
         | (measured.figures.images.uninformative >= 0)
         | (measured.figures.images.attracts >= 0)
@@ -232,9 +232,9 @@ def _by_camera(context: Context, division: Division) -> bool:
     return bool(first and second and not first & second)
 
 
-def _explained(division: Division, doubtful: NDArray[np.int64]) -> bool:
+def _explained(division: Division, doubtful: NDArray[np.bool_]) -> bool:
     """Return whether a group consists of mislabeled images, or of nobody's."""
-    return any(np.isin(group, doubtful).all() for group in division.groups)
+    return any(doubtful[group].all() for group in division.groups)
 
 
 # --------------------------------------------------------------------------------------
