@@ -131,3 +131,17 @@ def test_expected_errors_are_the_sum_of_probabilities() -> None:
     assert result.expected["mislabeled image"] == pytest.approx(np.nansum(scores))
     assert 7 < result.expected["mislabeled image"] < 10
     assert result.expected["split identity"] < 0.5
+
+
+def test_of_two_explanations_the_likelier_one_is_kept() -> None:
+    """Also below the threshold: an image and its identity are not both doubted."""
+    points, who = people([2] * 20 + [8] * 20, 0.35, 5)
+    labels = who.copy()
+    labels[np.flatnonzero(who == 25)[:4]] = 40
+    labels[np.flatnonzero(who == 30)[0]] = 33
+    _, result = found(points, labels, min_score=0.01)
+    pairs = [frozenset(one.identities) for one in result.split]
+    doubts = [frozenset(one.identities) for one in result.mislabeled]
+    assert frozenset(("p025", "p040")) in pairs
+    assert frozenset(("p033", "p030")) in doubts
+    assert not {*pairs} & {*doubts}

@@ -104,7 +104,7 @@ def find_in_labels(
     one_person = {
         (first, second): float(pairs[row])
         for row, (first, second) in enumerate(codes.tolist())
-        if pairs[row] >= THRESHOLD and not {first, second} & divided
+        if not {first, second} & divided
     }
     doubts = [
         doubt
