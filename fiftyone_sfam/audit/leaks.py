@@ -272,7 +272,7 @@ def _find_persons(
             f"the embeddings for training have {widths[0]} values, those for the test "
             f"{widths[1]}; give embeddings of one model."
         )
-    # An identity of one side is another one than that of the same name on the other.
+    # Equal labels on both sides are compared as two identities.
     names = [
         (side, identity)
         for side, items in enumerate(sides)

@@ -155,3 +155,16 @@ def test_of_two_explanations_the_likelier_one_is_kept(seed: int) -> None:
     assert all(score > likely.get(pair, 0.0) for pair, score in doubts)
     pairs = {frozenset(one.identities) for one in result.split}
     assert not pairs & {pair for pair, _ in doubts}
+
+
+def test_labels_that_are_not_judged_are_not_doubted() -> None:
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(120, DIMENSIONS))
+    _, result = found(points, np.repeat(np.arange(20), 6), min_score=0.0)
+    assert not result.label_scores.any()
+    assert max(one.score for one in [*result.split, *result.merged]) == 0
+    assert result.expected == {
+        "mislabeled image": 0,
+        "split identity": 0,
+        "merged identity": 0,
+    }

@@ -48,12 +48,12 @@ class Finding:
     items : tuple of int
         The suspected images, indices into the run's items. Mislabeled: images whose
         label is doubted. Split: all images of both identities. Merged: all images of
-        the identity. Near-duplicate: the copies.
+        the identity. Near-duplicate: the copies. Others: the image.
     pairs : tuple of int
         Pairs of the run that show the finding, nearest first. May be empty.
     identities : tuple of str
         Mislabeled: the label, then the suggested identity. Split: both identities.
-        Merged and uninformative: the identity. Near-duplicate: the images' identities.
+        Near-duplicate: the images' identities. Others: the identity.
     evidence : dict of str to float or str
         Figures that support the finding.
     sentence : str
@@ -61,7 +61,7 @@ class Finding:
     proposal : str
         What to do, in words.
     changes : tuple of int
-        Items of which the proposal changes the identity, or that it drops.
+        Items whose identity the proposal changes, or that it drops.
     identity : str
         The new identity of ``changes``. Empty if the proposal names none.
     """

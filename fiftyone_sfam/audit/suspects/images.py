@@ -3,7 +3,7 @@
 Figures are in spreads: the spread of nearness between images of one identity, shrunk
 towards the spread of all identities if it has few images. An image is mislabeled if it
 is far from its own identity and usual in another one, and uninformative if it is far
-from all identities, or near to many.
+from all identities. It attracts strangers if it is among the nearest of many.
 """
 
 from __future__ import annotations

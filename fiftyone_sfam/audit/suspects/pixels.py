@@ -1,8 +1,4 @@
-"""Images without detail, from pixels, and groups of pairs.
-
-Small copies of the images suffice, and only images whose embeddings are suspicious are
-read.
-"""
+"""Images without detail, from small copies of their pixels, and groups of pairs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Suspects: labels and images of a run that a person should check, ranked.
 
-Thresholds are relative to what is usual in the run.
-:mod:`fiftyone_sfam.audit.suspects.measures` defines the measures of labels, and
-:mod:`fiftyone_sfam.audit.suspects.pixels` those of pixels. These definitions are
-specific to this project. :mod:`fiftyone_sfam.audit.duplicates` finds copies.
+Labels are judged by :mod:`fiftyone_sfam.audit.suspects.measures`, and pixels by
+:mod:`fiftyone_sfam.audit.suspects.pixels` and
+:mod:`fiftyone_sfam.audit.suspects.crops`. These definitions are specific to this
+project. :mod:`fiftyone_sfam.audit.duplicates` finds copies.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Suspects:
         sum of the probabilities, also of those below ``min_score``.
     label_scores : ndarray of float32
         Probability that the label of each of the run's items is wrong, shape (N,); NaN
-        if unknown.
+        if unknown. All are 0 if labels are not judged, as ``limits`` then says.
     created : str
         UTC time in ISO 8601 format.
     """
