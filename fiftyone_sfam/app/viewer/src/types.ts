@@ -1,0 +1,224 @@
+/** What Python answers, see fiftyone_sfam/app/pairs. Numbers, rules and texts are made there. */
+
+/** An array: little-endian base64. Values of "i1" are multiplied by `scale`. */
+export interface Encoded {
+  shape: number[];
+  dtype: "f4" | "f2" | "i4" | "i1" | "u1";
+  scale: number;
+  data: string;
+}
+
+/** Left, top, right, bottom of a part of an image, relative to its size, from 0 to 1. */
+export type Box = [number, number, number, number];
+
+export interface Picture {
+  url: string; // a data: URL, "" where the image cannot be read
+  width: number; // pixels of the picture that was sent
+  height: number;
+  full: [number, number]; // width and height of the image on disk
+  problem: string | null; // why there is no image or no map
+}
+
+/** The maps of one image of a pair, signed, by kind, each of shape (h, w). */
+export interface Side {
+  maps: Record<string, Encoded>;
+  box: Box; // part of the image that the maps cover
+  remainder: number | null; // what the evidence map does not carry of the similarity
+}
+
+/** Largest value of a kind of map over all shown neighbors of a query. */
+export interface Limit {
+  positive: number; // of the positive values
+  signed: number; // of all absolute values
+}
+
+export interface Share {
+  name: string;
+  value: number; // in units of the similarity; all shares add up to it
+  area: number; // share of the map's area, 0 for the remainder
+  remainder: boolean;
+}
+
+export interface Choice {
+  name: string; // what is sent
+  label: string; // what is shown
+}
+
+export interface Kind extends Choice {
+  signed: boolean; // means nothing without its negative values
+  live: boolean; // has to be asked for: computed by the model
+  unit: string;
+}
+
+export interface ColorMap extends Choice {
+  diverging: boolean;
+  table: Encoded; // u1, shape (256, 3)
+}
+
+export interface RunInfo {
+  key: string;
+  uid: string; // unique id: another run under the same key has another one
+  model: string;
+  layer: string;
+  metric: string;
+  k: number;
+  shape: [number, number]; // rows and columns of the maps
+  pairs: number;
+  queries: number;
+  notes: string[]; // what has to be said of all maps of the run
+  kinds: Kind[];
+  fields: Choice[]; // how the receipt can be divided, the first is the default
+  cameras: string[];
+  suspects: Choice[]; // kinds of findings that have pairs
+}
+
+/** Answer to `open`. */
+export interface Opened {
+  runs: string[];
+  run: RunInfo | null;
+  empty: string | null; // what to do where there is no run
+  models: Choice[]; // registered models, which explain two samples without a run
+  colors: ColorMap[];
+  verdicts: (Choice & { key: string })[]; // key: a digit
+  outcomes: (Choice & { sign: string; color: string })[];
+  ranks: Choice[];
+  orders: Choice[];
+  reviewed: Choice[];
+}
+
+/** Which pairs are in a queue, and in which order; null leaves a condition open. */
+export interface Spec {
+  outcome: string | null;
+  ranks: string;
+  min_similarity: number | null;
+  max_similarity: number | null;
+  query_camera: string | null;
+  neighbor_camera: string | null;
+  identity: string | null; // of the query
+  suspect: string | null;
+  reviewed: string | null; // open, done, or a verdict
+  order: string;
+  in_view: boolean; // only queries of the App's view
+}
+
+/** Answer to `queue`: the pairs in order, each with the item of its query. */
+export interface QueueAnswer {
+  pairs: Encoded; // i4, shape (n,)
+  queries: Encoded; // i4, shape (n,)
+  reviewed: number; // how many have a verdict
+  note: string | null; // why it is empty, what was left out
+}
+
+export interface Row {
+  pair: number;
+  query: number; // items
+  neighbor: number;
+  rank: number;
+  similarity: number;
+  outcome: string;
+  identity: string | null;
+  camera: string | null;
+  neighbor_identity: string | null;
+  neighbor_camera: string | null;
+  verdict: string | null;
+  pictures: [Picture, Picture]; // small
+}
+
+/** Answer to `rows`. */
+export interface Rows {
+  rows: Row[];
+}
+
+export interface Neighbor {
+  pair: number; // -1 for two selected samples
+  item: number;
+  rank: number;
+  similarity: number;
+  distance: number;
+  outcome: string;
+  identity: string | null;
+  camera: string | null;
+  best_true: boolean; // the query's nearest true match
+  margin: number | null; // similarity of the nearest true match minus this one's
+  picture: Picture;
+  query_side: Side | null;
+  neighbor_side: Side | null;
+  verdict: string | null;
+  receipt: Share[];
+}
+
+/** Answer to `query` (by a pair of it) and to `selected`. */
+export interface Query {
+  item: number; // -1 for two selected samples
+  identity: string | null;
+  camera: string | null;
+  picture: Picture;
+  count: number; // pairs of the query, of which `neighbors` may be a part
+  neighbors: Neighbor[]; // nearest first, the true match beyond k last
+  limits: Record<string, Limit>;
+  kinds: Kind[]; // that can be shown or asked for
+  notes: string[];
+}
+
+/** Answer to `selected`: a pair of the run, or the two samples explained by a model. */
+export interface Selected {
+  pair: number | null;
+  query: Query | null;
+}
+
+/** Answer to `locate`. */
+export interface Located {
+  pair: number | null;
+}
+
+/** Answer to `correspondences`: what each place of one image adds with each of the other. */
+export interface Correspondences {
+  query_shape: [number, number];
+  neighbor_shape: [number, number];
+  query_box: Box;
+  neighbor_box: Box;
+  points: Encoded; // shape (rows * columns of the query, rows * columns of the neighbor)
+  similarity: number;
+  remainder: number; // similarity minus the sum of all points
+  source: "stored" | "live";
+  notes: string[];
+}
+
+/** Answer to `live`: maps that the model computes now, for some pairs of one query. */
+export interface LiveMaps {
+  kind: string;
+  maps: { pair: number; query_side: Side | null; neighbor_side: Side | null }[];
+  limit: Limit;
+  signed: boolean;
+  unit: string;
+  notes: string[];
+}
+
+/** Answer to `channels`: the most important channels of a pair. */
+export interface Channels {
+  channels: { channel: number; value: number }[];
+  text: string;
+}
+
+/** A verdict as it was before, to be given back unchanged to `undo`. */
+export interface Previous {
+  pair: number;
+  verdict: Record<string, unknown> | null;
+}
+
+/** Answer to `verdict` and `undo`. */
+export interface Given {
+  verdicts: { pair: number; verdict: string | null }[];
+  previous: Previous[];
+}
+
+/** Every answer; `stale`: the run is gone or another one, ask `open` again. */
+export type Answer<T> = (T & { problem?: undefined }) | { problem: string; stale: boolean };
+
+/** What the audit panel hands over, to the operator `view_pairs` in the same tab. */
+export interface HandedOver {
+  run: string;
+  uid: string;
+  title: string;
+  pairs: number[];
+}
