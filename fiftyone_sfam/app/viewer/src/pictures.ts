@@ -1,0 +1,2 @@
+/** Load pictures that will be shown soon. */
+export function preload(_urls: string[]): void {}
