@@ -7,9 +7,9 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.pairs.questions import QUESTIONS, StaleRunError
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.app.forms.choices import for_user
 
 
 class SfamPairs(foo.Panel):
