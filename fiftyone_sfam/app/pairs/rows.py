@@ -84,7 +84,9 @@ def _pictures(run: Run, items: list[int]) -> dict[int, dict[str, Any]]:
 @lru_cache(maxsize=512)
 def _small(file: ImageFile) -> dict[str, Any]:
     image = file.read()
-    small = fitted(image, *ROW_BOX)
+    width, height = image.size
+    box = min(ROW_BOX[0], width), min(ROW_BOX[1], height)  # never enlarged
+    small = fitted(image, *box)
     return {
         "url": data_url(small, "JPEG"),
         "width": small.width,
