@@ -17,10 +17,10 @@ from torch import nn
 from torchvision.models import convnext_tiny
 
 from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, load_run
+from fiftyone_sfam.app.forms.markdown import as_text
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
-from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.cli.entry import main
