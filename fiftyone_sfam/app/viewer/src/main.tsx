@@ -5,7 +5,6 @@ import type { Answer, Opened } from "./types";
 
 const { React } = app;
 
-
 function Viewer(props: { schema: { view: { ask: string } } }) {
   const panelId = app.__fosp__.usePanelId();
   const trigger = app.__foo__.usePanelEvent();
