@@ -9,7 +9,6 @@ interface PanelEvent {
   callback: (reply: Reply) => unknown;
 }
 
-
 interface Globals {
   React: typeof ReactTypes;
   recoil: { useRecoilValue: (atom: unknown) => unknown };
