@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fiftyone_sfam.app.pairs.encode import encode
-
-
-def decode(encoded: dict[str, Any]) -> np.ndarray:
-    """Decode as the component does."""
-    assert set(encoded) == {"shape", "dtype", "scale", "data"}
-    json.dumps(encoded, allow_nan=False)
-    raw = base64.b64decode(encoded["data"])
-    values = np.frombuffer(raw, dtype=f"<{encoded['dtype']}")
-    return values.reshape(encoded["shape"]) * encoded["scale"]
+from pairs_component import decode
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,21 @@
-"""What all questions about a run have in common: which run, and that it is still it."""
+"""What all questions about a run have in common: which run, and which of its pairs."""
 
 from __future__ import annotations
 
-import fiftyone.operators as foo
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-from fiftyone_sfam.app.forms.parameters import Parameters, Text
+import fiftyone.operators as foo
+from pydantic import Field
+
+from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
 from fiftyone_sfam.app.panel_state import current_run
-from fiftyone_sfam.data.text import shorten
-from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.data.text import counted, shorten
+from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.runs.run import Run
+
+PairNumbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(strict=False)]
+"""Indices into the columns of a run's pairs; bound it with :func:`at_most`."""
 
 
 class StaleRunError(RunError):
@@ -30,3 +37,21 @@ class RunQuestion(Parameters):
                 "it was opened."
             )
         return run
+
+
+def at_most(most: int) -> Any:
+    """Bound a field of type :data:`PairNumbers`."""
+    wanted = f"a list of at most {most:,} pairs, each a whole number from 0"
+    return Field((), max_length=most, description=wanted)
+
+
+def check_pairs(run: Run, pairs: Iterable[int]) -> list[int]:
+    """Return pairs of a run, each once; raise a DataError if the run has not all."""
+    chosen = list(dict.fromkeys(pairs))
+    for pair in chosen:
+        if not 0 <= pair < len(run.pairs):
+            raise DataError(
+                f"the run '{run.key}' has {counted(len(run.pairs), 'pair')}, numbered "
+                f"from 0; there is no pair {shorten(str(pair), 30)}."
+            )
+    return chosen
