@@ -266,6 +266,13 @@ FITTING = {
     "sample": WORDS | anything(WORDS),
     "what": st.sampled_from(["grid", "query", "neighbor"]) | WORDS,
     "verdict": WORDS,
+    "item": st.integers(-1, 13) | anything(WORDS),
+    "size": st.integers(-1, 1601) | anything(WORDS),
+    "region": WORDS,
+    "kind": st.sampled_from(["difference", "path", "channel"]) | WORDS,
+    "channel": st.integers(-1, 9) | anything(WORDS),
+    "samples": st.lists(WORDS, max_size=3) | anything(WORDS),
+    "model": WORDS,
     "entries": st.lists(
         st.fixed_dictionaries({"pair": st.integers(-1, 25), "verdict": st.none()}),
         max_size=2,
@@ -280,7 +287,7 @@ def test_any_request_gets_an_answer_or_a_sentence(
     component = PairsComponent(dataset)
     outcomes: Counter[str] = Counter()
 
-    @fuzz(150)
+    @fuzz(200)
     @given(
         question=st.sampled_from(sorted(QUESTIONS)),
         params=st.fixed_dictionaries({}, optional=FITTING),
@@ -295,7 +302,7 @@ def test_any_request_gets_an_answer_or_a_sentence(
 
     check()
     assert outcomes["refused"] > 20
-    assert {"open", "queue", "rows", "locate"} <= set(outcomes)
+    assert {"open", "queue", "rows", "locate", "query"} <= set(outcomes)
     given_texts = {one.text for one in get_verdicts(run).values()}
     assert given_texts <= {text.strip() for text in WORDS.elements}
     component.ask("rows", pairs=[0])
