@@ -60,6 +60,16 @@ class PairsComponent:
         answer = self.ask("queue", request, spec=spec)
         return decode(answer["pairs"]).tolist(), answer
 
+    def walk(self) -> list[str]:
+        """Ask for what a user sees first; return what has to be said of it."""
+        queue, answer = self.queue()
+        notes = [*self.run["notes"], *filter(None, [answer["note"]])]
+        for row in self.ask("rows", pairs=queue[:60])["rows"]:
+            notes += filter(None, [picture["problem"] for picture in row["pictures"]])
+        if queue:
+            notes += self.ask("query", pair=queue[0])["notes"]
+        return notes
+
     @property
     def runs(self) -> bool:
         """Whether a run is open."""

@@ -10,21 +10,8 @@ from pathlib import Path
 import fiftyone as fo
 import numpy as np
 import pytest
-from PIL import Image
-
-from fiftyone_sfam import Protocol, explain_pair, explain_retrieval
 from fiftyone_sfam.app.pairs.layout import as_label, as_text
-from fiftyone_sfam.app.pairs.maps import (
-    OTHER,
-    Share,
-    ShownMaps,
-    Spot,
-    Wanted,
-    item_receipt,
-    thirds_receipt,
-)
 from fiftyone_sfam.app.pairs.page import stored_pair
-from fiftyone_sfam.app.pairs.pictures import Look, image_file
 from fiftyone_sfam.app.pairs.render import (
     channel_bars,
     channel_clicked,
@@ -37,6 +24,19 @@ from fiftyone_sfam.app.pairs.render import (
 from fiftyone_sfam.app.pairs.show import place_traces
 from fiftyone_sfam.app.pairs.state import PanelState, Sessions, Undo, of_run
 from fiftyone_sfam.app.pairs.texts import color_bar
+from PIL import Image
+
+from fiftyone_sfam import Protocol, explain_pair, explain_retrieval
+from fiftyone_sfam.app.pairs.maps import (
+    OTHER,
+    Share,
+    ShownMaps,
+    Spot,
+    Wanted,
+    item_receipt,
+    thirds_receipt,
+)
+from fiftyone_sfam.app.pairs.pictures import Look, image_file
 from fiftyone_sfam.app.pairs.view import STRIP, QueryView, view_query, view_selected
 from fiftyone_sfam.attribution.render import color_table, fitted
 from fiftyone_sfam.audit.regions.partitions import split
