@@ -10,18 +10,7 @@ import fiftyone.operators as foo
 from fiftyone_sfam.app.forms.choices import model_choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.pairs.encode import encode
-from fiftyone_sfam.app.pairs.maps import (
-    CHANNEL,
-    CONTRAST,
-    DIFFERENCE,
-    EVIDENCE,
-    LIVE,
-    POINT,
-    SIGNED,
-    Wanted,
-    kinds_of,
-    unit_of,
-)
+from fiftyone_sfam.app.pairs.maps import describe_kinds, kinds_of
 from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.pairs.queue import RANKS, REVIEWED, suspect_kinds
 from fiftyone_sfam.app.panel_state import current_run
@@ -45,17 +34,6 @@ EXPLAIN = "@fiftyone-sfam/sfam/explain_retrieval"
 
 MAX_LISTED = 1000
 """Most entries of a list of names from the data."""
-
-PATH = "path"
-"""The kind of map that the model computes along a path of several scales."""
-
-KIND_LABELS = {
-    "sfam": "SFAM",
-    EVIDENCE: "evidence",
-    CONTRAST: "contrast with the true match",
-    DIFFERENCE: "difference",
-    PATH: "path of several scales",
-}
 
 THIRDS = ""
 """Name of the receipt by thirds: no field has it, and it is the same as none given."""
@@ -119,33 +97,6 @@ def answer_explain(ctx: foo.ExecutionContext) -> dict[str, Any]:
     return {}
 
 
-def kind_choices(kinds: Iterable[str]) -> list[dict[str, Any]]:
-    """Describe kinds of map, and the ones that only the model computes.
-
-    Parameters
-    ----------
-    kinds : iterable of str
-        Kinds of map, see :func:`fiftyone_sfam.app.pairs.maps.kinds_of`. What a single
-        place is matched with is no kind of its own: see ``correspondences``.
-
-    Returns
-    -------
-    list of dict
-        ``Kind`` of ``types.ts`` for each, the path of several scales last.
-    """
-    shown = [kind for kind in kinds if kind not in (POINT, CHANNEL)]
-    return [
-        {
-            "name": kind,
-            "label": KIND_LABELS.get(kind, kind),
-            "signed": kind in SIGNED,
-            "live": kind in (*LIVE, PATH),
-            "unit": unit_of(Wanted(EVIDENCE if kind == PATH else kind)),
-        }
-        for kind in dict.fromkeys([*shown, PATH])
-    ]
-
-
 def _about(run: Run) -> dict[str, Any]:
     """Describe a run."""
     config = run.config
@@ -162,7 +113,7 @@ def _about(run: Run) -> dict[str, Any]:
         "pairs": run.num_pairs,
         "queries": config.counts["queries"],
         "notes": [sentence(note) for note in run.warnings],
-        "kinds": kind_choices(kinds_of(run)),
+        "kinds": describe_kinds(kinds_of(run)),
         "fields": _choices(fields[:MAX_LISTED]),
         "cameras": sorted(cameras)[:MAX_LISTED],
         "suspects": _choices((kind, kind) for kind in suspect_kinds(run)),
