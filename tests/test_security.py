@@ -23,6 +23,7 @@ import pytest
 import torch
 from fiftyone.operators import types
 from fiftyone.operators.executor import execute_or_delegate_operator
+from fiftyone_sfam.app.pairs.texts import as_sentence
 
 import fiftyone_sfam
 from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
@@ -35,7 +36,6 @@ from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
-from fiftyone_sfam.app.pairs.texts import as_sentence
 from fiftyone_sfam.app.registration import OPERATORS
 from fiftyone_sfam.audit.report.tables import write_csv
 from fiftyone_sfam.errors import DataError, ModelError

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import fiftyone.operators as foo
+import numpy as np
 
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
 from fiftyone_sfam.app.pairs.plain import label, sentence
@@ -16,7 +17,7 @@ from fiftyone_sfam.app.pairs.run_question import (
     check_pairs,
 )
 from fiftyone_sfam.attribution.render import data_url, fitted
-from fiftyone_sfam.data.images import load_in_background
+from fiftyone_sfam.data.images import load_in_background, read_shrunk
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.images import ItemImages
@@ -83,15 +84,18 @@ def _pictures(run: Run, items: list[int]) -> dict[int, dict[str, Any]]:
 
 @lru_cache(maxsize=512)
 def _small(file: ImageFile) -> dict[str, Any]:
-    image = file.read()
-    width, height = image.size
-    box = min(ROW_BOX[0], width), min(ROW_BOX[1], height)  # never enlarged
-    small = fitted(image, *box)
+    if file.box is None:
+        image, full = read_shrunk(file.path, max(ROW_BOX))
+    else:
+        image = file.read()
+        full = image.size
+    # Never enlarged.
+    small = fitted(image, *np.minimum(ROW_BOX, image.size).tolist())
     return {
         "url": data_url(small, "JPEG"),
         "width": small.width,
         "height": small.height,
-        "full": list(image.size),
+        "full": list(full),
         "problem": None,
     }
 
