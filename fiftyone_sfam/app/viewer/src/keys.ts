@@ -47,12 +47,14 @@ export interface Key {
   ctrlKey: boolean;
   metaKey: boolean;
   altKey: boolean;
+  shiftKey: boolean;
   target: unknown;
 }
 
 /** Return what a key does; null while somebody types, or where it does nothing. */
 export function commandOf(event: Key): Command | null {
   if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
+  if (event.shiftKey && event.key.length > 1) return null; // the cursor over the images
   const known = COMMANDS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (known) return known;
   return /^[1-9]$/.test(event.key) ? { name: "verdict", digit: event.key } : null;

@@ -33,7 +33,7 @@ export interface Shown {
 export interface ShownMap {
   kind: Kind;
   live: LiveMaps | null;
-  waiting: boolean; // whether the chosen map is being computed
+  waiting: Kind | null; // the chosen one, while it is being computed
   problem: Problem | null;
 }
 
@@ -303,13 +303,13 @@ export class Session {
     const first = shown.query.kinds.find((one) => !one.live) ?? shown.query.kinds[0];
     const kind = this.chosen(shown.query) ?? first;
     if (!kind || !first) return null;
-    if (!kind.live) return { kind, live: null, waiting: false, problem: null };
+    if (!kind.live) return { kind, live: null, waiting: null, problem: null };
     const params = this.liveParams(kind.name, shown.neighbor.pair);
     const entry = this.client.read<LiveMaps>("live", params);
     const live = entry?.state === "there" ? entry.value : null;
-    if (live) return { kind, live, waiting: false, problem: null };
+    if (live) return { kind, live, waiting: null, problem: null };
     const problem = entry?.state === "failed" ? entry.problem : null;
-    return { kind: first, live: null, waiting: !problem, problem };
+    return { kind: first, live: null, waiting: problem ? null : kind, problem };
   }
 
   /** Largest value of a kind of map over the shown neighbors of a query. */

@@ -22,8 +22,11 @@ export function Strip(props: { session: Session; shown: Shown }) {
   const { opened } = session.state;
   const list = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
-    const current = list.current?.querySelector('[aria-current="true"]');
-    current?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
+    const current = list.current?.querySelector<HTMLElement>('[aria-current="true"]');
+    const { scrollLeft: left = 0, clientWidth: width = 0 } = list.current ?? {};
+    if (!current || !list.current) return;
+    const [from, to] = [current.offsetLeft, current.offsetLeft + current.offsetWidth];
+    if (from < left || to > left + width) list.current.scrollLeft = from - width / 2;
   }, [shown.neighbor.pair]);
   const label = (one: Neighbor) =>
     `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}` +

@@ -3,7 +3,7 @@
 const STYLE = `
 .sfam { --line: var(--fo-palette-primary-plainBorder, #8884); --chosen: #ff6d04;
   --text: var(--fo-palette-text-primary, #222); --soft: var(--fo-palette-text-secondary, #666);
-  --back: var(--fo-palette-background-level2, #fff); container: sfam / inline-size;
+  --back: var(--fo-palette-background-level2, #fff); container: sfam / size;
   position: absolute; inset: 0; display: flex; flex-direction: column; gap: 4px; padding: 6px;
   box-sizing: border-box; overflow: auto; color: var(--text); font-size: 13px; line-height: 1.35; }
 .sfam *, .sfam *::before { box-sizing: border-box; }
@@ -22,7 +22,7 @@ const STYLE = `
 .sfam-body { flex: 1 1 auto; display: flex; flex-direction: column; gap: 8px; min-height: 0; }
 .sfam-pair { flex: none; display: flex; flex-direction: column; gap: 4px; min-width: 0; }
 .sfam-old { opacity: 0.6; }
-.sfam-shown { position: relative; height: clamp(220px, 90cqi, 60vh); min-height: 220px; }
+.sfam-shown { position: relative; height: clamp(200px, 46cqh, 110cqw); }
 .sfam-name { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; vertical-align: bottom; }
 .sfam-who { flex: 1 1 60px; min-width: 0; display: flex; flex-direction: column; }
@@ -31,7 +31,7 @@ const STYLE = `
 .sfam-outcome { color: #fff; border-radius: 3px; padding: 0 4px; white-space: nowrap; }
 .sfam-outcome > span + span { margin-inline-start: 4px; }
 .sfam-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.sfam-strip { display: flex; gap: 4px; overflow-x: auto; flex: none; padding: 2px; }
+.sfam-strip { position: relative; display: flex; gap: 4px; overflow-x: auto; flex: none; padding: 2px; }
 .sfam button.sfam-card { display: flex; flex-direction: column; align-items: center; flex: none;
   padding: 2px; font-size: 11px; border-width: 2px; }
 .sfam-card img { height: 64px; min-width: 24px; max-width: 96px; object-fit: contain; }
@@ -58,7 +58,7 @@ const STYLE = `
 @container sfam (min-width: 760px) {
   .sfam-body { flex-direction: row; }
   .sfam-pair { flex: 1 1 0; overflow: auto; }
-  .sfam-shown { flex: 1 1 auto; height: auto; }
+  .sfam-shown { flex: 1 0 200px; height: auto; }
   .sfam-queue { flex: 0 0 clamp(240px, 28%, 380px); }
 }
 `;

@@ -71,7 +71,6 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   const map = shown && session.map(shown);
   const said = message?.text ?? problem?.message ?? null;
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: the keys of the panel need its focus
     <section
       className="sfam"
       data-testid="sfam-viewer"
@@ -79,7 +78,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
       tabIndex={0}
       ref={root}
       onKeyDown={(event) => {
-        const command = commandOf(event);
+        const command = event.defaultPrevented ? null : commandOf(event);
         if (!command) return;
         event.preventDefault();
         event.stopPropagation();
@@ -177,7 +176,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
       <div className="sfam-bar">
         <span data-testid="sfam-map">
           {map?.kind.label ?? "no map"}
-          {map?.waiting && " (the chosen map is being computed)"}
+          {map?.waiting && ` (${map.waiting.label} is being computed…)`}
         </span>
         <ColorBar look={look} unit={map?.kind.unit ?? ""} />
       </div>
