@@ -26,6 +26,7 @@ export function Pick(props: {
     <label className="sfam-pick">
       <span>{props.label}</span>
       <select
+        aria-label={props.label}
         value={props.value === null ? "none" : `=${props.value}`}
         onChange={({ target }) =>
           props.onPick(target.value === "none" ? null : target.value.slice(1))
@@ -57,6 +58,7 @@ export function Slide(props: { label: string; value: number; onSlide: (value: nu
       <span>{props.label}</span>
       <input
         type="range"
+        aria-label={props.label}
         min={0}
         max={100}
         value={Math.round(props.value * 100)}
@@ -80,6 +82,7 @@ export function Field(props: {
     <label className="sfam-pick">
       <span>{props.label}</span>
       <input
+        aria-label={props.label}
         type={props.number ? "number" : "text"}
         step="any"
         dir="auto"

@@ -24,7 +24,7 @@ export function Toolbar(props: { session: Session; shown: Shown | null; map: Sho
   const kinds = [{ name: BEST, label: "best available" }, ...(shown?.query.kinds ?? [])];
   const channels = choices.kind === CHANNEL && shown ? session.channels(shown.neighbor.pair) : null;
   return (
-    <div className="sfam-bar" role="toolbar" aria-label="Map">
+    <div className="sfam-bar" role="toolbar" aria-label="How maps are drawn">
       {(opened?.runs.length ?? 0) > 1 && (
         <Pick
           label="Run"
