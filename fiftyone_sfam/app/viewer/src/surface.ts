@@ -7,13 +7,6 @@ import * as geometry from "./geometry";
 import type { Scene } from "./painting";
 import * as painting from "./painting";
 
-export interface Elements {
-  root: HTMLElement;
-  pictures: HTMLCanvasElement;
-  pointing: HTMLCanvasElement;
-  text: HTMLElement;
-}
-
 interface Pointer {
   view: View;
   x: number;
@@ -27,11 +20,14 @@ export class Surface {
   private cursor: Pin | null = null;
   private press: { x: number; y: number; zoom: Zoom; at: Pointer; moved: boolean } | null = null;
   private frame = 0;
-  private pictures = true; // have to be painted again
+  private stale = true; // the pictures have to be painted again
   private painted = 0;
 
   constructor(
-    private readonly elements: Elements,
+    private readonly root: HTMLElement,
+    private readonly pictures: HTMLCanvasElement,
+    private readonly pointing: HTMLCanvasElement,
+    private readonly text: HTMLElement,
     private scene: Scene,
   ) {}
 
@@ -48,24 +44,24 @@ export class Surface {
   }
 
   private request(pictures: boolean): void {
-    this.pictures ||= pictures;
+    this.stale ||= pictures;
     if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
   }
 
   private paint(): void {
     this.frame = 0;
-    const { scene, elements } = this;
+    const { scene } = this;
     let finished = true;
-    if (this.pictures) {
-      const ctx = cleared(elements.pictures, elements.root);
+    if (this.stale) {
+      const ctx = cleared(this.pictures, this.root);
       if (ctx) finished = painting.paintViews(ctx, scene, () => this.request(true));
-      this.pictures = false;
+      this.stale = false;
     }
     const active = this.active();
-    const ctx = cleared(elements.pointing, elements.root);
+    const ctx = cleared(this.pointing, this.root);
     if (ctx) painting.paintPointing(ctx, scene, active, this.pointer);
     this.write(active);
-    if (finished) elements.root.dataset.painted = String(++this.painted);
+    if (finished) this.root.dataset.painted = String(++this.painted);
   }
 
   /** The cell whose matches are shown: under the mouse, at the cursor, or pinned last. */
@@ -74,7 +70,7 @@ export class Surface {
   }
 
   private write(active: Pin | null): void {
-    const { text, root } = this.elements;
+    const { text, root } = this;
     const { points } = this.scene;
     const match =
       active && points && geometry.matched(points, active.side, active.row, active.column);
@@ -111,7 +107,7 @@ export class Surface {
   }
 
   private placeOf(event: MouseEvent): { x: number; y: number } {
-    const rect = this.elements.root.getBoundingClientRect();
+    const rect = this.root.getBoundingClientRect();
     return { x: event.clientX - rect.left, y: event.clientY - rect.top };
   }
 
@@ -129,7 +125,7 @@ export class Surface {
       const [dx, dy] = [x - press.x, y - press.y];
       if (!press.moved && Math.hypot(dx, dy) > CLICK) {
         press.moved = true;
-        this.elements.root.setPointerCapture(event.pointerId);
+        this.root.setPointerCapture(event.pointerId);
       }
       if (press.moved && press.zoom.scale > 1) {
         const at = painting.imageRect(this.scene, press.at.view);
