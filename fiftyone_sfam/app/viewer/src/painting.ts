@@ -17,7 +17,7 @@ export interface Scene extends StageProps {
   split: number; // from 0 to 1, where the divider is
 }
 
-const DETAIL = 512; // pixels of the longer side of a smooth map
+const DETAIL = 384; // pixels of the longer side of a smooth map
 const PIXELATED = 8; // a pixel of a picture that is drawn larger is shown as a square
 const MAGNIFIED = 3;
 const SMALLEST = 6; // pixels of the outline of a cell
