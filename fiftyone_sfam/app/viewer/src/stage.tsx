@@ -135,6 +135,7 @@ function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: numb
   const view = scene.views.find((one) => one.side === "neighbor");
   if (!view) return null;
   const placeOf = (split: number) => dividerOf({ ...scene, split }, view) ?? 0;
+  const x = placeOf(scene.split);
   const move = (to: number) => props.onSplit(Math.min(Math.max(to, 0), 1));
   const keys: Record<string, number> = {
     ArrowLeft: scene.split - 0.05,
@@ -152,7 +153,7 @@ function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: numb
       aria-valuemin={0}
       aria-valuemax={100}
       aria-valuenow={Math.round(100 * scene.split)}
-      style={{ left: placeOf(scene.split), top: view.frame.y, height: view.frame.height }}
+      style={{ left: x, top: view.frame.y, height: view.frame.height }}
       onPointerDown={(event) => {
         event.stopPropagation();
         event.currentTarget.setPointerCapture(event.pointerId);
@@ -172,10 +173,13 @@ function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: numb
         move(to);
       }}
     >
-      <span className="sfam-pill" style={{ right: 16 }}>
+      <span className="sfam-pill" style={{ right: 16, maxWidth: x - view.frame.x - 8 }}>
         {scene.neighbor.label}
       </span>
-      <span className="sfam-pill" style={{ left: 16 }}>
+      <span
+        className="sfam-pill"
+        style={{ left: 16, maxWidth: view.frame.width - x + view.frame.x }}
+      >
         {swipe.label}
       </span>
     </div>
