@@ -1,8 +1,7 @@
 """Pictures and maps of one answer, in a bounded number of bytes.
 
-Maps come first: the nearest resolution and type that fit. Pictures share the rest; those
-of the query and of the pair that was asked for get most of it, and those of far
-neighbors least.
+Maps come first, in the finest resolution and type that fit. Pictures share the rest:
+those of the query and of the chosen pair get most of it, those of far neighbors least.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from fiftyone_sfam.app.pairs.pictures import (
     no_picture,
     read_ahead,
 )
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 
 Plain = dict[str, Any]
@@ -48,6 +48,8 @@ _MAP_STEPS = (
         for cells in (25600, 9216, 4096, 1024, 576, 400, 256, 196, 144, 100, 64, 36, 16)
     ),
 )
+# Characters of a label, where many are so long that they leave little space.
+_SHORT_LABEL = 40
 # Neighbors that are near, and how much more they get than the others.
 _NEAR, _NEAR_WEIGHT = 10, 3
 # Largest part of the bytes of all pictures that each of the two large ones gets.
@@ -83,6 +85,8 @@ def fill(
     answer["picture"] = empty[0]
     for neighbor, blank in zip(neighbors, empty[1:], strict=True):
         neighbor |= {"picture": blank, "query_side": None, "neighbor_side": None}
+    if len(json.dumps(answer)) > MOST_BYTES // 3:
+        _cut_labels([answer, *neighbors])
     free = MOST_BYTES - _ENVELOPE - len(json.dumps(answer))
     sides = fit_maps(maps, chosen, int(_MAPS * free))
     for neighbor, both in zip(neighbors, sides, strict=True):
@@ -117,6 +121,14 @@ def fit_maps(
         (side_json(pair.query, most, dtype), side_json(pair.gallery, most, dtype))
         for pair, most in zip(maps, each, strict=True)
     ]
+
+
+def _cut_labels(described: Sequence[Plain]) -> None:
+    """Cut very long labels, of which one takes up to 12 bytes a character."""
+    for one in described:
+        for name in ("identity", "camera"):
+            if one[name] is not None:
+                one[name] = shorten(one[name], _SHORT_LABEL)
 
 
 def _map_bytes(side: SideMaps | None, dtype: str, most_cells: int) -> int:

@@ -35,18 +35,19 @@ LIVE = (DIFFERENCE, PATH, CHANNEL)
 SIGNED = (CONTRAST, DIFFERENCE)
 """Kinds that mean nothing without their negative values."""
 
-SELECTED_KINDS = (SFAM, EVIDENCE, DIFFERENCE, PATH)
+SELECTED_KINDS = (SFAM, EVIDENCE, *LIVE)
 """Kinds of map that two images have without a run."""
 
 Map = NDArray[np.float32]
 Plain = dict[str, Any]
 
 _LABELS = {
-    SFAM: "SFAM: channels weighted by their importance",
-    EVIDENCE: "evidence: adds up to the similarity",
-    CONTRAST: "contrast: for the true match, against the neighbor",
-    DIFFERENCE: "difference: what separates the two images",
-    PATH: "path of several scales: finest, computed now",
+    SFAM: "SFAM",
+    EVIDENCE: "evidence",
+    CONTRAST: "contrast with the true match",
+    DIFFERENCE: "difference",
+    PATH: "path of several scales",
+    CHANNEL: "one channel",
 }
 _UNITS = {
     SFAM: "channel importance times activation",
@@ -76,7 +77,7 @@ def kinds_of(run: Run) -> tuple[str, ...]:
     kinds = stored_kinds(run)
     labeled = any(identity is not None for identity in run.items.identities)
     derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
-    return (*kinds, *derived, DIFFERENCE, PATH)
+    return (*kinds, *derived, *LIVE)
 
 
 def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
@@ -96,7 +97,7 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
 def unit_of(kind: str, channel: int | None = None) -> str:
     """Say what the values of a kind of map are."""
     if kind == CHANNEL:
-        return f"activation of channel {channel}"
+        return f"activation of channel {'' if channel is None else channel}".rstrip()
     return _UNITS.get(kind, _UNITS[SFAM])
 
 

@@ -83,7 +83,7 @@ def answer_picture(ctx: foo.ExecutionContext) -> Plain:
             f"from 0; there is no image {item}."
         )
     [image] = item_images(run, [item])
-    return image.picture(question.size, MOST_PICTURE_BYTES).to_json()
+    return {"picture": image.picture(question.size, MOST_PICTURE_BYTES).to_json()}
 
 
 def describe_query(run: Run, pair: int, region: str | None = None) -> Plain:

@@ -10,9 +10,8 @@ import numpy as np
 from fiftyone_sfam.app.pairs.bounded import fill
 from fiftyone_sfam.app.pairs.contributed import evidence_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
-    DIFFERENCE,
     EVIDENCE,
-    PATH,
+    LIVE,
     SELECTED_KINDS,
     describe_kinds,
     limits_of,
@@ -59,7 +58,7 @@ def describe_two(subject: Subject) -> Plain:
         kinds: tuple[str, ...] = SELECTED_KINDS
     else:
         numbers, maps, notes = stored
-        kinds = (EVIDENCE, DIFFERENCE, PATH)
+        kinds = (EVIDENCE, *LIVE)
     query = maps.query
     assert query is not None
     shares = thirds_receipt(query.maps[EVIDENCE], numbers["similarity"])
