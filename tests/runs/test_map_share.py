@@ -31,7 +31,8 @@ from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import RunConfig, record_run
 from operator_support import PLUGIN, context
-from panel_support import AuditPanel, PairsPanel
+from pairs_component import PairsComponent
+from panel_support import AuditPanel
 from paths import TESTS
 from report_support import Page
 from stored import interrupt_after
@@ -376,7 +377,7 @@ def test_the_panels_and_the_report(world: fo.Dataset, tmp_path: Path) -> None:
     assert audit.block("warning_0")["markdown"] == (
         f"**{escape_markdown(RUN_SENTENCE)}**"
     )
-    assert PairsPanel(world).notes == [as_text(RUN_SENTENCE, most=None)]
+    assert PairsComponent(world).run["notes"] == [RUN_SENTENCE]
     page = Page(write_report(run, tmp_path / "report").page)
     first = page.section("summary").select("li")[0].get_text()
     assert first.replace("\u00a0", " ") == RUN_SENTENCE
@@ -385,7 +386,7 @@ def test_the_panels_and_the_report(world: fo.Dataset, tmp_path: Path) -> None:
 
     fine = quietly(world, tiny_model(), key="sfam", overwrite=True)
     assert AuditPanel(world).blocks[0] == "cards"
-    assert PairsPanel(world).notes == []
+    assert PairsComponent(world).run["notes"] == []
     page = Page(write_report(fine, tmp_path / "fine").page)
     assert "These maps carry" not in page.section("summary").get_text()
     share = f"{100 * fine.config.share_on_map:.1f} %"
