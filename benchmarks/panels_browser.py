@@ -48,8 +48,9 @@ WATCH = """
 
 def measure(url: str, dataset: str, run: str, repeats: int) -> dict[str, Any]:
     """Measure every action; return milliseconds by action."""
-    from find_chromium import find_chromium
     from playwright.sync_api import sync_playwright
+
+    from find_chromium import find_chromium
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
