@@ -69,7 +69,7 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     viewer.press("ArrowRight")
     viewer.shows(near[1])
     viewer.press("ArrowLeft")
-    viewer.shows(queue[1], kind="sfam")
+    viewer.shows(queue[1])
     viewer.press("m")
     viewer.shows(queue[1], kind="evidence")
 
@@ -152,7 +152,7 @@ def test_two_pages_do_not_disturb_each_other(
     other.press("ArrowDown", "m")
     other.shows(queue[1], kind="evidence")
     viewer.press("ArrowDown")
-    viewer.shows(queue[4], kind="sfam")
+    viewer.shows(queue[4])
     other.press("ArrowDown")
     other.shows(queue[2], kind="evidence")
     assert console.errors == []

@@ -27,14 +27,14 @@ export function Pick(props: {
       <span>{props.label}</span>
       <select
         aria-label={props.label}
-        value={props.value === null ? "none" : `=${props.value}`}
-        onChange={({ target }) =>
-          props.onPick(target.value === "none" ? null : target.value.slice(1))
+        value={props.value ?? ""}
+        onChange={({ target: { value } }) =>
+          props.onPick(value === "" && props.none !== undefined ? null : value)
         }
       >
-        {props.none !== undefined && <option value="none">{props.none}</option>}
+        {props.none !== undefined && <option value="">{props.none}</option>}
         {props.options.map(({ name, label }) => (
-          <option key={name} value={`=${name}`}>
+          <option key={name} value={name}>
             {label}
           </option>
         ))}

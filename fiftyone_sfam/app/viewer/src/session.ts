@@ -279,16 +279,16 @@ export class Session {
   }
 
   private liveParams(kind: string, pair: number): Record<string, unknown> {
-    const channel = kind === CHANNEL ? { channel: this.state.choices.channel } : {};
+    const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
     if (this.state.two) return this.about(pair, { kind, ...channel });
     return this.of({ pairs: [pair], kind, ...channel });
   }
 
   private wantMap({ query, neighbor }: Shown): void {
-    const { kind, channel } = this.state.choices;
+    const { kind } = this.state.choices;
     const chosen = this.chosen(query);
     if (!chosen?.live || (kind === BEST && this.rested !== this.state.pair)) return;
-    if (kind === CHANNEL && channel === null) return;
+    if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
     this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
   }
 
@@ -329,6 +329,11 @@ export class Session {
     const entry = this.client.read<Correspondences>("correspondences", this.about(pair));
     const problem = entry?.state === "failed" ? entry.problem : null;
     return { points: entry?.state === "there" ? entry.value : null, problem };
+  }
+
+  /** The chosen channel, or the most important one of the pair. */
+  channel(pair: number): number | null {
+    return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
   }
 
   channels(pair: number): Channels | null {
@@ -430,12 +435,11 @@ export class Session {
     if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
   }
 
-  /** Show the next map of those that the query has. */
+  /** Show the next map of those that the query has; each differs from the one before. */
   nextMap(): void {
-    const kinds = this.shown().shown?.query.kinds ?? [];
-    const names = [BEST, ...kinds.map((kind) => kind.name)];
-    const at = names.indexOf(this.state.choices.kind);
-    const kind = names[(at + 1) % names.length] ?? BEST;
+    const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
+    const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
+    const kind = order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST;
     this.dispatch({ type: "choose", change: { kind } });
   }
 

@@ -52,11 +52,11 @@ export function Toolbar(props: { session: Session; shown: Shown | null; map: Sho
         <Pick
           label="Channel"
           value={choices.channel === null ? null : String(choices.channel)}
-          options={channels.channels.map(({ channel }) => ({
+          options={channels.channels.map(({ channel, value }) => ({
             name: String(channel),
-            label: String(channel),
+            label: `${channel} (${value.toFixed(3)})`,
           }))}
-          none="choose"
+          none="most important"
           onPick={(channel) => choose({ channel: channel === null ? null : Number(channel) })}
         />
       )}

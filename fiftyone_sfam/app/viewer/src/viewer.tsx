@@ -14,6 +14,7 @@ import { useFollow } from "./follow";
 import { onHandedOver } from "./handover";
 import { commandOf, HELP } from "./keys";
 import { Name, Pick, Push } from "./parts";
+import { pictureOf } from "./pictures";
 import { QueueList } from "./queue";
 import { Session, type Shown, type ShownMap } from "./session";
 import { Outcome, Strip } from "./strip";
@@ -142,6 +143,10 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
   const image = (picture: Picture, side: Side | null, label: string) =>
     stageImage(picture, side, map, label);
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
+  const [, again] = React.useReducer((count: number) => count + 1, 0);
+  const loaded = [query.picture, neighbor.picture].map(
+    ({ url }) => !url || pictureOf(url, again).state !== "loading",
+  );
   const { points, problem } = session.points(neighbor.pair);
   const hints = [points ? null : (problem?.message ?? null), map?.problem?.message ?? null];
   const notes = [...(run?.notes ?? []), ...query.notes, ...(points?.notes ?? [])];
@@ -151,7 +156,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
       <div
         className="sfam-shown"
         data-testid="sfam-shown"
-        data-pair={current ? neighbor.pair : undefined}
+        data-pair={current && !loaded.includes(false) ? neighbor.pair : undefined}
         data-kind={map?.kind.name}
         data-place={state.place}
       >
