@@ -86,7 +86,7 @@ export function QueueList(props: { session: Session }) {
   const order = spec.order ?? opened?.orders[0]?.name;
   return (
     <section className="sfam-queue" aria-label="Queue">
-      <div className="sfam-bar">
+      <div className="sfam-tools">
         <b data-testid="sfam-place">
           {pairs.length && place + 1} of {pairs.length}
         </b>
@@ -140,7 +140,7 @@ function filterBar(session: Session) {
     return <Field label={label} type={type} value={String(spec[name] ?? "")} onEnter={enter} />;
   };
   return (
-    <div className="sfam-bar" role="group" aria-label="Filters">
+    <div className="sfam-tools" role="group" aria-label="Filters">
       {choose("Outcome", "outcome", opened.outcomes, "any")}
       {choose("Ranks", "ranks", opened.ranks)}
       {choose("Review", "reviewed", opened.reviewed, "any")}

@@ -33,7 +33,7 @@ export function toolbar(session: Session, shown: Shown | null, map: ShownMap | n
   });
   const number = (name: string | null) => (name === null ? null : Number(name));
   return (
-    <div className="sfam-bar" role="toolbar" aria-label="How maps are drawn">
+    <div className="sfam-tools" role="toolbar" aria-label="How maps are drawn">
       {runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? ""))}
       {two &&
         pick(

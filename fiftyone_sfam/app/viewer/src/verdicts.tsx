@@ -21,7 +21,7 @@ export function Verdicts(props: { session: Session }) {
       children: `${key} ${label}`,
     });
   return (
-    <div className="sfam-bar" role="group" aria-label="Verdict">
+    <div className="sfam-tools" role="group" aria-label="Verdict">
       <span role="status">{chosen.size ? `${chosen.size} selected:` : label}</span>
       {known.map(button)}
       {shown !== null && !known.some(({ name }) => name === shown) && nameOf(shown, "", "sfam-own")}

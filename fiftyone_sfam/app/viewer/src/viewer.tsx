@@ -157,14 +157,14 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
           hint={hint}
         />
       </div>
-      <div className="sfam-bar">
+      <div className="sfam-tools">
         <span data-testid="sfam-map">
           {map?.kind.label ?? "no map"}
           {map?.waiting && ` (${map.waiting.label} is being computed…)`}
         </span>
         <ColorBar look={look} unit={map?.kind.unit ?? ""} />
       </div>
-      <div className="sfam-bar">
+      <div className="sfam-tools">
         <Receipt shares={neighbor.receipt} total={neighbor.similarity} />
         {run &&
           run.fields.length > 1 &&
@@ -174,7 +174,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
       {!two && <Strip session={session} shown={shown} />}
       {!two && <Verdicts session={session} />}
       {!two && (
-        <div className="sfam-bar">
+        <div className="sfam-tools">
           {push("Show in the grid", () => session.show("grid"))}
           {push("Open the query", () => session.show("query"))}
           {push("Open the neighbor", () => session.show("neighbor"))}
@@ -193,9 +193,9 @@ function scores(session: Session, { query, neighbor }: Shown) {
       {camera !== null && nameOf(camera)}
     </span>
   );
-  const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
+  const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
   return (
-    <div className="sfam-bar" data-testid="sfam-scores">
+    <div className="sfam-tools" data-testid="sfam-scores">
       {who(query)}
       <span className="sfam-center">
         {outcomeOf(session.state.opened, outcome, true)}
@@ -203,7 +203,7 @@ function scores(session: Session, { query, neighbor }: Shown) {
         <span>
           similarity {similarity.toFixed(4)}, distance {distance.toFixed(4)}
         </span>
-        {(best_true || apart) && <span>nearest true match {best_true ? "" : apart}</span>}
+        {(best_true || apart) && <span>nearest true match{best_true ? "" : `: ${apart}`}</span>}
       </span>
       {who(neighbor)}
     </div>
