@@ -189,6 +189,7 @@ def test_filters_rows_and_verdicts_on_several(
     viewer.root.get_by_label("Outcome").select_option("false match")
     viewer.root.get_by_label("Ranks").select_option("k")
     queue = build_queue(run, Spec(outcome="false match", ranks="k")).tolist()
+    viewer.one("place").filter(has_text=f"1 of {len(queue)}").wait_for()
     viewer.shows(queue[0])
     rows = viewer.one("queue-row")
     until(page, lambda: rows.count() >= min(3, len(queue)), "the rows are there")

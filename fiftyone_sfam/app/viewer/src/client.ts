@@ -32,7 +32,8 @@ const KEPT: Record<string, number> = { query: 40, correspondences: 8, rows: 40, 
 const KEPT_OTHERS = 12;
 /** Milliseconds before each new try. */
 const PAUSES = [500, 1000, 2000, 4000, 8000];
-/** Questions in the background at a time; browsers open few connections to a server. */
+/** Questions at a time, of all and in the background: browsers open few connections. */
+const URGENT = 4;
 const BACKGROUND = 2;
 
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
@@ -42,8 +43,8 @@ export class Client {
   send: Send = () => undefined;
   version = 0;
   private entries = new Map<string, Entry<unknown>>();
-  private waiting = new Map<string, (urgent: boolean) => void>();
-  private background = 0;
+  private waiting = new Map<string, { urgent: boolean; start: () => void }>();
+  private running = 0;
   private listeners = new Set<() => void>();
 
   constructor(private pause: (ms: number) => Promise<void> = sleep) {}
@@ -103,29 +104,38 @@ export class Client {
     const known = this.entries.get(key);
     this.entries.delete(key); // and set again: what was used last is kept longest
     this.entries.set(key, known ?? {});
-    if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
-    if (urgent) this.start(key, true);
-    else this.startNext();
-  }
-
-  private start(key: string, urgent: boolean): void {
     const task = this.waiting.get(key);
-    this.waiting.delete(key);
-    task?.(urgent);
+    const start = () => void this.fill(question, params, key);
+    if (!known || task) this.waiting.set(key, { urgent: urgent || !!task?.urgent, start });
+    this.startNext();
   }
 
+  /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
+  giveUp(): void {
+    for (const key of [...this.waiting.keys()].filter((one) => !one.startsWith("rows "))) {
+      this.waiting.delete(key);
+      this.entries.delete(key);
+    }
+  }
+
+  /** Start what is urgent, the newest first, then the rest. */
   private startNext(): void {
-    for (const key of [...this.waiting.keys()])
-      if (this.background < BACKGROUND) this.start(key, false);
+    const tasks = [...this.waiting];
+    const urgent = tasks.filter(([, task]) => task.urgent).reverse();
+    for (const [key, task] of [...urgent, ...tasks.filter(([, one]) => !one.urgent)])
+      if (this.running < (task.urgent ? URGENT : BACKGROUND)) {
+        this.waiting.delete(key);
+        this.running += 1;
+        task.start();
+      }
   }
 
-  private async fill(question: string, params: Params, key: string, urgent: boolean) {
-    if (!urgent) this.background += 1;
+  private async fill(question: string, params: Params, key: string) {
     const entry = await this.ask<unknown>(question, params).then(
       (value): Entry<unknown> => ({ value }),
       (problem: Problem): Entry<unknown> => ({ problem }),
     );
-    if (!urgent) this.background -= 1;
+    this.running -= 1;
     // What was forgotten meanwhile is not brought back.
     if (this.entries.has(key)) this.entries.set(key, entry);
     const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));

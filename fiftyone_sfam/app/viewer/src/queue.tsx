@@ -81,7 +81,7 @@ export function QueueList(props: { session: Session }) {
   React.useEffect(() => {
     const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
     return () => clearTimeout(timer);
-  }, [first, last, queue, session.client.version]);
+  }, [first, last, queue, session.state.message]);
   const rows = [...pairs.subarray(first, last + 1)];
   const order = spec.order ?? opened?.orders[0]?.name;
   return (

@@ -73,12 +73,14 @@ export class Session {
     const { pair } = this.state;
     this.state = reduce(this.state, action);
     const now = this.state.pair;
-    if (now !== pair)
+    if (now !== pair) {
+      this.client.giveUp();
       setTimeout(() => {
         if (this.state.pair !== now) return;
         this.rested = now;
         this.client.changed();
       }, REST);
+    }
     this.client.changed();
   }
 
