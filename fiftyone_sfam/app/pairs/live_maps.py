@@ -53,7 +53,7 @@ Kind = Literal["difference", "path", "channel"]
 
 
 def _channel() -> Any:
-    return Field(None, ge=0, description="a whole number from 0")
+    return Field(None, ge=0, le=2**31, description="a whole number from 0")
 
 
 class LiveQuestion(RunQuestion):
