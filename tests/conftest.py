@@ -52,7 +52,6 @@ CHROMIUM_ARGS = [
 # run. Where processes share the files, one of these at a time is enough for two cores.
 _SLOW = (
     "test_ray_engine",
-    "test_app_pairs",
     "test_crashes",
     "test_app_audit",
     "test_app_operators",

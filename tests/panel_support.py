@@ -1,21 +1,17 @@
-"""The panels as the App keeps them, without a browser: events in, state out."""
+"""The audit panel as the App keeps it, without a browser: events in, state out."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.operators as foo
 import pydash
 
 from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.runs.run import Run
-from operator_support import PLUGIN, context, requests
-
-QUERY, NEIGHBOR = "pair.query.stage.image", "pair.neighbor.stage.image"
+from operator_support import context, requests
 
 
 class AuditPanel:
@@ -97,99 +93,3 @@ class AuditPanel:
 
     def text(self) -> str:
         return json.dumps(self.layout, ensure_ascii=False)
-
-
-class PairsPanel:
-    """A panel as the App keeps it: its state, its data and its layout."""
-
-    def __init__(self, dataset: fo.Dataset, **request: Any) -> None:
-        self.dataset = dataset
-        self.panel_id = f"panel-{uuid.uuid4().hex}"
-        self.state: dict[str, Any] = {}
-        self.data: dict[str, Any] = {}
-        self.layout: dict[str, Any] = {}
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.answers: list[str] = []
-        self.do("on_load", **request)
-
-    def do(
-        self, method: str, params: dict[str, Any] | None = None, **request: Any
-    ) -> None:
-        """Execute an event with what the App would send along."""
-        self.take(self.answer(method, params, **request))
-
-    def answer(
-        self, method: str, params: dict[str, Any] | None = None, **request: Any
-    ) -> foo.ExecutionContext:
-        """Execute an event; what it answers is still under way."""
-        ctx = context(
-            self.dataset,
-            {
-                **(params or {}),
-                "panel_id": self.panel_id,
-                "panel_state": json.loads(json.dumps(self.state)),
-                "__method__": method,
-            },
-            **request,
-        )
-        # FiftyOne makes a new object for every event.
-        type(foo.get_operator(f"{PLUGIN}/sfam_pairs"))().execute(ctx)
-        return ctx
-
-    def take(self, ctx: foo.ExecutionContext) -> None:
-        """Do what an event has answered."""
-        self.asked = []
-        self.answers = [name for name, _ in requests(ctx)]
-        for name, given in requests(ctx):
-            if name == "patch_panel_state":
-                for path, value in given["state"].items():
-                    pydash.set_(self.state, path, value)
-            elif name == "patch_panel_data":
-                for path, value in given["data"].items():
-                    pydash.set_(self.data, path, value)
-            elif name == "show_panel_output":
-                self.layout = json.loads(json.dumps(given["output"]))
-            else:
-                self.asked.append((name, given))
-
-    def at(self, path: str) -> dict[str, Any]:
-        """An element of the layout."""
-        found = self.layout
-        for name in path.split("."):
-            found = found["type"]["properties"][name]
-        return found
-
-    def has(self, path: str) -> bool:
-        """Whether the layout has an element."""
-        return pydash.has(
-            self.layout, "type.properties." + path.replace(".", ".type.properties.")
-        )
-
-    def text(self, path: str) -> str:
-        return str(self.at(path)["default"])
-
-    def choice(self, path: str) -> dict[str, Any]:
-        """An input, whatever its value is: that is part of its name."""
-        where, _, name = path.rpartition(".")
-        found = self.at(where)["type"]["properties"]
-        [one] = [found[key] for key in found if key.startswith(f"{name}_")]
-        return one
-
-    @property
-    def notes(self) -> list[str]:
-        """What has to be said."""
-        found = self.layout["type"]["properties"]
-        return [found[key]["default"] for key in found if key.startswith("note_")]
-
-    @property
-    def pictures(self) -> dict[str, str]:
-        """The sources of all pictures that the layout has."""
-        places = [path for path in (QUERY, NEIGHBOR) if self.has(path)]
-        if self.has("strip"):
-            strip = self.at("strip")["type"]["properties"]
-            places += [
-                f"strip.{name}"
-                for name, one in strip.items()
-                if one["view"]["name"] == "ImageView"
-            ]
-        return {place: pydash.get(self.data, place) for place in places}

@@ -35,7 +35,7 @@ from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
-from fiftyone_sfam.app.pairs.texts import as_sentence
+from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.registration import OPERATORS
 from fiftyone_sfam.audit.report.tables import write_csv
 from fiftyone_sfam.errors import DataError, ModelError
@@ -307,8 +307,9 @@ def test_errors_of_operators_do_not_tell_folders(
 
 
 def test_panels_do_not_tell_folders() -> None:
-    shown = as_sentence("the file does not exist: /srv/faces/a.png.")
-    assert shown == r"The file does not exist\: a\.png\."
+    shown = sentence("the file does not exist: /srv/faces/a.png.")
+    assert shown == "The file does not exist: a.png."
+    assert len(sentence("x" * 100_000)) == 2000
 
 
 def test_a_stored_name_of_a_model_is_no_markup(run: Run) -> None:

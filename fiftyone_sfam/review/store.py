@@ -14,6 +14,7 @@ its collection directly.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +71,19 @@ class VerdictStore:
         self._keys.delete(key)
         return before
 
-    def read(self, query_id: str | None = None) -> dict[PairIds, Record]:
-        """Read all verdicts, or those of one query."""
-        fields = {"_id": 0, "key": 1, "value": 1}
-        records: dict[PairIds, Record] = {}
-        for document in _documents().find(self._all(query_id), fields):
-            _, query, neighbor = document["key"].split("/")
-            records[query, neighbor] = document["value"]
-        return records
+    def read(self, query_ids: Collection[str] | None = None) -> dict[PairIds, Record]:
+        """Read all verdicts, or those of some queries."""
+        if query_ids is not None and len(query_ids) == 1:
+            return _records(self._all(*query_ids))
+        records = _records(self._all())
+        if query_ids is None:
+            return records
+        return {ids: record for ids, record in records.items() if ids[0] in query_ids}
+
+    def read_pairs(self, pairs: Iterable[PairIds]) -> dict[PairIds, Record]:
+        """Read the verdicts on some pairs."""
+        keys = [self._key(ids) for ids in pairs]
+        return _records({**self._all(), "key": {"$in": keys}})
 
     def delete(self) -> None:
         """Delete all verdicts of the run."""
@@ -94,6 +100,15 @@ class VerdictStore:
             "dataset_id": self.dataset_id,
             "key": {"$regex": f"^{re.escape(prefix)}"},
         }
+
+
+def _records(query: dict[str, Any]) -> dict[PairIds, Record]:
+    """Read the records of the documents that a query finds."""
+    records: dict[PairIds, Record] = {}
+    for document in _documents().find(query, {"_id": 0, "key": 1, "value": 1}):
+        _, query_id, neighbor_id = document["key"].split("/")
+        records[query_id, neighbor_id] = document["value"]
+    return records
 
 
 def _documents() -> Any:

@@ -20,9 +20,8 @@ but not shown.
 from __future__ import annotations
 
 import operator
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import SupportsIndex
@@ -46,11 +45,9 @@ from fiftyone_sfam.review.store import (
     Record,
     VerdictStore,
 )
+from fiftyone_sfam.review.texts import clean_note, clean_text, clean_time
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import METHOD
-
-MAX_TEXT, MAX_NOTE = 200, 2000
-"""Maximum numbers of characters of a verdict and of a note."""
 
 VERDICTS = (
     "fine",
@@ -83,65 +80,6 @@ class Reviewed:
     total_pairs: int
     queries: int  # with a verdict on at least one pair
     total_queries: int
-
-
-# --------------------------------------------------------------------------------------
-# Texts
-# --------------------------------------------------------------------------------------
-
-
-def clean_text(text: str) -> str:
-    """Return the text of a verdict without surrounding white space; raise if invalid.
-
-    A text must not begin with a dollar sign, because FiftyOne would read the tag as the
-    name of a field.
-    """
-    clean = text.strip() if isinstance(text, str) else ""
-    if (
-        len(clean) > MAX_TEXT
-        or not _is_visible(clean)
-        or _has_controls(clean, "")
-        or clean.startswith("$")
-    ):
-        raise DataError(
-            f"{shorten(ascii(text), 60)} cannot be a verdict; give one line of 1 to "
-            f"{MAX_TEXT} characters, without control characters, that does not begin "
-            "with $."
-        )
-    return clean
-
-
-def clean_note(note: str) -> str:
-    """Return a note without surrounding white space; raise if it is invalid."""
-    clean = note.strip() if isinstance(note, str) else None
-    if clean is None or len(clean) > MAX_NOTE or _has_controls(clean, "\n\r\t"):
-        raise DataError(
-            f"{shorten(ascii(note), 60)} cannot be the note of a verdict; give a text "
-            f"of at most {MAX_NOTE} characters without control characters."
-        )
-    return clean
-
-
-def clean_time(time: str) -> str:
-    """Return the time of a verdict in the recorded format; raise if it is invalid."""
-    try:
-        return datetime.fromisoformat(time).isoformat(timespec="milliseconds")
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{shorten(ascii(time), 60)} cannot be the time of a verdict; give a time "
-            "in ISO 8601."
-        ) from error
-
-
-def _has_controls(text: str, allowed: str) -> bool:
-    """Return whether a text has control characters, line breaks or surrogates."""
-    kinds = {unicodedata.category(char) for char in text if char not in allowed}
-    return bool(kinds & {"Cc", "Cs", "Zl", "Zp"})
-
-
-def _is_visible(text: str) -> bool:
-    """Return whether a text has a visible character."""
-    return any(unicodedata.category(char)[0] not in "CZ" for char in text)
 
 
 # --------------------------------------------------------------------------------------
@@ -181,16 +119,43 @@ def set_verdict(
         If the run was deleted, replaced or renamed since it was loaded, or the field
         of its verdicts belongs to the user.
     """
+    [previous] = set_verdicts(run, [pair], text, note).values()
+    return previous
+
+
+def set_verdicts(
+    run: Run, pairs: Iterable[SupportsIndex], text: str, note: str = ""
+) -> dict[int, Verdict | None]:
+    """Set the same verdict on several pairs.
+
+    Nothing is set if an argument is invalid.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    pairs : iterable of int
+        Indices into the columns of its pairs.
+    text, note : str
+        As for :func:`set_verdict`.
+
+    Returns
+    -------
+    dict of int to Verdict or None
+        The previous verdict of each pair, for :func:`restore_verdicts`.
+
+    Raises
+    ------
+    DataError, RunError
+        As for :func:`set_verdict`.
+    """
     _check_current(run)
-    pair, ids = _find(run, pair)
     record = {
         "text": clean_text(text),
         "note": clean_note(note),
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
-    before = _store(run).put(ids, record)
-    _show_query(run, ids, before)
-    return None if before is None else _verdict(pair, ids, before)
+    return _write(run, dict.fromkeys((_find(run, pair) for pair in pairs), record))
 
 
 def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> None:
@@ -213,26 +178,39 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
     RunError
         As for :func:`set_verdict`.
     """
+    restore_verdicts(run, {operator.index(pair): previous})
+
+
+def restore_verdicts(
+    run: Run, previous: Mapping[int, Verdict | None]
+) -> dict[int, Verdict | None]:
+    """Undo :func:`set_verdicts`: restore the previous verdicts on pairs, or none.
+
+    Nothing is restored if one of them is invalid.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    previous : mapping of int to Verdict or None
+        Return value of :func:`set_verdicts`; None removes the verdict of a pair.
+
+    Returns
+    -------
+    dict of int to Verdict or None
+        The verdict that each pair had until now.
+
+    Raises
+    ------
+    DataError, RunError
+        As for :func:`restore_verdict`.
+    """
     _check_current(run)
-    pair, ids = _find(run, pair)
-    if previous is not None and (previous.query_id, previous.neighbor_id) != ids:
-        raise DataError(
-            f"the verdict '{previous.text}' is not on pair {pair} of the run "
-            f"'{run.key}'; restore it on its own pair."
-        )
-    if previous is None:
-        before = _store(run).remove(ids)
-    else:
-        before = _store(run).put(
-            ids,
-            {
-                # It may come from a browser, which can send anything.
-                "text": clean_text(previous.text),
-                "note": clean_note(previous.note),
-                "created": clean_time(previous.created),
-            },
-        )
-    _show_query(run, ids, before)
+    records: dict[tuple[int, PairIds], Record | None] = {}
+    for pair, verdict in previous.items():
+        index, ids = _find(run, pair)
+        records[index, ids] = None if verdict is None else _record(run, index, verdict)
+    return _write(run, records)
 
 
 # --------------------------------------------------------------------------------------
@@ -240,21 +218,34 @@ def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> 
 # --------------------------------------------------------------------------------------
 
 
-def get_verdicts(run: Run) -> dict[int, Verdict]:
+def get_verdicts(
+    run: Run, pairs: Iterable[SupportsIndex] | None = None
+) -> dict[int, Verdict]:
     """Read the current verdicts of a run.
 
     Parameters
     ----------
     run : Run
         The run.
+    pairs : iterable of int, optional
+        Indices of the pairs whose verdicts to read; by default, all pairs.
 
     Returns
     -------
     dict of int to Verdict
         Verdicts by pair, in the order of the pairs.
+
+    Raises
+    ------
+    DataError
+        If there is no such pair.
     """
+    if pairs is None:
+        records = _store(run).read()
+    else:
+        records = _store(run).read_pairs(_find(run, pair)[1] for pair in pairs)
     verdicts: dict[int, Verdict] = {}
-    for ids, record in _store(run).read().items():
+    for ids, record in records.items():
         pair = _pair_of(run, ids)
         if pair is not None:
             verdicts[pair] = _verdict(pair, ids, record)
@@ -314,28 +305,67 @@ def refresh_verdicts(run: Run) -> None:
 
 
 # --------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------
+
+
+def _write(
+    run: Run, records: Mapping[tuple[int, PairIds], Record | None]
+) -> dict[int, Verdict | None]:
+    """Record verdicts, or remove them, and show them; return those before."""
+    store = _store(run)
+    previous: dict[int, Verdict | None] = {}
+    removed: dict[str, tuple[tuple[str, str], ...]] = {}
+    try:
+        for (pair, ids), record in records.items():
+            query_id, neighbor_id = ids
+            before = store.remove(ids) if record is None else store.put(ids, record)
+            old = () if before is None else ((neighbor_id, before["text"]),)
+            removed[query_id] = (*removed.get(query_id, ()), *old)
+            previous[pair] = None if before is None else _verdict(pair, ids, before)
+    finally:
+        if removed:
+            _show_queries(run, removed)
+    return previous
+
+
+def _record(run: Run, pair: int, verdict: Verdict) -> Record:
+    """Return the record of a verdict to restore; it may come from a browser."""
+    if (verdict.query_id, verdict.neighbor_id) != _find(run, pair)[1]:
+        raise DataError(
+            f"the verdict {shorten(ascii(verdict.text), 60)} is not on pair {pair} of "
+            f"the run '{run.key}'; restore it on its own pair."
+        )
+    return {
+        "text": clean_text(verdict.text),
+        "note": clean_note(verdict.note),
+        "created": clean_time(verdict.created),
+    }
+
+
+# --------------------------------------------------------------------------------------
 # Showing
 # --------------------------------------------------------------------------------------
 
 
-def _show_query(run: Run, ids: PairIds, before: Record | None) -> None:
-    """Show the verdicts of a query after one of them has changed."""
+def _show_queries(run: Run, removed: dict[str, tuple[tuple[str, str], ...]]) -> None:
+    """Show the verdicts of some queries after they have changed."""
     dataset, key, patches_field = run.dataset, run.key, run.config.patches_field
-    query_id, neighbor_id = ids
     has_field = dataset.get_field(key + VERDICT_FIELD_ENDING) is not None
-    if not has_field and not _store(run).read(query_id):
+    if not has_field and not _store(run).read(removed):
         return
-    old = () if before is None else ((neighbor_id, before["text"]),)
     # Fields are missing before the first verdict, or if the user has deleted one, with
     # the verdicts on all queries.
     missing = declare_verdict_fields(dataset, key, patches_field)
-    _show(run, None if missing else query_id, {query_id: old})
+    _show(run, None if missing else frozenset(removed), removed)
 
 
 def _show(
-    run: Run, query_id: str | None, removed: dict[str, tuple[tuple[str, str], ...]]
+    run: Run,
+    query_ids: frozenset[str] | None,
+    removed: dict[str, tuple[tuple[str, str], ...]],
 ) -> None:
-    """Write the recorded verdicts on one query, or on all, into the fields.
+    """Write the recorded verdicts on some queries, or on all, into the fields.
 
     ``removed`` has neighbor and text of verdicts that are no longer valid, by query.
 
@@ -345,11 +375,9 @@ def _show(
     """
     dataset, key, patches_field = run.dataset, run.key, run.config.patches_field
     store = _store(run)
-    records = store.read(query_id)
-    shown = {} if query_id is not None else shown_queries(dataset, key, patches_field)
-    queries = {query for query, _ in records} | set(shown)
-    if query_id is not None:
-        queries.add(query_id)
+    records = store.read(query_ids)
+    shown = {} if query_ids is not None else shown_queries(dataset, key, patches_field)
+    queries = {query for query, _ in records} | set(shown) | (query_ids or frozenset())
     while queries:
         entries = _entries(run, records)
         rows = []
@@ -362,7 +390,7 @@ def _show(
                     )
                 )
         write_verdict_fields(dataset, key, patches_field, rows)
-        written, records = records, store.read(query_id)
+        written, records = records, store.read(query_ids)
         queries = {
             ids[0]
             for ids in {*written, *records}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -252,6 +252,25 @@ def read_images(run: Run, ids: Sequence[str]) -> list[KeptImage]:
         if not stored:
             raise RunError(_missing(run, item_id, items.index(item_id)))
     return [unpack_image(stored, run.contribution_basis) for stored in rows]
+
+
+def find_images(run: Run, items: Iterable[int]) -> dict[int, KeptImage]:
+    """Read what a run keeps of some items; of others it keeps nothing."""
+    places = run.items.places
+    if run.config.contributions is None or places is None:
+        return {}
+    wanted = [item for item in dict.fromkeys(items) if places[item, 0] >= 0]
+    if not wanted:
+        return {}
+    rows = run.store.get_rows(
+        [(contributions_name(shard), row) for shard, row in places[wanted].tolist()]
+    )
+    basis = run.contribution_basis
+    return {
+        item: unpack_image(row, basis)
+        for item, row in zip(wanted, rows, strict=True)
+        if row
+    }
 
 
 def _missing(run: Run, item_id: str, index: int) -> str:

@@ -1,9 +1,8 @@
-"""The panel of pairs and the heatmaps of frames in the real App."""
+"""The heatmaps of frames in the real App."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fiftyone as fo
@@ -12,27 +11,14 @@ import pytest
 
 from app_support import (
     Console,
-    choose,
     keep_screenshot,
     open_sample,
     painted,
     pixels_of,
-    select,
     ticked,
     until,
 )
-from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, list_runs, load_run
-from fiftyone_sfam.runs.run import Run
-from pairs_support import (
-    NEIGHBOR,
-    QUERY,
-    assert_pair,
-    choose_in_panel,
-    open_pairs,
-    pixels_once_there,
-    press_access_key,
-    source,
-)
+from fiftyone_sfam import Protocol, explain_retrieval
 from worlds import small_frames
 
 if TYPE_CHECKING:
@@ -41,218 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 Open = Callable[[fo.Dataset], "Page"]
-
-
-@pytest.fixture
-def samples(
-    crops: fo.Dataset, make_dataset: Callable[..., fo.Dataset]
-) -> Callable[[int], fo.Dataset]:
-    """Make a dataset of some crops: the App remembers what is open in each."""
-
-    def samples(count: int) -> fo.Dataset:
-        dataset = make_dataset("panel")
-        dataset.add_samples(
-            [
-                fo.Sample(one.filepath, identity=one.identity, camera=one.camera)
-                for one in crops[:count]
-            ],
-            progress=False,
-        )
-        return dataset
-
-    return samples
-
-
-def explain(dataset: fo.Dataset) -> Run:
-    return explain_retrieval(
-        dataset, "demo", k=3, protocol=Protocol(identity_field="identity")
-    )
-
-
-def test_the_panel_in_the_grid(
-    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
-) -> None:
-    console = Console(page)
-    dataset = samples(30)
-    run = explain(dataset)
-    open_dataset(dataset)
-    panel = open_pairs(page)
-    assert_pair(panel, run, 0, 0)
-    first = source(panel, QUERY), source(panel, NEIGHBOR)
-    # The browser has decoded them, and shows them as large as they are.
-    sizes = panel.locator('img[alt$="with its map"]').evaluate_all(
-        "all => all.map(i => [i.naturalWidth, i.naturalHeight, i.width, i.height])"
-    )
-    assert sizes == [[210, 420, 210, 420]] * 2 + [[64, 128, 64, 128]] * 3
-    keep_screenshot(page, "panel_grid")
-
-    panel.get_by_role("button", name="Neighbor ▶").click()
-    assert_pair(panel, run, 0, 1)
-    second = source(panel, QUERY), source(panel, NEIGHBOR)
-    assert second[0] != first[0]
-    assert second[1] != first[1]
-    panel.get_by_role("button", name="◀ Neighbor").click()
-    assert_pair(panel, run, 0, 0)
-    until(
-        page,
-        lambda: (source(panel, QUERY), source(panel, NEIGHBOR)) == first,
-        "the first pair is back",
-    )
-
-    panel.get_by_alt_text("Neighbor 3 with its map").click()
-    assert_pair(panel, run, 0, 2)
-    assert source(panel, NEIGHBOR) not in (first[1], second[1])
-
-    panel.get_by_role("button", name="Pair ▶").click()
-    assert_pair(panel, run, 1, 0)
-    assert source(panel, QUERY) != first[0]
-    # By the keyboard.
-    press_access_key(page, "n")
-    assert_pair(panel, run, 2, 0)
-    press_access_key(page, "p")
-    assert_pair(panel, run, 1, 0)
-
-    # Kind, opacity and colors change what is drawn.
-    large = panel.get_by_alt_text(QUERY, exact=True)
-    shown = painted(page, large)
-    for label, option in (
-        ("Map", "evidence"),
-        ("Opacity", "100 %"),
-        ("Colors", "Inferno"),
-    ):
-        choose_in_panel(page, panel, label, option)
-        until(
-            page,
-            lambda before=shown: np.abs(pixels_of(large) - before).max() > 20,
-            f"{option} was drawn",
-        )
-        shown = painted(page, large)
-    assert_pair(panel, run, 1, 0)
-
-    # The sample that is selected becomes the query.
-    select(page, page.locator('[data-cy="looker"]').nth(7))
-    assert_pair(panel, run, 7, 0)
-    keep_screenshot(page, "panel_selected")
-    assert console.errors == []
-
-
-def test_the_panel_in_the_modal(
-    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
-) -> None:
-    console = Console(page)
-    dataset = samples(12)
-    run = explain(dataset)
-    open_dataset(dataset)
-    open_sample(page, page.locator('[data-cy="looker"]').nth(4))
-    modal = page.locator('[data-cy="modal"]')
-    tab = modal.locator('[data-cy="panel-tab-sfam_pairs"]')
-    more = modal.locator('[data-cy="new-panel-btn"]')
-    tab.or_(more).first.wait_for()
-    if not tab.count():
-        more.click()
-        page.get_by_text("SFAM pairs").last.click()
-    else:
-        tab.click()
-    assert_pair(modal, run, 4, 0)
-    keep_screenshot(page, "panel_modal")
-    modal.get_by_role("button", name="Neighbor ▶").click()
-    assert_pair(modal, run, 4, 1)
-    # The neighbor is opened from the panel, which keeps its pair.
-    modal.get_by_role("button", name="Open neighbor").click()
-    page.wait_for_timeout(1500)
-    assert_pair(modal, run, 4, 1)
-    page.keyboard.press("Escape")
-    assert console.errors == []
-
-
-def test_the_panel_without_a_run(
-    samples: Callable[[int], fo.Dataset], open_dataset: Open, page: Page
-) -> None:
-    console = Console(page)
-    dataset = samples(8)
-    open_dataset(dataset)
-    panel = open_pairs(page)
-    panel.get_by_text("No explained run yet").wait_for()
-    keep_screenshot(page, "panel_no_run")
-
-    # Two selected samples are explained at once, by a model that is chosen.
-    lookers = page.locator('[data-cy="looker"]')
-    select(page, lookers.nth(0))
-    select(page, lookers.nth(3))
-    panel.get_by_text("Choose the model").wait_for()
-    panel.get_by_role("combobox").first.click()
-    page.get_by_role("option", name="demo", exact=True).click()
-    panel.get_by_text("First selected").wait_for(timeout=60_000)
-    panel.get_by_alt_text(NEIGHBOR, exact=True).wait_for()
-    explained = explain_pair(
-        "demo", *(dataset.values("filepath")[place] for place in (0, 3))
-    )
-    panel.get_by_text(f"similarity {explained.score:.4f},").wait_for()
-    keep_screenshot(page, "panel_two_selected")
-    for place in (0, 3):
-        select(page, lookers.nth(place))
-
-    panel.get_by_role("button", name="Explain retrieval").click()
-    choose(page, "Model", "demo")
-    execute = page.get_by_role("button", name="Execute").first
-    until(page, execute.is_enabled, "the form is right")
-    execute.click()
-    page.get_by_text("Pairs explained").wait_for(timeout=90_000)
-    page.get_by_role("button", name="Close").click()
-    looker = page.locator('[data-cy="looker"]').first
-    until(page, lambda: ticked(page, "sfam"), "the heatmap is active")
-    assert_drawn_when_ticked(page, "sfam", looker)
-    # The panel has found the new run by itself.
-    dataset.reload()
-    assert list_runs(dataset) == ["sfam"]
-    assert_pair(panel, load_run(dataset, "sfam"), 0, 0)
-    keep_screenshot(page, "panel_after_run")
-    assert console.errors == []
-
-
-def assert_drawn_when_ticked(page: Page, field: str, looker: Locator) -> None:
-    """Turn a field off and on until that changes what is drawn."""
-    # The App may draw a field that is new only after it has told that it is active.
-    for _ in range(4):
-        shown = pixels_once_there(page, looker)
-        page.locator(f'[data-cy="checkbox-{field}"]').click()
-        for _ in range(50):
-            if np.abs(pixels_of(looker) - shown).max() > 40:
-                return
-            page.wait_for_timeout(100)
-    raise AssertionError(f"'{field}' was never drawn")
-
-
-def test_the_panel_names_a_broken_image(
-    samples: Callable[[int], fo.Dataset],
-    open_dataset: Open,
-    page: Page,
-    tmp_path: Path,
-) -> None:
-    dataset = samples(6)
-    vectors = explain(dataset).embeddings()
-    dataset.set_values("vectors", list(vectors))
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no image")
-    sample = dataset.skip(1).first()
-    sample.filepath = str(broken)
-    sample.save()
-    run = explain_retrieval(dataset, "demo", k=3, embeddings="vectors", overwrite=True)
-    assert len(run.skipped) == 1
-    open_dataset(dataset)
-    panel = open_pairs(page)
-    # At once, while the App is still being answered what opening the panel has asked.
-    panel.get_by_role("button", name="Pair ▶").click()
-    assert_pair(panel, run, 1, 0)
-    panel.get_by_text("cannot be read as an image").first.wait_for()
-    page.wait_for_timeout(1500)
-    assert_pair(panel, run, 1, 0)
-    keep_screenshot(page, "panel_broken")
-
-
-# --------------------------------------------------------------------------------------
-# Frames
-# --------------------------------------------------------------------------------------
 
 
 def test_heat_lies_in_the_boxes_of_the_frame(

@@ -30,7 +30,8 @@ from fiftyone_sfam.retrieval.embeddings import stored_embeddings
 from fiftyone_sfam.review.verdicts import set_verdict
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 from operator_support import PLUGIN, context
-from panel_support import AuditPanel, PairsPanel
+from pairs_component import PairsComponent
+from panel_support import AuditPanel
 from stored import stored_blobs
 from worlds import embeddings_of, fill, fill_frames, person, tiny_model
 
@@ -74,7 +75,7 @@ def test_two_samples_of_two_identities(dataset: fo.Dataset, tmp_path: Path) -> N
     assert evaluated.identification.without_match == 2
     find_suspects(run)
     AuditPanel(dataset)
-    assert PairsPanel(dataset).notes == []
+    assert PairsComponent(dataset).walk() == []
 
 
 def test_all_the_same_image(dataset: fo.Dataset, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_no_labels_at_all(dataset: fo.Dataset, tmp_path: Path) -> None:
     find_shortcuts(run)
     find_suspects(run)
     AuditPanel(dataset)
-    assert PairsPanel(dataset).notes == []
+    assert PairsComponent(dataset).walk() == []
 
 
 def test_protocol_values_that_occur_in_no_image(
@@ -427,7 +428,7 @@ def test_a_run_after_its_dataset_was_changed(
     assert cards["Queries"] == str(len(np.unique(run.pairs.query)))
     panel.do("on_tab", path="tab", value="suspects")
     assert panel.state["blocks"]
-    assert PairsPanel(dataset).notes == []
+    assert PairsComponent(dataset).walk() == []
     assert write_report(run, tmp_path / "report").page.stat().st_size > 10_000
     for name in (
         "explain_retrieval",
@@ -463,7 +464,7 @@ def test_a_run_that_fiftyone_has_renamed(dataset: fo.Dataset, tmp_path: Path) ->
     run = load_run(dataset, "mine")
     assert _stored_results(run) == results
     AuditPanel(dataset, "suspects")
-    assert PairsPanel(dataset).notes == []
+    assert PairsComponent(dataset).walk() == []
     # A new result takes the place of the old one, which had another name.
     evaluate_retrieval(run)
     assert sorted(dataset.list_runs()) == [
@@ -496,7 +497,7 @@ def test_a_run_whose_record_fiftyone_has_deleted(
     with pytest.raises(RunError, match="has a field 'sfam' that does not belong"):
         explain_retrieval(dataset, tiny_model())
     AuditPanel(dataset)
-    PairsPanel(dataset)
+    assert PairsComponent(dataset).opened["run"] is None
     assert len(explain_retrieval(dataset, tiny_model(), key="new", k=1).pairs) == 12
 
 

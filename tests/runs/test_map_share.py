@@ -17,10 +17,10 @@ from torch import nn
 from torchvision.models import convnext_tiny
 
 from fiftyone_sfam import explain_contrast, explain_pair, explain_retrieval, load_run
+from fiftyone_sfam.app.forms.markdown import as_text
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
-from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.attribution.map_share import map_warnings, median_share
 from fiftyone_sfam.audit.report.write import write_report
 from fiftyone_sfam.cli.entry import main
@@ -31,7 +31,8 @@ from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import RunConfig, record_run
 from operator_support import PLUGIN, context
-from panel_support import AuditPanel, PairsPanel
+from pairs_component import PairsComponent
+from panel_support import AuditPanel
 from paths import TESTS
 from report_support import Page
 from stored import interrupt_after
@@ -376,7 +377,7 @@ def test_the_panels_and_the_report(world: fo.Dataset, tmp_path: Path) -> None:
     assert audit.block("warning_0")["markdown"] == (
         f"**{escape_markdown(RUN_SENTENCE)}**"
     )
-    assert PairsPanel(world).notes == [as_text(RUN_SENTENCE, most=None)]
+    assert PairsComponent(world).run["notes"] == [RUN_SENTENCE]
     page = Page(write_report(run, tmp_path / "report").page)
     first = page.section("summary").select("li")[0].get_text()
     assert first.replace("\u00a0", " ") == RUN_SENTENCE
@@ -385,7 +386,7 @@ def test_the_panels_and_the_report(world: fo.Dataset, tmp_path: Path) -> None:
 
     fine = quietly(world, tiny_model(), key="sfam", overwrite=True)
     assert AuditPanel(world).blocks[0] == "cards"
-    assert PairsPanel(world).notes == []
+    assert PairsComponent(world).run["notes"] == []
     page = Page(write_report(fine, tmp_path / "fine").page)
     assert "These maps carry" not in page.section("summary").get_text()
     share = f"{100 * fine.config.share_on_map:.1f} %"

@@ -9,6 +9,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.markdown import as_text
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text
 from fiftyone_sfam.app.operators.base import (
     Context,
@@ -17,7 +18,6 @@ from fiftyone_sfam.app.operators.base import (
     no_runs,
     shown_fields,
 )
-from fiftyone_sfam.app.pairs.layout import as_text
 from fiftyone_sfam.data.text import counted, percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
 from fiftyone_sfam.runs.run import Run, list_runs, load_run

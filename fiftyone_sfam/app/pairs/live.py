@@ -1,8 +1,7 @@
 """Maps that are computed when they are looked at: the model, and what it was run on.
 
 This module imports torch, so the others import it inside functions. A model is loaded
-by its name, once; what it was run on last is kept, so that clicks and steps from
-neighbor to neighbor are quick.
+by its registered name, once; what it was run on last is kept.
 """
 
 from __future__ import annotations
@@ -21,14 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fiftyone_sfam.app.pairs.pictures import Box, ImageFile
+from fiftyone_sfam.attribution.contributions import Contributions
 from fiftyone_sfam.attribution.maps import (
     Weights,
     attribute,
     attribute_difference,
-    attribute_point,
     check_embeddings,
     check_maps,
 )
+from fiftyone_sfam.attribution.pair import PathExplanation, explain_path
 from fiftyone_sfam.data.inputs import ReadInputs
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError, ModelError, SfamError
@@ -36,7 +36,8 @@ from fiftyone_sfam.models import known_name, list_models, load_named
 from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
-from fiftyone_sfam.network.metric import distance, normalizer, similarity
+from fiftyone_sfam.network.metric import distance, similarity
+from fiftyone_sfam.runs.contributions import KeptImage
 from fiftyone_sfam.runs.maps import SideMaps
 from fiftyone_sfam.runs.run import Run
 
@@ -66,17 +67,17 @@ class LivePairs:
         weights: Weights = "signed",
     ) -> None:
         self._model = model
-        self._metric = model.metric
+        self.metric, self.layer = model.metric, str(model.layer)
         self._weights: Weights = weights
         self._sizes = [image.size for image in images]
         self._crops = [_crop(model, image) for image in images]
         with _LOCK:
             self._head = _linearized(model, images)
             embedding = self._head.embedding.double()
-            self.scores = similarity(embedding[:1], embedding[1:], self._metric).numpy(
+            self.scores = similarity(embedding[:1], embedding[1:], self.metric).numpy(
                 force=True
             )
-            self.distances = distance(embedding[:1], embedding[1:], self._metric).numpy(
+            self.distances = distance(embedding[:1], embedding[1:], self.metric).numpy(
                 force=True
             )
 
@@ -122,7 +123,7 @@ class LivePairs:
             )
             both = [
                 attribute(
-                    self._head, rows, embedding[partners], self._metric, self._weights
+                    self._head, rows, embedding[partners], self.metric, self._weights
                 )
                 for rows, partners in ((zeros, others), (others, zeros))
             ]
@@ -155,7 +156,7 @@ class LivePairs:
         """
         with _LOCK:
             partner = self._head.embedding[[neighbor + 1]]
-            found = attribute(self._head, self._zeros()[:1], partner, self._metric)
+            found = attribute(self._head, self._zeros()[:1], partner, self.metric)
         return found.cis[0].numpy(force=True)
 
     def difference(self) -> tuple[Maps, Maps]:
@@ -163,40 +164,35 @@ class LivePairs:
         with _LOCK:
             embedding, others = self._head.embedding, self._others()
             one = attribute_difference(
-                self._head, self._zeros(), embedding[others], self._metric, "query"
+                self._head, self._zeros(), embedding[others], self.metric, "query"
             )
             other = attribute_difference(
                 self._head,
                 others,
                 embedding[self._zeros()],
-                self._metric,
+                self.metric,
                 "gallery",
             )
         return _maps(one.evidence), _maps(-other.evidence)
 
-    def point_of_query(self, row: int, column: int) -> Maps:
-        """Map what a place of the query is matched with on each neighbor."""
-        self._check_place(row, column)
-        head = self._head
+    def contributions(self) -> list[KeptImage]:
+        """Return what each place of each image adds to its embedding."""
+        height, width = self.map_shape
         with _LOCK:
-            # As attribution.attribute_point, for all neighbors in two passes.
-            tangents = torch.zeros_like(head.feature_map)
-            tangents[0, :, row, column] = head.feature_map[0, :, row, column]
-            contribution = head.jvp(tangents)[0]
-            scale = normalizer(head.embedding[:1], head.embedding, self._metric)
-            pulled = head.vjp(contribution / scale[:, None])
-        return _maps((pulled * head.feature_map).sum(1)[1:])
-
-    def point_of_neighbor(
-        self, neighbor: int, row: int, column: int
-    ) -> NDArray[np.float32]:
-        """Map what a place of a neighbor is matched with on the query."""
-        self._check_place(row, column)
-        with _LOCK:
-            found = attribute_point(
-                self._head, neighbor + 1, (row, column), self._head, 0, self._metric
+            found = _maps(self._head.position_contributions())
+            embeddings = _maps(self._head.embedding)
+        return [
+            KeptImage(
+                Contributions(
+                    values.reshape(height, width, -1), whole - values.sum(0), whole
+                ),
+                crop,
+                size,
             )
-        return found.float().numpy(force=True)
+            for values, whole, crop, size in zip(
+                found, embeddings, self._crops, self._sizes, strict=True
+            )
+        ]
 
     def channel(self, index: int) -> tuple[NDArray[np.float32], Maps]:
         """Return the activation of a channel: the query's map and the neighbors'."""
@@ -214,30 +210,23 @@ class LivePairs:
     def _zeros(self) -> torch.Tensor:
         return torch.zeros_like(self._others())
 
-    def _check_place(self, row: int, column: int) -> None:
-        height, width = self.map_shape
-        if not (0 <= row < height and 0 <= column < width):
-            raise DataError(
-                f"the place in row {row} and column {column} is outside the map of "
-                f"{counted(height, 'row')} and {counted(width, 'column')}; click on "
-                "the image again."
-            )
-
-
-def live_pairs_of_run(
-    run: Run, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None = None
-) -> LivePairs:
-    """Run a run's model on a query and its neighbors, with their further inputs."""
-    config = run.config
-    named = _Named(config.model, config.layer, config.weights_hash, config.metric)
-    return _live(named, config.weights, images, read_inputs)
-
 
 def live_pairs(
-    model: str, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None = None
+    source: Run | str, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None
 ) -> LivePairs:
-    """Run a model on two images or more, without any run."""
-    return _live(_Named(model), "signed", images, read_inputs)
+    """Run a model, or that of a run, on a query and its neighbors."""
+    named, weights, inputs = _asked(source, read_inputs)
+    return _run(named, weights, images, inputs, _registry())
+
+
+def live_paths(
+    source: Run | str,
+    images: tuple[ImageFile, ImageFile],
+    read_inputs: ReadInputs | None,
+) -> tuple[PathExplanation, PathExplanation]:
+    """Explain two images by the path of several scales."""
+    named, _, inputs = _asked(source, read_inputs)
+    return _paths(named, images, inputs, _registry())
 
 
 def score_problem(stored: float, live: float) -> str | None:
@@ -288,18 +277,20 @@ class _Input:
         return found.copy()  # torch warns of arrays that cannot be written to
 
 
-def _live(
-    named: _Named,
-    weights: Weights,
-    images: tuple[ImageFile, ...],
-    read_inputs: ReadInputs | None,
-) -> LivePairs:
-    """Run a model on images, unless that was done just before."""
-    registry = _registry()
-    fields = _model(named, registry).inputs
+def _asked(
+    source: Run | str, read_inputs: ReadInputs | None
+) -> tuple[_Named, Weights, tuple[_Input, ...]]:
+    """Return the model that is asked for, and its further inputs of the images."""
+    weights: Weights = "signed"
+    if isinstance(source, str):
+        named = _Named(source)
+    else:
+        config, weights = source.config, source.config.weights
+        named = _Named(config.model, config.layer, config.weights_hash, config.metric)
+    fields = _model(named, _registry()).inputs
     found = read_inputs(fields) if fields and read_inputs is not None else {}
     inputs = tuple(_Input.of(name, values) for name, values in found.items())
-    return _run(named, weights, images, inputs, registry)
+    return named, weights, inputs
 
 
 @lru_cache(maxsize=4)
@@ -310,10 +301,31 @@ def _run(
     inputs: tuple[_Input, ...],
     registry: tuple[int, int],
 ) -> LivePairs:
-    model = _model(named, registry)
-    if inputs:
-        model = model.with_inputs({one.name: one.array() for one in inputs})
+    model = _given(named, inputs, registry)
     return LivePairs(model, [image.read() for image in images], weights)
+
+
+@lru_cache(maxsize=16)
+def _paths(
+    named: _Named,
+    images: tuple[ImageFile, ImageFile],
+    inputs: tuple[_Input, ...],
+    registry: tuple[int, int],
+) -> tuple[PathExplanation, PathExplanation]:
+    model = _given(named, inputs, registry)
+    with _LOCK:
+        first, second = (image.read() for image in images)
+        return explain_path(model, first, second, several_scales=True)
+
+
+def _given(
+    named: _Named, inputs: tuple[_Input, ...], registry: tuple[int, int]
+) -> EmbeddingModel:
+    """Load a model, and give it the further inputs of images."""
+    model = _model(named, registry)
+    if not inputs:
+        return model
+    return model.with_inputs({one.name: one.array() for one in inputs})
 
 
 @lru_cache(maxsize=2)
@@ -368,5 +380,5 @@ def _linearized(model: EmbeddingModel, images: Sequence[Image.Image]) -> Lineari
 
 
 def _maps(values: torch.Tensor) -> Maps:
-    """Turn maps of shape (n, h, w) into one array each."""
+    """Turn a tensor of shape (n, ...) into n arrays."""
     return tuple(values.detach().float().numpy(force=True))

@@ -7,9 +7,12 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
+from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.questions import QUESTIONS, StaleRunError
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError, SfamError
-from fiftyone_sfam.app.forms.choices import for_user
+
+_EVENTS = (None, "on_startup", "on_load")
 
 
 class SfamPairs(foo.Panel):
@@ -26,9 +29,13 @@ class SfamPairs(foo.Panel):
         )
 
     def execute(self, ctx: foo.ExecutionContext) -> Any:
-        """Return the answer to a question; anything else is FiftyOne's own."""
-        if ctx.params.get("__method__") == "ask":
+        """Return the answer to a question; open the panel on FiftyOne's own events."""
+        name = ctx.params.get("__method__")
+        if name == "ask":
             return self.ask(ctx)
+        if name not in _EVENTS:
+            # FiftyOne would call any method of this name.
+            raise DataError(f"the panel of pairs has no event {_shown(name)}.")
         return super().execute(ctx)
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
@@ -45,9 +52,15 @@ class SfamPairs(foo.Panel):
         try:
             if not isinstance(name, str) or name not in QUESTIONS:
                 raise DataError(
-                    f"there is no question {name!r}; ask one of {', '.join(QUESTIONS)}."
+                    f"there is no question {_shown(name)}; ask one of "
+                    f"{', '.join(QUESTIONS)}."
                 )
             return QUESTIONS[name](ctx)
         except SfamError as error:
             stale = isinstance(error, StaleRunError)
-            return {"problem": for_user(error), "stale": stale}
+            return {"problem": sentence(error), "stale": stale}
+
+
+def _shown(name: object) -> str:
+    """Return what was asked for, for a message."""
+    return shorten(repr(name), 60)

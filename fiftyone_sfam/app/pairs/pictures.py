@@ -1,43 +1,56 @@
-"""Pictures of maps over images, as ``data:`` URLs, drawn once as long as they stay."""
+"""Pictures of images, as ``data:`` URLs of a bounded length."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import io
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.app.pairs.maps import ShownMaps
-from fiftyone_sfam.attribution.render import data_url, fitted, overlay
-from fiftyone_sfam.data.images import read_part
+from fiftyone_sfam.app.pairs.plain import sentence
+from fiftyone_sfam.data.images import load_in_background, read_part, read_shrunk
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.run import Run
 
-Box = tuple[float, float, float, float]
+MIDDLE, LARGE, LARGEST = 256, 512, 1600
+"""Longer sides of pictures in pixels: of a neighbor, of a query, and at most."""
 
-LARGE_BOX = (300, 420)
-"""Largest width and height of a picture, in pixels."""
+MOST_PICTURE_BYTES = 1_000_000
+"""Longest URL of a picture."""
+
+# Shares of the longer side, and qualities, that are tried one after the other.
+_STEPS = (
+    (1.0, 85),
+    (1.0, 70),
+    (0.75, 75),
+    (0.5, 75),
+    (0.375, 70),
+    (0.25, 65),
+    (0.1875, 60),
+    (0.125, 50),
+    (0.0625, 50),
+)
+_READERS = 4  # threads that read images
+_HEADER = "data:image/jpeg;base64,"
 
 
 @dataclass(frozen=True)
 class ImageFile:
     """An image, or the part of one in a box, as it is on disk at this moment."""
 
-    path: str  # the file
-    stamp: tuple[int, int]
+    path: str
+    stamp: tuple[int, int]  # time of the last change, and size in bytes
     box: tuple[float, ...] | None = None
 
     def read(self) -> Image.Image:
-        """Read the image in full size; raise a DataError if that cannot be."""
+        """Read the image in full size; raise a DataError if it cannot be read."""
         return read_part(self.path, self.box)
-
-    def large(self) -> Image.Image:
-        """Return the image fitted into :data:`LARGE_BOX`, not to be changed."""
-        return _large(self)
 
 
 def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
@@ -53,88 +66,139 @@ def image_file(path: str, box: Sequence[float] | None = None) -> ImageFile:
     return ImageFile(path, stamp, None if box is None else tuple(box))
 
 
-@lru_cache(maxsize=64)
-def _large(file: ImageFile) -> Image.Image:
-    return fitted(file.read(), *LARGE_BOX)
-
-
-SMALL_BOX = (96, 128)
-"""Largest width and height of a neighbor in the strip, in pixels."""
-
-MIDDLE_BOX = (180, 250)
-"""Largest width and height of a picture beside the pair, in pixels."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How maps are drawn."""
-
-    opacity: float = 0.6  # of their strongest values, from 0 to 1
-    signed: bool = False  # show negative values too
-    colors: str | None = None  # color map, see :mod:`fiftyone_sfam.attribution.render`
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the panel: an image, with its map where there is one."""
+    """A picture of an image, see ``Picture`` in ``types.ts``."""
 
-    url: str  # the image with its map, as a data: URL
-    width: int  # size in pixels
-    height: int  # size in pixels
-    problem: str | None = None  # reason why the image or its map is missing
-    values: NDArray[np.float32] | None = None  # the map, shape (h, w)
-    places: Box | None = None  # the part of the image that can be clicked
+    url: str  # empty if the image cannot be read
+    width: int  # of the picture
+    height: int
+    full: tuple[int, int]  # width and height of the image, or of its part in the box
+    problem: str | None = None  # why there is no image, or no map of it
+
+    def to_json(self, problem: str | None = None) -> dict[str, Any]:
+        """Return it as plain data, with a reason why there is no map."""
+        shown = self.problem or (None if problem is None else sentence(problem))
+        return {**asdict(self), "problem": shown}
 
 
-def draw(
-    file: ImageFile,
-    side: SideMaps | None,
-    maps: ShownMaps,
-    look: Look,
-    box: tuple[int, int] = LARGE_BOX,
-    *,
-    problem: str | None = None,
-    places: Box | None = None,
+def no_picture(problem: str) -> Picture:
+    """Return what is shown of an image that cannot be read."""
+    return Picture("", 0, 0, (0, 0), sentence(problem))
+
+
+def picture(
+    file: ImageFile, longest: int, most_bytes: int = MOST_PICTURE_BYTES
 ) -> Picture:
-    """Draw an image with its map; raise a DataError if the image cannot be read."""
-    if side is None:
-        return Picture(*_plain(file, box), problem, None, places)
-    values = np.ascontiguousarray(side.maps[maps.kind], dtype=np.float32)
-    drawn = _drawn(
-        file,
-        box,
-        values.tobytes(),
-        values.shape,
-        side.crop,
-        maps.limit,
-        replace(look, signed=maps.signed),
-    )
-    return Picture(*drawn, problem, values, places)
+    """Fit an image into a square, never enlarged.
+
+    Parameters
+    ----------
+    file : ImageFile
+        The image.
+    longest : int
+        Longer side of the picture, in pixels; smaller if the URL would be too long.
+    most_bytes : int
+        Most characters of the URL.
+
+    Returns
+    -------
+    Picture
+        A JPEG; empty, with the reason, if the image cannot be read.
+    """
+    try:
+        full = (0, 0)
+        for size, quality in _sizes(longest):
+            url, shown, full = _encoded(file, size, quality)
+            if len(url) <= most_bytes:
+                return Picture(url, *shown, full)
+    except DataError as error:
+        return no_picture(str(error))
+    return Picture("", 0, 0, full, "The picture takes too many bytes.")
 
 
-@lru_cache(maxsize=256)
-def _drawn(
-    file: ImageFile,
-    box: tuple[int, int],
-    values: bytes,
-    shape: tuple[int, int],
-    crop: Box,
-    limit: float,
-    look: Look,
-) -> tuple[str, int, int]:
-    image = overlay(
-        fitted(file.large(), *box),
-        np.frombuffer(values, dtype=np.float32).reshape(shape),
-        limit,
-        signed=look.signed,
-        colors=look.colors,
-        opacity=look.opacity,
-        crop=crop,
-    )
-    return data_url(image, "JPEG"), image.width, image.height
+@dataclass(frozen=True)
+class ShownImage:
+    """An image that is shown, with the reason for what is missing of it."""
+
+    file: ImageFile | None
+    problem: str | None = None  # why there is no image, or no map of it
+
+    def picture(self, longest: int, most_bytes: int) -> Picture:
+        """Fit the image, see :func:`picture`."""
+        if self.file is None:
+            return no_picture(self.problem or "there is no image.")
+        return picture(self.file, longest, most_bytes)
+
+
+def item_images(run: Run, items: Sequence[int]) -> list[ShownImage]:
+    """Find the images of items of a run, with one query to the database."""
+    sources, images = ItemImages(run, items), []
+    for item in items:
+        try:
+            images.append(ShownImage(image_file(*sources.source(item))))
+        except DataError as error:
+            images.append(ShownImage(None, str(error)))
+    return images
+
+
+def read_ahead(files: Sequence[ImageFile]) -> None:
+    """Read images into memory, several at once; those that cannot be are left out."""
+    for _ in load_in_background(
+        range(len(files)), lambda place: _shrunk(files[place]), _READERS
+    ):
+        pass
+
+
+def _sizes(longest: int) -> Iterator[tuple[int, int]]:
+    for share, quality in _STEPS:
+        yield max(1, round(share * longest)), quality
+
+
+Encoded = tuple[str, tuple[int, int], tuple[int, int]]
+
+
+def _encoded(file: ImageFile, longest: int, quality: int) -> Encoded:
+    return (_small if longest <= LARGE else _big)(file, longest, quality)
+
+
+@lru_cache(maxsize=512)
+def _small(file: ImageFile, longest: int, quality: int) -> Encoded:
+    image, full = _shrunk(file)
+    return _written(image, longest, quality, full)
+
+
+@lru_cache(maxsize=8)
+def _big(file: ImageFile, longest: int, quality: int) -> Encoded:
+    image, full = _opened(file, longest)
+    return _written(image, longest, quality, full)
 
 
 @lru_cache(maxsize=64)
-def _plain(file: ImageFile, box: tuple[int, int]) -> tuple[str, int, int]:
-    image = fitted(file.large(), *box)
-    return data_url(image, "JPEG"), image.width, image.height
+def _shrunk(file: ImageFile) -> tuple[Image.Image, tuple[int, int]]:
+    image, full = _opened(file, LARGE)
+    return _fitted(image, LARGE), full
+
+
+def _opened(file: ImageFile, longest: int) -> tuple[Image.Image, tuple[int, int]]:
+    if file.box is None:
+        return read_shrunk(file.path, longest)
+    image = file.read()
+    return image, image.size
+
+
+def _written(
+    image: Image.Image, longest: int, quality: int, full: tuple[int, int]
+) -> Encoded:
+    fitted, stream = _fitted(image, longest), io.BytesIO()
+    fitted.save(stream, "JPEG", quality=quality, optimize=True)
+    return _HEADER + b64encode(stream.getvalue()).decode(), fitted.size, full
+
+
+def _fitted(image: Image.Image, longest: int) -> Image.Image:
+    """Shrink an image, if it is larger."""
+    scale = longest / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)

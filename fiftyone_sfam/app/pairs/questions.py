@@ -7,32 +7,34 @@ from typing import Any
 
 import fiftyone.operators as foo
 
-from fiftyone_sfam.app.forms.parameters import Parameters, Text
-from fiftyone_sfam.app.panel_state import current_run
-from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.app.pairs.correspondences import answer_correspondences
+from fiftyone_sfam.app.pairs.live_maps import answer_channels, answer_live
+from fiftyone_sfam.app.pairs.opened import answer_explain, answer_open
+from fiftyone_sfam.app.pairs.places import answer_locate, answer_show
+from fiftyone_sfam.app.pairs.query import answer_picture, answer_query
+from fiftyone_sfam.app.pairs.queue import answer_queue
+from fiftyone_sfam.app.pairs.rows import answer_rows
+from fiftyone_sfam.app.pairs.run_question import StaleRunError
+from fiftyone_sfam.app.pairs.selected import answer_selected
+from fiftyone_sfam.app.pairs.verdicts import answer_undo, answer_verdict
 
-
-class StaleRunError(RunError):
-    """The run of a question is gone, or another run has its key now."""
-
-
-class RunQuestion(Parameters):
-    """A question about a run."""
-
-    run: Text  # key of the run
-    uid: Text  # unique id of the run, which another run of the same key has not
-
-    def load(self, ctx: foo.ExecutionContext) -> Run:
-        """Load the run; raise a StaleRunError if it is not the one that is shown."""
-        run = current_run(ctx.dataset, self.run)
-        if run is None or run.config.uid != self.uid:
-            raise StaleRunError(
-                f"the run '{self.run}' was deleted or made again since it was opened."
-            )
-        return run
-
+__all__ = ["QUESTIONS", "Answer", "StaleRunError"]
 
 Answer = Callable[[foo.ExecutionContext], dict[str, Any]]
 
-QUESTIONS: Mapping[str, Answer] = {"open": lambda ctx: {"runs": []}}
+QUESTIONS: Mapping[str, Answer] = {
+    "open": answer_open,
+    "explain": answer_explain,
+    "queue": answer_queue,
+    "rows": answer_rows,
+    "query": answer_query,
+    "picture": answer_picture,
+    "correspondences": answer_correspondences,
+    "live": answer_live,
+    "channels": answer_channels,
+    "selected": answer_selected,
+    "verdict": answer_verdict,
+    "undo": answer_undo,
+    "locate": answer_locate,
+    "show": answer_show,
+}

@@ -33,10 +33,9 @@ from fiftyone_sfam.review.notes import (
     name_in_note,
     named_in,
 )
+from fiftyone_sfam.review.texts import MAX_NOTE, clean_note
 from fiftyone_sfam.review.verdicts import (
-    MAX_NOTE,
     Verdict,
-    clean_note,
     get_verdicts,
     set_verdict,
 )

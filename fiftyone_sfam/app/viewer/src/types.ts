@@ -160,6 +160,11 @@ export interface Query {
   notes: string[];
 }
 
+/** Answer to `picture`, which may be empty and say why. */
+export interface OnePicture {
+  picture: Picture;
+}
+
 /** Answer to `selected`: a pair of the run, or the two samples explained by a model. */
 export interface Selected {
   pair: number | null;

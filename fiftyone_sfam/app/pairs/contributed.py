@@ -1,0 +1,106 @@
+"""Maps of a run's pairs that are stored, or made from stored contributions.
+
+Nothing here needs the run's model, and nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from fiftyone_sfam.app.pairs.maps import (
+    CONTRAST,
+    DIFFERENCE,
+    EVIDENCE,
+    Map,
+    stored_kinds,
+)
+from fiftyone_sfam.runs.contributions import (
+    KeptImage,
+    StoredPair,
+    StoredSide,
+    find_images,
+    stored_pair,
+)
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+from fiftyone_sfam.runs.run import Run
+
+
+@lru_cache(maxsize=16)
+def pair_maps(run: Run, pairs: tuple[int, ...]) -> tuple[PairMaps, ...]:
+    """Read the maps of a query's pairs; evidence that was not stored is added.
+
+    It is made from stored contributions, if the run keeps any.
+    """
+    stored = run.many_maps(pairs)
+    if EVIDENCE in run.config.kinds or EVIDENCE not in stored_kinds(run):
+        return tuple(stored)
+    sides = [(int(run.pairs.query[one]), int(run.pairs.gallery[one])) for one in pairs]
+    kept = find_images(run, [item for both in sides for item in both])
+    return tuple(
+        _with_evidence(maps, kept_pair(run, *both, kept))
+        for maps, both in zip(stored, sides, strict=True)
+    )
+
+
+def with_contrast(maps: Sequence[PairMaps], true: int | None) -> list[PairMaps]:
+    """Add to each query's side the contrast with the true match at a place."""
+    ahead = None if true is None else maps[true].query
+    if ahead is None or EVIDENCE not in ahead.maps:
+        return list(maps)
+    return [_contrasted(pair, ahead.maps[EVIDENCE]) for pair in maps]
+
+
+def kept_pair(
+    run: Run, query: int, gallery: int, kept: Mapping[int, KeptImage]
+) -> StoredPair | None:
+    """Explain two items from contributions; None without those of both."""
+    if query not in kept or gallery not in kept:
+        return None
+    return stored_pair([kept[query], kept[gallery]], run)
+
+
+def evidence_of(pair: StoredPair) -> PairMaps:
+    """Return the evidence maps of two images."""
+    return PairMaps(
+        *(_side(side, {EVIDENCE: side.evidence}) for side in (pair.query, pair.gallery))
+    )
+
+
+def difference_of(pair: StoredPair) -> PairMaps:
+    """Return the difference maps of two images; positive sets them apart."""
+    query, gallery = pair.difference()
+    return PairMaps(
+        *(
+            # What remains is not of the similarity.
+            replace(_side(side, {DIFFERENCE: sign * side.evidence}), remainder=math.nan)
+            for side, sign in ((query, 1), (gallery, -1))
+        )
+    )
+
+
+def _side(stored: StoredSide, maps: dict[str, Map]) -> SideMaps:
+    return SideMaps(maps, stored.score, stored.remainder, stored.crop, stored.size)
+
+
+def _with_evidence(maps: PairMaps, pair: StoredPair | None) -> PairMaps:
+    """Add the evidence of both sides of a pair."""
+    if pair is None:
+        return maps
+    sides = []
+    made = evidence_of(pair)
+    for stored, side in ((maps.query, made.query), (maps.gallery, made.gallery)):
+        assert side is not None
+        known = {} if stored is None else stored.maps
+        sides.append(replace(side, maps={**known, **side.maps}))
+    return PairMaps(*sides)
+
+
+def _contrasted(pair: PairMaps, ahead: Map) -> PairMaps:
+    if pair.query is None or EVIDENCE not in pair.query.maps:
+        return pair
+    contrast = ahead - pair.query.maps[EVIDENCE]
+    maps = {**pair.query.maps, CONTRAST: contrast}
+    return replace(pair, query=replace(pair.query, maps=maps))

@@ -1,0 +1,107 @@
+"""What each place of one image adds to the similarity with each place of another.
+
+The contribution of place ``p`` of an image to its embedding is ``C(p)``. Places ``p``
+and ``p'`` of two images add ``<C_q(p), C_g(p')> / Z`` to their similarity, see
+:mod:`fiftyone_sfam.attribution.contributions`. Summed over all ``p'`` this is the
+evidence at ``p``, up to what the other image's remainder adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import fiftyone.operators as foo
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.app.pairs.encode import encode
+from fiftyone_sfam.app.pairs.maps import block_side
+from fiftyone_sfam.app.pairs.subjects import Subject, read_subject
+from fiftyone_sfam.attribution.contributions import points, similarity_of
+from fiftyone_sfam.runs.contributions import KeptImage
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.network.metric import Metric
+
+Plain = dict[str, Any]
+
+MOST_PLACES = 256
+"""Places of an image; those of a finer map are added up in blocks."""
+
+
+def answer_correspondences(ctx: foo.ExecutionContext) -> Plain:
+    """Answer ``correspondences``: of a pair of a run, or of two selected samples."""
+    return correspondences(read_subject(ctx))
+
+
+def correspondences(subject: Subject) -> Plain:
+    """Describe the correspondences of a query and its first neighbor.
+
+    They are sent as float16: a value is off by at most 1/2048 of itself, or 3e-8 if it
+    is smaller than 6e-5. The remainder belongs to the values before that.
+    """
+    kept = subject.kept()
+    query, neighbor = kept[0], kept[1]
+    if query is not None and neighbor is not None and subject.run is not None:
+        source, metric, notes = "stored", subject.run.config.metric, []
+    else:
+        source, (query, neighbor, metric), notes = "live", *_live(subject)
+    similarity = subject.similarity[0]
+    if similarity is None or source == "live":
+        embeddings = query.contributions.embedding, neighbor.contributions.embedding
+        similarity = similarity_of(*embeddings, metric)
+    query, neighbor = in_blocks(query), in_blocks(neighbor)
+    values = points(query.contributions, neighbor.contributions, metric)
+    shapes = query.contributions.shape, neighbor.contributions.shape
+    return {
+        "query_shape": list(shapes[0]),
+        "neighbor_shape": list(shapes[1]),
+        "query_box": list(query.crop),
+        "neighbor_box": list(neighbor.crop),
+        "points": encode(values.reshape(np.prod(shapes[0]), -1), "f2"),
+        "similarity": similarity,
+        "remainder": similarity - float(values.sum(dtype=np.float64)),
+        "source": source,
+        "notes": notes,
+    }
+
+
+def in_blocks(image: KeptImage, most: int = MOST_PLACES) -> KeptImage:
+    """Add up the contributions of neighboring places, so that few places are left.
+
+    Each place belongs to one block. Blocks at the right and lower edges can extend
+    beyond the map: the crop is then that of all blocks.
+    """
+    values = image.contributions.values
+    height, width, size = values.shape
+    across = block_side(height, width, most)
+    if across == 1:
+        return image
+    rows, columns = -(-height // across), -(-width // across)
+    padding = (rows * across - height, columns * across - width)
+    padded = np.pad(values, ((0, padding[0]), (0, padding[1]), (0, 0)))
+    summed: NDArray[np.float32] = padded.reshape(
+        rows, across, columns, across, size
+    ).sum((1, 3))
+    left, top, right, bottom = image.crop
+    crop = (
+        left,
+        top,
+        left + (right - left) * columns * across / width,
+        top + (bottom - top) * rows * across / height,
+    )
+    contributions = replace(image.contributions, values=summed)
+    return replace(image, contributions=contributions, crop=crop)
+
+
+def _live(subject: Subject) -> tuple[tuple[KeptImage, KeptImage, Metric], list[str]]:
+    """Compute the contributions of both images with the model."""
+    from fiftyone_sfam.app.pairs.live import score_problem
+
+    subject.file(0), subject.file(1)
+    live, _ = subject.live([0])
+    query, neighbor = live.contributions()
+    stored = subject.similarity[0]
+    problem = None if stored is None else score_problem(stored, float(live.scores[0]))
+    return (query, neighbor, live.metric), [problem] if problem else []
