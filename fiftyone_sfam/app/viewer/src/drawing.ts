@@ -18,7 +18,7 @@ export interface StageImage {
 }
 
 export interface Look {
-  table: Uint8Array; // 256 * 3
+  table: Uint8Array; // 256 * 3; keep it the same object too
   diverging: boolean;
   signed: boolean; // negative values are drawn too
   limit: number; // value at full strength

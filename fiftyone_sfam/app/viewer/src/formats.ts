@@ -5,6 +5,9 @@ import type { Share } from "./types";
 /** The Okabe-Ito palette, which the color-blind can tell apart. */
 export const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
 
+/** What no part carries: gray, and hatched so that it is no color of a part. */
+export const HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
+
 /** Write a number with its sign; no sign before what rounds to nothing. */
 export function signedText(value: number, digits: number): string {
   const text = Math.abs(value).toFixed(digits);
@@ -36,12 +39,11 @@ export function ticks(low: number, high: number, most: number): { value: number;
   const count = Math.floor(high / step + 1e-6) - first + 1;
   return Array.from({ length: count }, (_, at) => {
     const value = (first + at) * step;
-    return { value, text: digits > 5 ? tiny(value) : value.toFixed(digits) };
+    return {
+      value,
+      text: value === 0 ? "0" : digits > 5 ? value.toExponential(0) : value.toFixed(digits),
+    };
   });
-}
-
-function tiny(value: number): string {
-  return value === 0 ? "0" : value.toExponential(0);
 }
 
 export interface Part {

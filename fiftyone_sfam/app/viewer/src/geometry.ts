@@ -177,7 +177,6 @@ export function gridOf(points: Points, side: SideName) {
 
 /** What a cell adds with each cell of the other image. */
 export interface Match {
-  cell: Pin;
   values: Float32Array; // of the cells of the other image
   shape: [number, number];
   share: number; // their sum
@@ -195,8 +194,7 @@ export function matched(points: Points, side: SideName, row: number, column: num
   const values = new Float32Array(count);
   const [start, stride] = side === "query" ? [at * count, 1] : [at, shape[0] * shape[1]];
   for (let k = 0; k < count; k++) values[k] = points.values[start + k * stride]!;
-  const cell = { side, row, column };
-  const match: Match = { cell, values, shape: other, share: 0, limit: 0, best: null };
+  const match: Match = { values, shape: other, share: 0, limit: 0, best: null };
   let most = 0;
   values.forEach((value, k) => {
     match.share += value;

@@ -1,5 +1,6 @@
 import { app } from "./app";
 import type { StageImage, StageProps } from "./drawing";
+import css from "./drawing.css";
 import { arrange, fitted, type Rect, type Size, sizeOf } from "./geometry";
 import { dividerOf, type Scene } from "./painting";
 import { pictureOf } from "./pictures";
@@ -7,22 +8,9 @@ import { Surface } from "./surface";
 
 const { React } = app;
 
-const FILLING = { position: "absolute", inset: 0, width: "100%", height: "100%" } as const;
-const PILL = {
-  position: "absolute",
-  pointerEvents: "none",
-  padding: "2px 8px",
-  borderRadius: 4,
-  font: "12px sans-serif",
-  color: "#ffffff",
-  background: "rgba(0, 0, 0, 0.8)",
-} as const;
-const STYLE = `.sfam-focus:focus-visible {
-  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight); outline-offset: -2px }`;
-
 /** Both images with their maps; fills the element that it is in. */
 export function Stage(props: StageProps) {
-  const { query, neighbor, swipe, look, points } = props;
+  const { query, neighbor, swipe, look, points, hint } = props;
   const root = React.useRef<HTMLDivElement>(null);
   const pictures = React.useRef<HTMLCanvasElement>(null);
   const pointing = React.useRef<HTMLCanvasElement>(null);
@@ -36,13 +24,7 @@ export function Stage(props: StageProps) {
   React.useLayoutEffect(() => {
     const element = root.current;
     if (!element || !pictures.current || !pointing.current || !text.current) return;
-    const elements = {
-      root: element,
-      pictures: pictures.current,
-      pointing: pointing.current,
-      text: text.current,
-    };
-    const made = new Surface(elements, scene);
+    const made = new Surface(element, pictures.current, pointing.current, text.current, scene);
     surface.current = made;
     const measure = () => setSize([element.clientWidth, element.clientHeight]);
     const observer = new ResizeObserver(measure);
@@ -67,15 +49,10 @@ export function Stage(props: StageProps) {
       role="group"
       // biome-ignore lint/a11y/noNoninteractiveTabindex: a cursor is moved over its images by keys
       tabIndex={0}
-      className="sfam-focus"
+      className="sfam-stage"
       data-testid="sfam-stage"
       aria-label="Query and neighbor. Shift and arrows move over the places, Enter pins one."
       style={{
-        position: "relative",
-        width: "100%",
-        height: "100%",
-        overflow: "hidden",
-        userSelect: "none",
         cursor: points ? "crosshair" : "default",
         touchAction: props.zoom.scale > 1 ? "none" : "auto",
       }}
@@ -92,50 +69,40 @@ export function Stage(props: StageProps) {
         event.stopPropagation();
       }}
     >
-      <style>{STYLE}</style>
-      <canvas ref={pictures} style={FILLING} aria-hidden />
-      {views.map((view) => {
-        const image = view.side === "query" ? query : neighbor;
-        const first = views.find((one) => one.side === view.side) === view;
-        return (
-          <Frame
-            key={view.side + view.what}
-            image={image}
-            rect={view.frame}
-            name={first ? `sfam-${view.side}` : null}
-          />
-        );
-      })}
-      <canvas ref={pointing} style={{ ...FILLING, pointerEvents: "none" }} aria-hidden />
+      <style>{css}</style>
+      <canvas ref={pictures} aria-hidden />
+      {views.map(({ side, what, frame }) => (
+        <Frame
+          key={side + what}
+          image={side === "query" ? query : neighbor}
+          frame={frame}
+          name={what === "map" && look.mode === "side" ? null : `sfam-${side}`}
+        />
+      ))}
+      <canvas ref={pointing} className="sfam-above" aria-hidden />
       {swipe && width > 0 && <Divider scene={scene} swipe={swipe} onSplit={setSplit} />}
       <div
         ref={text}
+        className="sfam-pill sfam-hover"
         data-testid="sfam-hover"
         aria-live="polite"
-        style={{ ...PILL, left: 0, top: 0 }}
       />
-      {props.hint && (
-        <div style={{ ...PILL, left: 8, bottom: 8, maxWidth: "calc(100% - 32px)" }}>
-          {props.hint}
-        </div>
-      )}
+      {hint && <div className="sfam-pill sfam-hint">{hint}</div>}
     </div>
   );
 }
 
-/** The frame of an image, what it shows for screen readers, and why it shows nothing. */
-function Frame(props: { image: StageImage; rect: Rect; name: string | null }) {
-  const { image, rect, name } = props;
+/** What an image shows for screen readers, and why it shows nothing; `name` is for tests. */
+function Frame(props: { image: StageImage; frame: Rect; name: string | null }) {
+  const { image, frame, name } = props;
   const { url, problem } = image.picture;
   const [, again] = React.useReducer((count: number) => count + 1, 0);
-  const loaded = url ? pictureOf(url) : null;
+  const state = url ? pictureOf(url).state : "broken";
   React.useEffect(() => {
     if (url) pictureOf(url, again);
   }, [url]);
-  const broken = loaded?.state === "broken" ? "The browser cannot show this image." : null;
-  const missing = !loaded || broken !== null;
-  const shown = fitted(rect, sizeOf(image));
-  const sentence = problem ?? broken;
+  const sentence =
+    problem ?? (url && state === "broken" ? "The browser cannot show this image." : null);
   return (
     <>
       {name && (
@@ -143,55 +110,33 @@ function Frame(props: { image: StageImage; rect: Rect; name: string | null }) {
           data-testid={name}
           role="img"
           aria-label={image.label}
-          style={{ position: "absolute", ...at(shown) }}
+          style={styleOf(fitted(frame, sizeOf(image)))}
         />
       )}
-      {(missing || sentence) && (
+      {(state === "broken" || sentence) && (
         <div
-          style={{
-            position: "absolute",
-            ...at(rect),
-            boxSizing: "border-box",
-            pointerEvents: "none",
-            padding: 12,
-            display: "flex",
-            justifyContent: "center",
-            alignItems: missing ? "center" : "flex-end",
-            border: missing ? "1px dashed currentColor" : "none",
-            opacity: 0.85,
-            textAlign: "center",
-            overflowWrap: "anywhere",
-          }}
+          className={`sfam-problem${state === "broken" ? " sfam-missing" : ""}`}
+          style={styleOf(frame)}
         >
-          {missing || !sentence ? (
-            sentence
-          ) : (
-            <span style={{ ...PILL, position: "static" }}>{sentence}</span>
-          )}
+          {sentence && <span className="sfam-pill">{sentence}</span>}
         </div>
       )}
     </>
   );
 }
 
-function at(rect: Rect) {
-  return {
-    left: rect.x,
-    top: rect.y,
-    width: Math.max(rect.width, 1),
-    height: Math.max(rect.height, 1),
-  };
+function styleOf({ x, y, width, height }: Rect) {
+  return { left: x, top: y, width: Math.max(width, 1), height: Math.max(height, 1) };
 }
 
 /** The divider between two neighbors, to be moved by mouse or keys. */
 function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: number) => void }) {
-  const { scene, swipe, onSplit } = props;
+  const { scene, swipe } = props;
   const view = scene.views.find((one) => one.side === "neighbor");
   if (!view) return null;
-  const x = dividerOf(scene, view) ?? 0;
-  const start = dividerOf({ ...scene, split: 0 }, view) ?? 0;
-  const width = (dividerOf({ ...scene, split: 1 }, view) ?? 1) - start;
-  const move = (to: number) => onSplit(Math.min(Math.max(to, 0), 1));
+  const placeOf = (split: number) => dividerOf({ ...scene, split }, view) ?? 0;
+  const x = placeOf(scene.split);
+  const move = (to: number) => props.onSplit(Math.min(Math.max(to, 0), 1));
   const keys: Record<string, number> = {
     ArrowLeft: scene.split - 0.05,
     ArrowRight: scene.split + 0.05,
@@ -202,37 +147,24 @@ function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: numb
     <div
       role="slider"
       tabIndex={0}
-      className="sfam-focus"
+      className="sfam-swipe"
       data-testid="sfam-swipe"
       aria-label={`Divider between ${scene.neighbor.label} and ${swipe.label}`}
       aria-valuemin={0}
       aria-valuemax={100}
       aria-valuenow={Math.round(100 * scene.split)}
-      style={{
-        position: "absolute",
-        left: x - 10,
-        top: view.frame.y,
-        width: 20,
-        height: view.frame.height,
-        cursor: "ew-resize",
-        touchAction: "none",
-        background:
-          "linear-gradient(90deg, transparent 8px, #000 8px, #fff 9px 11px, #000 11px 12px, transparent 12px)",
-      }}
+      style={{ left: x, top: view.frame.y, height: view.frame.height }}
       onPointerDown={(event) => {
         event.stopPropagation();
         event.currentTarget.setPointerCapture(event.pointerId);
       }}
       onPointerMove={(event) => {
-        if (!event.currentTarget.hasPointerCapture(event.pointerId)) return;
-        event.stopPropagation();
         const stage = event.currentTarget.parentElement?.getBoundingClientRect();
-        if (stage) move((event.clientX - stage.left - start) / width);
-      }}
-      onDoubleClick={(event) => {
+        if (!stage || !event.currentTarget.hasPointerCapture(event.pointerId)) return;
         event.stopPropagation();
-        move(0.5);
+        move((event.clientX - stage.left - placeOf(0)) / (placeOf(1) - placeOf(0)));
       }}
+      onDoubleClick={(event) => event.stopPropagation()}
       onKeyDown={(event) => {
         const to = keys[event.key];
         if (to === undefined) return;
@@ -240,6 +172,16 @@ function Divider(props: { scene: Scene; swipe: StageImage; onSplit: (split: numb
         event.stopPropagation();
         move(to);
       }}
-    />
+    >
+      <span className="sfam-pill" style={{ right: 16, maxWidth: x - view.frame.x - 8 }}>
+        {scene.neighbor.label}
+      </span>
+      <span
+        className="sfam-pill"
+        style={{ left: 16, maxWidth: view.frame.width - x + view.frame.x }}
+      >
+        {swipe.label}
+      </span>
+    </div>
   );
 }

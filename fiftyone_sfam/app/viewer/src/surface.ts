@@ -7,13 +7,6 @@ import * as geometry from "./geometry";
 import type { Scene } from "./painting";
 import * as painting from "./painting";
 
-export interface Elements {
-  root: HTMLElement;
-  pictures: HTMLCanvasElement;
-  pointing: HTMLCanvasElement;
-  text: HTMLElement;
-}
-
 interface Pointer {
   view: View;
   x: number;
@@ -21,17 +14,23 @@ interface Pointer {
 }
 
 const CLICK = 4; // pixels that the mouse may move during a click
+const BESIDE = 14; // pixels from the pointer to the text, in x and in y
+const BESIDE_LOUPE = 66;
 
 export class Surface {
   private pointer: Pointer | null = null;
   private cursor: Pin | null = null;
-  private press: { x: number; y: number; zoom: Zoom; at: Pointer; moved: boolean } | null = null;
+  private press: { at: Pointer; zoom: Zoom; moved: boolean } | null = null;
   private frame = 0;
-  private pictures = true; // have to be painted again
+  private stale = true; // the pictures have to be painted again
+  private complete = false; // all of them were there
   private painted = 0;
 
   constructor(
-    private readonly elements: Elements,
+    private readonly root: HTMLElement,
+    private readonly pictures: HTMLCanvasElement,
+    private readonly pointing: HTMLCanvasElement,
+    private readonly text: HTMLElement,
     private scene: Scene,
   ) {}
 
@@ -48,24 +47,25 @@ export class Surface {
   }
 
   private request(pictures: boolean): void {
-    this.pictures ||= pictures;
+    this.stale ||= pictures;
     if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
   }
 
+  private readonly loaded = () => this.request(true);
+
   private paint(): void {
     this.frame = 0;
-    const { scene, elements } = this;
-    let finished = true;
-    if (this.pictures) {
-      const ctx = cleared(elements.pictures, elements.root);
-      if (ctx) finished = painting.paintViews(ctx, scene, () => this.request(true));
-      this.pictures = false;
+    const { scene } = this;
+    if (this.stale) {
+      const ctx = cleared(this.pictures, this.root);
+      this.stale = false;
+      this.complete = ctx !== null && painting.paintViews(ctx, scene, this.loaded);
     }
     const active = this.active();
-    const ctx = cleared(elements.pointing, elements.root);
+    const ctx = cleared(this.pointing, this.root);
     if (ctx) painting.paintPointing(ctx, scene, active, this.pointer);
     this.write(active);
-    if (finished) elements.root.dataset.painted = String(++this.painted);
+    if (this.complete) this.root.dataset.painted = String(++this.painted);
   }
 
   /** The cell whose matches are shown: under the mouse, at the cursor, or pinned last. */
@@ -74,7 +74,7 @@ export class Surface {
   }
 
   private write(active: Pin | null): void {
-    const { text, root } = this.elements;
+    const { text, root } = this;
     const { points } = this.scene;
     const match =
       active && points && geometry.matched(points, active.side, active.row, active.column);
@@ -84,8 +84,9 @@ export class Surface {
     const at = this.cellUnder(this.pointer) && this.pointer;
     const { x, y } = at ?? painting.middleOf(this.scene, points, active);
     const [width, height] = [text.offsetWidth, text.offsetHeight];
-    const left = x + 14 + width < root.clientWidth ? x + 14 : x - 14 - width;
-    const top = y + 14 + height < root.clientHeight ? y + 14 : y - 14 - height;
+    const away = this.scene.loupe && at ? BESIDE_LOUPE : BESIDE;
+    const left = x + away + width < root.clientWidth ? x + away : x - away - width;
+    const top = y + away + height < root.clientHeight ? y + away : y - away - height;
     text.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(top, 0)}px)`;
   }
 
@@ -110,26 +111,24 @@ export class Surface {
     this.scene.onZoom(zoom);
   }
 
-  private placeOf(event: MouseEvent): { x: number; y: number } {
-    const rect = this.elements.root.getBoundingClientRect();
-    return { x: event.clientX - rect.left, y: event.clientY - rect.top };
+  private pointerOf(event: MouseEvent): Pointer | null {
+    const rect = this.root.getBoundingClientRect();
+    return this.pointerAt(event.clientX - rect.left, event.clientY - rect.top);
   }
 
   down(event: MouseEvent): void {
-    const { x, y } = this.placeOf(event);
-    const at = this.pointerAt(x, y);
-    if (event.button === 0 && at) this.press = { x, y, zoom: this.scene.zoom, at, moved: false };
+    const at = this.pointerOf(event);
+    if (event.button === 0 && at) this.press = { at, zoom: this.scene.zoom, moved: false };
   }
 
   move(event: PointerEvent): void {
-    const { x, y } = this.placeOf(event);
-    this.pointer = this.pointerAt(x, y);
-    const { press } = this;
-    if (press) {
-      const [dx, dy] = [x - press.x, y - press.y];
+    this.pointer = this.pointerOf(event);
+    const { press, pointer } = this;
+    if (press && pointer) {
+      const [dx, dy] = [pointer.x - press.at.x, pointer.y - press.at.y];
       if (!press.moved && Math.hypot(dx, dy) > CLICK) {
         press.moved = true;
-        this.elements.root.setPointerCapture(event.pointerId);
+        this.root.setPointerCapture(event.pointerId);
       }
       if (press.moved && press.zoom.scale > 1) {
         const at = painting.imageRect(this.scene, press.at.view);
@@ -159,14 +158,13 @@ export class Surface {
   }
 
   wheel(event: WheelEvent): void {
-    const { x, y } = this.placeOf(event);
-    const at = this.pointerAt(x, y);
+    const at = this.pointerOf(event);
     if (!at || event.deltaY === 0) return;
     event.preventDefault();
     const image = painting.imageRect(this.scene, at.view);
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 16;
     const factor = 2 ** (-Math.max(Math.min(event.deltaY * lines, 400), -400) / 200);
-    const [u, v] = [(x - image.x) / image.width, (y - image.y) / image.height];
+    const [u, v] = [(at.x - image.x) / image.width, (at.y - image.y) / image.height];
     this.zoomTo(geometry.zoomAround(this.scene.zoom, factor, u, v));
   }
 
