@@ -19,6 +19,7 @@ class PairsComponent:
     def __init__(self, dataset: fo.Dataset, run: str | None = None) -> None:
         self.dataset = dataset
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.missing: set[str] = set()
         self.opened = self.ask("open", run=run)
         self.run = self.opened.get("run") or {}
 
@@ -61,11 +62,15 @@ class PairsComponent:
         return decode(answer["pairs"]).tolist(), answer
 
     def walk(self) -> list[str]:
-        """Ask for what a user sees first; return what has to be said of it."""
+        """Ask for what a user sees first; return what has to be said of it.
+
+        Keep the reasons why images are missing.
+        """
         queue, answer = self.queue()
         notes = [*self.run["notes"], *filter(None, [answer["note"]])]
-        for row in self.ask("rows", pairs=queue[:60])["rows"]:
-            notes += filter(None, [picture["problem"] for picture in row["pictures"]])
+        rows = self.ask("rows", pairs=queue[:60])["rows"]
+        pictures = [picture for row in rows for picture in row["pictures"]]
+        self.missing = {one["problem"] for one in pictures} - {None}
         if queue:
             notes += self.ask("query", pair=queue[0])["notes"]
         return notes

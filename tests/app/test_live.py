@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from fiftyone_sfam import explain_pair, explain_retrieval
+from fiftyone_sfam import explain_pair, explain_path, explain_retrieval
 from fiftyone_sfam.app.pairs.live import (
     LivePairs,
     live_pairs,
-    live_pairs_of_run,
+    live_paths,
     score_problem,
 )
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
+from fiftyone_sfam.attribution.contributions import points
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
@@ -91,13 +92,21 @@ def test_difference_by_hand(worked_out: LivePairs) -> None:
     close(one[1], np.zeros((2, 2)))
 
 
-def test_point_by_hand(worked_out: LivePairs) -> None:
+def test_contributions_by_hand(worked_out: LivePairs) -> None:
+    query, gallery, same = worked_out.contributions()
+    # A quarter of each pixel.
+    close(query.contributions.values, [[[2, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]])
+    close(query.contributions.embedding, [2, 1, 0])
+    close(query.contributions.remainder, [0, 0, 0])
+    assert (query.crop, query.size) == ((0.0, 0.0, 1.0, 1.0), (2, 2))
+    found = points(query.contributions, gallery.contributions)
     # (8, 0, 0) with (6, 8, 0) and (6, 0, 0): 48 / 16 each; the rest has no red.
-    close(worked_out.point_of_query(0, 0)[0], np.array([[3, 3], [0, 0]]) / Z)
-    # With the query itself: 64 / 16, where Z is |e_q|^2.
-    close(worked_out.point_of_query(0, 0)[1], np.array([[4, 0], [0, 0]]) / 5)
+    close(found[0, 0], np.array([[3, 3], [0, 0]]) / Z)
     # (6, 8, 0) of the neighbor with (8, 0, 0) and (0, 4, 0): 48 / 16 and 32 / 16.
-    close(worked_out.point_of_neighbor(0, 0, 0), np.array([[3, 2], [0, 0]]) / Z)
+    close(found[:, :, 0, 0], np.array([[3, 2], [0, 0]]) / Z)
+    # With the query itself: 64 / 16, where Z is |e_q|^2.
+    found = points(query.contributions, same.contributions)
+    close(found[0, 0], np.array([[4, 0], [0, 0]]) / 5)
 
 
 def test_channels_by_hand(worked_out: LivePairs) -> None:
@@ -127,18 +136,20 @@ def test_as_two_images_at_a_time() -> None:
         apart = alone.difference()
         close(one[neighbor], apart[0].evidence)
         close(two[neighbor], -apart[1].evidence)
-        close(live.point_of_query(3, 1)[neighbor], alone.point(3, 1))
-        close(live.point_of_neighbor(neighbor, 5, 2), alone.point(5, 2, side="gallery"))
+        first, *rest = (one.contributions for one in live.contributions())
+        found = points(first, rest[neighbor])
+        close(found[3, 1], alone.point(3, 1))
+        close(found[:, :, 5, 2], alone.point(5, 2, side="gallery"))
+        # What a head leaves of the embedding belongs to no place.
+        whole = first.values.sum((0, 1)) + first.remainder
+        close(whole, first.embedding)
+        assert np.abs(first.remainder).max() > 0.01
         own, others = live.channel(4)
         close(own, alone.channel(4))
         close(others[neighbor], alone.channel(4, "gallery"))
 
 
-def test_places_and_channels_that_there_are_not(worked_out: LivePairs) -> None:
-    with pytest.raises(DataError, match="row 2 and column 0 is outside the map of 2 r"):
-        worked_out.point_of_query(2, 0)
-    with pytest.raises(DataError, match="column 5 is outside"):
-        worked_out.point_of_neighbor(0, 1, 5)
+def test_a_channel_that_there_is_not(worked_out: LivePairs) -> None:
     with pytest.raises(DataError, match=r"has 3 channels, .* there is no channel 3"):
         worked_out.channel(3)
 
@@ -192,7 +203,7 @@ def test_a_model_that_is_not_registered(
 ) -> None:
     monkeypatch.setenv("FIFTYONE_SFAM_MODELS", str(tmp_path / "none.json"))
     with pytest.raises(ModelError) as caught:
-        live_pairs_of_run(run, files)
+        live_pairs(run, files)
     assert str(caught.value) == (
         "This map needs the model 'tiny-0', which is not registered on this machine: "
         f"register it in {tmp_path / 'none.json'}. Stored maps can still be looked at."
@@ -204,18 +215,18 @@ def test_a_model_with_other_weights(
 ) -> None:
     register(1)
     with pytest.raises(ModelError, match="its weights or its metric are others now"):
-        live_pairs_of_run(run, files)
+        live_pairs(run, files)
     # The right one is found as soon as it is registered.
     register(0)
-    live = live_pairs_of_run(run, files)
+    live = live_pairs(run, files)
     assert live.count == 2
     alone = explain_pair(tiny_model(), files[0].path, files[1].path)
     assert live.scores[0] == pytest.approx(alone.score, abs=1e-6)
     # What was computed is not computed again.
-    assert live_pairs_of_run(run, files) is live
+    assert live_pairs(run, files) is live
     register(0, metric="euclidean")
     with pytest.raises(ModelError, match="its weights or its metric are others now"):
-        live_pairs_of_run(run, files)
+        live_pairs(run, files)
 
 
 def test_a_model_that_cannot_be_loaded(
@@ -223,7 +234,7 @@ def test_a_model_that_cannot_be_loaded(
 ) -> None:
     register(0, factory="net.py:nothing")
     with pytest.raises(ModelError) as caught:
-        live_pairs_of_run(run, files)
+        live_pairs(run, files)
     assert str(caught.value).startswith(
         "This map needs the model 'tiny-0', which cannot be loaded: "
     )
@@ -238,7 +249,7 @@ def test_the_stored_similarity_is_the_live_one(
     pairs = run.pairs.of_query(query)
     paths = run.dataset.values("filepath")
     items = [query, *(int(item) for item in run.pairs.gallery[pairs])]
-    live = live_pairs_of_run(run, tuple(image_file(paths[item]) for item in items))
+    live = live_pairs(run, tuple(image_file(paths[item]) for item in items))
     close(live.scores, run.pairs.similarity[pairs])
     maps = run.maps(int(pairs[1]))
     assert maps.query is not None
@@ -276,14 +287,21 @@ def test_what_is_said_of_another_similarity() -> None:
     assert text.startswith("The similarity is 0.7000 now and was 0.8000 in the run:")
 
 
+def test_paths_are_those_of_two_images(files: tuple[ImageFile, ...]) -> None:
+    both = live_paths("demo", files[:2])
+    expected = explain_path("demo", *(f.path for f in files[:2]), several_scales=True)
+    for found, wanted in zip(both, expected, strict=True):
+        close(found.path, wanted.path)
+        assert found.score == pytest.approx(wanted.score, abs=1e-6)
+    assert live_paths("demo", files[:2]) is both
+
+
 def test_a_detection_is_its_crop(files: tuple[ImageFile, ...]) -> None:
     path = files[0].path
     whole = image_file(path).read()
     part = image_file(path, [0.5, 0.25, 0.5, 0.5])
     assert part.read().size == (whole.width // 2, whole.height // 2)
     assert np.array_equal(np.asarray(part.read()), np.asarray(whole)[4:12, 4:])
-    # Enlarged to what is shown, in its own proportions: 4 x 8 into 300 x 420.
-    assert part.large().size == (210, 420)
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:

@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_sfam import explain_pair, explain_retrieval, load_model
+from fiftyone_sfam import explain_pair, explain_path, explain_retrieval, load_model
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
-from fiftyone_sfam.app.pairs.live import live_pairs_of_run
-from fiftyone_sfam.app.pairs.maps import Wanted
+from fiftyone_sfam.app.pairs.live import live_pairs
 from fiftyone_sfam.app.pairs.pictures import image_file
-from fiftyone_sfam.app.pairs.view import view_query, view_selected
-from fiftyone_sfam.app.selected import selected_inputs
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.runs.images import item_inputs
 from fiftyone_sfam.runs.run import Run
 from operator_support import context
+from pairs_component import PairsComponent, decode
 from paths import TESTS
 from worlds import HEIGHT, REID, WIDTH, fill, fill_frames
 
@@ -68,7 +67,7 @@ def test_live_maps_are_the_stored_ones(run: Run) -> None:
     items = [item, *(int(other) for other in run.pairs.gallery[pairs])]
     paths = run.dataset.values("filepath")
     files = tuple(image_file(paths[one]) for one in items)
-    live = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    live = live_pairs(run, files, partial(item_inputs, run, items))
     np.testing.assert_allclose(live.scores, run.pairs.similarity[pairs], atol=1e-6)
     for pair, sides in zip(pairs, live.explained(), strict=True):
         maps = run.maps(int(pair))
@@ -79,37 +78,55 @@ def test_live_maps_are_the_stored_ones(run: Run) -> None:
                 gap = np.abs(found.maps[kind] - stored.maps[kind]).max()
                 assert gap <= 1e-5 * largest
     # What was computed is not computed again, unless a field changes.
-    again = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    again = live_pairs(run, files, partial(item_inputs, run, items))
     assert again is live
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
-    other = live_pairs_of_run(run, files, partial(item_inputs, run, items))
+    other = live_pairs(run, files, partial(item_inputs, run, items))
     before, after = (one.explained()[0][0].maps["evidence"] for one in (live, other))
     assert np.abs(before - after).max() > 0.01 * np.abs(before).max()
+
+
+def shown(side: dict[str, Any], kind: str) -> np.ndarray:
+    return decode(side["maps"][kind])
 
 
 def test_the_panel_reads_the_fields(run: Run, model: EmbeddingModel) -> None:
     item = 7
     pair = int(run.pairs.of_query(item)[1])
-    found = view_query(run, item, 1, Wanted("difference"), channels=True)
-    assert found.notes == ()
+    component = PairsComponent(run.dataset)
+    found = component.ask("live", pairs=[pair], kind="difference")
+    assert found["notes"] == []
     samples = list(run.dataset)
-    explained = explain_pair(
-        model, samples[item], samples[int(run.pairs.gallery[pair])]
-    )
-    query, gallery = explained.difference()
-    np.testing.assert_allclose(found.query.values, query.evidence, atol=1e-6)
-    np.testing.assert_allclose(found.neighbor.values, -gallery.evidence, atol=1e-6)
+    both = samples[item], samples[int(run.pairs.gallery[pair])]
+    query, gallery = explain_pair(model, *both).difference()
+    [maps] = found["maps"]
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
+    close(shown(maps["query_side"], "difference"), query.evidence)
+    close(shown(maps["neighbor_side"], "difference"), -gallery.evidence)
     stored = run.maps(pair).query
     assert stored is not None
-    assert isinstance(found.channels, np.ndarray)
-    total = stored.maps["evidence"].sum()
-    assert found.channels.sum() == pytest.approx(total, abs=1e-5)
+    text = component.ask("channels", pair=pair)["text"]
+    assert f"the map carries {stored.maps['evidence'].sum():+.3f}" in text
+    found = component.ask("live", pairs=[pair], kind="path")
+    one, two = explain_path(model, *both, several_scales=True)
+    [maps] = found["maps"]
+    close(shown(maps["query_side"], "path"), one.path)
+    close(shown(maps["neighbor_side"], "path"), two.path)
+    assert found["notes"] == []
+    points = component.ask("correspondences", pair=pair)
+    assert points["similarity"] == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
-    [note] = view_query(run, item, 1, Wanted("difference")).notes
+    for kind in ("difference", "path"):
+        [note] = component.ask("live", pairs=[pair], kind=kind)["notes"]
+        assert "an image, a field that the model reads or the preprocessing" in note
+    [note] = component.ask("correspondences", pair=pair)["notes"]
     assert "an image, a field that the model reads or the preprocessing" in note
     run.dataset.set_values("time", [None] * 12)
-    [note] = view_query(run, item, 1, Wanted("difference")).notes
-    assert "the field 'time', which holds the argument 'hour' of the model" in note
+    for question in ({"kind": "difference"}, {"kind": "path"}):
+        note = component.problem("live", pairs=[pair], **question)
+        assert "he field 'time', which holds the argument 'hour' of the model" in note
+    # What was stored can still be looked at.
+    assert component.ask("query", pair=pair)["neighbors"][1]["pair"] == pair
 
 
 def test_two_selected_samples(run: Run, model: EmbeddingModel) -> None:
@@ -121,13 +138,16 @@ def test_two_selected_samples(run: Run, model: EmbeddingModel) -> None:
     result = ExplainSelected().execute(ctx)
     assert result["similarity"] == pytest.approx(expected.score, abs=1e-6)
     np.testing.assert_allclose(result["query_map"], expected.query.evidence, atol=1e-6)
-    files = image_file(first.filepath), image_file(second.filepath)
-    read_inputs = partial(selected_inputs, ctx, ids)
-    for source in ("sie", run):
-        view = view_selected(source, files, Wanted("evidence"), read_inputs=read_inputs)
-        assert view.similarity == pytest.approx(expected.score, abs=1e-6)
+    component = PairsComponent(run.dataset)
+    for source in ({"run": None, "model": "sie"}, {}):
+        answer = component.ask("selected", samples=ids, **source)
+        [neighbor] = answer["query"]["neighbors"]
+        assert neighbor["similarity"] == pytest.approx(expected.score, abs=1e-6)
         np.testing.assert_allclose(
-            view.neighbor.values, expected.gallery.evidence, atol=1e-6
+            shown(neighbor["neighbor_side"], "evidence"),
+            expected.gallery.evidence,
+            rtol=1e-3,
+            atol=1e-6,
         )
     run.dataset.set_values("camera_index", [9] * 5 + [None] + [9] * 6)
     with pytest.raises(

@@ -86,6 +86,7 @@ def test_a_run(run: Run, dataset: fo.Dataset) -> None:
         "contrast": (True, False),
         "difference": (True, True),
         "path": (False, True),
+        "channel": (False, True),
     }
     labels = {kind["name"]: kind["label"] for kind in kinds}
     assert labels["path"].startswith("path of several scales")

@@ -196,7 +196,7 @@ def test_questions_that_have_no_answer(run: Run) -> None:
             "query", pair=pair
         )
     for pair in (-1, "0", 1.5, [], True):
-        assert component.problem("query", pair=pair).startswith("pair is ")
+        assert component.problem("query", pair=pair).startswith("Pair is ")
     assert "there is no pair -1" in component.problem("query")
     answer = component.raw("query", pair=0, uid="another")
     assert answer["stale"]
@@ -463,8 +463,8 @@ def test_many_neighbors_large_maps_and_photos(tmp_path: Path) -> None:
                 assert min(values.shape) >= 7
                 expected = stored.maps["evidence"]
                 # Averages of cells, in steps of 1/127 of the largest.
-                step = np.abs(expected).max() / 250
-                assert values.mean() == pytest.approx(expected.mean(), abs=step)
+                step = float(np.abs(expected).max()) / 250
+                assert values.mean() == pytest.approx(float(expected.mean()), abs=step)
             assert found["picture"]["height"] >= 128
     finally:
         dataset.delete()

@@ -402,6 +402,14 @@ CHANGES: dict[str, tuple[bool, Callable[[fo.Dataset], object]]] = {
     ),
 }
 
+SAMPLE_GONE, DETECTION_GONE = "The sample was deleted.", "The detection was deleted."
+MISSING = {
+    "labels emptied, some samples deleted": {SAMPLE_GONE},
+    "all samples deleted": {SAMPLE_GONE},
+    "detections deleted": {DETECTION_GONE},
+    "detections renamed": {DETECTION_GONE},
+}
+
 GONE = (
     "no longer has a field 'people' with detections; rename the field back, or repeat"
 )
@@ -428,7 +436,9 @@ def test_a_run_after_its_dataset_was_changed(
     assert cards["Queries"] == str(len(np.unique(run.pairs.query)))
     panel.do("on_tab", path="tab", value="suspects")
     assert panel.state["blocks"]
-    assert PairsComponent(dataset).walk() == []
+    component = PairsComponent(dataset)
+    assert component.walk() == []
+    assert component.missing == MISSING.get(change, set())
     assert write_report(run, tmp_path / "report").page.stat().st_size > 10_000
     for name in (
         "explain_retrieval",

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fiftyone_sfam.app.pairs.pictures import Box, ImageFile
+from fiftyone_sfam.app.pairs.pictures import ImageFile
 from fiftyone_sfam.attribution.contributions import Contributions
 from fiftyone_sfam.attribution.maps import (
     Weights,
@@ -42,6 +42,7 @@ from fiftyone_sfam.runs.maps import SideMaps
 from fiftyone_sfam.runs.run import Run
 
 Maps = tuple[NDArray[np.float32], ...]
+Box = tuple[float, float, float, float]
 
 SCORE_TOLERANCE = 0.005
 """How far a live similarity may be from the stored one before that is said."""
@@ -212,7 +213,9 @@ class LivePairs:
 
 
 def live_pairs(
-    source: Run | str, images: tuple[ImageFile, ...], read_inputs: ReadInputs | None
+    source: Run | str,
+    images: tuple[ImageFile, ...],
+    read_inputs: ReadInputs | None = None,
 ) -> LivePairs:
     """Run a model, or that of a run, on a query and its neighbors."""
     named, weights, inputs = _asked(source, read_inputs)
@@ -221,8 +224,8 @@ def live_pairs(
 
 def live_paths(
     source: Run | str,
-    images: tuple[ImageFile, ImageFile],
-    read_inputs: ReadInputs | None,
+    images: tuple[ImageFile, ...],
+    read_inputs: ReadInputs | None = None,
 ) -> tuple[PathExplanation, PathExplanation]:
     """Explain two images by the path of several scales."""
     named, _, inputs = _asked(source, read_inputs)
@@ -308,7 +311,7 @@ def _run(
 @lru_cache(maxsize=16)
 def _paths(
     named: _Named,
-    images: tuple[ImageFile, ImageFile],
+    images: tuple[ImageFile, ...],
     inputs: tuple[_Input, ...],
     registry: tuple[int, int],
 ) -> tuple[PathExplanation, PathExplanation]:

@@ -41,8 +41,8 @@
     return look.signed || look.diverging ? Math.round((strength + 1) * 127.5) : Math.round(Math.max(strength, 0) * 255);
   }
   function colorOf(strength, look) {
-    const at2 = 3 * indexOf(strength, look);
-    return [look.table[at2], look.table[at2 + 1], look.table[at2 + 2]];
+    const at = 3 * indexOf(strength, look);
+    return [look.table[at], look.table[at + 1], look.table[at + 2]];
   }
   var lately = [];
   function pixelsOf(look, solid) {
@@ -66,11 +66,11 @@
     const first = new Int32Array(pixels);
     const second = new Int32Array(pixels);
     const part = new Float32Array(pixels);
-    for (let at2 = 0; at2 < pixels; at2++) {
-      const place = Math.min(Math.max((at2 + 0.5) * cells / pixels - 0.5, 0), cells - 1);
-      first[at2] = Math.floor(place);
-      second[at2] = Math.min(first[at2] + 1, cells - 1);
-      part[at2] = place - first[at2];
+    for (let at = 0; at < pixels; at++) {
+      const place = Math.min(Math.max((at + 0.5) * cells / pixels - 0.5, 0), cells - 1);
+      first[at] = Math.floor(place);
+      second[at] = Math.min(first[at] + 1, cells - 1);
+      part[at] = place - first[at];
     }
     return { first, second, part };
   }
@@ -101,17 +101,21 @@
     return new Uint8ClampedArray(result.buffer);
   }
   var MATCHES = {
-    table: Uint8Array.from({ length: 768 }, (_, at2) => {
-      const color = at2 < 384 ? [86, 180, 233] : [255, 160, 20];
-      return color[at2 % 3];
+    table: Uint8Array.from({ length: 768 }, (_, at) => {
+      const color = at < 384 ? [86, 180, 233] : [255, 160, 20];
+      return color[at % 3];
     }),
     diverging: true,
     signed: true,
     threshold: 0
   };
 
+  // src/drawing.css
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: hidden;\n  user-select: none;\n}\n.sfam-stage > * {\n  position: absolute;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage > .sfam-above {\n  pointer-events: none;\n}\n.sfam-stage:focus-visible,\n.sfam-swipe:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  box-sizing: border-box;\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n  pointer-events: none;\n}\n.sfam-hover {\n  top: 0;\n  left: 0;\n  visibility: hidden;\n  white-space: nowrap;\n}\n.sfam-hint {\n  left: 8px;\n  bottom: 8px;\n  max-width: calc(100% - 16px);\n}\n.sfam-problem {\n  box-sizing: border-box;\n  padding: 8px;\n  display: flex;\n  align-items: flex-end;\n  justify-content: center;\n  text-align: center;\n  pointer-events: none;\n}\n.sfam-problem.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-swipe {\n  width: 20px;\n  margin-left: -10px;\n  cursor: ew-resize;\n  touch-action: none;\n  background: linear-gradient(\n    90deg,\n    transparent 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    transparent 12px\n  );\n}\n.sfam-swipe .sfam-pill {\n  position: absolute;\n  top: 4px;\n  overflow: hidden;\n  white-space: nowrap;\n  text-overflow: ellipsis;\n}\n.sfam-parts {\n  height: 20px;\n}\n.sfam-parts > * {\n  top: 2px;\n  bottom: 2px;\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-labels {\n  height: 18px;\n}\n.sfam-gradient {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-gradient > * {\n  top: 9px;\n  height: 6px;\n  border-left: 1px solid currentColor;\n}\n.sfam-bar {\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-bar > div {\n  position: relative;\n}\n.sfam-bar > div > * {\n  position: absolute;\n  white-space: nowrap;\n}\n.sfam-bar > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n";
+
   // src/formats.ts
   var COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
+  var HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
   function signedText(value, digits) {
     const text = Math.abs(value).toFixed(digits);
     if (Number(text) === 0) return text;
@@ -135,13 +139,13 @@
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-6));
     const first = Math.ceil(low / step - 1e-6);
     const count = Math.floor(high / step + 1e-6) - first + 1;
-    return Array.from({ length: count }, (_, at2) => {
-      const value = (first + at2) * step;
-      return { value, text: digits > 5 ? tiny(value) : value.toFixed(digits) };
+    return Array.from({ length: count }, (_, at) => {
+      const value = (first + at) * step;
+      return {
+        value,
+        text: value === 0 ? "0" : digits > 5 ? value.toExponential(0) : value.toFixed(digits)
+      };
     });
-  }
-  function tiny(value) {
-    return value === 0 ? "0" : value.toExponential(0);
   }
   function receiptParts(shares, total) {
     const sum = (sign) => shares.reduce((result, share) => result + Math.max(sign * share.value, 0), 0);
@@ -168,130 +172,57 @@
 
   // src/bars.tsx
   var { React } = app;
-  var HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
-  var SMALL = { fontSize: 12, lineHeight: 1.4, fontVariantNumeric: "tabular-nums" };
   function Receipt(props) {
-    const { shares, total } = props;
-    const {
-      parts,
-      zero,
-      total: end2
-    } = React.useMemo(() => receiptParts(shares, total), [shares, total]);
-    const swatch = (part) => part.remainder ? HATCHED : part.color;
-    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-receipt", style: SMALL }, /* @__PURE__ */ React.createElement("div", { "aria-hidden": true, style: { position: "relative", height: 20, margin: "2px 1px 0" } }, parts.map((part) => /* @__PURE__ */ React.createElement(
+    const laidOut = () => receiptParts(props.shares, props.total);
+    const { parts, zero, total } = React.useMemo(laidOut, [props.shares, props.total]);
+    const background = (part) => ({
+      background: part.remainder ? HATCHED : part.color
+    });
+    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-bar" }, /* @__PURE__ */ React.createElement("style", null, drawing_default), /* @__PURE__ */ React.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map((part) => /* @__PURE__ */ React.createElement(
       "div",
       {
         key: part.name,
         title: `${part.name}: ${part.text}`,
-        style: {
-          position: "absolute",
-          top: 2,
-          bottom: 2,
-          left: `${part.start}%`,
-          width: `${part.width}%`,
-          background: swatch(part),
-          boxShadow: "inset 0 0 0 0.5px rgba(0, 0, 0, 0.5)"
-        }
+        style: { ...background(part), left: `${part.start}%`, width: `${part.width}%` }
       }
-    )), /* @__PURE__ */ React.createElement(Mark, { at: zero, dashed: false }), /* @__PURE__ */ React.createElement(Mark, { at: end2, dashed: true })), /* @__PURE__ */ React.createElement("div", { "aria-hidden": true, style: { position: "relative", height: 17 } }, /* @__PURE__ */ React.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React.createElement(Label, { at: end2, text: total.toFixed(3) })), /* @__PURE__ */ React.createElement(
-      "ul",
-      {
-        style: {
-          display: "flex",
-          flexWrap: "wrap",
-          gap: "2px 14px",
-          margin: 0,
-          padding: 0,
-          listStyle: "none"
-        }
-      },
-      parts.map((part) => /* @__PURE__ */ React.createElement("li", { key: part.name, style: { overflowWrap: "anywhere", minWidth: 0 } }, /* @__PURE__ */ React.createElement(
-        "span",
-        {
-          "aria-hidden": true,
-          style: {
-            display: "inline-block",
-            width: 10,
-            height: 10,
-            marginInlineEnd: 5,
-            background: swatch(part)
-          }
-        }
-      ), /* @__PURE__ */ React.createElement("bdi", null, part.name), " ", part.text))
-    ));
-  }
-  function Mark(props) {
-    return /* @__PURE__ */ React.createElement(
-      "div",
-      {
-        style: {
-          position: "absolute",
-          top: 0,
-          bottom: 0,
-          left: `calc(${props.at}% - 1px)`,
-          borderLeft: `2px ${props.dashed ? "dashed" : "solid"} currentColor`
-        }
-      }
-    );
+    )), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${total}%` } })), /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", "aria-hidden": true }, /* @__PURE__ */ React.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React.createElement(Label, { at: total, text: props.total.toFixed(3) })), /* @__PURE__ */ React.createElement("ul", null, parts.map((part) => /* @__PURE__ */ React.createElement("li", { key: part.name }, /* @__PURE__ */ React.createElement("span", { className: "sfam-swatch", style: background(part) }), /* @__PURE__ */ React.createElement("bdi", null, part.name), " ", part.text))));
   }
   function Label(props) {
-    const { at: at2, text } = props;
-    return /* @__PURE__ */ React.createElement(
-      "span",
-      {
-        style: {
-          position: "absolute",
-          left: `${at2}%`,
-          transform: `translateX(-${Math.min(Math.max(at2, 0), 100)}%)`,
-          whiteSpace: "nowrap"
-        }
-      },
-      text
-    );
+    const style = { left: `${props.at}%`, transform: `translateX(-${props.at}%)` };
+    return /* @__PURE__ */ React.createElement("span", { style }, props.text);
   }
   function ColorBar(props) {
     const { look, unit } = props;
     const low = look.signed ? -1 : 0;
-    const stops = Array.from({ length: 65 }, (_, at2) => {
-      const strength = low + (1 - low) * at2 / 64;
+    const stops = Array.from({ length: 65 }, (_, at) => {
+      const strength = low + (1 - low) * at / 64;
       const alpha = Math.abs(strength) < look.threshold ? 0 : 1;
       return `rgba(${[...colorOf(strength, look), alpha].join(", ")})`;
     });
     const limit = look.limit > 0 ? look.limit : 1;
-    const marks = ticks(low * limit, limit, 5);
+    const marks = ticks(low * limit, limit, 5).map(({ value, text }) => {
+      return { at: 100 * (value / limit - low) / (1 - low), text };
+    });
+    const range = `${(low * limit).toPrecision(3)} to ${limit.toPrecision(3)}`;
     return /* @__PURE__ */ React.createElement(
       "div",
       {
         "data-testid": "sfam-colorbar",
+        className: "sfam-bar",
         role: "img",
-        "aria-label": `Colors from ${(low * limit).toPrecision(3)} to ${limit.toPrecision(3)} ${unit}`,
-        style: { ...SMALL, minWidth: 120 }
+        "aria-label": `Colors from ${range} ${unit}`
       },
+      /* @__PURE__ */ React.createElement("style", null, drawing_default),
       /* @__PURE__ */ React.createElement(
         "div",
         {
-          style: {
-            height: 12,
-            background: `linear-gradient(90deg, ${stops.join(", ")})`,
-            boxShadow: "inset 0 0 0 1px rgba(128, 128, 128, 0.6)"
-          }
-        }
+          className: "sfam-gradient",
+          style: { background: `linear-gradient(90deg, ${stops.join(", ")})` }
+        },
+        marks.map(({ at }) => /* @__PURE__ */ React.createElement("div", { key: at, style: { left: `calc(${at}% - ${at / 100}px)` } }))
       ),
-      /* @__PURE__ */ React.createElement("div", { style: { position: "relative", height: 22 } }, marks.map(({ value, text }) => {
-        const at2 = 100 * (value / limit - low) / (1 - low);
-        return /* @__PURE__ */ React.createElement(React.Fragment, { key: text }, /* @__PURE__ */ React.createElement(
-          "div",
-          {
-            style: {
-              position: "absolute",
-              left: `calc(${at2}% - ${at2 / 100}px)`,
-              height: 4,
-              borderLeft: "1px solid currentColor"
-            }
-          }
-        ), /* @__PURE__ */ React.createElement("div", { style: { position: "absolute", top: 4, width: "100%" } }, /* @__PURE__ */ React.createElement(Label, { at: at2, text })));
-      })),
-      /* @__PURE__ */ React.createElement("div", { style: { opacity: 0.8 } }, unit)
+      /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", style: { marginTop: 3 } }, marks.map(({ at, text }) => /* @__PURE__ */ React.createElement(Label, { key: text, at, text }))),
+      unit
     );
   }
 
@@ -316,7 +247,7 @@
   function bytesOf(encoded) {
     const text = atob(encoded.data);
     const bytes = new Uint8Array(text.length);
-    for (let at2 = 0; at2 < text.length; at2++) bytes[at2] = text.charCodeAt(at2);
+    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
     const expected = encoded.shape.reduce((product, size) => product * size, SIZES[encoded.dtype]);
     if (expected !== bytes.length) {
       throw new Error(
@@ -371,7 +302,7 @@
     const options = [false, true].map((stacked) => {
       const frames = halves(whole, stacked);
       const shown2 = [fitted(frames[0], a), fitted(frames[1], b)];
-      return { stacked, frames, area: shown2.reduce((sum, at2) => sum + at2.width * at2.height, 0) };
+      return { stacked, frames, area: shown2.reduce((sum, at) => sum + at.width * at.height, 0) };
     });
     return largest(options);
   }
@@ -380,7 +311,7 @@
     if (mode !== "side") {
       const { stacked: stacked2, frames: frames2 } = layout(width, height, a, b);
       const what = mode === "maps" ? "map" : "overlay";
-      return { stacked: stacked2, views: names.map((side, at2) => ({ side, what, frame: frames2[at2] })) };
+      return { stacked: stacked2, views: names.map((side, at) => ({ side, what, frame: frames2[at] })) };
     }
     const twice = ([w, h], below2) => below2 ? [w, 2 * h] : [2 * w, h];
     const options = [0, 1, 2, 3].map((choice) => {
@@ -388,8 +319,8 @@
       return { below: below2, ...layout(width, height, twice(a, below2[0]), twice(b, below2[1])) };
     });
     const { below, stacked, frames } = largest(options);
-    const views = names.flatMap((side, at2) => {
-      const [picture, map] = halves(frames[at2], below[at2]);
+    const views = names.flatMap((side, at) => {
+      const [picture, map] = halves(frames[at], below[at]);
       return [
         { side, what: "picture", frame: picture },
         { side, what: "map", frame: map }
@@ -435,8 +366,8 @@
   }
   function bounded(scale, x, y) {
     const edge = 0.5 / scale;
-    const within2 = (value) => Math.min(Math.max(value, edge), 1 - edge);
-    return { scale, x: within2(x), y: within2(y) };
+    const within = (value) => Math.min(Math.max(value, edge), 1 - edge);
+    return { scale, x: within(x), y: within(y) };
   }
   function zoomAround(zoom, factor, u, v) {
     const scale = Math.min(Math.max(zoom.scale * factor, 1), LARGEST);
@@ -457,12 +388,11 @@
     if (row < 0 || column < 0 || row >= shape[0] || column >= shape[1]) return null;
     const other = gridOf(points, otherSide(side)).shape;
     const count = other[0] * other[1];
-    const at2 = row * shape[1] + column;
+    const at = row * shape[1] + column;
     const values = new Float32Array(count);
-    const [start, stride] = side === "query" ? [at2 * count, 1] : [at2, shape[0] * shape[1]];
+    const [start, stride] = side === "query" ? [at * count, 1] : [at, shape[0] * shape[1]];
     for (let k = 0; k < count; k++) values[k] = points.values[start + k * stride];
-    const cell = { side, row, column };
-    const match = { cell, values, shape: other, share: 0, limit: 0, best: null };
+    const match = { values, shape: other, share: 0, limit: 0, best: null };
     let most = 0;
     values.forEach((value, k) => {
       match.share += value;
@@ -487,8 +417,8 @@
       const across = (place, of, to) => Math.floor((place + 0.5) / of * to);
       return stacked ? { side, row: edge, column: across(from.column, columns, c) } : { side, row: across(from.row, rows, r), column: edge };
     }
-    const within2 = (value, count) => Math.min(Math.max(value, 0), count - 1);
-    return { side: from.side, row: within2(row, rows), column: within2(column, columns) };
+    const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
+    return { side: from.side, row: within(row, rows), column: within(column, columns) };
   }
 
   // src/pictures.ts
@@ -523,149 +453,139 @@
   }
 
   // src/painting.ts
-  var DETAIL = 512;
+  var DETAIL = 384;
   var PIXELATED = 8;
   var MAGNIFIED = 3;
+  var SMALLEST = 6;
+  var BADGE = 9;
   function imageRect(scene, view) {
     return placed(view.frame, sizeOf(scene[view.side]), scene.zoom);
   }
   function dividerOf(scene, view) {
     if (!scene.swipe || view.side !== "neighbor") return null;
-    const shown2 = [scene.neighbor, scene.swipe].map(
-      (image) => fitted(view.frame, sizeOf(image))
-    );
-    const left = Math.min(...shown2.map((at2) => at2.x));
-    return left + scene.split * Math.max(...shown2.map((at2) => at2.width));
-  }
-  function paintViews(ctx, scene, changed) {
-    for (const view of scene.views) {
-      const { x, y, width, height } = view.frame;
-      const divider = dividerOf(scene, view);
-      const at2 = imageRect(scene, view);
-      const left = divider === null ? width : divider - x;
-      within(ctx, { x, y, width: left, height }, () => {
-        paintImage(ctx, scene[view.side], view.what, scene.look, at2);
-      });
-      if (divider === null || !scene.swipe) continue;
-      const second = placed(view.frame, sizeOf(scene.swipe), scene.zoom);
-      const image = scene.swipe;
-      within(ctx, { x: divider, y, width: width - left, height }, () => {
-        paintImage(ctx, image, view.what, scene.look, second);
-      });
-    }
-    const urls = [scene.query, scene.neighbor, scene.swipe].map((image) => image?.picture.url);
-    return urls.filter((url) => url && pictureOf(url, changed).state === "loading").length === 0;
-  }
-  function within(ctx, rect, draw) {
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(rect.x, rect.y, Math.max(rect.width, 0), rect.height);
-    ctx.clip();
-    draw();
-    ctx.restore();
-  }
-  function paintImage(ctx, image, what, look, at2) {
-    if (what !== "map") paintPicture(ctx, image, at2);
-    if (what === "picture" || !image.values) return;
-    const { values, shape, box } = image;
-    const map = { owner: values, name: "", values, shape, size: coveredSize(image, box) };
-    const raster = rasterOf(map, look, what === "map");
-    ctx.globalAlpha = what === "map" ? 1 : look.opacity;
-    drawScaled(ctx, raster, partOf(at2, box), look.smooth);
-    ctx.globalAlpha = 1;
-  }
-  function paintPicture(ctx, image, at2) {
-    const loaded = image.picture.url ? pictureOf(image.picture.url) : null;
-    if (loaded?.state !== "ready") return;
-    drawScaled(ctx, loaded.image, at2, at2.width < PIXELATED * loaded.image.naturalWidth);
-  }
-  function drawScaled(ctx, source, at2, smooth) {
-    ctx.imageSmoothingEnabled = smooth;
-    ctx.imageSmoothingQuality = "high";
-    ctx.drawImage(source, at2.x, at2.y, at2.width, at2.height);
-  }
-  var rasters = /* @__PURE__ */ new WeakMap();
-  var tables = [];
-  function rasterOf(map, look, solid) {
-    const { limit, signed, diverging, threshold, table, smooth } = look;
-    if (!tables.includes(table)) tables.push(table);
-    const [rows, columns] = map.shape;
-    const detail = smooth ? DETAIL / Math.max(...map.size) : 0;
-    const width = Math.max(columns, Math.ceil(map.size[0] * detail));
-    const height = Math.max(rows, Math.ceil(map.size[1] * detail));
-    const colors = [limit, signed, diverging, threshold, solid, tables.indexOf(table)];
-    const key = [map.name, width, height, ...map.shape, ...colors].join();
-    const kept = rasters.get(map.owner);
-    if (kept?.key === key) return kept.canvas;
-    const canvas = kept?.canvas ?? document.createElement("canvas");
-    if (canvas.width !== width) canvas.width = width;
-    if (canvas.height !== height) canvas.height = height;
-    const pixels = colored(map.values, map.shape, [width, height], look, solid);
-    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
-    rasters.set(map.owner, { key, canvas });
-    return canvas;
-  }
-  function coveredSize(image, box) {
-    const [w, h] = sizeOf(image);
-    return [w * (box[2] - box[0]), h * (box[3] - box[1])];
-  }
-  function paintMatches(ctx, scene, points, view, match, at2) {
-    const image = scene[view.side];
-    if (view.what !== "map") paintPicture(ctx, image, at2);
-    ctx.fillStyle = view.what === "map" ? "#282828" : "rgba(0, 0, 0, 0.55)";
-    ctx.fillRect(at2.x, at2.y, at2.width, at2.height);
-    const { shape, box } = gridOf(points, view.side);
-    const look = { ...MATCHES, limit: match.limit, smooth: scene.look.smooth };
-    ctx.globalAlpha = 0.85;
-    const name = `${match.cell.side} ${match.cell.row} ${match.cell.column}`;
-    const size = coveredSize(image, box);
-    const map = { owner: points, name, values: match.values, shape, size };
-    const raster = rasterOf(map, look, false);
-    drawScaled(ctx, raster, partOf(at2, box), scene.look.smooth);
-    ctx.globalAlpha = 1;
-  }
-  function paintPointing(ctx, scene, active, pointer) {
-    const { points, pins } = scene;
-    const match = active && points && matched(points, active.side, active.row, active.column);
-    const lit = (view) => match && active && view.side !== active.side && !(view.what === "map" && scene.look.mode === "side");
-    if (points) {
-      for (const view of scene.views) {
-        if (!match || !lit(view)) continue;
-        within(ctx, visible(scene, view), () => {
-          paintMatches(ctx, scene, points, view, match, imageRect(scene, view));
-        });
-      }
-      if (match && active) {
-        outline(ctx, scene, points, active, "#ffffff", []);
-        const side = otherSide(active.side);
-        if (match.best) outline(ctx, scene, points, { side, ...match.best }, "#ffffff", [4, 3]);
-      }
-      pins.forEach((pin, at3) => {
-        paintPin(ctx, scene, points, pin, at3);
-      });
-    }
-    if (!scene.loupe || !pointer) return;
-    const at2 = imageRect(scene, pointer.view);
-    const [u, v] = [(pointer.x - at2.x) / at2.width, (pointer.y - at2.y) / at2.height];
-    for (const view of scene.views) {
-      paintLoupe(ctx, scene, view, u, v, (rect) => {
-        paintImage(ctx, scene[view.side], view.what, scene.look, rect);
-        if (points && match && lit(view)) paintMatches(ctx, scene, points, view, match, rect);
-      });
-    }
+    const images = [scene.neighbor, scene.swipe];
+    const shown2 = images.map((image) => fitted(view.frame, sizeOf(image)));
+    const width = Math.max(...shown2.map((at) => at.width));
+    return Math.min(...shown2.map((at) => at.x)) + scene.split * width;
   }
   function visible(scene, view) {
     const divider = dividerOf(scene, view);
     return divider === null ? view.frame : { ...view.frame, width: divider - view.frame.x };
   }
+  function paintViews(ctx, scene, changed) {
+    for (const view of scene.views) {
+      const image = scene[view.side];
+      const first = visible(scene, view);
+      clipped(ctx, first, () => paintImage(ctx, scene, view.what, image, imageRect(scene, view)));
+      const { swipe } = scene;
+      if (!swipe || view.side !== "neighbor") continue;
+      const at = placed(view.frame, sizeOf(swipe), scene.zoom);
+      const x = first.x + first.width;
+      const second = { ...view.frame, x, width: view.frame.width - first.width };
+      clipped(ctx, second, () => paintImage(ctx, scene, view.what, swipe, at));
+    }
+    const urls = [scene.query, scene.neighbor, scene.swipe].map((image) => image?.picture.url);
+    return urls.filter((url) => url && pictureOf(url, changed).state === "loading").length === 0;
+  }
+  function clipped(ctx, rect, draw) {
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(rect.x, rect.y, rect.width, rect.height);
+    ctx.clip();
+    draw();
+    ctx.restore();
+  }
+  function paintImage(ctx, scene, what, image, at) {
+    const { look } = scene;
+    const { values, shape, box } = image;
+    if (what !== "map") paintPicture(ctx, image, at);
+    if (what === "picture" || !values) return;
+    const solid = what === "map";
+    const raster = rasterOf(values, "", values, shape, sizeOfPart(image, box), look, solid);
+    ctx.globalAlpha = solid ? 1 : look.opacity;
+    drawScaled(ctx, raster, partOf(at, box), look.smooth);
+    ctx.globalAlpha = 1;
+  }
+  function paintPicture(ctx, image, at) {
+    const loaded = image.picture.url ? pictureOf(image.picture.url) : null;
+    if (loaded?.state !== "ready") return;
+    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
+  }
+  function drawScaled(ctx, source, at, smooth) {
+    ctx.imageSmoothingEnabled = smooth;
+    ctx.imageSmoothingQuality = "high";
+    ctx.drawImage(source, at.x, at.y, at.width, at.height);
+  }
+  function sizeOfPart(image, [left, top, right, bottom]) {
+    const [width, height] = sizeOf(image);
+    return [width * (right - left), height * (bottom - top)];
+  }
+  var rasters = /* @__PURE__ */ new WeakMap();
+  var tables = [];
+  function rasterOf(owner, name, values, shape, size, look, solid) {
+    const { limit, signed, diverging, threshold, table, smooth } = look;
+    if (!tables.includes(table)) tables.push(table);
+    const detail = smooth ? DETAIL / Math.max(...size) : 0;
+    const width = Math.max(shape[1], Math.ceil(size[0] * detail));
+    const height = Math.max(shape[0], Math.ceil(size[1] * detail));
+    const colors = [limit, signed, diverging, threshold, solid, tables.indexOf(table)];
+    const key = [name, width, height, ...shape, ...colors].join();
+    const kept = rasters.get(owner);
+    if (kept?.key === key) return kept.canvas;
+    const canvas = kept?.canvas ?? document.createElement("canvas");
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    const pixels = colored(values, shape, [width, height], look, solid);
+    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+    rasters.set(owner, { key, canvas });
+    return canvas;
+  }
+  function paintPointing(ctx, scene, active, pointer) {
+    const { points, pins } = scene;
+    if (points) {
+      if (active) paintMatches(ctx, scene, points, active);
+      pins.forEach((pin, at2) => {
+        paintPin(ctx, scene, points, pin, at2);
+      });
+    }
+    if (!scene.loupe || !pointer) return;
+    const at = imageRect(scene, pointer.view);
+    const [u, v] = [(pointer.x - at.x) / at.width, (pointer.y - at.y) / at.height];
+    for (const view of scene.views) paintLoupe(ctx, scene, view, u, v);
+  }
+  function paintMatches(ctx, scene, points, active) {
+    const match = matched(points, active.side, active.row, active.column);
+    if (!match) return;
+    const side = otherSide(active.side);
+    const { smooth, mode } = scene.look;
+    const { shape, box } = gridOf(points, side);
+    const look = { ...MATCHES, limit: match.limit, smooth };
+    const name = `${active.side} ${active.row} ${active.column}`;
+    const size = sizeOfPart(scene[side], box);
+    const raster = rasterOf(points, name, match.values, shape, size, look, false);
+    for (const view of scene.views) {
+      if (view.side !== side || view.what === "map" && mode === "side") continue;
+      const at = imageRect(scene, view);
+      clipped(ctx, visible(scene, view), () => {
+        if (view.what !== "map") paintPicture(ctx, scene[side], at);
+        ctx.fillStyle = view.what === "map" ? "#282828" : "rgba(0, 0, 0, 0.55)";
+        ctx.fillRect(at.x - 1, at.y - 1, at.width + 2, at.height + 2);
+        ctx.globalAlpha = 0.85;
+        drawScaled(ctx, raster, partOf(at, box), smooth);
+        ctx.globalAlpha = 1;
+      });
+    }
+    outline(ctx, scene, points, active, "#ffffff", []);
+    if (match.best) outline(ctx, scene, points, { side, ...match.best }, "#ffffff", [4, 3]);
+  }
   function outline(ctx, scene, points, cell, color, dash) {
     const { shape, box } = gridOf(points, cell.side);
     for (const view of scene.views.filter((one) => one.side === cell.side)) {
       const rect = cellRect(cell, imageRect(scene, view), shape, box);
-      const [width, height] = [Math.max(rect.width, 6), Math.max(rect.height, 6)];
+      const [width, height] = [Math.max(rect.width, SMALLEST), Math.max(rect.height, SMALLEST)];
       const x = rect.x + (rect.width - width) / 2;
       const y = rect.y + (rect.height - height) / 2;
-      within(ctx, visible(scene, view), () => {
+      clipped(ctx, visible(scene, view), () => {
         stroke(ctx, color, dash, () => ctx.rect(x + 1, y + 1, width - 2, height - 2));
       });
     }
@@ -673,7 +593,6 @@
   function stroke(ctx, color, dash, path) {
     ctx.beginPath();
     path();
-    ctx.setLineDash([]);
     ctx.lineWidth = 4;
     ctx.strokeStyle = "rgba(0, 0, 0, 0.7)";
     ctx.stroke();
@@ -684,82 +603,80 @@
     ctx.setLineDash([]);
   }
   function middleOf(scene, points, pin) {
-    const view = scene.views.find((one) => one.side === pin.side) ?? scene.views[0];
+    const view = scene.views.find((one) => one.side === pin.side);
     const { shape, box } = gridOf(points, pin.side);
-    const rect = cellRect(pin, imageRect(scene, view), shape, box);
+    const cell = cellRect(pin, imageRect(scene, view), shape, box);
     const { x, y, width, height } = view.frame;
     return {
-      x: Math.min(Math.max(rect.x + rect.width / 2, x), x + width),
-      y: Math.min(Math.max(rect.y + rect.height / 2, y), y + height)
+      x: Math.min(Math.max(cell.x + cell.width / 2, x), x + width),
+      y: Math.min(Math.max(cell.y + cell.height / 2, y), y + height)
     };
   }
-  var BADGE = 9;
-  function paintPin(ctx, scene, points, pin, at2) {
+  function paintPin(ctx, scene, points, pin, at) {
     const match = matched(points, pin.side, pin.row, pin.column);
     if (!match) return;
-    const color = pinColor(at2);
-    const start = middleOf(scene, points, pin);
+    const bright = COLORS.slice(1);
+    const color = bright[at % bright.length];
+    const { x, y } = middleOf(scene, points, pin);
     outline(ctx, scene, points, pin, color, []);
     if (match.best) {
       const best = { side: otherSide(pin.side), ...match.best };
-      outline(ctx, scene, points, best, color, []);
       const end2 = middleOf(scene, points, best);
+      outline(ctx, scene, points, best, color, []);
       stroke(ctx, color, [], () => {
-        ctx.moveTo(start.x, start.y);
+        ctx.moveTo(x, y);
         ctx.lineTo(end2.x, end2.y);
       });
     }
-    ctx.beginPath();
-    ctx.arc(start.x, start.y, BADGE, 0, 2 * Math.PI);
+    stroke(ctx, color, [], () => ctx.arc(x, y, BADGE - 1, 0, 2 * Math.PI));
     ctx.fillStyle = color;
     ctx.fill();
-    ctx.strokeStyle = "#000000";
-    ctx.lineWidth = 1;
-    ctx.stroke();
     ctx.fillStyle = "#000000";
     ctx.font = "bold 12px sans-serif";
     ctx.textAlign = "center";
     ctx.textBaseline = "middle";
-    ctx.fillText(String(at2 + 1), start.x, start.y + 0.5);
+    ctx.fillText(String(at + 1), x, y + 0.5);
   }
-  function pinColor(at2) {
-    const bright = COLORS.slice(1);
-    return bright[at2 % bright.length];
-  }
-  function paintLoupe(ctx, scene, view, u, v, draw) {
-    const at2 = imageRect(scene, view);
-    const [x, y] = [at2.x + u * at2.width, at2.y + v * at2.height];
+  function paintLoupe(ctx, scene, view, u, v) {
+    const at = imageRect(scene, view);
+    const [x, y] = [at.x + u * at.width, at.y + v * at.height];
     if (!contains(visible(scene, view), x, y)) return;
     const radius = Math.min(90, 0.3 * Math.min(view.frame.width, view.frame.height));
+    const [width, height] = [at.width * MAGNIFIED, at.height * MAGNIFIED];
+    const what = view.what === "map" ? "map" : "picture";
     ctx.save();
     ctx.beginPath();
     ctx.arc(x, y, radius, 0, 2 * Math.PI);
     ctx.clip();
     ctx.fillStyle = "#808080";
-    ctx.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
-    draw({
-      x: x - u * at2.width * MAGNIFIED,
-      y: y - v * at2.height * MAGNIFIED,
-      width: at2.width * MAGNIFIED,
-      height: at2.height * MAGNIFIED
-    });
+    ctx.fill();
+    const rect = { x: x - u * width, y: y - v * height, width, height };
+    paintImage(ctx, scene, what, scene[view.side], rect);
     ctx.restore();
     stroke(ctx, "#ffffff", [], () => ctx.arc(x, y, radius, 0, 2 * Math.PI));
   }
 
   // src/surface.ts
   var CLICK = 4;
+  var BESIDE = 14;
+  var BESIDE_LOUPE = 66;
   var Surface = class {
-    constructor(elements, scene) {
-      this.elements = elements;
+    constructor(root, pictures2, pointing, text, scene) {
+      this.root = root;
+      this.pictures = pictures2;
+      this.pointing = pointing;
+      this.text = text;
       this.scene = scene;
       this.pointer = null;
       this.cursor = null;
       this.press = null;
       this.frame = 0;
-      this.pictures = true;
-      // have to be painted again
+      this.stale = true;
+      // the pictures have to be painted again
+      this.complete = false;
+      // all of them were there
       this.painted = 0;
+      this.loaded = () => this.request(true);
     }
     /** Take over a new state of the component. */
     show(scene) {
@@ -772,40 +689,40 @@
       this.frame = -1;
     }
     request(pictures2) {
-      this.pictures ||= pictures2;
+      this.stale ||= pictures2;
       if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
     }
     paint() {
       this.frame = 0;
-      const { scene, elements } = this;
-      let finished = true;
-      if (this.pictures) {
-        const ctx2 = cleared(elements.pictures, elements.root);
-        if (ctx2) finished = paintViews(ctx2, scene, () => this.request(true));
-        this.pictures = false;
+      const { scene } = this;
+      if (this.stale) {
+        const ctx2 = cleared(this.pictures, this.root);
+        this.stale = false;
+        this.complete = ctx2 !== null && paintViews(ctx2, scene, this.loaded);
       }
       const active = this.active();
-      const ctx = cleared(elements.pointing, elements.root);
+      const ctx = cleared(this.pointing, this.root);
       if (ctx) paintPointing(ctx, scene, active, this.pointer);
       this.write(active);
-      if (finished) elements.root.dataset.painted = String(++this.painted);
+      if (this.complete) this.root.dataset.painted = String(++this.painted);
     }
     /** The cell whose matches are shown: under the mouse, at the cursor, or pinned last. */
     active() {
       return this.cellUnder(this.pointer) ?? this.cursor ?? this.scene.pins.at(-1) ?? null;
     }
     write(active) {
-      const { text, root } = this.elements;
+      const { text, root } = this;
       const { points } = this.scene;
       const match = active && points && matched(points, active.side, active.row, active.column);
       text.style.visibility = match ? "visible" : "hidden";
       text.textContent = match ? shareText(match.share, points.similarity) : "";
       if (!match || !points) return;
-      const at2 = this.cellUnder(this.pointer) && this.pointer;
-      const { x, y } = at2 ?? middleOf(this.scene, points, active);
+      const at = this.cellUnder(this.pointer) && this.pointer;
+      const { x, y } = at ?? middleOf(this.scene, points, active);
       const [width, height] = [text.offsetWidth, text.offsetHeight];
-      const left = x + 14 + width < root.clientWidth ? x + 14 : x - 14 - width;
-      const top = y + 14 + height < root.clientHeight ? y + 14 : y - 14 - height;
+      const away = this.scene.loupe && at ? BESIDE_LOUPE : BESIDE;
+      const left = x + away + width < root.clientWidth ? x + away : x - away - width;
+      const top = y + away + height < root.clientHeight ? y + away : y - away - height;
       text.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(top, 0)}px)`;
     }
     pointerAt(x, y) {
@@ -826,28 +743,26 @@
       this.request(true);
       this.scene.onZoom(zoom);
     }
-    placeOf(event) {
-      const rect = this.elements.root.getBoundingClientRect();
-      return { x: event.clientX - rect.left, y: event.clientY - rect.top };
+    pointerOf(event) {
+      const rect = this.root.getBoundingClientRect();
+      return this.pointerAt(event.clientX - rect.left, event.clientY - rect.top);
     }
     down(event) {
-      const { x, y } = this.placeOf(event);
-      const at2 = this.pointerAt(x, y);
-      if (event.button === 0 && at2) this.press = { x, y, zoom: this.scene.zoom, at: at2, moved: false };
+      const at = this.pointerOf(event);
+      if (event.button === 0 && at) this.press = { at, zoom: this.scene.zoom, moved: false };
     }
     move(event) {
-      const { x, y } = this.placeOf(event);
-      this.pointer = this.pointerAt(x, y);
-      const { press } = this;
-      if (press) {
-        const [dx, dy] = [x - press.x, y - press.y];
+      this.pointer = this.pointerOf(event);
+      const { press, pointer } = this;
+      if (press && pointer) {
+        const [dx, dy] = [pointer.x - press.at.x, pointer.y - press.at.y];
         if (!press.moved && Math.hypot(dx, dy) > CLICK) {
           press.moved = true;
-          this.elements.root.setPointerCapture(event.pointerId);
+          this.root.setPointerCapture(event.pointerId);
         }
         if (press.moved && press.zoom.scale > 1) {
-          const at2 = imageRect(this.scene, press.at.view);
-          this.zoomTo(panned(press.zoom, dx / at2.width, dy / at2.height));
+          const at = imageRect(this.scene, press.at.view);
+          this.zoomTo(panned(press.zoom, dx / at.width, dy / at.height));
         }
       }
       this.request(false);
@@ -869,14 +784,13 @@
       this.request(false);
     }
     wheel(event) {
-      const { x, y } = this.placeOf(event);
-      const at2 = this.pointerAt(x, y);
-      if (!at2 || event.deltaY === 0) return;
+      const at = this.pointerOf(event);
+      if (!at || event.deltaY === 0) return;
       event.preventDefault();
-      const image = imageRect(this.scene, at2.view);
+      const image = imageRect(this.scene, at.view);
       const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 16;
       const factor = 2 ** (-Math.max(Math.min(event.deltaY * lines, 400), -400) / 200);
-      const [u, v] = [(x - image.x) / image.width, (y - image.y) / image.height];
+      const [u, v] = [(at.x - image.x) / image.width, (at.y - image.y) / image.height];
       this.zoomTo(zoomAround(this.scene.zoom, factor, u, v));
     }
     reset() {
@@ -905,8 +819,8 @@
       const { points, pins } = this.scene;
       if (!points) return null;
       const near = (pin) => {
-        const at2 = middleOf(this.scene, points, pin);
-        return Math.hypot(at2.x - x, at2.y - y) <= BADGE;
+        const at = middleOf(this.scene, points, pin);
+        return Math.hypot(at.x - x, at.y - y) <= BADGE;
       };
       return pins.find(near) ?? null;
     }
@@ -946,20 +860,8 @@
 
   // src/stage.tsx
   var { React: React2 } = app;
-  var FILLING = { position: "absolute", inset: 0, width: "100%", height: "100%" };
-  var PILL = {
-    position: "absolute",
-    pointerEvents: "none",
-    padding: "2px 8px",
-    borderRadius: 4,
-    font: "12px sans-serif",
-    color: "#ffffff",
-    background: "rgba(0, 0, 0, 0.8)"
-  };
-  var STYLE = `.sfam-focus:focus-visible {
-  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight); outline-offset: -2px }`;
   function Stage(props) {
-    const { query, neighbor, swipe, look, points } = props;
+    const { query, neighbor, swipe, look, points, hint } = props;
     const root = React2.useRef(null);
     const pictures2 = React2.useRef(null);
     const pointing = React2.useRef(null);
@@ -972,13 +874,7 @@
     React2.useLayoutEffect(() => {
       const element = root.current;
       if (!element || !pictures2.current || !pointing.current || !text.current) return;
-      const elements = {
-        root: element,
-        pictures: pictures2.current,
-        pointing: pointing.current,
-        text: text.current
-      };
-      const made = new Surface(elements, scene);
+      const made = new Surface(element, pictures2.current, pointing.current, text.current, scene);
       surface.current = made;
       const measure = () => setSize([element.clientWidth, element.clientHeight]);
       const observer = new ResizeObserver(measure);
@@ -1003,15 +899,10 @@
           ref: root,
           role: "group",
           tabIndex: 0,
-          className: "sfam-focus",
+          className: "sfam-stage",
           "data-testid": "sfam-stage",
           "aria-label": "Query and neighbor. Shift and arrows move over the places, Enter pins one.",
           style: {
-            position: "relative",
-            width: "100%",
-            height: "100%",
-            overflow: "hidden",
-            userSelect: "none",
             cursor: points ? "crosshair" : "default",
             touchAction: props.zoom.scale > 1 ? "none" : "auto"
           },
@@ -1028,93 +919,68 @@
             event.stopPropagation();
           }
         },
-        /* @__PURE__ */ React2.createElement("style", null, STYLE),
-        /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, style: FILLING, "aria-hidden": true }),
-        views.map((view) => {
-          const image = view.side === "query" ? query : neighbor;
-          const first = views.find((one) => one.side === view.side) === view;
-          return /* @__PURE__ */ React2.createElement(
-            Frame,
-            {
-              key: view.side + view.what,
-              image,
-              rect: view.frame,
-              name: first ? `sfam-${view.side}` : null
-            }
-          );
-        }),
-        /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, style: { ...FILLING, pointerEvents: "none" }, "aria-hidden": true }),
+        /* @__PURE__ */ React2.createElement("style", null, drawing_default),
+        /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
+        views.map(({ side, what, frame }) => /* @__PURE__ */ React2.createElement(
+          Frame,
+          {
+            key: side + what,
+            image: side === "query" ? query : neighbor,
+            frame,
+            name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
+          }
+        )),
+        /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
         swipe && width > 0 && /* @__PURE__ */ React2.createElement(Divider, { scene, swipe, onSplit: setSplit }),
         /* @__PURE__ */ React2.createElement(
           "div",
           {
             ref: text,
+            className: "sfam-pill sfam-hover",
             "data-testid": "sfam-hover",
-            "aria-live": "polite",
-            style: { ...PILL, left: 0, top: 0 }
+            "aria-live": "polite"
           }
         ),
-        props.hint && /* @__PURE__ */ React2.createElement("div", { style: { ...PILL, left: 8, bottom: 8, maxWidth: "calc(100% - 32px)" } }, props.hint)
+        hint && /* @__PURE__ */ React2.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
       )
     );
   }
   function Frame(props) {
-    const { image, rect, name } = props;
+    const { image, frame, name } = props;
     const { url, problem } = image.picture;
     const [, again] = React2.useReducer((count) => count + 1, 0);
-    const loaded = url ? pictureOf(url) : null;
+    const state = url ? pictureOf(url).state : "broken";
     React2.useEffect(() => {
       if (url) pictureOf(url, again);
     }, [url]);
-    const broken = loaded?.state === "broken" ? "The browser cannot show this image." : null;
-    const missing = !loaded || broken !== null;
-    const shown2 = fitted(rect, sizeOf(image));
-    const sentence = problem ?? broken;
+    const sentence = problem ?? (url && state === "broken" ? "The browser cannot show this image." : null);
     return /* @__PURE__ */ React2.createElement(React2.Fragment, null, name && /* @__PURE__ */ React2.createElement(
       "div",
       {
         "data-testid": name,
         role: "img",
         "aria-label": image.label,
-        style: { position: "absolute", ...at(shown2) }
+        style: styleOf(fitted(frame, sizeOf(image)))
       }
-    ), (missing || sentence) && /* @__PURE__ */ React2.createElement(
+    ), (state === "broken" || sentence) && /* @__PURE__ */ React2.createElement(
       "div",
       {
-        style: {
-          position: "absolute",
-          ...at(rect),
-          boxSizing: "border-box",
-          pointerEvents: "none",
-          padding: 12,
-          display: "flex",
-          justifyContent: "center",
-          alignItems: missing ? "center" : "flex-end",
-          border: missing ? "1px dashed currentColor" : "none",
-          opacity: 0.85,
-          textAlign: "center",
-          overflowWrap: "anywhere"
-        }
+        className: `sfam-problem${state === "broken" ? " sfam-missing" : ""}`,
+        style: styleOf(frame)
       },
-      missing || !sentence ? sentence : /* @__PURE__ */ React2.createElement("span", { style: { ...PILL, position: "static" } }, sentence)
+      sentence && /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill" }, sentence)
     ));
   }
-  function at(rect) {
-    return {
-      left: rect.x,
-      top: rect.y,
-      width: Math.max(rect.width, 1),
-      height: Math.max(rect.height, 1)
-    };
+  function styleOf({ x, y, width, height }) {
+    return { left: x, top: y, width: Math.max(width, 1), height: Math.max(height, 1) };
   }
   function Divider(props) {
-    const { scene, swipe, onSplit } = props;
+    const { scene, swipe } = props;
     const view = scene.views.find((one) => one.side === "neighbor");
     if (!view) return null;
-    const x = dividerOf(scene, view) ?? 0;
-    const start = dividerOf({ ...scene, split: 0 }, view) ?? 0;
-    const width = (dividerOf({ ...scene, split: 1 }, view) ?? 1) - start;
-    const move = (to) => onSplit(Math.min(Math.max(to, 0), 1));
+    const placeOf = (split) => dividerOf({ ...scene, split }, view) ?? 0;
+    const x = placeOf(scene.split);
+    const move = (to) => props.onSplit(Math.min(Math.max(to, 0), 1));
     const keys = {
       ArrowLeft: scene.split - 0.05,
       ArrowRight: scene.split + 0.05,
@@ -1126,36 +992,24 @@
       {
         role: "slider",
         tabIndex: 0,
-        className: "sfam-focus",
+        className: "sfam-swipe",
         "data-testid": "sfam-swipe",
         "aria-label": `Divider between ${scene.neighbor.label} and ${swipe.label}`,
         "aria-valuemin": 0,
         "aria-valuemax": 100,
         "aria-valuenow": Math.round(100 * scene.split),
-        style: {
-          position: "absolute",
-          left: x - 10,
-          top: view.frame.y,
-          width: 20,
-          height: view.frame.height,
-          cursor: "ew-resize",
-          touchAction: "none",
-          background: "linear-gradient(90deg, transparent 8px, #000 8px, #fff 9px 11px, #000 11px 12px, transparent 12px)"
-        },
+        style: { left: x, top: view.frame.y, height: view.frame.height },
         onPointerDown: (event) => {
           event.stopPropagation();
           event.currentTarget.setPointerCapture(event.pointerId);
         },
         onPointerMove: (event) => {
-          if (!event.currentTarget.hasPointerCapture(event.pointerId)) return;
-          event.stopPropagation();
           const stage = event.currentTarget.parentElement?.getBoundingClientRect();
-          if (stage) move((event.clientX - stage.left - start) / width);
-        },
-        onDoubleClick: (event) => {
+          if (!stage || !event.currentTarget.hasPointerCapture(event.pointerId)) return;
           event.stopPropagation();
-          move(0.5);
+          move((event.clientX - stage.left - placeOf(0)) / (placeOf(1) - placeOf(0)));
         },
+        onDoubleClick: (event) => event.stopPropagation(),
         onKeyDown: (event) => {
           const to = keys[event.key];
           if (to === void 0) return;
@@ -1163,7 +1017,16 @@
           event.stopPropagation();
           move(to);
         }
-      }
+      },
+      /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill", style: { right: 16, maxWidth: x - view.frame.x - 8 } }, scene.neighbor.label),
+      /* @__PURE__ */ React2.createElement(
+        "span",
+        {
+          className: "sfam-pill",
+          style: { left: 16, maxWidth: view.frame.width - x + view.frame.x }
+        },
+        swipe.label
+      )
     );
   }
 
@@ -1402,9 +1265,9 @@
       return () => clearTimeout(timer);
     }, [first, last, queue, session.client.version]);
     const rows = [];
-    for (let at2 = first; at2 <= last; at2 += 1) {
-      const pair = queue?.pairs[at2];
-      rows.push(/* @__PURE__ */ React6.createElement(Row, { key: at2, session, place: at2, pair, count }));
+    for (let at = first; at <= last; at += 1) {
+      const pair = queue?.pairs[at];
+      rows.push(/* @__PURE__ */ React6.createElement(Row, { key: at, session, place: at, pair, count }));
     }
     return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, count ? place + 1 : 0, " of ", count), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), handed ? /* @__PURE__ */ React6.createElement(React6.Fragment, null, /* @__PURE__ */ React6.createElement(Name, { text: handed.title }), /* @__PURE__ */ React6.createElement(Push, { label: "Leave these pairs", onPush: () => void session.leaveHanded() })) : /* @__PURE__ */ React6.createElement(React6.Fragment, null, /* @__PURE__ */ React6.createElement(
       Pick,
@@ -1727,8 +1590,8 @@
     }
   }
   function verdictOf(state, pair, stored) {
-    for (let at2 = state.pending.length - 1; at2 >= 0; at2 -= 1) {
-      const pending = state.pending[at2]?.verdicts;
+    for (let at = state.pending.length - 1; at >= 0; at -= 1) {
+      const pending = state.pending[at]?.verdicts;
       if (pending?.has(pair)) return pending.get(pair) ?? null;
     }
     return state.given.has(pair) ? state.given.get(pair) ?? null : stored;
@@ -1738,9 +1601,9 @@
     if (!queue) return [];
     const pairs = [];
     const next = placeOfQuery(state, 1);
-    for (const at2 of [place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)]) {
-      const pair = queue.pairs[at2];
-      if (pair !== void 0 && at2 !== place && !pairs.includes(pair)) pairs.push(pair);
+    for (const at of [place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)]) {
+      const pair = queue.pairs[at];
+      if (pair !== void 0 && at !== place && !pairs.includes(pair)) pairs.push(pair);
     }
     return pairs;
   }
@@ -1786,11 +1649,11 @@
   }
   function placeOfQuery(state, by, from = state.place) {
     const queries = state.queue?.queries ?? new Int32Array();
-    let at2 = from;
-    while (at2 >= 0 && at2 < queries.length && queries[at2] === queries[from]) at2 += by;
-    if (at2 < 0 || at2 >= queries.length) return from;
-    while (by < 0 && at2 > 0 && queries[at2 - 1] === queries[at2]) at2 -= 1;
-    return at2;
+    let at = from;
+    while (at >= 0 && at < queries.length && queries[at] === queries[from]) at += by;
+    if (at < 0 || at >= queries.length) return from;
+    while (by < 0 && at > 0 && queries[at - 1] === queries[at]) at -= 1;
+    return at;
   }
   function bounded2(choices) {
     const unit = (value) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
@@ -1899,7 +1762,7 @@
     async enqueue(handed) {
       const pairs = Int32Array.from(handed.pairs);
       const note = pairs.length ? null : "No pairs were handed over.";
-      const queries = Int32Array.from(pairs, (_, at2) => -1 - at2);
+      const queries = Int32Array.from(pairs, (_, at) => -1 - at);
       this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
     }
     async handOver(handed) {
@@ -2164,8 +2027,8 @@
     nextMap() {
       const kinds = this.shown().shown?.query.kinds ?? [];
       const names = [BEST, ...kinds.map((kind2) => kind2.name)];
-      const at2 = names.indexOf(this.state.choices.kind);
-      const kind = names[(at2 + 1) % names.length] ?? BEST;
+      const at = names.indexOf(this.state.choices.kind);
+      const kind = names[(at + 1) % names.length] ?? BEST;
       this.dispatch({ type: "choose", change: { kind } });
     }
     run(command) {
@@ -2201,7 +2064,7 @@
   };
 
   // src/style.ts
-  var STYLE2 = `
+  var STYLE = `
 .sfam { --line: var(--fo-palette-primary-plainBorder, #8884); --chosen: #ff6d04;
   --text: var(--fo-palette-text-primary, #222); --soft: var(--fo-palette-text-secondary, #666);
   --back: var(--fo-palette-background-level2, #fff); container: sfam / size;
@@ -2267,7 +2130,7 @@
     if (document.getElementById("sfam-style")) return;
     const element = document.createElement("style");
     element.id = "sfam-style";
-    element.textContent = STYLE2;
+    element.textContent = STYLE;
     document.head.append(element);
   }
 
