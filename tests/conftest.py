@@ -21,18 +21,12 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 
 import pytest
+from app_server import start_app, stop_app
 from hypothesis import HealthCheck, settings
 
 from find_chromium import find_chromium
 from paths import ARTIFACTS, ROOT, TESTS
-from services import (
-    start_app,
-    start_mongod,
-    start_postgres,
-    stop_app,
-    stop_mongod,
-    stop_postgres,
-)
+from services import start_mongod, start_postgres, stop_mongod, stop_postgres
 
 if TYPE_CHECKING:
     import fiftyone as fo

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import sysconfig
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import DEVNULL, Popen
+
+from app_server import end_with_parent, free_port, wait_until
 
 from find_postgres import find_postgres
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def start_mongod(folder: Path, port: int | None = None) -> tuple[Popen[bytes], str]:
@@ -43,59 +34,9 @@ def start_mongod(folder: Path, port: int | None = None) -> tuple[Popen[bytes], s
         *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
         *("--wiredTigerCacheSizeGB", "0.5"),
     ]
-    process = Popen(command, stdout=DEVNULL, preexec_fn=_end_with_parent)
-    _wait(process, "mongod", lambda: _accepts(port))
+    process = Popen(command, stdout=DEVNULL, preexec_fn=end_with_parent)
+    wait_until(process, "mongod", lambda: _accepts(port))
     return process, f"mongodb://127.0.0.1:{port}"
-
-
-_APP = """
-import sys, time
-import fiftyone as fo
-session = fo.launch_app(address="127.0.0.1", port=int(sys.argv[1]), remote=True)
-while not session._client._connected:
-    time.sleep(0.1)
-time.sleep(1)
-print("the session is there", flush=True)
-sys.stdin.read()
-"""
-
-
-def start_app(log: Path) -> tuple[Popen[bytes], str]:
-    """Start the FiftyOne App's server; return its process with its address.
-
-    It reads plugins and database from the environment, and ends with its stdin.
-    """
-    port = free_port()
-    with log.open("wb") as out:
-        process = Popen(
-            [sys.executable, "-c", _APP, str(port)],
-            stdin=PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            preexec_fn=_end_with_parent,
-        )
-    url = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        # A session that finds no server tries again after 10 seconds; where a page is
-        # open by then, it takes the page's dataset away.
-        return _answers(f"{url}/fiftyone") and "the session is there" in log.read_text()
-
-    try:
-        _wait(process, "the FiftyOne App", ready)
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}\n{log.read_text()}") from error
-    return process, url
-
-
-def stop_app(process: Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def stop_mongod(process: Popen[bytes]) -> None:
@@ -104,35 +45,9 @@ def stop_mongod(process: Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait(process: Popen[bytes], name: str, ready, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if process.poll() is not None:
-            raise RuntimeError(f"{name} ended at once, with code {process.returncode}.")
-        if time.monotonic() > deadline:
-            process.kill()
-            raise RuntimeError(f"{name} did not answer within {seconds:.0f} s.")
-        time.sleep(0.1)
-
-
 def _accepts(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _end_with_parent() -> None:
-    # A killed test run must not leave its servers behind.
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def start_postgres(folder: Path) -> tuple[Popen[bytes], str]:
@@ -177,10 +92,10 @@ def start_postgres(folder: Path) -> tuple[Popen[bytes], str]:
         stdout=DEVNULL,
         stderr=DEVNULL,
         cwd="/",
-        preexec_fn=_end_with_parent,
+        preexec_fn=end_with_parent,
         **as_user,
     )
-    _wait(process, "PostgreSQL", lambda: _accepts(port))
+    wait_until(process, "PostgreSQL", lambda: _accepts(port))
     return process, f"postgresql://sfam@127.0.0.1:{port}/postgres"
 
 

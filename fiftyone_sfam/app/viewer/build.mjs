@@ -2,7 +2,13 @@
 import { readdirSync } from "node:fs";
 import { build } from "esbuild";
 
-const common = { bundle: true, target: "es2021", charset: "utf8", logLevel: "warning" };
+const common = {
+  bundle: true,
+  target: "es2021",
+  charset: "utf8",
+  logLevel: "warning",
+  loader: { ".css": "text" },
+};
 const folder = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
 
 if (process.argv.includes("--tests")) {
