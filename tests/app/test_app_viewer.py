@@ -70,7 +70,8 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     viewer.shows(near[1])
     viewer.press("ArrowLeft")
     viewer.shows(queue[1], kind="sfam")
-    viewer.press("m")
+    # From the best map there is, which is the stored one until it has been computed.
+    viewer.press("m", "m")
     viewer.shows(queue[1], kind="evidence")
 
     before = pixels_of(viewer.one("query"))
@@ -95,7 +96,7 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     assert get_verdicts(run)[queue[1]].text != given.text
 
     viewer.press("?")
-    page.get_by_text("next neighbor", exact=False).first.wait_for()
+    page.get_by_text("Next and previous neighbor of the query").wait_for()
     keep_screenshot(page, "viewer_keys")
     assert console.errors == []
 
@@ -107,7 +108,7 @@ def test_hovering_says_what_a_place_adds(
     open_dataset(run.dataset)
     pair = int(build_queue(run, Spec())[0])
     viewer = Viewer.open(page, pair)
-    viewer.press("m")
+    viewer.press("m", "m")
     viewer.shows(pair, kind="evidence")
     sample, other = (
         run.dataset[str(run.items.sample_ids[item])].filepath
@@ -149,7 +150,7 @@ def test_two_pages_do_not_disturb_each_other(
     other = Viewer.open(other_page, queue[0])
     viewer.press("ArrowDown", "ArrowDown", "ArrowDown")
     viewer.shows(queue[3])
-    other.press("ArrowDown", "m")
+    other.press("ArrowDown", "m", "m")
     other.shows(queue[1], kind="evidence")
     viewer.press("ArrowDown")
     viewer.shows(queue[4], kind="sfam")
