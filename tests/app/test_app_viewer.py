@@ -69,9 +69,8 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     viewer.press("ArrowRight")
     viewer.shows(near[1])
     viewer.press("ArrowLeft")
-    viewer.shows(queue[1], kind="sfam")
-    # From the best map there is, which is the stored one until it has been computed.
-    viewer.press("m", "m")
+    viewer.shows(queue[1])
+    viewer.press("m")
     viewer.shows(queue[1], kind="evidence")
 
     before = pixels_of(viewer.one("query"))
@@ -108,7 +107,7 @@ def test_hovering_says_what_a_place_adds(
     open_dataset(run.dataset)
     pair = int(build_queue(run, Spec())[0])
     viewer = Viewer.open(page, pair)
-    viewer.press("m", "m")
+    viewer.press("m")
     viewer.shows(pair, kind="evidence")
     sample, other = (
         run.dataset[str(run.items.sample_ids[item])].filepath
@@ -150,10 +149,10 @@ def test_two_pages_do_not_disturb_each_other(
     other = Viewer.open(other_page, queue[0])
     viewer.press("ArrowDown", "ArrowDown", "ArrowDown")
     viewer.shows(queue[3])
-    other.press("ArrowDown", "m", "m")
+    other.press("ArrowDown", "m")
     other.shows(queue[1], kind="evidence")
     viewer.press("ArrowDown")
-    viewer.shows(queue[4], kind="sfam")
+    viewer.shows(queue[4])
     other.press("ArrowDown")
     other.shows(queue[2], kind="evidence")
     assert console.errors == []
@@ -187,8 +186,8 @@ def test_filters_rows_and_verdicts_on_several(
     open_dataset(run.dataset)
     viewer = Viewer.open(page, int(build_queue(run, Spec())[0]))
     viewer.press("f")
-    viewer.root.get_by_label("Outcome").select_option("false match")
-    viewer.root.get_by_label("Ranks").select_option("k")
+    viewer.root.get_by_label("Outcome").select_option(label="false match")
+    viewer.root.get_by_label("Ranks").select_option(label="the k nearest")
     queue = build_queue(run, Spec(outcome="false match", ranks="k")).tolist()
     viewer.shows(queue[0])
     rows = viewer.one("queue-row")

@@ -7,8 +7,8 @@ export interface Reply {
   error?: unknown;
   errorMessage?: unknown;
 }
-export type Send = (params: Record<string, unknown>, done: (reply: Reply) => void) => void;
-type Params = Record<string, unknown>;
+export type Params = Record<string, unknown>;
+export type Send = (params: Params, done: (reply: Reply) => void) => void;
 
 /** Why there is no answer. `stale`: the run is gone; `lost`: nothing came back. */
 export class Problem extends Error {
@@ -21,10 +21,11 @@ export class Problem extends Error {
   }
 }
 
-export type Entry<T> =
-  | { state: "waiting" }
-  | { state: "there"; value: T }
-  | { state: "failed"; problem: Problem };
+/** An answer that is kept; neither a value nor a problem: it is on its way. */
+export interface Entry<T> {
+  value?: T;
+  problem?: Problem;
+}
 
 /** How many answers of a question are kept. */
 const KEPT: Record<string, number> = { query: 40, correspondences: 8, rows: 40, live: 80 };
@@ -33,20 +34,15 @@ const KEPT_OTHERS = 12;
 const PAUSES = [500, 1000, 2000, 4000, 8000];
 /** Questions in the background at a time; browsers open few connections to a server. */
 const BACKGROUND = 2;
-const LOST = "The server of FiftyOne does not answer.";
-
-interface Task {
-  urgent: boolean;
-  start: () => void;
-}
 
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
+const keyOf = (question: string, params: Params) => `${question} ${JSON.stringify(params)}`;
 
 export class Client {
   send: Send = () => undefined;
   version = 0;
   private entries = new Map<string, Entry<unknown>>();
-  private tasks = new Map<string, Task>();
+  private waiting = new Map<string, (urgent: boolean) => void>();
   private background = 0;
   private listeners = new Set<() => void>();
 
@@ -62,15 +58,14 @@ export class Client {
     for (const listener of [...this.listeners]) listener();
   }
 
-  /** Ask once more for each answer; reject with a Problem. `tries`: whether it may be repeated. */
+  /** Ask, again and again where nothing comes back; reject with a Problem. */
   async ask<T>(question: string, params: Params, tries = PAUSES.length): Promise<T> {
     for (let attempt = 0; ; attempt += 1) {
       try {
         return await this.once<T>(question, params);
       } catch (error) {
-        const problem = error as Problem;
         const pause = PAUSES[attempt];
-        if (!problem.lost || attempt >= tries || pause === undefined) throw problem;
+        if (!(error as Problem).lost || attempt >= tries || pause === undefined) throw error;
         await this.pause(pause);
       }
     }
@@ -81,9 +76,10 @@ export class Client {
       this.send({ ...params, question }, (reply) => {
         const answer = reply.result as Answer<T> | null | undefined;
         if (typeof reply.error === "string") {
-          const text = typeof reply.errorMessage === "string" ? reply.errorMessage : reply.error;
-          reject(new Problem(`The server failed: ${text.split("\n")[0]}`));
-        } else if (reply.error || !answer) reject(new Problem(LOST, false, true));
+          const [text] = String(reply.errorMessage || reply.error).split("\n");
+          reject(new Problem(`The server failed: ${text}`));
+        } else if (reply.error || !answer)
+          reject(new Problem("The server of FiftyOne does not answer.", false, true));
         else if (answer.problem !== undefined) reject(new Problem(answer.problem, answer.stale));
         else resolve(answer as T);
       });
@@ -91,100 +87,62 @@ export class Client {
   }
 
   /** Return what is known of an answer, which `want` asks for. */
-  read<T>(question: string, params: Params): Entry<T> | undefined {
-    return this.entries.get(keyOf(question, params)) as Entry<T> | undefined;
+  read<T>(question: string, params: Params): Entry<T> {
+    return (this.entries.get(keyOf(question, params)) ?? {}) as Entry<T>;
   }
 
-  /** Return the value of an answer that has come. */
-  value<T>(question: string, params: Params): T | null {
-    const entry = this.read<T>(question, params);
-    return entry?.state === "there" ? entry.value : null;
-  }
-
-  /** Return all kept answers of a question. */
+  /** Return all answers of a question that are kept. */
   values<T>(question: string): T[] {
-    const found: T[] = [];
-    for (const [key, entry] of this.entries)
-      if (key.startsWith(`${question} `) && entry.state === "there") found.push(entry.value as T);
-    return found;
+    const known = [...this.entries].filter(([key]) => key.startsWith(`${question} `));
+    return known.flatMap(([, { value }]) => (value === undefined ? [] : [value as T]));
   }
 
-  /** Ask for an answer unless it is there or on its way; what is urgent goes first. */
+  /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
   want(question: string, params: Params, urgent = true): void {
     const key = keyOf(question, params);
     const known = this.entries.get(key);
-    if (known) {
-      this.entries.delete(key); // and set again: the last used is kept longest
-      this.entries.set(key, known);
-      const task = this.tasks.get(key);
-      if (task && urgent) this.start(key, true);
-      return;
-    }
-    this.entries.set(key, { state: "waiting" });
-    const start = () => {
-      this.ask<unknown>(question, params)
-        .then(
-          (value): Entry<unknown> => ({ state: "there", value }),
-          (problem: Problem): Entry<unknown> => ({ state: "failed", problem }),
-        )
-        .then((entry) => {
-          if (!task.urgent) this.background -= 1;
-          // What was forgotten meanwhile is not brought back.
-          if (this.entries.has(key)) this.entries.set(key, entry);
-          this.bound(question);
-          this.next();
-          this.changed();
-        });
-    };
-    const task: Task = { urgent, start };
-    this.tasks.set(key, task);
+    this.entries.delete(key); // and set again: what was used last is kept longest
+    this.entries.set(key, known ?? {});
+    if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
     if (urgent) this.start(key, true);
-    else this.next();
+    else this.startNext();
   }
 
   private start(key: string, urgent: boolean): void {
-    const task = this.tasks.get(key);
-    if (!task) return;
-    this.tasks.delete(key);
-    task.urgent = urgent;
+    const task = this.waiting.get(key);
+    this.waiting.delete(key);
+    task?.(urgent);
+  }
+
+  private startNext(): void {
+    for (const key of [...this.waiting.keys()])
+      if (this.background < BACKGROUND) this.start(key, false);
+  }
+
+  private async fill(question: string, params: Params, key: string, urgent: boolean) {
     if (!urgent) this.background += 1;
-    task.start();
-  }
-
-  private next(): void {
-    for (const key of [...this.tasks.keys()]) {
-      if (this.background >= BACKGROUND) return;
-      this.start(key, false);
-    }
-  }
-
-  /** Drop the questions in the background that nobody waits for any more. */
-  dropWaiting(): void {
-    for (const key of this.tasks.keys()) this.entries.delete(key);
-    this.tasks.clear();
-  }
-
-  /** Forget answers of a question (all without one), or only those that failed. */
-  forget(question?: string, failedOnly = false): void {
-    for (const [key, entry] of this.entries) {
-      const asked = question === undefined || key.startsWith(`${question} `);
-      if (asked && (!failedOnly || entry.state === "failed")) {
-        this.entries.delete(key);
-        this.tasks.delete(key);
-      }
-    }
+    const entry = await this.ask<unknown>(question, params).then(
+      (value): Entry<unknown> => ({ value }),
+      (problem: Problem): Entry<unknown> => ({ problem }),
+    );
+    if (!urgent) this.background -= 1;
+    // What was forgotten meanwhile is not brought back.
+    if (this.entries.has(key)) this.entries.set(key, entry);
+    const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
+    const done = known.filter(([, one]) => one.value !== undefined || one.problem);
+    const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
+    for (const [oldest] of done.slice(0, spare)) this.entries.delete(oldest);
+    this.startNext();
     this.changed();
   }
 
-  private bound(question: string): void {
-    const keys = [...this.entries].filter(
-      ([key, entry]) => key.startsWith(`${question} `) && entry.state !== "waiting",
-    );
-    const spare = keys.length - (KEPT[question] ?? KEPT_OTHERS);
-    for (const [key] of keys.slice(0, Math.max(spare, 0))) this.entries.delete(key);
+  /** Forget all answers, or only those that failed. */
+  forget(failedOnly = false): void {
+    for (const [key, entry] of this.entries)
+      if (!failedOnly || entry.problem) {
+        this.entries.delete(key);
+        this.waiting.delete(key);
+      }
+    this.changed();
   }
-}
-
-function keyOf(question: string, params: Params): string {
-  return `${question} ${JSON.stringify(params)}`;
 }

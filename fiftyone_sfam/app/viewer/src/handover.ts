@@ -10,19 +10,14 @@ let waiting: HandedOver | null = null;
 export function onHandedOver(take: (handed: HandedOver) => void): () => void {
   const listener = () => {
     if (waiting) take(waiting);
-    // Other panels of the page take it too, a panel that is opened later does not.
-    queueMicrotask(() => {
+    // Other panels of the page take it too; one that is opened later does not.
+    setTimeout(() => {
       waiting = null;
     });
   };
   listener();
   globalThis.addEventListener(EVENT, listener);
   return () => globalThis.removeEventListener(EVENT, listener);
-}
-
-export function handOver(handed: HandedOver): void {
-  waiting = handed;
-  globalThis.dispatchEvent(new CustomEvent(EVENT));
 }
 
 /** Register the operator `view_pairs`, which Python triggers. */
@@ -34,7 +29,8 @@ export function registerHandover(): void {
     }
 
     async execute({ params }: { params: Record<string, unknown> }) {
-      handOver(params as unknown as HandedOver);
+      waiting = params as unknown as HandedOver;
+      globalThis.dispatchEvent(new CustomEvent(EVENT));
     }
   }
   app.__foo__.registerOperator(ViewPairs, "@fiftyone-sfam/sfam");

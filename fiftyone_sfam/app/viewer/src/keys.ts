@@ -1,35 +1,42 @@
 /** Which key does what. */
 
-export type Command =
-  | { name: "step" | "query" | "neighbor" | "opacity"; by: number }
-  | { name: "verdict"; digit: string }
-  | { name: "undo" | "map" | "filters" | "swipe" | "loupe" | "fit" | "help" | "close" };
+import { FIT } from "./drawing";
+import type { Session } from "./session";
+
+type Command = (session: Session) => void;
+
+const step = (type: "step" | "stepQuery", by: number): Command => {
+  return (session) => session.dispatch({ type, by });
+};
+const opacity = (by: number): Command => {
+  return (session) => session.choose({ opacity: session.state.choices.opacity + by });
+};
 
 const COMMANDS: Record<string, Command> = {
-  ArrowDown: { name: "step", by: 1 },
-  ArrowUp: { name: "step", by: -1 },
-  ArrowRight: { name: "neighbor", by: 1 },
-  ArrowLeft: { name: "neighbor", by: -1 },
-  PageDown: { name: "query", by: 1 },
-  PageUp: { name: "query", by: -1 },
-  "+": { name: "opacity", by: 0.1 },
-  "=": { name: "opacity", by: 0.1 },
-  "-": { name: "opacity", by: -0.1 },
-  u: { name: "undo" },
-  m: { name: "map" },
-  f: { name: "filters" },
-  s: { name: "swipe" },
-  l: { name: "loupe" },
-  "0": { name: "fit" },
-  "?": { name: "help" },
-  Escape: { name: "close" },
+  ArrowDown: step("step", 1),
+  ArrowUp: step("step", -1),
+  PageDown: step("stepQuery", 1),
+  PageUp: step("stepQuery", -1),
+  ArrowRight: (session) => session.turn(1),
+  ArrowLeft: (session) => session.turn(-1),
+  "+": opacity(0.1),
+  "=": opacity(0.1),
+  "-": opacity(-0.1),
+  u: (session) => session.undo(),
+  m: (session) => session.nextMap(),
+  f: (session) => session.set({ filters: !session.state.filters }),
+  s: (session) => session.choose({ swipe: !session.state.choices.swipe }),
+  l: (session) => session.choose({ loupe: !session.state.choices.loupe }),
+  "0": (session) => session.set({ zoom: FIT }),
+  "?": (session) => session.set({ help: !session.state.help }),
+  Escape: (session) => session.close(),
 };
 
 /** What the keys do, in the order of the list that ? shows. */
 export const HELP: readonly [string, string][] = [
-  ["↓ ↑", "Next and previous pair of the queue"],
-  ["→ ←", "Next and previous neighbor of the query"],
-  ["Page ↓ ↑", "Next and previous query"],
+  ["↓ ↑", "Next pair of the queue, previous pair"],
+  ["→ ←", "Next neighbor of the query, previous neighbor"],
+  ["Page ↓ ↑", "Next query, previous query"],
   ["1–9", "Give a verdict, to the selected pairs if there are any"],
   ["U", "Undo the last verdict"],
   ["M", "Next map"],
@@ -38,6 +45,7 @@ export const HELP: readonly [string, string][] = [
   ["S", "Swipe between this neighbor and the next"],
   ["L", "Loupe"],
   ["0", "Zoom to fit"],
+  ["Shift ↓ ↑ → ←", "Move over the image, Enter pins the place"],
   ["Esc", "Close, drop the selection, drop the pins"],
   ["?", "These keys"],
 ];
@@ -54,10 +62,10 @@ export interface Key {
 /** Return what a key does; null while somebody types, or where it does nothing. */
 export function commandOf(event: Key): Command | null {
   if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
-  if (event.shiftKey && event.key.length > 1) return null; // the cursor over the images
-  const known = COMMANDS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (known) return known;
-  return /^[1-9]$/.test(event.key) ? { name: "verdict", digit: event.key } : null;
+  const { key } = event;
+  if (event.shiftKey && key.length > 1) return null; // the cursor over the images
+  if (/^[1-9]$/.test(key)) return (session) => session.giveDigit(key);
+  return COMMANDS[key.length === 1 ? key.toLowerCase() : key] ?? null;
 }
 
 function isField(target: unknown): boolean {

@@ -1,4 +1,4 @@
-/** Small parts that the others are made of. */
+/** Small parts that the others are made of, most as functions to be called. */
 
 import { app } from "./app";
 import type { Choice } from "./types";
@@ -6,35 +6,35 @@ import type { Choice } from "./types";
 const { React } = app;
 
 /** A text from the data, as it is: cut by the style, whole in its title. */
-export function Name(props: { text: string | null; none?: string }) {
-  const text = props.text ?? props.none ?? "";
+export function nameOf(text: string | null, none = "", className = "") {
   return (
-    <bdi className="sfam-name" dir="auto" title={text}>
-      {text}
+    <bdi className={`sfam-name ${className}`} dir="auto" title={text ?? none}>
+      {text ?? none}
     </bdi>
   );
 }
 
-export function Pick(props: {
-  label: string;
-  value: string | null;
-  options: readonly Choice[];
-  none?: string; // label of the choice of none
-  onPick: (name: string | null) => void;
-}) {
+/** A list to choose from; `none` is the label of the choice of none, if there is one. */
+export function pick(
+  label: string,
+  value: string | null | undefined,
+  options: readonly Choice[],
+  onPick: (name: string | null) => void,
+  none?: string,
+) {
+  const choose = (name: string) => onPick(name === "" && none !== undefined ? null : name);
   return (
     <label className="sfam-pick">
-      <span>{props.label}</span>
+      {label}
       <select
-        value={props.value === null ? "none" : `=${props.value}`}
-        onChange={({ target }) =>
-          props.onPick(target.value === "none" ? null : target.value.slice(1))
-        }
+        aria-label={label}
+        value={value ?? ""}
+        onChange={({ target }) => choose(target.value)}
       >
-        {props.none !== undefined && <option value="none">{props.none}</option>}
-        {props.options.map(({ name, label }) => (
-          <option key={name} value={`=${name}`}>
-            {label}
+        {none !== undefined && <option value="">{none}</option>}
+        {options.map((option) => (
+          <option key={option.name} value={option.name}>
+            {option.label}
           </option>
         ))}
       </select>
@@ -42,27 +42,39 @@ export function Pick(props: {
   );
 }
 
-export function Tick(props: { label: string; on: boolean; onTick: (on: boolean) => void }) {
+export function tick(label: string, on: boolean, onTick: (on: boolean) => void) {
   return (
-    <label className="sfam-tick">
-      <input type="checkbox" checked={props.on} onChange={() => props.onTick(!props.on)} />
-      {props.label}
+    <label className="sfam-pick">
+      <input type="checkbox" checked={on} onChange={() => onTick(!on)} />
+      {label}
     </label>
   );
 }
 
-export function Slide(props: { label: string; value: number; onSlide: (value: number) => void }) {
+export function slide(label: string, value: number, onSlide: (value: number) => void) {
+  const change = (text: string) => onSlide(Number(text) / 100);
+  const at = Math.round(value * 100);
   return (
     <label className="sfam-pick">
-      <span>{props.label}</span>
-      <input
-        type="range"
-        min={0}
-        max={100}
-        value={Math.round(props.value * 100)}
-        onChange={({ target }) => props.onSlide(Number(target.value) / 100)}
-      />
+      {label}
+      <input type="range" value={at} onChange={({ target }) => change(target.value)} />
     </label>
+  );
+}
+
+interface More {
+  on?: boolean | undefined; // whether it is pressed
+  hint?: string;
+  testId?: string;
+  children?: React.ReactNode;
+}
+
+export function push(label: string, onPush: () => unknown, more: More = {}) {
+  const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
+  return (
+    <button key={label} type="button" title={more.hint} onClick={() => onPush()} {...named}>
+      {more.children ?? label}
+    </button>
   );
 }
 
@@ -70,47 +82,26 @@ export function Slide(props: { label: string; value: number; onSlide: (value: nu
 export function Field(props: {
   label: string;
   value: string;
-  number?: boolean;
+  type: "text" | "number";
   onEnter: (text: string) => void;
 }) {
-  const [text, setText] = React.useState(props.value);
-  React.useEffect(() => setText(props.value), [props.value]);
-  const enter = () => text !== props.value && props.onEnter(text);
+  const { label, value, type, onEnter } = props;
+  const [text, setText] = React.useState(value);
+  React.useEffect(() => setText(value), [value]);
+  const enter = () => text !== value && onEnter(text);
   return (
     <label className="sfam-pick">
-      <span>{props.label}</span>
+      {label}
       <input
-        type={props.number ? "number" : "text"}
-        step="any"
+        aria-label={label}
         dir="auto"
+        type={type}
+        step="any"
         value={text}
         onChange={({ target }) => setText(target.value)}
-        onKeyDown={(event) => event.key === "Enter" && enter()}
+        onKeyDown={({ key }) => key === "Enter" && enter()}
         onBlur={enter}
       />
     </label>
-  );
-}
-
-/** A button that says whether it is on. */
-export function Push(props: {
-  label: string;
-  on?: boolean;
-  hint?: string;
-  testId?: string;
-  children?: React.ReactNode;
-  onPush: () => void;
-}) {
-  return (
-    <button
-      type="button"
-      aria-label={props.label}
-      aria-pressed={props.on}
-      title={props.hint ?? props.label}
-      data-testid={props.testId}
-      onClick={props.onPush}
-    >
-      {props.children ?? props.label}
-    </button>
   );
 }

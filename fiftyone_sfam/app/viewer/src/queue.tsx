@@ -1,60 +1,53 @@
 /** The queue as a list: pictures and labels of the rows that are in sight. */
 
 import { app } from "./app";
-import { Field, Name, Pick, Push, Tick } from "./parts";
+import { Field, nameOf, pick, push, tick } from "./parts";
 import type { Session } from "./session";
-import { Outcome } from "./strip";
-import type { Spec } from "./types";
+import { verdictOf } from "./store";
+import { outcomeOf } from "./strip";
+import type { Choice, Spec } from "./types";
 
 const { React } = app;
 
 const HEIGHT = 60; // pixels of a row
 const SETTLED = 80; // milliseconds without scrolling before rows are asked for
 
-function Row(props: { session: Session; place: number; pair: number; count: number }) {
-  const { session, place, pair, count } = props;
-  const { chosen, opened, outside, two } = session.state;
+function rowOf(session: Session, place: number, pair: number) {
+  const { chosen, opened, outside, two, queue } = session.state;
   const row = session.row(place);
-  const verdict = session.verdict(pair);
-  const current = place === session.state.place && !outside && !two;
+  const verdict = verdictOf(session.state, pair, row?.verdict ?? null);
   return (
     <div
+      key={place}
       className="sfam-row"
       style={{ top: place * HEIGHT, height: HEIGHT }}
       role="option"
       tabIndex={-1}
       id={`sfam-row-${place}`}
       aria-selected={chosen.has(pair)}
-      aria-current={current}
+      aria-current={place === session.state.place && !outside && !two}
       aria-posinset={place + 1}
-      aria-setsize={count}
+      aria-setsize={queue?.pairs.length}
       data-testid="sfam-queue-row"
       data-pair={pair}
-      onClick={(event) => {
-        const how = event.shiftKey ? "range" : event.ctrlKey || event.metaKey ? "toggle" : "one";
+      onClick={({ shiftKey, ctrlKey, metaKey }) => {
+        const how = shiftKey ? "range" : ctrlKey || metaKey ? "toggle" : "one";
         session.dispatch({ type: "mark", place, how });
       }}
       onKeyDown={() => undefined}
     >
-      {row?.pictures.map((picture, side) => (
-        <img key={side ? "neighbor" : "query"} src={picture.url || undefined} alt="" />
+      {row?.pictures.map(({ url }, side) => (
+        <img key={side ? "neighbor" : "query"} src={url || undefined} alt="" />
       ))}
       {row && (
         <div className="sfam-cells">
           <span className="sfam-line">
-            <Outcome opened={opened} name={row.outcome} /> rank {row.rank},{" "}
-            {row.similarity.toFixed(3)}
+            {outcomeOf(opened, row.outcome)} rank {row.rank}, {row.similarity.toFixed(3)}
           </span>
           <span className="sfam-line">
-            <Name text={row.identity} none="?" />
-            <span>→</span>
-            <Name text={row.neighbor_identity} none="?" />
+            {nameOf(row.identity, "?")} → {nameOf(row.neighbor_identity, "?")}
           </span>
-          {verdict !== null && (
-            <span className="sfam-given">
-              <Name text={verdict} />
-            </span>
-          )}
+          {verdict !== null && nameOf(verdict, "", "sfam-own")}
         </div>
       )}
     </div>
@@ -63,70 +56,55 @@ function Row(props: { session: Session; place: number; pair: number; count: numb
 
 export function QueueList(props: { session: Session }) {
   const { session } = props;
-  const { queue, place, handed, spec, chosen, filters } = session.state;
+  const { queue, place, handed, spec, chosen, filters, opened } = session.state;
   const list = React.useRef<HTMLDivElement>(null);
   const [seen, setSeen] = React.useState({ top: 0, height: 600 });
   const look = () => {
     const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
     setSeen({ top, height });
   };
-  const count = queue?.pairs.length ?? 0;
+  const pairs = queue?.pairs ?? new Int32Array();
   const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
-  const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, count - 1);
+  const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs.length - 1);
   React.useEffect(() => {
     const observer = new ResizeObserver(look);
     if (list.current) observer.observe(list.current);
     return () => observer.disconnect();
   }, []);
   React.useEffect(() => {
-    const { scrollTop: top = 0, clientHeight: height = 0 } = list.current ?? {};
-    const above = place * HEIGHT < top;
-    if (list.current && (above || (place + 1) * HEIGHT > top + height))
-      list.current.scrollTop = above ? place * HEIGHT : (place + 1) * HEIGHT - height;
+    if (!list.current) return;
+    const { scrollTop, clientHeight } = list.current;
+    const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
+    if (from < scrollTop) list.current.scrollTop = from;
+    else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
   }, [place, queue]);
   React.useEffect(() => {
-    if (last < first) return;
-    const timer = setTimeout(() => session.wantRows(first, last), SETTLED);
+    const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
     return () => clearTimeout(timer);
   }, [first, last, queue, session.client.version]);
-  const rows = [];
-  for (let at = first; at <= last; at += 1) {
-    const pair = queue?.pairs[at] as number;
-    rows.push(<Row key={at} session={session} place={at} pair={pair} count={count} />);
-  }
+  const rows = [...pairs.subarray(first, last + 1)];
+  const order = spec.order ?? opened?.orders[0]?.name;
   return (
     <section className="sfam-queue" aria-label="Queue">
       <div className="sfam-bar">
         <b data-testid="sfam-place">
-          {count ? place + 1 : 0} of {count}
+          {pairs.length && place + 1} of {pairs.length}
         </b>
+        {handed && nameOf(handed.title)}
+        {handed && push("Leave these pairs", () => session.leaveHanded())}
         {!handed && queue && <span>{queue.reviewed} reviewed</span>}
-        {handed ? (
-          <>
-            <Name text={handed.title} />
-            <Push label="Leave these pairs" onPush={() => void session.leaveHanded()} />
-          </>
-        ) : (
-          <>
-            <Pick
-              label="Order"
-              value={spec.order}
-              options={session.state.opened?.orders ?? []}
-              onPick={(order) => void session.filter({ order: order ?? "" })}
-            />
-            <Push
-              label="Filters"
-              hint="Filters (F)"
-              on={filters}
-              onPush={() => session.run({ name: "filters" })}
-            />
-          </>
-        )}
-        {chosen.size > 0 && (
-          <Push label="Drop selection" onPush={() => session.dispatch({ type: "unmark" })} />
-        )}
+        {!handed &&
+          pick("Order", order, opened?.orders ?? [], (name) =>
+            session.filter({ order: name ?? "" }),
+          )}
+        {!handed &&
+          push("Filters", () => session.set({ filters: !filters }), {
+            hint: "Filters (F)",
+            on: filters,
+          })}
+        {chosen.size > 0 && push("Drop selection", () => session.set({ chosen: new Set() }))}
       </div>
-      {filters && !handed && <Filters session={session} />}
+      {filters && !handed && filterBar(session)}
       {queue?.note && <p data-testid="sfam-queue-note">{queue.note}</p>}
       <div
         className="sfam-list"
@@ -139,55 +117,41 @@ export function QueueList(props: { session: Session }) {
         aria-activedescendant={`sfam-row-${place}`}
         data-testid="sfam-queue"
       >
-        <div style={{ height: count * HEIGHT }}>{rows}</div>
+        <div style={{ height: pairs.length * HEIGHT }}>
+          {rows.map((pair, at) => rowOf(session, first + at, pair))}
+        </div>
       </div>
     </section>
   );
 }
 
-function Filters(props: { session: Session }) {
-  const { opened, run, spec } = props.session.state;
+function filterBar(session: Session) {
+  const { opened, run, spec } = session.state;
   if (!opened || !run) return null;
-  const change = (one: Partial<Spec>) => void props.session.filter(one);
   const cameras = run.cameras.map((name) => ({ name, label: name }));
-  const number = (text: string) => (text.trim() === "" ? null : Number(text));
-  const pick = (label: string, name: keyof Spec, options: typeof cameras, none?: string) =>
-    (options.length > 0 || spec[name]) && (
-      <Pick
-        label={label}
-        value={spec[name] as string | null}
-        options={options}
-        {...(none === undefined ? {} : { none })}
-        onPick={(value) => change({ [name]: value })}
-      />
-    );
+  const choose = (label: string, name: keyof Spec, options: Choice[], none?: string) => {
+    const value = (spec[name] ?? null) as string | null;
+    if (!options.length && value === null) return null;
+    return pick(label, value, options, (one) => session.filter({ [name]: one }), none);
+  };
+  const field = (label: string, name: keyof Spec, type: "text" | "number") => {
+    const read = (text: string) => (text === "" ? null : type === "text" ? text : Number(text));
+    const enter = (text: string) => void session.filter({ [name]: read(text) });
+    return <Field label={label} type={type} value={String(spec[name] ?? "")} onEnter={enter} />;
+  };
   return (
     <div className="sfam-bar" role="group" aria-label="Filters">
-      {pick("Outcome", "outcome", opened.outcomes, "any")}
-      {pick("Ranks", "ranks", opened.ranks)}
-      {pick("Review", "reviewed", opened.reviewed, "any")}
-      {pick("Suspects", "suspect", run.suspects, "any")}
-      {pick("Query camera", "query_camera", cameras, "any")}
-      {pick("Neighbor camera", "neighbor_camera", cameras, "any")}
-      <Field
-        label="Similarity from"
-        number
-        value={String(spec.min_similarity ?? "")}
-        onEnter={(text) => change({ min_similarity: number(text) })}
-      />
-      <Field
-        label="to"
-        number
-        value={String(spec.max_similarity ?? "")}
-        onEnter={(text) => change({ max_similarity: number(text) })}
-      />
-      <Field
-        label="Identity"
-        value={spec.identity ?? ""}
-        onEnter={(text) => change({ identity: text === "" ? null : text })}
-      />
-      <Tick label="Only the view" on={spec.in_view} onTick={(on) => change({ in_view: on })} />
-      <Push label="Clear filters" onPush={() => void props.session.clearFilters()} />
+      {choose("Outcome", "outcome", opened.outcomes, "any")}
+      {choose("Ranks", "ranks", opened.ranks)}
+      {choose("Review", "reviewed", opened.reviewed, "any")}
+      {choose("Suspects", "suspect", run.suspects, "any")}
+      {choose("Query camera", "query_camera", cameras, "any")}
+      {choose("Neighbor camera", "neighbor_camera", cameras, "any")}
+      {field("Similarity from", "min_similarity", "number")}
+      {field("to", "max_similarity", "number")}
+      {field("Identity", "identity", "text")}
+      {tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view }))}
+      {push("Clear filters", () => session.filter(null))}
     </div>
   );
 }

@@ -1,10 +1,19 @@
 /** One open panel: its state, its questions, and what each key or click does. */
 
-import { Client, type Problem } from "./client";
-import { FIT, integers, preload } from "./drawing";
-import type { Command } from "./keys";
-import type { Action, State, Undo, Verdicts } from "./store";
-import { BEST, OPEN_SPEC, reduce, START, soon, verdictOf } from "./store";
+import { Client, type Params, type Problem } from "./client";
+import { integers, preload } from "./drawing";
+import {
+  type Action,
+  BEST,
+  type Choices,
+  reduce,
+  START,
+  type State,
+  soon,
+  type Undo,
+  type Verdicts,
+  verdictOf,
+} from "./store";
 import type {
   Channels,
   Correspondences,
@@ -14,15 +23,18 @@ import type {
   LiveMaps,
   Located,
   Neighbor,
+  OnePicture,
   Opened,
+  Picture,
   Query,
   QueueAnswer,
   Row,
   Rows,
   Selected,
+  Spec,
 } from "./types";
 
-/** The pair that is shown, once its answer is there. */
+/** The pair that is shown. */
 export interface Shown {
   query: Query;
   neighbor: Neighbor;
@@ -34,13 +46,16 @@ export interface ShownMap {
   kind: Kind;
   live: LiveMaps | null;
   waiting: Kind | null; // the chosen one, while it is being computed
-  problem: Problem | null;
+  problem: Problem | undefined;
 }
 
-export const PATH = "path";
+const PATH = "path";
 export const CHANNEL = "channel";
 /** Pairs of an answer of `rows`. */
-export const PAGE = 30;
+const PAGE = 30;
+/** Pixels of a picture that is asked for where one is zoomed into, and from which scale on. */
+const LARGE = 1600;
+const ZOOMED = 1.5;
 /** Milliseconds that a pair is shown before the model computes its best map. */
 const REST = 400;
 
@@ -55,109 +70,116 @@ export class Session {
   constructor(readonly client = new Client()) {}
 
   dispatch(action: Action): void {
-    const pair = this.state.pair;
+    const { pair } = this.state;
     this.state = reduce(this.state, action);
-    if (this.state.pair !== pair) this.rest();
+    const now = this.state.pair;
+    if (now !== pair)
+      setTimeout(() => {
+        if (this.state.pair !== now) return;
+        this.rested = now;
+        this.client.changed();
+      }, REST);
     this.client.changed();
   }
 
-  /** Run a question of which only the latest answer counts; another one makes it void. */
-  private async newest<T>(name: string, asked: Promise<T>): Promise<T | null> {
-    this.serial += 1;
-    const mine = this.serial;
+  set(change: Partial<State>): void {
+    this.dispatch({ type: "set", change });
+  }
+
+  choose(change: Partial<Choices>): void {
+    this.dispatch({ type: "choose", change });
+  }
+
+  private say(text: string, retry = false): void {
+    this.set({ message: { text, retry } });
+  }
+
+  /** Ask a question of which only the answer to the latest counts, of those of a name. */
+  private async newest<T>(name: string, question: string, params: Params): Promise<T | null> {
+    const mine = this.next();
     this.latest.set(name, mine);
     try {
-      const answer = await asked;
+      const answer = await this.client.ask<T>(question, params);
       return this.latest.get(name) === mine ? answer : null;
     } catch (error) {
-      if (this.latest.get(name) === mine) this.fail(error as Problem);
+      const { stale, message } = error as Problem;
+      if (this.latest.get(name) !== mine) return null;
+      if (stale) await this.reopen(message);
+      else this.say(message, true);
       return null;
     }
   }
 
-  private fail(problem: Problem): void {
-    if (problem.stale) void this.reopen(problem.message);
-    else this.dispatch({ type: "message", message: { text: problem.message, retry: true } });
+  private next(): number {
+    this.serial += 1;
+    return this.serial;
   }
 
-  private of(more: Record<string, unknown> = {}): Record<string, unknown> {
+  private of(more: Params = {}): Params {
     return { run: this.state.run?.key, uid: this.state.run?.uid, ...more };
   }
 
   // --- runs and queues ---------------------------------------------------------------------
 
   async open(run?: string): Promise<void> {
-    const asked = this.client.ask<Opened>("open", run === undefined ? {} : { run });
-    const opened = await this.newest("open", asked);
+    const opened = await this.newest<Opened>("open", "open", run === undefined ? {} : { run });
     if (!opened) return;
-    this.client.dropWaiting();
     this.client.forget();
     this.dispatch({ type: "opened", opened });
     if (opened.run) await this.requeue();
   }
 
   /** Open again after the run was deleted or made anew, and say so. */
-  private async reopen(text: string): Promise<void> {
+  async reopen(text: string): Promise<void> {
     await this.open(this.state.run?.key);
-    this.dispatch({ type: "message", message: { text, retry: false } });
+    this.say(text);
   }
 
   async requeue(): Promise<void> {
     const { run, spec, handed } = this.state;
     if (!run) return;
-    this.dispatch({ type: "message", message: null });
+    this.set({ message: null });
     if (handed) {
       this.latest.delete("queue");
-      await this.enqueue(handed);
+      const pairs = Int32Array.from(handed.pairs);
+      const note = pairs.length ? null : "No pairs were handed over.";
+      // Which of them are of one query is not known: each counts as one of its own.
+      this.dispatch({ type: "queue", queue: { pairs, queries: pairs, reviewed: 0, note } });
       return;
     }
-    const asked = this.client.ask<QueueAnswer>("queue", this.of({ spec }));
-    const answer = await this.newest("queue", asked);
+    const answer = await this.newest<QueueAnswer>("queue", "queue", this.of({ spec }));
     if (!answer) return;
-    const { reviewed, note } = answer;
     const [pairs, queries] = [integers(answer.pairs), integers(answer.queries)];
-    this.dispatch({ type: "queue", queue: { pairs, queries, reviewed, note } });
-  }
-
-  /** Show the pairs that were handed over. Which are of one query is learned from their rows. */
-  private async enqueue(handed: HandedOver): Promise<void> {
-    const pairs = Int32Array.from(handed.pairs);
-    const note = pairs.length ? null : "No pairs were handed over.";
-    const queries = Int32Array.from(pairs, (_, at) => -1 - at);
-    this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
+    this.dispatch({ type: "queue", queue: { ...answer, pairs, queries } });
   }
 
   async handOver(handed: HandedOver): Promise<void> {
     if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
-    if (this.state.run?.uid !== handed.uid) {
-      const text = `The run '${handed.run}' of "${handed.title}" was deleted or made again.`;
-      this.dispatch({ type: "message", message: { text, retry: false } });
-      return;
+    if (this.state.run?.uid !== handed.uid)
+      this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
+    else {
+      this.set({ handed, chosen: new Set(), outside: false, two: null });
+      await this.requeue();
     }
-    this.dispatch({ type: "hand", handed });
-    await this.requeue();
   }
 
   async leaveHanded(): Promise<void> {
-    this.dispatch({ type: "hand", handed: null });
+    this.set({ handed: null, chosen: new Set() });
     await this.requeue();
   }
 
-  clearFilters(): Promise<void> {
-    const { order, in_view } = this.state.spec;
-    const ranks = this.state.opened?.ranks[0]?.name ?? "";
-    return this.filter({ ...OPEN_SPEC, order, ranks, in_view });
-  }
-
-  async filter(change: Partial<typeof OPEN_SPEC>): Promise<void> {
-    this.dispatch({ type: "spec", change });
+  /** Change conditions of the queue, or leave all open but order and view. */
+  async filter(change: Partial<Spec> | null): Promise<void> {
+    const { order, in_view, ...others } = this.state.spec;
+    const kept = { ...(order && { order }), ...(in_view && { in_view }) };
+    this.set({ spec: { ...kept, ...(change && others), ...change }, chosen: new Set() });
     await this.requeue();
   }
 
   /** Repeat what failed. */
   async again(): Promise<void> {
-    this.dispatch({ type: "message", message: null });
-    this.client.forget(undefined, true);
+    this.set({ message: null });
+    this.client.forget(true);
     if (!this.state.opened) await this.open();
     else if (!this.state.queue) await this.requeue();
   }
@@ -166,50 +188,43 @@ export class Session {
 
   /** Follow the samples that are selected in the grid, or the one that is open. */
   async follow(samples: readonly string[]): Promise<void> {
-    const [one, two] = samples;
-    if (samples.length === 2 && one && two) return this.explain([one, two], null);
+    if (samples.length === 2) return this.explain(samples, null);
     this.latest.delete("selected");
-    if (this.state.two) this.dispatch({ type: "two", two: null });
+    if (this.state.two) this.set({ two: null, pins: [] });
+    const [sample] = samples;
     if (samples.length !== 1 || !this.state.run) return;
-    const shown = this.state.pair;
-    const asked = this.client.ask<Located>("locate", this.of({ sample: one, shown }));
-    const located = await this.newest("selected", asked);
-    if (located && located.pair !== null) this.dispatch({ type: "locate", pair: located.pair });
+    const params = this.of({ sample, shown: this.state.pair });
+    const located = await this.newest<Located>("selected", "locate", params);
+    if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
   }
 
   /** Show two samples: their pair of the run, or explained by a model. */
   async explain(samples: readonly string[], model: string | null): Promise<void> {
-    const run = this.state.run ? this.of() : {};
-    const params = { samples, ...run, ...(model === null ? {} : { model }) };
-    const asked = this.client.ask<Selected>("selected", params);
-    const answer = await this.newest("selected", asked);
-    if (!answer) return;
-    if (answer.pair !== null) this.dispatch({ type: "locate", pair: answer.pair });
-    else if (answer.query) {
-      const two = { samples: [...samples], model, query: answer.query };
-      this.dispatch({ type: "two", two });
-    }
+    const params = { ...(this.state.run && this.of()), samples, ...(model && { model }) };
+    const answer = await this.newest<Selected>("selected", "selected", params);
+    const query = answer?.query;
+    if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
+    else if (query) this.set({ two: { samples: [...samples], model, query }, pins: [] });
   }
 
   async show(what: "grid" | "query" | "neighbor"): Promise<void> {
-    await this.newest("show", this.client.ask("show", this.of({ pair: this.state.pair, what })));
+    await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
   }
 
   async explainRetrieval(): Promise<void> {
-    await this.newest("show", this.client.ask("explain", {}));
+    await this.newest("show", "explain", {});
   }
 
   // --- what is shown -----------------------------------------------------------------------
 
-  private queryParams(pair: number): Record<string, unknown> {
-    const region = this.state.choices.region;
+  private queryParams(pair: number): Params {
+    const { region } = this.state.choices;
     return this.of(region === null ? { pair } : { pair, region });
   }
 
   private find(pair: number): Shown | null {
-    const exact = this.client.value<Query>("query", this.queryParams(pair));
-    const among = exact ? [exact] : this.client.values<Query>("query");
-    for (const query of among) {
+    const exact = this.client.read<Query>("query", this.queryParams(pair)).value;
+    for (const query of exact ? [exact] : this.others()) {
       const index = query.neighbors.findIndex((one) => one.pair === pair);
       const neighbor = query.neighbors[index];
       if (neighbor) return { query, neighbor, index };
@@ -217,78 +232,66 @@ export class Session {
     return null;
   }
 
-  /** Return what is to be shown, or what was until it is there; ask for what is missing. */
-  shown(): { shown: Shown | null; current: boolean; problem: Problem | null } {
-    const { two, pair } = this.state;
+  /** Answers of other pairs, which may have the pair, too; not with another receipt. */
+  private others(): Query[] {
+    return this.state.choices.region === null ? this.client.values<Query>("query") : [];
+  }
+
+  /** Return what is to be shown, or what was until it is there. */
+  shown(): { shown: Shown | null; current: boolean; problem: Problem | undefined } {
+    const { two, pair, run } = this.state;
     const neighbor = two?.query.neighbors[0];
-    if (two && neighbor) {
-      this.last = { query: two.query, neighbor, index: 0 };
-      return { shown: this.last, current: true, problem: null };
-    }
-    if (pair === null || !this.state.run) return { shown: null, current: true, problem: null };
-    const found = this.find(pair);
-    if (found) {
-      this.last = found;
-      return { shown: found, current: true, problem: null };
-    }
-    const entry = this.client.read<Query>("query", this.queryParams(pair));
-    const problem = entry?.state === "failed" ? entry.problem : null;
-    return { shown: this.last, current: false, problem };
+    const nothing = pair === null || !run;
+    if (!neighbor && nothing) return { shown: null, current: true, problem: undefined };
+    const found = two && neighbor ? { query: two.query, neighbor, index: 0 } : null;
+    const shown = found ?? (nothing ? null : this.find(pair));
+    this.last = shown ?? this.last;
+    const entry = shown || nothing ? {} : this.client.read("query", this.queryParams(pair));
+    return { shown: this.last, current: shown !== null, problem: entry.problem };
   }
 
   /** Ask for what is shown and what will be shown soon. */
   fetch(): void {
-    const { pair, two, run, choices } = this.state;
+    const { pair, two, run, choices, queue, place, outside } = this.state;
     const { shown, current } = this.shown();
     if (shown && current) {
       this.client.want("correspondences", this.about(shown.neighbor.pair));
+      if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
       this.wantMap(shown);
-      if (choices.kind === CHANNEL) this.client.want("channels", this.of({ pair }), false);
     }
     if (two || pair === null || !run) return;
+    for (const one of shown && current ? [shown.query, shown.neighbor] : [])
+      if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
     if (!current) this.client.want("query", this.queryParams(pair));
     for (const next of soon(this.state)) {
       const there = this.find(next);
-      if (!there) this.client.want("query", this.queryParams(next), false);
-      else {
-        const pictures = [there.query.picture, there.neighbor.picture];
-        preload(pictures.map((picture) => picture.url));
-      }
+      if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
+      else this.client.want("query", this.queryParams(next), false);
     }
-    const next = this.state.queue?.pairs[this.state.place + 1];
-    if (current && next !== undefined && !this.state.outside)
+    const next = queue?.pairs[place + 1];
+    if (current && next !== undefined && !outside)
       this.client.want("correspondences", this.of({ pair: next }), false);
   }
 
-  /** Let the best map be computed once a pair has been shown for a moment. */
-  private rest(): void {
-    const pair = this.state.pair;
-    setTimeout(() => {
-      if (this.state.pair !== pair) return;
-      this.rested = pair;
-      this.client.changed();
-    }, REST);
-  }
-
   /** What a question is about: a pair of the run, or the two selected samples. */
-  private about(pair: number, more: Record<string, unknown> = {}): Record<string, unknown> {
+  private about(pair: number, more: Params = {}): Params {
     const { two, run } = this.state;
     if (!two) return this.of({ pair, ...more });
-    const model = two.model === null ? {} : { model: two.model };
-    return { ...(run ? this.of() : {}), samples: two.samples, ...model, ...more };
+    const model = two.model && { model: two.model };
+    return { ...(run && this.of()), samples: two.samples, ...model, ...more };
   }
 
-  private liveParams(kind: string, pair: number): Record<string, unknown> {
-    const channel = kind === CHANNEL ? { channel: this.state.choices.channel } : {};
+  private liveParams(kind: string, pair: number): Params {
+    const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
     if (this.state.two) return this.about(pair, { kind, ...channel });
     return this.of({ pairs: [pair], kind, ...channel });
   }
 
   private wantMap({ query, neighbor }: Shown): void {
-    const { kind, channel } = this.state.choices;
+    const { kind } = this.state.choices;
     const chosen = this.chosen(query);
     if (!chosen?.live || (kind === BEST && this.rested !== this.state.pair)) return;
-    if (kind === CHANNEL && channel === null) return;
+    if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
     this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
   }
 
@@ -299,46 +302,63 @@ export class Session {
   }
 
   /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-  map(shown: Shown): ShownMap | null {
-    const first = shown.query.kinds.find((one) => !one.live) ?? shown.query.kinds[0];
-    const kind = this.chosen(shown.query) ?? first;
+  map({ query, neighbor }: Shown): ShownMap | null {
+    const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
+    const kind = this.chosen(query) ?? first;
     if (!kind || !first) return null;
-    if (!kind.live) return { kind, live: null, waiting: null, problem: null };
-    const params = this.liveParams(kind.name, shown.neighbor.pair);
-    const entry = this.client.read<LiveMaps>("live", params);
-    const live = entry?.state === "there" ? entry.value : null;
-    if (live) return { kind, live, waiting: null, problem: null };
-    const problem = entry?.state === "failed" ? entry.problem : null;
-    return { kind: first, live: null, waiting: problem ? null : kind, problem };
+    const params = this.liveParams(kind.name, neighbor.pair);
+    const { value, problem } = kind.live ? this.client.read<LiveMaps>("live", params) : {};
+    const there = value !== undefined || !kind.live;
+    const waiting = there || problem ? null : kind;
+    return { kind: there ? kind : first, live: value ?? null, waiting, problem };
   }
 
   /** Largest value of a kind of map over the shown neighbors of a query. */
   limit(shown: Shown, map: ShownMap, signed: boolean): number {
-    const stored = shown.query.limits[map.kind.name];
-    const limits = map.live ? [map.live.limit] : stored ? [stored] : [];
-    if (map.live)
-      // Of neighbors whose maps have been computed before, so that one range serves all.
-      for (const { pair } of shown.query.neighbors) {
-        const other = this.client.value<LiveMaps>("live", this.liveParams(map.kind.name, pair));
-        if (other) limits.push(other.limit);
-      }
-    return Math.max(0, ...limits.map((limit) => (signed ? limit.signed : limit.positive)));
+    const pairs = map.live ? shown.query.neighbors.map((one) => one.pair) : [];
+    // Of neighbors whose maps have been computed before, so that one range serves all.
+    const limits = pairs.map((pair) => {
+      const params = this.liveParams(map.kind.name, pair);
+      return this.client.read<LiveMaps>("live", params).value?.limit;
+    });
+    if (!map.live) limits.push(shown.query.limits[map.kind.name]);
+    const values = limits.map((one) => (signed ? one?.signed : one?.positive) ?? 0);
+    return Math.max(0, ...values);
   }
 
-  points(pair: number): { points: Correspondences | null; problem: Problem | null } {
+  points(pair: number): { points: Correspondences | undefined; problem: Problem | undefined } {
     const entry = this.client.read<Correspondences>("correspondences", this.about(pair));
-    const problem = entry?.state === "failed" ? entry.problem : null;
-    return { points: entry?.state === "there" ? entry.value : null, problem };
+    return { points: entry.value, problem: entry.problem };
   }
 
-  channels(pair: number): Channels | null {
-    return this.client.value<Channels>("channels", this.of({ pair }));
+  private pictureParams(item: number): Params {
+    return this.of({ item, size: LARGE });
   }
 
-  /** Return the row of a place of the queue, if it is there; ask for its page with `want`. */
-  row(place: number): Row | null {
-    const page = this.client.value<Rows>("rows", this.of({ pairs: this.page(place) }));
-    return page?.rows[place % PAGE] ?? null;
+  /** Return the larger picture of an item where one is zoomed into, once it is there. */
+  picture(picture: Picture, item: number): Picture {
+    if (this.state.two || !this.isZoomed(picture)) return picture;
+    const larger = this.client.read<OnePicture>("picture", this.pictureParams(item)).value;
+    return larger?.picture.url ? larger.picture : picture;
+  }
+
+  private isZoomed({ width, height, full }: Picture): boolean {
+    return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
+  }
+
+  channels(pair: number): Channels | undefined {
+    return this.client.read<Channels>("channels", this.of({ pair })).value;
+  }
+
+  /** The chosen channel, or the most important one of the pair. */
+  private channel(pair: number): number | null {
+    return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
+  }
+
+  /** Return the row of a place of the queue, once its page is there. */
+  row(place: number): Row | undefined {
+    const page = this.client.read<Rows>("rows", this.of({ pairs: this.page(place) })).value;
+    return page?.rows[place % PAGE];
   }
 
   wantRows(first: number, last: number): void {
@@ -353,121 +373,89 @@ export class Session {
 
   // --- verdicts ----------------------------------------------------------------------------
 
-  private stored(pair: number): string | null {
-    const place = this.state.queue?.pairs.indexOf(pair) ?? -1;
-    const row = place < 0 ? null : this.row(place);
-    return this.find(pair)?.neighbor.verdict ?? row?.verdict ?? null;
-  }
-
   /** Return the verdict that is shown of a pair. */
   verdict(pair: number): string | null {
-    return verdictOf(this.state, pair, this.stored(pair));
+    const rows = this.client.values<Rows>("rows").flatMap((answer) => answer.rows);
+    const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
+    return verdictOf(this.state, pair, known?.verdict ?? null);
   }
 
-  /** Give a verdict: shown at once, sent in turn, rolled back where it is refused. */
-  async give(verdict: string, pairs: number[]): Promise<void> {
-    if (!pairs.length || this.state.two) return;
-    const id = this.nextId();
-    const before: Verdicts = new Map(pairs.map((pair) => [pair, this.verdict(pair)]));
-    const verdicts: Verdicts = new Map(pairs.map((pair) => [pair, verdict]));
-    const turn = this.state.advance && pairs.length === 1 && pairs[0] === this.state.pair;
-    const params = this.of({ pairs, verdict });
+  giveDigit(key: string): void {
+    const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
+    if (verdict) void this.give(verdict.name);
+  }
+
+  /** Give a verdict to the selected pairs or the shown one: seen at once, sent in turn. */
+  async give(verdict: string): Promise<void> {
+    const { chosen, pair, two, advance } = this.state;
+    const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
+    if (!pairs.length || two) return;
+    const id = this.next();
+    const before: Verdicts = new Map(pairs.map((one) => [one, this.verdict(one)]));
+    const verdicts: Verdicts = new Map(pairs.map((one) => [one, verdict]));
     this.dispatch({ type: "give", id, verdicts, undone: false });
-    if (turn) this.dispatch({ type: "step", by: 1 });
+    const params = this.of({ pairs, verdict });
+    if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
     await this.write("verdict", params, id, before, null);
   }
 
   async undo(): Promise<void> {
-    // What is being given has to be confirmed before it can be taken back.
-    await this.writing;
+    await this.writing; // what is not confirmed cannot be taken back
     const last = this.state.undo[this.state.undo.length - 1];
     if (!last) return;
-    const id = this.nextId();
-    const params = this.of({ entries: last.previous });
+    const id = this.next();
     this.dispatch({ type: "give", id, verdicts: last.before, undone: true });
     const [only] = last.before.keys();
     if (last.before.size === 1 && only !== undefined && only !== this.state.pair)
       this.dispatch({ type: "locate", pair: only });
-    await this.write("undo", params, id, null, last);
+    await this.write("undo", this.of({ entries: last.previous }), id, null, last);
   }
 
+  /** Send a verdict or an undo after those before it; roll it back where it is refused. */
   private async write(
-    question: string,
-    params: Record<string, unknown>,
+    question: "verdict" | "undo",
+    params: Params,
     id: number,
     before: Verdicts | null,
     undo: Undo | null,
   ): Promise<void> {
-    const uid = this.state.run?.uid;
     const asked = this.writing.then(() => this.client.ask<Given>(question, params, 2));
     this.writing = asked.then(
-      (answer) => this.state.run?.uid === uid && this.given(id, answer, before),
-      (problem: Problem) => {
-        const what = undo ? "The verdict was not taken back" : "The verdict was not saved";
-        const text = `${what}: ${problem.message}`;
-        if (problem.stale) void this.reopen(text);
+      (answer) => {
+        if (this.state.run?.uid === params.uid)
+          this.dispatch({ type: "given", id, answer, before });
+      },
+      ({ message, stale }: Problem) => {
+        const text = `The verdict was not ${undo ? "taken back" : "saved"}: ${message}`;
+        if (stale) void this.reopen(text);
         else this.dispatch({ type: "refused", id, text, undo });
       },
     );
     await this.writing;
   }
 
-  private given(id: number, answer: Given, before: Verdicts | null): void {
-    this.dispatch({ type: "given", id, answer, before });
-  }
-
-  private nextId(): number {
-    this.serial += 1;
-    return this.serial;
-  }
-
-  // --- commands ----------------------------------------------------------------------------
+  // --- other commands ----------------------------------------------------------------------
 
   /** Turn to the next neighbor of the query, or the previous one. */
   turn(by: number): void {
     const { shown, current } = this.shown();
-    const next = current ? shown?.query.neighbors[(shown?.index ?? 0) + by] : undefined;
+    const next = current && shown?.query.neighbors[shown.index + by];
     if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
   }
 
-  /** Show the next map of those that the query has. */
+  /** Show the next map of those that the query has; each differs from the one before. */
   nextMap(): void {
-    const kinds = this.shown().shown?.query.kinds ?? [];
-    const names = [BEST, ...kinds.map((kind) => kind.name)];
-    const at = names.indexOf(this.state.choices.kind);
-    const kind = names[(at + 1) % names.length] ?? BEST;
-    this.dispatch({ type: "choose", change: { kind } });
+    const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
+    const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
+    this.choose({
+      kind: order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST,
+    });
   }
 
-  run(command: Command): void {
-    const { choices, filters, help, opened, pair } = this.state;
-    if (command.name === "verdict") {
-      const verdict = opened?.verdicts.find((one) => one.key === command.digit);
-      const chosen = this.state.chosen.size ? [...this.state.chosen] : pair === null ? [] : [pair];
-      if (verdict) void this.give(verdict.name, chosen);
-    } else if (command.name === "undo") void this.undo();
-    else if (command.name === "step") this.dispatch({ type: "step", by: command.by });
-    else if (command.name === "query") this.dispatch({ type: "stepQuery", by: command.by });
-    else if (command.name === "neighbor") this.turn(command.by);
-    else if (command.name === "map") this.nextMap();
-    else if (command.name === "opacity") {
-      const opacity = choices.opacity + command.by;
-      this.dispatch({ type: "choose", change: { opacity } });
-    } else if (command.name === "filters")
-      this.dispatch({ type: "set", change: { filters: !filters } });
-    else if (command.name === "swipe")
-      this.dispatch({ type: "choose", change: { swipe: !choices.swipe } });
-    else if (command.name === "loupe")
-      this.dispatch({ type: "choose", change: { loupe: !choices.loupe } });
-    else if (command.name === "fit") this.dispatch({ type: "set", change: { zoom: FIT } });
-    else if (command.name === "help") this.dispatch({ type: "set", change: { help: !help } });
-    else this.close();
-  }
-
-  /** Close what is open, else drop the selection and the pins. */
-  private close(): void {
-    if (this.state.help) this.dispatch({ type: "set", change: { help: false } });
-    else if (this.state.chosen.size) this.dispatch({ type: "unmark" });
-    else this.dispatch({ type: "set", change: { pins: [] } });
+  /** Close what is open, else drop the selection, else the pins. */
+  close(): void {
+    if (this.state.help) this.set({ help: false });
+    else if (this.state.chosen.size) this.set({ chosen: new Set() });
+    else this.set({ pins: [] });
   }
 }

@@ -43,11 +43,9 @@ export function Stage(props: StageProps) {
   });
 
   return (
-    // biome-ignore lint/a11y/useSemanticElements: no element stands for two images to point at
     <div
       ref={root}
       role="group"
-      // biome-ignore lint/a11y/noNoninteractiveTabindex: a cursor is moved over its images by keys
       tabIndex={0}
       className="sfam-stage"
       data-testid="sfam-stage"

@@ -1,11 +1,12 @@
 /** Which run and which map is shown, and how it is drawn. */
 
 import { app } from "./app";
-import { FIT } from "./drawing";
-import { Pick, Push, Slide, Tick } from "./parts";
+import { FIT, type Look } from "./drawing";
+import { pick, push, slide, tick } from "./parts";
 import { CHANNEL, type Session, type Shown, type ShownMap } from "./session";
-import { BEST, type Choices } from "./store";
+import { BEST, type State } from "./store";
 
+// biome-ignore lint/correctness/noUnusedVariables: JSX is made of it
 const { React } = app;
 
 const MODES = [
@@ -14,84 +15,53 @@ const MODES = [
   { name: "maps", label: "maps only" },
 ];
 
-export function Toolbar(props: { session: Session; shown: Shown | null; map: ShownMap | null }) {
-  const { session, shown, map } = props;
-  const { opened, run, choices, two } = session.state;
-  const choose = (change: Partial<Choices>) => session.dispatch({ type: "choose", change });
+/** Return the color maps that fit a map, and the chosen one. */
+export function colorsOf({ opened, choices }: State, map: ShownMap | null) {
   const signed = choices.signed || (map?.kind.signed ?? false);
   const colors = (opened?.colors ?? []).filter((one) => one.diverging === signed);
-  const color = colors.find((one) => one.name === choices.colors) ?? colors[0];
+  return { signed, colors, color: colors.find((one) => one.name === choices.colors) ?? colors[0] };
+}
+
+export function toolbar(session: Session, shown: Shown | null, map: ShownMap | null) {
+  const { opened, run, choices, two } = session.state;
+  const { signed, colors, color } = colorsOf(session.state, map);
+  const runs = (opened?.runs ?? []).map((name) => ({ name, label: name }));
   const kinds = [{ name: BEST, label: "best available" }, ...(shown?.query.kinds ?? [])];
-  const channels = choices.kind === CHANNEL && shown ? session.channels(shown.neighbor.pair) : null;
+  const known = choices.kind === CHANNEL && shown ? session.channels(shown.neighbor.pair) : null;
+  const channels = (known?.channels ?? []).map(({ channel, value }) => {
+    return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
+  });
+  const number = (name: string | null) => (name === null ? null : Number(name));
   return (
-    <div className="sfam-bar" role="toolbar" aria-label="Map">
-      {(opened?.runs.length ?? 0) > 1 && (
-        <Pick
-          label="Run"
-          value={run?.key ?? null}
-          options={(opened?.runs ?? []).map((name) => ({ name, label: name }))}
-          onPick={(name) => void session.open(name ?? undefined)}
-        />
-      )}
-      {two && opened && (
-        <Pick
-          label="Model"
-          value={two.model}
-          options={opened.models}
-          none="of the run"
-          onPick={(model) => void session.explain(two.samples, model)}
-        />
-      )}
-      <Pick
-        label="Map"
-        value={choices.kind}
-        options={kinds}
-        onPick={(kind) => choose({ kind: kind ?? BEST })}
-      />
-      {channels && (
-        <Pick
-          label="Channel"
-          value={choices.channel === null ? null : String(choices.channel)}
-          options={channels.channels.map(({ channel }) => ({
-            name: String(channel),
-            label: String(channel),
-          }))}
-          none="choose"
-          onPick={(channel) => choose({ channel: channel === null ? null : Number(channel) })}
-        />
-      )}
-      <Pick
-        label="Colors"
-        value={color?.name ?? null}
-        options={colors}
-        onPick={(name) => choose({ colors: name ?? "" })}
-      />
-      <Pick
-        label="Shown"
-        value={choices.mode}
-        options={MODES}
-        onPick={(mode) => choose({ mode: mode as Choices["mode"] })}
-      />
-      <Slide label="Opacity" value={choices.opacity} onSlide={(opacity) => choose({ opacity })} />
-      <Slide
-        label="Threshold"
-        value={choices.threshold}
-        onSlide={(threshold) => choose({ threshold })}
-      />
-      <Tick label="Signed" on={signed} onTick={(on) => choose({ signed: on })} />
-      <Tick label="Smooth" on={choices.smooth} onTick={(smooth) => choose({ smooth })} />
-      <Tick label="Loupe" on={choices.loupe} onTick={(loupe) => choose({ loupe })} />
-      <Tick label="Swipe" on={choices.swipe} onTick={(swipe) => choose({ swipe })} />
-      <Push
-        label="Zoom to fit"
-        onPush={() => session.dispatch({ type: "set", change: { zoom: FIT } })}
-      />
-      <Push
-        label="Keys"
-        hint="Keys (?)"
-        on={session.state.help}
-        onPush={() => session.run({ name: "help" })}
-      />
+    <div className="sfam-bar" role="toolbar" aria-label="How maps are drawn">
+      {runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? ""))}
+      {two &&
+        pick(
+          "Model",
+          two.model,
+          opened?.models ?? [],
+          (model) => session.explain(two.samples, model),
+          "of the run",
+        )}
+      {pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST }))}
+      {known &&
+        pick(
+          "Channel",
+          choices.channel?.toString(),
+          channels,
+          (name) => session.choose({ channel: number(name) }),
+          "most important",
+        )}
+      {pick("Colors", color?.name, colors, (name) => session.choose({ colors: name ?? "" }))}
+      {pick("Shown", choices.mode, MODES, (mode) => session.choose({ mode: mode as Look["mode"] }))}
+      {slide("Opacity", choices.opacity, (opacity) => session.choose({ opacity }))}
+      {slide("Threshold", choices.threshold, (threshold) => session.choose({ threshold }))}
+      {tick("Signed", signed, (on) => session.choose({ signed: on }))}
+      {tick("Smooth", choices.smooth, (smooth) => session.choose({ smooth }))}
+      {tick("Loupe", choices.loupe, (loupe) => session.choose({ loupe }))}
+      {tick("Swipe", choices.swipe, (swipe) => session.choose({ swipe }))}
+      {push("Zoom to fit", () => session.set({ zoom: FIT }))}
+      {push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" })}
     </div>
   );
 }

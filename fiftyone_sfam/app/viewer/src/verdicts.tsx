@@ -1,7 +1,7 @@
 /** Verdicts on the shown pair, or on the selected ones. */
 
 import { app } from "./app";
-import { Push, Tick } from "./parts";
+import { nameOf, push, tick } from "./parts";
 import type { Session } from "./session";
 
 const { React } = app;
@@ -10,36 +10,25 @@ export function Verdicts(props: { session: Session }) {
   const { session } = props;
   const { opened, chosen, pair, undo, pending, advance } = session.state;
   const [own, setOwn] = React.useState("");
-  const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
   const shown = chosen.size || pair === null ? null : session.verdict(pair);
   const known = opened?.verdicts ?? [];
-  const give = (verdict: string) => void session.give(verdict, pairs);
+  const label = pending.length ? "Saving…" : "Verdict:";
+  const button = ({ name, label, key }: (typeof known)[number]) =>
+    push(label, () => session.give(name), {
+      on: shown === name,
+      hint: `${label} (${key})`,
+      testId: `sfam-verdict-${name}`,
+      children: `${key} ${label}`,
+    });
   return (
     <div className="sfam-bar" role="group" aria-label="Verdict">
-      <span role="status">
-        {chosen.size ? `${chosen.size} selected:` : pending.length ? "Saving…" : "Verdict:"}
-      </span>
-      {known.map(({ name, label, key }) => (
-        <Push
-          key={name}
-          label={label}
-          hint={`${label} (${key})`}
-          on={shown === name}
-          testId={`sfam-verdict-${name}`}
-          onPush={() => give(name)}
-        >
-          <kbd>{key}</kbd> {label}
-        </Push>
-      ))}
-      {shown !== null && !known.some(({ name }) => name === shown) && (
-        <bdi className="sfam-name sfam-own" dir="auto" title={shown}>
-          {shown}
-        </bdi>
-      )}
+      <span role="status">{chosen.size ? `${chosen.size} selected:` : label}</span>
+      {known.map(button)}
+      {shown !== null && !known.some(({ name }) => name === shown) && nameOf(shown, "", "sfam-own")}
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (own.trim()) give(own.trim());
+          if (own.trim()) void session.give(own.trim());
           setOwn("");
         }}
       >
@@ -52,14 +41,9 @@ export function Verdicts(props: { session: Session }) {
           onChange={({ target }) => setOwn(target.value)}
         />
       </form>
-      {(undo.length > 0 || pending.length > 0) && (
-        <Push label="Undo" hint="Undo (U)" testId="sfam-undo" onPush={() => void session.undo()} />
-      )}
-      <Tick
-        label="then the next"
-        on={advance}
-        onTick={(on) => session.dispatch({ type: "set", change: { advance: on } })}
-      />
+      {undo.length + pending.length > 0 &&
+        push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" })}
+      {tick("then the next", advance, (on) => session.set({ advance: on }))}
     </div>
   );
 }

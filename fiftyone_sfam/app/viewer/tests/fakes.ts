@@ -38,7 +38,7 @@ const picture = {
   url: "",
   width: 1,
   height: 1,
-  full: [1, 1] as [number, number],
+  full: [9, 9] as [number, number],
   problem: null,
 };
 

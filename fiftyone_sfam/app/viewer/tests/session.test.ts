@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { commandOf } from "../src/keys";
 import { Session } from "../src/session";
 import { OPENED, runInfo, Server, settle } from "./fakes";
 
@@ -15,6 +16,12 @@ async function opened(): Promise<[Session, Server]> {
   return [session, server];
 }
 
+/** Press keys while the panel has the focus. */
+function press(session: Session, ...keys: string[]): void {
+  const plain = { ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, target: null };
+  for (const key of keys) commandOf({ ...plain, key })?.(session);
+}
+
 function pairShown(session: Session): [number | undefined, boolean] {
   const { shown, current } = session.shown();
   return [shown?.neighbor.pair, current];
@@ -23,10 +30,10 @@ function pairShown(session: Session): [number | undefined, boolean] {
 test("the first pair is shown, and what comes next is there before it is asked for", async () => {
   const [session, server] = await opened();
   assert.deepEqual(pairShown(session), [0, true]);
-  session.run({ name: "step", by: 1 });
+  press(session, "ArrowDown");
   assert.deepEqual(pairShown(session), [3, true]);
   // Pairs of the same query need no question.
-  session.run({ name: "neighbor", by: 1 });
+  press(session, "ArrowRight");
   assert.deepEqual(pairShown(session), [4, true]);
   assert.equal(server.count("query"), 3);
 });
@@ -35,9 +42,9 @@ test("an older answer that comes late does not replace what is shown", async () 
   const [session, server] = await opened();
   server.client.forget();
   server.held = true;
-  session.run({ name: "step", by: 1 });
+  press(session, "ArrowDown");
   session.fetch();
-  session.run({ name: "step", by: 1 });
+  press(session, "ArrowDown");
   session.fetch();
   assert.deepEqual(pairShown(session), [0, false]);
   server.answer(server.findLast("query", { pair: 6 }));
@@ -72,7 +79,7 @@ function queueOf(pairs: number[]) {
 test("a verdict is shown at once and turns to the next pair; undo goes back", async () => {
   const [session, server] = await opened();
   server.held = true;
-  session.run({ name: "verdict", digit: "2" });
+  press(session, "2");
   assert.equal(session.verdict(0), "wrong label");
   assert.equal(session.state.pair, 3);
   await settle();
@@ -82,7 +89,7 @@ test("a verdict is shown at once and turns to the next pair; undo goes back", as
   await settle();
   assert.equal(session.state.pending.length, 0);
   server.held = false;
-  session.run({ name: "undo" });
+  press(session, "u");
   await settle();
   assert.equal(session.verdict(0), null);
   assert.equal(session.state.pair, 0);
@@ -93,10 +100,10 @@ test("a verdict is shown at once and turns to the next pair; undo goes back", as
 test("verdicts are sent one after the other, and undo waits for them", async () => {
   const [session, server] = await opened();
   server.held = true;
-  session.dispatch({ type: "set", change: { advance: false } });
-  session.run({ name: "verdict", digit: "1" });
-  session.run({ name: "verdict", digit: "2" });
-  session.run({ name: "undo" });
+  session.set({ advance: false });
+  press(session, "1");
+  press(session, "2");
+  press(session, "u");
   await settle();
   assert.equal(server.count("verdict"), 1);
   assert.equal(session.verdict(0), "wrong label");
@@ -113,7 +120,7 @@ test("verdicts are sent one after the other, and undo waits for them", async () 
 test("a refused verdict is rolled back with a sentence", async () => {
   const [session, server] = await opened();
   server.held = true;
-  session.run({ name: "verdict", digit: "1" });
+  press(session, "1");
   await settle();
   server.answer(server.find("verdict"), { result: { problem: "read only.", stale: false } });
   await settle();
@@ -126,7 +133,7 @@ test("a verdict on a selection is one question", async () => {
   const [session, server] = await opened();
   session.dispatch({ type: "mark", place: 0, how: "one" });
   session.dispatch({ type: "mark", place: 2, how: "range" });
-  session.run({ name: "verdict", digit: "1" });
+  press(session, "1");
   await settle();
   assert.deepEqual(server.asked[server.find("verdict")]?.params.pairs, [0, 3, 6]);
   assert.deepEqual(
@@ -143,7 +150,7 @@ test("the stored map is shown until the best one is there; one range serves all"
   assert.ok(shown);
   assert.equal(session.map(shown)?.kind.name, "sfam");
   assert.equal(session.limit(shown, mapOf(session), true), 3);
-  session.dispatch({ type: "choose", change: { kind: "path" } });
+  session.choose({ kind: "path" });
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
   assert.equal(mapOf(session).waiting?.name, "path");
@@ -151,7 +158,7 @@ test("the stored map is shown until the best one is there; one range serves all"
   await settle();
   assert.equal(mapOf(session).kind.name, "path");
   assert.equal(session.limit(shown, mapOf(session), false), 5);
-  session.run({ name: "neighbor", by: 2 });
+  press(session, "ArrowRight", "ArrowRight");
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
   server.answer(server.find("live", { pairs: [2] }));
@@ -169,7 +176,7 @@ function mapOf(session: Session) {
 test("the map of a failed computation is the stored one, and says why", async () => {
   const [session, server] = await opened();
   server.held = true;
-  session.dispatch({ type: "choose", change: { kind: "path" } });
+  session.choose({ kind: "path" });
   session.fetch();
   server.answer(server.find("live"), { result: { problem: "no model.", stale: false } });
   await settle();
@@ -250,11 +257,52 @@ test("the App's selection is followed: one sample, two, none", async () => {
   assert.equal(session.state.pair, 7);
 });
 
+test("each key for the next map shows another one, and after the last the best", async () => {
+  const [session] = await opened();
+  const seen = [0, 1, 2].map(() => {
+    press(session, "m");
+    return session.state.choices.kind;
+  });
+  assert.deepEqual(seen, ["path", "sfam", "best"]);
+});
+
+test("keys change the opacity, open the filters, and close what is open", async () => {
+  const [session] = await opened();
+  press(session, "+", "+", "-", "f", "s", "l", "?");
+  const { choices, filters, help } = session.state;
+  assert.deepEqual([choices.opacity, choices.swipe, choices.loupe], [0.7, true, true]);
+  assert.deepEqual([filters, help], [true, true]);
+  session.dispatch({ type: "mark", place: 1, how: "toggle" });
+  press(session, "Escape");
+  assert.deepEqual([session.state.help, session.state.chosen.size], [false, 1]);
+  press(session, "Escape");
+  assert.equal(session.state.chosen.size, 0);
+});
+
+test("clearing the filters keeps the order and the view", async () => {
+  const [session] = await opened();
+  await session.filter({ outcome: "a", order: "margin", in_view: true });
+  await session.filter({ identity: "x" });
+  const { spec } = session.state;
+  assert.deepEqual(spec, { order: "margin", in_view: true, outcome: "a", identity: "x" });
+  await session.filter(null);
+  assert.deepEqual(session.state.spec, { order: "margin", in_view: true });
+});
+
+test("a larger picture is asked for once one is zoomed into", async () => {
+  const [session, server] = await opened();
+  session.fetch();
+  assert.equal(server.count("picture"), 0);
+  session.set({ zoom: { scale: 3, x: 0.5, y: 0.5 } });
+  session.fetch();
+  assert.deepEqual(server.asked[server.find("picture")]?.params.size, 1600);
+});
+
 test("rows come in pages, and know the verdicts given since", async () => {
   const [session, server] = await opened();
   session.wantRows(0, 3);
   await settle();
   assert.deepEqual(server.asked[server.find("rows")]?.params.pairs, [0, 3, 6, 9]);
   assert.equal(session.row(2)?.pair, 6);
-  assert.equal(session.row(4), null);
+  assert.equal(session.row(4), undefined);
 });
