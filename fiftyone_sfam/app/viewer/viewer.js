@@ -10,17 +10,13 @@
   function onHandedOver(take) {
     const listener = () => {
       if (waiting) take(waiting);
-      queueMicrotask(() => {
+      setTimeout(() => {
         waiting = null;
       });
     };
     listener();
     globalThis.addEventListener(EVENT, listener);
     return () => globalThis.removeEventListener(EVENT, listener);
-  }
-  function handOver(handed) {
-    waiting = handed;
-    globalThis.dispatchEvent(new CustomEvent(EVENT));
   }
   function registerHandover() {
     class ViewPairs extends app.__foo__.Operator {
@@ -29,7 +25,8 @@
         return new app.__foo__.OperatorConfig({ name: "view_pairs", label, unlisted: true });
       }
       async execute({ params }) {
-        handOver(params);
+        waiting = params;
+        globalThis.dispatchEvent(new CustomEvent(EVENT));
       }
     }
     app.__foo__.registerOperator(ViewPairs, "@fiftyone-sfam/sfam");
@@ -51,12 +48,12 @@
     );
     if (same2) return same2.pixels;
     const bytes = new Uint8ClampedArray(4 * (2 * STEPS + 1));
-    for (let step = -STEPS; step <= STEPS; step++) {
-      const strength = look.signed ? step / STEPS : Math.max(step, 0) / STEPS;
+    for (let step2 = -STEPS; step2 <= STEPS; step2++) {
+      const strength = look.signed ? step2 / STEPS : Math.max(step2, 0) / STEPS;
       const size = Math.abs(strength);
       const alpha = solid ? 1 : Math.sqrt(size);
-      bytes.set(colorOf(strength, look), 4 * (step + STEPS));
-      bytes[4 * (step + STEPS) + 3] = size < look.threshold ? 0 : Math.round(alpha * 255);
+      bytes.set(colorOf(strength, look), 4 * (step2 + STEPS));
+      bytes[4 * (step2 + STEPS) + 3] = size < look.threshold ? 0 : Math.round(alpha * 255);
     }
     const pixels = new Uint32Array(bytes.buffer);
     lately = [{ look: { ...look }, solid, pixels }, ...lately].slice(0, 4);
@@ -93,8 +90,8 @@
       }
       for (let x = 0; x < width; x++) {
         const value = line[across.first[x]];
-        const step = value + (line[across.second[x]] - value) * across.part[x];
-        const bounded3 = Math.min(Math.max(step, -STEPS), STEPS);
+        const step2 = value + (line[across.second[x]] - value) * across.part[x];
+        const bounded3 = Math.min(Math.max(step2, -STEPS), STEPS);
         result[y * width + x] = pixels[Math.round(bounded3) + STEPS];
       }
     }
@@ -132,15 +129,15 @@
   function ticks(low, high, most) {
     if (!(high > low) || !Number.isFinite(high - low)) return [{ value: low, text: String(low) }];
     const power = 10 ** Math.floor(Math.log10((high - low) / most));
-    const step = [1, 2, 5, 10, 20, 50].map((size) => size * power).find((size) => fits(size)) ?? 50 * power;
+    const step2 = [1, 2, 5, 10, 20, 50].map((size) => size * power).find((size) => fits(size)) ?? 50 * power;
     function fits(size) {
       return Math.floor(high / size + 1e-6) - Math.ceil(low / size - 1e-6) < most;
     }
-    const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-6));
-    const first = Math.ceil(low / step - 1e-6);
-    const count = Math.floor(high / step + 1e-6) - first + 1;
+    const digits = Math.max(0, -Math.floor(Math.log10(step2) + 1e-6));
+    const first = Math.ceil(low / step2 - 1e-6);
+    const count = Math.floor(high / step2 + 1e-6) - first + 1;
     return Array.from({ length: count }, (_, at) => {
-      const value = (first + at) * step;
+      const value = (first + at) * step2;
       return {
         value,
         text: value === 0 ? "0" : digits > 5 ? value.toExponential(0) : value.toFixed(digits)
@@ -799,11 +796,11 @@
     /** Move the cursor, pin its cell, or put it away; return whether the key is one of these. */
     key(event) {
       const { points, stacked, pins } = this.scene;
-      const step = event.shiftKey ? STEPS2[event.key] : void 0;
+      const step2 = event.shiftKey ? STEPS2[event.key] : void 0;
       if (!points) return false;
-      if (step) {
+      if (step2) {
         const start = this.cursor ?? pins.at(-1);
-        this.cursor = start ? moved(start, ...step, points, stacked) : central(points);
+        this.cursor = start ? moved(start, ...step2, points, stacked) : central(points);
         this.pointer = null;
       } else if (event.key === "Enter" && this.cursor) {
         this.toggle(this.cursor);
@@ -891,58 +888,55 @@
     React2.useLayoutEffect(() => {
       if (width > 0 && height > 0) surface.current?.show(scene);
     });
-    return (
-      // biome-ignore lint/a11y/useSemanticElements: no element stands for two images to point at
+    return /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        ref: root,
+        role: "group",
+        tabIndex: 0,
+        className: "sfam-stage",
+        "data-testid": "sfam-stage",
+        "aria-label": "Query and neighbor. Shift and arrows move over the places, Enter pins one.",
+        style: {
+          cursor: points ? "crosshair" : "default",
+          touchAction: props.zoom.scale > 1 ? "none" : "auto"
+        },
+        onPointerDown: (event) => surface.current?.down(event.nativeEvent),
+        onPointerMove: (event) => surface.current?.move(event.nativeEvent),
+        onPointerUp: () => surface.current?.up(),
+        onPointerCancel: () => surface.current?.leave(),
+        onPointerLeave: () => surface.current?.leave(),
+        onDoubleClick: () => surface.current?.reset(),
+        onBlur: () => surface.current?.blur(),
+        onKeyDown: (event) => {
+          if (!surface.current?.key(event)) return;
+          event.preventDefault();
+          event.stopPropagation();
+        }
+      },
+      /* @__PURE__ */ React2.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
+      views.map(({ side, what, frame }) => /* @__PURE__ */ React2.createElement(
+        Frame,
+        {
+          key: side + what,
+          image: side === "query" ? query : neighbor,
+          frame,
+          name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
+        }
+      )),
+      /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
+      swipe && width > 0 && /* @__PURE__ */ React2.createElement(Divider, { scene, swipe, onSplit: setSplit }),
       /* @__PURE__ */ React2.createElement(
         "div",
         {
-          ref: root,
-          role: "group",
-          tabIndex: 0,
-          className: "sfam-stage",
-          "data-testid": "sfam-stage",
-          "aria-label": "Query and neighbor. Shift and arrows move over the places, Enter pins one.",
-          style: {
-            cursor: points ? "crosshair" : "default",
-            touchAction: props.zoom.scale > 1 ? "none" : "auto"
-          },
-          onPointerDown: (event) => surface.current?.down(event.nativeEvent),
-          onPointerMove: (event) => surface.current?.move(event.nativeEvent),
-          onPointerUp: () => surface.current?.up(),
-          onPointerCancel: () => surface.current?.leave(),
-          onPointerLeave: () => surface.current?.leave(),
-          onDoubleClick: () => surface.current?.reset(),
-          onBlur: () => surface.current?.blur(),
-          onKeyDown: (event) => {
-            if (!surface.current?.key(event)) return;
-            event.preventDefault();
-            event.stopPropagation();
-          }
-        },
-        /* @__PURE__ */ React2.createElement("style", null, drawing_default),
-        /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
-        views.map(({ side, what, frame }) => /* @__PURE__ */ React2.createElement(
-          Frame,
-          {
-            key: side + what,
-            image: side === "query" ? query : neighbor,
-            frame,
-            name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
-          }
-        )),
-        /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
-        swipe && width > 0 && /* @__PURE__ */ React2.createElement(Divider, { scene, swipe, onSplit: setSplit }),
-        /* @__PURE__ */ React2.createElement(
-          "div",
-          {
-            ref: text,
-            className: "sfam-pill sfam-hover",
-            "data-testid": "sfam-hover",
-            "aria-live": "polite"
-          }
-        ),
-        hint && /* @__PURE__ */ React2.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
-      )
+          ref: text,
+          className: "sfam-pill sfam-hover",
+          "data-testid": "sfam-hover",
+          "aria-live": "polite"
+        }
+      ),
+      hint && /* @__PURE__ */ React2.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
     );
   }
   function Frame(props) {
@@ -1053,29 +1047,35 @@
   }
 
   // src/keys.ts
+  var step = (type, by) => {
+    return (session) => session.dispatch({ type, by });
+  };
+  var opacity = (by) => {
+    return (session) => session.choose({ opacity: session.state.choices.opacity + by });
+  };
   var COMMANDS = {
-    ArrowDown: { name: "step", by: 1 },
-    ArrowUp: { name: "step", by: -1 },
-    ArrowRight: { name: "neighbor", by: 1 },
-    ArrowLeft: { name: "neighbor", by: -1 },
-    PageDown: { name: "query", by: 1 },
-    PageUp: { name: "query", by: -1 },
-    "+": { name: "opacity", by: 0.1 },
-    "=": { name: "opacity", by: 0.1 },
-    "-": { name: "opacity", by: -0.1 },
-    u: { name: "undo" },
-    m: { name: "map" },
-    f: { name: "filters" },
-    s: { name: "swipe" },
-    l: { name: "loupe" },
-    "0": { name: "fit" },
-    "?": { name: "help" },
-    Escape: { name: "close" }
+    ArrowDown: step("step", 1),
+    ArrowUp: step("step", -1),
+    PageDown: step("stepQuery", 1),
+    PageUp: step("stepQuery", -1),
+    ArrowRight: (session) => session.turn(1),
+    ArrowLeft: (session) => session.turn(-1),
+    "+": opacity(0.1),
+    "=": opacity(0.1),
+    "-": opacity(-0.1),
+    u: (session) => session.undo(),
+    m: (session) => session.nextMap(),
+    f: (session) => session.set({ filters: !session.state.filters }),
+    s: (session) => session.choose({ swipe: !session.state.choices.swipe }),
+    l: (session) => session.choose({ loupe: !session.state.choices.loupe }),
+    "0": (session) => session.set({ zoom: FIT }),
+    "?": (session) => session.set({ help: !session.state.help }),
+    Escape: (session) => session.close()
   };
   var HELP = [
-    ["↓ ↑", "Next and previous pair of the queue"],
-    ["→ ←", "Next and previous neighbor of the query"],
-    ["Page ↓ ↑", "Next and previous query"],
+    ["↓ ↑", "Next pair of the queue, previous pair"],
+    ["→ ←", "Next neighbor of the query, previous neighbor"],
+    ["Page ↓ ↑", "Next query, previous query"],
     ["1–9", "Give a verdict, to the selected pairs if there are any"],
     ["U", "Undo the last verdict"],
     ["M", "Next map"],
@@ -1084,15 +1084,16 @@
     ["S", "Swipe between this neighbor and the next"],
     ["L", "Loupe"],
     ["0", "Zoom to fit"],
+    ["Shift ↓ ↑ → ←", "Move over the image, Enter pins the place"],
     ["Esc", "Close, drop the selection, drop the pins"],
     ["?", "These keys"]
   ];
   function commandOf(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
-    if (event.shiftKey && event.key.length > 1) return null;
-    const known = COMMANDS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (known) return known;
-    return /^[1-9]$/.test(event.key) ? { name: "verdict", digit: event.key } : null;
+    const { key } = event;
+    if (event.shiftKey && key.length > 1) return null;
+    if (/^[1-9]$/.test(key)) return (session) => session.giveDigit(key);
+    return COMMANDS[key.length === 1 ? key.toLowerCase() : key] ?? null;
   }
   function isField(target) {
     const element = target;
@@ -1103,86 +1104,241 @@
 
   // src/parts.tsx
   var { React: React4 } = app;
-  function Name(props) {
-    const text = props.text ?? props.none ?? "";
-    return /* @__PURE__ */ React4.createElement("bdi", { className: "sfam-name", dir: "auto", title: text }, text);
+  function nameOf(text, none = "", className = "") {
+    return /* @__PURE__ */ React4.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
   }
-  function Pick(props) {
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("span", null, props.label), /* @__PURE__ */ React4.createElement(
+  function pick(label, value, options, onPick, none) {
+    const choose = (name) => onPick(name === "" && none !== void 0 ? null : name);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
       "select",
       {
-        value: props.value === null ? "none" : `=${props.value}`,
-        onChange: ({ target }) => props.onPick(target.value === "none" ? null : target.value.slice(1))
+        "aria-label": label,
+        value: value ?? "",
+        onChange: ({ target }) => choose(target.value)
       },
-      props.none !== void 0 && /* @__PURE__ */ React4.createElement("option", { value: "none" }, props.none),
-      props.options.map(({ name, label }) => /* @__PURE__ */ React4.createElement("option", { key: name, value: `=${name}` }, label))
+      none !== void 0 && /* @__PURE__ */ React4.createElement("option", { value: "" }, none),
+      options.map((option) => /* @__PURE__ */ React4.createElement("option", { key: option.name, value: option.name }, option.label))
     ));
   }
-  function Tick(props) {
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-tick" }, /* @__PURE__ */ React4.createElement("input", { type: "checkbox", checked: props.on, onChange: () => props.onTick(!props.on) }), props.label);
+  function tick(label, on, onTick) {
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
   }
-  function Slide(props) {
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("span", null, props.label), /* @__PURE__ */ React4.createElement(
-      "input",
-      {
-        type: "range",
-        min: 0,
-        max: 100,
-        value: Math.round(props.value * 100),
-        onChange: ({ target }) => props.onSlide(Number(target.value) / 100)
-      }
-    ));
+  function slide(label, value, onSlide) {
+    const change = (text) => onSlide(Number(text) / 100);
+    const at = Math.round(value * 100);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
+  }
+  function push(label, onPush, more = {}) {
+    const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
+    return /* @__PURE__ */ React4.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named }, more.children ?? label);
   }
   function Field(props) {
-    const [text, setText] = React4.useState(props.value);
-    React4.useEffect(() => setText(props.value), [props.value]);
-    const enter = () => text !== props.value && props.onEnter(text);
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("span", null, props.label), /* @__PURE__ */ React4.createElement(
+    const { label, value, type, onEnter } = props;
+    const [text, setText] = React4.useState(value);
+    React4.useEffect(() => setText(value), [value]);
+    const enter = () => text !== value && onEnter(text);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
       "input",
       {
-        type: props.number ? "number" : "text",
-        step: "any",
+        "aria-label": label,
         dir: "auto",
+        type,
+        step: "any",
         value: text,
         onChange: ({ target }) => setText(target.value),
-        onKeyDown: (event) => event.key === "Enter" && enter(),
+        onKeyDown: ({ key }) => key === "Enter" && enter(),
         onBlur: enter
       }
     ));
   }
-  function Push(props) {
-    return /* @__PURE__ */ React4.createElement(
-      "button",
-      {
-        type: "button",
-        "aria-label": props.label,
-        "aria-pressed": props.on,
-        title: props.hint ?? props.label,
-        "data-testid": props.testId,
-        onClick: props.onPush
-      },
-      props.children ?? props.label
-    );
+
+  // src/store.ts
+  var BEST = "best";
+  var MOST_CHOSEN = 1e3;
+  var MOST_UNDO = 100;
+  var CHOICES = {
+    kind: BEST,
+    // or the name of a kind of map
+    channel: null,
+    // of the kind "channel"
+    signed: false,
+    colors: "",
+    // the first that fits
+    opacity: 0.6,
+    threshold: 0,
+    smooth: true,
+    mode: "overlay",
+    loupe: false,
+    swipe: false,
+    region: null
+    // field that divides the similarity
+  };
+  var OF_RUN = {
+    spec: {},
+    queue: null,
+    place: 0,
+    // in the queue
+    pair: null,
+    outside: false,
+    // what is shown was not reached through the queue
+    two: null,
+    zoom: FIT,
+    pins: [],
+    chosen: /* @__PURE__ */ new Set(),
+    // pairs of the queue
+    anchor: 0,
+    // where a range of chosen pairs starts
+    given: /* @__PURE__ */ new Map(),
+    // since the panel was opened
+    pending: [],
+    // not confirmed by the server yet
+    undo: []
+  };
+  var START = {
+    ...OF_RUN,
+    opened: null,
+    run: null,
+    handed: null,
+    choices: CHOICES,
+    filters: false,
+    // whether the panes are open
+    help: false,
+    advance: true,
+    // whether a verdict turns to the next pair
+    message: null
+  };
+  function reduce(state, action) {
+    switch (action.type) {
+      case "set":
+        return { ...state, ...action.change };
+      case "choose":
+        return { ...state, choices: bounded2({ ...state.choices, ...action.change }) };
+      case "opened":
+        return opened(state, action.opened);
+      case "queue":
+        return queued({ ...state, queue: action.queue }, action.queue);
+      case "place":
+        return toPlace(state, action.place);
+      case "step":
+        return toPlace(state, state.place + (state.outside ? 0 : action.by));
+      case "stepQuery":
+        return toPlace(state, placeOfQuery(state, action.by));
+      case "neighbor":
+        return shown(state, action.pair, { pins: state.pins.filter((pin) => pin.side === "query") });
+      case "locate": {
+        const place = state.queue?.pairs.indexOf(action.pair) ?? -1;
+        if (place >= 0) return toPlace(state, place);
+        return shown(state, action.pair, { outside: true, pins: [] });
+      }
+      case "mark":
+        return marked(state, action.place, action.how);
+      case "give": {
+        const pending = [...state.pending, { id: action.id, verdicts: action.verdicts }];
+        const undo = action.undone ? state.undo.slice(0, -1) : state.undo;
+        return { ...state, pending, undo, message: null };
+      }
+      case "given": {
+        const now = action.answer.verdicts.map(({ pair, verdict }) => [pair, verdict]);
+        const given = new Map([...state.given, ...now]);
+        const { before } = action;
+        const more = before ? [{ previous: action.answer.previous, before }] : [];
+        const undo = [...state.undo, ...more].slice(-MOST_UNDO);
+        return { ...state, given, pending: without(state, action.id), undo };
+      }
+      case "refused": {
+        const undo = action.undo ? [...state.undo, action.undo] : state.undo;
+        const message = { text: action.text, retry: false };
+        return { ...state, pending: without(state, action.id), undo, message };
+      }
+    }
+  }
+  function verdictOf(state, pair, stored) {
+    const all = [state.given, ...state.pending.map((pending) => pending.verdicts)];
+    const verdict = all.reverse().find((verdicts) => verdicts.has(pair));
+    return verdict ? verdict.get(pair) ?? null : stored;
+  }
+  function soon(state) {
+    const next = placeOfQuery(state, 1);
+    const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
+    const pairs = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
+    return [...new Set(pairs)].filter((pair) => pair !== void 0);
+  }
+  function without(state, id) {
+    return state.pending.filter((pending) => pending.id !== id);
+  }
+  function opened(state, answer) {
+    const kept = { ...state, opened: answer, run: answer.run, message: null };
+    if (state.run && state.run.uid === answer.run?.uid) return kept;
+    const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
+    const { in_view = false } = state.spec;
+    const choices = { ...state.choices, region: null, channel: null };
+    return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
+  }
+  function queued(state, { pairs }) {
+    const place = state.pair === null ? -1 : pairs.indexOf(state.pair);
+    if (place >= 0) return { ...state, place, outside: false };
+    if (state.pair !== null && state.outside) return { ...state, place: 0 };
+    return { ...state, place: 0, pair: pairs[0] ?? null, outside: false, pins: [], zoom: FIT };
+  }
+  function toPlace(state, place) {
+    const pairs = state.queue?.pairs ?? [];
+    const at = Math.min(Math.max(place, 0), pairs.length - 1);
+    const pair = pairs[at];
+    if (pair === void 0) return state;
+    return shown(state, pair, { place: at, outside: false, pins: [] });
+  }
+  function shown(state, pair, change) {
+    return { ...state, ...change, pair, two: null, message: null };
+  }
+  function placeOfQuery(state, by, from = state.place) {
+    const queries = state.queue?.queries ?? [];
+    let at = from;
+    while (at >= 0 && at < queries.length && queries[at] === queries[from]) at += by;
+    if (at < 0 || at >= queries.length) return from;
+    while (by < 0 && at > 0 && queries[at - 1] === queries[at]) at -= 1;
+    return at;
+  }
+  function bounded2(choices) {
+    const unit = (value) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
+    return { ...choices, opacity: unit(choices.opacity), threshold: unit(choices.threshold) };
+  }
+  function marked(state, place, how) {
+    const pairs = state.queue?.pairs ?? new Int32Array();
+    const pair = pairs[place];
+    if (pair === void 0) return state;
+    if (how === "one") return { ...toPlace(state, place), chosen: /* @__PURE__ */ new Set(), anchor: place };
+    const anchor = how === "toggle" ? place : state.anchor;
+    const range = pairs.subarray(Math.min(anchor, place), Math.max(anchor, place) + 1);
+    const chosen = new Set([...state.chosen, ...range].slice(0, MOST_CHOSEN + 1));
+    if (how === "toggle" && state.chosen.has(pair)) chosen.delete(pair);
+    if (chosen.size <= MOST_CHOSEN) return { ...state, chosen, anchor };
+    const text = `At most ${MOST_CHOSEN} pairs can be selected; the first ${MOST_CHOSEN} are.`;
+    const message = { text, retry: false };
+    return { ...state, chosen: new Set([...chosen].slice(0, MOST_CHOSEN)), anchor, message };
   }
 
   // src/strip.tsx
   var { React: React5 } = app;
-  function Outcome(props) {
-    const outcome = props.opened?.outcomes.find((one) => one.name === props.name);
-    return /* @__PURE__ */ React5.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React5.createElement("span", { "aria-hidden": "true" }, outcome?.sign), /* @__PURE__ */ React5.createElement("span", { className: props.words ? "" : "sfam-unseen" }, outcome?.label ?? props.name));
+  function outcomeOf(opened2, name, words = false) {
+    const outcome = opened2?.outcomes.find((one) => one.name === name);
+    return /* @__PURE__ */ React5.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React5.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React5.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
+  }
+  function describe(one) {
+    const scores2 = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
+    const best = one.best_true ? ", nearest true match" : "";
+    return `${scores2}${best}, ${one.identity ?? "no identity"}`;
   }
   function Strip(props) {
     const { session, shown: shown2 } = props;
-    const { opened: opened2 } = session.state;
     const list = React5.useRef(null);
     React5.useEffect(() => {
       const current = list.current?.querySelector('[aria-current="true"]');
-      const { scrollLeft: left = 0, clientWidth: width = 0 } = list.current ?? {};
       if (!current || !list.current) return;
-      const [from, to] = [current.offsetLeft, current.offsetLeft + current.offsetWidth];
-      if (from < left || to > left + width) list.current.scrollLeft = from - width / 2;
+      const { scrollLeft, clientWidth } = list.current;
+      const { offsetLeft, offsetWidth } = current;
+      if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
+        list.current.scrollLeft = offsetLeft - clientWidth / 2;
     }, [shown2.neighbor.pair]);
-    const label = (one) => `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}${one.best_true ? ", nearest true match" : ""}, ${one.identity ?? "no identity"}`;
     return /* @__PURE__ */ React5.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React5.createElement(
       "button",
       {
@@ -1192,12 +1348,12 @@
         "data-testid": "sfam-strip-item",
         "data-pair": one.pair,
         "aria-current": one.pair === shown2.neighbor.pair,
-        "aria-label": label(one),
-        title: label(one),
+        "aria-label": describe(one),
+        title: describe(one),
         onClick: () => session.dispatch({ type: "neighbor", pair: one.pair })
       },
       /* @__PURE__ */ React5.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
-      /* @__PURE__ */ React5.createElement("span", { className: "sfam-line" }, /* @__PURE__ */ React5.createElement(Outcome, { opened: opened2, name: one.outcome }), " ", one.rank, one.best_true && /* @__PURE__ */ React5.createElement("b", { title: "nearest true match" }, " ★")),
+      /* @__PURE__ */ React5.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React5.createElement("b", null, " ★")),
       /* @__PURE__ */ React5.createElement("span", null, one.similarity.toFixed(3))
     )));
   }
@@ -1206,86 +1362,74 @@
   var { React: React6 } = app;
   var HEIGHT = 60;
   var SETTLED = 80;
-  function Row(props) {
-    const { session, place, pair, count } = props;
-    const { chosen, opened: opened2, outside, two } = session.state;
+  function rowOf(session, place, pair) {
+    const { chosen, opened: opened2, outside, two, queue } = session.state;
     const row = session.row(place);
-    const verdict = session.verdict(pair);
-    const current = place === session.state.place && !outside && !two;
+    const verdict = verdictOf(session.state, pair, row?.verdict ?? null);
     return /* @__PURE__ */ React6.createElement(
       "div",
       {
+        key: place,
         className: "sfam-row",
         style: { top: place * HEIGHT, height: HEIGHT },
         role: "option",
         tabIndex: -1,
         id: `sfam-row-${place}`,
         "aria-selected": chosen.has(pair),
-        "aria-current": current,
+        "aria-current": place === session.state.place && !outside && !two,
         "aria-posinset": place + 1,
-        "aria-setsize": count,
+        "aria-setsize": queue?.pairs.length,
         "data-testid": "sfam-queue-row",
         "data-pair": pair,
-        onClick: (event) => {
-          const how = event.shiftKey ? "range" : event.ctrlKey || event.metaKey ? "toggle" : "one";
+        onClick: ({ shiftKey, ctrlKey, metaKey }) => {
+          const how = shiftKey ? "range" : ctrlKey || metaKey ? "toggle" : "one";
           session.dispatch({ type: "mark", place, how });
         },
         onKeyDown: () => void 0
       },
-      row?.pictures.map((picture, side) => /* @__PURE__ */ React6.createElement("img", { key: side ? "neighbor" : "query", src: picture.url || void 0, alt: "" })),
-      row && /* @__PURE__ */ React6.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, /* @__PURE__ */ React6.createElement(Outcome, { opened: opened2, name: row.outcome }), " rank ", row.rank, ",", " ", row.similarity.toFixed(3)), /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, /* @__PURE__ */ React6.createElement(Name, { text: row.identity, none: "?" }), /* @__PURE__ */ React6.createElement("span", null, "→"), /* @__PURE__ */ React6.createElement(Name, { text: row.neighbor_identity, none: "?" })), verdict !== null && /* @__PURE__ */ React6.createElement("span", { className: "sfam-given" }, /* @__PURE__ */ React6.createElement(Name, { text: verdict })))
+      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React6.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
+      row && /* @__PURE__ */ React6.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
     );
   }
   function QueueList(props) {
     const { session } = props;
-    const { queue, place, handed, spec, chosen, filters } = session.state;
+    const { queue, place, handed, spec, chosen, filters, opened: opened2 } = session.state;
     const list = React6.useRef(null);
     const [seen, setSeen] = React6.useState({ top: 0, height: 600 });
     const look = () => {
       const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
       setSeen({ top, height });
     };
-    const count = queue?.pairs.length ?? 0;
+    const pairs = queue?.pairs ?? new Int32Array();
     const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
-    const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, count - 1);
+    const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs.length - 1);
     React6.useEffect(() => {
       const observer = new ResizeObserver(look);
       if (list.current) observer.observe(list.current);
       return () => observer.disconnect();
     }, []);
     React6.useEffect(() => {
-      const { scrollTop: top = 0, clientHeight: height = 0 } = list.current ?? {};
-      const above = place * HEIGHT < top;
-      if (list.current && (above || (place + 1) * HEIGHT > top + height))
-        list.current.scrollTop = above ? place * HEIGHT : (place + 1) * HEIGHT - height;
+      if (!list.current) return;
+      const { scrollTop, clientHeight } = list.current;
+      const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
+      if (from < scrollTop) list.current.scrollTop = from;
+      else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
     }, [place, queue]);
     React6.useEffect(() => {
-      if (last < first) return;
-      const timer = setTimeout(() => session.wantRows(first, last), SETTLED);
+      const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
       return () => clearTimeout(timer);
     }, [first, last, queue, session.client.version]);
-    const rows = [];
-    for (let at = first; at <= last; at += 1) {
-      const pair = queue?.pairs[at];
-      rows.push(/* @__PURE__ */ React6.createElement(Row, { key: at, session, place: at, pair, count }));
-    }
-    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, count ? place + 1 : 0, " of ", count), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), handed ? /* @__PURE__ */ React6.createElement(React6.Fragment, null, /* @__PURE__ */ React6.createElement(Name, { text: handed.title }), /* @__PURE__ */ React6.createElement(Push, { label: "Leave these pairs", onPush: () => void session.leaveHanded() })) : /* @__PURE__ */ React6.createElement(React6.Fragment, null, /* @__PURE__ */ React6.createElement(
-      Pick,
-      {
-        label: "Order",
-        value: spec.order,
-        options: session.state.opened?.orders ?? [],
-        onPick: (order) => void session.filter({ order: order ?? "" })
-      }
-    ), /* @__PURE__ */ React6.createElement(
-      Push,
-      {
-        label: "Filters",
-        hint: "Filters (F)",
-        on: filters,
-        onPush: () => session.run({ name: "filters" })
-      }
-    )), chosen.size > 0 && /* @__PURE__ */ React6.createElement(Push, { label: "Drop selection", onPush: () => session.dispatch({ type: "unmark" }) })), filters && !handed && /* @__PURE__ */ React6.createElement(Filters, { session }), queue?.note && /* @__PURE__ */ React6.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React6.createElement(
+    const rows = [...pairs.subarray(first, last + 1)];
+    const order = spec.order ?? opened2?.orders[0]?.name;
+    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, pairs.length && place + 1, " of ", pairs.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
+      "Order",
+      order,
+      opened2?.orders ?? [],
+      (name) => session.filter({ order: name ?? "" })
+    ), !handed && push("Filters", () => session.set({ filters: !filters }), {
+      hint: "Filters (F)",
+      on: filters
+    }), chosen.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React6.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React6.createElement(
       "div",
       {
         className: "sfam-list",
@@ -1298,49 +1442,24 @@
         "aria-activedescendant": `sfam-row-${place}`,
         "data-testid": "sfam-queue"
       },
-      /* @__PURE__ */ React6.createElement("div", { style: { height: count * HEIGHT } }, rows)
+      /* @__PURE__ */ React6.createElement("div", { style: { height: pairs.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
     ));
   }
-  function Filters(props) {
-    const { opened: opened2, run, spec } = props.session.state;
+  function filterBar(session) {
+    const { opened: opened2, run, spec } = session.state;
     if (!opened2 || !run) return null;
-    const change = (one) => void props.session.filter(one);
     const cameras = run.cameras.map((name) => ({ name, label: name }));
-    const number = (text) => text.trim() === "" ? null : Number(text);
-    const pick = (label, name, options, none) => (options.length > 0 || spec[name]) && /* @__PURE__ */ React6.createElement(
-      Pick,
-      {
-        label,
-        value: spec[name],
-        options,
-        ...none === void 0 ? {} : { none },
-        onPick: (value) => change({ [name]: value })
-      }
-    );
-    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Filters" }, pick("Outcome", "outcome", opened2.outcomes, "any"), pick("Ranks", "ranks", opened2.ranks), pick("Review", "reviewed", opened2.reviewed, "any"), pick("Suspects", "suspect", run.suspects, "any"), pick("Query camera", "query_camera", cameras, "any"), pick("Neighbor camera", "neighbor_camera", cameras, "any"), /* @__PURE__ */ React6.createElement(
-      Field,
-      {
-        label: "Similarity from",
-        number: true,
-        value: String(spec.min_similarity ?? ""),
-        onEnter: (text) => change({ min_similarity: number(text) })
-      }
-    ), /* @__PURE__ */ React6.createElement(
-      Field,
-      {
-        label: "to",
-        number: true,
-        value: String(spec.max_similarity ?? ""),
-        onEnter: (text) => change({ max_similarity: number(text) })
-      }
-    ), /* @__PURE__ */ React6.createElement(
-      Field,
-      {
-        label: "Identity",
-        value: spec.identity ?? "",
-        onEnter: (text) => change({ identity: text === "" ? null : text })
-      }
-    ), /* @__PURE__ */ React6.createElement(Tick, { label: "Only the view", on: spec.in_view, onTick: (on) => change({ in_view: on }) }), /* @__PURE__ */ React6.createElement(Push, { label: "Clear filters", onPush: () => void props.session.clearFilters() }));
+    const choose = (label, name, options, none) => {
+      const value = spec[name] ?? null;
+      if (!options.length && value === null) return null;
+      return pick(label, value, options, (one) => session.filter({ [name]: one }), none);
+    };
+    const field = (label, name, type) => {
+      const read = (text) => text === "" ? null : type === "text" ? text : Number(text);
+      const enter = (text) => void session.filter({ [name]: read(text) });
+      return /* @__PURE__ */ React6.createElement(Field, { label, type, value: String(spec[name] ?? ""), onEnter: enter });
+    };
+    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
   }
 
   // src/client.ts
@@ -1355,15 +1474,15 @@
   var KEPT_OTHERS = 12;
   var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
   var BACKGROUND = 2;
-  var LOST = "The server of FiftyOne does not answer.";
   var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+  var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
   var Client = class {
     constructor(pause = sleep) {
       this.pause = pause;
       this.send = () => void 0;
       this.version = 0;
       this.entries = /* @__PURE__ */ new Map();
-      this.tasks = /* @__PURE__ */ new Map();
+      this.waiting = /* @__PURE__ */ new Map();
       this.background = 0;
       this.listeners = /* @__PURE__ */ new Set();
       this.subscribe = (listener) => {
@@ -1375,15 +1494,14 @@
       this.version += 1;
       for (const listener of [...this.listeners]) listener();
     }
-    /** Ask once more for each answer; reject with a Problem. `tries`: whether it may be repeated. */
+    /** Ask, again and again where nothing comes back; reject with a Problem. */
     async ask(question, params, tries = PAUSES.length) {
       for (let attempt = 0; ; attempt += 1) {
         try {
           return await this.once(question, params);
         } catch (error) {
-          const problem = error;
           const pause = PAUSES[attempt];
-          if (!problem.lost || attempt >= tries || pause === void 0) throw problem;
+          if (!error.lost || attempt >= tries || pause === void 0) throw error;
           await this.pause(pause);
         }
       }
@@ -1393,9 +1511,10 @@
         this.send({ ...params, question }, (reply) => {
           const answer = reply.result;
           if (typeof reply.error === "string") {
-            const text = typeof reply.errorMessage === "string" ? reply.errorMessage : reply.error;
-            reject(new Problem(`The server failed: ${text.split("\n")[0]}`));
-          } else if (reply.error || !answer) reject(new Problem(LOST, false, true));
+            const [text] = String(reply.errorMessage || reply.error).split("\n");
+            reject(new Problem(`The server failed: ${text}`));
+          } else if (reply.error || !answer)
+            reject(new Problem("The server of FiftyOne does not answer.", false, true));
           else if (answer.problem !== void 0) reject(new Problem(answer.problem, answer.stale));
           else resolve(answer);
         });
@@ -1403,293 +1522,64 @@
     }
     /** Return what is known of an answer, which `want` asks for. */
     read(question, params) {
-      return this.entries.get(keyOf(question, params));
+      return this.entries.get(keyOf(question, params)) ?? {};
     }
-    /** Return the value of an answer that has come. */
-    value(question, params) {
-      const entry = this.read(question, params);
-      return entry?.state === "there" ? entry.value : null;
-    }
-    /** Return all kept answers of a question. */
+    /** Return all answers of a question that are kept. */
     values(question) {
-      const found = [];
-      for (const [key, entry] of this.entries)
-        if (key.startsWith(`${question} `) && entry.state === "there") found.push(entry.value);
-      return found;
+      const known = [...this.entries].filter(([key]) => key.startsWith(`${question} `));
+      return known.flatMap(([, { value }]) => value === void 0 ? [] : [value]);
     }
-    /** Ask for an answer unless it is there or on its way; what is urgent goes first. */
+    /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
     want(question, params, urgent = true) {
       const key = keyOf(question, params);
       const known = this.entries.get(key);
-      if (known) {
-        this.entries.delete(key);
-        this.entries.set(key, known);
-        const task2 = this.tasks.get(key);
-        if (task2 && urgent) this.start(key, true);
-        return;
-      }
-      this.entries.set(key, { state: "waiting" });
-      const start = () => {
-        this.ask(question, params).then(
-          (value) => ({ state: "there", value }),
-          (problem) => ({ state: "failed", problem })
-        ).then((entry) => {
-          if (!task.urgent) this.background -= 1;
-          if (this.entries.has(key)) this.entries.set(key, entry);
-          this.bound(question);
-          this.next();
-          this.changed();
-        });
-      };
-      const task = { urgent, start };
-      this.tasks.set(key, task);
+      this.entries.delete(key);
+      this.entries.set(key, known ?? {});
+      if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
       if (urgent) this.start(key, true);
-      else this.next();
+      else this.startNext();
     }
     start(key, urgent) {
-      const task = this.tasks.get(key);
-      if (!task) return;
-      this.tasks.delete(key);
-      task.urgent = urgent;
+      const task = this.waiting.get(key);
+      this.waiting.delete(key);
+      task?.(urgent);
+    }
+    startNext() {
+      for (const key of [...this.waiting.keys()])
+        if (this.background < BACKGROUND) this.start(key, false);
+    }
+    async fill(question, params, key, urgent) {
       if (!urgent) this.background += 1;
-      task.start();
-    }
-    next() {
-      for (const key of [...this.tasks.keys()]) {
-        if (this.background >= BACKGROUND) return;
-        this.start(key, false);
-      }
-    }
-    /** Drop the questions in the background that nobody waits for any more. */
-    dropWaiting() {
-      for (const key of this.tasks.keys()) this.entries.delete(key);
-      this.tasks.clear();
-    }
-    /** Forget answers of a question (all without one), or only those that failed. */
-    forget(question, failedOnly = false) {
-      for (const [key, entry] of this.entries) {
-        const asked = question === void 0 || key.startsWith(`${question} `);
-        if (asked && (!failedOnly || entry.state === "failed")) {
-          this.entries.delete(key);
-          this.tasks.delete(key);
-        }
-      }
+      const entry = await this.ask(question, params).then(
+        (value) => ({ value }),
+        (problem) => ({ problem })
+      );
+      if (!urgent) this.background -= 1;
+      if (this.entries.has(key)) this.entries.set(key, entry);
+      const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
+      const done = known.filter(([, one]) => one.value !== void 0 || one.problem);
+      const spare = Math.max(done.length - (KEPT2[question] ?? KEPT_OTHERS), 0);
+      for (const [oldest] of done.slice(0, spare)) this.entries.delete(oldest);
+      this.startNext();
       this.changed();
     }
-    bound(question) {
-      const keys = [...this.entries].filter(
-        ([key, entry]) => key.startsWith(`${question} `) && entry.state !== "waiting"
-      );
-      const spare = keys.length - (KEPT2[question] ?? KEPT_OTHERS);
-      for (const [key] of keys.slice(0, Math.max(spare, 0))) this.entries.delete(key);
+    /** Forget all answers, or only those that failed. */
+    forget(failedOnly = false) {
+      for (const [key, entry] of this.entries)
+        if (!failedOnly || entry.problem) {
+          this.entries.delete(key);
+          this.waiting.delete(key);
+        }
+      this.changed();
     }
   };
-  function keyOf(question, params) {
-    return `${question} ${JSON.stringify(params)}`;
-  }
-
-  // src/store.ts
-  var BEST = "best";
-  var MOST_CHOSEN = 1e3;
-  var MOST_UNDO = 100;
-  var OPEN_SPEC = {
-    outcome: null,
-    ranks: "",
-    min_similarity: null,
-    max_similarity: null,
-    query_camera: null,
-    neighbor_camera: null,
-    identity: null,
-    suspect: null,
-    reviewed: null,
-    order: "",
-    in_view: false
-  };
-  var START = {
-    opened: null,
-    run: null,
-    spec: OPEN_SPEC,
-    handed: null,
-    queue: null,
-    place: 0,
-    pair: null,
-    outside: false,
-    two: null,
-    choices: {
-      kind: BEST,
-      channel: null,
-      signed: false,
-      colors: "",
-      opacity: 0.6,
-      threshold: 0,
-      smooth: true,
-      mode: "overlay",
-      loupe: false,
-      swipe: false,
-      region: null
-    },
-    zoom: FIT,
-    pins: [],
-    filters: false,
-    help: false,
-    advance: true,
-    chosen: /* @__PURE__ */ new Set(),
-    anchor: 0,
-    given: /* @__PURE__ */ new Map(),
-    pending: [],
-    undo: [],
-    message: null
-  };
-  function reduce(state, action) {
-    switch (action.type) {
-      case "opened":
-        return opened(state, action.opened);
-      case "spec": {
-        const spec = { ...state.spec, ...action.change };
-        return { ...state, spec, handed: null, chosen: /* @__PURE__ */ new Set(), message: null };
-      }
-      case "hand":
-        return { ...state, handed: action.handed, chosen: /* @__PURE__ */ new Set(), outside: false, two: null };
-      case "queue":
-        return queued(state, action.queue);
-      case "place":
-        return toPlace(state, action.place);
-      case "step":
-        return toPlace(state, state.place + (state.outside ? 0 : action.by));
-      case "stepQuery":
-        return toPlace(state, placeOfQuery(state, action.by));
-      case "neighbor":
-        return shown(state, action.pair, { pins: state.pins.filter((pin) => pin.side === "query") });
-      case "locate":
-        return located(state, action.pair);
-      case "two":
-        if (action.two) return { ...state, two: action.two, pins: [], zoom: FIT, message: null };
-        return { ...state, two: null, pins: [], zoom: FIT };
-      case "choose":
-        return { ...state, choices: bounded2({ ...state.choices, ...action.change }) };
-      case "set":
-        return { ...state, ...action.change };
-      case "mark":
-        return marked(state, action.place, action.how);
-      case "unmark":
-        return { ...state, chosen: /* @__PURE__ */ new Set() };
-      case "give": {
-        const pending = [...state.pending, { id: action.id, verdicts: action.verdicts }];
-        const undo = action.undone ? state.undo.slice(0, -1) : state.undo;
-        return { ...state, pending, undo, message: null };
-      }
-      case "given":
-        return confirmed(state, action.id, action.answer, action.before);
-      case "refused": {
-        const pending = state.pending.filter((one) => one.id !== action.id);
-        const undo = action.undo ? [...state.undo, action.undo] : state.undo;
-        return { ...state, pending, undo, message: { text: action.text, retry: false } };
-      }
-      case "message":
-        return { ...state, message: action.message };
-    }
-  }
-  function verdictOf(state, pair, stored) {
-    for (let at = state.pending.length - 1; at >= 0; at -= 1) {
-      const pending = state.pending[at]?.verdicts;
-      if (pending?.has(pair)) return pending.get(pair) ?? null;
-    }
-    return state.given.has(pair) ? state.given.get(pair) ?? null : stored;
-  }
-  function soon(state) {
-    const { queue, place } = state;
-    if (!queue) return [];
-    const pairs = [];
-    const next = placeOfQuery(state, 1);
-    for (const at of [place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)]) {
-      const pair = queue.pairs[at];
-      if (pair !== void 0 && at !== place && !pairs.includes(pair)) pairs.push(pair);
-    }
-    return pairs;
-  }
-  function opened(state, answer) {
-    const same2 = state.run !== null && state.run.uid === answer.run?.uid;
-    const spec = same2 ? state.spec : firstSpec(answer, state.spec.in_view);
-    const kept = { ...state, opened: answer, run: answer.run, spec, message: null };
-    if (same2) return kept;
-    const { queue, place, pair, outside, two, chosen, given, pending, undo, pins, zoom } = START;
-    const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
-    const fields = answer.run?.fields ?? [];
-    const region = fields.find((one) => one.name === state.choices.region)?.name ?? null;
-    const choices = { ...state.choices, region, channel: null };
-    const fresh = { queue, place, pair, outside, two, chosen, given, pending, undo, pins, zoom };
-    return { ...kept, ...fresh, handed, choices };
-  }
-  function firstSpec(answer, in_view) {
-    const order = answer.orders[0]?.name ?? "";
-    return { ...OPEN_SPEC, order, ranks: answer.ranks[0]?.name ?? "", in_view };
-  }
-  function queued(state, queue) {
-    const kept = { ...state, queue };
-    const place = state.pair === null ? -1 : queue.pairs.indexOf(state.pair);
-    if (place >= 0) return { ...kept, place, outside: false };
-    if (state.pair !== null && state.outside) return { ...kept, place: 0 };
-    const pair = queue.pairs[0] ?? null;
-    return { ...kept, place: 0, pair, outside: false, pins: [], zoom: FIT };
-  }
-  function toPlace(state, place) {
-    const length = state.queue?.pairs.length ?? 0;
-    if (!length) return state;
-    const bounded3 = Math.min(Math.max(place, 0), length - 1);
-    const pair = state.queue?.pairs[bounded3];
-    return shown(state, pair, { place: bounded3, outside: false, pins: [] });
-  }
-  function shown(state, pair, change) {
-    return { ...state, ...change, pair, two: null, message: null };
-  }
-  function located(state, pair) {
-    const place = state.queue ? state.queue.pairs.indexOf(pair) : -1;
-    if (place >= 0) return toPlace(state, place);
-    return shown(state, pair, { outside: true, pins: [] });
-  }
-  function placeOfQuery(state, by, from = state.place) {
-    const queries = state.queue?.queries ?? new Int32Array();
-    let at = from;
-    while (at >= 0 && at < queries.length && queries[at] === queries[from]) at += by;
-    if (at < 0 || at >= queries.length) return from;
-    while (by < 0 && at > 0 && queries[at - 1] === queries[at]) at -= 1;
-    return at;
-  }
-  function bounded2(choices) {
-    const unit = (value) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
-    const { opacity, threshold } = choices;
-    return { ...choices, opacity: unit(opacity), threshold: unit(threshold) };
-  }
-  function marked(state, place, how) {
-    const pairs = state.queue?.pairs;
-    const pair = pairs?.[place];
-    if (!pairs || pair === void 0) return state;
-    if (how === "one") return { ...toPlace(state, place), chosen: /* @__PURE__ */ new Set(), anchor: place };
-    const chosen = new Set(state.chosen);
-    if (how === "toggle") {
-      if (!chosen.delete(pair)) chosen.add(pair);
-    } else {
-      const [from, to] = [Math.min(state.anchor, place), Math.max(state.anchor, place)];
-      for (const one of pairs.subarray(from, to + 1)) chosen.add(one);
-    }
-    const anchor = how === "toggle" ? place : state.anchor;
-    if (chosen.size <= MOST_CHOSEN) return { ...state, chosen, anchor };
-    const text = `At most ${MOST_CHOSEN} pairs can be selected; the first ${MOST_CHOSEN} are.`;
-    const first = new Set([...chosen].slice(0, MOST_CHOSEN));
-    return { ...state, chosen: first, anchor, message: { text, retry: false } };
-  }
-  function confirmed(state, id, answer, before) {
-    const given = new Map(state.given);
-    for (const { pair, verdict } of answer.verdicts) given.set(pair, verdict);
-    const pending = state.pending.filter((one) => one.id !== id);
-    const undo = before ? [...state.undo, { previous: answer.previous, before }].slice(-MOST_UNDO) : state.undo;
-    return { ...state, given, pending, undo };
-  }
 
   // src/session.ts
   var PATH = "path";
   var CHANNEL = "channel";
   var PAGE = 30;
+  var LARGE = 1600;
+  var ZOOMED = 1.5;
   var REST = 400;
   var Session = class {
     constructor(client = new Client()) {
@@ -1702,37 +1592,52 @@
       this.rested = null;
     }
     dispatch(action) {
-      const pair = this.state.pair;
+      const { pair } = this.state;
       this.state = reduce(this.state, action);
-      if (this.state.pair !== pair) this.rest();
+      const now = this.state.pair;
+      if (now !== pair)
+        setTimeout(() => {
+          if (this.state.pair !== now) return;
+          this.rested = now;
+          this.client.changed();
+        }, REST);
       this.client.changed();
     }
-    /** Run a question of which only the latest answer counts; another one makes it void. */
-    async newest(name, asked) {
-      this.serial += 1;
-      const mine = this.serial;
+    set(change) {
+      this.dispatch({ type: "set", change });
+    }
+    choose(change) {
+      this.dispatch({ type: "choose", change });
+    }
+    say(text, retry = false) {
+      this.set({ message: { text, retry } });
+    }
+    /** Ask a question of which only the answer to the latest counts, of those of a name. */
+    async newest(name, question, params) {
+      const mine = this.next();
       this.latest.set(name, mine);
       try {
-        const answer = await asked;
+        const answer = await this.client.ask(question, params);
         return this.latest.get(name) === mine ? answer : null;
       } catch (error) {
-        if (this.latest.get(name) === mine) this.fail(error);
+        const { stale, message } = error;
+        if (this.latest.get(name) !== mine) return null;
+        if (stale) await this.reopen(message);
+        else this.say(message, true);
         return null;
       }
     }
-    fail(problem) {
-      if (problem.stale) void this.reopen(problem.message);
-      else this.dispatch({ type: "message", message: { text: problem.message, retry: true } });
+    next() {
+      this.serial += 1;
+      return this.serial;
     }
     of(more = {}) {
       return { run: this.state.run?.key, uid: this.state.run?.uid, ...more };
     }
     // --- runs and queues ---------------------------------------------------------------------
     async open(run) {
-      const asked = this.client.ask("open", run === void 0 ? {} : { run });
-      const opened2 = await this.newest("open", asked);
+      const opened2 = await this.newest("open", "open", run === void 0 ? {} : { run });
       if (!opened2) return;
-      this.client.dropWaiting();
       this.client.forget();
       this.dispatch({ type: "opened", opened: opened2 });
       if (opened2.run) await this.requeue();
@@ -1740,175 +1645,146 @@
     /** Open again after the run was deleted or made anew, and say so. */
     async reopen(text) {
       await this.open(this.state.run?.key);
-      this.dispatch({ type: "message", message: { text, retry: false } });
+      this.say(text);
     }
     async requeue() {
       const { run, spec, handed } = this.state;
       if (!run) return;
-      this.dispatch({ type: "message", message: null });
+      this.set({ message: null });
       if (handed) {
         this.latest.delete("queue");
-        await this.enqueue(handed);
+        const pairs2 = Int32Array.from(handed.pairs);
+        const note = pairs2.length ? null : "No pairs were handed over.";
+        this.dispatch({ type: "queue", queue: { pairs: pairs2, queries: pairs2, reviewed: 0, note } });
         return;
       }
-      const asked = this.client.ask("queue", this.of({ spec }));
-      const answer = await this.newest("queue", asked);
+      const answer = await this.newest("queue", "queue", this.of({ spec }));
       if (!answer) return;
-      const { reviewed, note } = answer;
       const [pairs, queries] = [integers(answer.pairs), integers(answer.queries)];
-      this.dispatch({ type: "queue", queue: { pairs, queries, reviewed, note } });
-    }
-    /** Show the pairs that were handed over. Which are of one query is learned from their rows. */
-    async enqueue(handed) {
-      const pairs = Int32Array.from(handed.pairs);
-      const note = pairs.length ? null : "No pairs were handed over.";
-      const queries = Int32Array.from(pairs, (_, at) => -1 - at);
-      this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
+      this.dispatch({ type: "queue", queue: { ...answer, pairs, queries } });
     }
     async handOver(handed) {
       if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
-      if (this.state.run?.uid !== handed.uid) {
-        const text = `The run '${handed.run}' of "${handed.title}" was deleted or made again.`;
-        this.dispatch({ type: "message", message: { text, retry: false } });
-        return;
+      if (this.state.run?.uid !== handed.uid)
+        this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
+      else {
+        this.set({ handed, chosen: /* @__PURE__ */ new Set(), outside: false, two: null });
+        await this.requeue();
       }
-      this.dispatch({ type: "hand", handed });
-      await this.requeue();
     }
     async leaveHanded() {
-      this.dispatch({ type: "hand", handed: null });
+      this.set({ handed: null, chosen: /* @__PURE__ */ new Set() });
       await this.requeue();
     }
-    clearFilters() {
-      const { order, in_view } = this.state.spec;
-      const ranks = this.state.opened?.ranks[0]?.name ?? "";
-      return this.filter({ ...OPEN_SPEC, order, ranks, in_view });
-    }
+    /** Change conditions of the queue, or leave all open but order and view. */
     async filter(change) {
-      this.dispatch({ type: "spec", change });
+      const { order, in_view, ...others } = this.state.spec;
+      const kept = { ...order && { order }, ...in_view && { in_view } };
+      this.set({ spec: { ...kept, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
       await this.requeue();
     }
     /** Repeat what failed. */
     async again() {
-      this.dispatch({ type: "message", message: null });
-      this.client.forget(void 0, true);
+      this.set({ message: null });
+      this.client.forget(true);
       if (!this.state.opened) await this.open();
       else if (!this.state.queue) await this.requeue();
     }
     // --- the App -----------------------------------------------------------------------------
     /** Follow the samples that are selected in the grid, or the one that is open. */
     async follow(samples) {
-      const [one, two] = samples;
-      if (samples.length === 2 && one && two) return this.explain([one, two], null);
+      if (samples.length === 2) return this.explain(samples, null);
       this.latest.delete("selected");
-      if (this.state.two) this.dispatch({ type: "two", two: null });
+      if (this.state.two) this.set({ two: null, pins: [] });
+      const [sample] = samples;
       if (samples.length !== 1 || !this.state.run) return;
-      const shown2 = this.state.pair;
-      const asked = this.client.ask("locate", this.of({ sample: one, shown: shown2 }));
-      const located2 = await this.newest("selected", asked);
-      if (located2 && located2.pair !== null) this.dispatch({ type: "locate", pair: located2.pair });
+      const params = this.of({ sample, shown: this.state.pair });
+      const located = await this.newest("selected", "locate", params);
+      if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
     }
     /** Show two samples: their pair of the run, or explained by a model. */
     async explain(samples, model) {
-      const run = this.state.run ? this.of() : {};
-      const params = { samples, ...run, ...model === null ? {} : { model } };
-      const asked = this.client.ask("selected", params);
-      const answer = await this.newest("selected", asked);
-      if (!answer) return;
-      if (answer.pair !== null) this.dispatch({ type: "locate", pair: answer.pair });
-      else if (answer.query) {
-        const two = { samples: [...samples], model, query: answer.query };
-        this.dispatch({ type: "two", two });
-      }
+      const params = { ...this.state.run && this.of(), samples, ...model && { model } };
+      const answer = await this.newest("selected", "selected", params);
+      const query = answer?.query;
+      if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
+      else if (query) this.set({ two: { samples: [...samples], model, query }, pins: [] });
     }
     async show(what) {
-      await this.newest("show", this.client.ask("show", this.of({ pair: this.state.pair, what })));
+      await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
     }
     async explainRetrieval() {
-      await this.newest("show", this.client.ask("explain", {}));
+      await this.newest("show", "explain", {});
     }
     // --- what is shown -----------------------------------------------------------------------
     queryParams(pair) {
-      const region = this.state.choices.region;
+      const { region } = this.state.choices;
       return this.of(region === null ? { pair } : { pair, region });
     }
     find(pair) {
-      const exact = this.client.value("query", this.queryParams(pair));
-      const among = exact ? [exact] : this.client.values("query");
-      for (const query of among) {
+      const exact = this.client.read("query", this.queryParams(pair)).value;
+      for (const query of exact ? [exact] : this.others()) {
         const index = query.neighbors.findIndex((one) => one.pair === pair);
         const neighbor = query.neighbors[index];
         if (neighbor) return { query, neighbor, index };
       }
       return null;
     }
-    /** Return what is to be shown, or what was until it is there; ask for what is missing. */
+    /** Answers of other pairs, which may have the pair, too; not with another receipt. */
+    others() {
+      return this.state.choices.region === null ? this.client.values("query") : [];
+    }
+    /** Return what is to be shown, or what was until it is there. */
     shown() {
-      const { two, pair } = this.state;
+      const { two, pair, run } = this.state;
       const neighbor = two?.query.neighbors[0];
-      if (two && neighbor) {
-        this.last = { query: two.query, neighbor, index: 0 };
-        return { shown: this.last, current: true, problem: null };
-      }
-      if (pair === null || !this.state.run) return { shown: null, current: true, problem: null };
-      const found = this.find(pair);
-      if (found) {
-        this.last = found;
-        return { shown: found, current: true, problem: null };
-      }
-      const entry = this.client.read("query", this.queryParams(pair));
-      const problem = entry?.state === "failed" ? entry.problem : null;
-      return { shown: this.last, current: false, problem };
+      const nothing = pair === null || !run;
+      if (!neighbor && nothing) return { shown: null, current: true, problem: void 0 };
+      const found = two && neighbor ? { query: two.query, neighbor, index: 0 } : null;
+      const shown2 = found ?? (nothing ? null : this.find(pair));
+      this.last = shown2 ?? this.last;
+      const entry = shown2 || nothing ? {} : this.client.read("query", this.queryParams(pair));
+      return { shown: this.last, current: shown2 !== null, problem: entry.problem };
     }
     /** Ask for what is shown and what will be shown soon. */
     fetch() {
-      const { pair, two, run, choices } = this.state;
+      const { pair, two, run, choices, queue, place, outside } = this.state;
       const { shown: shown2, current } = this.shown();
       if (shown2 && current) {
         this.client.want("correspondences", this.about(shown2.neighbor.pair));
+        if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
         this.wantMap(shown2);
-        if (choices.kind === CHANNEL) this.client.want("channels", this.of({ pair }), false);
       }
       if (two || pair === null || !run) return;
+      for (const one of shown2 && current ? [shown2.query, shown2.neighbor] : [])
+        if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
       if (!current) this.client.want("query", this.queryParams(pair));
       for (const next2 of soon(this.state)) {
         const there = this.find(next2);
-        if (!there) this.client.want("query", this.queryParams(next2), false);
-        else {
-          const pictures2 = [there.query.picture, there.neighbor.picture];
-          preload(pictures2.map((picture) => picture.url));
-        }
+        if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
+        else this.client.want("query", this.queryParams(next2), false);
       }
-      const next = this.state.queue?.pairs[this.state.place + 1];
-      if (current && next !== void 0 && !this.state.outside)
+      const next = queue?.pairs[place + 1];
+      if (current && next !== void 0 && !outside)
         this.client.want("correspondences", this.of({ pair: next }), false);
-    }
-    /** Let the best map be computed once a pair has been shown for a moment. */
-    rest() {
-      const pair = this.state.pair;
-      setTimeout(() => {
-        if (this.state.pair !== pair) return;
-        this.rested = pair;
-        this.client.changed();
-      }, REST);
     }
     /** What a question is about: a pair of the run, or the two selected samples. */
     about(pair, more = {}) {
       const { two, run } = this.state;
       if (!two) return this.of({ pair, ...more });
-      const model = two.model === null ? {} : { model: two.model };
-      return { ...run ? this.of() : {}, samples: two.samples, ...model, ...more };
+      const model = two.model && { model: two.model };
+      return { ...run && this.of(), samples: two.samples, ...model, ...more };
     }
     liveParams(kind, pair) {
-      const channel = kind === CHANNEL ? { channel: this.state.choices.channel } : {};
+      const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
       if (this.state.two) return this.about(pair, { kind, ...channel });
       return this.of({ pairs: [pair], kind, ...channel });
     }
     wantMap({ query, neighbor }) {
-      const { kind, channel } = this.state.choices;
+      const { kind } = this.state.choices;
       const chosen = this.chosen(query);
       if (!chosen?.live || kind === BEST && this.rested !== this.state.pair) return;
-      if (kind === CHANNEL && channel === null) return;
+      if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
       this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
     }
     /** The kind of map that is chosen; of the best, the path of several scales. */
@@ -1917,41 +1793,54 @@
       return query.kinds.find((one) => one.name === wanted);
     }
     /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-    map(shown2) {
-      const first = shown2.query.kinds.find((one) => !one.live) ?? shown2.query.kinds[0];
-      const kind = this.chosen(shown2.query) ?? first;
+    map({ query, neighbor }) {
+      const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
+      const kind = this.chosen(query) ?? first;
       if (!kind || !first) return null;
-      if (!kind.live) return { kind, live: null, waiting: null, problem: null };
-      const params = this.liveParams(kind.name, shown2.neighbor.pair);
-      const entry = this.client.read("live", params);
-      const live = entry?.state === "there" ? entry.value : null;
-      if (live) return { kind, live, waiting: null, problem: null };
-      const problem = entry?.state === "failed" ? entry.problem : null;
-      return { kind: first, live: null, waiting: problem ? null : kind, problem };
+      const params = this.liveParams(kind.name, neighbor.pair);
+      const { value, problem } = kind.live ? this.client.read("live", params) : {};
+      const there = value !== void 0 || !kind.live;
+      const waiting2 = there || problem ? null : kind;
+      return { kind: there ? kind : first, live: value ?? null, waiting: waiting2, problem };
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */
     limit(shown2, map, signed) {
-      const stored = shown2.query.limits[map.kind.name];
-      const limits = map.live ? [map.live.limit] : stored ? [stored] : [];
-      if (map.live)
-        for (const { pair } of shown2.query.neighbors) {
-          const other = this.client.value("live", this.liveParams(map.kind.name, pair));
-          if (other) limits.push(other.limit);
-        }
-      return Math.max(0, ...limits.map((limit) => signed ? limit.signed : limit.positive));
+      const pairs = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
+      const limits = pairs.map((pair) => {
+        const params = this.liveParams(map.kind.name, pair);
+        return this.client.read("live", params).value?.limit;
+      });
+      if (!map.live) limits.push(shown2.query.limits[map.kind.name]);
+      const values = limits.map((one) => (signed ? one?.signed : one?.positive) ?? 0);
+      return Math.max(0, ...values);
     }
     points(pair) {
       const entry = this.client.read("correspondences", this.about(pair));
-      const problem = entry?.state === "failed" ? entry.problem : null;
-      return { points: entry?.state === "there" ? entry.value : null, problem };
+      return { points: entry.value, problem: entry.problem };
+    }
+    pictureParams(item) {
+      return this.of({ item, size: LARGE });
+    }
+    /** Return the larger picture of an item where one is zoomed into, once it is there. */
+    picture(picture, item) {
+      if (this.state.two || !this.isZoomed(picture)) return picture;
+      const larger = this.client.read("picture", this.pictureParams(item)).value;
+      return larger?.picture.url ? larger.picture : picture;
+    }
+    isZoomed({ width, height, full }) {
+      return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
     }
     channels(pair) {
-      return this.client.value("channels", this.of({ pair }));
+      return this.client.read("channels", this.of({ pair })).value;
     }
-    /** Return the row of a place of the queue, if it is there; ask for its page with `want`. */
+    /** The chosen channel, or the most important one of the pair. */
+    channel(pair) {
+      return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
+    }
+    /** Return the row of a place of the queue, once its page is there. */
     row(place) {
-      const page = this.client.value("rows", this.of({ pairs: this.page(place) }));
-      return page?.rows[place % PAGE] ?? null;
+      const page = this.client.read("rows", this.of({ pairs: this.page(place) })).value;
+      return page?.rows[place % PAGE];
     }
     wantRows(first, last) {
       for (let place = first - first % PAGE; place <= last; place += PAGE)
@@ -1962,177 +1851,362 @@
       return Array.from(this.state.queue?.pairs.subarray(first, first + PAGE) ?? []);
     }
     // --- verdicts ----------------------------------------------------------------------------
-    stored(pair) {
-      const place = this.state.queue?.pairs.indexOf(pair) ?? -1;
-      const row = place < 0 ? null : this.row(place);
-      return this.find(pair)?.neighbor.verdict ?? row?.verdict ?? null;
-    }
     /** Return the verdict that is shown of a pair. */
     verdict(pair) {
-      return verdictOf(this.state, pair, this.stored(pair));
+      const rows = this.client.values("rows").flatMap((answer) => answer.rows);
+      const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
+      return verdictOf(this.state, pair, known?.verdict ?? null);
     }
-    /** Give a verdict: shown at once, sent in turn, rolled back where it is refused. */
-    async give(verdict, pairs) {
-      if (!pairs.length || this.state.two) return;
-      const id = this.nextId();
-      const before = new Map(pairs.map((pair) => [pair, this.verdict(pair)]));
-      const verdicts = new Map(pairs.map((pair) => [pair, verdict]));
-      const turn = this.state.advance && pairs.length === 1 && pairs[0] === this.state.pair;
-      const params = this.of({ pairs, verdict });
+    giveDigit(key) {
+      const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
+      if (verdict) void this.give(verdict.name);
+    }
+    /** Give a verdict to the selected pairs or the shown one: seen at once, sent in turn. */
+    async give(verdict) {
+      const { chosen, pair, two, advance } = this.state;
+      const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
+      if (!pairs.length || two) return;
+      const id = this.next();
+      const before = new Map(pairs.map((one) => [one, this.verdict(one)]));
+      const verdicts = new Map(pairs.map((one) => [one, verdict]));
       this.dispatch({ type: "give", id, verdicts, undone: false });
-      if (turn) this.dispatch({ type: "step", by: 1 });
+      const params = this.of({ pairs, verdict });
+      if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
       await this.write("verdict", params, id, before, null);
     }
     async undo() {
       await this.writing;
       const last = this.state.undo[this.state.undo.length - 1];
       if (!last) return;
-      const id = this.nextId();
-      const params = this.of({ entries: last.previous });
+      const id = this.next();
       this.dispatch({ type: "give", id, verdicts: last.before, undone: true });
       const [only] = last.before.keys();
       if (last.before.size === 1 && only !== void 0 && only !== this.state.pair)
         this.dispatch({ type: "locate", pair: only });
-      await this.write("undo", params, id, null, last);
+      await this.write("undo", this.of({ entries: last.previous }), id, null, last);
     }
+    /** Send a verdict or an undo after those before it; roll it back where it is refused. */
     async write(question, params, id, before, undo) {
-      const uid = this.state.run?.uid;
       const asked = this.writing.then(() => this.client.ask(question, params, 2));
       this.writing = asked.then(
-        (answer) => this.state.run?.uid === uid && this.given(id, answer, before),
-        (problem) => {
-          const what = undo ? "The verdict was not taken back" : "The verdict was not saved";
-          const text = `${what}: ${problem.message}`;
-          if (problem.stale) void this.reopen(text);
+        (answer) => {
+          if (this.state.run?.uid === params.uid)
+            this.dispatch({ type: "given", id, answer, before });
+        },
+        ({ message, stale }) => {
+          const text = `The verdict was not ${undo ? "taken back" : "saved"}: ${message}`;
+          if (stale) void this.reopen(text);
           else this.dispatch({ type: "refused", id, text, undo });
         }
       );
       await this.writing;
     }
-    given(id, answer, before) {
-      this.dispatch({ type: "given", id, answer, before });
-    }
-    nextId() {
-      this.serial += 1;
-      return this.serial;
-    }
-    // --- commands ----------------------------------------------------------------------------
+    // --- other commands ----------------------------------------------------------------------
     /** Turn to the next neighbor of the query, or the previous one. */
     turn(by) {
       const { shown: shown2, current } = this.shown();
-      const next = current ? shown2?.query.neighbors[(shown2?.index ?? 0) + by] : void 0;
+      const next = current && shown2?.query.neighbors[shown2.index + by];
       if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
     }
-    /** Show the next map of those that the query has. */
+    /** Show the next map of those that the query has; each differs from the one before. */
     nextMap() {
-      const kinds = this.shown().shown?.query.kinds ?? [];
-      const names = [BEST, ...kinds.map((kind2) => kind2.name)];
-      const at = names.indexOf(this.state.choices.kind);
-      const kind = names[(at + 1) % names.length] ?? BEST;
-      this.dispatch({ type: "choose", change: { kind } });
+      const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
+      const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
+      this.choose({
+        kind: order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST
+      });
     }
-    run(command) {
-      const { choices, filters, help, opened: opened2, pair } = this.state;
-      if (command.name === "verdict") {
-        const verdict = opened2?.verdicts.find((one) => one.key === command.digit);
-        const chosen = this.state.chosen.size ? [...this.state.chosen] : pair === null ? [] : [pair];
-        if (verdict) void this.give(verdict.name, chosen);
-      } else if (command.name === "undo") void this.undo();
-      else if (command.name === "step") this.dispatch({ type: "step", by: command.by });
-      else if (command.name === "query") this.dispatch({ type: "stepQuery", by: command.by });
-      else if (command.name === "neighbor") this.turn(command.by);
-      else if (command.name === "map") this.nextMap();
-      else if (command.name === "opacity") {
-        const opacity = choices.opacity + command.by;
-        this.dispatch({ type: "choose", change: { opacity } });
-      } else if (command.name === "filters")
-        this.dispatch({ type: "set", change: { filters: !filters } });
-      else if (command.name === "swipe")
-        this.dispatch({ type: "choose", change: { swipe: !choices.swipe } });
-      else if (command.name === "loupe")
-        this.dispatch({ type: "choose", change: { loupe: !choices.loupe } });
-      else if (command.name === "fit") this.dispatch({ type: "set", change: { zoom: FIT } });
-      else if (command.name === "help") this.dispatch({ type: "set", change: { help: !help } });
-      else this.close();
-    }
-    /** Close what is open, else drop the selection and the pins. */
+    /** Close what is open, else drop the selection, else the pins. */
     close() {
-      if (this.state.help) this.dispatch({ type: "set", change: { help: false } });
-      else if (this.state.chosen.size) this.dispatch({ type: "unmark" });
-      else this.dispatch({ type: "set", change: { pins: [] } });
+      if (this.state.help) this.set({ help: false });
+      else if (this.state.chosen.size) this.set({ chosen: /* @__PURE__ */ new Set() });
+      else this.set({ pins: [] });
     }
   };
 
-  // src/style.ts
-  var STYLE = `
-.sfam { --line: var(--fo-palette-primary-plainBorder, #8884); --chosen: #ff6d04;
-  --text: var(--fo-palette-text-primary, #222); --soft: var(--fo-palette-text-secondary, #666);
-  --back: var(--fo-palette-background-level2, #fff); container: sfam / size;
-  position: absolute; inset: 0; display: flex; flex-direction: column; gap: 4px; padding: 6px;
-  box-sizing: border-box; overflow: auto; color: var(--text); font-size: 13px; line-height: 1.35; }
-.sfam *, .sfam *::before { box-sizing: border-box; }
-.sfam :focus-visible, .sfam:focus-visible { outline: 2px solid var(--chosen); outline-offset: -2px; }
-.sfam button, .sfam select, .sfam input { font: inherit; color: var(--text);
-  background: var(--back); border: 1px solid var(--line); border-radius: 4px; padding: 2px 6px; }
-.sfam select, .sfam input[type="number"], .sfam input[type="text"] { max-width: 11em; }
-.sfam input[type="number"] { width: 5.5em; } .sfam input[type="range"] { width: 80px; padding: 0; }
-.sfam button { cursor: pointer; } .sfam button:hover { border-color: var(--text); }
-.sfam button[aria-pressed="true"] { border-color: var(--chosen); box-shadow: inset 0 0 0 1px var(--chosen); }
-.sfam kbd { font: inherit; color: var(--soft); } .sfam p { margin: 2px 0; }
-.sfam-bar { display: flex; flex-wrap: wrap; gap: 4px 8px; align-items: center; flex: none; }
-.sfam-bar form { margin: 0; }
-.sfam-pick, .sfam-tick { display: inline-flex; gap: 4px; align-items: center; }
-.sfam-pick > span, .sfam-note { color: var(--soft); }
-.sfam-body { flex: 1 1 auto; display: flex; flex-direction: column; gap: 8px; min-height: 0; }
-.sfam-pair { flex: none; display: flex; flex-direction: column; gap: 4px; min-width: 0; }
-.sfam-old { opacity: 0.6; }
-.sfam-shown { position: relative; height: clamp(200px, 46cqh, 110cqw); }
-.sfam-name { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; vertical-align: bottom; }
-.sfam-who { flex: 1 1 60px; min-width: 0; display: flex; flex-direction: column; }
-.sfam-who:last-child { text-align: end; align-items: flex-end; }
-.sfam-center { display: flex; flex-wrap: wrap; gap: 2px 8px; justify-content: center; }
-.sfam-outcome { color: #fff; border-radius: 3px; padding: 0 4px; white-space: nowrap; }
-.sfam-outcome > span + span { margin-inline-start: 4px; }
-.sfam-unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-.sfam-strip { position: relative; display: flex; gap: 4px; overflow-x: auto; flex: none; padding: 2px; }
-.sfam button.sfam-card { display: flex; flex-direction: column; align-items: center; flex: none;
-  padding: 2px; font-size: 11px; border-width: 2px; }
-.sfam-card img { height: 64px; min-width: 24px; max-width: 96px; object-fit: contain; }
-.sfam button.sfam-true { border-style: dashed; }
-.sfam button.sfam-card[aria-current="true"] { border-color: var(--chosen); }
-.sfam-line { display: flex; gap: 4px; align-items: center; min-width: 0; white-space: nowrap; }
-.sfam-queue { flex: 1 0 240px; display: flex; flex-direction: column; gap: 4px; min-height: 240px; min-width: 0; }
-.sfam-list { position: relative; flex: 1 1 0; min-height: 120px; overflow-y: auto; border: 1px solid var(--line); }
-.sfam-list > div { position: relative; }
-.sfam-row { position: absolute; left: 0; right: 0; display: flex; gap: 4px; padding: 2px; cursor: pointer;
-  border-bottom: 1px solid var(--line); border-inline-start: 4px solid transparent; }
-.sfam-row img { width: 40px; height: 100%; object-fit: contain; flex: none; }
-.sfam-row[aria-current="true"] { border-inline-start-color: var(--chosen); background: var(--line); }
-.sfam-row[aria-selected="true"] { box-shadow: inset 0 0 0 2px var(--chosen); }
-.sfam-cells { flex: 1 1 0; min-width: 0; font-size: 12px; }
-.sfam-given, .sfam-own { color: var(--chosen); font-weight: 600; max-width: 16em; }
-.sfam-message { display: flex; gap: 8px; align-items: center; flex: none; padding: 4px 8px;
-  border: 1px solid var(--chosen); border-radius: 4px; }
-.sfam-message > span { flex: 1 1 auto; overflow-wrap: anywhere; }
-.sfam-help { position: absolute; z-index: 5; top: 48px; right: 8px; max-width: calc(100% - 16px);
-  padding: 10px; background: var(--back); border: 1px solid var(--line); box-shadow: 0 4px 16px #0006; }
-.sfam-help dl { display: grid; grid-template-columns: auto 1fr; gap: 2px 12px; margin: 0 0 8px; }
-.sfam-help dd { margin: 0; }
+  // src/shell.css
+  var shell_default = `/* The shell of the component; its colors are the App's, light and dark. */
+.sfam {
+  --line: var(--fo-palette-primary-plainBorder, #8884);
+  --chosen: #ff6d04;
+  --text: var(--fo-palette-text-primary, #222);
+  --soft: var(--fo-palette-text-secondary, #666);
+  --back: var(--fo-palette-background-level2, #fff);
+  container: sfam / size;
+  position: absolute;
+  inset: 0;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  padding: 6px;
+  box-sizing: border-box;
+  overflow: auto;
+  color: var(--text);
+  font-size: 13px;
+  line-height: 1.35;
+}
+.sfam *,
+.sfam *::before {
+  box-sizing: border-box;
+}
+.sfam :focus-visible,
+.sfam:focus-visible {
+  outline: 2px solid var(--chosen);
+  outline-offset: -2px;
+}
+.sfam button,
+.sfam select,
+.sfam input {
+  font: inherit;
+  color: var(--text);
+  background: var(--back);
+  border: 1px solid var(--line);
+  border-radius: 4px;
+  padding: 2px 6px;
+}
+.sfam select,
+.sfam input[type="number"],
+.sfam input[type="text"] {
+  max-width: 11em;
+}
+.sfam input[type="number"] {
+  width: 5.5em;
+}
+.sfam input[type="range"] {
+  width: 80px;
+  padding: 0;
+}
+.sfam button {
+  cursor: pointer;
+}
+.sfam button:hover {
+  border-color: var(--text);
+}
+.sfam button[aria-pressed="true"] {
+  border-color: var(--chosen);
+  box-shadow: inset 0 0 0 1px var(--chosen);
+}
+.sfam kbd {
+  display: inline-block;
+  min-width: 7em;
+  font: inherit;
+  color: var(--soft);
+}
+.sfam p {
+  margin: 2px 0;
+}
+.sfam-bar {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 4px 8px;
+  align-items: center;
+  flex: none;
+}
+.sfam-bar form {
+  margin: 0;
+}
+.sfam-pick {
+  display: inline-flex;
+  gap: 4px;
+  align-items: center;
+}
+.sfam-pick {
+  color: var(--soft);
+}
+.sfam-pair > p {
+  color: var(--soft);
+  font-size: 12px;
+}
+.sfam-body {
+  flex: 1 1 auto;
+  display: flex;
+  flex-direction: column;
+  gap: 8px;
+  min-height: 0;
+}
+.sfam-pair {
+  flex: none;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  min-width: 0;
+}
+.sfam-old {
+  opacity: 0.6;
+}
+.sfam-shown {
+  position: relative;
+  height: clamp(200px, 46cqh, 110cqw);
+}
+.sfam-name {
+  display: inline-block;
+  max-width: 100%;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+  vertical-align: bottom;
+}
+.sfam-who {
+  flex: 1 1 60px;
+  min-width: 0;
+  display: flex;
+  flex-direction: column;
+}
+.sfam-who:last-child {
+  text-align: end;
+  align-items: flex-end;
+}
+.sfam-center {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 2px 8px;
+  justify-content: center;
+}
+.sfam-outcome {
+  color: #fff;
+  border-radius: 3px;
+  padding: 0 4px;
+  white-space: nowrap;
+}
+.sfam-outcome > span + span {
+  margin-inline-start: 4px;
+}
+.sfam-unseen {
+  position: absolute;
+  width: 1px;
+  height: 1px;
+  overflow: hidden;
+  clip-path: inset(50%);
+}
+.sfam-strip {
+  position: relative;
+  display: flex;
+  gap: 4px;
+  overflow-x: auto;
+  flex: none;
+  padding: 2px;
+}
+.sfam button.sfam-card {
+  display: flex;
+  flex-direction: column;
+  align-items: center;
+  flex: none;
+  padding: 2px;
+  font-size: 11px;
+  border-width: 2px;
+}
+.sfam-card img {
+  height: 64px;
+  min-width: 24px;
+  max-width: 96px;
+  object-fit: contain;
+}
+.sfam button.sfam-true {
+  border-style: dashed;
+}
+.sfam button.sfam-card[aria-current="true"] {
+  border-color: var(--chosen);
+}
+.sfam-line {
+  display: flex;
+  gap: 4px;
+  align-items: center;
+  min-width: 0;
+  white-space: nowrap;
+}
+.sfam-queue {
+  flex: 1 0 240px;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  min-height: 240px;
+  min-width: 0;
+}
+.sfam-list {
+  position: relative;
+  flex: 1 1 0;
+  min-height: 120px;
+  overflow-y: auto;
+  border: 1px solid var(--line);
+}
+.sfam-list > div {
+  position: relative;
+}
+.sfam-row {
+  position: absolute;
+  left: 0;
+  right: 0;
+  display: flex;
+  gap: 4px;
+  padding: 2px;
+  cursor: pointer;
+  border-bottom: 1px solid var(--line);
+  border-inline-start: 4px solid transparent;
+}
+.sfam-row img {
+  width: 40px;
+  height: 100%;
+  object-fit: contain;
+  flex: none;
+}
+.sfam-row[aria-current="true"] {
+  border-inline-start-color: var(--chosen);
+  background: var(--line);
+}
+.sfam-row[aria-selected="true"] {
+  box-shadow: inset 0 0 0 2px var(--chosen);
+}
+.sfam-cells {
+  flex: 1 1 0;
+  min-width: 0;
+  font-size: 12px;
+}
+.sfam-own {
+  color: var(--chosen);
+  font-weight: 600;
+  max-width: 16em;
+}
+.sfam-message {
+  display: flex;
+  gap: 8px;
+  align-items: center;
+  flex: none;
+  padding: 4px 8px;
+  border: 1px solid var(--chosen);
+  border-radius: 4px;
+}
+.sfam-message > span {
+  flex: 1 1 auto;
+  overflow-wrap: anywhere;
+}
+.sfam-help {
+  position: absolute;
+  z-index: 5;
+  top: 48px;
+  right: 8px;
+  max-width: calc(100% - 16px);
+  padding: 10px;
+  background: var(--back);
+  border: 1px solid var(--line);
+  box-shadow: 0 4px 16px #0006;
+}
 @container sfam (min-width: 760px) {
-  .sfam-body { flex-direction: row; }
-  .sfam-pair { flex: 1 1 0; overflow: auto; }
-  .sfam-shown { flex: 1 0 200px; height: auto; }
-  .sfam-queue { flex: 0 0 clamp(240px, 28%, 380px); }
+  .sfam-body {
+    flex-direction: row;
+  }
+  .sfam-pair {
+    flex: 1 1 0;
+    overflow: auto;
+  }
+  .sfam-shown {
+    flex: 1 0 200px;
+    height: auto;
+  }
+  .sfam-queue {
+    flex: 0 0 clamp(240px, 28%, 380px);
+  }
 }
 `;
-  function addStyle() {
-    if (document.getElementById("sfam-style")) return;
-    const element = document.createElement("style");
-    element.id = "sfam-style";
-    element.textContent = STYLE;
-    document.head.append(element);
-  }
 
   // src/toolbar.tsx
   var { React: React7 } = app;
@@ -2141,90 +2215,34 @@
     { name: "side", label: "beside the image" },
     { name: "maps", label: "maps only" }
   ];
-  function Toolbar(props) {
-    const { session, shown: shown2, map } = props;
-    const { opened: opened2, run, choices, two } = session.state;
-    const choose = (change) => session.dispatch({ type: "choose", change });
+  function colorsOf({ opened: opened2, choices }, map) {
     const signed = choices.signed || (map?.kind.signed ?? false);
     const colors = (opened2?.colors ?? []).filter((one) => one.diverging === signed);
-    const color = colors.find((one) => one.name === choices.colors) ?? colors[0];
+    return { signed, colors, color: colors.find((one) => one.name === choices.colors) ?? colors[0] };
+  }
+  function toolbar(session, shown2, map) {
+    const { opened: opened2, run, choices, two } = session.state;
+    const { signed, colors, color } = colorsOf(session.state, map);
+    const runs = (opened2?.runs ?? []).map((name) => ({ name, label: name }));
     const kinds = [{ name: BEST, label: "best available" }, ...shown2?.query.kinds ?? []];
-    const channels = choices.kind === CHANNEL && shown2 ? session.channels(shown2.neighbor.pair) : null;
-    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-bar", role: "toolbar", "aria-label": "Map" }, (opened2?.runs.length ?? 0) > 1 && /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Run",
-        value: run?.key ?? null,
-        options: (opened2?.runs ?? []).map((name) => ({ name, label: name })),
-        onPick: (name) => void session.open(name ?? void 0)
-      }
-    ), two && opened2 && /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Model",
-        value: two.model,
-        options: opened2.models,
-        none: "of the run",
-        onPick: (model) => void session.explain(two.samples, model)
-      }
-    ), /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Map",
-        value: choices.kind,
-        options: kinds,
-        onPick: (kind) => choose({ kind: kind ?? BEST })
-      }
-    ), channels && /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Channel",
-        value: choices.channel === null ? null : String(choices.channel),
-        options: channels.channels.map(({ channel }) => ({
-          name: String(channel),
-          label: String(channel)
-        })),
-        none: "choose",
-        onPick: (channel) => choose({ channel: channel === null ? null : Number(channel) })
-      }
-    ), /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Colors",
-        value: color?.name ?? null,
-        options: colors,
-        onPick: (name) => choose({ colors: name ?? "" })
-      }
-    ), /* @__PURE__ */ React7.createElement(
-      Pick,
-      {
-        label: "Shown",
-        value: choices.mode,
-        options: MODES,
-        onPick: (mode) => choose({ mode })
-      }
-    ), /* @__PURE__ */ React7.createElement(Slide, { label: "Opacity", value: choices.opacity, onSlide: (opacity) => choose({ opacity }) }), /* @__PURE__ */ React7.createElement(
-      Slide,
-      {
-        label: "Threshold",
-        value: choices.threshold,
-        onSlide: (threshold) => choose({ threshold })
-      }
-    ), /* @__PURE__ */ React7.createElement(Tick, { label: "Signed", on: signed, onTick: (on) => choose({ signed: on }) }), /* @__PURE__ */ React7.createElement(Tick, { label: "Smooth", on: choices.smooth, onTick: (smooth) => choose({ smooth }) }), /* @__PURE__ */ React7.createElement(Tick, { label: "Loupe", on: choices.loupe, onTick: (loupe) => choose({ loupe }) }), /* @__PURE__ */ React7.createElement(Tick, { label: "Swipe", on: choices.swipe, onTick: (swipe) => choose({ swipe }) }), /* @__PURE__ */ React7.createElement(
-      Push,
-      {
-        label: "Zoom to fit",
-        onPush: () => session.dispatch({ type: "set", change: { zoom: FIT } })
-      }
-    ), /* @__PURE__ */ React7.createElement(
-      Push,
-      {
-        label: "Keys",
-        hint: "Keys (?)",
-        on: session.state.help,
-        onPush: () => session.run({ name: "help" })
-      }
-    ));
+    const known = choices.kind === CHANNEL && shown2 ? session.channels(shown2.neighbor.pair) : null;
+    const channels = (known?.channels ?? []).map(({ channel, value }) => {
+      return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
+    });
+    const number = (name) => name === null ? null : Number(name);
+    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-bar", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
+      "Model",
+      two.model,
+      opened2?.models ?? [],
+      (model) => session.explain(two.samples, model),
+      "of the run"
+    ), pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST })), known && pick(
+      "Channel",
+      choices.channel?.toString(),
+      channels,
+      (name) => session.choose({ channel: number(name) }),
+      "most important"
+    ), pick("Colors", color?.name, colors, (name) => session.choose({ colors: name ?? "" })), pick("Shown", choices.mode, MODES, (mode) => session.choose({ mode })), slide("Opacity", choices.opacity, (opacity2) => session.choose({ opacity: opacity2 })), slide("Threshold", choices.threshold, (threshold) => session.choose({ threshold })), tick("Signed", signed, (on) => session.choose({ signed: on })), tick("Smooth", choices.smooth, (smooth) => session.choose({ smooth })), tick("Loupe", choices.loupe, (loupe) => session.choose({ loupe })), tick("Swipe", choices.swipe, (swipe) => session.choose({ swipe })), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
   }
 
   // src/verdicts.tsx
@@ -2233,29 +2251,21 @@
     const { session } = props;
     const { opened: opened2, chosen, pair, undo, pending, advance } = session.state;
     const [own, setOwn] = React8.useState("");
-    const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
     const shown2 = chosen.size || pair === null ? null : session.verdict(pair);
     const known = opened2?.verdicts ?? [];
-    const give = (verdict) => void session.give(verdict, pairs);
-    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : pending.length ? "Saving…" : "Verdict:"), known.map(({ name, label, key }) => /* @__PURE__ */ React8.createElement(
-      Push,
-      {
-        key: name,
-        label,
-        hint: `${label} (${key})`,
-        on: shown2 === name,
-        testId: `sfam-verdict-${name}`,
-        onPush: () => give(name)
-      },
-      /* @__PURE__ */ React8.createElement("kbd", null, key),
-      " ",
-      label
-    )), shown2 !== null && !known.some(({ name }) => name === shown2) && /* @__PURE__ */ React8.createElement("bdi", { className: "sfam-name sfam-own", dir: "auto", title: shown2 }, shown2), /* @__PURE__ */ React8.createElement(
+    const label = pending.length ? "Saving…" : "Verdict:";
+    const button = ({ name, label: label2, key }) => push(label2, () => session.give(name), {
+      on: shown2 === name,
+      hint: `${label2} (${key})`,
+      testId: `sfam-verdict-${name}`,
+      children: `${key} ${label2}`
+    });
+    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React8.createElement(
       "form",
       {
         onSubmit: (event) => {
           event.preventDefault();
-          if (own.trim()) give(own.trim());
+          if (own.trim()) void session.give(own.trim());
           setOwn("");
         }
       },
@@ -2270,36 +2280,23 @@
           onChange: ({ target }) => setOwn(target.value)
         }
       )
-    ), (undo.length > 0 || pending.length > 0) && /* @__PURE__ */ React8.createElement(Push, { label: "Undo", hint: "Undo (U)", testId: "sfam-undo", onPush: () => void session.undo() }), /* @__PURE__ */ React8.createElement(
-      Tick,
-      {
-        label: "then the next",
-        on: advance,
-        onTick: (on) => session.dispatch({ type: "set", change: { advance: on } })
-      }
-    ));
+    ), undo.length + pending.length > 0 && push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" }), tick("then the next", advance, (on) => session.set({ advance: on })));
   }
 
   // src/viewer.tsx
   var { React: React9 } = app;
   var sessions = /* @__PURE__ */ new Map();
   var decoded = /* @__PURE__ */ new WeakMap();
-  var tables2 = /* @__PURE__ */ new WeakMap();
-  function once(known, encoded, make) {
-    const value = known.get(encoded) ?? make(encoded);
-    known.set(encoded, value);
+  function once(encoded, make) {
+    const value = decoded.get(encoded) ?? make(encoded);
+    decoded.set(encoded, value);
     return value;
   }
-  function sessionOf(panelId) {
-    const session = sessions.get(panelId) ?? new Session();
-    sessions.set(panelId, session);
-    return session;
-  }
-  function Viewer(props) {
+  function useSession(operator) {
     const panelId = app.__fosp__.usePanelId();
     const trigger = app.__foo__.usePanelEvent();
-    const session = React9.useMemo(() => sessionOf(panelId), [panelId]);
-    const operator = props.schema.view.ask;
+    const session = sessions.get(panelId) ?? new Session();
+    sessions.set(panelId, session);
     session.client.send = (params, done) => {
       const callback = (reply) => {
         done(reply);
@@ -2308,10 +2305,13 @@
       trigger(panelId, { operator, params, callback });
     };
     React9.useSyncExternalStore(session.client.subscribe, () => session.client.version);
+    return session;
+  }
+  function Viewer(props) {
+    const session = useSession(props.schema.view.ask);
     const root = React9.useRef(null);
     const [modal, setModal] = React9.useState(false);
     React9.useEffect(() => {
-      addStyle();
       const inModal = root.current?.closest('[data-cy="modal"]') !== null;
       setModal(inModal);
       if (!inModal && document.activeElement === document.body) root.current?.focus();
@@ -2320,100 +2320,76 @@
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
     React9.useEffect(() => session.fetch());
-    const { opened: opened2, run, two, message, queue } = session.state;
+    const { opened: opened2, run, two, message, queue, help } = session.state;
     const { shown: shown2, current, problem } = session.shown();
     const map = shown2 && session.map(shown2);
     const said = message?.text ?? problem?.message ?? null;
-    return /* @__PURE__ */ React9.createElement(
-      "section",
-      {
-        className: "sfam",
-        "data-testid": "sfam-viewer",
-        "aria-label": "SFAM pairs",
-        tabIndex: 0,
-        ref: root,
-        onKeyDown: (event) => {
-          const command = event.defaultPrevented ? null : commandOf(event);
-          if (!command) return;
-          event.preventDefault();
-          event.stopPropagation();
-          session.run(command);
-        }
-      },
-      said !== null && /* @__PURE__ */ React9.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React9.createElement("span", null, said), (message?.retry ?? true) && /* @__PURE__ */ React9.createElement(Push, { label: "Retry", onPush: () => void session.again() }), message && /* @__PURE__ */ React9.createElement(
-        Push,
-        {
-          label: "Dismiss",
-          onPush: () => session.dispatch({ type: "message", message: null })
-        }
-      )),
-      (run || two) && /* @__PURE__ */ React9.createElement(Toolbar, { session, shown: shown2, map }),
-      !opened2 && said === null && /* @__PURE__ */ React9.createElement("p", { role: "status" }, "Loading…"),
-      opened2?.empty && !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React9.createElement("p", null, opened2.empty), /* @__PURE__ */ React9.createElement(Push, { label: "Explain the retrieval…", onPush: () => void session.explainRetrieval() }), /* @__PURE__ */ React9.createElement(Push, { label: "Look again", onPush: () => void session.open() })),
-      /* @__PURE__ */ React9.createElement("div", { className: "sfam-body" }, shown2 && (two || session.state.pair !== null) && /* @__PURE__ */ React9.createElement(Pair, { session, shown: shown2, map, current }), !shown2 && run && queue && queue.pairs.length > 0 && /* @__PURE__ */ React9.createElement("p", { role: "status" }, "Loading…"), run && /* @__PURE__ */ React9.createElement(QueueList, { session })),
-      session.state.help && /* @__PURE__ */ React9.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, /* @__PURE__ */ React9.createElement("dl", null, HELP.map(([key, text]) => /* @__PURE__ */ React9.createElement(React9.Fragment, { key }, /* @__PURE__ */ React9.createElement("dt", null, /* @__PURE__ */ React9.createElement("kbd", null, key)), /* @__PURE__ */ React9.createElement("dd", null, text)))), /* @__PURE__ */ React9.createElement(Push, { label: "Close", onPush: () => session.run({ name: "help" }) }))
-    );
+    const waiting2 = said === null && (!opened2 || !shown2 && queue && queue.pairs.length > 0);
+    const onKeyDown = (event) => {
+      const command = event.defaultPrevented ? null : commandOf(event);
+      if (!command) return;
+      event.preventDefault();
+      event.stopPropagation();
+      command(session);
+    };
+    const named = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
+    return /* @__PURE__ */ React9.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named }, /* @__PURE__ */ React9.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React9.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React9.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React9.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React9.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React9.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React9.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React9.createElement(QueueList, { session })), help && /* @__PURE__ */ React9.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React9.createElement("div", { key }, /* @__PURE__ */ React9.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;
     const { query, neighbor, index } = shown2;
-    const { state } = session;
-    const { choices, opened: opened2, run, two } = state;
+    const { choices, run, two, place, zoom, pins } = session.state;
+    const [, again] = React9.useReducer((count) => count + 1, 0);
+    const loading = [query.picture, neighbor.picture].some(
+      ({ url }) => url && pictureOf(url, again).state === "loading"
+    );
     const look = lookOf(session, shown2, map);
     const sides = map?.live?.maps[0] ?? neighbor;
-    const image = (picture, side, label) => stageImage(picture, side, map, label);
     const next = choices.swipe ? query.neighbors[index + 1] : void 0;
     const { points, problem } = session.points(neighbor.pair);
-    const hints = [points ? null : problem?.message ?? null, map?.problem?.message ?? null];
-    const notes = [...run?.notes ?? [], ...query.notes, ...points?.notes ?? []];
-    return /* @__PURE__ */ React9.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, /* @__PURE__ */ React9.createElement(Scores, { session, shown: shown2 }), /* @__PURE__ */ React9.createElement(
+    const hint = map?.problem?.message ?? problem?.message ?? null;
+    const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
+    const pictures2 = [
+      session.picture(query.picture, query.item),
+      session.picture(neighbor.picture, neighbor.item)
+    ];
+    return /* @__PURE__ */ React9.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React9.createElement(
       "div",
       {
         className: "sfam-shown",
         "data-testid": "sfam-shown",
-        "data-pair": current ? neighbor.pair : void 0,
+        "data-pair": current && !loading ? neighbor.pair : void 0,
         "data-kind": map?.kind.name,
-        "data-place": state.place
+        "data-place": place
       },
       /* @__PURE__ */ React9.createElement(
         Stage,
         {
-          query: image(query.picture, sides.query_side, `Query ${query.identity ?? ""}`),
-          neighbor: image(
-            neighbor.picture,
-            sides.neighbor_side,
-            `Neighbor ${neighbor.identity ?? ""}`
-          ),
-          swipe: next ? image(next.picture, next.neighbor_side, `Neighbor ${next.rank}`) : null,
+          query: imageOf(pictures2[0], sides.query_side, map, `Query ${query.identity ?? ""}`),
+          neighbor: imageOf(pictures2[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`),
+          swipe: next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null,
           look,
-          zoom: state.zoom,
-          onZoom: (zoom) => session.dispatch({ type: "set", change: { zoom } }),
-          points: points && pointsOf(points),
-          pins: state.pins,
-          onPins: (pins) => session.dispatch({ type: "set", change: { pins } }),
+          zoom,
+          onZoom: (to) => session.set({ zoom: to }),
+          points: points ? pointsOf(points) : null,
+          pins,
+          onPins: (now) => session.set({ pins: now }),
           loupe: choices.loupe,
-          hint: hints.find((hint) => hint !== null) ?? null
+          hint
         }
       )
-    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && /* @__PURE__ */ React9.createElement(
-      Pick,
-      {
-        label: "Divided by",
-        value: choices.region ?? run.fields[0]?.name ?? null,
-        options: run.fields,
-        onPick: (region) => session.dispatch({ type: "choose", change: { region } })
-      }
-    )), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && opened2 && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Push, { label: "Show in the grid", onPush: () => void session.show("grid") }), /* @__PURE__ */ React9.createElement(Push, { label: "Open the query", onPush: () => void session.show("query") }), /* @__PURE__ */ React9.createElement(Push, { label: "Open the neighbor", onPush: () => void session.show("neighbor") })), [...new Set(notes)].map((note) => /* @__PURE__ */ React9.createElement("p", { className: "sfam-note", key: note }, note)));
+    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React9.createElement("p", { key: note }, note)));
   }
-  function Scores(props) {
-    const { query, neighbor } = props.shown;
-    const { margin } = neighbor;
-    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar", "data-testid": "sfam-scores" }, /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, /* @__PURE__ */ React9.createElement(Name, { text: query.identity, none: "no identity" }), query.camera !== null && /* @__PURE__ */ React9.createElement(Name, { text: query.camera })), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, /* @__PURE__ */ React9.createElement(Outcome, { opened: props.session.state.opened, name: neighbor.outcome, words: true }), neighbor.rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", neighbor.rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", neighbor.similarity.toFixed(4), ", distance ", neighbor.distance.toFixed(4)), neighbor.best_true && /* @__PURE__ */ React9.createElement("span", null, "nearest true match"), margin !== null && !neighbor.best_true && /* @__PURE__ */ React9.createElement("span", null, "nearest true match ", margin < 0 ? "−" : "+", Math.abs(margin).toFixed(4))), /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, /* @__PURE__ */ React9.createElement(Name, { text: neighbor.identity, none: "no identity" }), neighbor.camera !== null && /* @__PURE__ */ React9.createElement(Name, { text: neighbor.camera })));
+  function scores(session, { query, neighbor }) {
+    const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
+    const who = ({ identity, camera }) => /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
+    const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
+    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React9.createElement("span", null, "nearest true match ", best_true ? "" : apart)), who(neighbor));
   }
-  function stageImage(picture, side, map, label) {
+  function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;
     const [rows = 1, columns = 1] = encoded?.shape ?? [];
-    const values = encoded ? once(decoded, encoded, decode) : null;
+    const values = encoded ? once(encoded, decode) : null;
     return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
   }
   function pointsOf(found) {
@@ -2422,19 +2398,16 @@
       neighborShape: found.neighbor_shape,
       queryBox: found.query_box,
       neighborBox: found.neighbor_box,
-      values: once(decoded, found.points, decode),
+      values: once(found.points, decode),
       similarity: found.similarity
     };
   }
   function lookOf(session, shown2, map) {
-    const { choices, opened: opened2 } = session.state;
-    const signed = choices.signed || (map?.kind.signed ?? false);
-    const fitting = (opened2?.colors ?? []).filter((one) => one.diverging === signed);
-    const color = fitting.find((one) => one.name === choices.colors) ?? fitting[0];
-    const table = color ? once(tables2, color.table, colorTable) : new Uint8Array(768);
+    const { opacity: opacity2, threshold, smooth, mode } = session.state.choices;
+    const { signed, color } = colorsOf(session.state, map);
+    const table = color ? once(color.table, colorTable) : new Uint8Array(768);
     const limit = map ? session.limit(shown2, map, signed) : 0;
-    const { opacity, threshold, smooth, mode } = choices;
-    return { table, diverging: signed, signed, limit, opacity, threshold, smooth, mode };
+    return { table, diverging: signed, signed, limit, opacity: opacity2, threshold, smooth, mode };
   }
 
   // src/main.tsx
