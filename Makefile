@@ -2,6 +2,7 @@
 #
 #   make demo         explain the built-in demo people and serve the App (APP=0: only the summary)
 #   make test         lint, type check and tests, browser included
+#   make viewer       build the component of the panel of pairs, which is committed
 #   make quick        the tests that need neither the database nor the App, in a minute
 #   make audit-dependencies   known vulnerabilities of what is installed, from PyPI's service
 #   make check-real   the real embedders against the bounds of the method
@@ -29,13 +30,15 @@ ADDRESS ?= 127.0.0.1
 SEED ?=
 WORKERS ?= 2
 BIN := .venv/bin
+# Node is the system's, or comes into .venv.
+NPM := PATH="$$PATH:$(CURDIR)/$(BIN)" npm --silent --prefix fiftyone_sfam/app/viewer
 
 # The tests start many processes, which all import FiftyOne and torch: what Python has
 # compiled of them is kept, and nowhere but in .venv.
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo test quick lint typecheck pytest audit-dependencies check-real check-architectures check-regions check-suspects check-duplicates \
+.PHONY: help demo test quick lint typecheck pytest viewer lint-viewer test-viewer audit-dependencies check-real check-architectures check-regions check-suspects check-duplicates \
   check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
@@ -56,13 +59,24 @@ lint: setup-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/bandit -q -r fiftyone_sfam -c pyproject.toml
+	@$(MAKE) --no-print-directory lint-viewer
+
+lint-viewer: setup-test
+	$(NPM) run check
+
+# Builds what the App's page loads, which is committed; a test compares.
+viewer: setup-test
+	$(NPM) run build
+
+test-viewer: setup-test
+	$(NPM) test
 
 typecheck: setup-test
 	$(BIN)/mypy
 
 # A file is run by one process, which has its own MongoDB and App; WORKERS=0 runs all in one.
 # The slow files are spread, see conftest.
-pytest: setup-test
+pytest: setup-test test-viewer
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: setup-test

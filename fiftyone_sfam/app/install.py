@@ -2,8 +2,8 @@
 
 FiftyOne finds a plugin only as a folder, or a link to a folder, below its plugins
 folder. A checkout is installed as a link. An installed wheel, or a checkout on request,
-is installed as a folder of two files: the manifest, and the entry file that imports the
-package.
+is installed as a folder of three files: the manifest, the entry file that imports the
+package, and the component that the App's page loads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fiftyone_sfam.errors import SfamError
 PLUGIN_NAME = "@fiftyone-sfam/sfam"
 _MANIFEST = "fiftyone.yml"
 _ENTRY = Path("fiftyone_sfam", "app", "entry.py")
+_BUNDLE = Path("fiftyone_sfam", "app", "viewer", "viewer.js")
 _APP = Path(__file__).resolve().parent
 _CHECKOUT = _APP.parents[1]
 
@@ -76,9 +77,10 @@ def _link(target: Path) -> Action:
 def _write(target: Path) -> Action:
     _remove(target)
     manifest = _CHECKOUT / _MANIFEST if _is_checkout() else _APP / _MANIFEST
-    entry = target / _ENTRY
-    entry.parent.mkdir(parents=True)
-    shutil.copyfile(_APP / _ENTRY.name, entry)
+    for path in (_ENTRY, _BUNDLE):
+        copy = target / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_APP.parents[1] / path, copy)
     # Last, because FiftyOne ignores a folder without a manifest.
     shutil.copyfile(manifest, target / _MANIFEST)
     return "written"
@@ -93,7 +95,7 @@ def _check_replaceable(target: Path) -> None:
             f"{target} links to {target.resolve()}, which is not this plugin: "
             "remove the link, then install again."
         )
-    if not target.exists() or _files(target) <= {Path(_MANIFEST), _ENTRY}:
+    if not target.exists() or _files(target) <= {Path(_MANIFEST), _ENTRY, _BUNDLE}:
         return
     if _plugin_name(target) == PLUGIN_NAME:
         raise SfamError(

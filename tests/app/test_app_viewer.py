@@ -69,7 +69,7 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     viewer.press("ArrowRight")
     viewer.shows(near[1])
     viewer.press("ArrowLeft")
-    viewer.shows(queue[1], kind="sfam")
+    viewer.shows(queue[1])
     viewer.press("m")
     viewer.shows(queue[1], kind="evidence")
 
@@ -95,7 +95,7 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     assert get_verdicts(run)[queue[1]].text != given.text
 
     viewer.press("?")
-    page.get_by_text("next neighbor", exact=False).first.wait_for()
+    page.get_by_text("Next and previous neighbor of the query").wait_for()
     keep_screenshot(page, "viewer_keys")
     assert console.errors == []
 
@@ -152,7 +152,7 @@ def test_two_pages_do_not_disturb_each_other(
     other.press("ArrowDown", "m")
     other.shows(queue[1], kind="evidence")
     viewer.press("ArrowDown")
-    viewer.shows(queue[4], kind="sfam")
+    viewer.shows(queue[4])
     other.press("ArrowDown")
     other.shows(queue[2], kind="evidence")
     assert console.errors == []
@@ -186,8 +186,8 @@ def test_filters_rows_and_verdicts_on_several(
     open_dataset(run.dataset)
     viewer = Viewer.open(page, int(build_queue(run, Spec())[0]))
     viewer.press("f")
-    viewer.root.get_by_label("Outcome").select_option("false match")
-    viewer.root.get_by_label("Ranks").select_option("k")
+    viewer.root.get_by_label("Outcome").select_option(label="false match")
+    viewer.root.get_by_label("Ranks").select_option(label="the k nearest")
     queue = build_queue(run, Spec(outcome="false match", ranks="k")).tolist()
     viewer.shows(queue[0])
     rows = viewer.one("queue-row")

@@ -91,7 +91,7 @@ class Card:
 class Block:
     """A part of a page."""
 
-    kind: str  # cards, plot, table, text, choice, slider or buttons
+    kind: str  # cards, plot, table, text, choice, slider, buttons or component
     name: str  # name of its property, of no other on the page
     settings: dict[str, Any] = field(default_factory=dict)
     content: Any = None  # what it shows, if that goes to the App as data
@@ -155,16 +155,14 @@ def table_block(
     *,
     clickable: bool = True,
     wide: bool = True,
-    keys: Sequence[str] = (),
 ) -> Block:
-    """Return a block of a table; a click on a row also sends the keys of all rows."""
+    """Return a block of a table."""
     numbered = [{"id": str(place), **row} for place, row in enumerate(rows)]
     settings = {
         "title": title,
         "hint": hint,
         "columns": [list(column) for column in columns],
         "clickable": clickable,
-        "keys": list(keys),
     }
     return Block("table", name, settings, numbered, wide=wide)
 
@@ -176,7 +174,6 @@ def result_block(
     table: Table,
     *,
     clickable: bool = True,
-    keys: Sequence[str] = (),
 ) -> Block:
     """Return a block of a result's table."""
     names = [re.sub(r"\W+", "_", column).lower() for column in table.head]
@@ -190,7 +187,7 @@ def result_block(
     columns = [
         (key, short(column, 32)) for key, column in zip(names, table.head, strict=True)
     ]
-    return table_block(name, title, hint, columns, rows, clickable=clickable, keys=keys)
+    return table_block(name, title, hint, columns, rows, clickable=clickable)
 
 
 def text_block(name: str, markdown: str, wide: bool = True) -> Block:
@@ -227,6 +224,12 @@ def buttons_block(
         for label, handler, params in buttons
     ]
     return Block("buttons", name, {"buttons": listed}, wide=wide)
+
+
+def component_block(name: str, component: str, **settings: Any) -> Block:
+    """Return a block of a component of the plugin's bundle, with what it is given."""
+    settings = {"component": component, "settings": settings}
+    return Block("component", name, settings, wide=True)
 
 
 # --------------------------------------------------------------------------------------
@@ -408,6 +411,19 @@ def _render_buttons(
         )
 
 
+def _render_component(
+    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
+) -> None:
+    view = types.View(
+        component=block["component"],
+        composite_view=True,
+        ask=handlers["ask"],
+        mark=handlers["on_mark"],
+        **block["settings"],
+    )
+    holder.define_property(block["name"], types.Object(), view=view)
+
+
 _DRAWN: Mapping[
     str, Callable[[types.Object, Mapping[str, Any], Mapping[str, Handler]], None]
 ] = {
@@ -418,4 +434,5 @@ _DRAWN: Mapping[
     "choice": _render_choice,
     "slider": _render_slider,
     "buttons": _render_buttons,
+    "component": _render_component,
 }

@@ -92,8 +92,6 @@ class Choices:
     slices: str | None = None
     pair_slices: str | None = None
     region: str | None = None  # region that is looked at
-    kind: str | None = None  # kind of suspects
-    finding: str | None = None  # key of the suspect whose proposal is shown
     shortcut: int | None = None  # place of the shortcut whose maps are shown
 
     @classmethod
@@ -115,7 +113,6 @@ class Opened:
 
     selection: Selection | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
-    new_field: bool = False  # whether the dataset has a field that the App must know
 
 
 Params = Mapping[str, Any]

@@ -9,6 +9,7 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.audit import (
+    findings,
     page_maps,
     page_matches,
     page_overview,
@@ -37,10 +38,9 @@ from fiftyone_sfam.app.audit.choices import (
     Params,
     Selection,
 )
-from fiftyone_sfam.app.audit.view import open_beside
 from fiftyone_sfam.app.forms.choices import for_user
-from fiftyone_sfam.app.panel_state import choose_run, current_run, get_queue, put_queue
-from fiftyone_sfam.data.text import counted, escape_markdown, short
+from fiftyone_sfam.app.panel_state import choose_run, current_run
+from fiftyone_sfam.data.text import escape_markdown, short
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 
@@ -94,6 +94,9 @@ def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:
 
 
 PLUGIN = "@fiftyone-sfam/sfam"
+VIEW_PAIRS = f"{PLUGIN}/view_pairs"
+"""The operator of the bundle that takes pairs to the panel of pairs."""
+
 MOST_OPENED = 5000
 """Most samples and pairs that one mark opens."""
 
@@ -132,6 +135,12 @@ class SfamAudit(foo.Panel):
             help_markdown="How good is this retrieval, and where does it fail? Every "
             "card, bar, point, cell and row opens the images and pairs behind it.",
         )
+
+    def execute(self, ctx: foo.ExecutionContext) -> Any:
+        """Return the answer to a question; anything else is FiftyOne's own."""
+        if ctx.params.get("__method__") == "ask":
+            return self.ask(ctx)
+        return super().execute(ctx)
 
     # -- events ------------------------------------------------------------------------
 
@@ -179,9 +188,8 @@ class SfamAudit(foo.Panel):
             self.on_load(ctx)
             return
         mark = ctx.params.get("mark") or str(ctx.params["path"]).rpartition(".")[2]
-        params = {**ctx.params, "keys": self._keys(ctx, mark)}
         try:
-            opened = open_mark(run, mark, params, self._chosen(ctx))
+            opened = open_mark(run, mark, ctx.params, self._chosen(ctx))
         except SfamError as error:
             ctx.ops.notify(for_user(error), variant="error")
             self._show(ctx)
@@ -191,18 +199,10 @@ class SfamAudit(foo.Panel):
         if opened.chosen:
             ctx.panel.set_state(opened.chosen)
             self._show(ctx)
-        if opened.new_field:
-            # Last: what comes after it may reach a panel that is being made anew.
-            ctx.ops.reload_dataset()
 
-    def on_review(self, ctx: foo.ExecutionContext) -> None:
-        """Open the panel of pairs, which takes up the queue."""
-        run = self._run(ctx)
-        queue = None if run is None else get_queue(ctx, run)
-        if run is not None and queue is not None:
-            # As new: the panel leaves an old queue alone.
-            put_queue(ctx, run, queue.pairs, queue.title)
-        open_beside(ctx, "sfam_pairs", self.config.name)
+    def ask(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
+        """Answer the component of findings."""
+        return findings.answer(ctx)
 
     def on_all(self, ctx: foo.ExecutionContext) -> None:
         """Show the whole dataset in the grid again."""
@@ -277,13 +277,6 @@ class SfamAudit(foo.Panel):
                 name="selection_text",
                 **styled(item={"width": "auto", "flex": "1 1 140px"}),
             )
-            if selection["pairs"]:
-                small_button(
-                    row,
-                    "review",
-                    f"Review these {counted(selection['pairs'], 'pair')}",
-                    self.on_review,
-                )
             small_button(row, "all", "Show all images", self.on_all)
         tabs = types.TabsView(**styled(tab=_TAB_STYLE))
         for value, label in TABS.items():
@@ -304,16 +297,12 @@ class SfamAudit(foo.Panel):
             "on_mark": self.on_mark,
             "on_choice": self.on_choice,
             "on_operator": self.on_operator,
+            "ask": self.ask,
         }
 
     def _run(self, ctx: foo.ExecutionContext) -> Run | None:
         """Load the chosen run; None if it was deleted meanwhile."""
         return current_run(ctx.dataset, ctx.panel.get_state("run"))
-
-    def _keys(self, ctx: foo.ExecutionContext, mark: str) -> list[str]:
-        """Return the keys of a table's rows, as the App shows them."""
-        blocks = ctx.panel.get_state("blocks") or []
-        return next((b.get("keys") or [] for b in blocks if b["name"] == mark), [])
 
     def _chosen(self, ctx: foo.ExecutionContext) -> Choices:
         """Read what is chosen."""
@@ -325,7 +314,7 @@ class SfamAudit(foo.Panel):
         ctx.panel.set_state({**cleared, "run": key, "selection": None})
 
     def _open(self, ctx: foo.ExecutionContext, run: Run, selection: Selection) -> None:
-        """Fill the queue of pairs, and show the samples in the grid."""
+        """Show the samples in the grid, and the pairs in the panel of pairs."""
         if not selection.samples:
             ctx.ops.notify("No stored pair is behind this mark.", variant="info")
             return
@@ -333,8 +322,6 @@ class SfamAudit(foo.Panel):
         if len(pairs) > MOST_OPENED:
             title += f" (the first {MOST_OPENED:,} of {len(pairs):,})"
             pairs = pairs[:MOST_OPENED]
-        if pairs:
-            put_queue(ctx, run, pairs, title)
         samples = samples[:MOST_OPENED]
         ctx.panel.set_state(
             "selection", {"title": title, "pairs": len(pairs), "samples": len(samples)}
@@ -342,6 +329,12 @@ class SfamAudit(foo.Panel):
         # The database sorts by place in a list, which takes long in a long one.
         ordered = len(samples) <= MOST_ORDERED
         ctx.ops.set_view(ctx.dataset.select(samples, ordered=ordered))
+        if pairs:
+            # In the page: no other tab and nobody else gets them.
+            handed = {"run": run.key, "uid": run.config.uid, "title": title}
+            ctx.trigger(VIEW_PAIRS, params={**handed, "pairs": list(pairs)})
+            # In the pane of the grid, so that the audit stays in sight.
+            ctx.ops.open_panel("sfam_pairs")
 
     def _show(self, ctx: foo.ExecutionContext) -> None:
         """Compute what the panel shows and hand it over."""

@@ -1,12 +1,20 @@
 /** Bundles src/main.tsx into viewer.js, or with --tests every test into .built/. */
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { build } from "esbuild";
 
-const common = { bundle: true, target: "es2021", charset: "utf8", logLevel: "warning" };
 const folder = import.meta.dirname ?? new URL(".", import.meta.url).pathname;
+const common = {
+  absWorkingDir: folder, // so that it is the same from wherever it is built
+  bundle: true,
+  target: "es2021",
+  charset: "utf8",
+  logLevel: "warning",
+  loader: { ".css": "text" },
+};
 
 if (process.argv.includes("--tests")) {
   const tests = readdirSync(`${folder}/tests`).filter((name) => name.includes(".test."));
+  rmSync(`${folder}/.built`, { recursive: true, force: true });
   await build({
     ...common,
     entryPoints: tests.map((name) => `${folder}/tests/${name}`),

@@ -4,22 +4,2414 @@
   // src/app.ts
   var app = globalThis;
 
-  // src/main.tsx
+  // src/handover.ts
+  var EVENT = "sfam-pairs";
+  var waiting = null;
+  function onHandedOver(take) {
+    const listener = () => {
+      if (waiting) take(waiting);
+      setTimeout(() => {
+        waiting = null;
+      });
+    };
+    listener();
+    globalThis.addEventListener(EVENT, listener);
+    return () => globalThis.removeEventListener(EVENT, listener);
+  }
+  function registerHandover() {
+    class ViewPairs extends app.__foo__.Operator {
+      get config() {
+        const label = "Show pairs in the panel of pairs";
+        return new app.__foo__.OperatorConfig({ name: "view_pairs", label, unlisted: true });
+      }
+      async execute({ params }) {
+        waiting = params;
+        globalThis.dispatchEvent(new CustomEvent(EVENT));
+      }
+    }
+    app.__foo__.registerOperator(ViewPairs, "@fiftyone-sfam/sfam");
+  }
+
+  // src/coloring.ts
+  var STEPS = 16384;
+  function indexOf(strength, look) {
+    return look.signed || look.diverging ? Math.round((strength + 1) * 127.5) : Math.round(Math.max(strength, 0) * 255);
+  }
+  function colorOf(strength, look) {
+    const at = 3 * indexOf(strength, look);
+    return [look.table[at], look.table[at + 1], look.table[at + 2]];
+  }
+  var lately = [];
+  function pixelsOf(look, solid) {
+    const same2 = lately.find(
+      (kept) => kept.solid === solid && kept.look.table === look.table && kept.look.diverging === look.diverging && kept.look.signed === look.signed && kept.look.threshold === look.threshold
+    );
+    if (same2) return same2.pixels;
+    const bytes = new Uint8ClampedArray(4 * (2 * STEPS + 1));
+    for (let step2 = -STEPS; step2 <= STEPS; step2++) {
+      const strength = look.signed ? step2 / STEPS : Math.max(step2, 0) / STEPS;
+      const size = Math.abs(strength);
+      const alpha = solid ? 1 : Math.sqrt(size);
+      bytes.set(colorOf(strength, look), 4 * (step2 + STEPS));
+      bytes[4 * (step2 + STEPS) + 3] = size < look.threshold ? 0 : Math.round(alpha * 255);
+    }
+    const pixels = new Uint32Array(bytes.buffer);
+    lately = [{ look: { ...look }, solid, pixels }, ...lately].slice(0, 4);
+    return pixels;
+  }
+  function between(cells, pixels) {
+    const first = new Int32Array(pixels);
+    const second = new Int32Array(pixels);
+    const part = new Float32Array(pixels);
+    for (let at = 0; at < pixels; at++) {
+      const place = Math.min(Math.max((at + 0.5) * cells / pixels - 0.5, 0), cells - 1);
+      first[at] = Math.floor(place);
+      second[at] = Math.min(first[at] + 1, cells - 1);
+      part[at] = place - first[at];
+    }
+    return { first, second, part };
+  }
+  function colored(values, [rows, columns], [width, height], look, solid = false) {
+    const pixels = pixelsOf(look, solid);
+    const result = new Uint32Array(width * height);
+    const across = between(columns, width);
+    const down = between(rows, height);
+    const scale = STEPS / (look.limit > 0 ? look.limit : 1);
+    const line = new Float32Array(columns);
+    for (let y = 0; y < height; y++) {
+      const [above, below, part] = [
+        down.first[y] * columns,
+        down.second[y] * columns,
+        down.part[y]
+      ];
+      for (let column = 0; column < columns; column++) {
+        const value = values[above + column];
+        line[column] = (value + (values[below + column] - value) * part) * scale;
+      }
+      for (let x = 0; x < width; x++) {
+        const value = line[across.first[x]];
+        const step2 = value + (line[across.second[x]] - value) * across.part[x];
+        const bounded3 = Math.min(Math.max(step2, -STEPS), STEPS);
+        result[y * width + x] = pixels[Math.round(bounded3) + STEPS];
+      }
+    }
+    return new Uint8ClampedArray(result.buffer);
+  }
+  var MATCHES = {
+    table: Uint8Array.from({ length: 768 }, (_, at) => {
+      const color = at < 384 ? [86, 180, 233] : [255, 160, 20];
+      return color[at % 3];
+    }),
+    diverging: true,
+    signed: true,
+    threshold: 0
+  };
+
+  // src/drawing.css
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: hidden;\n  user-select: none;\n}\n.sfam-stage > * {\n  position: absolute;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage > .sfam-above {\n  pointer-events: none;\n}\n.sfam-stage:focus-visible,\n.sfam-swipe:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  box-sizing: border-box;\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n  pointer-events: none;\n}\n.sfam-hover {\n  top: 0;\n  left: 0;\n  visibility: hidden;\n  white-space: nowrap;\n}\n.sfam-hint {\n  left: 8px;\n  bottom: 8px;\n  max-width: calc(100% - 16px);\n}\n.sfam-problem {\n  box-sizing: border-box;\n  padding: 8px;\n  display: flex;\n  align-items: flex-end;\n  justify-content: center;\n  text-align: center;\n  pointer-events: none;\n}\n.sfam-problem.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-swipe {\n  width: 20px;\n  margin-left: -10px;\n  cursor: ew-resize;\n  touch-action: none;\n  background: linear-gradient(\n    90deg,\n    transparent 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    transparent 12px\n  );\n}\n.sfam-swipe .sfam-pill {\n  position: absolute;\n  top: 4px;\n  overflow: hidden;\n  white-space: nowrap;\n  text-overflow: ellipsis;\n}\n.sfam-parts {\n  height: 20px;\n}\n.sfam-parts > * {\n  top: 2px;\n  bottom: 2px;\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-labels {\n  height: 18px;\n}\n.sfam-gradient {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-gradient > * {\n  top: 9px;\n  height: 6px;\n  border-left: 1px solid currentColor;\n}\n.sfam-bar {\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-bar > div {\n  position: relative;\n}\n.sfam-bar > div > * {\n  position: absolute;\n  white-space: nowrap;\n}\n.sfam-bar > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n";
+
+  // src/formats.ts
+  var COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
+  var HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
+  function signedText(value, digits) {
+    const text = Math.abs(value).toFixed(digits);
+    if (Number(text) === 0) return text;
+    return (value < 0 ? "-" : "+") + text;
+  }
+  function shareText(share, score) {
+    const value = signedText(share, 4);
+    if (!(score > 0)) return `${value} of ${score.toFixed(3)}`;
+    const percent = 100 * share / score;
+    const digits = Math.abs(percent) < 0.95 ? 1 : 0;
+    const text = percent.toFixed(digits);
+    return `${value}, ${Number(text) === 0 ? "0" : text} % of ${score.toFixed(3)}`;
+  }
+  function ticks(low, high, most) {
+    if (!(high > low) || !Number.isFinite(high - low)) return [{ value: low, text: String(low) }];
+    const power = 10 ** Math.floor(Math.log10((high - low) / most));
+    const step2 = [1, 2, 5, 10, 20, 50].map((size) => size * power).find((size) => fits(size)) ?? 50 * power;
+    function fits(size) {
+      return Math.floor(high / size + 1e-6) - Math.ceil(low / size - 1e-6) < most;
+    }
+    const digits = Math.max(0, -Math.floor(Math.log10(step2) + 1e-6));
+    const first = Math.ceil(low / step2 - 1e-6);
+    const count = Math.floor(high / step2 + 1e-6) - first + 1;
+    return Array.from({ length: count }, (_, at) => {
+      const value = (first + at) * step2;
+      return {
+        value,
+        text: value === 0 ? "0" : digits > 5 ? value.toExponential(0) : value.toFixed(digits)
+      };
+    });
+  }
+  function receiptParts(shares, total) {
+    const sum = (sign) => shares.reduce((result, share) => result + Math.max(sign * share.value, 0), 0);
+    const low = Math.max(sum(-1), -total, 0);
+    const span = low + Math.max(sum(1), total, 0) || 1;
+    const percent = (value) => 100 * (value + low) / span;
+    let [left, right, named] = [0, 0, 0];
+    const parts = shares.map((share) => {
+      const start = share.value < 0 ? left + share.value : right;
+      if (share.value < 0) left = start;
+      else right += share.value;
+      const area = share.area > 0 ? ` (${Math.round(100 * share.area)} % of the area)` : "";
+      return {
+        name: share.name,
+        text: signedText(share.value, 3) + area,
+        start: percent(start),
+        width: 100 * Math.abs(share.value) / span,
+        color: share.remainder ? "#999999" : COLORS[named++ % COLORS.length],
+        remainder: share.remainder
+      };
+    });
+    return { parts, zero: percent(0), total: percent(total) };
+  }
+
+  // src/bars.tsx
   var { React } = app;
-  function Viewer(props) {
+  function Receipt(props) {
+    const laidOut = () => receiptParts(props.shares, props.total);
+    const { parts, zero, total } = React.useMemo(laidOut, [props.shares, props.total]);
+    const background = (part) => ({
+      background: part.remainder ? HATCHED : part.color
+    });
+    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-bar" }, /* @__PURE__ */ React.createElement("style", null, drawing_default), /* @__PURE__ */ React.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map((part) => /* @__PURE__ */ React.createElement(
+      "div",
+      {
+        key: part.name,
+        title: `${part.name}: ${part.text}`,
+        style: { ...background(part), left: `${part.start}%`, width: `${part.width}%` }
+      }
+    )), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${total}%` } })), /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", "aria-hidden": true }, /* @__PURE__ */ React.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React.createElement(Label, { at: total, text: props.total.toFixed(3) })), /* @__PURE__ */ React.createElement("ul", null, parts.map((part) => /* @__PURE__ */ React.createElement("li", { key: part.name }, /* @__PURE__ */ React.createElement("span", { className: "sfam-swatch", style: background(part) }), /* @__PURE__ */ React.createElement("bdi", null, part.name), " ", part.text))));
+  }
+  function Label(props) {
+    const style = { left: `${props.at}%`, transform: `translateX(-${props.at}%)` };
+    return /* @__PURE__ */ React.createElement("span", { style }, props.text);
+  }
+  function ColorBar(props) {
+    const { look, unit } = props;
+    const low = look.signed ? -1 : 0;
+    const stops = Array.from({ length: 65 }, (_, at) => {
+      const strength = low + (1 - low) * at / 64;
+      const alpha = Math.abs(strength) < look.threshold ? 0 : 1;
+      return `rgba(${[...colorOf(strength, look), alpha].join(", ")})`;
+    });
+    const limit = look.limit > 0 ? look.limit : 1;
+    const marks = ticks(low * limit, limit, 5).map(({ value, text }) => {
+      return { at: 100 * (value / limit - low) / (1 - low), text };
+    });
+    const range = `${(low * limit).toPrecision(3)} to ${limit.toPrecision(3)}`;
+    return /* @__PURE__ */ React.createElement(
+      "div",
+      {
+        "data-testid": "sfam-colorbar",
+        className: "sfam-bar",
+        role: "img",
+        "aria-label": `Colors from ${range} ${unit}`
+      },
+      /* @__PURE__ */ React.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React.createElement(
+        "div",
+        {
+          className: "sfam-gradient",
+          style: { background: `linear-gradient(90deg, ${stops.join(", ")})` }
+        },
+        marks.map(({ at }) => /* @__PURE__ */ React.createElement("div", { key: at, style: { left: `calc(${at}% - ${at / 100}px)` } }))
+      ),
+      /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", style: { marginTop: 3 } }, marks.map(({ at, text }) => /* @__PURE__ */ React.createElement(Label, { key: text, at, text }))),
+      unit
+    );
+  }
+
+  // src/decode.ts
+  function decode(encoded) {
+    const bytes = bytesOf(encoded);
+    if (encoded.dtype === "f4") return new Float32Array(bytes.buffer);
+    if (encoded.dtype === "f2") return Float32Array.from(new Uint16Array(bytes.buffer), half);
+    if (encoded.dtype === "i4") return Float32Array.from(new Int32Array(bytes.buffer));
+    if (encoded.dtype === "u1") return Float32Array.from(bytes);
+    return Float32Array.from(new Int8Array(bytes.buffer), (value) => value * encoded.scale);
+  }
+  function integers(encoded) {
+    if (encoded.dtype !== "i4") throw new Error(`Expected integers, got ${encoded.dtype}.`);
+    return new Int32Array(bytesOf(encoded).buffer);
+  }
+  function colorTable(encoded) {
+    if (encoded.dtype !== "u1") throw new Error(`Expected bytes, got ${encoded.dtype}.`);
+    return bytesOf(encoded);
+  }
+  var SIZES = { f4: 4, f2: 2, i4: 4, i1: 1, u1: 1 };
+  function bytesOf(encoded) {
+    const text = atob(encoded.data);
+    const bytes = new Uint8Array(text.length);
+    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+    const expected = encoded.shape.reduce((product, size) => product * size, SIZES[encoded.dtype]);
+    if (expected !== bytes.length) {
+      throw new Error(
+        `An array of shape ${encoded.shape} has ${bytes.length} bytes instead of ${expected}.`
+      );
+    }
+    return bytes;
+  }
+  function half(bits) {
+    const sign = bits & 32768 ? -1 : 1;
+    const exponent = bits >> 10 & 31;
+    const fraction = bits & 1023;
+    if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  // src/geometry.ts
+  var FIT = { scale: 1, x: 0.5, y: 0.5 };
+  var GAP = 8;
+  var LARGEST = 64;
+  var SLIMMEST = 1 / 40;
+  function sizeOf(image) {
+    const { full, width, height } = image.picture;
+    const known = [full, [width, height], [image.shape[1], image.shape[0]]].find(
+      ([w2 = 0, h2 = 0]) => w2 > 0 && h2 > 0
+    );
+    const [w = 1, h = 1] = known ?? [1, 1];
+    return [Math.max(w, h * SLIMMEST), Math.max(h, w * SLIMMEST)];
+  }
+  function fitted(frame, [w, h]) {
+    const scale = Math.min(frame.width / w, frame.height / h);
+    const [width, height] = [w * scale, h * scale];
+    return {
+      x: frame.x + (frame.width - width) / 2,
+      y: frame.y + (frame.height - height) / 2,
+      width,
+      height
+    };
+  }
+  function halves(frame, stacked) {
+    const width = stacked ? frame.width : Math.max((frame.width - GAP) / 2, 1);
+    const height = stacked ? Math.max((frame.height - GAP) / 2, 1) : frame.height;
+    const second = stacked ? { y: frame.y + height + GAP } : { x: frame.x + width + GAP };
+    return [
+      { ...frame, width, height },
+      { ...frame, ...second, width, height }
+    ];
+  }
+  function layout(width, height, a, b) {
+    const whole = { x: 0, y: 0, width: Math.max(width, 1), height: Math.max(height, 1) };
+    const options = [false, true].map((stacked) => {
+      const frames = halves(whole, stacked);
+      const shown2 = [fitted(frames[0], a), fitted(frames[1], b)];
+      return { stacked, frames, area: shown2.reduce((sum, at) => sum + at.width * at.height, 0) };
+    });
+    return largest(options);
+  }
+  function arrange(width, height, a, b, mode) {
+    const names = ["query", "neighbor"];
+    if (mode !== "side") {
+      const { stacked: stacked2, frames: frames2 } = layout(width, height, a, b);
+      const what = mode === "maps" ? "map" : "overlay";
+      return { stacked: stacked2, views: names.map((side, at) => ({ side, what, frame: frames2[at] })) };
+    }
+    const twice = ([w, h], below2) => below2 ? [w, 2 * h] : [2 * w, h];
+    const options = [0, 1, 2, 3].map((choice) => {
+      const below2 = [choice % 2 === 1, choice > 1];
+      return { below: below2, ...layout(width, height, twice(a, below2[0]), twice(b, below2[1])) };
+    });
+    const { below, stacked, frames } = largest(options);
+    const views = names.flatMap((side, at) => {
+      const [picture, map] = halves(frames[at], below[at]);
+      return [
+        { side, what: "picture", frame: picture },
+        { side, what: "map", frame: map }
+      ];
+    });
+    return { stacked, views };
+  }
+  function largest(options) {
+    return options.reduce((best, option) => option.area > best.area * 1.0001 ? option : best);
+  }
+  function placed(frame, size, zoom) {
+    const fit = fitted(frame, size);
+    const [width, height] = [fit.width * zoom.scale, fit.height * zoom.scale];
+    return {
+      x: frame.x + frame.width / 2 - zoom.x * width,
+      y: frame.y + frame.height / 2 - zoom.y * height,
+      width,
+      height
+    };
+  }
+  function contains(rect, x, y) {
+    return x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
+  }
+  function partOf(image, [left, top, right, bottom]) {
+    return {
+      x: image.x + left * image.width,
+      y: image.y + top * image.height,
+      width: (right - left) * image.width,
+      height: (bottom - top) * image.height
+    };
+  }
+  function cellAt(x, y, image, shape, box) {
+    const part = partOf(image, box);
+    const row = Math.floor((y - part.y) / part.height * shape[0]);
+    const column = Math.floor((x - part.x) / part.width * shape[1]);
+    const inside = row >= 0 && column >= 0 && row < shape[0] && column < shape[1];
+    return inside ? { row, column } : null;
+  }
+  function cellRect(cell, image, shape, box) {
+    const part = partOf(image, box);
+    const [width, height] = [part.width / shape[1], part.height / shape[0]];
+    return { x: part.x + cell.column * width, y: part.y + cell.row * height, width, height };
+  }
+  function bounded(scale, x, y) {
+    const edge = 0.5 / scale;
+    const within = (value) => Math.min(Math.max(value, edge), 1 - edge);
+    return { scale, x: within(x), y: within(y) };
+  }
+  function zoomAround(zoom, factor, u, v) {
+    const scale = Math.min(Math.max(zoom.scale * factor, 1), LARGEST);
+    const kept = zoom.scale / scale;
+    return bounded(scale, u - (u - zoom.x) * kept, v - (v - zoom.y) * kept);
+  }
+  function panned(zoom, du, dv) {
+    return bounded(zoom.scale, zoom.x - du, zoom.y - dv);
+  }
+  function otherSide(side) {
+    return side === "query" ? "neighbor" : "query";
+  }
+  function gridOf(points, side) {
+    return side === "query" ? { shape: points.queryShape, box: points.queryBox } : { shape: points.neighborShape, box: points.neighborBox };
+  }
+  function matched(points, side, row, column) {
+    const { shape } = gridOf(points, side);
+    if (row < 0 || column < 0 || row >= shape[0] || column >= shape[1]) return null;
+    const other = gridOf(points, otherSide(side)).shape;
+    const count = other[0] * other[1];
+    const at = row * shape[1] + column;
+    const values = new Float32Array(count);
+    const [start, stride] = side === "query" ? [at * count, 1] : [at, shape[0] * shape[1]];
+    for (let k = 0; k < count; k++) values[k] = points.values[start + k * stride];
+    const match = { values, shape: other, share: 0, limit: 0, best: null };
+    let most = 0;
+    values.forEach((value, k) => {
+      match.share += value;
+      match.limit = Math.max(match.limit, Math.abs(value));
+      if (value > most) {
+        most = value;
+        match.best = { row: Math.floor(k / other[1]), column: k % other[1] };
+      }
+    });
+    return match;
+  }
+  function moved(from, dRow, dColumn, points, stacked) {
+    const [rows, columns] = gridOf(points, from.side).shape;
+    const [row, column] = [from.row + dRow, from.column + dColumn];
+    const outward = from.side === "query" ? 1 : -1;
+    const [along, cells] = stacked ? [row, rows] : [column, columns];
+    const over = outward > 0 ? along >= cells : along < 0;
+    if (over) {
+      const side = otherSide(from.side);
+      const [r, c] = gridOf(points, side).shape;
+      const edge = outward > 0 ? 0 : (stacked ? r : c) - 1;
+      const across = (place, of, to) => Math.floor((place + 0.5) / of * to);
+      return stacked ? { side, row: edge, column: across(from.column, columns, c) } : { side, row: across(from.row, rows, r), column: edge };
+    }
+    const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
+    return { side: from.side, row: within(row, rows), column: within(column, columns) };
+  }
+
+  // src/pictures.ts
+  var KEPT = 96;
+  var pictures = /* @__PURE__ */ new Map();
+  function pictureOf(url, then) {
+    let loaded = pictures.get(url);
+    if (loaded) {
+      pictures.delete(url);
+    } else {
+      loaded = { image: new Image(), state: "loading", waiting: /* @__PURE__ */ new Set() };
+      loaded.image.src = url;
+      loaded.image.decode().then(end(loaded, "ready"), end(loaded, "broken"));
+    }
+    pictures.set(url, loaded);
+    if (then && loaded.state === "loading") loaded.waiting.add(then);
+    for (const oldest of pictures.keys()) {
+      if (pictures.size <= KEPT) break;
+      pictures.delete(oldest);
+    }
+    return loaded;
+  }
+  function end(loaded, state) {
+    return () => {
+      loaded.state = state;
+      for (const call of loaded.waiting) call();
+      loaded.waiting.clear();
+    };
+  }
+  function preload(urls) {
+    for (const url of urls) if (url) pictureOf(url);
+  }
+
+  // src/painting.ts
+  var DETAIL = 384;
+  var PIXELATED = 8;
+  var MAGNIFIED = 3;
+  var SMALLEST = 6;
+  var BADGE = 9;
+  function imageRect(scene, view) {
+    return placed(view.frame, sizeOf(scene[view.side]), scene.zoom);
+  }
+  function dividerOf(scene, view) {
+    if (!scene.swipe || view.side !== "neighbor") return null;
+    const images = [scene.neighbor, scene.swipe];
+    const shown2 = images.map((image) => fitted(view.frame, sizeOf(image)));
+    const width = Math.max(...shown2.map((at) => at.width));
+    return Math.min(...shown2.map((at) => at.x)) + scene.split * width;
+  }
+  function visible(scene, view) {
+    const divider = dividerOf(scene, view);
+    return divider === null ? view.frame : { ...view.frame, width: divider - view.frame.x };
+  }
+  function paintViews(ctx, scene, changed) {
+    for (const view of scene.views) {
+      const image = scene[view.side];
+      const first = visible(scene, view);
+      clipped(ctx, first, () => paintImage(ctx, scene, view.what, image, imageRect(scene, view)));
+      const { swipe } = scene;
+      if (!swipe || view.side !== "neighbor") continue;
+      const at = placed(view.frame, sizeOf(swipe), scene.zoom);
+      const x = first.x + first.width;
+      const second = { ...view.frame, x, width: view.frame.width - first.width };
+      clipped(ctx, second, () => paintImage(ctx, scene, view.what, swipe, at));
+    }
+    const urls = [scene.query, scene.neighbor, scene.swipe].map((image) => image?.picture.url);
+    return urls.filter((url) => url && pictureOf(url, changed).state === "loading").length === 0;
+  }
+  function clipped(ctx, rect, draw) {
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(rect.x, rect.y, rect.width, rect.height);
+    ctx.clip();
+    draw();
+    ctx.restore();
+  }
+  function paintImage(ctx, scene, what, image, at) {
+    const { look } = scene;
+    const { values, shape, box } = image;
+    if (what !== "map") paintPicture(ctx, image, at);
+    if (what === "picture" || !values) return;
+    const solid = what === "map";
+    const raster = rasterOf(values, "", values, shape, sizeOfPart(image, box), look, solid);
+    ctx.globalAlpha = solid ? 1 : look.opacity;
+    drawScaled(ctx, raster, partOf(at, box), look.smooth);
+    ctx.globalAlpha = 1;
+  }
+  function paintPicture(ctx, image, at) {
+    const loaded = image.picture.url ? pictureOf(image.picture.url) : null;
+    if (loaded?.state !== "ready") return;
+    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
+  }
+  function drawScaled(ctx, source, at, smooth) {
+    ctx.imageSmoothingEnabled = smooth;
+    ctx.imageSmoothingQuality = "high";
+    ctx.drawImage(source, at.x, at.y, at.width, at.height);
+  }
+  function sizeOfPart(image, [left, top, right, bottom]) {
+    const [width, height] = sizeOf(image);
+    return [width * (right - left), height * (bottom - top)];
+  }
+  var rasters = /* @__PURE__ */ new WeakMap();
+  var tables = [];
+  function rasterOf(owner, name, values, shape, size, look, solid) {
+    const { limit, signed, diverging, threshold, table, smooth } = look;
+    if (!tables.includes(table)) tables.push(table);
+    const detail = smooth ? DETAIL / Math.max(...size) : 0;
+    const width = Math.max(shape[1], Math.ceil(size[0] * detail));
+    const height = Math.max(shape[0], Math.ceil(size[1] * detail));
+    const colors = [limit, signed, diverging, threshold, solid, tables.indexOf(table)];
+    const key = [name, width, height, ...shape, ...colors].join();
+    const kept = rasters.get(owner);
+    if (kept?.key === key) return kept.canvas;
+    const canvas = kept?.canvas ?? document.createElement("canvas");
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    const pixels = colored(values, shape, [width, height], look, solid);
+    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+    rasters.set(owner, { key, canvas });
+    return canvas;
+  }
+  function paintPointing(ctx, scene, active, pointer) {
+    const { points, pins } = scene;
+    if (points) {
+      if (active) paintMatches(ctx, scene, points, active);
+      pins.forEach((pin, at2) => {
+        paintPin(ctx, scene, points, pin, at2);
+      });
+    }
+    if (!scene.loupe || !pointer) return;
+    const at = imageRect(scene, pointer.view);
+    const [u, v] = [(pointer.x - at.x) / at.width, (pointer.y - at.y) / at.height];
+    for (const view of scene.views) paintLoupe(ctx, scene, view, u, v);
+  }
+  function paintMatches(ctx, scene, points, active) {
+    const match = matched(points, active.side, active.row, active.column);
+    if (!match) return;
+    const side = otherSide(active.side);
+    const { smooth, mode } = scene.look;
+    const { shape, box } = gridOf(points, side);
+    const look = { ...MATCHES, limit: match.limit, smooth };
+    const name = `${active.side} ${active.row} ${active.column}`;
+    const size = sizeOfPart(scene[side], box);
+    const raster = rasterOf(points, name, match.values, shape, size, look, false);
+    for (const view of scene.views) {
+      if (view.side !== side || view.what === "map" && mode === "side") continue;
+      const at = imageRect(scene, view);
+      clipped(ctx, visible(scene, view), () => {
+        if (view.what !== "map") paintPicture(ctx, scene[side], at);
+        ctx.fillStyle = view.what === "map" ? "#282828" : "rgba(0, 0, 0, 0.55)";
+        ctx.fillRect(at.x - 1, at.y - 1, at.width + 2, at.height + 2);
+        ctx.globalAlpha = 0.85;
+        drawScaled(ctx, raster, partOf(at, box), smooth);
+        ctx.globalAlpha = 1;
+      });
+    }
+    outline(ctx, scene, points, active, "#ffffff", []);
+    if (match.best) outline(ctx, scene, points, { side, ...match.best }, "#ffffff", [4, 3]);
+  }
+  function outline(ctx, scene, points, cell, color, dash) {
+    const { shape, box } = gridOf(points, cell.side);
+    for (const view of scene.views.filter((one) => one.side === cell.side)) {
+      const rect = cellRect(cell, imageRect(scene, view), shape, box);
+      const [width, height] = [Math.max(rect.width, SMALLEST), Math.max(rect.height, SMALLEST)];
+      const x = rect.x + (rect.width - width) / 2;
+      const y = rect.y + (rect.height - height) / 2;
+      clipped(ctx, visible(scene, view), () => {
+        stroke(ctx, color, dash, () => ctx.rect(x + 1, y + 1, width - 2, height - 2));
+      });
+    }
+  }
+  function stroke(ctx, color, dash, path) {
+    ctx.beginPath();
+    path();
+    ctx.lineWidth = 4;
+    ctx.strokeStyle = "rgba(0, 0, 0, 0.7)";
+    ctx.stroke();
+    ctx.setLineDash(dash);
+    ctx.lineWidth = 2;
+    ctx.strokeStyle = color;
+    ctx.stroke();
+    ctx.setLineDash([]);
+  }
+  function middleOf(scene, points, pin) {
+    const view = scene.views.find((one) => one.side === pin.side);
+    const { shape, box } = gridOf(points, pin.side);
+    const cell = cellRect(pin, imageRect(scene, view), shape, box);
+    const { x, y, width, height } = view.frame;
+    return {
+      x: Math.min(Math.max(cell.x + cell.width / 2, x), x + width),
+      y: Math.min(Math.max(cell.y + cell.height / 2, y), y + height)
+    };
+  }
+  function paintPin(ctx, scene, points, pin, at) {
+    const match = matched(points, pin.side, pin.row, pin.column);
+    if (!match) return;
+    const bright = COLORS.slice(1);
+    const color = bright[at % bright.length];
+    const { x, y } = middleOf(scene, points, pin);
+    outline(ctx, scene, points, pin, color, []);
+    if (match.best) {
+      const best = { side: otherSide(pin.side), ...match.best };
+      const end2 = middleOf(scene, points, best);
+      outline(ctx, scene, points, best, color, []);
+      stroke(ctx, color, [], () => {
+        ctx.moveTo(x, y);
+        ctx.lineTo(end2.x, end2.y);
+      });
+    }
+    stroke(ctx, color, [], () => ctx.arc(x, y, BADGE - 1, 0, 2 * Math.PI));
+    ctx.fillStyle = color;
+    ctx.fill();
+    ctx.fillStyle = "#000000";
+    ctx.font = "bold 12px sans-serif";
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    ctx.fillText(String(at + 1), x, y + 0.5);
+  }
+  function paintLoupe(ctx, scene, view, u, v) {
+    const at = imageRect(scene, view);
+    const [x, y] = [at.x + u * at.width, at.y + v * at.height];
+    if (!contains(visible(scene, view), x, y)) return;
+    const radius = Math.min(90, 0.3 * Math.min(view.frame.width, view.frame.height));
+    const [width, height] = [at.width * MAGNIFIED, at.height * MAGNIFIED];
+    const what = view.what === "map" ? "map" : "picture";
+    ctx.save();
+    ctx.beginPath();
+    ctx.arc(x, y, radius, 0, 2 * Math.PI);
+    ctx.clip();
+    ctx.fillStyle = "#808080";
+    ctx.fill();
+    const rect = { x: x - u * width, y: y - v * height, width, height };
+    paintImage(ctx, scene, what, scene[view.side], rect);
+    ctx.restore();
+    stroke(ctx, "#ffffff", [], () => ctx.arc(x, y, radius, 0, 2 * Math.PI));
+  }
+
+  // src/surface.ts
+  var CLICK = 4;
+  var BESIDE = 14;
+  var BESIDE_LOUPE = 66;
+  var Surface = class {
+    constructor(root, pictures2, pointing, text, scene) {
+      this.root = root;
+      this.pictures = pictures2;
+      this.pointing = pointing;
+      this.text = text;
+      this.scene = scene;
+      this.pointer = null;
+      this.cursor = null;
+      this.press = null;
+      this.frame = 0;
+      this.stale = true;
+      // the pictures have to be painted again
+      this.complete = false;
+      // all of them were there
+      this.painted = 0;
+      this.loaded = () => this.request(true);
+    }
+    /** Take over a new state of the component. */
+    show(scene) {
+      this.scene = scene;
+      if (this.pointer) this.pointer = this.pointerAt(this.pointer.x, this.pointer.y);
+      this.request(true);
+    }
+    stop() {
+      cancelAnimationFrame(this.frame);
+      this.frame = -1;
+    }
+    request(pictures2) {
+      this.stale ||= pictures2;
+      if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
+    }
+    paint() {
+      this.frame = 0;
+      const { scene } = this;
+      if (this.stale) {
+        const ctx2 = cleared(this.pictures, this.root);
+        this.stale = false;
+        this.complete = ctx2 !== null && paintViews(ctx2, scene, this.loaded);
+      }
+      const active = this.active();
+      const ctx = cleared(this.pointing, this.root);
+      if (ctx) paintPointing(ctx, scene, active, this.pointer);
+      this.write(active);
+      if (this.complete) this.root.dataset.painted = String(++this.painted);
+    }
+    /** The cell whose matches are shown: under the mouse, at the cursor, or pinned last. */
+    active() {
+      return this.cellUnder(this.pointer) ?? this.cursor ?? this.scene.pins.at(-1) ?? null;
+    }
+    write(active) {
+      const { text, root } = this;
+      const { points } = this.scene;
+      const match = active && points && matched(points, active.side, active.row, active.column);
+      text.style.visibility = match ? "visible" : "hidden";
+      text.textContent = match ? shareText(match.share, points.similarity) : "";
+      if (!match || !points) return;
+      const at = this.cellUnder(this.pointer) && this.pointer;
+      const { x, y } = at ?? middleOf(this.scene, points, active);
+      const [width, height] = [text.offsetWidth, text.offsetHeight];
+      const away = this.scene.loupe && at ? BESIDE_LOUPE : BESIDE;
+      const left = x + away + width < root.clientWidth ? x + away : x - away - width;
+      const top = y + away + height < root.clientHeight ? y + away : y - away - height;
+      text.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(top, 0)}px)`;
+    }
+    pointerAt(x, y) {
+      const view = this.scene.views.find((one) => contains(one.frame, x, y));
+      return view ? { view, x, y } : null;
+    }
+    cellUnder(pointer) {
+      const { scene } = this;
+      if (!pointer || !scene.points || this.press?.moved) return null;
+      const { view, x, y } = pointer;
+      if (x >= (dividerOf(scene, view) ?? Number.POSITIVE_INFINITY)) return null;
+      const { shape, box } = gridOf(scene.points, view.side);
+      const cell = cellAt(x, y, imageRect(scene, view), shape, box);
+      return cell && { side: view.side, ...cell };
+    }
+    zoomTo(zoom) {
+      this.scene = { ...this.scene, zoom };
+      this.request(true);
+      this.scene.onZoom(zoom);
+    }
+    pointerOf(event) {
+      const rect = this.root.getBoundingClientRect();
+      return this.pointerAt(event.clientX - rect.left, event.clientY - rect.top);
+    }
+    down(event) {
+      const at = this.pointerOf(event);
+      if (event.button === 0 && at) this.press = { at, zoom: this.scene.zoom, moved: false };
+    }
+    move(event) {
+      this.pointer = this.pointerOf(event);
+      const { press, pointer } = this;
+      if (press && pointer) {
+        const [dx, dy] = [pointer.x - press.at.x, pointer.y - press.at.y];
+        if (!press.moved && Math.hypot(dx, dy) > CLICK) {
+          press.moved = true;
+          this.root.setPointerCapture(event.pointerId);
+        }
+        if (press.moved && press.zoom.scale > 1) {
+          const at = imageRect(this.scene, press.at.view);
+          this.zoomTo(panned(press.zoom, dx / at.width, dy / at.height));
+        }
+      }
+      this.request(false);
+    }
+    up() {
+      const { press } = this;
+      this.press = null;
+      if (press && !press.moved) this.toggle(this.pinAt(press.at) ?? this.cellUnder(press.at));
+      this.request(false);
+    }
+    leave() {
+      this.pointer = null;
+      this.press = null;
+      this.request(false);
+    }
+    /** Without the keyboard there is no cursor. */
+    blur() {
+      this.cursor = null;
+      this.request(false);
+    }
+    wheel(event) {
+      const at = this.pointerOf(event);
+      if (!at || event.deltaY === 0) return;
+      event.preventDefault();
+      const image = imageRect(this.scene, at.view);
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 16;
+      const factor = 2 ** (-Math.max(Math.min(event.deltaY * lines, 400), -400) / 200);
+      const [u, v] = [(at.x - image.x) / image.width, (at.y - image.y) / image.height];
+      this.zoomTo(zoomAround(this.scene.zoom, factor, u, v));
+    }
+    reset() {
+      this.zoomTo(FIT);
+    }
+    /** Move the cursor, pin its cell, or put it away; return whether the key is one of these. */
+    key(event) {
+      const { points, stacked, pins } = this.scene;
+      const step2 = event.shiftKey ? STEPS2[event.key] : void 0;
+      if (!points) return false;
+      if (step2) {
+        const start = this.cursor ?? pins.at(-1);
+        this.cursor = start ? moved(start, ...step2, points, stacked) : central(points);
+        this.pointer = null;
+      } else if (event.key === "Enter" && this.cursor) {
+        this.toggle(this.cursor);
+      } else if (event.key === "Escape" && this.cursor) {
+        this.cursor = null;
+      } else {
+        return false;
+      }
+      this.request(false);
+      return true;
+    }
+    pinAt({ x, y }) {
+      const { points, pins } = this.scene;
+      if (!points) return null;
+      const near = (pin) => {
+        const at = middleOf(this.scene, points, pin);
+        return Math.hypot(at.x - x, at.y - y) <= BADGE;
+      };
+      return pins.find(near) ?? null;
+    }
+    toggle(cell) {
+      if (!cell) return;
+      const { pins, onPins } = this.scene;
+      const others = pins.filter((pin) => !same(pin, cell));
+      onPins(others.length < pins.length ? others : [...pins, cell]);
+    }
+  };
+  var STEPS2 = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1]
+  };
+  function central(points) {
+    const [rows, columns] = points.queryShape;
+    return { side: "query", row: Math.floor(rows / 2), column: Math.floor(columns / 2) };
+  }
+  function same(a, b) {
+    return a.side === b.side && a.row === b.row && a.column === b.column;
+  }
+  function cleared(canvas, parent) {
+    const ratio = window.devicePixelRatio || 1;
+    const width = Math.round(parent.clientWidth * ratio);
+    const height = Math.round(parent.clientHeight * ratio);
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+    }
+    const ctx = canvas.getContext("2d");
+    ctx?.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx?.clearRect(0, 0, parent.clientWidth, parent.clientHeight);
+    return ctx;
+  }
+
+  // src/stage.tsx
+  var { React: React2 } = app;
+  function Stage(props) {
+    const { query, neighbor, swipe, look, points, hint } = props;
+    const root = React2.useRef(null);
+    const pictures2 = React2.useRef(null);
+    const pointing = React2.useRef(null);
+    const text = React2.useRef(null);
+    const surface = React2.useRef(null);
+    const [[width, height], setSize] = React2.useState([0, 0]);
+    const [split, setSplit] = React2.useState(0.5);
+    const { views, stacked } = arrange(width, height, sizeOf(query), sizeOf(neighbor), look.mode);
+    const scene = { ...props, views, stacked, split };
+    React2.useLayoutEffect(() => {
+      const element = root.current;
+      if (!element || !pictures2.current || !pointing.current || !text.current) return;
+      const made = new Surface(element, pictures2.current, pointing.current, text.current, scene);
+      surface.current = made;
+      const measure = () => setSize([element.clientWidth, element.clientHeight]);
+      const observer = new ResizeObserver(measure);
+      const wheel = (event) => made.wheel(event);
+      measure();
+      observer.observe(element);
+      element.addEventListener("wheel", wheel, { passive: false });
+      return () => {
+        made.stop();
+        observer.disconnect();
+        element.removeEventListener("wheel", wheel);
+      };
+    }, []);
+    React2.useLayoutEffect(() => {
+      if (width > 0 && height > 0) surface.current?.show(scene);
+    });
+    return /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        ref: root,
+        role: "group",
+        tabIndex: 0,
+        className: "sfam-stage",
+        "data-testid": "sfam-stage",
+        "aria-label": "Query and neighbor. Shift and arrows move over the places, Enter pins one.",
+        style: {
+          cursor: points ? "crosshair" : "default",
+          touchAction: props.zoom.scale > 1 ? "none" : "auto"
+        },
+        onPointerDown: (event) => surface.current?.down(event.nativeEvent),
+        onPointerMove: (event) => surface.current?.move(event.nativeEvent),
+        onPointerUp: () => surface.current?.up(),
+        onPointerCancel: () => surface.current?.leave(),
+        onPointerLeave: () => surface.current?.leave(),
+        onDoubleClick: () => surface.current?.reset(),
+        onBlur: () => surface.current?.blur(),
+        onKeyDown: (event) => {
+          if (!surface.current?.key(event)) return;
+          event.preventDefault();
+          event.stopPropagation();
+        }
+      },
+      /* @__PURE__ */ React2.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
+      views.map(({ side, what, frame }) => /* @__PURE__ */ React2.createElement(
+        Frame,
+        {
+          key: side + what,
+          image: side === "query" ? query : neighbor,
+          frame,
+          name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
+        }
+      )),
+      /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
+      swipe && width > 0 && /* @__PURE__ */ React2.createElement(Divider, { scene, swipe, onSplit: setSplit }),
+      /* @__PURE__ */ React2.createElement(
+        "div",
+        {
+          ref: text,
+          className: "sfam-pill sfam-hover",
+          "data-testid": "sfam-hover",
+          "aria-live": "polite"
+        }
+      ),
+      hint && /* @__PURE__ */ React2.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
+    );
+  }
+  function Frame(props) {
+    const { image, frame, name } = props;
+    const { url, problem } = image.picture;
+    const [, again] = React2.useReducer((count) => count + 1, 0);
+    const state = url ? pictureOf(url).state : "broken";
+    React2.useEffect(() => {
+      if (url) pictureOf(url, again);
+    }, [url]);
+    const sentence = problem ?? (url && state === "broken" ? "The browser cannot show this image." : null);
+    return /* @__PURE__ */ React2.createElement(React2.Fragment, null, name && /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        "data-testid": name,
+        role: "img",
+        "aria-label": image.label,
+        style: styleOf(fitted(frame, sizeOf(image)))
+      }
+    ), (state === "broken" || sentence) && /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        className: `sfam-problem${state === "broken" ? " sfam-missing" : ""}`,
+        style: styleOf(frame)
+      },
+      sentence && /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill" }, sentence)
+    ));
+  }
+  function styleOf({ x, y, width, height }) {
+    return { left: x, top: y, width: Math.max(width, 1), height: Math.max(height, 1) };
+  }
+  function Divider(props) {
+    const { scene, swipe } = props;
+    const view = scene.views.find((one) => one.side === "neighbor");
+    if (!view) return null;
+    const placeOf = (split) => dividerOf({ ...scene, split }, view) ?? 0;
+    const x = placeOf(scene.split);
+    const move = (to) => props.onSplit(Math.min(Math.max(to, 0), 1));
+    const keys = {
+      ArrowLeft: scene.split - 0.05,
+      ArrowRight: scene.split + 0.05,
+      Home: 0,
+      End: 1
+    };
+    return /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        role: "slider",
+        tabIndex: 0,
+        className: "sfam-swipe",
+        "data-testid": "sfam-swipe",
+        "aria-label": `Divider between ${scene.neighbor.label} and ${swipe.label}`,
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+        "aria-valuenow": Math.round(100 * scene.split),
+        style: { left: x, top: view.frame.y, height: view.frame.height },
+        onPointerDown: (event) => {
+          event.stopPropagation();
+          event.currentTarget.setPointerCapture(event.pointerId);
+        },
+        onPointerMove: (event) => {
+          const stage = event.currentTarget.parentElement?.getBoundingClientRect();
+          if (!stage || !event.currentTarget.hasPointerCapture(event.pointerId)) return;
+          event.stopPropagation();
+          move((event.clientX - stage.left - placeOf(0)) / (placeOf(1) - placeOf(0)));
+        },
+        onDoubleClick: (event) => event.stopPropagation(),
+        onKeyDown: (event) => {
+          const to = keys[event.key];
+          if (to === void 0) return;
+          event.preventDefault();
+          event.stopPropagation();
+          move(to);
+        }
+      },
+      /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill", style: { right: 16, maxWidth: x - view.frame.x - 8 } }, scene.neighbor.label),
+      /* @__PURE__ */ React2.createElement(
+        "span",
+        {
+          className: "sfam-pill",
+          style: { left: 16, maxWidth: view.frame.width - x + view.frame.x }
+        },
+        swipe.label
+      )
+    );
+  }
+
+  // src/follow.ts
+  var { React: React3 } = app;
+  function useFollow(session, ready, modal) {
+    const read = (name) => app.recoil.useRecoilValue(app.__fos__[name]);
+    const selected = [...read("selectedSamples").keys()];
+    const open = read("nullableModalSampleId");
+    const view = JSON.stringify([read("view"), read("filters")]);
+    const samples = open && (modal || !selected.length) ? [open] : selected;
+    const followed = samples.join(" ");
+    const before = React3.useRef({ followed: "", view });
+    React3.useEffect(() => {
+      if (!ready || followed === before.current.followed) return;
+      before.current.followed = followed;
+      void session.follow(samples);
+    }, [followed, ready]);
+    React3.useEffect(() => {
+      if (!ready || view === before.current.view) return;
+      before.current.view = view;
+      if (session.state.spec.in_view && !session.state.handed) void session.requeue();
+    }, [view, ready]);
+  }
+
+  // src/keys.ts
+  var step = (type, by) => {
+    return (session) => session.dispatch({ type, by });
+  };
+  var opacity = (by) => {
+    return (session) => session.choose({ opacity: session.state.choices.opacity + by });
+  };
+  var COMMANDS = {
+    ArrowDown: step("step", 1),
+    ArrowUp: step("step", -1),
+    PageDown: step("stepQuery", 1),
+    PageUp: step("stepQuery", -1),
+    ArrowRight: (session) => session.turn(1),
+    ArrowLeft: (session) => session.turn(-1),
+    "+": opacity(0.1),
+    "=": opacity(0.1),
+    "-": opacity(-0.1),
+    u: (session) => session.undo(),
+    m: (session) => session.nextMap(),
+    f: (session) => session.set({ filters: !session.state.filters }),
+    s: (session) => session.choose({ swipe: !session.state.choices.swipe }),
+    l: (session) => session.choose({ loupe: !session.state.choices.loupe }),
+    "0": (session) => session.set({ zoom: FIT }),
+    "?": (session) => session.set({ help: !session.state.help }),
+    Escape: (session) => session.close()
+  };
+  var HELP = [
+    ["↓ ↑", "Next pair of the queue, previous pair"],
+    ["→ ←", "Next neighbor of the query, previous neighbor"],
+    ["Page ↓ ↑", "Next query, previous query"],
+    ["1–9", "Give a verdict, to the selected pairs if there are any"],
+    ["U", "Undo the last verdict"],
+    ["M", "Next map"],
+    ["+ −", "Opacity of the map"],
+    ["F", "Filters"],
+    ["S", "Swipe between this neighbor and the next"],
+    ["L", "Loupe"],
+    ["0", "Zoom to fit"],
+    ["Shift ↓ ↑ → ←", "Move over the image, Enter pins the place"],
+    ["Esc", "Close, drop the selection, drop the pins"],
+    ["?", "These keys"]
+  ];
+  function commandOf(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
+    const { key } = event;
+    if (event.shiftKey && key.length > 1) return null;
+    if (/^[1-9]$/.test(key)) return (session) => session.giveDigit(key);
+    return COMMANDS[key.length === 1 ? key.toLowerCase() : key] ?? null;
+  }
+  function isField(target) {
+    const element = target;
+    if (!element?.tagName) return false;
+    if (element.isContentEditable || /^(TEXTAREA|SELECT)$/.test(element.tagName)) return true;
+    return element.tagName === "INPUT" && !/^(checkbox|button)$/.test(element.type ?? "");
+  }
+
+  // src/parts.tsx
+  var { React: React4 } = app;
+  function nameOf(text, none = "", className = "") {
+    return /* @__PURE__ */ React4.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
+  }
+  function pick(label, value, options, onPick, none) {
+    const choose = (name) => onPick(name === "" && none !== void 0 ? null : name);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
+      "select",
+      {
+        "aria-label": label,
+        value: value ?? "",
+        onChange: ({ target }) => choose(target.value)
+      },
+      none !== void 0 && /* @__PURE__ */ React4.createElement("option", { value: "" }, none),
+      options.map((option) => /* @__PURE__ */ React4.createElement("option", { key: option.name, value: option.name }, option.label))
+    ));
+  }
+  function tick(label, on, onTick) {
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
+  }
+  function slide(label, value, onSlide) {
+    const change = (text) => onSlide(Number(text) / 100);
+    const at = Math.round(value * 100);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
+  }
+  function push(label, onPush, more = {}) {
+    const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
+    return /* @__PURE__ */ React4.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named }, more.children ?? label);
+  }
+  function Field(props) {
+    const { label, value, type, onEnter } = props;
+    const [text, setText] = React4.useState(value);
+    React4.useEffect(() => setText(value), [value]);
+    const enter = () => text !== value && onEnter(text);
+    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
+      "input",
+      {
+        "aria-label": label,
+        dir: "auto",
+        type,
+        step: "any",
+        value: text,
+        onChange: ({ target }) => setText(target.value),
+        onKeyDown: ({ key }) => key === "Enter" && enter(),
+        onBlur: enter
+      }
+    ));
+  }
+
+  // src/store.ts
+  var BEST = "best";
+  var MOST_CHOSEN = 1e3;
+  var MOST_UNDO = 100;
+  var CHOICES = {
+    kind: BEST,
+    // or the name of a kind of map
+    channel: null,
+    // of the kind "channel"
+    signed: false,
+    colors: "",
+    // the first that fits
+    opacity: 0.6,
+    threshold: 0,
+    smooth: true,
+    mode: "overlay",
+    loupe: false,
+    swipe: false,
+    region: null
+    // field that divides the similarity
+  };
+  var OF_RUN = {
+    spec: {},
+    queue: null,
+    place: 0,
+    // in the queue
+    pair: null,
+    outside: false,
+    // what is shown was not reached through the queue
+    two: null,
+    zoom: FIT,
+    pins: [],
+    chosen: /* @__PURE__ */ new Set(),
+    // pairs of the queue
+    anchor: 0,
+    // where a range of chosen pairs starts
+    given: /* @__PURE__ */ new Map(),
+    // since the panel was opened
+    pending: [],
+    // not confirmed by the server yet
+    undo: []
+  };
+  var START = {
+    ...OF_RUN,
+    opened: null,
+    run: null,
+    handed: null,
+    choices: CHOICES,
+    filters: false,
+    // whether the panes are open
+    help: false,
+    advance: true,
+    // whether a verdict turns to the next pair
+    message: null
+  };
+  function reduce(state, action) {
+    switch (action.type) {
+      case "set":
+        return { ...state, ...action.change };
+      case "choose":
+        return { ...state, choices: bounded2({ ...state.choices, ...action.change }) };
+      case "opened":
+        return opened(state, action.opened);
+      case "queue":
+        return queued({ ...state, queue: action.queue }, action.queue);
+      case "place":
+        return toPlace(state, action.place);
+      case "step":
+        return toPlace(state, state.place + (state.outside ? 0 : action.by));
+      case "stepQuery":
+        return toPlace(state, placeOfQuery(state, action.by));
+      case "neighbor":
+        return shown(state, action.pair, { pins: state.pins.filter((pin) => pin.side === "query") });
+      case "locate": {
+        const place = state.queue?.pairs.indexOf(action.pair) ?? -1;
+        if (place >= 0) return toPlace(state, place);
+        return shown(state, action.pair, { outside: true, pins: [] });
+      }
+      case "mark":
+        return marked(state, action.place, action.how);
+      case "give": {
+        const pending = [...state.pending, { id: action.id, verdicts: action.verdicts }];
+        const undo = action.undone ? state.undo.slice(0, -1) : state.undo;
+        return { ...state, pending, undo, message: null };
+      }
+      case "given": {
+        const now = action.answer.verdicts.map(({ pair, verdict }) => [pair, verdict]);
+        const given = new Map([...state.given, ...now]);
+        const { before } = action;
+        const more = before ? [{ previous: action.answer.previous, before }] : [];
+        const undo = [...state.undo, ...more].slice(-MOST_UNDO);
+        return { ...state, given, pending: without(state, action.id), undo };
+      }
+      case "refused": {
+        const undo = action.undo ? [...state.undo, action.undo] : state.undo;
+        const message = { text: action.text, retry: false };
+        return { ...state, pending: without(state, action.id), undo, message };
+      }
+    }
+  }
+  function verdictOf(state, pair, stored) {
+    const all = [state.given, ...state.pending.map((pending) => pending.verdicts)];
+    const verdict = all.reverse().find((verdicts) => verdicts.has(pair));
+    return verdict ? verdict.get(pair) ?? null : stored;
+  }
+  function soon(state) {
+    const next = placeOfQuery(state, 1);
+    const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
+    const pairs = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
+    return [...new Set(pairs)].filter((pair) => pair !== void 0);
+  }
+  function without(state, id) {
+    return state.pending.filter((pending) => pending.id !== id);
+  }
+  function opened(state, answer) {
+    const kept = { ...state, opened: answer, run: answer.run, message: null };
+    if (state.run && state.run.uid === answer.run?.uid) return kept;
+    const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
+    const { in_view = false } = state.spec;
+    const choices = { ...state.choices, region: null, channel: null };
+    return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
+  }
+  function queued(state, { pairs }) {
+    const place = state.pair === null ? -1 : pairs.indexOf(state.pair);
+    if (place >= 0) return { ...state, place, outside: false };
+    if (state.pair !== null && state.outside) return { ...state, place: 0 };
+    return { ...state, place: 0, pair: pairs[0] ?? null, outside: false, pins: [], zoom: FIT };
+  }
+  function toPlace(state, place) {
+    const pairs = state.queue?.pairs ?? [];
+    const at = Math.min(Math.max(place, 0), pairs.length - 1);
+    const pair = pairs[at];
+    if (pair === void 0) return state;
+    return shown(state, pair, { place: at, outside: false, pins: [] });
+  }
+  function shown(state, pair, change) {
+    return { ...state, ...change, pair, two: null, message: null };
+  }
+  function placeOfQuery(state, by, from = state.place) {
+    const queries = state.queue?.queries ?? [];
+    let at = from;
+    while (at >= 0 && at < queries.length && queries[at] === queries[from]) at += by;
+    if (at < 0 || at >= queries.length) return from;
+    while (by < 0 && at > 0 && queries[at - 1] === queries[at]) at -= 1;
+    return at;
+  }
+  function bounded2(choices) {
+    const unit = (value) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
+    return { ...choices, opacity: unit(choices.opacity), threshold: unit(choices.threshold) };
+  }
+  function marked(state, place, how) {
+    const pairs = state.queue?.pairs ?? new Int32Array();
+    const pair = pairs[place];
+    if (pair === void 0) return state;
+    if (how === "one") return { ...toPlace(state, place), chosen: /* @__PURE__ */ new Set(), anchor: place };
+    const anchor = how === "toggle" ? place : state.anchor;
+    const range = pairs.subarray(Math.min(anchor, place), Math.max(anchor, place) + 1);
+    const chosen = new Set([...state.chosen, ...range].slice(0, MOST_CHOSEN + 1));
+    if (how === "toggle" && state.chosen.has(pair)) chosen.delete(pair);
+    if (chosen.size <= MOST_CHOSEN) return { ...state, chosen, anchor };
+    const text = `At most ${MOST_CHOSEN} pairs can be selected; the first ${MOST_CHOSEN} are.`;
+    const message = { text, retry: false };
+    return { ...state, chosen: new Set([...chosen].slice(0, MOST_CHOSEN)), anchor, message };
+  }
+
+  // src/strip.tsx
+  var { React: React5 } = app;
+  function outcomeOf(opened2, name, words = false) {
+    const outcome = opened2?.outcomes.find((one) => one.name === name);
+    return /* @__PURE__ */ React5.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React5.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React5.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
+  }
+  function describe(one) {
+    const scores2 = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
+    const best = one.best_true ? ", nearest true match" : "";
+    return `${scores2}${best}, ${one.identity ?? "no identity"}`;
+  }
+  function Strip(props) {
+    const { session, shown: shown2 } = props;
+    const list = React5.useRef(null);
+    React5.useEffect(() => {
+      const current = list.current?.querySelector('[aria-current="true"]');
+      if (!current || !list.current) return;
+      const { scrollLeft, clientWidth } = list.current;
+      const { offsetLeft, offsetWidth } = current;
+      if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
+        list.current.scrollLeft = offsetLeft - clientWidth / 2;
+    }, [shown2.neighbor.pair]);
+    return /* @__PURE__ */ React5.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React5.createElement(
+      "button",
+      {
+        type: "button",
+        key: one.pair,
+        className: one.best_true ? "sfam-card sfam-true" : "sfam-card",
+        "data-testid": "sfam-strip-item",
+        "data-pair": one.pair,
+        "aria-current": one.pair === shown2.neighbor.pair,
+        "aria-label": describe(one),
+        title: describe(one),
+        onClick: () => session.dispatch({ type: "neighbor", pair: one.pair })
+      },
+      /* @__PURE__ */ React5.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
+      /* @__PURE__ */ React5.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React5.createElement("b", null, " ★")),
+      /* @__PURE__ */ React5.createElement("span", null, one.similarity.toFixed(3))
+    )));
+  }
+
+  // src/queue.tsx
+  var { React: React6 } = app;
+  var HEIGHT = 60;
+  var SETTLED = 80;
+  function rowOf(session, place, pair) {
+    const { chosen, opened: opened2, outside, two, queue } = session.state;
+    const row = session.row(place);
+    const verdict = verdictOf(session.state, pair, row?.verdict ?? null);
+    return /* @__PURE__ */ React6.createElement(
+      "div",
+      {
+        key: place,
+        className: "sfam-row",
+        style: { top: place * HEIGHT, height: HEIGHT },
+        role: "option",
+        tabIndex: -1,
+        id: `sfam-row-${place}`,
+        "aria-selected": chosen.has(pair),
+        "aria-current": place === session.state.place && !outside && !two,
+        "aria-posinset": place + 1,
+        "aria-setsize": queue?.pairs.length,
+        "data-testid": "sfam-queue-row",
+        "data-pair": pair,
+        onClick: ({ shiftKey, ctrlKey, metaKey }) => {
+          const how = shiftKey ? "range" : ctrlKey || metaKey ? "toggle" : "one";
+          session.dispatch({ type: "mark", place, how });
+        },
+        onKeyDown: () => void 0
+      },
+      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React6.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
+      row && /* @__PURE__ */ React6.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
+    );
+  }
+  function QueueList(props) {
+    const { session } = props;
+    const { queue, place, handed, spec, chosen, filters, opened: opened2 } = session.state;
+    const list = React6.useRef(null);
+    const [seen, setSeen] = React6.useState({ top: 0, height: 600 });
+    const look = () => {
+      const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
+      setSeen({ top, height });
+    };
+    const pairs = queue?.pairs ?? new Int32Array();
+    const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
+    const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs.length - 1);
+    React6.useEffect(() => {
+      const observer = new ResizeObserver(look);
+      if (list.current) observer.observe(list.current);
+      return () => observer.disconnect();
+    }, []);
+    React6.useEffect(() => {
+      if (!list.current) return;
+      const { scrollTop, clientHeight } = list.current;
+      const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
+      if (from < scrollTop) list.current.scrollTop = from;
+      else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
+    }, [place, queue]);
+    React6.useEffect(() => {
+      const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
+      return () => clearTimeout(timer);
+    }, [first, last, queue, session.client.version]);
+    const rows = [...pairs.subarray(first, last + 1)];
+    const order = spec.order ?? opened2?.orders[0]?.name;
+    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, pairs.length && place + 1, " of ", pairs.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
+      "Order",
+      order,
+      opened2?.orders ?? [],
+      (name) => session.filter({ order: name ?? "" })
+    ), !handed && push("Filters", () => session.set({ filters: !filters }), {
+      hint: "Filters (F)",
+      on: filters
+    }), chosen.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React6.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React6.createElement(
+      "div",
+      {
+        className: "sfam-list",
+        ref: list,
+        onScroll: look,
+        role: "listbox",
+        tabIndex: 0,
+        "aria-label": "Pairs",
+        "aria-multiselectable": "true",
+        "aria-activedescendant": `sfam-row-${place}`,
+        "data-testid": "sfam-queue"
+      },
+      /* @__PURE__ */ React6.createElement("div", { style: { height: pairs.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
+    ));
+  }
+  function filterBar(session) {
+    const { opened: opened2, run, spec } = session.state;
+    if (!opened2 || !run) return null;
+    const cameras = run.cameras.map((name) => ({ name, label: name }));
+    const choose = (label, name, options, none) => {
+      const value = spec[name] ?? null;
+      if (!options.length && value === null) return null;
+      return pick(label, value, options, (one) => session.filter({ [name]: one }), none);
+    };
+    const field = (label, name, type) => {
+      const read = (text) => text === "" ? null : type === "text" ? text : Number(text);
+      const enter = (text) => void session.filter({ [name]: read(text) });
+      return /* @__PURE__ */ React6.createElement(Field, { label, type, value: String(spec[name] ?? ""), onEnter: enter });
+    };
+    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+  }
+
+  // src/client.ts
+  var Problem = class extends Error {
+    constructor(text, stale = false, lost = false) {
+      super(text);
+      this.stale = stale;
+      this.lost = lost;
+    }
+  };
+  var KEPT2 = { query: 40, correspondences: 8, rows: 40, live: 80 };
+  var KEPT_OTHERS = 12;
+  var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
+  var BACKGROUND = 2;
+  var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+  var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
+  var Client = class {
+    constructor(pause = sleep) {
+      this.pause = pause;
+      this.send = () => void 0;
+      this.version = 0;
+      this.entries = /* @__PURE__ */ new Map();
+      this.waiting = /* @__PURE__ */ new Map();
+      this.background = 0;
+      this.listeners = /* @__PURE__ */ new Set();
+      this.subscribe = (listener) => {
+        this.listeners.add(listener);
+        return () => this.listeners.delete(listener);
+      };
+    }
+    changed() {
+      this.version += 1;
+      for (const listener of [...this.listeners]) listener();
+    }
+    /** Ask, again and again where nothing comes back; reject with a Problem. */
+    async ask(question, params, tries = PAUSES.length) {
+      for (let attempt = 0; ; attempt += 1) {
+        try {
+          return await this.once(question, params);
+        } catch (error) {
+          const pause = PAUSES[attempt];
+          if (!error.lost || attempt >= tries || pause === void 0) throw error;
+          await this.pause(pause);
+        }
+      }
+    }
+    once(question, params) {
+      return new Promise((resolve, reject) => {
+        this.send({ ...params, question }, (reply) => {
+          const answer = reply.result;
+          if (typeof reply.error === "string") {
+            const [text] = String(reply.errorMessage || reply.error).split("\n");
+            reject(new Problem(`The server failed: ${text}`));
+          } else if (reply.error || !answer)
+            reject(new Problem("The server of FiftyOne does not answer.", false, true));
+          else if (answer.problem !== void 0) reject(new Problem(answer.problem, answer.stale));
+          else resolve(answer);
+        });
+      });
+    }
+    /** Return what is known of an answer, which `want` asks for. */
+    read(question, params) {
+      return this.entries.get(keyOf(question, params)) ?? {};
+    }
+    /** Return all answers of a question that are kept. */
+    values(question) {
+      const known = [...this.entries].filter(([key]) => key.startsWith(`${question} `));
+      return known.flatMap(([, { value }]) => value === void 0 ? [] : [value]);
+    }
+    /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
+    want(question, params, urgent = true) {
+      const key = keyOf(question, params);
+      const known = this.entries.get(key);
+      this.entries.delete(key);
+      this.entries.set(key, known ?? {});
+      if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
+      if (urgent) this.start(key, true);
+      else this.startNext();
+    }
+    start(key, urgent) {
+      const task = this.waiting.get(key);
+      this.waiting.delete(key);
+      task?.(urgent);
+    }
+    startNext() {
+      for (const key of [...this.waiting.keys()])
+        if (this.background < BACKGROUND) this.start(key, false);
+    }
+    async fill(question, params, key, urgent) {
+      if (!urgent) this.background += 1;
+      const entry = await this.ask(question, params).then(
+        (value) => ({ value }),
+        (problem) => ({ problem })
+      );
+      if (!urgent) this.background -= 1;
+      if (this.entries.has(key)) this.entries.set(key, entry);
+      const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
+      const done = known.filter(([, one]) => one.value !== void 0 || one.problem);
+      const spare = Math.max(done.length - (KEPT2[question] ?? KEPT_OTHERS), 0);
+      for (const [oldest] of done.slice(0, spare)) this.entries.delete(oldest);
+      this.startNext();
+      this.changed();
+    }
+    /** Forget all answers, or only those that failed. */
+    forget(failedOnly = false) {
+      for (const [key, entry] of this.entries)
+        if (!failedOnly || entry.problem) {
+          this.entries.delete(key);
+          this.waiting.delete(key);
+        }
+      this.changed();
+    }
+  };
+
+  // src/session.ts
+  var PATH = "path";
+  var CHANNEL = "channel";
+  var PAGE = 30;
+  var LARGE = 1600;
+  var ZOOMED = 1.5;
+  var REST = 400;
+  var Session = class {
+    constructor(client = new Client()) {
+      this.client = client;
+      this.state = START;
+      this.last = null;
+      this.serial = 0;
+      this.latest = /* @__PURE__ */ new Map();
+      this.writing = Promise.resolve();
+      this.rested = null;
+    }
+    dispatch(action) {
+      const { pair } = this.state;
+      this.state = reduce(this.state, action);
+      const now = this.state.pair;
+      if (now !== pair)
+        setTimeout(() => {
+          if (this.state.pair !== now) return;
+          this.rested = now;
+          this.client.changed();
+        }, REST);
+      this.client.changed();
+    }
+    set(change) {
+      this.dispatch({ type: "set", change });
+    }
+    choose(change) {
+      this.dispatch({ type: "choose", change });
+    }
+    say(text, retry = false) {
+      this.set({ message: { text, retry } });
+    }
+    /** Ask a question of which only the answer to the latest counts, of those of a name. */
+    async newest(name, question, params) {
+      const mine = this.next();
+      this.latest.set(name, mine);
+      try {
+        const answer = await this.client.ask(question, params);
+        return this.latest.get(name) === mine ? answer : null;
+      } catch (error) {
+        const { stale, message } = error;
+        if (this.latest.get(name) !== mine) return null;
+        if (stale) await this.reopen(message);
+        else this.say(message, true);
+        return null;
+      }
+    }
+    next() {
+      this.serial += 1;
+      return this.serial;
+    }
+    of(more = {}) {
+      return { run: this.state.run?.key, uid: this.state.run?.uid, ...more };
+    }
+    // --- runs and queues ---------------------------------------------------------------------
+    async open(run) {
+      const opened2 = await this.newest("open", "open", run === void 0 ? {} : { run });
+      if (!opened2) return;
+      this.client.forget();
+      this.dispatch({ type: "opened", opened: opened2 });
+      if (opened2.run) await this.requeue();
+    }
+    /** Open again after the run was deleted or made anew, and say so. */
+    async reopen(text) {
+      await this.open(this.state.run?.key);
+      this.say(text);
+    }
+    async requeue() {
+      const { run, spec, handed } = this.state;
+      if (!run) return;
+      this.set({ message: null });
+      if (handed) {
+        this.latest.delete("queue");
+        const pairs2 = Int32Array.from(handed.pairs);
+        const note = pairs2.length ? null : "No pairs were handed over.";
+        this.dispatch({ type: "queue", queue: { pairs: pairs2, queries: pairs2, reviewed: 0, note } });
+        return;
+      }
+      const answer = await this.newest("queue", "queue", this.of({ spec }));
+      if (!answer) return;
+      const [pairs, queries] = [integers(answer.pairs), integers(answer.queries)];
+      this.dispatch({ type: "queue", queue: { ...answer, pairs, queries } });
+    }
+    async handOver(handed) {
+      if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
+      if (this.state.run?.uid !== handed.uid)
+        this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
+      else {
+        this.set({ handed, chosen: /* @__PURE__ */ new Set(), outside: false, two: null });
+        await this.requeue();
+      }
+    }
+    async leaveHanded() {
+      this.set({ handed: null, chosen: /* @__PURE__ */ new Set() });
+      await this.requeue();
+    }
+    /** Change conditions of the queue, or leave all open but order and view. */
+    async filter(change) {
+      const { order, in_view, ...others } = this.state.spec;
+      const kept = { ...order && { order }, ...in_view && { in_view } };
+      this.set({ spec: { ...kept, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
+      await this.requeue();
+    }
+    /** Repeat what failed. */
+    async again() {
+      this.set({ message: null });
+      this.client.forget(true);
+      if (!this.state.opened) await this.open();
+      else if (!this.state.queue) await this.requeue();
+    }
+    // --- the App -----------------------------------------------------------------------------
+    /** Follow the samples that are selected in the grid, or the one that is open. */
+    async follow(samples) {
+      if (samples.length === 2) return this.explain(samples, null);
+      this.latest.delete("selected");
+      if (this.state.two) this.set({ two: null, pins: [] });
+      const [sample] = samples;
+      if (samples.length !== 1 || !this.state.run) return;
+      const params = this.of({ sample, shown: this.state.pair });
+      const located = await this.newest("selected", "locate", params);
+      if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
+    }
+    /** Show two samples: their pair of the run, or explained by a model. */
+    async explain(samples, model) {
+      const params = { ...this.state.run && this.of(), samples, ...model && { model } };
+      const answer = await this.newest("selected", "selected", params);
+      const query = answer?.query;
+      if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
+      else if (query) this.set({ two: { samples: [...samples], model, query }, pins: [] });
+    }
+    async show(what) {
+      await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
+    }
+    async explainRetrieval() {
+      await this.newest("show", "explain", {});
+    }
+    // --- what is shown -----------------------------------------------------------------------
+    queryParams(pair) {
+      const { region } = this.state.choices;
+      return this.of(region === null ? { pair } : { pair, region });
+    }
+    find(pair) {
+      const exact = this.client.read("query", this.queryParams(pair)).value;
+      for (const query of exact ? [exact] : this.others()) {
+        const index = query.neighbors.findIndex((one) => one.pair === pair);
+        const neighbor = query.neighbors[index];
+        if (neighbor) return { query, neighbor, index };
+      }
+      return null;
+    }
+    /** Answers of other pairs, which may have the pair, too; not with another receipt. */
+    others() {
+      return this.state.choices.region === null ? this.client.values("query") : [];
+    }
+    /** Return what is to be shown, or what was until it is there. */
+    shown() {
+      const { two, pair, run } = this.state;
+      const neighbor = two?.query.neighbors[0];
+      const nothing = pair === null || !run;
+      if (!neighbor && nothing) return { shown: null, current: true, problem: void 0 };
+      const found = two && neighbor ? { query: two.query, neighbor, index: 0 } : null;
+      const shown2 = found ?? (nothing ? null : this.find(pair));
+      this.last = shown2 ?? this.last;
+      const entry = shown2 || nothing ? {} : this.client.read("query", this.queryParams(pair));
+      return { shown: this.last, current: shown2 !== null, problem: entry.problem };
+    }
+    /** Ask for what is shown and what will be shown soon. */
+    fetch() {
+      const { pair, two, run, choices, queue, place, outside } = this.state;
+      const { shown: shown2, current } = this.shown();
+      if (shown2 && current) {
+        this.client.want("correspondences", this.about(shown2.neighbor.pair));
+        if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
+        this.wantMap(shown2);
+      }
+      if (two || pair === null || !run) return;
+      for (const one of shown2 && current ? [shown2.query, shown2.neighbor] : [])
+        if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
+      if (!current) this.client.want("query", this.queryParams(pair));
+      for (const next2 of soon(this.state)) {
+        const there = this.find(next2);
+        if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
+        else this.client.want("query", this.queryParams(next2), false);
+      }
+      const next = queue?.pairs[place + 1];
+      if (current && next !== void 0 && !outside)
+        this.client.want("correspondences", this.of({ pair: next }), false);
+    }
+    /** What a question is about: a pair of the run, or the two selected samples. */
+    about(pair, more = {}) {
+      const { two, run } = this.state;
+      if (!two) return this.of({ pair, ...more });
+      const model = two.model && { model: two.model };
+      return { ...run && this.of(), samples: two.samples, ...model, ...more };
+    }
+    liveParams(kind, pair) {
+      const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
+      if (this.state.two) return this.about(pair, { kind, ...channel });
+      return this.of({ pairs: [pair], kind, ...channel });
+    }
+    wantMap({ query, neighbor }) {
+      const { kind } = this.state.choices;
+      const chosen = this.chosen(query);
+      if (!chosen?.live || kind === BEST && this.rested !== this.state.pair) return;
+      if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
+      this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
+    }
+    /** The kind of map that is chosen; of the best, the path of several scales. */
+    chosen(query) {
+      const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
+      return query.kinds.find((one) => one.name === wanted);
+    }
+    /** Return the map that is drawn, the stored one until the chosen one has been computed. */
+    map({ query, neighbor }) {
+      const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
+      const kind = this.chosen(query) ?? first;
+      if (!kind || !first) return null;
+      const params = this.liveParams(kind.name, neighbor.pair);
+      const { value, problem } = kind.live ? this.client.read("live", params) : {};
+      const there = value !== void 0 || !kind.live;
+      const waiting2 = there || problem ? null : kind;
+      return { kind: there ? kind : first, live: value ?? null, waiting: waiting2, problem };
+    }
+    /** Largest value of a kind of map over the shown neighbors of a query. */
+    limit(shown2, map, signed) {
+      const pairs = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
+      const limits = pairs.map((pair) => {
+        const params = this.liveParams(map.kind.name, pair);
+        return this.client.read("live", params).value?.limit;
+      });
+      if (!map.live) limits.push(shown2.query.limits[map.kind.name]);
+      const values = limits.map((one) => (signed ? one?.signed : one?.positive) ?? 0);
+      return Math.max(0, ...values);
+    }
+    points(pair) {
+      const entry = this.client.read("correspondences", this.about(pair));
+      return { points: entry.value, problem: entry.problem };
+    }
+    pictureParams(item) {
+      return this.of({ item, size: LARGE });
+    }
+    /** Return the larger picture of an item where one is zoomed into, once it is there. */
+    picture(picture, item) {
+      if (this.state.two || !this.isZoomed(picture)) return picture;
+      const larger = this.client.read("picture", this.pictureParams(item)).value;
+      return larger?.picture.url ? larger.picture : picture;
+    }
+    isZoomed({ width, height, full }) {
+      return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
+    }
+    channels(pair) {
+      return this.client.read("channels", this.of({ pair })).value;
+    }
+    /** The chosen channel, or the most important one of the pair. */
+    channel(pair) {
+      return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
+    }
+    /** Return the row of a place of the queue, once its page is there. */
+    row(place) {
+      const page = this.client.read("rows", this.of({ pairs: this.page(place) })).value;
+      return page?.rows[place % PAGE];
+    }
+    wantRows(first, last) {
+      for (let place = first - first % PAGE; place <= last; place += PAGE)
+        this.client.want("rows", this.of({ pairs: this.page(place) }));
+    }
+    page(place) {
+      const first = place - place % PAGE;
+      return Array.from(this.state.queue?.pairs.subarray(first, first + PAGE) ?? []);
+    }
+    // --- verdicts ----------------------------------------------------------------------------
+    /** Return the verdict that is shown of a pair. */
+    verdict(pair) {
+      const rows = this.client.values("rows").flatMap((answer) => answer.rows);
+      const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
+      return verdictOf(this.state, pair, known?.verdict ?? null);
+    }
+    giveDigit(key) {
+      const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
+      if (verdict) void this.give(verdict.name);
+    }
+    /** Give a verdict to the selected pairs or the shown one: seen at once, sent in turn. */
+    async give(verdict) {
+      const { chosen, pair, two, advance } = this.state;
+      const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
+      if (!pairs.length || two) return;
+      const id = this.next();
+      const before = new Map(pairs.map((one) => [one, this.verdict(one)]));
+      const verdicts = new Map(pairs.map((one) => [one, verdict]));
+      this.dispatch({ type: "give", id, verdicts, undone: false });
+      const params = this.of({ pairs, verdict });
+      if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
+      await this.write("verdict", params, id, before, null);
+    }
+    async undo() {
+      await this.writing;
+      const last = this.state.undo[this.state.undo.length - 1];
+      if (!last) return;
+      const id = this.next();
+      this.dispatch({ type: "give", id, verdicts: last.before, undone: true });
+      const [only] = last.before.keys();
+      if (last.before.size === 1 && only !== void 0 && only !== this.state.pair)
+        this.dispatch({ type: "locate", pair: only });
+      await this.write("undo", this.of({ entries: last.previous }), id, null, last);
+    }
+    /** Send a verdict or an undo after those before it; roll it back where it is refused. */
+    async write(question, params, id, before, undo) {
+      const asked = this.writing.then(() => this.client.ask(question, params, 2));
+      this.writing = asked.then(
+        (answer) => {
+          if (this.state.run?.uid === params.uid)
+            this.dispatch({ type: "given", id, answer, before });
+        },
+        ({ message, stale }) => {
+          const text = `The verdict was not ${undo ? "taken back" : "saved"}: ${message}`;
+          if (stale) void this.reopen(text);
+          else this.dispatch({ type: "refused", id, text, undo });
+        }
+      );
+      await this.writing;
+    }
+    // --- other commands ----------------------------------------------------------------------
+    /** Turn to the next neighbor of the query, or the previous one. */
+    turn(by) {
+      const { shown: shown2, current } = this.shown();
+      const next = current && shown2?.query.neighbors[shown2.index + by];
+      if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
+    }
+    /** Show the next map of those that the query has; each differs from the one before. */
+    nextMap() {
+      const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
+      const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
+      this.choose({
+        kind: order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST
+      });
+    }
+    /** Close what is open, else drop the selection, else the pins. */
+    close() {
+      if (this.state.help) this.set({ help: false });
+      else if (this.state.chosen.size) this.set({ chosen: /* @__PURE__ */ new Set() });
+      else this.set({ pins: [] });
+    }
+  };
+
+  // src/shell.css
+  var shell_default = `/* The shell of the component; its colors are the App's, light and dark. */
+.sfam {
+  --line: var(--fo-palette-primary-plainBorder, #8884);
+  --chosen: #ff6d04;
+  --text: var(--fo-palette-text-primary, #222);
+  --soft: var(--fo-palette-text-secondary, #666);
+  --back: var(--fo-palette-background-level2, #fff);
+  container: sfam / size;
+  position: absolute;
+  inset: 0;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  padding: 6px;
+  box-sizing: border-box;
+  overflow: auto;
+  color: var(--text);
+  font-size: 13px;
+  line-height: 1.35;
+}
+.sfam *,
+.sfam *::before {
+  box-sizing: border-box;
+}
+.sfam :focus-visible,
+.sfam:focus-visible {
+  outline: 2px solid var(--chosen);
+  outline-offset: -2px;
+}
+.sfam button,
+.sfam select,
+.sfam input {
+  font: inherit;
+  color: var(--text);
+  background: var(--back);
+  border: 1px solid var(--line);
+  border-radius: 4px;
+  padding: 2px 6px;
+}
+.sfam select,
+.sfam input[type="number"],
+.sfam input[type="text"] {
+  max-width: 11em;
+}
+.sfam input[type="number"] {
+  width: 5.5em;
+}
+.sfam input[type="range"] {
+  width: 80px;
+  padding: 0;
+}
+.sfam button {
+  cursor: pointer;
+}
+.sfam button:hover {
+  border-color: var(--text);
+}
+.sfam button[aria-pressed="true"] {
+  border-color: var(--chosen);
+  box-shadow: inset 0 0 0 1px var(--chosen);
+}
+.sfam kbd {
+  display: inline-block;
+  min-width: 7em;
+  font: inherit;
+  color: var(--soft);
+}
+.sfam p {
+  margin: 2px 0;
+}
+.sfam-bar {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 4px 8px;
+  align-items: center;
+  flex: none;
+}
+.sfam-bar form {
+  margin: 0;
+}
+.sfam-pick {
+  display: inline-flex;
+  gap: 4px;
+  align-items: center;
+}
+.sfam-pick {
+  color: var(--soft);
+}
+.sfam-pair > p {
+  color: var(--soft);
+  font-size: 12px;
+}
+.sfam-body {
+  flex: 1 1 auto;
+  display: flex;
+  flex-direction: column;
+  gap: 8px;
+  min-height: 0;
+}
+.sfam-pair {
+  flex: none;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  min-width: 0;
+}
+.sfam-old {
+  opacity: 0.6;
+}
+.sfam-shown {
+  position: relative;
+  height: clamp(200px, 46cqh, 110cqw);
+}
+.sfam-name {
+  display: inline-block;
+  max-width: 100%;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+  vertical-align: bottom;
+}
+.sfam-who {
+  flex: 1 1 60px;
+  min-width: 0;
+  display: flex;
+  flex-direction: column;
+}
+.sfam-who:last-child {
+  text-align: end;
+  align-items: flex-end;
+}
+.sfam-center {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 2px 8px;
+  justify-content: center;
+}
+.sfam-outcome {
+  color: #fff;
+  border-radius: 3px;
+  padding: 0 4px;
+  white-space: nowrap;
+}
+.sfam-outcome > span + span {
+  margin-inline-start: 4px;
+}
+.sfam-unseen {
+  position: absolute;
+  width: 1px;
+  height: 1px;
+  overflow: hidden;
+  clip-path: inset(50%);
+}
+.sfam-strip {
+  position: relative;
+  display: flex;
+  gap: 4px;
+  overflow-x: auto;
+  flex: none;
+  padding: 2px;
+}
+.sfam button.sfam-card {
+  display: flex;
+  flex-direction: column;
+  align-items: center;
+  flex: none;
+  padding: 2px;
+  font-size: 11px;
+  border-width: 2px;
+}
+.sfam-card img {
+  height: 64px;
+  min-width: 24px;
+  max-width: 96px;
+  object-fit: contain;
+}
+.sfam button.sfam-true {
+  border-style: dashed;
+}
+.sfam button.sfam-card[aria-current="true"] {
+  border-color: var(--chosen);
+}
+.sfam-line {
+  display: flex;
+  gap: 4px;
+  align-items: center;
+  min-width: 0;
+  white-space: nowrap;
+}
+.sfam-queue {
+  flex: 1 0 240px;
+  display: flex;
+  flex-direction: column;
+  gap: 4px;
+  min-height: 240px;
+  min-width: 0;
+}
+.sfam-list {
+  position: relative;
+  flex: 1 1 0;
+  min-height: 120px;
+  overflow-y: auto;
+  border: 1px solid var(--line);
+}
+.sfam-list > div {
+  position: relative;
+}
+.sfam-row {
+  position: absolute;
+  left: 0;
+  right: 0;
+  display: flex;
+  gap: 4px;
+  padding: 2px;
+  cursor: pointer;
+  border-bottom: 1px solid var(--line);
+  border-inline-start: 4px solid transparent;
+}
+.sfam-row img {
+  width: 40px;
+  height: 100%;
+  object-fit: contain;
+  flex: none;
+}
+.sfam-row[aria-current="true"] {
+  border-inline-start-color: var(--chosen);
+  background: var(--line);
+}
+.sfam-row[aria-selected="true"] {
+  box-shadow: inset 0 0 0 2px var(--chosen);
+}
+.sfam-cells {
+  flex: 1 1 0;
+  min-width: 0;
+  font-size: 12px;
+}
+.sfam-own {
+  color: var(--chosen);
+  font-weight: 600;
+  max-width: 16em;
+}
+.sfam-message {
+  display: flex;
+  gap: 8px;
+  align-items: center;
+  flex: none;
+  padding: 4px 8px;
+  border: 1px solid var(--chosen);
+  border-radius: 4px;
+}
+.sfam-message > span {
+  flex: 1 1 auto;
+  overflow-wrap: anywhere;
+}
+.sfam-help {
+  position: absolute;
+  z-index: 5;
+  top: 48px;
+  right: 8px;
+  max-width: calc(100% - 16px);
+  padding: 10px;
+  background: var(--back);
+  border: 1px solid var(--line);
+  box-shadow: 0 4px 16px #0006;
+}
+@container sfam (min-width: 760px) {
+  .sfam-body {
+    flex-direction: row;
+  }
+  .sfam-pair {
+    flex: 1 1 0;
+    overflow: auto;
+  }
+  .sfam-shown {
+    flex: 1 0 200px;
+    height: auto;
+  }
+  .sfam-queue {
+    flex: 0 0 clamp(240px, 28%, 380px);
+  }
+}
+`;
+
+  // src/toolbar.tsx
+  var { React: React7 } = app;
+  var MODES = [
+    { name: "overlay", label: "over the image" },
+    { name: "side", label: "beside the image" },
+    { name: "maps", label: "maps only" }
+  ];
+  function colorsOf({ opened: opened2, choices }, map) {
+    const signed = choices.signed || (map?.kind.signed ?? false);
+    const colors = (opened2?.colors ?? []).filter((one) => one.diverging === signed);
+    return { signed, colors, color: colors.find((one) => one.name === choices.colors) ?? colors[0] };
+  }
+  function toolbar(session, shown2, map) {
+    const { opened: opened2, run, choices, two } = session.state;
+    const { signed, colors, color } = colorsOf(session.state, map);
+    const runs = (opened2?.runs ?? []).map((name) => ({ name, label: name }));
+    const kinds = [{ name: BEST, label: "best available" }, ...shown2?.query.kinds ?? []];
+    const known = choices.kind === CHANNEL && shown2 ? session.channels(shown2.neighbor.pair) : null;
+    const channels = (known?.channels ?? []).map(({ channel, value }) => {
+      return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
+    });
+    const number = (name) => name === null ? null : Number(name);
+    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-bar", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
+      "Model",
+      two.model,
+      opened2?.models ?? [],
+      (model) => session.explain(two.samples, model),
+      "of the run"
+    ), pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST })), known && pick(
+      "Channel",
+      choices.channel?.toString(),
+      channels,
+      (name) => session.choose({ channel: number(name) }),
+      "most important"
+    ), pick("Colors", color?.name, colors, (name) => session.choose({ colors: name ?? "" })), pick("Shown", choices.mode, MODES, (mode) => session.choose({ mode })), slide("Opacity", choices.opacity, (opacity2) => session.choose({ opacity: opacity2 })), slide("Threshold", choices.threshold, (threshold) => session.choose({ threshold })), tick("Signed", signed, (on) => session.choose({ signed: on })), tick("Smooth", choices.smooth, (smooth) => session.choose({ smooth })), tick("Loupe", choices.loupe, (loupe) => session.choose({ loupe })), tick("Swipe", choices.swipe, (swipe) => session.choose({ swipe })), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
+  }
+
+  // src/verdicts.tsx
+  var { React: React8 } = app;
+  function Verdicts(props) {
+    const { session } = props;
+    const { opened: opened2, chosen, pair, undo, pending, advance } = session.state;
+    const [own, setOwn] = React8.useState("");
+    const shown2 = chosen.size || pair === null ? null : session.verdict(pair);
+    const known = opened2?.verdicts ?? [];
+    const label = pending.length ? "Saving…" : "Verdict:";
+    const button = ({ name, label: label2, key }) => push(label2, () => session.give(name), {
+      on: shown2 === name,
+      hint: `${label2} (${key})`,
+      testId: `sfam-verdict-${name}`,
+      children: `${key} ${label2}`
+    });
+    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React8.createElement(
+      "form",
+      {
+        onSubmit: (event) => {
+          event.preventDefault();
+          if (own.trim()) void session.give(own.trim());
+          setOwn("");
+        }
+      },
+      /* @__PURE__ */ React8.createElement(
+        "input",
+        {
+          "aria-label": "Verdict in your own words",
+          placeholder: "own words",
+          dir: "auto",
+          maxLength: 200,
+          value: own,
+          onChange: ({ target }) => setOwn(target.value)
+        }
+      )
+    ), undo.length + pending.length > 0 && push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" }), tick("then the next", advance, (on) => session.set({ advance: on })));
+  }
+
+  // src/viewer.tsx
+  var { React: React9 } = app;
+  var sessions = /* @__PURE__ */ new Map();
+  var decoded = /* @__PURE__ */ new WeakMap();
+  function once(encoded, make) {
+    const value = decoded.get(encoded) ?? make(encoded);
+    decoded.set(encoded, value);
+    return value;
+  }
+  function useSession(operator) {
     const panelId = app.__fosp__.usePanelId();
     const trigger = app.__foo__.usePanelEvent();
-    const [text, setText] = React.useState("...");
-    const address = props.schema.view.ask;
-    React.useEffect(() => {
-      trigger(panelId, {
-        operator: address,
-        params: { question: "open" },
-        callback: (result) => setText(JSON.stringify(result.result))
-      });
-    }, []);
-    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-viewer" }, text);
+    const session = sessions.get(panelId) ?? new Session();
+    sessions.set(panelId, session);
+    session.client.send = (params, done) => {
+      const callback = (reply) => {
+        done(reply);
+        return false;
+      };
+      trigger(panelId, { operator, params, callback });
+    };
+    React9.useSyncExternalStore(session.client.subscribe, () => session.client.version);
+    return session;
   }
+  function Viewer(props) {
+    const session = useSession(props.schema.view.ask);
+    const root = React9.useRef(null);
+    const [modal, setModal] = React9.useState(false);
+    React9.useEffect(() => {
+      const inModal = root.current?.closest('[data-cy="modal"]') !== null;
+      setModal(inModal);
+      if (!inModal && document.activeElement === document.body) root.current?.focus();
+      if (!session.state.opened) void session.open();
+      return onHandedOver((handed) => void session.handOver(handed));
+    }, [session]);
+    useFollow(session, session.state.opened !== null, modal);
+    React9.useEffect(() => session.fetch());
+    const { opened: opened2, run, two, message, queue, help } = session.state;
+    const { shown: shown2, current, problem } = session.shown();
+    const map = shown2 && session.map(shown2);
+    const said = message?.text ?? problem?.message ?? null;
+    const waiting2 = said === null && (!opened2 || !shown2 && queue && queue.pairs.length > 0);
+    const onKeyDown = (event) => {
+      const command = event.defaultPrevented ? null : commandOf(event);
+      if (!command) return;
+      event.preventDefault();
+      event.stopPropagation();
+      command(session);
+    };
+    const named = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
+    return /* @__PURE__ */ React9.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named }, /* @__PURE__ */ React9.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React9.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React9.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React9.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React9.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React9.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React9.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React9.createElement(QueueList, { session })), help && /* @__PURE__ */ React9.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React9.createElement("div", { key }, /* @__PURE__ */ React9.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+  }
+  function Pair(props) {
+    const { session, shown: shown2, map, current } = props;
+    const { query, neighbor, index } = shown2;
+    const { choices, run, two, place, zoom, pins } = session.state;
+    const [, again] = React9.useReducer((count) => count + 1, 0);
+    const loading = [query.picture, neighbor.picture].some(
+      ({ url }) => url && pictureOf(url, again).state === "loading"
+    );
+    const look = lookOf(session, shown2, map);
+    const sides = map?.live?.maps[0] ?? neighbor;
+    const next = choices.swipe ? query.neighbors[index + 1] : void 0;
+    const { points, problem } = session.points(neighbor.pair);
+    const hint = map?.problem?.message ?? problem?.message ?? null;
+    const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
+    const pictures2 = [
+      session.picture(query.picture, query.item),
+      session.picture(neighbor.picture, neighbor.item)
+    ];
+    return /* @__PURE__ */ React9.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React9.createElement(
+      "div",
+      {
+        className: "sfam-shown",
+        "data-testid": "sfam-shown",
+        "data-pair": current && !loading ? neighbor.pair : void 0,
+        "data-kind": map?.kind.name,
+        "data-place": place
+      },
+      /* @__PURE__ */ React9.createElement(
+        Stage,
+        {
+          query: imageOf(pictures2[0], sides.query_side, map, `Query ${query.identity ?? ""}`),
+          neighbor: imageOf(pictures2[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`),
+          swipe: next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null,
+          look,
+          zoom,
+          onZoom: (to) => session.set({ zoom: to }),
+          points: points ? pointsOf(points) : null,
+          pins,
+          onPins: (now) => session.set({ pins: now }),
+          loupe: choices.loupe,
+          hint
+        }
+      )
+    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React9.createElement("p", { key: note }, note)));
+  }
+  function scores(session, { query, neighbor }) {
+    const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
+    const who = ({ identity, camera }) => /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
+    const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
+    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React9.createElement("span", null, "nearest true match ", best_true ? "" : apart)), who(neighbor));
+  }
+  function imageOf(picture, side, map, label) {
+    const encoded = map ? side?.maps[map.kind.name] : void 0;
+    const [rows = 1, columns = 1] = encoded?.shape ?? [];
+    const values = encoded ? once(encoded, decode) : null;
+    return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
+  }
+  function pointsOf(found) {
+    return {
+      queryShape: found.query_shape,
+      neighborShape: found.neighbor_shape,
+      queryBox: found.query_box,
+      neighborBox: found.neighbor_box,
+      values: once(found.points, decode),
+      similarity: found.similarity
+    };
+  }
+  function lookOf(session, shown2, map) {
+    const { opacity: opacity2, threshold, smooth, mode } = session.state.choices;
+    const { signed, color } = colorsOf(session.state, map);
+    const table = color ? once(color.table, colorTable) : new Uint8Array(768);
+    const limit = map ? session.limit(shown2, map, signed) : 0;
+    return { table, diverging: signed, signed, limit, opacity: opacity2, threshold, smooth, mode };
+  }
+
+  // src/main.tsx
+  registerHandover();
   app.__fop__.registerComponent({
     name: "SfamPairs",
     label: "SFAM pairs",

@@ -155,6 +155,24 @@ def reject_proposal(run: Run, finding: Finding) -> int:
     return _set(run, finding, is_right=False)
 
 
+def pairs_of_proposal(run: Run, finding: Finding) -> tuple[int, ...]:
+    """Return the pairs that get verdicts with the proposal of a finding; may be none.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    finding : Finding
+        One of its findings.
+
+    Returns
+    -------
+    tuple of int
+        Indices into the columns of the run's pairs.
+    """
+    return tuple(_chosen(run, finding)) if finding.kind in PROBABLE else ()
+
+
 def _set(run: Run, finding: Finding, is_right: bool) -> int:
     """Set the verdicts on a finding."""
     if finding.kind not in PROBABLE:

@@ -1,11 +1,12 @@
 /** What the App has on `window`, typed as far as it is used. */
 
 import type * as ReactTypes from "react";
+import type { Reply } from "./client";
 
 interface PanelEvent {
   operator: string;
   params: Record<string, unknown>;
-  callback: (result: { result?: unknown; error?: unknown; errorMessage?: string }) => void;
+  callback: (reply: Reply) => unknown;
 }
 
 interface Globals {
@@ -16,7 +17,7 @@ interface Globals {
   __foo__: {
     usePanelEvent: () => (panelId: string, event: PanelEvent) => void;
     registerOperator: (operator: unknown, plugin: string) => void;
-    Operator: new (...values: never[]) => object;
+    Operator: new (plugin: string) => object;
     OperatorConfig: new (values: Record<string, unknown>) => object;
   };
   __fop__: {

@@ -1,26 +1,10 @@
-/** What the App loads: registers the component of the panel of pairs. */
+/** What the App loads: registers the component of the panel of pairs, and its operator. */
 
 import { app } from "./app";
-import type { Answer, Opened } from "./types";
+import { registerHandover } from "./handover";
+import { Viewer } from "./viewer";
 
-const { React } = app;
-
-
-function Viewer(props: { schema: { view: { ask: string } } }) {
-  const panelId = app.__fosp__.usePanelId();
-  const trigger = app.__foo__.usePanelEvent();
-  const [text, setText] = React.useState("...");
-  const address = props.schema.view.ask;
-  React.useEffect(() => {
-    trigger(panelId, {
-      operator: address,
-      params: { question: "open" },
-      callback: (result) => setText(JSON.stringify(result.result as Answer<Opened>)),
-    });
-  }, []);
-  return <div data-testid="sfam-viewer">{text}</div>;
-}
-
+registerHandover();
 app.__fop__.registerComponent({
   name: "SfamPairs",
   label: "SFAM pairs",

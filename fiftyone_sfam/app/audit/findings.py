@@ -1,0 +1,453 @@
+"""What the component of findings asks: findings with their pictures, and answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Annotated, Any
+
+import fiftyone.operators as foo
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.forms.choices import for_user
+from fiftyone_sfam.app.forms.parameters import Parameters, Text, Texts, Whole, whole
+from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
+from fiftyone_sfam.app.panel_state import current_run
+from fiftyone_sfam.attribution.render import data_url, fitted
+from fiftyone_sfam.audit.suspects.display import expected_sentence
+from fiftyone_sfam.audit.suspects.finding import (
+    DUPLICATE,
+    MERGED,
+    MISLABELED,
+    PROBABLE,
+    SPLIT,
+)
+from fiftyone_sfam.audit.suspects.review import (
+    accept_proposal,
+    pairs_of_proposal,
+    reject_proposal,
+    review_suspects,
+)
+from fiftyone_sfam.audit.suspects.search import Finding, Suspects, load_suspects
+from fiftyone_sfam.data.text import NO_LABEL, counted, short, shorten
+from fiftyone_sfam.errors import DataError, RunError, SfamError
+from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING
+from fiftyone_sfam.review.verdicts import Verdict, get_verdicts, restore_verdict
+from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.run import Run
+
+MOST_FINDINGS = 20
+"""Most findings of an answer."""
+
+MOST_BYTES = 250_000
+"""Longest answer, as JSON in UTF-8."""
+
+MOST_PICTURES = 4
+"""Most pictures of a group of a finding."""
+
+_LONGEST = 600  # characters of a sentence
+_GONE = "this finding is gone since the suspects were searched again; choose another."
+_MOST_ENTRIES = 1000  # verdicts that are taken back at once
+# Largest width and height of pictures, tried one after the other.
+_SIZES = ((144, 112), (108, 84), (72, 56), (40, 32))
+
+
+class StaleRunError(RunError):
+    """The run of a question is gone, or another run has its key now."""
+
+
+class RunQuestion(Parameters):
+    """A question about a run."""
+
+    run: Text = ""
+    uid: Text = ""
+
+    def load(self, ctx: foo.ExecutionContext) -> Run:
+        """Load the run; raise a StaleRunError if it is not the one that is shown."""
+        run = None if ctx.dataset is None else current_run(ctx.dataset, self.run)
+        if run is None or run.config.uid != self.uid:
+            raise StaleRunError(
+                f"the run '{shorten(self.run, 60)}' was deleted or made again since it "
+                "was opened."
+            )
+        return run
+
+
+class ListQuestion(RunQuestion):
+    """Which findings to list."""
+
+    start: Whole = whole(0, 0, 1_000_000_000)
+    count: Whole = whole(8, 1, MOST_FINDINGS)
+    kind: Text | None = None
+    min_probability: float = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, description="a number from 0 to 1"
+    )
+
+
+class SettleQuestion(RunQuestion):
+    """Which proposal to accept or reject."""
+
+    finding: Text = ""
+    shown: Texts = ()  # keys of the findings that are shown
+
+
+class UndoQuestion(SettleQuestion):
+    """The verdicts to restore, as the answer to ``accept`` or ``reject`` gave them."""
+
+    entries: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
+        (),
+        max_length=_MOST_ENTRIES,
+        description=f"the previous verdicts of at most {_MOST_ENTRIES:,} pairs",
+    )
+
+
+class PreviousVerdict(Parameters):
+    """A verdict before an answer; without an id there was none."""
+
+    pair: Whole = Field(-1, ge=0, description="a whole number from 0")
+    verdict: dict[str, Any] | None = Field(None, description="a verdict, or null")
+
+
+class StoredVerdict(Parameters):
+    """The fields of a :class:`Verdict`."""
+
+    query_id: Text = ""
+    neighbor_id: Text = ""
+    text: Text = ""
+    note: Text = ""
+    created: Text = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of a finding that belong together."""
+
+    role: str  # doubted, own or other
+    title: str
+    items: tuple[int, ...]
+
+
+# --------------------------------------------------------------------------------------
+# Questions
+# --------------------------------------------------------------------------------------
+
+
+def answer(ctx: foo.ExecutionContext) -> dict[str, Any]:
+    """Answer a question with plain data, or say why there is no answer."""
+    name = ctx.params.get("question")
+    try:
+        if not isinstance(name, str) or name not in QUESTIONS:
+            raise DataError(
+                f"there is no question {shorten(repr(name), 60)}; ask one of "
+                f"{', '.join(QUESTIONS)}."
+            )
+        return QUESTIONS[name](ctx)
+    except SfamError as error:
+        return {"problem": for_user(error), "stale": isinstance(error, StaleRunError)}
+
+
+def answer_findings(ctx: foo.ExecutionContext) -> dict[str, Any]:
+    """Return some findings with their pictures."""
+    question = ListQuestion.read(ctx.params)
+    run = question.load(ctx)
+    suspects = _suspects(run)
+    counts = Counter(finding.kind for finding in suspects.findings)
+    if question.kind is not None and question.kind not in counts:
+        raise DataError(f"there is no finding of the kind {_quoted(question.kind)}.")
+    reviewed = review_suspects(run, suspects)
+    listed = [
+        (finding, settled)
+        for finding, settled in reviewed.listed()
+        if question.kind in (None, finding.kind)
+        and finding.score >= question.min_probability
+    ]
+    if question.start and question.start >= len(listed):
+        raise DataError(
+            f"there are {counted(len(listed), 'finding')}, numbered from 0; there is "
+            f"none with the number {question.start:,}."
+        )
+    shown = listed[question.start : question.start + question.count]
+    groups = [groups_of(run, finding) for finding, _ in shown]
+    result = {
+        "findings": [
+            _finding(run, finding, settled, of_finding)
+            for (finding, settled), of_finding in zip(shown, groups, strict=True)
+        ],
+        "total": len(listed),
+        "kinds": [
+            {"name": kind, "label": f"{kind} ({count:,})"}
+            for kind, count in counts.items()
+        ],
+        "expected": expected_sentence(suspects, reviewed),
+    }
+    left = MOST_BYTES - len(json.dumps(result, ensure_ascii=False).encode())
+    items = [
+        item for of_finding in groups for group in of_finding for item in _drawn(group)
+    ]
+    return {**result, "pictures": _pictures(run, dict.fromkeys(items), left)}
+
+
+def answer_settle(
+    ctx: foo.ExecutionContext, settle: Callable[[Run, Finding], int]
+) -> dict[str, Any]:
+    """Set the verdicts on a finding; return what there was before."""
+    question = SettleQuestion.read(ctx.params)
+    run = question.load(ctx)
+    finding = find_finding(run, question.finding)
+    known, before = _has_field(run), get_verdicts(run)
+    pairs = pairs_of_proposal(run, finding)
+    if not settle(run, finding):
+        raise DataError(_no_verdict(run, finding))
+    _reload(ctx, run, known)
+    previous = [
+        {"pair": pair, "verdict": asdict(before[pair]) if pair in before else None}
+        for pair in pairs
+    ]
+    return {**_settled(run, question.shown), "previous": previous}
+
+
+def answer_undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
+    """Restore the verdicts that there were before."""
+    question = UndoQuestion.read(ctx.params)
+    run = question.load(ctx)
+    allowed = {*pairs_of_proposal(run, find_finding(run, question.finding))}
+    entries = [PreviousVerdict.read(entry) for entry in question.entries]
+    if not entries or any(entry.pair not in allowed for entry in entries):
+        raise DataError("these are not the verdicts that the finding had.")
+    known = _has_field(run)
+    for entry in entries:
+        verdict = None
+        if entry.verdict is not None:
+            fields = StoredVerdict.read(entry.verdict).model_dump()
+            verdict = Verdict(entry.pair, **fields)
+        restore_verdict(run, entry.pair, verdict)
+    _reload(ctx, run, known)
+    return _settled(run, question.shown)
+
+
+QUESTIONS: Mapping[str, Callable[[foo.ExecutionContext], dict[str, Any]]] = {
+    "findings": answer_findings,
+    "accept": lambda ctx: answer_settle(ctx, accept_proposal),
+    "reject": lambda ctx: answer_settle(ctx, reject_proposal),
+    "undo": answer_undo,
+}
+"""The questions, with what answers each."""
+
+
+def find_finding(run: Run, key: str) -> Finding:
+    """Return the finding of a key; raise a DataError if it is gone."""
+    for finding in _suspects(run).findings:
+        if finding_key(finding) == key:
+            return finding
+    raise DataError(_GONE)
+
+
+def finding_key(finding: Finding) -> str:
+    """Return what a finding is known by, whatever its place and its score are."""
+    values = [finding.kind, finding.identities, finding.items]
+    return hashlib.blake2b(json.dumps(values).encode(), digest_size=6).hexdigest()
+
+
+def _suspects(run: Run) -> Suspects:
+    suspects = stored(run, load_suspects)
+    if suspects is None:
+        raise DataError(_GONE)
+    return suspects
+
+
+def _settled(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    """Return how findings are settled now; a verdict may settle several."""
+    suspects = _suspects(run)
+    reviewed = review_suspects(run, suspects)
+    answers = {finding_key(finding): text for finding, text in reviewed.listed()}
+    return {
+        "answers": {key: answers[key] for key in keys if key in answers},
+        "expected": expected_sentence(suspects, reviewed),
+    }
+
+
+def _has_field(run: Run) -> bool:
+    return bool(run.dataset.has_sample_field(run.key + VERDICT_FIELD_ENDING))
+
+
+def _reload(ctx: foo.ExecutionContext, run: Run, known: bool) -> None:
+    """Tell the App of the field of verdicts if it is new."""
+    if not known and _has_field(run):
+        ctx.ops.reload_dataset()
+
+
+# --------------------------------------------------------------------------------------
+# What is shown of a finding
+# --------------------------------------------------------------------------------------
+
+
+def _finding(
+    run: Run, finding: Finding, settled: str, groups: Iterable[Group]
+) -> dict[str, Any]:
+    note = _no_verdict(run, finding)
+    hint = ""
+    if finding.kind == MERGED and not note:
+        hint = "Once accepted, enter the new identity in the file of fixes."
+    return {
+        "key": finding_key(finding),
+        "kind": finding.kind,
+        "score": f"{finding.score:.2f}",
+        "probable": finding.kind in PROBABLE,
+        "sentence": shorten(finding.sentence, _LONGEST),
+        "proposal": shorten(finding.proposal, _LONGEST),
+        "answer": settled,
+        "note": note or hint,
+        "can_settle": not note,
+        "groups": [
+            {
+                "role": group.role,
+                "title": group.title,
+                "items": _drawn(group),
+                "more": len(group.items) - len(_drawn(group)),
+            }
+            for group in groups
+        ],
+    }
+
+
+def _no_verdict(run: Run, finding: Finding) -> str:
+    """Say why a finding takes no verdict; empty if it does."""
+    if finding.kind not in PROBABLE:
+        return "This is about pictures, so there is no verdict to give."
+    if not pairs_of_proposal(run, finding):
+        return (
+            "No stored pair shows this, so there is no verdict to give: correct the "
+            "labels in the dataset, or make a run with more neighbors."
+        )
+    return ""
+
+
+def groups_of(run: Run, finding: Finding) -> list[Group]:
+    """Return the images that a finding is about, by group, the clearest ones first."""
+    names = run.items.identities
+    near = _partners(run, finding)
+    suspected = [item for item in near if item in {*finding.items}]
+    items = tuple(dict.fromkeys([*suspected, *finding.items]))
+    if finding.kind == DUPLICATE:
+        return [Group("doubted", "The copies", items)]
+    if finding.kind == SPLIT:
+        return [
+            Group(role, _labeled(name), tuple(i for i in items if names[i] == name))
+            for role, name in zip(("own", "other"), finding.identities, strict=True)
+        ]
+    changes = tuple(item for item in items if item in {*finding.changes})
+    if finding.kind == MERGED:
+        rest = tuple(item for item in items if item not in changes)
+        return [
+            Group("doubted", "Smaller group", changes),
+            Group("own", "Larger group", rest),
+        ]
+    one = counted(len(items), "image")
+    title = "Doubted image" if len(items) == 1 else f"{one} in doubt"
+    groups = [Group("doubted", title, items)]
+    label = names[items[0]]
+    if label is not None:
+        groups.append(_people(run, "own", label, near, items))
+    if finding.kind == MISLABELED:
+        groups.append(_people(run, "other", finding.identities[-1], near, items))
+    else:
+        others = tuple(
+            item for item in near if item not in items and names[item] != label
+        )
+        groups.append(Group("other", "Nearest others", others[:MOST_PICTURES]))
+    return [group for group in groups if group.items]
+
+
+def _people(
+    run: Run, role: str, name: str, near: Sequence[int], without: Sequence[int]
+) -> Group:
+    """Return the images of an identity, those near the doubted ones first."""
+    own = _by_identity(run).get(name, ())
+    listed = dict.fromkeys([*(item for item in near if item in {*own}), *own])
+    return Group(
+        role, _labeled(name), tuple(item for item in listed if item not in without)
+    )
+
+
+def _labeled(name: str) -> str:
+    return f"Labeled {short(name)}"
+
+
+def _partners(run: Run, finding: Finding) -> list[int]:
+    """Return the images of the pairs of a finding and of its images, nearest first."""
+    columns, items = run.pairs, np.array(finding.items)
+    pairs = np.flatnonzero(
+        np.isin(columns.query, items) | np.isin(columns.gallery, items)
+    )
+    pairs = pairs[np.argsort(-columns.similarity[pairs], kind="stable")]
+    pairs = np.concatenate([np.array(finding.pairs, dtype=np.int64), pairs])
+    ends = np.stack([columns.query[pairs], columns.gallery[pairs]], axis=1)
+    return list(dict.fromkeys(ends.reshape(-1).tolist()))
+
+
+@lru_cache(maxsize=2)
+def _by_identity(run: Run) -> dict[str | None, tuple[int, ...]]:
+    found: dict[str | None, list[int]] = {}
+    for item, name in enumerate(run.items.identities):
+        found.setdefault(name, []).append(item)
+    return {name: tuple(items) for name, items in found.items()}
+
+
+def _drawn(group: Group) -> tuple[int, ...]:
+    return group.items[:MOST_PICTURES]
+
+
+def _quoted(text: str) -> str:
+    return repr(shorten(text, 60))
+
+
+# --------------------------------------------------------------------------------------
+# Pictures
+# --------------------------------------------------------------------------------------
+
+
+def _pictures(run: Run, items: Iterable[int], most: int) -> dict[str, dict[str, Any]]:
+    """Return the pictures of items, of at most so many bytes."""
+    images, files = ItemImages(run, items), {}
+    shown: dict[str, dict[str, Any]] = {}
+    for item in items:
+        shown[str(item)] = {"url": "", "label": _label(run, item), "problem": None}
+        try:
+            files[str(item)] = image_file(*images.source(item))
+            _small(files[str(item)], *_SIZES[-1])
+        except DataError as error:
+            files.pop(str(item), None)
+            shown[str(item)]["problem"] = shorten(for_user(error), 200)
+    left = most - len(json.dumps(shown, ensure_ascii=False).encode())
+    urls: dict[str, str] = {}
+    for size in _SIZES:
+        urls = {key: _small(file, *size) for key, file in files.items()}
+        if sum(map(len, urls.values())) <= left:
+            break
+    for key, url in urls.items():
+        left -= len(url)
+        shown[key].update({"url": url} if left >= 0 else {"problem": "Too many."})
+    return shown
+
+
+def _label(run: Run, item: int) -> str:
+    identity, camera = run.items.identities[item], run.items.cameras[item]
+    parts = [NO_LABEL if identity is None else identity, camera]
+    return ", ".join(short(part) for part in parts if part is not None)
+
+
+@lru_cache(maxsize=2048)
+def _small(file: ImageFile, width: int, height: int) -> str:
+    return data_url(fitted(_read(file), width, height), "JPEG")
+
+
+@lru_cache(maxsize=256)
+def _read(file: ImageFile) -> Image.Image:
+    return fitted(file.read(), *_SIZES[0])

@@ -1,0 +1,61 @@
+/** All neighbors of the query, the true match beyond them included. */
+
+import { app } from "./app";
+import type { Session, Shown } from "./session";
+import type { Neighbor, Opened } from "./types";
+
+const { React } = app;
+
+/** The sign of an outcome, in its color, with its name at least for screen readers. */
+export function outcomeOf(opened: Opened | null, name: string, words = false) {
+  const outcome = opened?.outcomes.find((one) => one.name === name);
+  return (
+    <span className="sfam-outcome" style={{ background: outcome?.color }} title={outcome?.label}>
+      <span aria-hidden="true">{outcome?.sign} </span>
+      <span className={words ? "" : "sfam-unseen"}>{outcome?.label ?? name}</span>
+    </span>
+  );
+}
+
+function describe(one: Neighbor): string {
+  const scores = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
+  const best = one.best_true ? ", nearest true match" : "";
+  return `${scores}${best}, ${one.identity ?? "no identity"}`;
+}
+
+export function Strip(props: { session: Session; shown: Shown }) {
+  const { session, shown } = props;
+  const list = React.useRef<HTMLDivElement>(null);
+  React.useEffect(() => {
+    const current = list.current?.querySelector<HTMLElement>('[aria-current="true"]');
+    if (!current || !list.current) return;
+    const { scrollLeft, clientWidth } = list.current;
+    const { offsetLeft, offsetWidth } = current;
+    if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
+      list.current.scrollLeft = offsetLeft - clientWidth / 2;
+  }, [shown.neighbor.pair]);
+  return (
+    <div className="sfam-strip" role="group" aria-label="Neighbors of the query" ref={list}>
+      {shown.query.neighbors.map((one) => (
+        <button
+          type="button"
+          key={one.pair}
+          className={one.best_true ? "sfam-card sfam-true" : "sfam-card"}
+          data-testid="sfam-strip-item"
+          data-pair={one.pair}
+          aria-current={one.pair === shown.neighbor.pair}
+          aria-label={describe(one)}
+          title={describe(one)}
+          onClick={() => session.dispatch({ type: "neighbor", pair: one.pair })}
+        >
+          <img src={one.picture.url || undefined} alt="" draggable={false} />
+          <span className="sfam-line">
+            {outcomeOf(session.state.opened, one.outcome)} {one.rank}
+            {one.best_true && <b> ★</b>}
+          </span>
+          <span>{one.similarity.toFixed(3)}</span>
+        </button>
+      ))}
+    </div>
+  );
+}

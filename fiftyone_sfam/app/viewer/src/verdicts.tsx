@@ -1,0 +1,49 @@
+/** Verdicts on the shown pair, or on the selected ones. */
+
+import { app } from "./app";
+import { nameOf, push, tick } from "./parts";
+import type { Session } from "./session";
+
+const { React } = app;
+
+export function Verdicts(props: { session: Session }) {
+  const { session } = props;
+  const { opened, chosen, pair, undo, pending, advance } = session.state;
+  const [own, setOwn] = React.useState("");
+  const shown = chosen.size || pair === null ? null : session.verdict(pair);
+  const known = opened?.verdicts ?? [];
+  const label = pending.length ? "Saving…" : "Verdict:";
+  const button = ({ name, label, key }: (typeof known)[number]) =>
+    push(label, () => session.give(name), {
+      on: shown === name,
+      hint: `${label} (${key})`,
+      testId: `sfam-verdict-${name}`,
+      children: `${key} ${label}`,
+    });
+  return (
+    <div className="sfam-bar" role="group" aria-label="Verdict">
+      <span role="status">{chosen.size ? `${chosen.size} selected:` : label}</span>
+      {known.map(button)}
+      {shown !== null && !known.some(({ name }) => name === shown) && nameOf(shown, "", "sfam-own")}
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          if (own.trim()) void session.give(own.trim());
+          setOwn("");
+        }}
+      >
+        <input
+          aria-label="Verdict in your own words"
+          placeholder="own words"
+          dir="auto"
+          maxLength={200}
+          value={own}
+          onChange={({ target }) => setOwn(target.value)}
+        />
+      </form>
+      {undo.length + pending.length > 0 &&
+        push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" })}
+      {tick("then the next", advance, (on) => session.set({ advance: on }))}
+    </div>
+  );
+}

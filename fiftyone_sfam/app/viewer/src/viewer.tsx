@@ -1,0 +1,242 @@
+/** The whole panel: tools, both images, the strip, verdicts, the queue. */
+
+import { app } from "./app";
+import type { Reply } from "./client";
+import {
+  ColorBar,
+  colorTable,
+  decode,
+  type Look,
+  Receipt,
+  Stage,
+  type StageImage,
+} from "./drawing";
+import { useFollow } from "./follow";
+import { onHandedOver } from "./handover";
+import { commandOf, HELP } from "./keys";
+import { nameOf, pick, push } from "./parts";
+import { pictureOf } from "./pictures";
+import { QueueList } from "./queue";
+import { Session, type Shown, type ShownMap } from "./session";
+import css from "./shell.css";
+import { outcomeOf, Strip } from "./strip";
+import { colorsOf, toolbar } from "./toolbar";
+import type { Correspondences, Encoded, Picture, Side } from "./types";
+import { Verdicts } from "./verdicts";
+
+const { React } = app;
+
+/** The App may take a panel down and up again: what it shows stays. */
+const sessions = new Map<string, Session>();
+const decoded = new WeakMap<Encoded, Float32Array | Uint8Array>();
+
+function once<T extends Float32Array | Uint8Array>(encoded: Encoded, make: (one: Encoded) => T): T {
+  const value = (decoded.get(encoded) as T | undefined) ?? make(encoded);
+  decoded.set(encoded, value);
+  return value;
+}
+
+function useSession(operator: string): Session {
+  const panelId = app.__fosp__.usePanelId();
+  const trigger = app.__foo__.usePanelEvent();
+  const session = sessions.get(panelId) ?? new Session();
+  sessions.set(panelId, session);
+  session.client.send = (params, done) => {
+    const callback = (reply: Reply) => {
+      done(reply);
+      return false; // otherwise the App takes the panel down where a question failed
+    };
+    trigger(panelId, { operator, params, callback });
+  };
+  React.useSyncExternalStore(session.client.subscribe, () => session.client.version);
+  return session;
+}
+
+export function Viewer(props: { schema: { view: { ask: string } } }) {
+  const session = useSession(props.schema.view.ask);
+  const root = React.useRef<HTMLElement>(null);
+  const [modal, setModal] = React.useState(false);
+  React.useEffect(() => {
+    const inModal = root.current?.closest('[data-cy="modal"]') !== null;
+    setModal(inModal);
+    if (!inModal && document.activeElement === document.body) root.current?.focus();
+    if (!session.state.opened) void session.open();
+    return onHandedOver((handed) => void session.handOver(handed));
+  }, [session]);
+  useFollow(session, session.state.opened !== null, modal);
+  React.useEffect(() => session.fetch());
+  const { opened, run, two, message, queue, help } = session.state;
+  const { shown, current, problem } = session.shown();
+  const map = shown && session.map(shown);
+  const said = message?.text ?? problem?.message ?? null;
+  const waiting = said === null && (!opened || (!shown && queue && queue.pairs.length > 0));
+  const onKeyDown = (event: React.KeyboardEvent) => {
+    const command = event.defaultPrevented ? null : commandOf(event);
+    if (!command) return;
+    event.preventDefault();
+    event.stopPropagation();
+    command(session);
+  };
+  const named = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
+  return (
+    <section className="sfam" tabIndex={0} ref={root} onKeyDown={onKeyDown} {...named}>
+      <style>{css}</style>
+      {said !== null && (
+        <div className="sfam-message" role="alert" data-testid="sfam-message">
+          <span>{said}</span>
+          {(message?.retry ?? true) && push("Retry", () => session.again())}
+          {message && push("Dismiss", () => session.set({ message: null }))}
+        </div>
+      )}
+      {(run || two) && toolbar(session, shown, map)}
+      {waiting && <p role="status">Loading…</p>}
+      {opened?.empty && !two && (
+        <div className="sfam-empty" data-testid="sfam-empty">
+          <p>{opened.empty}</p>
+          {push("Explain the retrieval…", () => session.explainRetrieval())}{" "}
+          {push("Look again", () => session.open())}
+        </div>
+      )}
+      <div className="sfam-body">
+        {shown && <Pair session={session} shown={shown} map={map} current={current} />}
+        {run && <QueueList session={session} />}
+      </div>
+      {help && (
+        <div className="sfam-help" role="dialog" aria-label="Keys" data-testid="sfam-help">
+          {HELP.map(([key, text]) => (
+            <div key={key}>
+              <kbd>{key}</kbd> {text}
+            </div>
+          ))}
+          {push("Close", () => session.set({ help: false }))}
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; current: boolean }) {
+  const { session, shown, map, current } = props;
+  const { query, neighbor, index } = shown;
+  const { choices, run, two, place, zoom, pins } = session.state;
+  const [, again] = React.useReducer((count: number) => count + 1, 0);
+  const loading = [query.picture, neighbor.picture].some(
+    ({ url }) => url && pictureOf(url, again).state === "loading",
+  );
+  const look = lookOf(session, shown, map);
+  const sides = map?.live?.maps[0] ?? neighbor;
+  const next = choices.swipe ? query.neighbors[index + 1] : undefined;
+  const { points, problem } = session.points(neighbor.pair);
+  const hint = map?.problem?.message ?? problem?.message ?? null;
+  const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
+  const pictures = [
+    session.picture(query.picture, query.item),
+    session.picture(neighbor.picture, neighbor.item),
+  ] as const;
+  return (
+    <div className={current ? "sfam-pair" : "sfam-pair sfam-old"} aria-busy={!current}>
+      {scores(session, shown)}
+      <div
+        className="sfam-shown"
+        data-testid="sfam-shown"
+        data-pair={current && !loading ? neighbor.pair : undefined}
+        data-kind={map?.kind.name}
+        data-place={place}
+      >
+        <Stage
+          query={imageOf(pictures[0], sides.query_side, map, `Query ${query.identity ?? ""}`)}
+          neighbor={imageOf(pictures[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`)}
+          swipe={next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null}
+          look={look}
+          zoom={zoom}
+          onZoom={(to) => session.set({ zoom: to })}
+          points={points ? pointsOf(points) : null}
+          pins={pins}
+          onPins={(now) => session.set({ pins: now })}
+          loupe={choices.loupe}
+          hint={hint}
+        />
+      </div>
+      <div className="sfam-bar">
+        <span data-testid="sfam-map">
+          {map?.kind.label ?? "no map"}
+          {map?.waiting && ` (${map.waiting.label} is being computed…)`}
+        </span>
+        <ColorBar look={look} unit={map?.kind.unit ?? ""} />
+      </div>
+      <div className="sfam-bar">
+        <Receipt shares={neighbor.receipt} total={neighbor.similarity} />
+        {run &&
+          run.fields.length > 1 &&
+          !two &&
+          pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))}
+      </div>
+      {!two && <Strip session={session} shown={shown} />}
+      {!two && <Verdicts session={session} />}
+      {!two && (
+        <div className="sfam-bar">
+          {push("Show in the grid", () => session.show("grid"))}
+          {push("Open the query", () => session.show("query"))}
+          {push("Open the neighbor", () => session.show("neighbor"))}
+        </div>
+      )}
+      {[...new Set(notes)].map((note) => note && <p key={note}>{note}</p>)}
+    </div>
+  );
+}
+
+function scores(session: Session, { query, neighbor }: Shown) {
+  const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
+  const who = ({ identity, camera }: { identity: string | null; camera: string | null }) => (
+    <span className="sfam-who">
+      {nameOf(identity, "no identity")}
+      {camera !== null && nameOf(camera)}
+    </span>
+  );
+  const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
+  return (
+    <div className="sfam-bar" data-testid="sfam-scores">
+      {who(query)}
+      <span className="sfam-center">
+        {outcomeOf(session.state.opened, outcome, true)}
+        {rank > 0 && <b>Rank {rank}</b>}
+        <span>
+          similarity {similarity.toFixed(4)}, distance {distance.toFixed(4)}
+        </span>
+        {(best_true || apart) && <span>nearest true match {best_true ? "" : apart}</span>}
+      </span>
+      {who(neighbor)}
+    </div>
+  );
+}
+
+function imageOf(
+  picture: Picture,
+  side: Side | null,
+  map: ShownMap | null,
+  label: string,
+): StageImage {
+  const encoded = map ? side?.maps[map.kind.name] : undefined;
+  const [rows = 1, columns = 1] = encoded?.shape ?? [];
+  const values = encoded ? once(encoded, decode) : null;
+  return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
+}
+
+function pointsOf(found: Correspondences) {
+  return {
+    queryShape: found.query_shape,
+    neighborShape: found.neighbor_shape,
+    queryBox: found.query_box,
+    neighborBox: found.neighbor_box,
+    values: once(found.points, decode),
+    similarity: found.similarity,
+  };
+}
+
+function lookOf(session: Session, shown: Shown, map: ShownMap | null): Look {
+  const { opacity, threshold, smooth, mode } = session.state.choices;
+  const { signed, color } = colorsOf(session.state, map);
+  const table = color ? once(color.table, colorTable) : new Uint8Array(768);
+  const limit = map ? session.limit(shown, map, signed) : 0;
+  return { table, diverging: signed, signed, limit, opacity, threshold, smooth, mode };
+}
