@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 from isolated import isolated_database
-from panels import PLUGIN, Panel, crops
+from panels import PLUGIN, PairsPanel, Panel, crops
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -55,15 +55,18 @@ def _at(place: int) -> dict[str, int]:
 
 
 PAIRS: tuple[tuple[str, dict[str, Any]], ...] = (
-    *(("on_next_pair", {}), ("on_previous_pair", {}), ("on_next_query", {})),
-    *(("on_previous_query", {}), ("on_next_neighbor", {}), ("on_why", {})),
-    *(("on_channels", {}), ("on_clear_point", {}), ("on_filter", {}), ("on_undo", {})),
-    *(("on_kind", {"value": one}) for one in ("sfam", "evidence")),
-    *(("on_opacity", {"value": one}) for one in (0.3, 0.6, 1.0)),
-    *(("on_signed", {"value": one}) for one in (True, False)),
-    *(("on_place", {"value": one}) for one in (1, 50, 1000, 10**6)),
-    ("on_verdict", {"text": "same clothes"}),
-    ("on_verdict", {"text": "wrong label"}),
+    *(("open", {}), ("queue", {}), ("explain", {})),
+    *(("queue", {"spec": {"order": one}}) for one in ("run", "margin", "suspects")),
+    *(("queue", {"spec": {"reviewed": one}}) for one in ("open", "done", "fine")),
+    ("queue", {"spec": {"outcome": "false match", "ranks": "all"}}),
+    *(("query", {"pair": one}) for one in (0, 1, 50, 1000)),
+    *(("correspondences", {"pair": one}) for one in (0, 50)),
+    *(("channels", {"pair": one}) for one in (0, 50)),
+    ("live", {"pairs": [0, 1], "kind": "difference"}),
+    *(("rows", {"pairs": list(range(one, one + 20))}) for one in (0, 1000)),
+    *(("verdict", {"pairs": [1], "verdict": one}) for one in ("fine", "same clothes")),
+    ("verdict", {"pairs": list(range(100)), "verdict": "wrong label"}),
+    *(("locate", {"sample": "0" * 24}), ("show", {"pair": 0, "what": "grid"})),
 )
 AUDIT: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("on_tab", {"value": one}) for one in ("overview", "scores", "matches")),
@@ -187,22 +190,23 @@ def delegated(dataset: fo.Dataset, name: str, **params: Any) -> dict[str, Any]:
 def random_actions(dataset: fo.Dataset, count: int) -> dict[str, Any]:
     """Do random things in both panels."""
     generator = np.random.default_rng(SEED)
-    panels = {name: Panel(dataset, name) for name in ("sfam_pairs", "sfam_audit")}
-    for panel in panels.values():
-        panel.do("on_load")
+    pairs, audit = PairsPanel(dataset, "soak"), Panel(dataset, "sfam_audit")
+    audit.do("on_load")
     errors: Counter[str] = Counter()
     seconds: list[float] = []
     sizes: list[int] = []
     warm = 0.0
     with Samples() as samples:
         for number in range(count):
-            name = ("sfam_pairs", "sfam_audit")[int(generator.integers(2))]
-            known = PAIRS if name == "sfam_pairs" else AUDIT
-            method, params = known[int(generator.integers(len(known)))]
+            known = (PAIRS, AUDIT)[int(generator.integers(2))]
+            name, params = known[int(generator.integers(len(known)))]
             try:
-                took, size = panels[name].do(method, dict(params))
+                if known is AUDIT:
+                    took, size = audit.do(name, dict(params))
+                else:
+                    took, size = pairs.ask(name, **params)
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                errors[f"{name}.{method}: {type(error).__name__}: {error}"] += 1
+                errors[f"{name}: {type(error).__name__}: {error}"] += 1
                 continue
             seconds.append(took)
             sizes.append(size)

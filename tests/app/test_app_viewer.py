@@ -95,7 +95,7 @@ def test_by_keys(run: Run, open_dataset: Open, page: Page) -> None:
     assert get_verdicts(run)[queue[1]].text != given.text
 
     viewer.press("?")
-    page.get_by_text("next neighbor", exact=False).first.wait_for()
+    page.get_by_text("Next and previous neighbor of the query").wait_for()
     keep_screenshot(page, "viewer_keys")
     assert console.errors == []
 
@@ -186,8 +186,8 @@ def test_filters_rows_and_verdicts_on_several(
     open_dataset(run.dataset)
     viewer = Viewer.open(page, int(build_queue(run, Spec())[0]))
     viewer.press("f")
-    viewer.root.get_by_label("Outcome").select_option("false match")
-    viewer.root.get_by_label("Ranks").select_option("k")
+    viewer.root.get_by_label("Outcome").select_option(label="false match")
+    viewer.root.get_by_label("Ranks").select_option(label="the k nearest")
     queue = build_queue(run, Spec(outcome="false match", ranks="k")).tolist()
     viewer.one("place").filter(has_text=f"1 of {len(queue)}").wait_for()
     viewer.shows(queue[0])

@@ -375,23 +375,37 @@ def test_questions_that_have_no_answer(run: Run) -> None:
 def test_images_that_are_missing(tmp_path: Path) -> None:
     dataset = fill(fo.Dataset(), tmp_path)
     try:
-        run = explain_retrieval(dataset, "demo", k=3)
+        run = explain_retrieval(dataset, "demo", k=4)
         pairs = [int(pair) for pair in run.pairs.of_query(0)]
-        gone = int(run.pairs.gallery[pairs[1]])
-        Path(dataset[str(run.items.sample_ids[gone])].filepath).unlink()
+        gone, broken = (
+            Path(dataset[str(run.items.sample_ids[item])].filepath)
+            for item in run.pairs.gallery[pairs[1:3]].tolist()
+        )
+        gone.unlink()
+        broken.write_bytes(b"no image")
         component = PairsComponent(dataset)
         found = component.ask("live", pairs=pairs)
         there = [one["query_side"] is not None for one in found["maps"]]
-        assert there == [True, False, True]
-        for question in ("correspondences", "channels"):
-            text = component.problem(question, pair=pairs[1])
-            assert text.startswith("The neighbor cannot be read: the file does not")
-            assert str(tmp_path) not in text
-        text = component.problem("live", pairs=[pairs[1]], kind="path")
-        assert text.startswith("The neighbor cannot be read: the file does not")
+        assert there == [True, False, False, True]
+        assert [one["pair"] for one in found["maps"]] == pairs
+        for pair, reason in (
+            (pairs[1], f"the file does not exist: {gone.name}. Put it back"),
+            (pairs[2], "the file cannot be read as an image: "),
+        ):
+            for question in (
+                {"question": "correspondences", "pair": pair},
+                {"question": "channels", "pair": pair},
+                {"question": "live", "pairs": [pair], "kind": "path"},
+                {"question": "live", "pairs": [pair]},
+            ):
+                text = component.problem(**question)
+                assert text.startswith(f"The neighbor has no image: {reason}")
+                assert str(tmp_path) not in text
+        text = component.problem("live", pairs=pairs[1:3])
+        assert text == "None of the neighbors' images can be read."
         Path(dataset[str(run.items.sample_ids[0])].filepath).write_bytes(b"nothing")
         text = component.problem("live", pairs=pairs)
-        assert "the file cannot be read as an image" in text.lower()
+        assert text.startswith("The query has no image: the file cannot be read")
     finally:
         dataset.delete()
 

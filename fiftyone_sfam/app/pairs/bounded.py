@@ -80,7 +80,14 @@ def fill(
     """
     neighbors = answer["neighbors"]
     shown = [query, *images]
-    read_ahead([image.file for image in shown if image.file is not None])
+    sizes = [LARGE if at in (0, chosen + 1) else MIDDLE for at in range(len(shown))]
+    read_ahead(
+        [
+            (image.file, size)
+            for image, size in zip(shown, sizes, strict=True)
+            if image.file is not None
+        ]
+    )
     empty = [no_picture(image.problem or "").to_json() for image in shown]
     answer["picture"] = empty[0]
     for neighbor, blank in zip(neighbors, empty[1:], strict=True):
@@ -135,8 +142,9 @@ def _map_bytes(side: SideMaps | None, dtype: str, most_cells: int) -> int:
     """Return the bytes of one image's maps as JSON, or a little more."""
     size = 0
     for values in () if side is None else side.maps.values():
-        cells = math.prod(averaged_shape(*values.shape, most_cells))
-        size += _AROUND + 4 * math.ceil(cells * int(dtype[1]) / 3)
+        height, width = values.shape
+        rows, columns = averaged_shape(height, width, most_cells)
+        size += _AROUND + 4 * math.ceil(rows * columns * int(dtype[1]) / 3)
     return size
 
 

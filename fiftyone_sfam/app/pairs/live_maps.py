@@ -23,6 +23,7 @@ from fiftyone_sfam.app.pairs.maps import (
     limit_of,
     unit_of,
 )
+from fiftyone_sfam.app.pairs.pictures import MIDDLE, MOST_PICTURE_BYTES
 from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.run_question import PairNumbers, RunQuestion, at_most
 from fiftyone_sfam.app.pairs.subjects import (
@@ -53,7 +54,7 @@ Kind = Literal["difference", "path", "channel"]
 
 
 def _channel() -> Any:
-    return Field(None, ge=0, description="a whole number from 0")
+    return Field(None, ge=0, le=2**31, description="a whole number from 0")
 
 
 class LiveQuestion(RunQuestion):
@@ -162,9 +163,9 @@ def path(subject: Subject, notes: list[str]) -> PairMaps:
                 side.score,
                 side.remainder,
                 side.crop,
-                file.read().size,
+                image.picture(MIDDLE, MOST_PICTURE_BYTES).full,
             )
-            for side, file in zip(both, files, strict=True)
+            for side, image in zip(both, subject.images, strict=True)
         )
     )
 

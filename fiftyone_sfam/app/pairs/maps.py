@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
 from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
-from fiftyone_sfam.audit.regions.partitions import Regions, split, stripes
+from fiftyone_sfam.audit.regions.partitions import Regions, resample, split, stripes
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.maps import SideMaps
@@ -97,7 +96,8 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
 def unit_of(kind: str, channel: int | None = None) -> str:
     """Say what the values of a kind of map are."""
     if kind == CHANNEL:
-        return f"activation of channel {'' if channel is None else channel}".rstrip()
+        which = "one channel" if channel is None else f"channel {channel}"
+        return f"activation of {which}"
     return _UNITS.get(kind, _UNITS[SFAM])
 
 
@@ -117,11 +117,11 @@ def averaged(values: Map, most_cells: int) -> Map:
 
     The mean stays the same, so values are still those of one cell of the map before.
     """
-    shape = averaged_shape(*values.shape, most_cells)
-    if shape == values.shape:
+    height, width = values.shape
+    shape = averaged_shape(height, width, most_cells)
+    if shape == (height, width):
         return values
-    image = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
-    return np.asarray(image.resize(shape[::-1], Image.Resampling.BOX))
+    return resample(values[None], *shape)[0].astype(np.float32)
 
 
 def averaged_shape(height: int, width: int, most_cells: int) -> tuple[int, int]:

@@ -142,11 +142,15 @@ def item_images(run: Run, items: Sequence[int]) -> list[ShownImage]:
     return images
 
 
-def read_ahead(files: Sequence[ImageFile]) -> None:
-    """Read images into memory, several at once; those that cannot be are left out."""
-    for _ in load_in_background(
-        range(len(files)), lambda place: _shrunk(files[place]), _READERS
-    ):
+def read_ahead(files: Sequence[tuple[ImageFile, int]]) -> None:
+    """Fit images to longer sides, several at once, and keep them for later."""
+
+    def fit(place: int) -> None:
+        file, longest = files[place]
+        _encoded(file, *next(_sizes(longest)))
+
+    for _ in load_in_background(range(len(files)), fit, _READERS):
+        # An image that cannot be read says so later.
         pass
 
 
@@ -177,7 +181,7 @@ def _big(file: ImageFile, longest: int, quality: int) -> Encoded:
 @lru_cache(maxsize=64)
 def _shrunk(file: ImageFile) -> tuple[Image.Image, tuple[int, int]]:
     image, full = _opened(file, LARGE)
-    return _fitted(image, LARGE), full
+    return _fitted(image, LARGE, full), full
 
 
 def _opened(file: ImageFile, longest: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -190,15 +194,15 @@ def _opened(file: ImageFile, longest: int) -> tuple[Image.Image, tuple[int, int]
 def _written(
     image: Image.Image, longest: int, quality: int, full: tuple[int, int]
 ) -> Encoded:
-    fitted, stream = _fitted(image, longest), io.BytesIO()
+    fitted, stream = _fitted(image, longest, full), io.BytesIO()
     fitted.save(stream, "JPEG", quality=quality, optimize=True)
     return _HEADER + b64encode(stream.getvalue()).decode(), fitted.size, full
 
 
-def _fitted(image: Image.Image, longest: int) -> Image.Image:
-    """Shrink an image, if it is larger."""
-    scale = longest / max(image.size)
+def _fitted(image: Image.Image, longest: int, full: tuple[int, int]) -> Image.Image:
+    """Shrink an image as its full size asks for; it may have been shrunk before."""
+    scale = longest / max(full)
     if scale >= 1:
         return image
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    size = max(1, round(full[0] * scale)), max(1, round(full[1] * scale))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)

@@ -31,7 +31,7 @@ from fiftyone_sfam.app.pairs.pictures import (
 from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.pairs.run_question import RunQuestion, check_pairs
 from fiftyone_sfam.audit.regions.partitions import Regions
-from fiftyone_sfam.data.text import counted
+from fiftyone_sfam.data.text import counted, shorten
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import get_verdicts
@@ -80,7 +80,7 @@ def answer_picture(ctx: foo.ExecutionContext) -> Plain:
     if not 0 <= item < len(run.items):
         raise DataError(
             f"the run '{run.key}' has {counted(len(run.items), 'image')}, numbered "
-            f"from 0; there is no image {item}."
+            f"from 0; there is no image {shorten(str(item), 30)}."
         )
     [image] = item_images(run, [item])
     return {"picture": image.picture(question.size, MOST_PICTURE_BYTES).to_json()}

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
 from fiftyone_sfam.app.pairs.pictures import (
+    MIDDLE,
+    MOST_PICTURE_BYTES,
     ImageFile,
     ShownImage,
     image_file,
@@ -90,7 +92,7 @@ class Subject:
     def readable(self, places: Sequence[int]) -> list[int]:
         """Return the numbers of the query and of neighbors whose images there are."""
         self.file(0)
-        there = [place + 1 for place in places if self.images[place + 1].file]
+        there = [place + 1 for place in places if not self._problem(place + 1)]
         if places and not there:
             if len(places) == 1:
                 self.file(places[0] + 1)
@@ -102,12 +104,17 @@ class Subject:
         return partial(self.columns, list(numbers))
 
     def file(self, number: int) -> ImageFile:
-        """Return the file of an image; raise a DataError if there is none."""
-        image = self.images[number]
-        if image.file is None:
+        """Return the file of an image; raise a DataError if it cannot be read."""
+        file, problem = self.images[number].file, self._problem(number)
+        if file is None or problem is not None:
             which = "the query" if number == 0 else "the neighbor"
-            raise DataError(f"{which} cannot be read: {image.problem}")
-        return image.file
+            reason = problem or "it is missing."
+            raise DataError(f"{which} has no image: {reason[:1].lower()}{reason[1:]}")
+        return file
+
+    def _problem(self, number: int) -> str | None:
+        # The small picture is one that is shown, so it is read once only.
+        return self.images[number].picture(MIDDLE, MOST_PICTURE_BYTES).problem
 
     def kept(self) -> list[KeptImage | None]:
         """Read the stored contributions of the images; None where there are none."""

@@ -1418,10 +1418,10 @@
     React6.useEffect(() => {
       const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
       return () => clearTimeout(timer);
-    }, [first, last, queue, session.state.message]);
+    }, [first, last, queue, session.client.version]);
     const rows = [...pairs.subarray(first, last + 1)];
     const order = spec.order ?? opened2?.orders[0]?.name;
-    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, pairs.length && place + 1, " of ", pairs.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
+    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, pairs.length && place + 1, " of ", pairs.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
       "Order",
       order,
       opened2?.orders ?? [],
@@ -1459,7 +1459,7 @@
       const enter = (text) => void session.filter({ [name]: read(text) });
       return /* @__PURE__ */ React6.createElement(Field, { label, type, value: String(spec[name] ?? ""), onEnter: enter });
     };
-    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
   }
 
   // src/client.ts
@@ -1473,7 +1473,6 @@
   var KEPT2 = { query: 40, correspondences: 8, rows: 40, live: 80 };
   var KEPT_OTHERS = 12;
   var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
-  var URGENT = 4;
   var BACKGROUND = 2;
   var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
@@ -1484,7 +1483,7 @@
       this.version = 0;
       this.entries = /* @__PURE__ */ new Map();
       this.waiting = /* @__PURE__ */ new Map();
-      this.running = 0;
+      this.background = 0;
       this.listeners = /* @__PURE__ */ new Set();
       this.subscribe = (listener) => {
         this.listeners.add(listener);
@@ -1536,35 +1535,26 @@
       const known = this.entries.get(key);
       this.entries.delete(key);
       this.entries.set(key, known ?? {});
+      if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
+      if (urgent) this.start(key, true);
+      else this.startNext();
+    }
+    start(key, urgent) {
       const task = this.waiting.get(key);
-      const start = () => void this.fill(question, params, key);
-      if (!known || task) this.waiting.set(key, { urgent: urgent || !!task?.urgent, start });
-      this.startNext();
+      this.waiting.delete(key);
+      task?.(urgent);
     }
-    /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
-    giveUp() {
-      for (const key of [...this.waiting.keys()].filter((one) => !one.startsWith("rows "))) {
-        this.waiting.delete(key);
-        this.entries.delete(key);
-      }
-    }
-    /** Start what is urgent, the newest first, then the rest. */
     startNext() {
-      const tasks = [...this.waiting];
-      const urgent = tasks.filter(([, task]) => task.urgent).reverse();
-      for (const [key, task] of [...urgent, ...tasks.filter(([, one]) => !one.urgent)])
-        if (this.running < (task.urgent ? URGENT : BACKGROUND)) {
-          this.waiting.delete(key);
-          this.running += 1;
-          task.start();
-        }
+      for (const key of [...this.waiting.keys()])
+        if (this.background < BACKGROUND) this.start(key, false);
     }
-    async fill(question, params, key) {
+    async fill(question, params, key, urgent) {
+      if (!urgent) this.background += 1;
       const entry = await this.ask(question, params).then(
         (value) => ({ value }),
         (problem) => ({ problem })
       );
-      this.running -= 1;
+      if (!urgent) this.background -= 1;
       if (this.entries.has(key)) this.entries.set(key, entry);
       const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
       const done = known.filter(([, one]) => one.value !== void 0 || one.problem);
@@ -1605,14 +1595,12 @@
       const { pair } = this.state;
       this.state = reduce(this.state, action);
       const now = this.state.pair;
-      if (now !== pair) {
-        this.client.giveUp();
+      if (now !== pair)
         setTimeout(() => {
           if (this.state.pair !== now) return;
           this.rested = now;
           this.client.changed();
         }, REST);
-      }
       this.client.changed();
     }
     set(change) {
@@ -2007,14 +1995,14 @@
 .sfam p {
   margin: 2px 0;
 }
-.sfam-tools {
+.sfam-bar {
   display: flex;
   flex-wrap: wrap;
   gap: 4px 8px;
   align-items: center;
   flex: none;
 }
-.sfam-tools form {
+.sfam-bar form {
   margin: 0;
 }
 .sfam-pick {
@@ -2070,9 +2058,7 @@
 }
 .sfam-center {
   display: flex;
-  flex: 1 1 100%;
   flex-wrap: wrap;
-  order: 3;
   gap: 2px 8px;
   justify-content: center;
 }
@@ -2204,16 +2190,6 @@
   border: 1px solid var(--line);
   box-shadow: 0 4px 16px #0006;
 }
-.sfam-tools > .sfam-bar {
-  flex: 1 1 220px;
-  min-width: 0;
-}
-@container sfam (min-width: 520px) {
-  .sfam-center {
-    flex: 0 1 auto;
-    order: 0;
-  }
-}
 @container sfam (min-width: 760px) {
   .sfam-body {
     flex-direction: row;
@@ -2254,7 +2230,7 @@
       return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
     });
     const number = (name) => name === null ? null : Number(name);
-    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
+    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-bar", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
       "Model",
       two.model,
       opened2?.models ?? [],
@@ -2284,7 +2260,7 @@
       testId: `sfam-verdict-${name}`,
       children: `${key} ${label2}`
     });
-    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React8.createElement(
+    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React8.createElement(
       "form",
       {
         onSubmit: (event) => {
@@ -2402,13 +2378,13 @@
           hint
         }
       )
-    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React9.createElement("p", { key: note }, note)));
+    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React9.createElement("p", { key: note }, note)));
   }
   function scores(session, { query, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
-    const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
-    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React9.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
+    const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
+    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React9.createElement("span", null, "nearest true match ", best_true ? "" : apart)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;
