@@ -1,6 +1,8 @@
 /** What the App loads: registers the component of the panel of pairs. */
 
 import { app } from "./app";
+import { SfamFindings } from "./findings";
+import { registerHandover } from "./handover";
 import type { Answer, Opened } from "./types";
 
 const { React } = app;
@@ -28,3 +30,8 @@ app.__fop__.registerComponent({
   type: app.__fop__.PluginComponentType.Component,
   activator: () => true,
 });
+
+const type = app.__fop__.PluginComponentType.Component;
+const findings = { name: "SfamFindings", label: "SFAM findings", component: SfamFindings, type };
+app.__fop__.registerComponent({ ...findings, activator: () => true });
+registerHandover();
