@@ -530,8 +530,8 @@ def test_suspects_show_the_component(audited: Run) -> None:
     view = block["findings_block"]["type"]["properties"]["findings"]["view"]
     assert view["component"] == "SfamFindings"
     assert (view["run"], view["uid"]) == ("sfam", audited.config.uid)
-    assert view["ask"] == f"{PLUGIN}/sfam_audit#ask"
-    assert view["mark"] == f"{PLUGIN}/sfam_audit#on_mark"
+    assert view["ask"].endswith("/sfam_audit#ask")
+    assert view["mark"].endswith("/sfam_audit#on_mark")
     searched = view["searched"]
     find_suspects(audited, min_score=0.2)
     shown.do("on_load")

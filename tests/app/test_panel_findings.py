@@ -26,6 +26,7 @@ from fiftyone_sfam.audit.suspects.review import (
 )
 from fiftyone_sfam.audit.suspects.search import (
     DUPLICATE,
+    HUB,
     MERGED,
     MISLABELED,
     SPLIT,
@@ -111,10 +112,8 @@ def test_findings_of_a_kind_and_of_a_score(doubted: Run) -> None:
     answer = listed(doubted, kind=MISLABELED, count=20)
     assert answer["total"] == kinds.count(MISLABELED)
     assert {one["kind"] for one in answer["findings"]} == {MISLABELED}
-    assert {
-        "name": MISLABELED,
-        "label": f"{MISLABELED} ({kinds.count(MISLABELED)})",
-    } in (answer["kinds"])
+    labels = {one["name"]: one["label"] for one in answer["kinds"]}
+    assert labels[MISLABELED] == f"{MISLABELED} ({kinds.count(MISLABELED)})"
     least = sorted(one.score for one in findings)[len(findings) // 2]
     answer = listed(doubted, min_probability=least)
     assert answer["total"] == sum(one.score >= least for one in findings)
@@ -180,21 +179,19 @@ def test_split_and_merged_identities_and_copies(doubted: Run) -> None:
 def test_an_image_alone_is_beside_its_people_and_the_nearest_others(
     doubted: Run,
 ) -> None:
-    sample = doubted.dataset.skip(7).first()
-    Image.new("RGB", (32, 64), (90, 90, 90)).save(sample.filepath)
-    findings = find_suspects(doubted, kinds=[UNINFORMATIVE], min_score=0.0).findings
-    finding = next(one for one in findings if one.items == (7,))
-    shown = next(
-        one
-        for one in listed(doubted, count=20)["findings"]
-        if one["key"] == finding_key(finding)
-    )
+    kinds = [UNINFORMATIVE, HUB]
+    finding = find_suspects(doubted, kinds=kinds, min_score=0.0).findings[0]
+    [item] = finding.items
+    shown = listed(doubted, count=1)["findings"][0]
+    assert shown["key"] == finding_key(finding)
     of_role, names = groups(shown), doubted.items.identities
-    assert of_role["doubted"] == [7]
-    assert {names[item] for item in of_role["own"]} == {names[7]}
-    assert names[7] not in {names[item] for item in of_role["other"]}
+    assert of_role["doubted"] == [item]
+    assert {names[one] for one in of_role["own"]} == {names[item]}
+    assert item not in of_role["own"]
+    assert names[item] not in {names[one] for one in of_role["other"]}
     pairs = doubted.pairs
-    partners = {*pairs.gallery[pairs.query == 7]} | {*pairs.query[pairs.gallery == 7]}
+    partners = {*pairs.gallery[pairs.query == item]}
+    partners |= {*pairs.query[pairs.gallery == item]}
     assert {*of_role["other"]} <= partners
 
 
@@ -390,9 +387,7 @@ def test_forged_requests_get_one_sentence(doubted: Run) -> None:
     hostile = "<script>\n**x**" * 400
     [pair, *_] = pairs_of_proposal(doubted, findings[0])
     other = {"query_id": "a", "neighbor_id": "b", "text": "fine", "created": "2026"}
-    gone = (
-        "this finding is gone since the suspects were searched again; choose another."
-    )
+    gone = "this finding is gone since the suspects were searched again; choose "
     for question, params, problem in (
         ("findings", {"start": -1}, "start is -1; give a whole number from 0 to "),
         ("findings", {"start": 10**6}, f"there are {count} findings, numbered from 0"),
