@@ -114,7 +114,7 @@ def test_the_cards_are_the_runs(run: Run) -> None:
     assert cards["Rank-5"] == f"{100 * five:.1f} %"
     assert cards["mAP"] == f"{100 * ranked.average_precision.mean():.1f} %"
     assert cards["Queries"] == "36"
-    assert cards["Reviewed"] == f"0 of {len(run.pairs)}"
+    assert cards[f"Reviewed of {len(run.pairs)}"] == "0"
     assert "Skipped" not in cards
 
 
@@ -172,6 +172,32 @@ def test_cards_open_what_they_count(run: Run) -> None:
     worst = ranked.query[ranked.average_precision.argmin()]
     assert shown.view[0] == run.items.sample_ids[worst]
     assert shown.state["selection"]["pairs"] == 36
+    shown.do("on_mark", mark="last", path="")
+    last = ranked.query[ranked.inverse_negative_penalty.argmin()]
+    assert shown.view[0] == run.items.sample_ids[last]
+    assert shown.handed["title"] == (
+        "the 36 queries of the lowest inverse negative penalty"
+    )
+    shown.do("on_mark", mark="queries", path="")
+    shown.assert_open(run, np.flatnonzero(run.pairs.rank == 1), "first neighbors")
+    shown.do("on_mark", mark="true_matches", path="")
+    shown.assert_open(run, rank1(run, TRUE_MATCH), "true matches at rank 1")
+    shown.do("on_mark", mark="equal_error", path="")
+    threshold, score = overview(run).equal_error_threshold, scores_of(run)
+    false = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
+    wanted = sorted(false.tolist(), key=lambda pair: (-score[pair], pair))
+    shown.assert_open(run, wanted, f"false matches accepted at {threshold:.3f}")
+
+
+def test_every_card_of_a_run_opens_its_pairs(audited: Run) -> None:
+    shown = Shown(audited.dataset)
+    marks = {card["label"]: card["mark"] for card in shown.block("cards")["cards"]}
+    assert [label for label, mark in marks.items() if not mark] == [
+        f"Reviewed of {len(audited.pairs)}"
+    ]
+    for mark in filter(None, marks.values()):
+        shown.do("on_mark", mark=mark, path="")
+        assert shown.handed is not None
 
 
 def test_a_map_opens_its_outcome(run: Run) -> None:
@@ -192,8 +218,9 @@ def test_reviewed_pairs_are_counted_and_opened(tiny_world: World) -> None:
     set_verdict(run, 4, "fine")
     set_verdict(run, 9, "wrong label")
     shown = Shown(dataset)
-    (card,) = [c for c in shown.block("cards")["cards"] if c["label"] == "Reviewed"]
-    assert card["value"] == f"2 of {len(run.pairs)}"
+    cards = {card["label"]: card for card in shown.block("cards")["cards"]}
+    card = cards[f"Reviewed of {len(run.pairs)}"]
+    assert card["value"] == "2"
     shown.do("on_mark", mark=card["mark"], path="")
     shown.assert_open(run, [4, 9], "pairs with a verdict")
 
@@ -508,7 +535,9 @@ def test_shortcuts_and_the_causal_check(audited: Run) -> None:
     assert shown.state["shortcut"] == last
     drawn = np.array(shown.content("shortcut_maps")[0]["z"])
     assert drawn == pytest.approx(found.evidence, abs=1e-6)
-    assert shown.block("shortcut_maps")["hint"] == found.sentence
+    assert shown.block("shortcut_maps")["hint"].startswith(found.sentence)
+    shown.click("shortcut_maps", trace_idx=0, idx=[0, 0])
+    assert shown.pairs == found.pairs.tolist()
     points, _ = shown.content("claims")
     assert len(points["x"]) == 4
     shown.click("claims", trace_idx=0, idx=1)
@@ -696,7 +725,8 @@ def test_a_large_run_offers_the_evaluation(
     assert shown.blocks == ["cards", "unevaluated", "evaluate"]
     assert "144 pairs" in shown.block("unevaluated")["markdown"]
     labels = [card["label"] for card in shown.block("cards")["cards"]]
-    assert labels == ["First is true", "False matches", "Reviewed", "Queries"]
+    reviewed = f"Reviewed of {len(run.pairs)}"
+    assert labels == ["First is true", "False matches", reviewed, "Queries"]
     assert "overview" not in run.store.names()
     evaluate_retrieval(run)
     shown.do("on_load")

@@ -55,6 +55,8 @@ def test_the_verdict_and_the_curves(run: Run) -> None:
         np.testing.assert_allclose(traces[0]["y"], mean, atol=1e-4)
     shown.click("hidden", trace_idx=0, idx=1)
     assert sorted(shown.pairs) == found.pairs.tolist()
+    shown.click("map_figures", row=0)
+    assert sorted(shown.pairs) == found.pairs.tolist()
 
 
 def test_few_pairs_have_no_intervals(run: Run) -> None:
