@@ -1,7 +1,15 @@
 /** The state of the list of findings: what is shown, and verdicts before they are stored. */
 
-import type { Findings, Place, Settled, SettledNow } from "./findings_types";
+import type { Findings, Settled, SettledNow } from "./findings_types";
 import type { Previous } from "./types";
+
+/** Which findings are listed. */
+export interface Place {
+  start: number;
+  count: number;
+  kind: string | null;
+  min_probability: number;
+}
 
 /** How a finding is settled on the page. */
 export interface Verdict {
@@ -20,16 +28,12 @@ export interface State {
 }
 
 export const FIRST: Place = { start: 0, count: 8, kind: null, min_probability: 0 };
-
-export function empty(place: Place = FIRST): State {
-  return { place, list: null, verdicts: {}, problem: null };
-}
-
-const NONE: Verdict = { answer: "", before: "", pending: false, previous: null, problem: null };
+export const EMPTY: State = { place: FIRST, list: null, verdicts: {}, problem: null };
 
 export function verdictOf(state: State, key: string): Verdict {
-  const listed = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
-  return state.verdicts[key] ?? { ...NONE, answer: listed, before: listed };
+  const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
+  const listed = { answer, before: answer, pending: false, previous: null, problem: null };
+  return state.verdicts[key] ?? listed;
 }
 
 function withVerdict(state: State, key: string, verdict: Partial<Verdict>): State {
@@ -52,25 +56,18 @@ export function settling(state: State, key: string, wanted: Settled | "undo"): S
 
 /** Take over what was stored, for all findings but those that wait for their own answer. */
 export function settled(state: State, key: string, now: SettledNow): State {
-  const previous = now.previous ?? null;
-  let next = withVerdict(state, key, { pending: false, previous });
-  for (const [other, answer] of Object.entries(now.answers))
-    if (other === key || !verdictOf(next, other).pending)
-      if (verdictOf(next, other).answer !== answer) next = withVerdict(next, other, { answer });
-  if (next.list) next = { ...next, list: { ...next.list, expected: now.expected } };
-  return next;
+  let next = withVerdict(state, key, { pending: false, previous: now.previous ?? null });
+  for (const [other, answer] of Object.entries(now.answers)) {
+    const known = verdictOf(next, other);
+    if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
+  }
+  return { ...next, list: next.list && { ...next.list, expected: now.expected } };
 }
 
 /** Bring back what there was before a verdict that was refused. */
 export function refused(state: State, key: string, problem: string): State {
-  const { answer, before } = verdictOf(state, key);
-  return withVerdict(state, key, { answer: before, before: answer, pending: false, problem });
-}
-
-/** Say which findings are shown: "1 to 8 of 20". */
-export function shownRange(place: Place, list: Findings): string {
-  const last = place.start + list.findings.length;
-  return list.findings.length ? `${place.start + 1} to ${last} of ${list.total}` : "none";
+  const { before } = verdictOf(state, key);
+  return withVerdict(state, key, { answer: before, pending: false, problem });
 }
 
 /** Return the place of the page before (-1) or after (1); null if there is none. */

@@ -45,11 +45,3 @@ export interface SettledNow {
   expected: string;
   previous?: Previous[];
 }
-
-/** Which findings are listed. */
-export interface Place {
-  start: number;
-  count: number;
-  kind: string | null;
-  min_probability: number;
-}
