@@ -76,12 +76,11 @@ def picture_audit(page: Page) -> None:
         page.get_by_text(shown).first.wait_for()
         save(page, name)
     page.get_by_role("tab", name="Suspects").click()
-    page.get_by_text("Worst first.").wait_for()
-    page.get_by_text("mislabeled image", exact=True).first.click()
-    review = page.get_by_role("button", name="Review th").first
-    review.wait_for()
+    page.get_by_test_id("sfam-findings").locator("article").first.wait_for()
     save(page, "suspects")
-    review.click()
+    page.locator("article").filter(has_text="mislabeled image").first.locator(
+        "[data-item]"
+    ).first.click()
     page.get_by_role("button", name="Why not the true match?").first.click()
     page.get_by_role("button", name="Leave the true match").wait_for()
     save(page, "why")

@@ -9,7 +9,6 @@ import fiftyone as fo
 import pydash
 
 from fiftyone_sfam.app.audit.panel import SfamAudit
-from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.runs.run import Run
 from operator_support import context, requests
 
@@ -77,19 +76,48 @@ class AuditPanel:
         assert stages[0]["_cls"] == "fiftyone.core.stages.Select"
         return list(dict(stages[0]["kwargs"])["sample_ids"])
 
+    @property
+    def handed(self) -> dict[str, Any] | None:
+        """What the last event handed over in the page, which opens the pairs."""
+        view_pairs = f"{PLUGIN}/view_pairs"
+        found = [given for name, given in self.asked if name == view_pairs]
+        assert len(found) <= 1
+        opened = [given["name"] for name, given in self.asked if name == "open_panel"]
+        assert opened == ["sfam_pairs"] * len(found)
+        return found[0] if found else None
+
+    @property
+    def pairs(self) -> list[int]:
+        """The pairs that the last event handed over."""
+        assert self.handed is not None
+        return list(self.handed["pairs"])
+
+    def ask(self, question: str, **params: Any) -> dict[str, Any]:
+        """Ask what the component of findings asks; return the answer."""
+        event = {**params, "question": question, "__method__": "ask"}
+        self.ctx = context(self.dataset, {**event, "panel_id": "audit"})
+        answer = json.loads(json.dumps(SfamAudit().execute(self.ctx), allow_nan=False))
+        self.asked = list(requests(self.ctx))
+        return dict(answer)
+
     def assert_open(self, run: Run, pairs: Any, title: str) -> None:
-        """Assert that pairs are in the queue, and their queries in the grid."""
+        """Assert that pairs were handed over, and that the grid has their queries."""
         wanted = [int(pair) for pair in pairs]
         assert wanted
-        queue = get_queue(self.ctx, run)
-        assert queue is not None
-        assert list(queue.pairs) == wanted
-        plain = queue.title.replace("\u2068", "").replace("\u2069", "")
-        assert plain == title
+        handed = self.handed
+        assert handed is not None
+        shown = handed["title"]
+        assert shown.replace("\u2068", "").replace("\u2069", "") == title
+        assert handed == {
+            "run": run.key,
+            "uid": run.config.uid,
+            "title": shown,
+            "pairs": wanted,
+        }
         queries = run.items.sample_ids[run.pairs.query[wanted]]
         assert self.view == list(dict.fromkeys(queries.tolist()))
         assert self.state["selection"]["pairs"] == len(wanted)
-        assert self.state["selection"]["title"] == queue.title
+        assert self.state["selection"]["title"] == shown
 
     def text(self) -> str:
         return json.dumps(self.layout, ensure_ascii=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import numpy as np
@@ -13,9 +13,10 @@ import pytest
 
 from app_support import Console, keep_screenshot, until
 from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam.app.audit.findings import finding_key
 from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_scores import score_selection
-from fiftyone_sfam.app.panel_state import get_queue
+from fiftyone_sfam.app.audit.page_suspects import finding_selection
 from fiftyone_sfam.audit.evaluation.display import coarse
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.evaluation.overview import overview
@@ -25,11 +26,11 @@ from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run, load_run
-from operator_support import context
+from operator_support import PLUGIN
 from worlds import mislabel, small_crops
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Response
 
 pytestmark = pytest.mark.browser
 
@@ -41,7 +42,7 @@ PAGES = {
     "False matches": "By camera pair",
     "Regions": "Share of the score by region",
     "Maps": "A map that looks right may be wrong",
-    "Suspects": "Worst first.",
+    "Suspects": "Expected among all labels:",
 }
 """What each page shows."""
 
@@ -99,7 +100,8 @@ def click_mark(page: Page, mark: Locator, **options: object) -> None:
 
 
 def wait_for_count(page: Page, count: int) -> None:
-    """Wait until the App counts so many samples in its grid."""
+    """Wait until the App counts so many samples in its grid, behind the pairs."""
+    page.locator('[data-cy="panel-tab-samples"]').click()
     entry = page.locator('[data-cy="entry-counts"]').first
     text = re.compile(rf"^\s*{count} samples?\s*$")
     until(
@@ -109,15 +111,51 @@ def wait_for_count(page: Page, count: int) -> None:
     )
 
 
-def queued(run: Run) -> tuple[int, ...]:
-    queue = get_queue(context(run.dataset), run)
-    return () if queue is None else queue.pairs
+class Handed:
+    """What a page was told to hand over to the panel of pairs, and whether it did."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.given: list[dict[str, Any]] = []
+        page.on("response", self._read)
+
+    def _read(self, response: Response) -> None:
+        if not response.url.endswith("/operators/execute"):
+            return
+        for request in (response.json().get("executor") or {}).get("requests", []):
+            if request["operator_uri"] == f"{PLUGIN}/view_pairs":
+                self.given.append(request["params"])
+
+    def listen(self) -> None:
+        """Count what is handed over in the page that is open."""
+        self.page.evaluate(
+            "window.handed = 0;"
+            "window.addEventListener('sfam-pairs', () => { window.handed += 1 })"
+        )
+
+    def take(self) -> dict[str, Any]:
+        """Return the one thing that was handed over since the last time."""
+        until(self.page, lambda: bool(self.given), "pairs were handed over")
+        until(self.page, lambda: self.page.evaluate("window.handed") > 0, "they came")
+        pairs = self.page.locator('[data-cy="panel-content-sfam_pairs"]')
+        pairs.wait_for()
+        assert len(self.given) == self.page.evaluate("window.handed") == 1
+        self.page.evaluate("window.handed = 0")
+        return self.given.pop()
+
+    def pairs(self, run: Run) -> list[int]:
+        """Return the pairs that were handed over, of a run."""
+        given = self.take()
+        assert (given["run"], given["uid"]) == (run.key, run.config.uid)
+        return list(given["pairs"])
 
 
 def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     console = Console(page)
     run, figures = audited, overview(audited)
+    handed = Handed(page)
     open_dataset(run.dataset)
+    handed.listen()
     panel = open_audit(page)
     wait_for_count(page, 36)
     keep_screenshot(page, "audit_overview")
@@ -125,8 +163,8 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     # A card.
     panel.get_by_role("button", name="False matches").click()
     false = np.flatnonzero((run.pairs.rank == 1) & (run.pairs.outcome == FALSE_MATCH))
+    assert handed.pairs(run) == false.tolist()
     wait_for_count(page, len(false))
-    assert queued(run) == tuple(false.tolist())
 
     # The tallest bar of the genuine scores.
     turn_to(panel, "Scores")
@@ -136,8 +174,13 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     click_mark(page, bars.locator(".point path").nth(place))
     selection = score_selection(run, figures, 0, place)
     assert 0 < len(selection.samples) != len(false)
+    assert handed.take() == {
+        "run": run.key,
+        "uid": run.config.uid,
+        "title": selection.title,
+        "pairs": list(selection.pairs),
+    }
     wait_for_count(page, len(selection.samples))
-    assert queued(run) == selection.pairs
     keep_screenshot(page, "audit_scores")
 
     # The threshold, by its slider and by a button.
@@ -168,51 +211,37 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     page.mouse.move(x, y)
     page.wait_for_timeout(200)
     page.mouse.click(x, y)
-    wait_for_count(page, int(counts.max()))
+    pairs = handed.pairs(run)
+    assert len(pairs) == counts.max()
     names = tallies(run).cameras
-    assert {run.items.cameras[run.pairs.query[pair]] for pair in queued(run)} == {
-        names[row]
-    }
-    assert {run.items.cameras[run.pairs.gallery[pair]] for pair in queued(run)} == {
+    assert {run.items.cameras[run.pairs.query[pair]] for pair in pairs} == {names[row]}
+    assert {run.items.cameras[run.pairs.gallery[pair]] for pair in pairs} == {
         names[column]
     }
+    wait_for_count(page, int(counts.max()))
     keep_screenshot(page, "audit_matches")
 
-    # A row, and its pairs in the panel of pairs.
+    # The picture of a finding.
     turn_to(panel, "Suspects")
     finding = load_suspects(run).findings[0]
-    panel.get_by_text(finding.sentence).click()
-    count = len(finding.pairs)
-    button = panel.get_by_role("button", name=f"Review these {count} pairs")
-    button.wait_for()
-    assert queued(run) == finding.pairs
+    picture = panel.locator(
+        f'[data-finding="{finding_key(finding)}"] [data-item]'
+    ).first
+    picture.click()
+    assert sorted(handed.pairs(run)) == sorted(finding.pairs)
     keep_screenshot(page, "audit_suspects")
-    button.click()
-    pairs = page.locator('[data-cy="panel-content-sfam_pairs"]')
-    pairs.get_by_text(f"0 of {count} reviewed").wait_for()
-    pairs.get_by_text(finding.kind).first.wait_for()
-    keep_screenshot(page, "audit_review")
 
-    # Back to the audit, which is as it was, and to all images.
-    page.locator('[data-cy="panel-tab-sfam_audit"]').click()
-    panel.get_by_text(finding.sentence).wait_for()
-    show_all = panel.get_by_role("button", name="Show all images")
-
-    def left() -> bool:
-        # What the panel answers to being opened may come after the click.
-        if show_all.count():
-            show_all.click()
-            page.wait_for_timeout(3000)
-        return not button.count()
-
-    until(page, left, "all images are shown")
+    # The audit is as it was. Back to all images.
+    assert panel.get_by_text(finding.sentence).is_visible()
+    panel.get_by_role("button", name="Show all images").click()
     wait_for_count(page, 36)
     assert console.errors == []
 
 
 def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> None:
-    run = audited
+    run, handed = audited, Handed(page)
     open_dataset(run.dataset)
+    handed.listen()
     panel = open_audit(page)
     turn_to(panel, "Regions")
     scatter = figure(panel, "Score and share of background")
@@ -224,8 +253,7 @@ def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> 
     )
     alone = int(np.argmin(_crowd(places)))
     click_mark(page, dots.nth(alone))
-    until(page, lambda: len(queued(run)) == 1, "one pair is queued")
-    (pair,) = queued(run)
+    (pair,) = handed.pairs(run)
     assert run.pairs.outcome[pair] == FALSE_MATCH
     wait_for_count(page, 2)
     keep_screenshot(page, "audit_regions")
@@ -238,8 +266,7 @@ def test_points_of_the_scatter(audited: Run, open_dataset: Open, page: Page) -> 
     page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
     page.mouse.up()
     shown = int(scatter.locator(".scatterlayer .point").count())
-    panel.get_by_role("button", name=f"Review these {shown} pairs").wait_for()
-    assert len(queued(run)) == shown > 50
+    assert len(handed.pairs(run)) == shown > 50
 
 
 def _crowd(places: list[list[float]]) -> np.ndarray:
@@ -335,12 +362,16 @@ def test_what_is_missing_is_computed(
     until(page, execute.is_enabled, "the form is right")
     execute.click()
     # The panel shows them by itself.
-    panel.get_by_text("Worst first.").wait_for(timeout=60_000)
+    panel.get_by_test_id("sfam-findings").locator("article").first.wait_for()
     dataset.reload()
     [first, *_] = load_suspects(load_run(dataset, "sfam")).findings
     panel.get_by_text(first.sentence).wait_for()
     keep_screenshot(page, "audit_computed")
     assert console.errors == []
+
+
+def texts(run: Run) -> set[str]:
+    return {one.text for one in get_verdicts(run).values()}
 
 
 def test_a_proposal_becomes_a_verdict(
@@ -357,22 +388,84 @@ def test_a_proposal_becomes_a_verdict(
         panel = open_audit(page)
         turn_to(panel, "Suspects")
         panel.get_by_text("Expected among all labels:").wait_for()
-        panel.get_by_text(first.sentence).click()
-        panel.get_by_role("button", name="Accept the proposal").click()
-        panel.get_by_text("The proposal is accepted.").wait_for()
+        rows = panel.get_by_test_id("sfam-findings").locator("article")
+        assert rows.count() == min(8, len(others) + 1)
+        shown = panel.locator(f'[data-finding="{finding_key(first)}"]')
+        # The doubted image, its own people and the others, before any click.
+        titles = shown.locator("figcaption").all_inner_texts()
+        assert titles == ["Doubted image", *(f"Labeled {n}" for n in first.identities)]
+        doubted = shown.locator(f'[data-item="{first.items[0]}"] img')
+        assert doubted.evaluate("image => image.naturalHeight") == 112
+
+        shown.get_by_role("button", name="Accept").click()
         panel.get_by_text("Expected to be left among all labels:").wait_for()
-        rows = panel.locator("tbody tr")
-        until(page, lambda: "accepted" in rows.last.inner_text(), "it is last")
-        assert first.sentence in rows.last.inner_text()
-        assert rows.count() == len(others) + 1
+        assert shown.get_by_text("✓ accepted").is_visible()
+        # It stays where it is.
+        assert rows.first.get_attribute("data-finding") == finding_key(first)
         assert {one.text for one in get_verdicts(run).values()} == {"same person"}
         keep_screenshot(page, "audit_accepted")
-        panel.get_by_role("button", name="Reject it").click()
-        panel.get_by_text("The proposal is rejected.").wait_for()
-        assert {one.text for one in get_verdicts(run).values()} == {"fine"}
+        # By keys: rejected, and undone twice is undone once.
+        shown.get_by_role("button", name="Show pairs").focus()
+        page.keyboard.press("r")
+        until(page, lambda: texts(run) == {"fine"}, "it is rejected")
+        shown.get_by_text("✗ rejected").wait_for()
+        shown.get_by_role("button", name="Undo").wait_for()
+        page.keyboard.press("u")
+        until(page, lambda: texts(run) == {"same person"}, "it is accepted again")
+        shown.get_by_text("✓ accepted").wait_for()
+        shown.get_by_role("button", name="Undo").wait_for(state="detached")
+        page.keyboard.press("ArrowDown")
+        focused = "document.activeElement.closest('article').dataset.finding"
+        assert page.evaluate(focused) == rows.nth(1).get_attribute("data-finding")
+
+        # What is refused is taken back, with a sentence.
+        run.results.delete("suspects")
+        shown.get_by_role("button", name="Reject").click()
+        shown.get_by_role("alert").wait_for()
+        assert "this finding is gone" in shown.get_by_role("alert").inner_text()
+        assert shown.get_by_text("✓ accepted").is_visible()
+        assert texts(run) == {"same person"}
         assert console.errors == []
     finally:
         dataset.delete()
+
+
+def test_two_pages_and_a_panel_that_is_made_anew(
+    audited: Run, open_dataset: Open, page: Page, app_server: str
+) -> None:
+    console, handed = Console(page), Handed(page)
+    findings = load_suspects(audited).findings
+    other = page.context.new_page()
+    other.goto(f"{app_server}/datasets/{audited.dataset.name}")
+    other.locator('[data-cy="looker"]').first.wait_for()
+    other.evaluate(
+        "window.handed = 0;"
+        "window.addEventListener('sfam-pairs', () => { window.handed += 1 })"
+    )
+    open_dataset(audited.dataset)
+    handed.listen()
+    panel = open_audit(page)
+    turn_to(panel, "Suspects")
+    shown = panel.get_by_test_id("sfam-findings")
+    shown.locator("article").first.wait_for()
+    kind = findings[-1].kind
+    own = [one for one in findings if one.kind == kind]
+    shown.get_by_label("Kind").select_option(kind)
+    shown.get_by_text(f"1 to {min(8, len(own))} of {len(own)}").wait_for()
+    shown.locator("[data-item]").first.click()
+    assert sorted(handed.pairs(audited)) == sorted(
+        finding_selection(audited, own[0]).pairs
+    )
+    # The list keeps its place over other pages of the panel.
+    turn_to(panel, "Scores")
+    panel.get_by_text("Scores of all pairs").wait_for()
+    turn_to(panel, "Suspects")
+    shown.get_by_text(f"1 to {min(8, len(own))} of {len(own)}").wait_for()
+    assert shown.get_by_label("Kind").input_value() == kind
+    # The other page has nothing of it.
+    assert other.evaluate("window.handed") == 0
+    assert other.locator('[data-cy="panel-tab-sfam_pairs"]').count() == 0
+    assert console.errors == []
 
 
 def test_without_a_run(

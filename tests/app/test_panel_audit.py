@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,30 +19,21 @@ from fiftyone_sfam.app.audit.page_matches import tallies
 from fiftyone_sfam.app.audit.page_scores import score_selection, scores_of
 from fiftyone_sfam.app.audit.panel import open_mark, page_of
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.app.panel_state import current_run, get_queue
+from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval, load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import candidates_of, overview
-from fiftyone_sfam.audit.fixes.find import find_fixes
 from fiftyone_sfam.audit.regions import display as regions_display
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.display import drawn_rows, shares_of
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
-from fiftyone_sfam.audit.suspects.review import reject_proposal
-from fiftyone_sfam.audit.suspects.search import (
-    DUPLICATE,
-    MERGED,
-    MISLABELED,
-    SPLIT,
-    find_suspects,
-    load_suspects,
-)
+from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
-from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
+from fiftyone_sfam.review.verdicts import set_verdict
 from fiftyone_sfam.runs.run import Run, load_run
 from operator_support import PLUGIN, requests
 from panel_support import AuditPanel as Shown
@@ -101,16 +91,6 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     dataset.delete()
 
 
-@pytest.fixture
-def doubted(tmp_path: Path) -> Iterator[Run]:
-    """A run with suspects, and without verdicts."""
-    dataset = with_wrong_labels(tmp_path)
-    run = explain_retrieval(dataset, "demo", k=3, protocol=REID)
-    find_suspects(run, kinds=[MISLABELED, SPLIT, MERGED], min_score=0.1)
-    yield run
-    dataset.delete()
-
-
 def rank1(run: Run, outcome: int) -> np.ndarray:
     return np.flatnonzero((run.pairs.rank == 1) & (run.pairs.outcome == outcome))
 
@@ -134,7 +114,7 @@ def test_the_cards_are_the_runs(run: Run) -> None:
     assert cards["Rank-5"] == f"{100 * five:.1f} %"
     assert cards["mAP"] == f"{100 * ranked.average_precision.mean():.1f} %"
     assert cards["Queries"] == "36"
-    assert cards["Reviewed"] == f"0 of {len(run.pairs)}"
+    assert cards[f"Reviewed of {len(run.pairs)}"] == "0"
     assert "Skipped" not in cards
 
 
@@ -192,6 +172,32 @@ def test_cards_open_what_they_count(run: Run) -> None:
     worst = ranked.query[ranked.average_precision.argmin()]
     assert shown.view[0] == run.items.sample_ids[worst]
     assert shown.state["selection"]["pairs"] == 36
+    shown.do("on_mark", mark="last", path="")
+    last = ranked.query[ranked.inverse_negative_penalty.argmin()]
+    assert shown.view[0] == run.items.sample_ids[last]
+    assert shown.handed["title"] == (
+        "the 36 queries of the lowest inverse negative penalty"
+    )
+    shown.do("on_mark", mark="queries", path="")
+    shown.assert_open(run, np.flatnonzero(run.pairs.rank == 1), "first neighbors")
+    shown.do("on_mark", mark="true_matches", path="")
+    shown.assert_open(run, rank1(run, TRUE_MATCH), "true matches at rank 1")
+    shown.do("on_mark", mark="equal_error", path="")
+    threshold, score = overview(run).equal_error_threshold, scores_of(run)
+    false = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
+    wanted = sorted(false.tolist(), key=lambda pair: (-score[pair], pair))
+    shown.assert_open(run, wanted, f"false matches accepted at {threshold:.3f}")
+
+
+def test_every_card_of_a_run_opens_its_pairs(audited: Run) -> None:
+    shown = Shown(audited.dataset)
+    marks = {card["label"]: card["mark"] for card in shown.block("cards")["cards"]}
+    assert [label for label, mark in marks.items() if not mark] == [
+        f"Reviewed of {len(audited.pairs)}"
+    ]
+    for mark in filter(None, marks.values()):
+        shown.do("on_mark", mark=mark, path="")
+        assert shown.handed is not None
 
 
 def test_a_map_opens_its_outcome(run: Run) -> None:
@@ -212,8 +218,9 @@ def test_reviewed_pairs_are_counted_and_opened(tiny_world: World) -> None:
     set_verdict(run, 4, "fine")
     set_verdict(run, 9, "wrong label")
     shown = Shown(dataset)
-    (card,) = [c for c in shown.block("cards")["cards"] if c["label"] == "Reviewed"]
-    assert card["value"] == f"2 of {len(run.pairs)}"
+    cards = {card["label"]: card for card in shown.block("cards")["cards"]}
+    card = cards[f"Reviewed of {len(run.pairs)}"]
+    assert card["value"] == "2"
     shown.do("on_mark", mark=card["mark"], path="")
     shown.assert_open(run, [4, 9], "pairs with a verdict")
 
@@ -225,15 +232,14 @@ def test_skipped_images_open_without_pairs(tiny_world: World, tmp_path: Path) ->
     sample = dataset.skip(3).first()
     sample.filepath = str(tmp_path / "missing.png")
     sample.save()
-    run = explain(dataset, embeddings="vectors", overwrite=True)
+    explain(dataset, embeddings="vectors", overwrite=True)
     shown = Shown(dataset)
     (card,) = [c for c in shown.block("cards")["cards"] if c["label"] == "Skipped"]
     assert card["value"] == "1"
     shown.do("on_mark", mark=card["mark"], path="")
     assert shown.view == [sample.id]
     assert shown.state["selection"]["pairs"] == 0
-    assert get_queue(shown.ctx, run) is None
-    assert "Review these" not in shown.text()
+    assert shown.handed is None
 
 
 def test_slices_are_listed_and_opened(audited: Run) -> None:
@@ -252,7 +258,7 @@ def test_slices_are_listed_and_opened(audited: Run) -> None:
     cameras = {audited.dataset[one].camera for one in shown.view}
     assert cameras == {slices[1].value}
     assert len(shown.view) == len(slices[1].items)
-    outcomes = audited.pairs.outcome[list(get_queue(shown.ctx, audited).pairs)]
+    outcomes = audited.pairs.outcome[shown.pairs]
     # False matches come first.
     assert list(outcomes) == sorted(outcomes, reverse=True)
     assert {*outcomes} == {TRUE_MATCH, FALSE_MATCH}
@@ -423,7 +429,7 @@ def test_equal_errors_of_camera_pairs(audited: Run) -> None:
         if cameras[pairs.query[pair]] == one.query_value
         and cameras[pairs.gallery[pair]] == one.gallery_value
     }
-    assert {*get_queue(shown.ctx, audited).pairs} == wanted
+    assert {*shown.pairs} == wanted
 
 
 # --------------------------------------------------------------------------------------
@@ -464,7 +470,7 @@ def test_points_of_the_scatter_open_their_pairs(audited: Run) -> None:
     assert false["x"][2] == pytest.approx(ratio, abs=1e-4)
     assert false["y"][2] == pytest.approx(audited.pairs.similarity[pair], abs=1e-4)
     shown.click("scatter", trace_idx=1, idx=2)
-    assert get_queue(shown.ctx, audited).pairs == (pair,)
+    assert shown.pairs == [pair]
     ends = audited.pairs.query[pair], audited.pairs.gallery[pair]
     assert shown.view == [audited.items.sample_ids[one] for one in ends]
     # A box that was drawn around some.
@@ -492,7 +498,7 @@ def test_the_scatter_draws_the_same_few_of_many(
     )
     row = drawn_rows(ledger, "background")["false match"][3]
     shown.click("scatter", trace_idx=1, idx=3)
-    assert get_queue(shown.ctx, audited).pairs == (int(ledger.pairs[row]),)
+    assert shown.pairs == [ledger.pairs[row]]
     share = shares_of(ledger, "background")[row]
     assert shown.content("scatter")[1]["x"][3] == pytest.approx(share, abs=1e-5)
 
@@ -514,7 +520,7 @@ def test_groups_open_their_pairs(audited: Run) -> None:
         and audited.items.cameras[pairs.query[pair]] == one
         and audited.items.cameras[pairs.gallery[pair]] == other
     }
-    assert {*get_queue(shown.ctx, audited).pairs} == wanted
+    assert {*shown.pairs} == wanted
     assert rows[0]["number"] == str(len(wanted))
 
 
@@ -525,15 +531,17 @@ def test_shortcuts_and_the_causal_check(audited: Run) -> None:
     assert last >= 0
     shown.click("shortcuts", row=last)
     found = shortcuts.found[last]
-    assert list(get_queue(shown.ctx, audited).pairs) == found.pairs.tolist()
+    assert shown.pairs == found.pairs.tolist()
     assert shown.state["shortcut"] == last
     drawn = np.array(shown.content("shortcut_maps")[0]["z"])
     assert drawn == pytest.approx(found.evidence, abs=1e-6)
-    assert shown.block("shortcut_maps")["hint"] == found.sentence
+    assert shown.block("shortcut_maps")["hint"].startswith(found.sentence)
+    shown.click("shortcut_maps", trace_idx=0, idx=[0, 0])
+    assert shown.pairs == found.pairs.tolist()
     points, _ = shown.content("claims")
     assert len(points["x"]) == 4
     shown.click("claims", trace_idx=0, idx=1)
-    (pair,) = get_queue(shown.ctx, audited).pairs
+    (pair,) = shown.pairs
     ledger = load_ledger(audited)
     claim = ledger.shares[ledger.row(pair), 0, 1]
     assert points["x"][1] == pytest.approx(claim, abs=1e-4)
@@ -544,118 +552,19 @@ def test_shortcuts_and_the_causal_check(audited: Run) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_findings_open_their_samples_and_pairs(audited: Run) -> None:
+def test_suspects_show_the_component(audited: Run) -> None:
     shown = Shown(audited.dataset, "suspects")
-    findings = load_suspects(audited).findings
-    assert len(findings) >= 2
-    rows = shown.content("findings")
-    assert [row["finding"] for row in rows] == [one.sentence for one in findings]
-    for place, one in enumerate(findings):
-        shown.click("findings", row=place)
-        assert shown.view[: len(one.sample_ids)] == list(one.sample_ids)
-        queue = get_queue(shown.ctx, audited)
-        assert queue.title.startswith(one.kind)
-        if one.pairs:
-            assert queue.pairs == one.pairs
-        else:
-            assert {*audited.pairs.query[list(queue.pairs)]} <= {*one.items}
-            assert {*audited.pairs.rank[list(queue.pairs)]} == {1}
-
-
-def test_one_kind_of_findings(audited: Run) -> None:
-    shown = Shown(audited.dataset, "suspects")
-    findings = load_suspects(audited).findings
-    kinds = [one.kind for one in findings]
-    kind = kinds[-1]
-    choices = dict(shown.block("kind")["choices"])
-    assert choices[kind] == f"{kind} ({kinds.count(kind)})"
-    shown.do("on_choice", path="body.kind_block.kind", value=kind)
-    own = [one for one in findings if one.kind == kind]
-    assert [row["kind"] for row in shown.content("findings")] == [kind] * len(own)
-    shown.click("findings", row=0)
-    assert shown.view[0] == own[0].sample_ids[0]
-
-
-def said(shown: Shown, block: str) -> str:
-    """The text of a block, without what Markdown needs."""
-    return str(shown.block(block)["markdown"]).replace("\\", "")
-
-
-def test_a_proposal_is_accepted_and_rejected(doubted: Run) -> None:
-    findings = load_suspects(doubted).findings
-    first = findings[0]
-    assert first.kind == MISLABELED
-    assert len(findings) > 3
-    shown = Shown(doubted.dataset, "suspects")
-    rows = shown.content("findings")
-    assert [row["proposal"] for row in rows] == [one.proposal for one in findings]
-    assert all("review" not in row for row in rows)
-    assert "settle" not in shown.blocks
-    assert said(shown, "expected").startswith("Expected among all labels: ")
-
-    shown.click("findings", row=0)
-    assert first.proposal in said(shown, "proposal")
-    accept, reject = shown.block("settle")["buttons"]
-    assert (accept["label"], reject["label"]) == ("Accept the proposal", "Reject it")
-    shown.do(accept["handler"], **accept["params"])
-    # The App has to know the new field of verdicts.
-    assert [name for name, _ in shown.asked] == ["reload_dataset"]
-    [fix] = find_fixes(doubted).agreed
-    assert (fix.sample_id, fix.new) == (first.sample_ids[0], first.identity)
-    rows = shown.content("findings")
-    assert rows[-1]["finding"] == first.sentence
-    marks = [row["review"] for row in rows]
-    assert marks == [""] * (len(findings) - 1) + ["accepted"]
-    assert said(shown, "expected").startswith("Expected to be left among all labels: ")
-
-    # It stays chosen, so that the answer can be changed.
-    assert "The proposal is accepted." in said(shown, "proposal")
-    _, reject = shown.block("settle")["buttons"]
-    shown.do(reject["handler"], **reject["params"])
-    assert shown.asked == []
-    assert {one.text for one in get_verdicts(doubted).values()} == {"fine"}
-    assert [row["review"] for row in shown.content("findings")][-1] == "rejected"
-    assert find_fixes(doubted).fixes == ()
-
-
-def test_a_row_opens_what_the_app_shows_in_it(doubted: Run) -> None:
-    """Verdicts that were given elsewhere have changed the order."""
-    first, second = load_suspects(doubted).findings[:2]
-    shown = Shown(doubted.dataset, "suspects")
-    reject_proposal(doubted, first)
-    shown.click("findings", row=1)
-    assert shown.view[0] == second.sample_ids[0]
-    assert second.proposal in said(shown, "proposal")
-    accept, _ = shown.block("settle")["buttons"]
-    doubted.results.delete("suspects")
-    for gone in (accept["params"], {"mark": "reject_proposal"}):
-        shown.do(accept["handler"], **gone)
-        [(name, given)] = shown.asked
-        assert (name, given["variant"]) == ("notify", "error")
-        assert given["message"].startswith("this finding is gone")
-    assert len(get_verdicts(doubted)) == 1
-
-
-def test_findings_without_stored_pairs_have_no_buttons(doubted: Run) -> None:
-    findings = find_suspects(doubted, kinds=[MERGED], min_score=0.0).findings
-    place = next(n for n, one in enumerate(findings) if not one.pairs)
-    shown = Shown(doubted.dataset, "suspects")
-    shown.click("findings", row=place)
-    assert findings[place].proposal in said(shown, "proposal")
-    assert "No stored pair shows this" in said(shown, "proposal")
-    assert "settle" not in shown.blocks
-
-
-def test_findings_about_pictures_have_no_buttons(doubted: Run) -> None:
-    samples = list(doubted.dataset)
-    shutil.copy(samples[12].filepath, samples[16].filepath)
-    [finding] = find_suspects(doubted, kinds=[DUPLICATE]).findings
-    shown = Shown(doubted.dataset, "suspects")
-    shown.click("findings", row=0)
-    assert finding.proposal in said(shown, "proposal")
-    assert "about pictures" in said(shown, "proposal")
-    assert "settle" not in shown.blocks
-    assert "expected" not in shown.blocks
+    assert shown.blocks == ["findings", "limits", "again"]
+    block = shown.layout["type"]["properties"]["body"]["type"]["properties"]
+    view = block["findings_block"]["type"]["properties"]["findings"]["view"]
+    assert view["component"] == "SfamFindings"
+    assert (view["run"], view["uid"]) == ("sfam", audited.config.uid)
+    assert view["ask"].endswith("/sfam_audit#ask")
+    assert view["mark"].endswith("/sfam_audit#on_mark")
+    searched = view["searched"]
+    find_suspects(audited, min_score=0.2)
+    shown.do("on_load")
+    assert shown.block("findings")["settings"]["searched"] != searched
 
 
 # --------------------------------------------------------------------------------------
@@ -663,40 +572,21 @@ def test_findings_about_pictures_have_no_buttons(doubted: Run) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_what_is_open_can_be_reviewed_and_closed(run: Run) -> None:
+def test_what_is_open_is_named_and_closed(run: Run) -> None:
     shown = Shown(run.dataset)
-    assert "Review these" not in shown.text()
     shown.do("on_mark", mark="false_matches", path="")
-    count = len(rank1(run, FALSE_MATCH))
-    assert f"Review these {count} pairs" in shown.text()
     assert "false matches at rank 1" in shown.text()
     shown.do("on_all")
     assert [name for name, _ in shown.asked] == ["clear_view"]
-    assert "Review these" not in shown.text()
+    assert "false matches at rank 1" not in shown.text()
 
 
-def test_review_opens_the_pairs_beside_the_audit(run: Run) -> None:
-    samples = fo.Panel(type="Samples", pinned=True)
-    audit = fo.Panel(type="sfam_audit")
-    left = fo.Space(children=[samples], active_child=samples.component_id)
-    right = fo.Space(children=[audit], active_child=audit.component_id)
-    spaces = fo.Space(children=[left, right], orientation="horizontal")
+def test_nothing_is_stored_for_the_panel_of_pairs(run: Run) -> None:
     shown = Shown(run.dataset)
-    shown.do("on_review", {"spaces": spaces.to_dict()})
-    [(name, given)] = shown.asked
-    assert name == "set_spaces"
-    one, other = given["spaces"]["children"]
-    assert [panel["type"] for panel in one["children"]] == ["Samples"]
-    assert [panel["type"] for panel in other["children"]] == [
-        "sfam_audit",
-        "sfam_pairs",
-    ]
-    assert other["active_child"] == other["children"][1]["component_id"]
-    # Where it is open, the App turns to it.
-    left.children.append(fo.Panel(type="sfam_pairs"))
-    shown.do("on_review", {"spaces": spaces.to_dict()})
-    [(name, given)] = shown.asked
-    assert (name, given["name"]) == ("open_panel", "sfam_pairs")
+    before = shown.ctx.store("any").list_stores()
+    shown.do("on_mark", mark="false_matches", path="")
+    assert shown.handed is not None
+    assert shown.ctx.store("any").list_stores() == before
 
 
 def test_no_more_than_some_thousand_are_opened(
@@ -709,11 +599,8 @@ def test_no_more_than_some_thousand_are_opened(
     shown.click("cmc", idx=0, trace_idx=0)
     wanted = rank1(run, TRUE_MATCH)
     assert len(wanted) > 5
-    queue = get_queue(shown.ctx, run)
-    assert queue.pairs == tuple(wanted[:5])
-    assert queue.title == (
-        f"nearest true match at rank 1 (the first 5 of {len(wanted)})"
-    )
+    title = f"nearest true match at rank 1 (the first 5 of {len(wanted)})"
+    shown.assert_open(run, wanted[:5], title)
     assert len(shown.view) == 5
 
 
@@ -806,8 +693,8 @@ def test_results_that_were_deleted_meanwhile(tiny_world: World) -> None:
 
 
 def test_rows_that_are_gone_meanwhile(audited: Run) -> None:
-    shown = Shown(audited.dataset, "suspects")
-    shown.click("findings", row=1000)
+    shown = Shown(audited.dataset)
+    shown.click("slice_rows", row=1000)
     [(name, given)] = shown.asked
     assert (name, given["variant"]) == ("notify", "error")
     assert given["message"].startswith("what was clicked has changed meanwhile")
@@ -838,7 +725,8 @@ def test_a_large_run_offers_the_evaluation(
     assert shown.blocks == ["cards", "unevaluated", "evaluate"]
     assert "144 pairs" in shown.block("unevaluated")["markdown"]
     labels = [card["label"] for card in shown.block("cards")["cards"]]
-    assert labels == ["First is true", "False matches", "Reviewed", "Queries"]
+    reviewed = f"Reviewed of {len(run.pairs)}"
+    assert labels == ["First is true", "False matches", reviewed, "Queries"]
     assert "overview" not in run.store.names()
     evaluate_retrieval(run)
     shown.do("on_load")
@@ -880,7 +768,7 @@ def test_unlabeled_images(tiny_world: World) -> None:
     shown.do("on_tab", path="tab", value="regions")
     assert [trace["name"] for trace in shown.content("scatter")] == ["unlabeled"]
     shown.click("scatter", trace_idx=0, idx=5)
-    assert len(get_queue(shown.ctx, run).pairs) == 1
+    assert len(shown.pairs) == 1
 
 
 def test_without_cameras_and_with_one(tiny_world: World) -> None:
@@ -907,7 +795,7 @@ def test_without_false_matches(tiny_world: World) -> None:
     assert shown.block("none")["markdown"] == "Every first neighbor is a true match."
     shown.do("on_tab", path="tab", value="scores")
     shown.do("on_mark", mark="accepted", path="")
-    assert get_queue(shown.ctx, run) is None
+    assert shown.handed is None
     told = {"message": "No stored pair is behind this mark.", "variant": "info"}
     assert shown.asked == [("notify", told)]
 
@@ -916,11 +804,10 @@ def test_detections_open_their_frames(
     make_dataset: Callable[..., fo.Dataset], tmp_path: Path
 ) -> None:
     dataset = fill_frames(make_dataset("audit"), tmp_path)
-    run = explain(dataset, Protocol("label"), patches_field="people")
+    explain(dataset, Protocol("label"), patches_field="people")
     shown = Shown(dataset)
     shown.do("on_mark", mark="worst", path="")
-    pairs = get_queue(shown.ctx, run).pairs
-    assert len(pairs) == 12
+    assert len(shown.pairs) == 12
     assert sorted(shown.view) == sorted(dataset.values("id"))
     shown.do("on_tab", path="tab", value="matches")
     assert shown.blocks == ["none"]

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from fiftyone_sfam import check_faithfulness, explain_retrieval
-from fiftyone_sfam.app.panel_state import get_queue
 from fiftyone_sfam.data.text import NOT_KNOWN
 from fiftyone_sfam.runs.run import Run
 from operator_support import PLUGIN
@@ -55,7 +54,9 @@ def test_the_verdict_and_the_curves(run: Run) -> None:
         mean = curves[found.names.index(ordered[0])].mean(axis=0)
         np.testing.assert_allclose(traces[0]["y"], mean, atol=1e-4)
     shown.click("hidden", trace_idx=0, idx=1)
-    assert sorted(get_queue(shown.ctx, run).pairs) == found.pairs.tolist()
+    assert sorted(shown.pairs) == found.pairs.tolist()
+    shown.click("map_figures", row=0)
+    assert sorted(shown.pairs) == found.pairs.tolist()
 
 
 def test_few_pairs_have_no_intervals(run: Run) -> None:

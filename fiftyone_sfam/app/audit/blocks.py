@@ -132,7 +132,6 @@ def plot_block(
     *,
     height: int = HEIGHT,
     wide: bool = False,
-    clickable: bool = True,
 ) -> Block:
     """Return a block of a figure."""
     settings = {
@@ -140,73 +139,42 @@ def plot_block(
         "hint": hint,
         "layout": figure.layout,
         "height": height,
-        "clickable": clickable,
         "select": figure.layout.get("dragmode") == "select",
     }
     return Block("plot", name, settings, figure.data, wide=wide)
 
 
-def table_block(
-    name: str,
-    title: str,
-    hint: str,
-    columns: Sequence[tuple[str, str]],
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    clickable: bool = True,
-    wide: bool = True,
-) -> Block:
-    """Return a block of a table."""
-    numbered = [{"id": str(place), **row} for place, row in enumerate(rows)]
-    settings = {
-        "title": title,
-        "hint": hint,
-        "columns": [list(column) for column in columns],
-        "clickable": clickable,
-    }
-    return Block("table", name, settings, numbered, wide=wide)
-
-
-def result_block(
-    name: str,
-    title: str,
-    hint: str,
-    table: Table,
-    *,
-    clickable: bool = True,
-) -> Block:
+def result_block(name: str, title: str, hint: str, table: Table) -> Block:
     """Return a block of a result's table."""
     names = [re.sub(r"\W+", "_", column).lower() for column in table.head]
     rows = [
         {
-            key: short(cell.text) if cell.kind == "name" else cell.text
-            for key, cell in zip(names, row, strict=True)
+            "id": str(place),
+            **{
+                key: short(cell.text) if cell.kind == "name" else cell.text
+                for key, cell in zip(names, row, strict=True)
+            },
         }
-        for row in table.rows
+        for place, row in enumerate(table.rows)
     ]
     columns = [
-        (key, short(column, 32)) for key, column in zip(names, table.head, strict=True)
+        [key, short(column, 32)] for key, column in zip(names, table.head, strict=True)
     ]
-    return table_block(name, title, hint, columns, rows, clickable=clickable)
+    settings = {"title": title, "hint": hint, "columns": columns}
+    return Block("table", name, settings, rows, wide=True)
 
 
-def text_block(name: str, markdown: str, wide: bool = True) -> Block:
+def text_block(name: str, markdown: str) -> Block:
     """Return a block of text."""
-    return Block("text", name, {"markdown": markdown}, wide=wide)
+    return Block("text", name, {"markdown": markdown}, wide=True)
 
 
 def choice_block(
-    name: str,
-    label: str,
-    choices: Sequence[tuple[str, str]],
-    value: str,
-    wide: bool = True,
+    name: str, label: str, choices: Sequence[tuple[str, str]], value: str
 ) -> Block:
     """Return a block of a drop-down list: values with their labels."""
-    listed = [list(choice) for choice in choices]
-    return Block(
-        "choice", name, {"label": label, "choices": listed}, value=value, wide=wide
-    )
+    settings = {"label": label, "choices": [list(choice) for choice in choices]}
+    return Block("choice", name, settings, value=value, wide=True)
 
 
 def slider_block(name: str, label: str, low: float, high: float, value: float) -> Block:
@@ -216,14 +184,14 @@ def slider_block(name: str, label: str, low: float, high: float, value: float) -
 
 
 def buttons_block(
-    name: str, buttons: Sequence[tuple[str, str, dict[str, Any]]], wide: bool = True
+    name: str, buttons: Sequence[tuple[str, str, dict[str, Any]]]
 ) -> Block:
     """Return a block of buttons: label, name of the event's handler, parameters."""
     listed = [
         {"label": label, "handler": handler, "params": params}
         for label, handler, params in buttons
     ]
-    return Block("buttons", name, {"buttons": listed}, wide=wide)
+    return Block("buttons", name, {"buttons": listed}, wide=True)
 
 
 def component_block(name: str, component: str, **settings: Any) -> Block:
@@ -323,7 +291,7 @@ def _render_plot(
         height=f"{block['height']}px",
         width="100%",
         config={"displayModeBar": False, "scrollZoom": False},
-        on_click=handlers["on_mark"] if block["clickable"] else None,
+        on_click=handlers["on_mark"],
         on_selected=handlers["on_mark"] if block["select"] else None,
     )
 
@@ -333,13 +301,11 @@ def _render_table(
 ) -> None:
     cell = {"fontSize": _SMALL, "py": 0.6, "px": 1, "verticalAlign": "top"}
     table = types.TableView(
-        on_click_row=handlers["on_mark"] if block["clickable"] else None,
+        on_click_row=handlers["on_mark"],
         **styled(
             table={
                 "minWidth": "100%",
-                "& tbody tr": {
-                    "cursor": "pointer" if block["clickable"] else "default"
-                },
+                "& tbody tr": {"cursor": "pointer"},
                 "& tbody tr:hover": {"bgcolor": "action.hover"},
             },
             tableContainer={

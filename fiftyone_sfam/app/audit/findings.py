@@ -425,7 +425,9 @@ def _pictures(run: Run, items: Iterable[int], most: int) -> dict[str, dict[str, 
         except DataError as error:
             files.pop(str(item), None)
             shown[str(item)]["problem"] = shorten(for_user(error), 200)
+    # Room for what is put around the pictures, and for problems.
     left = most - len(json.dumps(shown, ensure_ascii=False).encode())
+    left -= 30 + 10 * len(shown)
     urls: dict[str, str] = {}
     for size in _SIZES:
         urls = {key: _small(file, *size) for key, file in files.items()}

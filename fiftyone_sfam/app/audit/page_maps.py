@@ -69,9 +69,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         result_block(
             "map_figures",
             "Maps, the most faithful first",
-            "With 95 % intervals over queries.",
+            "With 95 % intervals over queries. Click a row: the pairs of the check.",
             maps_table(result).columns(_TITLES),
-            clickable=False,
         ),
         _button("Check faithfulness again"),
     ]
@@ -89,5 +88,5 @@ def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
     return Opened(to_pairs(run, "pairs of the check of maps", result.pairs))
 
 
-MARKS: Mapping[str, Mark] = {"hidden": _on_curve, "shown": _on_curve}
+MARKS: Mapping[str, Mark] = dict.fromkeys(("hidden", "shown", "map_figures"), _on_curve)
 """Effects of clicks, by the name of the block."""

@@ -168,13 +168,18 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
             "false_matches" if wrong else "",
         ),
         Card(
-            f"{done.pairs:,} of {done.total_pairs:,}",
-            "Reviewed",
+            f"{done.pairs:,}",
+            f"Reviewed of {done.total_pairs:,}",
             f"Pairs with a verdict, of {done.queries:,} of the "
             f"{counted(done.total_queries, 'query', 'queries')}.",
             "reviewed" if done.pairs else "",
         ),
-        Card(f"{counts['queries']:,}", "Queries", "Images with neighbors to look at."),
+        Card(
+            f"{counts['queries']:,}",
+            "Queries",
+            "Images with neighbors to look at. Opens their first neighbors.",
+            "queries",
+        ),
     ]
     if counts["skipped"]:
         shown.append(
@@ -198,7 +203,7 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
             "Labeled queries whose nearest neighbor is a true match. The usual figures "
             "need an evaluation."
         )
-        return [Card(percent(rate), "First is true", hint)]
+        return [Card(percent(rate), "First is true", hint, "true_matches")]
     shown = headline(figures.identification, figures.equal_error)
     names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
     if not len(figures.identification.query):
@@ -208,10 +213,12 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
         f"Queries whose nearest neighbor is a true match, {of_those}",
         f"Queries with a true match among the five nearest, {of_those}",
         f"Mean average precision. Opens the {MOST_WORST} worst queries.",
-        "Mean inverse negative penalty: how far down the last true match is.",
-        "Error rate at the threshold where both error rates meet.",
+        "Mean inverse negative penalty: how far down the last true match is. Opens the "
+        f"{MOST_WORST} worst queries.",
+        "Error rate at the threshold where both error rates meet. Opens the stored "
+        "false matches that it accepts.",
     )
-    marks = ("missed_1", "missed_5", "worst", "", "")
+    marks = ("missed_1", "missed_5", "worst", "last", "equal_error")
     return [
         Card(value.text, name, hint, mark)
         for value, name, hint, mark in zip(
@@ -265,12 +272,12 @@ def missed_selection(run: Run, ranked: Identification, rank: int) -> Selection:
     return to_queries(run, f"no true match up to rank {rank}", queries)
 
 
-def worst_selection(run: Run, ranked: Identification) -> Selection:
-    """Open the queries of the lowest average precision, the worst first."""
-    order = np.argsort(ranked.average_precision, kind="stable")[:MOST_WORST]
-    title = (
-        f"the {counted(len(order), 'query', 'queries')} of the lowest average precision"
-    )
+def worst_selection(run: Run, ranked: Identification, measure: str) -> Selection:
+    """Open the queries of the lowest values of a measure, the worst first."""
+    values = getattr(ranked, measure)
+    order = np.argsort(values, kind="stable")[:MOST_WORST]
+    queries = counted(len(order), "query", "queries")
+    title = f"the {queries} of the lowest {measure.replace('_', ' ')}"
     return to_queries(run, title, ranked.query[order])
 
 
@@ -317,8 +324,17 @@ MARKS: Mapping[str, Mark] = {
     "slice_rows": _on_slice,
     "missed_1": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 1)),
     "missed_5": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 5)),
-    "worst": _on_ranked(worst_selection),
+    "worst": _on_ranked(
+        lambda run, ranked: worst_selection(run, ranked, "average_precision")
+    ),
+    "last": _on_ranked(
+        lambda run, ranked: worst_selection(run, ranked, "inverse_negative_penalty")
+    ),
+    "true_matches": lambda run, params, chosen: Opened(to_outcome(run, TRUE_MATCH)),
     "false_matches": lambda run, params, chosen: Opened(to_outcome(run, FALSE_MATCH)),
+    "queries": lambda run, params, chosen: Opened(
+        to_pairs(run, "first neighbors", np.flatnonzero(run.pairs.rank == 1))
+    ),
     "reviewed": lambda run, params, chosen: Opened(reviewed_selection(run)),
     "skipped": lambda run, params, chosen: Opened(skipped_selection(run)),
 }

@@ -167,12 +167,11 @@ def _shortcut_blocks(shortcuts: Shortcuts | None, chosen: Choices) -> list[Block
         plot_block(
             "shortcut_maps",
             f"Average evidence of {shortcut.kind} {quoted(shortcut.value)}",
-            shortcut.sentence,
+            f"{shortcut.sentence} Click a map: its pairs.",
             evidence_figure(
                 [shortcut.evidence, shortcut.rest_evidence],
                 [short(shortcut.value), "the rest"],
             ),
-            clickable=False,
             wide=True,
         ),
     ]
@@ -289,6 +288,14 @@ def _on_shortcut(run: Run, params: Params, chosen: Choices) -> Opened:
     return Opened(shortcut_selection(run, shortcuts.found[place]), {"shortcut": place})
 
 
+def _on_shortcut_map(run: Run, params: Params, chosen: Choices) -> Opened:
+    shortcuts = stored(run, load_shortcuts)
+    if shortcuts is None or not len(shortcuts):
+        return Opened()
+    shortcut = shortcuts.found[shortcut_place(shortcuts, chosen)]
+    return Opened(shortcut_selection(run, shortcut))
+
+
 def _on_claim(run: Run, params: Params, chosen: Choices) -> Opened:
     check = stored(run, load_causal_check)
     if check is None or int(params["trace_idx"]) != 0:
@@ -302,6 +309,7 @@ MARKS: Mapping[str, Mark] = {
     "scatter": _on_point,
     "groups": _on_group,
     "shortcuts": _on_shortcut,
+    "shortcut_maps": _on_shortcut_map,
     "claims": _on_claim,
 }
 """Effects of clicks, by the name of the block."""

@@ -250,7 +250,13 @@ def _on_refused(run: Run, params: Params, chosen: Choices) -> Opened:
     return Opened(refused_selection(run, threshold_of(known_figures(run), chosen)))
 
 
+def _on_equal_error(run: Run, params: Params, chosen: Choices) -> Opened:
+    threshold = known_figures(run).equal_error_threshold
+    return Opened(accepted_selection(run, threshold))
+
+
 MARKS: Mapping[str, Mark] = {
+    "equal_error": _on_equal_error,
     "scores": _on_bar,
     "roc": _on_roc,
     "points": _on_point,

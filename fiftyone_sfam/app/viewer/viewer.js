@@ -4,6 +4,211 @@
   // src/app.ts
   var app = globalThis;
 
+  // src/findings_state.ts
+  var FIRST = { start: 0, count: 8, kind: null, min_probability: 0 };
+  var EMPTY = { place: FIRST, list: null, verdicts: {}, problem: null };
+  function verdictOf(state, key) {
+    const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
+    const listed2 = { answer, before: answer, pending: false, previous: null, problem: null };
+    return state.verdicts[key] ?? listed2;
+  }
+  function withVerdict(state, key, verdict) {
+    const changed = { ...verdictOf(state, key), ...verdict };
+    return { ...state, verdicts: { ...state.verdicts, [key]: changed } };
+  }
+  function listed(state, list) {
+    const pending = Object.entries(state.verdicts).filter(([, verdict]) => verdict.pending);
+    return { ...state, list, problem: null, verdicts: Object.fromEntries(pending) };
+  }
+  function settling(state, key, wanted) {
+    const { answer, before } = verdictOf(state, key);
+    const next = wanted === "undo" ? before : wanted;
+    return withVerdict(state, key, { answer: next, before: answer, pending: true, problem: null });
+  }
+  function settled(state, key, now) {
+    let next = withVerdict(state, key, { pending: false, previous: now.previous ?? null });
+    for (const [other, answer] of Object.entries(now.answers)) {
+      const known = verdictOf(next, other);
+      if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
+    }
+    return { ...next, list: next.list && { ...next.list, expected: now.expected } };
+  }
+  function refused(state, key, problem) {
+    const { before } = verdictOf(state, key);
+    return withVerdict(state, key, { answer: before, pending: false, problem });
+  }
+  function turned(place, total, by) {
+    const start = place.start + by * place.count;
+    return start + place.count <= 0 || start >= total ? null : { ...place, start: Math.max(0, start) };
+  }
+  function stepped(key, at, count) {
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: count - 1 }[key];
+    return to === void 0 ? null : Math.min(Math.max(to, 0), count - 1);
+  }
+
+  // src/findings_style.ts
+  var STYLE = `
+.sfam-f { --line: rgba(var(--fo-palette-common-onBackgroundChannel) / 0.3);
+  --main: var(--fo-palette-primary-main); --soft: var(--fo-palette-text-secondary);
+  font-size: 0.85rem; line-height: 1.45; color: var(--fo-palette-text-primary);
+  display: grid; gap: 10px; grid-template-columns: minmax(0, 1fr); }
+.sfam-f p { margin: 0; overflow-wrap: anywhere; max-width: 100ch; }
+.sfam-f-row, .sfam-f header { display: flex; flex-wrap: wrap; gap: 4px 12px;
+  align-items: baseline; }
+.sfam-f article { display: grid; gap: 6px; padding: 10px 12px; border-radius: 4px;
+  border: 1px solid var(--line); background: var(--fo-palette-background-level2); }
+.sfam-f :focus-visible { outline: 2px solid var(--main); outline-offset: 1px; }
+.sfam-f header span, .sfam-f figure { color: var(--soft); }
+.sfam-f .sfam-f-accepted { color: #0a9a70; } .sfam-f .sfam-f-rejected { color: #d9640f; }
+.sfam-f-groups { display: flex; flex-wrap: wrap; gap: 8px 20px; }
+.sfam-f figure { margin: 0; min-width: 0; font-size: 0.76rem; }
+.sfam-f figcaption { max-width: 260px; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+.sfam-f figure > div { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
+.sfam-f button, .sfam-f select { font: inherit; color: inherit; cursor: pointer;
+  background: transparent; border-radius: 4px; padding: 1px 8px; border: 1px solid var(--line); }
+.sfam-f option { color: #222; background: #fff; }
+.sfam-f button:hover { border-color: var(--main); }
+.sfam-f button[aria-disabled="true"] { opacity: 0.5; cursor: default; }
+.sfam-f button[aria-pressed="true"] { border-color: currentColor; font-weight: 600; }
+.sfam-f figure button { display: grid; justify-items: center; gap: 2px; padding: 3px;
+  border-color: transparent; }
+.sfam-f-doubted img { outline: 2px solid var(--main); }
+.sfam-f img { height: 100px; min-width: 24px; max-width: 130px; object-fit: contain; }
+.sfam-f button span { max-width: 92px; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+.sfam-f button .sfam-f-missing { width: 92px; height: 100px; white-space: normal; }
+.sfam-f [role="alert"] { color: var(--fo-palette-error-main, #d32f2f); }
+`;
+
+  // src/findings.tsx
+  var { React } = app;
+  var kept = /* @__PURE__ */ new Map();
+  var LOST = { problem: "The server of FiftyOne did not answer.", stale: false };
+  var QUESTIONS = { accepted: "accept", rejected: "reject", undo: "undo", "": "undo" };
+  var SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
+  function useFindings(view) {
+    const panelId = app.__fosp__.usePanelId();
+    const trigger = app.__foo__.usePanelEvent();
+    const id = [panelId, view.uid, view.searched].join(" ");
+    const [, redraw] = React.useReducer((count) => count + 1, 0);
+    const asked = React.useRef(0);
+    const state = kept.get(id) ?? EMPTY;
+    const change = (next) => {
+      kept.set(id, next(kept.get(id) ?? EMPTY));
+      redraw();
+    };
+    const ask = (question, given, done) => {
+      const params = { ...given, question, run: view.run, uid: view.uid };
+      const callback = (reply) => done(reply.result ?? LOST);
+      trigger(panelId, { operator: view.ask, params, callback });
+    };
+    const load = (place) => {
+      asked.current += 1;
+      const number = asked.current;
+      change((now) => ({ ...now, place, problem: null }));
+      ask("findings", place, (answer) => {
+        if (number !== asked.current) return;
+        if (answer.problem === void 0) change((now) => listed(now, answer));
+        else change((now) => ({ ...now, problem: answer.problem }));
+      });
+    };
+    const settle = (finding, wanted) => {
+      const { pending, previous: entries } = verdictOf(state, finding);
+      if (pending || wanted === "undo" && !entries) return;
+      change((now) => settling(now, finding, wanted));
+      const shown2 = state.list?.findings.map((one) => one.key);
+      ask(QUESTIONS[wanted], { finding, shown: shown2, entries }, (answer) => {
+        if (answer.problem === void 0) change((now) => settled(now, finding, answer));
+        else change((now) => refused(now, finding, answer.problem));
+      });
+    };
+    const open = (finding, item) => {
+      const params = { mark: "finding", finding, item: item ?? null };
+      trigger(panelId, { operator: view.mark, params, callback: () => void 0 });
+    };
+    React.useEffect(() => {
+      if (!kept.get(id)?.list) load(FIRST);
+    }, [id]);
+    return { state, load, settle, open };
+  }
+  function Button({ label, title, on, off, press }) {
+    return /* @__PURE__ */ React.createElement("button", { type: "button", title, "aria-pressed": on, "aria-disabled": off, onClick: press }, label);
+  }
+  function Group({ group, pictures: pictures2, open }) {
+    const pictured = (item) => {
+      const { url = "", label = "", problem = null } = pictures2[item] ?? {};
+      const missing = /* @__PURE__ */ React.createElement("span", { className: "sfam-f-missing" }, problem ?? "No picture.");
+      return /* @__PURE__ */ React.createElement("button", { key: item, type: "button", "data-item": item, title: label, onClick: () => open(item) }, url ? /* @__PURE__ */ React.createElement("img", { src: url, alt: `${group.title}: ${label}` }) : missing, /* @__PURE__ */ React.createElement("span", { dir: "auto" }, label));
+    };
+    return /* @__PURE__ */ React.createElement("figure", { className: `sfam-f-${group.role}` }, /* @__PURE__ */ React.createElement("figcaption", { dir: "auto" }, group.title), /* @__PURE__ */ React.createElement("div", null, group.items.map(pictured), group.more > 0 && /* @__PURE__ */ React.createElement("span", null, "+", group.more)));
+  }
+  function Entry({ finding, verdict, settle, step: step2, ...opening }) {
+    const { answer, pending: off, previous, problem } = verdict;
+    const onKeyDown = (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (finding.can_settle && event.key === "a") settle("accepted");
+      else if (finding.can_settle && event.key === "r") settle("rejected");
+      else if (event.key === "u") settle("undo");
+      else if (!step2(event.key)) return;
+      event.preventDefault();
+      event.stopPropagation();
+    };
+    const button = (label, wanted, title) => /* @__PURE__ */ React.createElement(Button, { ...{ label, title, off }, on: answer === wanted, press: () => settle(wanted) });
+    return /* @__PURE__ */ React.createElement("article", { "data-finding": finding.key, "aria-label": finding.sentence, onKeyDown }, /* @__PURE__ */ React.createElement("header", null, /* @__PURE__ */ React.createElement("strong", null, finding.kind), /* @__PURE__ */ React.createElement("span", null, `${finding.probable ? "probability" : "score"} ${finding.score}`), /* @__PURE__ */ React.createElement("b", { className: `sfam-f-${answer}` }, SIGNS[answer])), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-groups" }, finding.groups.map((group) => /* @__PURE__ */ React.createElement(Group, { key: group.title, group, ...opening }))), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, finding.sentence), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, /* @__PURE__ */ React.createElement("b", null, "Proposal:"), " ", finding.proposal, " ", finding.note), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-row" }, finding.can_settle && button("Accept", "accepted", "Accept the proposal (A)"), finding.can_settle && button("Reject", "rejected", "Reject the proposal (R)"), previous && /* @__PURE__ */ React.createElement(Button, { label: "Undo", title: "(U)", off, press: () => settle("undo") }), /* @__PURE__ */ React.createElement(Button, { label: "Show pairs", press: () => opening.open() })), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem));
+  }
+  function Select({ label, value, choices, ...rest }) {
+    return /* @__PURE__ */ React.createElement("label", null, label, " ", /* @__PURE__ */ React.createElement("select", { value, onChange: (event) => rest.choose(event.target.value) }, choices.map(([name, text]) => /* @__PURE__ */ React.createElement("option", { key: name, value: name, label: text }))));
+  }
+  var LEAST = [["0", "any score"], ...["0.5", "0.7", "0.9"].map(twice)];
+  function twice(text) {
+    return [text, text];
+  }
+  function SfamFindings(props) {
+    const { state, load, settle, open } = useFindings(props.schema.view);
+    const root = React.useRef(null);
+    const { list, place, problem } = state;
+    const count = list?.findings.length ?? 0;
+    const all = { ...place, start: 0 };
+    const kinds = list?.kinds.map(({ name, label }) => [name, label]) ?? [];
+    const turn = (label, by) => {
+      const to = turned(place, list?.total ?? 0, by);
+      return /* @__PURE__ */ React.createElement(Button, { label, off: !to, press: () => to && load(to) });
+    };
+    const step2 = (at) => (key) => {
+      const to = stepped(key, at, count);
+      if (to !== null)
+        root.current?.querySelectorAll("article")[to]?.querySelector("button")?.focus();
+      return to !== null;
+    };
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, STYLE), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", /* @__PURE__ */ React.createElement(Button, { label: "Try again", press: () => load(place) })), !list && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, /* @__PURE__ */ React.createElement(
+      Select,
+      {
+        label: "Kind",
+        value: place.kind ?? "",
+        choices: [["", "all kinds"], ...kinds],
+        choose: (to) => load({ ...all, kind: to || null })
+      }
+    ), /* @__PURE__ */ React.createElement(
+      Select,
+      {
+        label: "At least",
+        value: String(place.min_probability),
+        choices: LEAST,
+        choose: (to) => load({ ...all, min_probability: Number(to) })
+      }
+    ), /* @__PURE__ */ React.createElement("span", null, `${count && place.start + 1} to ${place.start + count} of ${list.total}`), turn("Previous", -1), turn("Next", 1)), list?.expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, list.expected), list?.findings.map((finding, at) => /* @__PURE__ */ React.createElement(
+      Entry,
+      {
+        key: finding.key,
+        ...{ finding, pictures: list.pictures, step: step2(at) },
+        verdict: verdictOf(state, finding.key),
+        settle: (wanted) => settle(finding.key, wanted),
+        open: (item) => open(finding.key, item)
+      }
+    )));
+  }
+
   // src/handover.ts
   var EVENT = "sfam-pairs";
   var waiting = null;
@@ -44,7 +249,7 @@
   var lately = [];
   function pixelsOf(look, solid) {
     const same2 = lately.find(
-      (kept) => kept.solid === solid && kept.look.table === look.table && kept.look.diverging === look.diverging && kept.look.signed === look.signed && kept.look.threshold === look.threshold
+      (kept2) => kept2.solid === solid && kept2.look.table === look.table && kept2.look.diverging === look.diverging && kept2.look.signed === look.signed && kept2.look.threshold === look.threshold
     );
     if (same2) return same2.pixels;
     const bytes = new Uint8ClampedArray(4 * (2 * STEPS + 1));
@@ -168,25 +373,25 @@
   }
 
   // src/bars.tsx
-  var { React } = app;
+  var { React: React2 } = app;
   function Receipt(props) {
     const laidOut = () => receiptParts(props.shares, props.total);
-    const { parts, zero, total } = React.useMemo(laidOut, [props.shares, props.total]);
+    const { parts, zero, total } = React2.useMemo(laidOut, [props.shares, props.total]);
     const background = (part) => ({
       background: part.remainder ? HATCHED : part.color
     });
-    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-bar" }, /* @__PURE__ */ React.createElement("style", null, drawing_default), /* @__PURE__ */ React.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map((part) => /* @__PURE__ */ React.createElement(
+    return /* @__PURE__ */ React2.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-bar" }, /* @__PURE__ */ React2.createElement("style", null, drawing_default), /* @__PURE__ */ React2.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map((part) => /* @__PURE__ */ React2.createElement(
       "div",
       {
         key: part.name,
         title: `${part.name}: ${part.text}`,
         style: { ...background(part), left: `${part.start}%`, width: `${part.width}%` }
       }
-    )), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${total}%` } })), /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", "aria-hidden": true }, /* @__PURE__ */ React.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React.createElement(Label, { at: total, text: props.total.toFixed(3) })), /* @__PURE__ */ React.createElement("ul", null, parts.map((part) => /* @__PURE__ */ React.createElement("li", { key: part.name }, /* @__PURE__ */ React.createElement("span", { className: "sfam-swatch", style: background(part) }), /* @__PURE__ */ React.createElement("bdi", null, part.name), " ", part.text))));
+    )), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${total}%` } })), /* @__PURE__ */ React2.createElement("div", { className: "sfam-labels", "aria-hidden": true }, /* @__PURE__ */ React2.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React2.createElement(Label, { at: total, text: props.total.toFixed(3) })), /* @__PURE__ */ React2.createElement("ul", null, parts.map((part) => /* @__PURE__ */ React2.createElement("li", { key: part.name }, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch", style: background(part) }), /* @__PURE__ */ React2.createElement("bdi", null, part.name), " ", part.text))));
   }
   function Label(props) {
     const style = { left: `${props.at}%`, transform: `translateX(-${props.at}%)` };
-    return /* @__PURE__ */ React.createElement("span", { style }, props.text);
+    return /* @__PURE__ */ React2.createElement("span", { style }, props.text);
   }
   function ColorBar(props) {
     const { look, unit } = props;
@@ -201,7 +406,7 @@
       return { at: 100 * (value / limit - low) / (1 - low), text };
     });
     const range = `${(low * limit).toPrecision(3)} to ${limit.toPrecision(3)}`;
-    return /* @__PURE__ */ React.createElement(
+    return /* @__PURE__ */ React2.createElement(
       "div",
       {
         "data-testid": "sfam-colorbar",
@@ -209,16 +414,16 @@
         role: "img",
         "aria-label": `Colors from ${range} ${unit}`
       },
-      /* @__PURE__ */ React.createElement("style", null, drawing_default),
-      /* @__PURE__ */ React.createElement(
+      /* @__PURE__ */ React2.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React2.createElement(
         "div",
         {
           className: "sfam-gradient",
           style: { background: `linear-gradient(90deg, ${stops.join(", ")})` }
         },
-        marks.map(({ at }) => /* @__PURE__ */ React.createElement("div", { key: at, style: { left: `calc(${at}% - ${at / 100}px)` } }))
+        marks.map(({ at }) => /* @__PURE__ */ React2.createElement("div", { key: at, style: { left: `calc(${at}% - ${at / 100}px)` } }))
       ),
-      /* @__PURE__ */ React.createElement("div", { className: "sfam-labels", style: { marginTop: 3 } }, marks.map(({ at, text }) => /* @__PURE__ */ React.createElement(Label, { key: text, at, text }))),
+      /* @__PURE__ */ React2.createElement("div", { className: "sfam-labels", style: { marginTop: 3 } }, marks.map(({ at, text }) => /* @__PURE__ */ React2.createElement(Label, { key: text, at, text }))),
       unit
     );
   }
@@ -310,10 +515,10 @@
       const what = mode === "maps" ? "map" : "overlay";
       return { stacked: stacked2, views: names.map((side, at) => ({ side, what, frame: frames2[at] })) };
     }
-    const twice = ([w, h], below2) => below2 ? [w, 2 * h] : [2 * w, h];
+    const twice2 = ([w, h], below2) => below2 ? [w, 2 * h] : [2 * w, h];
     const options = [0, 1, 2, 3].map((choice) => {
       const below2 = [choice % 2 === 1, choice > 1];
-      return { below: below2, ...layout(width, height, twice(a, below2[0]), twice(b, below2[1])) };
+      return { below: below2, ...layout(width, height, twice2(a, below2[0]), twice2(b, below2[1])) };
     });
     const { below, stacked, frames } = largest(options);
     const views = names.flatMap((side, at) => {
@@ -368,8 +573,8 @@
   }
   function zoomAround(zoom, factor, u, v) {
     const scale = Math.min(Math.max(zoom.scale * factor, 1), LARGEST);
-    const kept = zoom.scale / scale;
-    return bounded(scale, u - (u - zoom.x) * kept, v - (v - zoom.y) * kept);
+    const kept2 = zoom.scale / scale;
+    return bounded(scale, u - (u - zoom.x) * kept2, v - (v - zoom.y) * kept2);
   }
   function panned(zoom, du, dv) {
     return bounded(zoom.scale, zoom.x - du, zoom.y - dv);
@@ -527,9 +732,9 @@
     const height = Math.max(shape[0], Math.ceil(size[1] * detail));
     const colors = [limit, signed, diverging, threshold, solid, tables.indexOf(table)];
     const key = [name, width, height, ...shape, ...colors].join();
-    const kept = rasters.get(owner);
-    if (kept?.key === key) return kept.canvas;
-    const canvas = kept?.canvas ?? document.createElement("canvas");
+    const kept2 = rasters.get(owner);
+    if (kept2?.key === key) return kept2.canvas;
+    const canvas = kept2?.canvas ?? document.createElement("canvas");
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
     const pixels = colored(values, shape, [width, height], look, solid);
@@ -856,19 +1061,19 @@
   }
 
   // src/stage.tsx
-  var { React: React2 } = app;
+  var { React: React3 } = app;
   function Stage(props) {
     const { query, neighbor, swipe, look, points, hint } = props;
-    const root = React2.useRef(null);
-    const pictures2 = React2.useRef(null);
-    const pointing = React2.useRef(null);
-    const text = React2.useRef(null);
-    const surface = React2.useRef(null);
-    const [[width, height], setSize] = React2.useState([0, 0]);
-    const [split, setSplit] = React2.useState(0.5);
+    const root = React3.useRef(null);
+    const pictures2 = React3.useRef(null);
+    const pointing = React3.useRef(null);
+    const text = React3.useRef(null);
+    const surface = React3.useRef(null);
+    const [[width, height], setSize] = React3.useState([0, 0]);
+    const [split, setSplit] = React3.useState(0.5);
     const { views, stacked } = arrange(width, height, sizeOf(query), sizeOf(neighbor), look.mode);
     const scene = { ...props, views, stacked, split };
-    React2.useLayoutEffect(() => {
+    React3.useLayoutEffect(() => {
       const element = root.current;
       if (!element || !pictures2.current || !pointing.current || !text.current) return;
       const made = new Surface(element, pictures2.current, pointing.current, text.current, scene);
@@ -885,10 +1090,10 @@
         element.removeEventListener("wheel", wheel);
       };
     }, []);
-    React2.useLayoutEffect(() => {
+    React3.useLayoutEffect(() => {
       if (width > 0 && height > 0) surface.current?.show(scene);
     });
-    return /* @__PURE__ */ React2.createElement(
+    return /* @__PURE__ */ React3.createElement(
       "div",
       {
         ref: root,
@@ -914,9 +1119,9 @@
           event.stopPropagation();
         }
       },
-      /* @__PURE__ */ React2.createElement("style", null, drawing_default),
-      /* @__PURE__ */ React2.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
-      views.map(({ side, what, frame }) => /* @__PURE__ */ React2.createElement(
+      /* @__PURE__ */ React3.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React3.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
+      views.map(({ side, what, frame }) => /* @__PURE__ */ React3.createElement(
         Frame,
         {
           key: side + what,
@@ -925,9 +1130,9 @@
           name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
         }
       )),
-      /* @__PURE__ */ React2.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
-      swipe && width > 0 && /* @__PURE__ */ React2.createElement(Divider, { scene, swipe, onSplit: setSplit }),
-      /* @__PURE__ */ React2.createElement(
+      /* @__PURE__ */ React3.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
+      swipe && width > 0 && /* @__PURE__ */ React3.createElement(Divider, { scene, swipe, onSplit: setSplit }),
+      /* @__PURE__ */ React3.createElement(
         "div",
         {
           ref: text,
@@ -936,19 +1141,19 @@
           "aria-live": "polite"
         }
       ),
-      hint && /* @__PURE__ */ React2.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
+      hint && /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
     );
   }
   function Frame(props) {
     const { image, frame, name } = props;
     const { url, problem } = image.picture;
-    const [, again] = React2.useReducer((count) => count + 1, 0);
+    const [, again] = React3.useReducer((count) => count + 1, 0);
     const state = url ? pictureOf(url).state : "broken";
-    React2.useEffect(() => {
+    React3.useEffect(() => {
       if (url) pictureOf(url, again);
     }, [url]);
     const sentence = problem ?? (url && state === "broken" ? "The browser cannot show this image." : null);
-    return /* @__PURE__ */ React2.createElement(React2.Fragment, null, name && /* @__PURE__ */ React2.createElement(
+    return /* @__PURE__ */ React3.createElement(React3.Fragment, null, name && /* @__PURE__ */ React3.createElement(
       "div",
       {
         "data-testid": name,
@@ -956,13 +1161,13 @@
         "aria-label": image.label,
         style: styleOf(fitted(frame, sizeOf(image)))
       }
-    ), (state === "broken" || sentence) && /* @__PURE__ */ React2.createElement(
+    ), (state === "broken" || sentence) && /* @__PURE__ */ React3.createElement(
       "div",
       {
         className: `sfam-problem${state === "broken" ? " sfam-missing" : ""}`,
         style: styleOf(frame)
       },
-      sentence && /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill" }, sentence)
+      sentence && /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill" }, sentence)
     ));
   }
   function styleOf({ x, y, width, height }) {
@@ -981,7 +1186,7 @@
       Home: 0,
       End: 1
     };
-    return /* @__PURE__ */ React2.createElement(
+    return /* @__PURE__ */ React3.createElement(
       "div",
       {
         role: "slider",
@@ -1012,8 +1217,8 @@
           move(to);
         }
       },
-      /* @__PURE__ */ React2.createElement("span", { className: "sfam-pill", style: { right: 16, maxWidth: x - view.frame.x - 8 } }, scene.neighbor.label),
-      /* @__PURE__ */ React2.createElement(
+      /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill", style: { right: 16, maxWidth: x - view.frame.x - 8 } }, scene.neighbor.label),
+      /* @__PURE__ */ React3.createElement(
         "span",
         {
           className: "sfam-pill",
@@ -1025,7 +1230,7 @@
   }
 
   // src/follow.ts
-  var { React: React3 } = app;
+  var { React: React4 } = app;
   function useFollow(session, ready, modal) {
     const read = (name) => app.recoil.useRecoilValue(app.__fos__[name]);
     const selected = [...read("selectedSamples").keys()];
@@ -1033,13 +1238,13 @@
     const view = JSON.stringify([read("view"), read("filters")]);
     const samples = open && (modal || !selected.length) ? [open] : selected;
     const followed = samples.join(" ");
-    const before = React3.useRef({ followed: "", view });
-    React3.useEffect(() => {
+    const before = React4.useRef({ followed: "", view });
+    React4.useEffect(() => {
       if (!ready || followed === before.current.followed) return;
       before.current.followed = followed;
       void session.follow(samples);
     }, [followed, ready]);
-    React3.useEffect(() => {
+    React4.useEffect(() => {
       if (!ready || view === before.current.view) return;
       before.current.view = view;
       if (session.state.spec.in_view && !session.state.handed) void session.requeue();
@@ -1047,8 +1252,8 @@
   }
 
   // src/keys.ts
-  var step = (type, by) => {
-    return (session) => session.dispatch({ type, by });
+  var step = (type2, by) => {
+    return (session) => session.dispatch({ type: type2, by });
   };
   var opacity = (by) => {
     return (session) => session.choose({ opacity: session.state.choices.opacity + by });
@@ -1103,46 +1308,46 @@
   }
 
   // src/parts.tsx
-  var { React: React4 } = app;
+  var { React: React5 } = app;
   function nameOf(text, none = "", className = "") {
-    return /* @__PURE__ */ React4.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
+    return /* @__PURE__ */ React5.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
   }
   function pick(label, value, options, onPick, none) {
     const choose = (name) => onPick(name === "" && none !== void 0 ? null : name);
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
+    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement(
       "select",
       {
         "aria-label": label,
         value: value ?? "",
         onChange: ({ target }) => choose(target.value)
       },
-      none !== void 0 && /* @__PURE__ */ React4.createElement("option", { value: "" }, none),
-      options.map((option) => /* @__PURE__ */ React4.createElement("option", { key: option.name, value: option.name }, option.label))
+      none !== void 0 && /* @__PURE__ */ React5.createElement("option", { value: "" }, none),
+      options.map((option) => /* @__PURE__ */ React5.createElement("option", { key: option.name, value: option.name }, option.label))
     ));
   }
   function tick(label, on, onTick) {
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React4.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
+    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React5.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
   }
   function slide(label, value, onSlide) {
     const change = (text) => onSlide(Number(text) / 100);
     const at = Math.round(value * 100);
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
+    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
   }
   function push(label, onPush, more = {}) {
     const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
-    return /* @__PURE__ */ React4.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named }, more.children ?? label);
+    return /* @__PURE__ */ React5.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named }, more.children ?? label);
   }
   function Field(props) {
-    const { label, value, type, onEnter } = props;
-    const [text, setText] = React4.useState(value);
-    React4.useEffect(() => setText(value), [value]);
+    const { label, value, type: type2, onEnter } = props;
+    const [text, setText] = React5.useState(value);
+    React5.useEffect(() => setText(value), [value]);
     const enter = () => text !== value && onEnter(text);
-    return /* @__PURE__ */ React4.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React4.createElement(
+    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement(
       "input",
       {
         "aria-label": label,
         dir: "auto",
-        type,
+        type: type2,
         step: "any",
         value: text,
         onChange: ({ target }) => setText(target.value),
@@ -1252,7 +1457,7 @@
       }
     }
   }
-  function verdictOf(state, pair, stored) {
+  function verdictOf2(state, pair, stored) {
     const all = [state.given, ...state.pending.map((pending) => pending.verdicts)];
     const verdict = all.reverse().find((verdicts) => verdicts.has(pair));
     return verdict ? verdict.get(pair) ?? null : stored;
@@ -1260,30 +1465,30 @@
   function soon(state) {
     const next = placeOfQuery(state, 1);
     const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
-    const pairs = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
-    return [...new Set(pairs)].filter((pair) => pair !== void 0);
+    const pairs2 = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
+    return [...new Set(pairs2)].filter((pair) => pair !== void 0);
   }
   function without(state, id) {
     return state.pending.filter((pending) => pending.id !== id);
   }
   function opened(state, answer) {
-    const kept = { ...state, opened: answer, run: answer.run, message: null };
-    if (state.run && state.run.uid === answer.run?.uid) return kept;
+    const kept2 = { ...state, opened: answer, run: answer.run, message: null };
+    if (state.run && state.run.uid === answer.run?.uid) return kept2;
     const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
     const { in_view = false } = state.spec;
     const choices = { ...state.choices, region: null, channel: null };
-    return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
+    return { ...kept2, ...OF_RUN, spec: { in_view }, handed, choices };
   }
-  function queued(state, { pairs }) {
-    const place = state.pair === null ? -1 : pairs.indexOf(state.pair);
+  function queued(state, { pairs: pairs2 }) {
+    const place = state.pair === null ? -1 : pairs2.indexOf(state.pair);
     if (place >= 0) return { ...state, place, outside: false };
     if (state.pair !== null && state.outside) return { ...state, place: 0 };
-    return { ...state, place: 0, pair: pairs[0] ?? null, outside: false, pins: [], zoom: FIT };
+    return { ...state, place: 0, pair: pairs2[0] ?? null, outside: false, pins: [], zoom: FIT };
   }
   function toPlace(state, place) {
-    const pairs = state.queue?.pairs ?? [];
-    const at = Math.min(Math.max(place, 0), pairs.length - 1);
-    const pair = pairs[at];
+    const pairs2 = state.queue?.pairs ?? [];
+    const at = Math.min(Math.max(place, 0), pairs2.length - 1);
+    const pair = pairs2[at];
     if (pair === void 0) return state;
     return shown(state, pair, { place: at, outside: false, pins: [] });
   }
@@ -1303,12 +1508,12 @@
     return { ...choices, opacity: unit(choices.opacity), threshold: unit(choices.threshold) };
   }
   function marked(state, place, how) {
-    const pairs = state.queue?.pairs ?? new Int32Array();
-    const pair = pairs[place];
+    const pairs2 = state.queue?.pairs ?? new Int32Array();
+    const pair = pairs2[place];
     if (pair === void 0) return state;
     if (how === "one") return { ...toPlace(state, place), chosen: /* @__PURE__ */ new Set(), anchor: place };
     const anchor = how === "toggle" ? place : state.anchor;
-    const range = pairs.subarray(Math.min(anchor, place), Math.max(anchor, place) + 1);
+    const range = pairs2.subarray(Math.min(anchor, place), Math.max(anchor, place) + 1);
     const chosen = new Set([...state.chosen, ...range].slice(0, MOST_CHOSEN + 1));
     if (how === "toggle" && state.chosen.has(pair)) chosen.delete(pair);
     if (chosen.size <= MOST_CHOSEN) return { ...state, chosen, anchor };
@@ -1318,10 +1523,10 @@
   }
 
   // src/strip.tsx
-  var { React: React5 } = app;
+  var { React: React6 } = app;
   function outcomeOf(opened2, name, words = false) {
     const outcome = opened2?.outcomes.find((one) => one.name === name);
-    return /* @__PURE__ */ React5.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React5.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React5.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
+    return /* @__PURE__ */ React6.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React6.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React6.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
   }
   function describe(one) {
     const scores2 = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
@@ -1330,8 +1535,8 @@
   }
   function Strip(props) {
     const { session, shown: shown2 } = props;
-    const list = React5.useRef(null);
-    React5.useEffect(() => {
+    const list = React6.useRef(null);
+    React6.useEffect(() => {
       const current = list.current?.querySelector('[aria-current="true"]');
       if (!current || !list.current) return;
       const { scrollLeft, clientWidth } = list.current;
@@ -1339,7 +1544,7 @@
       if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
         list.current.scrollLeft = offsetLeft - clientWidth / 2;
     }, [shown2.neighbor.pair]);
-    return /* @__PURE__ */ React5.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React5.createElement(
+    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React6.createElement(
       "button",
       {
         type: "button",
@@ -1352,21 +1557,21 @@
         title: describe(one),
         onClick: () => session.dispatch({ type: "neighbor", pair: one.pair })
       },
-      /* @__PURE__ */ React5.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
-      /* @__PURE__ */ React5.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React5.createElement("b", null, " ★")),
-      /* @__PURE__ */ React5.createElement("span", null, one.similarity.toFixed(3))
+      /* @__PURE__ */ React6.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
+      /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React6.createElement("b", null, " ★")),
+      /* @__PURE__ */ React6.createElement("span", null, one.similarity.toFixed(3))
     )));
   }
 
   // src/queue.tsx
-  var { React: React6 } = app;
+  var { React: React7 } = app;
   var HEIGHT = 60;
   var SETTLED = 80;
   function rowOf(session, place, pair) {
     const { chosen, opened: opened2, outside, two, queue } = session.state;
     const row = session.row(place);
-    const verdict = verdictOf(session.state, pair, row?.verdict ?? null);
-    return /* @__PURE__ */ React6.createElement(
+    const verdict = verdictOf2(session.state, pair, row?.verdict ?? null);
+    return /* @__PURE__ */ React7.createElement(
       "div",
       {
         key: place,
@@ -1387,41 +1592,41 @@
         },
         onKeyDown: () => void 0
       },
-      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React6.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
-      row && /* @__PURE__ */ React6.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
+      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React7.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
+      row && /* @__PURE__ */ React7.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
     );
   }
   function QueueList(props) {
     const { session } = props;
     const { queue, place, handed, spec, chosen, filters, opened: opened2 } = session.state;
-    const list = React6.useRef(null);
-    const [seen, setSeen] = React6.useState({ top: 0, height: 600 });
+    const list = React7.useRef(null);
+    const [seen, setSeen] = React7.useState({ top: 0, height: 600 });
     const look = () => {
       const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
       setSeen({ top, height });
     };
-    const pairs = queue?.pairs ?? new Int32Array();
+    const pairs2 = queue?.pairs ?? new Int32Array();
     const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
-    const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs.length - 1);
-    React6.useEffect(() => {
+    const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs2.length - 1);
+    React7.useEffect(() => {
       const observer = new ResizeObserver(look);
       if (list.current) observer.observe(list.current);
       return () => observer.disconnect();
     }, []);
-    React6.useEffect(() => {
+    React7.useEffect(() => {
       if (!list.current) return;
       const { scrollTop, clientHeight } = list.current;
       const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
       if (from < scrollTop) list.current.scrollTop = from;
       else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
     }, [place, queue]);
-    React6.useEffect(() => {
+    React7.useEffect(() => {
       const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
       return () => clearTimeout(timer);
-    }, [first, last, queue, session.client.version]);
-    const rows = [...pairs.subarray(first, last + 1)];
+    }, [first, last, queue, session.state.message]);
+    const rows = [...pairs2.subarray(first, last + 1)];
     const order = spec.order ?? opened2?.orders[0]?.name;
-    return /* @__PURE__ */ React6.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React6.createElement("b", { "data-testid": "sfam-place" }, pairs.length && place + 1, " of ", pairs.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React6.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
+    return /* @__PURE__ */ React7.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React7.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React7.createElement("b", { "data-testid": "sfam-place" }, pairs2.length && place + 1, " of ", pairs2.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React7.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
       "Order",
       order,
       opened2?.orders ?? [],
@@ -1429,7 +1634,7 @@
     ), !handed && push("Filters", () => session.set({ filters: !filters }), {
       hint: "Filters (F)",
       on: filters
-    }), chosen.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React6.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React6.createElement(
+    }), chosen.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React7.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React7.createElement(
       "div",
       {
         className: "sfam-list",
@@ -1442,7 +1647,7 @@
         "aria-activedescendant": `sfam-row-${place}`,
         "data-testid": "sfam-queue"
       },
-      /* @__PURE__ */ React6.createElement("div", { style: { height: pairs.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
+      /* @__PURE__ */ React7.createElement("div", { style: { height: pairs2.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
     ));
   }
   function filterBar(session) {
@@ -1454,12 +1659,12 @@
       if (!options.length && value === null) return null;
       return pick(label, value, options, (one) => session.filter({ [name]: one }), none);
     };
-    const field = (label, name, type) => {
-      const read = (text) => text === "" ? null : type === "text" ? text : Number(text);
+    const field = (label, name, type2) => {
+      const read = (text) => text === "" ? null : type2 === "text" ? text : Number(text);
       const enter = (text) => void session.filter({ [name]: read(text) });
-      return /* @__PURE__ */ React6.createElement(Field, { label, type, value: String(spec[name] ?? ""), onEnter: enter });
+      return /* @__PURE__ */ React7.createElement(Field, { label, type: type2, value: String(spec[name] ?? ""), onEnter: enter });
     };
-    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
   }
 
   // src/client.ts
@@ -1473,6 +1678,7 @@
   var KEPT2 = { query: 40, correspondences: 8, rows: 40, live: 80 };
   var KEPT_OTHERS = 12;
   var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
+  var URGENT = 4;
   var BACKGROUND = 2;
   var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
@@ -1483,7 +1689,7 @@
       this.version = 0;
       this.entries = /* @__PURE__ */ new Map();
       this.waiting = /* @__PURE__ */ new Map();
-      this.background = 0;
+      this.running = 0;
       this.listeners = /* @__PURE__ */ new Set();
       this.subscribe = (listener) => {
         this.listeners.add(listener);
@@ -1535,26 +1741,35 @@
       const known = this.entries.get(key);
       this.entries.delete(key);
       this.entries.set(key, known ?? {});
-      if (!known) this.waiting.set(key, (now) => void this.fill(question, params, key, now));
-      if (urgent) this.start(key, true);
-      else this.startNext();
-    }
-    start(key, urgent) {
       const task = this.waiting.get(key);
-      this.waiting.delete(key);
-      task?.(urgent);
+      const start = () => void this.fill(question, params, key);
+      if (!known || task) this.waiting.set(key, { urgent: urgent || !!task?.urgent, start });
+      this.startNext();
     }
+    /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
+    giveUp() {
+      for (const key of [...this.waiting.keys()].filter((one) => !one.startsWith("rows "))) {
+        this.waiting.delete(key);
+        this.entries.delete(key);
+      }
+    }
+    /** Start what is urgent, the newest first, then the rest. */
     startNext() {
-      for (const key of [...this.waiting.keys()])
-        if (this.background < BACKGROUND) this.start(key, false);
+      const tasks = [...this.waiting];
+      const urgent = tasks.filter(([, task]) => task.urgent).reverse();
+      for (const [key, task] of [...urgent, ...tasks.filter(([, one]) => !one.urgent)])
+        if (this.running < (task.urgent ? URGENT : BACKGROUND)) {
+          this.waiting.delete(key);
+          this.running += 1;
+          task.start();
+        }
     }
-    async fill(question, params, key, urgent) {
-      if (!urgent) this.background += 1;
+    async fill(question, params, key) {
       const entry = await this.ask(question, params).then(
         (value) => ({ value }),
         (problem) => ({ problem })
       );
-      if (!urgent) this.background -= 1;
+      this.running -= 1;
       if (this.entries.has(key)) this.entries.set(key, entry);
       const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
       const done = known.filter(([, one]) => one.value !== void 0 || one.problem);
@@ -1595,12 +1810,14 @@
       const { pair } = this.state;
       this.state = reduce(this.state, action);
       const now = this.state.pair;
-      if (now !== pair)
+      if (now !== pair) {
+        this.client.giveUp();
         setTimeout(() => {
           if (this.state.pair !== now) return;
           this.rested = now;
           this.client.changed();
         }, REST);
+      }
       this.client.changed();
     }
     set(change) {
@@ -1653,15 +1870,15 @@
       this.set({ message: null });
       if (handed) {
         this.latest.delete("queue");
-        const pairs2 = Int32Array.from(handed.pairs);
-        const note = pairs2.length ? null : "No pairs were handed over.";
-        this.dispatch({ type: "queue", queue: { pairs: pairs2, queries: pairs2, reviewed: 0, note } });
+        const pairs3 = Int32Array.from(handed.pairs);
+        const note = pairs3.length ? null : "No pairs were handed over.";
+        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: pairs3, reviewed: 0, note } });
         return;
       }
       const answer = await this.newest("queue", "queue", this.of({ spec }));
       if (!answer) return;
-      const [pairs, queries] = [integers(answer.pairs), integers(answer.queries)];
-      this.dispatch({ type: "queue", queue: { ...answer, pairs, queries } });
+      const [pairs2, queries] = [integers(answer.pairs), integers(answer.queries)];
+      this.dispatch({ type: "queue", queue: { ...answer, pairs: pairs2, queries } });
     }
     async handOver(handed) {
       if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
@@ -1679,8 +1896,8 @@
     /** Change conditions of the queue, or leave all open but order and view. */
     async filter(change) {
       const { order, in_view, ...others } = this.state.spec;
-      const kept = { ...order && { order }, ...in_view && { in_view } };
-      this.set({ spec: { ...kept, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
+      const kept2 = { ...order && { order }, ...in_view && { in_view } };
+      this.set({ spec: { ...kept2, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
       await this.requeue();
     }
     /** Repeat what failed. */
@@ -1805,8 +2022,8 @@
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */
     limit(shown2, map, signed) {
-      const pairs = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
-      const limits = pairs.map((pair) => {
+      const pairs2 = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
+      const limits = pairs2.map((pair) => {
         const params = this.liveParams(map.kind.name, pair);
         return this.client.read("live", params).value?.limit;
       });
@@ -1855,7 +2072,7 @@
     verdict(pair) {
       const rows = this.client.values("rows").flatMap((answer) => answer.rows);
       const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
-      return verdictOf(this.state, pair, known?.verdict ?? null);
+      return verdictOf2(this.state, pair, known?.verdict ?? null);
     }
     giveDigit(key) {
       const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
@@ -1864,13 +2081,13 @@
     /** Give a verdict to the selected pairs or the shown one: seen at once, sent in turn. */
     async give(verdict) {
       const { chosen, pair, two, advance } = this.state;
-      const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
-      if (!pairs.length || two) return;
+      const pairs2 = chosen.size ? [...chosen] : pair === null ? [] : [pair];
+      if (!pairs2.length || two) return;
       const id = this.next();
-      const before = new Map(pairs.map((one) => [one, this.verdict(one)]));
-      const verdicts = new Map(pairs.map((one) => [one, verdict]));
+      const before = new Map(pairs2.map((one) => [one, this.verdict(one)]));
+      const verdicts = new Map(pairs2.map((one) => [one, verdict]));
       this.dispatch({ type: "give", id, verdicts, undone: false });
-      const params = this.of({ pairs, verdict });
+      const params = this.of({ pairs: pairs2, verdict });
       if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
       await this.write("verdict", params, id, before, null);
     }
@@ -1995,14 +2212,14 @@
 .sfam p {
   margin: 2px 0;
 }
-.sfam-bar {
+.sfam-tools {
   display: flex;
   flex-wrap: wrap;
   gap: 4px 8px;
   align-items: center;
   flex: none;
 }
-.sfam-bar form {
+.sfam-tools form {
   margin: 0;
 }
 .sfam-pick {
@@ -2058,7 +2275,9 @@
 }
 .sfam-center {
   display: flex;
+  flex: 1 1 100%;
   flex-wrap: wrap;
+  order: 3;
   gap: 2px 8px;
   justify-content: center;
 }
@@ -2190,6 +2409,16 @@
   border: 1px solid var(--line);
   box-shadow: 0 4px 16px #0006;
 }
+.sfam-tools > .sfam-bar {
+  flex: 1 1 220px;
+  min-width: 0;
+}
+@container sfam (min-width: 520px) {
+  .sfam-center {
+    flex: 0 1 auto;
+    order: 0;
+  }
+}
 @container sfam (min-width: 760px) {
   .sfam-body {
     flex-direction: row;
@@ -2209,7 +2438,7 @@
 `;
 
   // src/toolbar.tsx
-  var { React: React7 } = app;
+  var { React: React8 } = app;
   var MODES = [
     { name: "overlay", label: "over the image" },
     { name: "side", label: "beside the image" },
@@ -2230,7 +2459,7 @@
       return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
     });
     const number = (name) => name === null ? null : Number(name);
-    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-bar", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
+    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
       "Model",
       two.model,
       opened2?.models ?? [],
@@ -2246,11 +2475,11 @@
   }
 
   // src/verdicts.tsx
-  var { React: React8 } = app;
+  var { React: React9 } = app;
   function Verdicts(props) {
     const { session } = props;
     const { opened: opened2, chosen, pair, undo, pending, advance } = session.state;
-    const [own, setOwn] = React8.useState("");
+    const [own, setOwn] = React9.useState("");
     const shown2 = chosen.size || pair === null ? null : session.verdict(pair);
     const known = opened2?.verdicts ?? [];
     const label = pending.length ? "Saving…" : "Verdict:";
@@ -2260,7 +2489,7 @@
       testId: `sfam-verdict-${name}`,
       children: `${key} ${label2}`
     });
-    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-bar", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React8.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React8.createElement(
+    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React9.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React9.createElement(
       "form",
       {
         onSubmit: (event) => {
@@ -2269,7 +2498,7 @@
           setOwn("");
         }
       },
-      /* @__PURE__ */ React8.createElement(
+      /* @__PURE__ */ React9.createElement(
         "input",
         {
           "aria-label": "Verdict in your own words",
@@ -2284,7 +2513,7 @@
   }
 
   // src/viewer.tsx
-  var { React: React9 } = app;
+  var { React: React10 } = app;
   var sessions = /* @__PURE__ */ new Map();
   var decoded = /* @__PURE__ */ new WeakMap();
   function once(encoded, make) {
@@ -2304,14 +2533,14 @@
       };
       trigger(panelId, { operator, params, callback });
     };
-    React9.useSyncExternalStore(session.client.subscribe, () => session.client.version);
+    React10.useSyncExternalStore(session.client.subscribe, () => session.client.version);
     return session;
   }
   function Viewer(props) {
     const session = useSession(props.schema.view.ask);
-    const root = React9.useRef(null);
-    const [modal, setModal] = React9.useState(false);
-    React9.useEffect(() => {
+    const root = React10.useRef(null);
+    const [modal, setModal] = React10.useState(false);
+    React10.useEffect(() => {
       const inModal = root.current?.closest('[data-cy="modal"]') !== null;
       setModal(inModal);
       if (!inModal && document.activeElement === document.body) root.current?.focus();
@@ -2319,7 +2548,7 @@
       return onHandedOver((handed) => void session.handOver(handed));
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
-    React9.useEffect(() => session.fetch());
+    React10.useEffect(() => session.fetch());
     const { opened: opened2, run, two, message, queue, help } = session.state;
     const { shown: shown2, current, problem } = session.shown();
     const map = shown2 && session.map(shown2);
@@ -2333,13 +2562,13 @@
       command(session);
     };
     const named = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
-    return /* @__PURE__ */ React9.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named }, /* @__PURE__ */ React9.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React9.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React9.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React9.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React9.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React9.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React9.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React9.createElement(QueueList, { session })), help && /* @__PURE__ */ React9.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React9.createElement("div", { key }, /* @__PURE__ */ React9.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(QueueList, { session })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;
     const { query, neighbor, index } = shown2;
     const { choices, run, two, place, zoom, pins } = session.state;
-    const [, again] = React9.useReducer((count) => count + 1, 0);
+    const [, again] = React10.useReducer((count) => count + 1, 0);
     const loading = [query.picture, neighbor.picture].some(
       ({ url }) => url && pictureOf(url, again).state === "loading"
     );
@@ -2353,7 +2582,7 @@
       session.picture(query.picture, query.item),
       session.picture(neighbor.picture, neighbor.item)
     ];
-    return /* @__PURE__ */ React9.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React9.createElement(
+    return /* @__PURE__ */ React10.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React10.createElement(
       "div",
       {
         className: "sfam-shown",
@@ -2362,7 +2591,7 @@
         "data-kind": map?.kind.name,
         "data-place": place
       },
-      /* @__PURE__ */ React9.createElement(
+      /* @__PURE__ */ React10.createElement(
         Stage,
         {
           query: imageOf(pictures2[0], sides.query_side, map, `Query ${query.identity ?? ""}`),
@@ -2378,13 +2607,13 @@
           hint
         }
       )
-    ), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React9.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, /* @__PURE__ */ React9.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React9.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React9.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React9.createElement("p", { key: note }, note)));
+    ), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
   }
   function scores(session, { query, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
-    const who = ({ identity, camera }) => /* @__PURE__ */ React9.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
-    const apart = margin !== null && `${margin < 0 ? "−" : "+"}${Math.abs(margin).toFixed(4)}`;
-    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-bar", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React9.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React9.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React9.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React9.createElement("span", null, "nearest true match ", best_true ? "" : apart)), who(neighbor));
+    const who = ({ identity, camera }) => /* @__PURE__ */ React10.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
+    const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
+    return /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React10.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React10.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React10.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React10.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;
@@ -2411,12 +2640,10 @@
   }
 
   // src/main.tsx
+  var type = app.__fop__.PluginComponentType.Component;
+  var pairs = { name: "SfamPairs", label: "SFAM pairs", component: Viewer, type };
+  var findings = { name: "SfamFindings", label: "SFAM findings", component: SfamFindings, type };
+  for (const component of [pairs, findings])
+    app.__fop__.registerComponent({ ...component, activator: () => true });
   registerHandover();
-  app.__fop__.registerComponent({
-    name: "SfamPairs",
-    label: "SFAM pairs",
-    component: Viewer,
-    type: app.__fop__.PluginComponentType.Component,
-    activator: () => true
-  });
 })();
