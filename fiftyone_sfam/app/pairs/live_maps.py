@@ -227,8 +227,19 @@ def _described(
             {"pair": pair, "query_side": both[0], "neighbor_side": both[1]}
             for pair, both in zip(subject.pairs, sides, strict=True)
         ],
-        "limit": limit_of(values),
+        "limit": limit_of(_typical(values) if kind == PATH else values),
         "signed": kind in SIGNED or negative,
         "unit": unit_of(kind, channel),
         "notes": notes,
     }
+
+
+def _typical(maps: Sequence[Map]) -> list[Map]:
+    """Cut maps of pixels at the value that one pixel in a hundred exceeds.
+
+    A few pixels at edges would make all others too weak to be seen.
+    """
+    if not maps:
+        return []
+    most = float(np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99))
+    return [np.clip(one, -most, most) for one in maps]
