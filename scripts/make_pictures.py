@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from find_chromium import find_chromium
+from pictures import PICTURES
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -51,70 +52,15 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
         )
-        for take_pictures in (picture_pairs, picture_audit):
+        for take_pictures in PICTURES:
             page = browser.new_page(viewport=SIZE)
             page.set_default_timeout(120_000)
-            take_pictures(opened(page, url))
+            page.goto(url)
+            page.locator('[data-cy="looker"]').first.wait_for()
+            page.get_by_role("button", name="Dismiss").click()
+            take_pictures(page, IMAGES)
+            page.close()
         browser.close()
-
-
-def picture_pairs(page: Page) -> None:
-    """Take the grid with heatmaps next to the panel of pairs."""
-    open_panel(page, "SFAM pairs", "Rank 1")
-    save(page, "app")
-
-
-def picture_audit(page: Page) -> None:
-    """Take the pages of the audit panel, and a finding with its pairs."""
-    open_panel(page, "SFAM audit", "Rank of the nearest true match")
-    save(page, "audit")
-    for tab, shown, name in (
-        ("Scores", "Scores of all pairs", "scores"),
-        ("Regions", "Share of the score by region", "regions"),
-    ):
-        page.get_by_role("tab", name=tab).click()
-        page.get_by_text(shown).first.wait_for()
-        save(page, name)
-    page.get_by_role("tab", name="Suspects").click()
-    page.get_by_test_id("sfam-findings").locator("article").first.wait_for()
-    save(page, "suspects")
-    page.locator("article").filter(has_text="mislabeled image").first.locator(
-        "[data-item]"
-    ).first.click()
-    page.get_by_role("button", name="Why not the true match?").first.click()
-    page.get_by_role("button", name="Leave the true match").wait_for()
-    save(page, "why")
-
-
-def opened(page: Page, url: str) -> Page:
-    """Open the App and close the notice that covers it."""
-    page.goto(url)
-    page.wait_for_selector('[data-cy="new-panel-btn"]', timeout=60_000)
-    page.wait_for_timeout(3000)
-    dismiss = page.get_by_text("Dismiss", exact=True)
-    if dismiss.count():
-        dismiss.first.click()
-    return page
-
-
-def open_panel(page: Page, label: str, shown: str) -> None:
-    """Open a panel from the menu, and wait until it shows a text."""
-    page.click('[data-cy="new-panel-btn"]')
-    page.get_by_text(label).first.click()
-    page.get_by_text(shown).first.wait_for()
-
-
-def save(page: Page, name: str) -> None:
-    """Save a screenshot once the panels have finished loading."""
-    page.mouse.move(5, SIZE["height"] - 5)
-    page.wait_for_timeout(4000)
-    spinner = page.locator('[data-cy^="panel-tab-"] [role="progressbar"]')
-    for _ in range(100):
-        if not spinner.count():
-            break
-        page.wait_for_timeout(300)
-    page.wait_for_timeout(1000)
-    page.screenshot(path=IMAGES / f"{name}.png")
 
 
 @contextmanager
