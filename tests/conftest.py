@@ -69,6 +69,7 @@ _QUICK = (
     "network",
     "app/test_panel_audit_figures.py",
     "app/test_settings.py",
+    "app/test_viewer_bundle.py",
     "audit/test_coherence_benchmark.py",
     "audit/test_evaluation.py",
     "audit/test_evaluation_scores.py",

@@ -1920,12 +1920,17 @@
       if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
     }
     /** Show two samples: their pair of the run, or explained by a model. */
-    async explain(samples, model) {
-      const params = { ...this.state.run && this.of(), samples, ...model && { model } };
+    async explain(samples, chosen) {
+      const { run, two, opened: opened2 } = this.state;
+      const [first, ...others] = opened2?.models ?? [];
+      const only = first && !others.length && !run ? first.name : null;
+      const model = chosen ?? two?.model ?? only;
+      if (!run || two) this.set({ two: { samples, model, query: null }, pins: [] });
+      const params = { ...run && this.of(), samples, ...model && { model } };
       const answer = await this.newest("selected", "selected", params);
       const query = answer?.query;
       if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
-      else if (query) this.set({ two: { samples: [...samples], model, query }, pins: [] });
+      else if (query) this.set({ two: { samples, model, query }, pins: [], message: null });
     }
     async show(what) {
       await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
@@ -1954,10 +1959,10 @@
     /** Return what is to be shown, or what was until it is there. */
     shown() {
       const { two, pair, run } = this.state;
-      const neighbor = two?.query.neighbors[0];
-      const nothing = pair === null || !run;
+      const neighbor = two?.query?.neighbors[0];
+      const nothing = pair === null || !run || two !== null && !neighbor;
       if (!neighbor && nothing) return { shown: null, current: true, problem: void 0 };
-      const found = two && neighbor ? { query: two.query, neighbor, index: 0 } : null;
+      const found = two?.query && neighbor ? { query: two.query, neighbor, index: 0 } : null;
       const shown2 = found ?? (nothing ? null : this.find(pair));
       this.last = shown2 ?? this.last;
       const entry = shown2 || nothing ? {} : this.client.read("query", this.queryParams(pair));
@@ -2413,7 +2418,7 @@
   flex: 1 1 220px;
   min-width: 0;
 }
-@container sfam (min-width: 520px) {
+@container sfam (min-width: 640px) {
   .sfam-center {
     flex: 0 1 auto;
     order: 0;
@@ -2464,7 +2469,7 @@
       two.model,
       opened2?.models ?? [],
       (model) => session.explain(two.samples, model),
-      "of the run"
+      run ? "of the run" : "choose"
     ), pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST })), known && pick(
       "Channel",
       choices.channel?.toString(),
@@ -2607,7 +2612,7 @@
           hint
         }
       )
-    ), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
+    ), !two && /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
   }
   function scores(session, { query, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;

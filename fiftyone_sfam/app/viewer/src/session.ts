@@ -201,12 +201,18 @@ export class Session {
   }
 
   /** Show two samples: their pair of the run, or explained by a model. */
-  async explain(samples: readonly string[], model: string | null): Promise<void> {
-    const params = { ...(this.state.run && this.of()), samples, ...(model && { model }) };
+  async explain(samples: readonly string[], chosen: string | null): Promise<void> {
+    const { run, two, opened } = this.state;
+    const [first, ...others] = opened?.models ?? [];
+    const only = first && !others.length && !run ? first.name : null;
+    const model = chosen ?? two?.model ?? only;
+    // Where there is no run, the model may have to be chosen first.
+    if (!run || two) this.set({ two: { samples, model, query: null }, pins: [] });
+    const params = { ...(run && this.of()), samples, ...(model && { model }) };
     const answer = await this.newest<Selected>("selected", "selected", params);
     const query = answer?.query;
     if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
-    else if (query) this.set({ two: { samples: [...samples], model, query }, pins: [] });
+    else if (query) this.set({ two: { samples, model, query }, pins: [], message: null });
   }
 
   async show(what: "grid" | "query" | "neighbor"): Promise<void> {
@@ -242,10 +248,10 @@ export class Session {
   /** Return what is to be shown, or what was until it is there. */
   shown(): { shown: Shown | null; current: boolean; problem: Problem | undefined } {
     const { two, pair, run } = this.state;
-    const neighbor = two?.query.neighbors[0];
-    const nothing = pair === null || !run;
+    const neighbor = two?.query?.neighbors[0];
+    const nothing = pair === null || !run || (two !== null && !neighbor);
     if (!neighbor && nothing) return { shown: null, current: true, problem: undefined };
-    const found = two && neighbor ? { query: two.query, neighbor, index: 0 } : null;
+    const found = two?.query && neighbor ? { query: two.query, neighbor, index: 0 } : null;
     const shown = found ?? (nothing ? null : this.find(pair));
     this.last = shown ?? this.last;
     const entry = shown || nothing ? {} : this.client.read("query", this.queryParams(pair));

@@ -16,9 +16,9 @@ export interface Undo {
   before: Verdicts;
 }
 export interface TwoSamples {
-  samples: string[];
+  samples: readonly string[];
   model: string | null;
-  query: Query;
+  query: Query | null; // not there yet
 }
 
 export const BEST = "best";

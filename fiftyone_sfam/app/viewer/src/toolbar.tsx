@@ -41,7 +41,7 @@ export function toolbar(session: Session, shown: Shown | null, map: ShownMap | n
           two.model,
           opened?.models ?? [],
           (model) => session.explain(two.samples, model),
-          "of the run",
+          run ? "of the run" : "choose",
         )}
       {pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST }))}
       {known &&

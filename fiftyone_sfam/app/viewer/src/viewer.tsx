@@ -157,6 +157,8 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
           hint={hint}
         />
       </div>
+      {!two && <Strip session={session} shown={shown} />}
+      {!two && <Verdicts session={session} />}
       <div className="sfam-tools">
         <span data-testid="sfam-map">
           {map?.kind.label ?? "no map"}
@@ -171,8 +173,6 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
           !two &&
           pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))}
       </div>
-      {!two && <Strip session={session} shown={shown} />}
-      {!two && <Verdicts session={session} />}
       {!two && (
         <div className="sfam-tools">
           {push("Show in the grid", () => session.show("grid"))}

@@ -257,6 +257,25 @@ test("the App's selection is followed: one sample, two, none", async () => {
   assert.equal(session.state.pair, 7);
 });
 
+test("without a run the only model explains two samples; of several one is chosen", async () => {
+  const server = new Server();
+  const session = new Session(server.client);
+  const model = (name: string) => ({ name, label: name });
+  const without = { ...OPENED, run: null, models: [model("a")] };
+  session.dispatch({ type: "opened", opened: without });
+  server.held = true;
+  void session.follow(["x", "y"]);
+  assert.deepEqual(server.asked[0]?.params.model, "a");
+  session.set({ two: null });
+  session.dispatch({ type: "opened", opened: { ...without, models: [model("a"), model("b")] } });
+  void session.follow(["x", "z"]);
+  assert.equal(server.asked[1]?.params.model, undefined);
+  assert.deepEqual(session.state.two?.samples, ["x", "z"]);
+  void session.explain(["x", "z"], "b");
+  void session.follow(["x", "w"]);
+  assert.equal(server.asked[3]?.params.model, "b");
+});
+
 test("each key for the next map shows another one, and after the last the best", async () => {
   const [session] = await opened();
   const seen = [0, 1, 2].map(() => {
