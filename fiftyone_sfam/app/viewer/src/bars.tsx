@@ -7,8 +7,8 @@ import type { Share } from "./types";
 const { React } = app;
 
 /** A bar of the parts of a similarity, which adds up to it; styled by the stage. */
-export function Receipt(props: { shares: Share[]; total: number }) {
-  const { parts, zero, total } = React.useMemo(() => receiptParts(props.shares), [props.shares]);
+export function Receipt({ shares, total }: { shares: Share[]; total: number }) {
+  const { parts, zero, end } = React.useMemo(() => receiptParts(shares), [shares]);
   return (
     <div data-testid="sfam-receipt" className="sfam-receipt">
       <div className="sfam-parts" aria-hidden>
@@ -16,7 +16,7 @@ export function Receipt(props: { shares: Share[]; total: number }) {
           <div key={name} title={`${name}: ${text}`} style={style} />
         ))}
         <div className="sfam-mark" style={{ left: `${zero}%` }} />
-        <div className="sfam-mark" style={{ left: `${total}%` }} />
+        <div className="sfam-mark" style={{ left: `${end}%` }} />
       </div>
       <ul>
         {parts.map(({ name, text, background }) => (
@@ -26,7 +26,7 @@ export function Receipt(props: { shares: Share[]; total: number }) {
           </li>
         ))}
         <li>
-          <span className="sfam-swatch sfam-total" />= {props.total.toFixed(3)}
+          <span className="sfam-swatch sfam-total" />= {total.toFixed(3)}
         </li>
       </ul>
     </div>
@@ -34,8 +34,7 @@ export function Receipt(props: { shares: Share[]; total: number }) {
 }
 
 /** The colors of a map and what they stand for; styled by the stage. */
-export function ColorBar(props: { look: Look; unit: string }) {
-  const { look, unit } = props;
+export function ColorBar({ look, unit }: { look: Look; unit: string }) {
   const high = look.limit > 0 ? look.limit : 1;
   const low = look.signed ? -high : 0;
   const values = Float32Array.from({ length: 65 }, (_, at) => low + ((high - low) * at) / 64);

@@ -30,9 +30,8 @@ function bytesOf({ data, dtype, shape }: Encoded, wanted = dtype): Uint8Array<Ar
   const bytes = new Uint8Array(text.length);
   for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
   const expected = shape.reduce((product, size) => product * size, SIZES[dtype]);
-  if (expected !== bytes.length) {
-    throw new Error(`An array of shape ${shape} has ${bytes.length} bytes instead of ${expected}.`);
-  }
+  const sizes = `${bytes.length} bytes instead of ${expected}`;
+  if (expected !== bytes.length) throw new Error(`An array of shape ${shape} has ${sizes}.`);
   return bytes;
 }
 

@@ -19,7 +19,7 @@ export function shareText(share: number, score: number): string {
   return `${signedText(share, 4)}${percent} of ${score.toFixed(3)}`;
 }
 
-/** Lay the parts of a score on a bar: negative ones first, which end at `zero`. */
+/** Lay the parts of a score on a bar, negative ones first: from `zero` to `end` they add up. */
 export function receiptParts(shares: Share[]) {
   const sum = (sign: number) =>
     shares.reduce((result, { value }) => result + Math.max(sign * value, 0), 0);
@@ -38,5 +38,5 @@ export function receiptParts(shares: Share[]) {
       order: value < 0 ? -1 : 0, // in the bar
     };
   });
-  return { parts, zero: percent(below), total: percent(above) };
+  return { parts, zero: percent(below), end: percent(above) };
 }

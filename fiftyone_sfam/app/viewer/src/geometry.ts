@@ -44,8 +44,7 @@ export function clamp(value: number, low: number, high: number): number {
 /** Return an image's size, of a shape that can be seen; without an image its map's. */
 export function sizeOf(image: StageImage): Size {
   const [rows, columns] = image.shape;
-  const [width, height] = image.picture.full;
-  const [w, h] = width > 0 && height > 0 ? [width, height] : [columns, rows];
+  const [w, h] = Math.min(...image.picture.full) > 0 ? image.picture.full : [columns, rows];
   return [Math.max(w, h * SLIMMEST), Math.max(h, w * SLIMMEST)];
 }
 
@@ -53,10 +52,9 @@ export function sizeOf(image: StageImage): Size {
 export function viewsOf(props: StageProps, [width, height]: Size, split: number): View[] {
   const { query, neighbor, swipe, points } = props;
   const whats = WHATS[props.look.mode];
-  const stage = { x: 0, y: 0, width, height };
   const [a, b] = [sizeOf(query), sizeOf(neighbor)];
   const slim = whats.length * Math.sqrt((a[0] / a[1]) * (b[0] / b[1]));
-  const [first, second] = halves(stage, width < slim * height);
+  const [first, second] = halves({ x: 0, y: 0, width, height }, width < slim * height);
   const sides: [View["side"], StageImage, Rect, Box][] = [
     ["query", query, first, [0, 0, 1, 1]],
     ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]],
@@ -114,8 +112,7 @@ export function contains(rect: Rect, x: number, y: number): boolean {
 export function cellAt(x: number, y: number, { shape, rect }: Grid) {
   const row = Math.floor(((y - rect.y) / rect.height) * shape[0]);
   const column = Math.floor(((x - rect.x) / rect.width) * shape[1]);
-  const inside = row >= 0 && column >= 0 && row < shape[0] && column < shape[1];
-  return inside ? { row, column } : null;
+  return contains(rect, x, y) ? { row, column } : null;
 }
 
 /** Return where a cell lies on the stage. */

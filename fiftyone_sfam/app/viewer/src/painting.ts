@@ -21,8 +21,7 @@ const DOT = 6; // radius of a pin
 /** Draw all views; return whether every picture is there or known to be missing. */
 export function paintViews(ctx: Context, { views, look }: Scene): boolean {
   for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
-  const urls = views.map(({ image }) => image.picture.url);
-  return urls.every((url) => !url || pictureOf(url).state !== "loading");
+  return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
 }
 
 function clipped(ctx: Context, { x, y, width, height }: Rect, draw: () => void): void {
@@ -44,9 +43,8 @@ function paintView(ctx: Context, { what, image, at }: View, look: Look): void {
 }
 
 function paintPicture(ctx: Context, image: StageImage, at: Rect): void {
-  const { url } = image.picture;
-  const loaded = url ? pictureOf(url) : null;
-  if (loaded?.state !== "ready") return;
+  const loaded = pictureOf(image.picture.url);
+  if (loaded.state !== "ready") return;
   drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
 }
 

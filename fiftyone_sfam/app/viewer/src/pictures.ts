@@ -9,7 +9,7 @@ interface Loaded {
 const KEPT = 96;
 const pictures = new Map<string, Loaded>();
 
-/** Return a picture; `then` is called when one that is still loading is there or broken. */
+/** Return a picture, broken without a URL; `then` is called when one that is still loading is there or broken. */
 export function pictureOf(url: string, then?: () => void): Loaded {
   const loaded = pictures.get(url) ?? load(url);
   pictures.delete(url); // and put it at the end: what was used last stays longest

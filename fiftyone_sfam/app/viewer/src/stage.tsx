@@ -7,10 +7,6 @@ import { Surface } from "./surface";
 
 const { React } = app;
 
-const LABEL =
-  "Query and neighbor. Shift and arrows move a cursor, Space takes it to the other image, " +
-  "Enter pins its place.";
-
 /** Both images with their maps; fills the element that it is in. */
 export function Stage(props: StageProps) {
   const { look, zoom, hint } = props;
@@ -30,10 +26,7 @@ export function Stage(props: StageProps) {
     surface.current = made;
     observer.observe(element);
     element.onwheel = (event) => made.wheel(event); // React's cannot be prevented
-    return () => {
-      made.stop();
-      observer.disconnect();
-    };
+    return () => observer.disconnect();
   }, []);
   React.useLayoutEffect(() => {
     if (Math.min(...size) > 0) surface.current?.show(scene);
@@ -46,7 +39,7 @@ export function Stage(props: StageProps) {
       tabIndex={0}
       className={zoom.scale > 1 ? "sfam-stage sfam-zoomed" : "sfam-stage"}
       data-testid="sfam-stage"
-      aria-label={LABEL}
+      aria-label="Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins."
       onPointerDown={(event) => surface.current?.down(event.nativeEvent)}
       onPointerMove={(event) => surface.current?.move(event.nativeEvent)}
       onPointerUp={() => surface.current?.up()}
@@ -75,7 +68,6 @@ export function Stage(props: StageProps) {
           className="sfam-swipe"
           data-testid="sfam-swipe"
           aria-label={`Divider before ${swiped.image.label}`}
-          max={100}
           step={0.5}
           value={100 * split}
           style={styleOf(swiped.room)}
@@ -96,7 +88,7 @@ export function Stage(props: StageProps) {
 function Frame(props: { view: View; testId: string | undefined; again: () => void }) {
   const { image, at } = props.view;
   const { url, problem } = image.picture;
-  const missing = !url || pictureOf(url, props.again).state === "broken";
+  const missing = pictureOf(url, props.again).state === "broken";
   const sentence = problem ?? (url && missing ? "The browser cannot show this image." : null);
   return (
     <div

@@ -39,10 +39,6 @@ export class Surface {
     this.request();
   }
 
-  stop(): void {
-    cancelAnimationFrame(this.frame);
-  }
-
   private request(): void {
     if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
   }

@@ -16,13 +16,13 @@ function share(name: string, value: number, area = 0): Share {
 }
 
 function laidOut(shares: Share[]) {
-  const { parts, zero, total } = receiptParts(shares);
+  const { parts, zero, end } = receiptParts(shares);
   const rounded = (value: number) => Math.round(value * 1000) / 1000;
   return {
     widths: parts.map(({ width }) => rounded(Number.parseFloat(width))),
     orders: parts.map(({ order }) => order),
     zero: rounded(zero),
-    total: rounded(total),
+    end: rounded(end),
   };
 }
 
@@ -32,7 +32,7 @@ test("negative parts of a score end at zero, where the positive ones begin", () 
     [40, 10, 30, 20],
     [0, -1, 0, 0],
   ];
-  assert.deepEqual(laidOut(shares), { widths, orders, zero: 10, total: 90 });
+  assert.deepEqual(laidOut(shares), { widths, orders, zero: 10, end: 90 });
 });
 
 test("a negative score ends left of zero, and nothing takes no room", () => {
@@ -41,8 +41,8 @@ test("a negative score ends left of zero, and nothing takes no room", () => {
     [25, 50, 25],
     [0, -1, -1],
   ];
-  assert.deepEqual(laidOut(shares), { widths, orders, zero: 75, total: 25 });
-  assert.deepEqual(laidOut([]), { widths: [], orders: [], zero: 0, total: 0 });
+  assert.deepEqual(laidOut(shares), { widths, orders, zero: 75, end: 25 });
+  assert.deepEqual(laidOut([]), { widths: [], orders: [], zero: 0, end: 0 });
 });
 
 test("parts have their own colors, the remainder is gray", () => {
