@@ -14,37 +14,32 @@ export function decode(encoded: Encoded): Float32Array {
 
 /** Decode an array of "i4" without loss above 2 ** 24. */
 export function integers(encoded: Encoded): Int32Array {
-  if (encoded.dtype !== "i4") throw new Error(`Expected integers, got ${encoded.dtype}.`);
-  return new Int32Array(bytesOf(encoded).buffer);
+  return new Int32Array(bytesOf(encoded, "i4").buffer);
 }
 
 /** Decode a color map of shape (256, 3). */
 export function colorTable(encoded: Encoded): Uint8Array {
-  if (encoded.dtype !== "u1") throw new Error(`Expected bytes, got ${encoded.dtype}.`);
-  return bytesOf(encoded);
+  return bytesOf(encoded, "u1");
 }
 
 const SIZES = { f4: 4, f2: 2, i4: 4, i1: 1, u1: 1 };
 
-function bytesOf(encoded: Encoded): Uint8Array<ArrayBuffer> {
-  const text = atob(encoded.data);
+function bytesOf({ data, dtype, shape }: Encoded, wanted = dtype): Uint8Array<ArrayBuffer> {
+  if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);
+  const text = atob(data);
   const bytes = new Uint8Array(text.length);
   for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-  const expected = encoded.shape.reduce((product, size) => product * size, SIZES[encoded.dtype]);
-  if (expected !== bytes.length) {
-    throw new Error(
-      `An array of shape ${encoded.shape} has ${bytes.length} bytes instead of ${expected}.`,
-    );
-  }
+  const expected = shape.reduce((product, size) => product * size, SIZES[dtype]);
+  const sizes = `${bytes.length} bytes instead of ${expected}`;
+  if (expected !== bytes.length) throw new Error(`An array of shape ${shape} has ${sizes}.`);
   return bytes;
 }
 
-/** The value of a float16, from its bits. */
+/** Return the value of a float16, which is finite, from its bits. */
 function half(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
   if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }

@@ -4,7 +4,7 @@ import type { Box, Picture } from "./types";
 
 export { ColorBar, Receipt } from "./bars";
 export { colorTable, decode, integers } from "./decode";
-export { FIT, zoomAround } from "./geometry";
+export { FIT } from "./geometry";
 export { preload } from "./pictures";
 export { Stage } from "./stage";
 

@@ -1,6 +1,6 @@
 /** Pictures that were loaded, by their URL. */
 
-export interface Loaded {
+interface Loaded {
   image: HTMLImageElement;
   state: "loading" | "ready" | "broken";
   waiting: Set<() => void>;
@@ -9,31 +9,27 @@ export interface Loaded {
 const KEPT = 96;
 const pictures = new Map<string, Loaded>();
 
-/** Return a picture; `then` is called when one that is still loading is there or broken. */
+/** Return a picture, broken without a URL; `then` is called when one that is still loading is there or broken. */
 export function pictureOf(url: string, then?: () => void): Loaded {
-  let loaded = pictures.get(url);
-  if (loaded) {
-    pictures.delete(url); // and put it at the end: what was used last stays longest
-  } else {
-    loaded = { image: new Image(), state: "loading", waiting: new Set() };
-    loaded.image.src = url;
-    loaded.image.decode().then(end(loaded, "ready"), end(loaded, "broken"));
-  }
+  const loaded = pictures.get(url) ?? load(url);
+  pictures.delete(url); // and put it at the end: what was used last stays longest
   pictures.set(url, loaded);
   if (then && loaded.state === "loading") loaded.waiting.add(then);
-  for (const oldest of pictures.keys()) {
-    if (pictures.size <= KEPT) break;
-    pictures.delete(oldest);
-  }
+  const [oldest = url] = pictures.keys();
+  if (pictures.size > KEPT) pictures.delete(oldest);
   return loaded;
 }
 
-function end(loaded: Loaded, state: "ready" | "broken") {
-  return () => {
+function load(url: string): Loaded {
+  const loaded: Loaded = { image: new Image(), state: "loading", waiting: new Set() };
+  const end = (state: Loaded["state"]) => () => {
     loaded.state = state;
     for (const call of loaded.waiting) call();
     loaded.waiting.clear();
   };
+  loaded.image.src = url;
+  loaded.image.decode().then(end("ready"), end("broken"));
+  return loaded;
 }
 
 /** Load pictures that will be shown soon. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colored, colorOf } from "../src/coloring";
+import { colored, resized } from "../src/coloring";
+import type { Look } from "../src/drawing";
 
 /** A color map of which only the entries that a test reads are filled. */
 function table(entries: Record<number, number[]>): Uint8Array {
@@ -28,6 +29,12 @@ const RED_BLUE = table({
 const PLAIN = { diverging: false, signed: false, limit: 1, threshold: 0 };
 const VALUES = Float32Array.of(0, 0.5, -1, 2); // 2 x 2
 
+type Coloring = Pick<Look, "table" | "diverging" | "signed" | "limit" | "threshold">;
+
+function drawn(size: [number, number], look: Coloring): Uint8ClampedArray {
+  return colored(resized(VALUES, [2, 2], size), look);
+}
+
 /** Draw over a picture of one color, as the canvas does. */
 function over(pixels: Uint8ClampedArray, opacity: number): number[][] {
   return Array.from({ length: pixels.length / 4 }, (_, pixel) =>
@@ -39,16 +46,16 @@ function over(pixels: Uint8ClampedArray, opacity: number): number[][] {
 }
 
 /** `expected` is what attribution.render.overlay returns for the same picture and map. */
-function assertDrawn(drawn: number[][], expected: number[][]): void {
-  assert.equal(drawn.length, expected.length);
-  drawn.flat().forEach((value, at) => {
-    assert.ok(Math.abs(value - expected.flat()[at]!) <= 1, `${drawn} instead of ${expected}`);
+function assertDrawn(found: number[][], expected: number[][]): void {
+  assert.equal(found.length, expected.length);
+  found.flat().forEach((value, at) => {
+    assert.ok(Math.abs(value - expected.flat()[at]!) <= 1, `${found} instead of ${expected}`);
   });
 }
 
 test("the positive part of a map is drawn as Python draws it", () => {
   const look = { ...PLAIN, table: VIRIDIS };
-  assertDrawn(over(colored(VALUES, [2, 2], [4, 2], look), 0.6), [
+  assertDrawn(over(drawn([4, 2], look), 0.6), [
     [100, 150, 200],
     [94, 128, 183],
     [80, 137, 179],
@@ -58,7 +65,7 @@ test("the positive part of a map is drawn as Python draws it", () => {
     [192, 199, 102],
     [192, 199, 102],
   ]);
-  assertDrawn(over(colored(VALUES, [2, 2], [2, 3], look), 1), [
+  assertDrawn(over(drawn([2, 3], look), 1), [
     [100, 150, 200],
     [53, 146, 157],
     [100, 150, 200],
@@ -70,7 +77,7 @@ test("the positive part of a map is drawn as Python draws it", () => {
 
 test("a signed map is drawn as Python draws it", () => {
   const look = { ...PLAIN, table: RED_BLUE, signed: true, diverging: true };
-  assertDrawn(over(colored(VALUES, [2, 2], [4, 2], look), 0.6), [
+  assertDrawn(over(drawn([4, 2], look), 0.6), [
     [100, 150, 200],
     [132, 167, 204],
     [153, 158, 178],
@@ -85,7 +92,7 @@ test("a signed map is drawn as Python draws it", () => {
 test("opacity is the square root of the strength relative to the limit", () => {
   const opacities = (look: object) => {
     const map = Float32Array.of(0, 0.25, 1, -4);
-    const pixels = colored(map, [1, 4], [4, 1], { ...PLAIN, table: VIRIDIS, limit: 4, ...look });
+    const pixels = colored(map, { ...PLAIN, table: VIRIDIS, limit: 4, ...look });
     return [3, 7, 11, 15].map((at) => pixels[at]);
   };
   assert.deepEqual(opacities({}), [0, 64, 128, 0]); // sqrt(1 / 16) and sqrt(1 / 4) of 255
@@ -97,14 +104,16 @@ test("opacity is the square root of the strength relative to the limit", () => {
 
 test("a map alone is opaque, apart from what is below the threshold", () => {
   const look = { ...PLAIN, table: VIRIDIS, threshold: 0.1 };
-  const pixels = colored(Float32Array.of(0, 0.125, 1), [1, 3], [3, 1], look, true);
+  const pixels = colored(Float32Array.of(0, 0.125, 1), look, true);
   assert.deepEqual([...pixels.subarray(4)], [71, 44, 122, 255, 253, 231, 37, 255]);
   assert.equal(pixels[3], 0);
 });
 
 test("positive values alone take the upper half of a diverging color map", () => {
-  const look = { ...PLAIN, table: RED_BLUE };
-  assert.deepEqual(colorOf(0.5, { ...look, diverging: true }), [229, 131, 104]);
-  assert.deepEqual(colorOf(0.5, { ...look, signed: true }), [229, 131, 104]);
-  assert.deepEqual(colorOf(0.5, look), [247, 246, 246]);
+  const colors = (diverging: boolean) => {
+    const look = { ...PLAIN, table: RED_BLUE, diverging };
+    return [...colored(Float32Array.of(0.5), look, true)];
+  };
+  assert.deepEqual(colors(true), [229, 131, 104, 255]);
+  assert.deepEqual(colors(false), [247, 246, 246, 255]);
 });

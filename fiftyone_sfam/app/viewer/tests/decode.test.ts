@@ -39,6 +39,6 @@ test("an empty array is empty, a cut one is refused", () => {
     message: "An array of shape 2 has 4 bytes instead of 8.",
   });
   assert.throws(() => integers(encoded("f4", [0, 0, 0, 0], [1])), {
-    message: "Expected integers, got f4.",
+    message: "Expected i4, got f4.",
   });
 });
