@@ -86,6 +86,7 @@ def wait_for_stage(viewer: Locator) -> None:
 def animate(page: Page, viewer: Locator, path: Path) -> None:
     """Save an animation of the pointer moving down the query."""
     stage = viewer.get_by_test_id("sfam-stage")
+    stage.evaluate("stage => stage.scrollIntoView({ block: 'start' })")
     box = viewer.get_by_test_id("sfam-query").bounding_box()
     if box is None:
         raise RuntimeError("the query is not there.")

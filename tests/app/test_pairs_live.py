@@ -346,9 +346,10 @@ def test_a_path(run: Run) -> None:
         assert values.shape == (128, 64)
         np.testing.assert_allclose(values, expected.path, rtol=1e-3, atol=1e-6)
         assert maps[side]["remainder"] == pytest.approx(expected.remainder, abs=1e-6)
-    largest = max(float(np.abs(side.path).max()) for side in sides)
-    assert found["limit"]["signed"] == pytest.approx(largest, rel=1e-5)
-    assert (found["signed"], found["notes"]) == (False, [])
+    # One pixel in a hundred is beyond the range.
+    values = np.abs(np.concatenate([side.path.ravel() for side in sides]))
+    beyond = np.mean(values > found["limit"]["signed"])
+    assert beyond == pytest.approx(0.01, abs=0.001)
     text = component.problem("live", pairs=pairs[:2], kind="path")
     assert text == "A path is of one pair at a time."
 
