@@ -350,6 +350,7 @@ def test_a_path(run: Run) -> None:
     values = np.abs(np.concatenate([side.path.ravel() for side in sides]))
     beyond = np.mean(values > found["limit"]["signed"])
     assert beyond == pytest.approx(0.01, abs=0.001)
+    assert (found["signed"], found["notes"]) == (False, [])
     text = component.problem("live", pairs=pairs[:2], kind="path")
     assert text == "A path is of one pair at a time."
 
