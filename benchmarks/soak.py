@@ -73,10 +73,9 @@ AUDIT: tuple[tuple[str, dict[str, Any]], ...] = (
     *(("on_tab", {"value": one}) for one in ("regions", "suspects", "maps")),
     *(
         ("on_mark", {"mark": mark, "path": "", **_at(place)})
-        for mark in ("cmc", "worst", "missed_1", "scores", "identities", "findings")
+        for mark in ("cmc", "worst", "missed_1", "scores", "identities")
         for place in (0, 1, 5)
     ),
-    ("on_review", {}),
     ("on_all", {}),
 )
 
