@@ -51,11 +51,13 @@
 .sfam-f { --line: rgba(var(--fo-palette-common-onBackgroundChannel) / 0.3);
   --main: var(--fo-palette-primary-main); --soft: var(--fo-palette-text-secondary);
   font-size: 0.85rem; line-height: 1.45; color: var(--fo-palette-text-primary);
-  display: grid; gap: 10px; grid-template-columns: minmax(0, 1fr); }
+  display: grid; gap: 10px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
+.sfam-f > nav, .sfam-f > p { grid-column: 1 / -1; }
 .sfam-f p { margin: 0; overflow-wrap: anywhere; max-width: 100ch; }
 .sfam-f-row, .sfam-f header { display: flex; flex-wrap: wrap; gap: 4px 12px;
   align-items: baseline; }
-.sfam-f article { display: grid; gap: 6px; padding: 10px 12px; border-radius: 4px;
+.sfam-f article { display: grid; gap: 6px; align-content: start; padding: 10px 12px; border-radius: 4px;
   border: 1px solid var(--line); background: var(--fo-palette-background-level2); }
 .sfam-f :focus-visible { outline: 2px solid var(--main); outline-offset: 1px; }
 .sfam-f header span, .sfam-f figure { color: var(--soft); }
@@ -84,6 +86,7 @@
   // src/findings.tsx
   var { React } = app;
   var kept = /* @__PURE__ */ new Map();
+  var asked = /* @__PURE__ */ new Map();
   var LOST = { problem: "The server of FiftyOne did not answer.", stale: false };
   var QUESTIONS = { accepted: "accept", rejected: "reject", undo: "undo", "": "undo" };
   var SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
@@ -92,7 +95,6 @@
     const trigger = app.__foo__.usePanelEvent();
     const id = [panelId, view.uid, view.searched].join(" ");
     const [, redraw] = React.useReducer((count) => count + 1, 0);
-    const asked = React.useRef(0);
     const state = kept.get(id) ?? EMPTY;
     const change = (next) => {
       kept.set(id, next(kept.get(id) ?? EMPTY));
@@ -104,11 +106,10 @@
       trigger(panelId, { operator: view.ask, params, callback });
     };
     const load2 = (place) => {
-      asked.current += 1;
-      const number = asked.current;
+      asked.set(id, place);
       change((now) => ({ ...now, place, problem: null }));
       ask("findings", place, (answer) => {
-        if (number !== asked.current) return;
+        if (asked.get(id) !== place) return;
         if (answer.problem === void 0) change((now) => listed(now, answer));
         else change((now) => ({ ...now, problem: answer.problem }));
       });
@@ -128,7 +129,7 @@
       trigger(panelId, { operator: view.mark, params, callback: () => void 0 });
     };
     React.useEffect(() => {
-      if (!kept.get(id)?.list) load2(FIRST);
+      if (!kept.get(id)?.list) load2({ ...FIRST });
     }, [id]);
     return { state, load: load2, settle, open };
   }
@@ -1783,8 +1784,8 @@
     }
     /** Send a verdict or an undo after those before it; roll it back where it is refused. */
     async write(question, params, id, before, undo) {
-      const asked = this.writing.then(() => this.client.ask(question, params, 2));
-      this.writing = asked.then(
+      const asked2 = this.writing.then(() => this.client.ask(question, params, 2));
+      this.writing = asked2.then(
         (answer) => {
           if (this.state.run?.uid === params.uid)
             this.dispatch({ type: "given", id, answer, before });
