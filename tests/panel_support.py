@@ -10,7 +10,7 @@ import pydash
 
 from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.runs.run import Run
-from operator_support import context, requests
+from operator_support import PLUGIN, context, requests
 
 
 class AuditPanel:

@@ -100,9 +100,9 @@ window.fetch = async (...given) => {
   return answer;
 };
 """
-"""Delays answers in the page, each by another time, so that they overtake each other."""
+"""Delays answers in the page, so that they overtake each other."""
 
 
 def delay_answers(page: Page, seconds: tuple[float, ...]) -> None:
-    """Delay the next answers by these times, again and again; :data:`SLOW` is needed."""
+    """Delay the next answers by these times, in turn; :data:`SLOW` is needed."""
     page.evaluate("seconds => { window.sfamSeconds = seconds }", list(seconds))

@@ -19,6 +19,7 @@ from fiftyone_sfam.app.pairs.maps import (
     DIFFERENCE,
     PATH,
     SIGNED,
+    Map,
     averaged,
     limit_of,
     unit_of,
@@ -241,5 +242,7 @@ def _typical(maps: Sequence[Map]) -> list[Map]:
     """
     if not maps:
         return []
-    most = float(np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99))
+    most = float(
+        np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99)
+    )
     return [np.clip(one, -most, most) for one in maps]
