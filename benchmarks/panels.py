@@ -1,4 +1,4 @@
-"""Measure the panels on the server's side over a large run.
+"""Measure the panels over a large run, on the server's side and in the browser.
 
 Draws synthetic people, explains the 10 nearest neighbors of 10,000 images, and executes
 the events of the audit panel and the questions of the panel of pairs as the App's
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import panels_browser
 import psutil
 import pydash
 from isolated import isolated_database
@@ -180,7 +181,12 @@ def measured(folder: Path, images: int, steps: int) -> dict[str, Any]:
         "stepping": {name: asdict(one) for name, one in stepping.items()},
         "memory_growth_bytes": growth,
     }
-    return {**report, "broken": broken(cold, stepping, growth)}
+    in_browser = panels_browser.serve_and_measure(folder, dataset.name, "k10", steps)
+    return {
+        **report,
+        "browser_milliseconds": in_browser,
+        "broken": broken(cold, stepping, growth) + panels_browser.broken(in_browser),
+    }
 
 
 def broken(
