@@ -1,0 +1,188 @@
+"""The component of the panel of pairs: the modal, odd images, a server that restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fiftyone as fo
+import numpy as np
+import pytest
+from app_server import start_app, stop_app
+from PIL import Image
+
+from app_support import Console, keep_screenshot, open_sample, pixels_of, until
+from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam.app.pairs.queue import Spec, build_queue
+from fiftyone_sfam.runs.run import Run
+from pairs_support import open_pairs
+from viewer_support import Viewer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[[fo.Dataset], "Page"]
+
+
+@pytest.fixture
+def run(crops: fo.Dataset, make_dataset: Callable[..., fo.Dataset]) -> Run:
+    dataset = make_dataset("viewer")
+    dataset.add_samples(
+        [
+            fo.Sample(one.filepath, identity=one.identity, camera=one.camera)
+            for one in crops
+        ],
+        progress=False,
+    )
+    protocol = Protocol(identity_field="identity", camera_field="camera")
+    return explain_retrieval(
+        dataset, "demo", k=3, kinds=("sfam", "evidence"), protocol=protocol
+    )
+
+
+def test_pins_zoom_and_swipe_by_mouse(run: Run, open_dataset: Open, page: Page) -> None:
+    console = Console(page)
+    open_dataset(run.dataset)
+    pair = int(build_queue(run, Spec())[0])
+    viewer = Viewer.open(page, pair)
+    viewer.press("m")
+    viewer.shows(pair, kind="evidence")
+    viewer.point_at("query", 0.45, 0.35)
+    viewer.one("hover").wait_for()
+    plain = pixels_of(viewer.one("stage"))
+    page.mouse.down()
+    page.mouse.up()
+    viewer.point_at("query", 0.55, 0.65)
+    page.mouse.down()
+    page.mouse.up()
+    until(
+        page,
+        lambda: bool(np.abs(pixels_of(viewer.one("stage")) - plain).max() > 60),
+        "pins and lines are drawn",
+    )
+    keep_screenshot(page, "viewer_pins")
+    viewer.press("Escape")
+
+    # The wheel zooms both images.
+    before = [pixels_of(viewer.one(side)) for side in ("query", "neighbor")]
+    viewer.point_at("query", 0.5, 0.3)
+    page.mouse.wheel(0, -400)
+    until(
+        page,
+        lambda: all(
+            np.abs(pixels_of(viewer.one(side)) - old).mean() > 5
+            for side, old in zip(("query", "neighbor"), before, strict=True)
+        ),
+        "both images are larger",
+    )
+    keep_screenshot(page, "viewer_zoom")
+    viewer.press("0", "s")
+    viewer.one("swipe").wait_for()
+    keep_screenshot(page, "viewer_swipe")
+    viewer.press("s", "l")
+    viewer.point_at("query", 0.5, 0.3)
+    page.wait_for_timeout(300)
+    keep_screenshot(page, "viewer_loupe")
+    assert console.errors == []
+
+
+def test_in_the_modal(run: Run, open_dataset: Open, page: Page) -> None:
+    console = Console(page)
+    open_dataset(run.dataset)
+    open_sample(page, page.locator('[data-cy="looker"]').nth(4))
+    modal = page.locator('[data-cy="modal"]')
+    tab = modal.locator('[data-cy="panel-tab-sfam_pairs"]')
+    more = modal.locator('[data-cy="new-panel-btn"]')
+    tab.or_(more).first.wait_for()
+    if not tab.count():
+        more.first.click()
+        page.get_by_text("SFAM pairs").last.click()
+    viewer = Viewer(page)
+    viewer.root = modal.get_by_test_id("sfam-viewer")
+    # The pair is of the sample that is open.
+    sample = str(run.dataset.values("id")[4])
+    item = run.items.index(sample)
+    pairs = run.pairs.of_query(item).tolist()
+    viewer.shows(pairs[0])
+    viewer.one("stage").click(position={"x": 5, "y": 5})
+    viewer.press("ArrowRight")
+    viewer.shows(pairs[1])
+    keep_screenshot(page, "viewer_modal")
+    assert console.errors == []
+
+
+def test_odd_images_and_many_neighbors(
+    make_dataset: Callable[..., fo.Dataset],
+    open_dataset: Open,
+    page: Page,
+    tmp_path: Path,
+) -> None:
+    console = Console(page)
+    random = np.random.default_rng(0)
+    sizes = [(2, 1), (20_000, 20), (250, 250)] + [(24, 48)] * 53
+    samples = []
+    for number, (width, height) in enumerate(sizes):
+        small = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(small).resize((width, height)).save(path)
+        samples.append(fo.Sample(str(path), identity=f"person {number % 3}"))
+    dataset = make_dataset("odd")
+    dataset.add_samples(samples, progress=False)
+    found = explain_retrieval(
+        dataset, "demo", k=50, protocol=Protocol(identity_field="identity")
+    )
+    Path(samples[3].filepath).unlink()
+    open_dataset(dataset)
+    queue = build_queue(found, Spec()).tolist()
+    viewer = Viewer.open(page, queue[0])
+    keep_screenshot(page, "viewer_2x1")
+    assert viewer.one("strip-item").count() >= 50
+    viewer.press("ArrowDown")
+    viewer.shows(queue[1])
+    keep_screenshot(page, "viewer_20000x20")
+    viewer.press("ArrowDown")
+    viewer.shows(queue[2])
+    keep_screenshot(page, "viewer_250x250")
+    # An image that is gone is said to be, and the next one is shown.
+    viewer.press("ArrowDown")
+    viewer.shows(queue[3])
+    viewer.root.get_by_text("the file does not exist").first.wait_for()
+    keep_screenshot(page, "viewer_gone")
+    viewer.press("ArrowDown")
+    viewer.shows(queue[4])
+    assert console.errors == []
+
+
+def test_a_server_that_restarts(run: Run, page: Page, tmp_path: Path) -> None:
+    process, url = start_app(tmp_path / "first.log")
+    try:
+        page.goto(f"{url}/datasets/{run.dataset.name}")
+        page.locator('[data-cy="looker"]').first.wait_for()
+        page.get_by_role("button", name="Dismiss").click()
+        queue = build_queue(run, Spec()).tolist()
+        open_pairs(page)
+        viewer = Viewer(page)
+        viewer.shows(queue[0])
+        stop_app(process)
+        # Far enough that it was not fetched ahead.
+        viewer.press(*["ArrowDown"] * 6)
+        page.wait_for_timeout(1000)
+        assert viewer.shown("pair") != str(queue[6])
+        process, _ = start_app(tmp_path / "second.log", int(url.rsplit(":", 1)[1]))
+        again = viewer.root.get_by_role("button", name="Try again")
+        until(
+            page,
+            lambda: viewer.shown("pair") == str(queue[6]) or again.count() > 0,
+            "the server answers, or one is told that it does not",
+        )
+        if again.count():
+            again.first.click()
+        viewer.shows(queue[6])
+        # Nothing was lost on the way: the place in the queue is still the component's.
+        viewer.press("ArrowUp")
+        viewer.shows(queue[5])
+    finally:
+        stop_app(process)
