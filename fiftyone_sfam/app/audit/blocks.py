@@ -37,11 +37,12 @@ _BODY_STYLE = {
 }
 _CARDS_STYLE = {
     "display": "grid",
-    "gridTemplateColumns": "repeat(auto-fill, minmax(98px, 1fr))",
+    "gridTemplateColumns": "repeat(auto-fit, minmax(98px, 1fr))",
     "gap": 1,
 }
 _CARD_STYLE = {
     "width": "100%",
+    "height": "100%",
     "display": "block",
     "textAlign": "left",
     "textTransform": "none",

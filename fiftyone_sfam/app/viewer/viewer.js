@@ -105,7 +105,7 @@
       const callback = (reply) => done(reply.result ?? LOST);
       trigger(panelId, { operator: view.ask, params, callback });
     };
-    const load2 = (place) => {
+    const load = (place) => {
       asked.set(id, place);
       change((now) => ({ ...now, place, problem: null }));
       ask("findings", place, (answer) => {
@@ -129,9 +129,9 @@
       trigger(panelId, { operator: view.mark, params, callback: () => void 0 });
     };
     React.useEffect(() => {
-      if (!kept.get(id)?.list) load2({ ...FIRST });
+      if (!kept.get(id)?.list) load({ ...FIRST });
     }, [id]);
-    return { state, load: load2, settle, open };
+    return { state, load, settle, open };
   }
   function Button({ label, title, on, off, press }) {
     return /* @__PURE__ */ React.createElement("button", { type: "button", title, "aria-pressed": on, "aria-disabled": off, onClick: press }, label);
@@ -166,7 +166,7 @@
     return [text, text];
   }
   function SfamFindings(props) {
-    const { state, load: load2, settle, open } = useFindings(props.schema.view);
+    const { state, load, settle, open } = useFindings(props.schema.view);
     const root = React.useRef(null);
     const { list, place, problem } = state;
     const count = list?.findings.length ?? 0;
@@ -174,7 +174,7 @@
     const kinds = list?.kinds.map(({ name, label }) => [name, label]) ?? [];
     const turn = (label, by) => {
       const to = turned(place, list?.total ?? 0, by);
-      return /* @__PURE__ */ React.createElement(Button, { label, off: !to, press: () => to && load2(to) });
+      return /* @__PURE__ */ React.createElement(Button, { label, off: !to, press: () => to && load(to) });
     };
     const step2 = (at) => (key) => {
       const to = stepped(key, at, count);
@@ -182,13 +182,13 @@
         root.current?.querySelectorAll("article")[to]?.querySelector("button")?.focus();
       return to !== null;
     };
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, STYLE), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", /* @__PURE__ */ React.createElement(Button, { label: "Try again", press: () => load2(place) })), !list && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, /* @__PURE__ */ React.createElement(
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, STYLE), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", /* @__PURE__ */ React.createElement(Button, { label: "Try again", press: () => load(place) })), !list && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, /* @__PURE__ */ React.createElement(
       Select,
       {
         label: "Kind",
         value: place.kind ?? "",
         choices: [["", "all kinds"], ...kinds],
-        choose: (to) => load2({ ...all, kind: to || null })
+        choose: (to) => load({ ...all, kind: to || null })
       }
     ), /* @__PURE__ */ React.createElement(
       Select,
@@ -196,7 +196,7 @@
         label: "At least",
         value: String(place.min_probability),
         choices: LEAST,
-        choose: (to) => load2({ ...all, min_probability: Number(to) })
+        choose: (to) => load({ ...all, min_probability: Number(to) })
       }
     ), /* @__PURE__ */ React.createElement("span", null, `${count && place.start + 1} to ${place.start + count} of ${list.total}`), turn("Previous", -1), turn("Next", 1)), list?.expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, list.expected), list?.findings.map((finding, at) => /* @__PURE__ */ React.createElement(
       Entry,
@@ -238,219 +238,194 @@
     app.__foo__.registerOperator(ViewPairs, "@fiftyone-sfam/sfam");
   }
 
-  // src/geometry.ts
-  var FIT = { scale: 1, x: 0.5, y: 0.5 };
-  var LARGEST = 64;
-  var SLIMMEST = 1 / 40;
-  var WHATS = {
-    overlay: ["overlay"],
-    side: ["picture", "map"],
-    maps: ["map"]
-  };
-  function clamp(value, low, high) {
-    return Math.min(Math.max(value, low), high);
-  }
-  function sizeOf(image) {
-    const [rows, columns] = image.shape;
-    const [w, h] = Math.min(...image.picture.full) > 0 ? image.picture.full : [columns, rows];
-    return [Math.max(w, h * SLIMMEST), Math.max(h, w * SLIMMEST)];
-  }
-  function viewsOf(props, [width, height], split) {
-    const { query, neighbor, swipe, points } = props;
-    const whats = WHATS[props.look.mode];
-    const [a, b] = [sizeOf(query), sizeOf(neighbor)];
-    const slim = whats.length * Math.sqrt(a[0] / a[1] * (b[0] / b[1]));
-    const [first, second] = halves({ x: 0, y: 0, width, height }, width < slim * height);
-    const sides = [
-      ["query", query, first, [0, 0, 1, 1]],
-      ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]]
-    ];
-    if (swipe) sides.push(["swiped", swipe, second, [split, 0, 1, 1]]);
-    return sides.flatMap(([side, image, half2, part]) => {
-      const rooms = whats.length > 1 ? halves(half2, false) : [half2];
-      return rooms.map((room, index) => {
-        const at = placed(room, sizeOf(image), props.zoom);
-        const frame = partOf(room, part);
-        const grid = points && side !== "swiped" ? gridOn(at, points, side) : null;
-        return { side, what: whats[index], image, room, frame, at, grid };
-      });
-    });
-  }
-  function gridOn(image, points, side) {
-    const box = side === "query" ? points.queryBox : points.neighborBox;
-    return { shape: shapeOf(points, side), rect: partOf(image, box) };
-  }
-  function halves(whole, stacked) {
-    return stacked ? [partOf(whole, [0, 0, 1, 0.495]), partOf(whole, [0, 0.505, 1, 1])] : [partOf(whole, [0, 0, 0.495, 1]), partOf(whole, [0.505, 0, 1, 1])];
-  }
-  function placed(room, [w, h], zoom) {
-    const scale = zoom.scale * Math.min(room.width / w, room.height / h);
-    return {
-      x: room.x + room.width / 2 - zoom.x * w * scale,
-      y: room.y + room.height / 2 - zoom.y * h * scale,
-      width: w * scale,
-      height: h * scale
-    };
-  }
-  function partOf(whole, [left, top, right, bottom]) {
-    return {
-      x: whole.x + left * whole.width,
-      y: whole.y + top * whole.height,
-      width: (right - left) * whole.width,
-      height: (bottom - top) * whole.height
-    };
-  }
-  function contains(rect, x, y) {
-    return x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
-  }
-  function cellAt(x, y, { shape, rect }) {
-    const row = Math.floor((y - rect.y) / rect.height * shape[0]);
-    const column = Math.floor((x - rect.x) / rect.width * shape[1]);
-    return contains(rect, x, y) ? { row, column } : null;
-  }
-  function cellRect({ row, column }, grid) {
-    const [h, w] = [1 / grid.shape[0], 1 / grid.shape[1]];
-    return partOf(grid.rect, [column * w, row * h, (column + 1) * w, (row + 1) * h]);
-  }
-  function bounded(scale, x, y) {
-    const edge = 0.5 / scale;
-    return { scale, x: clamp(x, edge, 1 - edge), y: clamp(y, edge, 1 - edge) };
-  }
-  function zoomAround(zoom, factor, u, v) {
-    const scale = clamp(zoom.scale * factor, 1, LARGEST);
-    const kept2 = zoom.scale / scale;
-    return bounded(scale, u - (u - zoom.x) * kept2, v - (v - zoom.y) * kept2);
-  }
-  function shapeOf(points, side) {
-    return side === "query" ? points.queryShape : points.neighborShape;
-  }
-  function matched(points, pin) {
-    const [rows, columns] = shapeOf(points, pin.side);
-    if (pin.row >= rows || pin.column >= columns) return null;
-    const side = pin.side === "query" ? "neighbor" : "query";
-    const [otherRows, otherColumns] = shapeOf(points, side);
-    const count = otherRows * otherColumns;
-    const at = pin.row * columns + pin.column;
-    const [start, stride] = side === "neighbor" ? [at * count, 1] : [at, rows * columns];
-    const values = Float32Array.from({ length: count }, (_, k) => points.values[start + k * stride]);
-    const share = values.reduce((sum, value) => sum + value, 0);
-    const limit = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
-    const most = values.reduce((best2, value, k) => value > values[best2] ? k : best2, 0);
-    const best = { side, row: Math.floor(most / otherColumns), column: most % otherColumns };
-    return { pin, values, share, limit, best: values[most] > 0 ? best : null };
-  }
-  function moved(points, from, [down, right]) {
-    const [rows, columns] = shapeOf(points, from.side);
-    const row = clamp(from.row + down, 0, rows - 1);
-    const column = clamp(from.column + right, 0, columns - 1);
-    return { side: from.side, row, column };
-  }
-
   // src/coloring.ts
-  function colored(values, look, solid = false) {
-    const { table, diverging, threshold } = look;
-    const limit = look.limit > 0 ? look.limit : 1;
-    const lowest = look.signed ? -1 : 0;
-    const pixels = new Uint8ClampedArray(4 * values.length);
-    for (let pixel = 0; pixel < values.length; pixel++) {
-      const strength = clamp(values[pixel] / limit, lowest, 1);
+  var STEPS = 16384;
+  function indexOf(strength, look) {
+    return look.signed || look.diverging ? Math.round((strength + 1) * 127.5) : Math.round(Math.max(strength, 0) * 255);
+  }
+  function colorOf(strength, look) {
+    const at = 3 * indexOf(strength, look);
+    return [look.table[at], look.table[at + 1], look.table[at + 2]];
+  }
+  var lately = [];
+  function pixelsOf(look, solid) {
+    const same2 = lately.find(
+      (kept2) => kept2.solid === solid && kept2.look.table === look.table && kept2.look.diverging === look.diverging && kept2.look.signed === look.signed && kept2.look.threshold === look.threshold
+    );
+    if (same2) return same2.pixels;
+    const bytes = new Uint8ClampedArray(4 * (2 * STEPS + 1));
+    for (let step2 = -STEPS; step2 <= STEPS; step2++) {
+      const strength = look.signed ? step2 / STEPS : Math.max(step2, 0) / STEPS;
       const size = Math.abs(strength);
-      if (size < threshold) continue;
-      const place = diverging ? (strength + 1) / 2 : Math.max(strength, 0);
-      const at = 3 * Math.round(255 * place);
-      pixels[4 * pixel] = table[at];
-      pixels[4 * pixel + 1] = table[at + 1];
-      pixels[4 * pixel + 2] = table[at + 2];
-      pixels[4 * pixel + 3] = 255 * (solid ? 1 : Math.sqrt(size));
+      const alpha = solid ? 1 : Math.sqrt(size);
+      bytes.set(colorOf(strength, look), 4 * (step2 + STEPS));
+      bytes[4 * (step2 + STEPS) + 3] = size < look.threshold ? 0 : Math.round(alpha * 255);
     }
+    const pixels = new Uint32Array(bytes.buffer);
+    lately = [{ look: { ...look }, solid, pixels }, ...lately].slice(0, 4);
     return pixels;
   }
-  function resized(values, [rows, columns], [width, height]) {
-    const result = new Float32Array(width * height);
+  function between(cells, pixels) {
+    const first = new Int32Array(pixels);
+    const second = new Int32Array(pixels);
+    const part = new Float32Array(pixels);
+    for (let at = 0; at < pixels; at++) {
+      const place = Math.min(Math.max((at + 0.5) * cells / pixels - 0.5, 0), cells - 1);
+      first[at] = Math.floor(place);
+      second[at] = Math.min(first[at] + 1, cells - 1);
+      part[at] = place - first[at];
+    }
+    return { first, second, part };
+  }
+  function colored(values, [rows, columns], [width, height], look, solid = false) {
+    const pixels = pixelsOf(look, solid);
+    const result = new Uint32Array(width * height);
+    const across = between(columns, width);
+    const down = between(rows, height);
+    const scale = STEPS / (look.limit > 0 ? look.limit : 1);
+    const line = new Float32Array(columns);
     for (let y = 0; y < height; y++) {
-      const down = clamp((y + 0.5) * rows / height - 0.5, 0, rows - 1);
-      const above = columns * Math.floor(down);
-      const below = columns * Math.ceil(down);
+      const [above, below, part] = [
+        down.first[y] * columns,
+        down.second[y] * columns,
+        down.part[y]
+      ];
+      for (let column = 0; column < columns; column++) {
+        const value = values[above + column];
+        line[column] = (value + (values[below + column] - value) * part) * scale;
+      }
       for (let x = 0; x < width; x++) {
-        const right = clamp((x + 0.5) * columns / width - 0.5, 0, columns - 1);
-        const [before, after] = [Math.floor(right), Math.ceil(right)];
-        const upper = mixed(values[above + before], values[above + after], right % 1);
-        const lower = mixed(values[below + before], values[below + after], right % 1);
-        result[y * width + x] = mixed(upper, lower, down % 1);
+        const value = line[across.first[x]];
+        const step2 = value + (line[across.second[x]] - value) * across.part[x];
+        const bounded3 = Math.min(Math.max(step2, -STEPS), STEPS);
+        result[y * width + x] = pixels[Math.round(bounded3) + STEPS];
       }
     }
-    return result;
+    return new Uint8ClampedArray(result.buffer);
   }
-  function mixed(first, second, part) {
-    return first + (second - first) * part;
-  }
-  var BLUE = [86, 180, 233];
-  var ORANGE = [255, 160, 20];
   var MATCHES = {
-    table: Uint8Array.from({ length: 768 }, (_, at) => (at < 384 ? BLUE : ORANGE)[at % 3]),
+    table: Uint8Array.from({ length: 768 }, (_, at) => {
+      const color = at < 384 ? [86, 180, 233] : [255, 160, 20];
+      return color[at % 3];
+    }),
     diverging: true,
     signed: true,
-    threshold: 0,
-    limit: 1
+    threshold: 0
   };
+
+  // src/drawing.css
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: hidden;\n  user-select: none;\n}\n.sfam-stage > * {\n  position: absolute;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage > .sfam-above {\n  pointer-events: none;\n}\n.sfam-stage:focus-visible,\n.sfam-swipe:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  box-sizing: border-box;\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n  pointer-events: none;\n}\n.sfam-hover {\n  top: 0;\n  left: 0;\n  visibility: hidden;\n  white-space: nowrap;\n}\n.sfam-hint {\n  left: 8px;\n  bottom: 8px;\n  max-width: calc(100% - 16px);\n}\n.sfam-problem {\n  box-sizing: border-box;\n  padding: 8px;\n  display: flex;\n  align-items: flex-end;\n  justify-content: center;\n  text-align: center;\n  pointer-events: none;\n}\n.sfam-problem.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-swipe {\n  width: 20px;\n  margin-left: -10px;\n  cursor: ew-resize;\n  touch-action: none;\n  background: linear-gradient(\n    90deg,\n    transparent 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    transparent 12px\n  );\n}\n.sfam-swipe .sfam-pill {\n  position: absolute;\n  top: 4px;\n  overflow: hidden;\n  white-space: nowrap;\n  text-overflow: ellipsis;\n}\n.sfam-parts {\n  height: 20px;\n}\n.sfam-parts > * {\n  top: 2px;\n  bottom: 2px;\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-labels {\n  height: 18px;\n}\n.sfam-gradient {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-gradient > * {\n  top: 9px;\n  height: 6px;\n  border-left: 1px solid currentColor;\n}\n.sfam-bar {\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-bar > div {\n  position: relative;\n}\n.sfam-bar > div > * {\n  position: absolute;\n  white-space: nowrap;\n}\n.sfam-bar > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n";
 
   // src/formats.ts
   var COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
   var HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
   function signedText(value, digits) {
-    return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
+    const text = Math.abs(value).toFixed(digits);
+    if (Number(text) === 0) return text;
+    return (value < 0 ? "-" : "+") + text;
   }
   function shareText(share, score) {
-    const percent = score > 0 ? `, ${(100 * share / score).toFixed(1)} %` : "";
-    return `${signedText(share, 4)}${percent} of ${score.toFixed(3)}`;
+    const value = signedText(share, 4);
+    if (!(score > 0)) return `${value} of ${score.toFixed(3)}`;
+    const percent = 100 * share / score;
+    const digits = Math.abs(percent) < 0.95 ? 1 : 0;
+    const text = percent.toFixed(digits);
+    return `${value}, ${Number(text) === 0 ? "0" : text} % of ${score.toFixed(3)}`;
   }
-  function receiptParts(shares) {
-    const sum = (sign) => shares.reduce((result, { value }) => result + Math.max(sign * value, 0), 0);
-    const [below, above] = [sum(-1), sum(1)];
-    const percent = (value) => 100 * value / (below + above || 1);
-    const named2 = shares.filter(({ remainder }) => !remainder);
-    const parts = shares.map((share) => {
-      const { name, value, area, remainder } = share;
-      const covered = area > 0 ? ` (${Math.round(100 * area)} % of the area)` : "";
-      const color = COLORS[named2.indexOf(share) % COLORS.length];
+  function ticks(low, high, most) {
+    if (!(high > low) || !Number.isFinite(high - low)) return [{ value: low, text: String(low) }];
+    const power = 10 ** Math.floor(Math.log10((high - low) / most));
+    const step2 = [1, 2, 5, 10, 20, 50].map((size) => size * power).find((size) => fits(size)) ?? 50 * power;
+    function fits(size) {
+      return Math.floor(high / size + 1e-6) - Math.ceil(low / size - 1e-6) < most;
+    }
+    const digits = Math.max(0, -Math.floor(Math.log10(step2) + 1e-6));
+    const first = Math.ceil(low / step2 - 1e-6);
+    const count = Math.floor(high / step2 + 1e-6) - first + 1;
+    return Array.from({ length: count }, (_, at) => {
+      const value = (first + at) * step2;
       return {
-        name,
-        text: signedText(value, 3) + covered,
-        width: `${percent(Math.abs(value))}%`,
-        background: remainder ? HATCHED : color,
-        order: value < 0 ? -1 : 0
-        // in the bar
+        value,
+        text: value === 0 ? "0" : digits > 5 ? value.toExponential(0) : value.toFixed(digits)
       };
     });
-    return { parts, zero: percent(below), end: percent(above) };
+  }
+  function receiptParts(shares, total) {
+    const sum = (sign) => shares.reduce((result, share) => result + Math.max(sign * share.value, 0), 0);
+    const low = Math.max(sum(-1), -total, 0);
+    const span = low + Math.max(sum(1), total, 0) || 1;
+    const percent = (value) => 100 * (value + low) / span;
+    let [left, right, named] = [0, 0, 0];
+    const parts = shares.map((share) => {
+      const start = share.value < 0 ? left + share.value : right;
+      if (share.value < 0) left = start;
+      else right += share.value;
+      const area = share.area > 0 ? ` (${Math.round(100 * share.area)} % of the area)` : "";
+      return {
+        name: share.name,
+        text: signedText(share.value, 3) + area,
+        start: percent(start),
+        width: 100 * Math.abs(share.value) / span,
+        color: share.remainder ? "#999999" : COLORS[named++ % COLORS.length],
+        remainder: share.remainder
+      };
+    });
+    return { parts, zero: percent(0), total: percent(total) };
   }
 
   // src/bars.tsx
   var { React: React2 } = app;
-  function Receipt({ shares, total }) {
-    const { parts, zero, end } = React2.useMemo(() => receiptParts(shares), [shares]);
-    return /* @__PURE__ */ React2.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-receipt" }, /* @__PURE__ */ React2.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map(({ name, text, ...style }) => /* @__PURE__ */ React2.createElement("div", { key: name, title: `${name}: ${text}`, style })), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${end}%` } })), /* @__PURE__ */ React2.createElement("ul", null, parts.map(({ name, text, background }) => /* @__PURE__ */ React2.createElement("li", { key: name }, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch", style: { background } }), /* @__PURE__ */ React2.createElement("bdi", null, name), " ", text)), /* @__PURE__ */ React2.createElement("li", null, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch sfam-total" }), "= ", total.toFixed(3))));
-  }
-  function ColorBar({ look, unit }) {
-    const high = look.limit > 0 ? look.limit : 1;
-    const low = look.signed ? -high : 0;
-    const values = Float32Array.from({ length: 65 }, (_, at) => low + (high - low) * at / 64);
-    const pixels = colored(values, look, true);
-    const colors = Array.from(values, (_, at) => {
-      const [red, green, blue, alpha] = pixels.subarray(4 * at);
-      return `rgb(${red} ${green} ${blue} / ${alpha ? 1 : 0})`;
+  function Receipt(props) {
+    const laidOut = () => receiptParts(props.shares, props.total);
+    const { parts, zero, total } = React2.useMemo(laidOut, [props.shares, props.total]);
+    const background = (part) => ({
+      background: part.remainder ? HATCHED : part.color
     });
-    const [first, last] = [low, high].map((value) => Number(value.toPrecision(3)));
+    return /* @__PURE__ */ React2.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-bar" }, /* @__PURE__ */ React2.createElement("style", null, drawing_default), /* @__PURE__ */ React2.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map((part) => /* @__PURE__ */ React2.createElement(
+      "div",
+      {
+        key: part.name,
+        title: `${part.name}: ${part.text}`,
+        style: { ...background(part), left: `${part.start}%`, width: `${part.width}%` }
+      }
+    )), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${total}%` } })), /* @__PURE__ */ React2.createElement("div", { className: "sfam-labels", "aria-hidden": true }, /* @__PURE__ */ React2.createElement(Label, { at: zero, text: "0" }), /* @__PURE__ */ React2.createElement(Label, { at: total, text: props.total.toFixed(3) })), /* @__PURE__ */ React2.createElement("ul", null, parts.map((part) => /* @__PURE__ */ React2.createElement("li", { key: part.name }, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch", style: background(part) }), /* @__PURE__ */ React2.createElement("bdi", null, part.name), " ", part.text))));
+  }
+  function Label(props) {
+    const style = { left: `${props.at}%`, transform: `translateX(-${props.at}%)` };
+    return /* @__PURE__ */ React2.createElement("span", { style }, props.text);
+  }
+  function ColorBar(props) {
+    const { look, unit } = props;
+    const low = look.signed ? -1 : 0;
+    const stops = Array.from({ length: 65 }, (_, at) => {
+      const strength = low + (1 - low) * at / 64;
+      const alpha = Math.abs(strength) < look.threshold ? 0 : 1;
+      return `rgba(${[...colorOf(strength, look), alpha].join(", ")})`;
+    });
+    const limit = look.limit > 0 ? look.limit : 1;
+    const marks = ticks(low * limit, limit, 5).map(({ value, text }) => {
+      return { at: 100 * (value / limit - low) / (1 - low), text };
+    });
+    const range = `${(low * limit).toPrecision(3)} to ${limit.toPrecision(3)}`;
     return /* @__PURE__ */ React2.createElement(
       "div",
       {
         "data-testid": "sfam-colorbar",
-        className: "sfam-colorbar",
+        className: "sfam-bar",
         role: "img",
-        "aria-label": `Colors from ${first} to ${last} ${unit}`
+        "aria-label": `Colors from ${range} ${unit}`
       },
-      /* @__PURE__ */ React2.createElement("div", { style: { background: `linear-gradient(90deg, ${colors.join(", ")})` } }),
-      /* @__PURE__ */ React2.createElement("div", { className: "sfam-marks" }, /* @__PURE__ */ React2.createElement("span", null, first), " ", unit, " ", /* @__PURE__ */ React2.createElement("span", null, last))
+      /* @__PURE__ */ React2.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React2.createElement(
+        "div",
+        {
+          className: "sfam-gradient",
+          style: { background: `linear-gradient(90deg, ${stops.join(", ")})` }
+        },
+        marks.map(({ at }) => /* @__PURE__ */ React2.createElement("div", { key: at, style: { left: `calc(${at}% - ${at / 100}px)` } }))
+      ),
+      /* @__PURE__ */ React2.createElement("div", { className: "sfam-labels", style: { marginTop: 3 } }, marks.map(({ at, text }) => /* @__PURE__ */ React2.createElement(Label, { key: text, at, text }))),
+      unit
     );
   }
 
@@ -464,20 +439,24 @@
     return Float32Array.from(new Int8Array(bytes.buffer), (value) => value * encoded.scale);
   }
   function integers(encoded) {
-    return new Int32Array(bytesOf(encoded, "i4").buffer);
+    if (encoded.dtype !== "i4") throw new Error(`Expected integers, got ${encoded.dtype}.`);
+    return new Int32Array(bytesOf(encoded).buffer);
   }
   function colorTable(encoded) {
-    return bytesOf(encoded, "u1");
+    if (encoded.dtype !== "u1") throw new Error(`Expected bytes, got ${encoded.dtype}.`);
+    return bytesOf(encoded);
   }
   var SIZES = { f4: 4, f2: 2, i4: 4, i1: 1, u1: 1 };
-  function bytesOf({ data, dtype, shape }, wanted = dtype) {
-    if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);
-    const text = atob(data);
+  function bytesOf(encoded) {
+    const text = atob(encoded.data);
     const bytes = new Uint8Array(text.length);
     for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-    const expected = shape.reduce((product, size) => product * size, SIZES[dtype]);
-    const sizes = `${bytes.length} bytes instead of ${expected}`;
-    if (expected !== bytes.length) throw new Error(`An array of shape ${shape} has ${sizes}.`);
+    const expected = encoded.shape.reduce((product, size) => product * size, SIZES[encoded.dtype]);
+    if (expected !== bytes.length) {
+      throw new Error(
+        `An array of shape ${encoded.shape} has ${bytes.length} bytes instead of ${expected}.`
+      );
+    }
     return bytes;
   }
   function half(bits) {
@@ -485,68 +464,254 @@
     const exponent = bits >> 10 & 31;
     const fraction = bits & 1023;
     if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  // src/geometry.ts
+  var FIT = { scale: 1, x: 0.5, y: 0.5 };
+  var GAP = 8;
+  var LARGEST = 64;
+  var SLIMMEST = 1 / 40;
+  function sizeOf(image) {
+    const { full, width, height } = image.picture;
+    const known = [full, [width, height], [image.shape[1], image.shape[0]]].find(
+      ([w2 = 0, h2 = 0]) => w2 > 0 && h2 > 0
+    );
+    const [w = 1, h = 1] = known ?? [1, 1];
+    return [Math.max(w, h * SLIMMEST), Math.max(h, w * SLIMMEST)];
+  }
+  function fitted(frame, [w, h]) {
+    const scale = Math.min(frame.width / w, frame.height / h);
+    const [width, height] = [w * scale, h * scale];
+    return {
+      x: frame.x + (frame.width - width) / 2,
+      y: frame.y + (frame.height - height) / 2,
+      width,
+      height
+    };
+  }
+  function halves(frame, stacked) {
+    const width = stacked ? frame.width : Math.max((frame.width - GAP) / 2, 1);
+    const height = stacked ? Math.max((frame.height - GAP) / 2, 1) : frame.height;
+    const second = stacked ? { y: frame.y + height + GAP } : { x: frame.x + width + GAP };
+    return [
+      { ...frame, width, height },
+      { ...frame, ...second, width, height }
+    ];
+  }
+  function layout(width, height, a, b) {
+    const whole = { x: 0, y: 0, width: Math.max(width, 1), height: Math.max(height, 1) };
+    const options = [false, true].map((stacked) => {
+      const frames = halves(whole, stacked);
+      const shown2 = [fitted(frames[0], a), fitted(frames[1], b)];
+      return { stacked, frames, area: shown2.reduce((sum, at) => sum + at.width * at.height, 0) };
+    });
+    return largest(options);
+  }
+  function arrange(width, height, a, b, mode) {
+    const names = ["query", "neighbor"];
+    if (mode !== "side") {
+      const { stacked: stacked2, frames: frames2 } = layout(width, height, a, b);
+      const what = mode === "maps" ? "map" : "overlay";
+      return { stacked: stacked2, views: names.map((side, at) => ({ side, what, frame: frames2[at] })) };
+    }
+    const twice2 = ([w, h], below2) => below2 ? [w, 2 * h] : [2 * w, h];
+    const options = [0, 1, 2, 3].map((choice) => {
+      const below2 = [choice % 2 === 1, choice > 1];
+      return { below: below2, ...layout(width, height, twice2(a, below2[0]), twice2(b, below2[1])) };
+    });
+    const { below, stacked, frames } = largest(options);
+    const views = names.flatMap((side, at) => {
+      const [picture, map] = halves(frames[at], below[at]);
+      return [
+        { side, what: "picture", frame: picture },
+        { side, what: "map", frame: map }
+      ];
+    });
+    return { stacked, views };
+  }
+  function largest(options) {
+    return options.reduce((best, option) => option.area > best.area * 1.0001 ? option : best);
+  }
+  function placed(frame, size, zoom) {
+    const fit = fitted(frame, size);
+    const [width, height] = [fit.width * zoom.scale, fit.height * zoom.scale];
+    return {
+      x: frame.x + frame.width / 2 - zoom.x * width,
+      y: frame.y + frame.height / 2 - zoom.y * height,
+      width,
+      height
+    };
+  }
+  function contains(rect, x, y) {
+    return x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
+  }
+  function partOf(image, [left, top, right, bottom]) {
+    return {
+      x: image.x + left * image.width,
+      y: image.y + top * image.height,
+      width: (right - left) * image.width,
+      height: (bottom - top) * image.height
+    };
+  }
+  function cellAt(x, y, image, shape, box) {
+    const part = partOf(image, box);
+    const row = Math.floor((y - part.y) / part.height * shape[0]);
+    const column = Math.floor((x - part.x) / part.width * shape[1]);
+    const inside = row >= 0 && column >= 0 && row < shape[0] && column < shape[1];
+    return inside ? { row, column } : null;
+  }
+  function cellRect(cell, image, shape, box) {
+    const part = partOf(image, box);
+    const [width, height] = [part.width / shape[1], part.height / shape[0]];
+    return { x: part.x + cell.column * width, y: part.y + cell.row * height, width, height };
+  }
+  function bounded(scale, x, y) {
+    const edge = 0.5 / scale;
+    const within = (value) => Math.min(Math.max(value, edge), 1 - edge);
+    return { scale, x: within(x), y: within(y) };
+  }
+  function zoomAround(zoom, factor, u, v) {
+    const scale = Math.min(Math.max(zoom.scale * factor, 1), LARGEST);
+    const kept2 = zoom.scale / scale;
+    return bounded(scale, u - (u - zoom.x) * kept2, v - (v - zoom.y) * kept2);
+  }
+  function panned(zoom, du, dv) {
+    return bounded(zoom.scale, zoom.x - du, zoom.y - dv);
+  }
+  function otherSide(side) {
+    return side === "query" ? "neighbor" : "query";
+  }
+  function gridOf(points, side) {
+    return side === "query" ? { shape: points.queryShape, box: points.queryBox } : { shape: points.neighborShape, box: points.neighborBox };
+  }
+  function matched(points, side, row, column) {
+    const { shape } = gridOf(points, side);
+    if (row < 0 || column < 0 || row >= shape[0] || column >= shape[1]) return null;
+    const other = gridOf(points, otherSide(side)).shape;
+    const count = other[0] * other[1];
+    const at = row * shape[1] + column;
+    const values = new Float32Array(count);
+    const [start, stride] = side === "query" ? [at * count, 1] : [at, shape[0] * shape[1]];
+    for (let k = 0; k < count; k++) values[k] = points.values[start + k * stride];
+    const match = { values, shape: other, share: 0, limit: 0, best: null };
+    let most = 0;
+    values.forEach((value, k) => {
+      match.share += value;
+      match.limit = Math.max(match.limit, Math.abs(value));
+      if (value > most) {
+        most = value;
+        match.best = { row: Math.floor(k / other[1]), column: k % other[1] };
+      }
+    });
+    return match;
+  }
+  function moved(from, dRow, dColumn, points, stacked) {
+    const [rows, columns] = gridOf(points, from.side).shape;
+    const [row, column] = [from.row + dRow, from.column + dColumn];
+    const outward = from.side === "query" ? 1 : -1;
+    const [along, cells] = stacked ? [row, rows] : [column, columns];
+    const over = outward > 0 ? along >= cells : along < 0;
+    if (over) {
+      const side = otherSide(from.side);
+      const [r, c] = gridOf(points, side).shape;
+      const edge = outward > 0 ? 0 : (stacked ? r : c) - 1;
+      const across = (place, of, to) => Math.floor((place + 0.5) / of * to);
+      return stacked ? { side, row: edge, column: across(from.column, columns, c) } : { side, row: across(from.row, rows, r), column: edge };
+    }
+    const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
+    return { side: from.side, row: within(row, rows), column: within(column, columns) };
   }
 
   // src/pictures.ts
   var KEPT = 96;
   var pictures = /* @__PURE__ */ new Map();
   function pictureOf(url, then) {
-    const loaded = pictures.get(url) ?? load(url);
-    pictures.delete(url);
+    let loaded = pictures.get(url);
+    if (loaded) {
+      pictures.delete(url);
+    } else {
+      loaded = { image: new Image(), state: "loading", waiting: /* @__PURE__ */ new Set() };
+      loaded.image.src = url;
+      loaded.image.decode().then(end(loaded, "ready"), end(loaded, "broken"));
+    }
     pictures.set(url, loaded);
     if (then && loaded.state === "loading") loaded.waiting.add(then);
-    const [oldest = url] = pictures.keys();
-    if (pictures.size > KEPT) pictures.delete(oldest);
+    for (const oldest of pictures.keys()) {
+      if (pictures.size <= KEPT) break;
+      pictures.delete(oldest);
+    }
     return loaded;
   }
-  function load(url) {
-    const loaded = { image: new Image(), state: "loading", waiting: /* @__PURE__ */ new Set() };
-    const end = (state) => () => {
+  function end(loaded, state) {
+    return () => {
       loaded.state = state;
       for (const call of loaded.waiting) call();
       loaded.waiting.clear();
     };
-    loaded.image.src = url;
-    loaded.image.decode().then(end("ready"), end("broken"));
-    return loaded;
   }
   function preload(urls) {
     for (const url of urls) if (url) pictureOf(url);
   }
 
-  // src/drawing.css
-  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n}\n.sfam-stage.sfam-zoomed {\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
-
   // src/painting.ts
   var DETAIL = 384;
   var PIXELATED = 8;
   var MAGNIFIED = 3;
-  var LOUPE = 128;
-  var DOT = 6;
-  function paintViews(ctx, { views, look }) {
-    for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
-    return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
+  var SMALLEST = 6;
+  var BADGE = 9;
+  function imageRect(scene, view) {
+    return placed(view.frame, sizeOf(scene[view.side]), scene.zoom);
   }
-  function clipped(ctx, { x, y, width, height }, draw) {
+  function dividerOf(scene, view) {
+    if (!scene.swipe || view.side !== "neighbor") return null;
+    const images = [scene.neighbor, scene.swipe];
+    const shown2 = images.map((image) => fitted(view.frame, sizeOf(image)));
+    const width = Math.max(...shown2.map((at) => at.width));
+    return Math.min(...shown2.map((at) => at.x)) + scene.split * width;
+  }
+  function visible(scene, view) {
+    const divider = dividerOf(scene, view);
+    return divider === null ? view.frame : { ...view.frame, width: divider - view.frame.x };
+  }
+  function paintViews(ctx, scene, changed) {
+    for (const view of scene.views) {
+      const image = scene[view.side];
+      const first = visible(scene, view);
+      clipped(ctx, first, () => paintImage(ctx, scene, view.what, image, imageRect(scene, view)));
+      const { swipe } = scene;
+      if (!swipe || view.side !== "neighbor") continue;
+      const at = placed(view.frame, sizeOf(swipe), scene.zoom);
+      const x = first.x + first.width;
+      const second = { ...view.frame, x, width: view.frame.width - first.width };
+      clipped(ctx, second, () => paintImage(ctx, scene, view.what, swipe, at));
+    }
+    const urls = [scene.query, scene.neighbor, scene.swipe].map((image) => image?.picture.url);
+    return urls.filter((url) => url && pictureOf(url, changed).state === "loading").length === 0;
+  }
+  function clipped(ctx, rect, draw) {
     ctx.save();
     ctx.beginPath();
-    ctx.rect(x, y, width, height);
+    ctx.rect(rect.x, rect.y, rect.width, rect.height);
     ctx.clip();
     draw();
     ctx.restore();
   }
-  function paintView(ctx, { what, image, at }, look) {
+  function paintImage(ctx, scene, what, image, at) {
+    const { look } = scene;
+    const { values, shape, box } = image;
     if (what !== "map") paintPicture(ctx, image, at);
-    if (what === "picture" || !image.values) return;
-    ctx.globalAlpha = what === "map" ? 1 : look.opacity;
-    const map = mapOf(image, image.values, look, what === "map");
-    drawScaled(ctx, map, partOf(at, image.box), look.smooth);
+    if (what === "picture" || !values) return;
+    const solid = what === "map";
+    const raster = rasterOf(values, "", values, shape, sizeOfPart(image, box), look, solid);
+    ctx.globalAlpha = solid ? 1 : look.opacity;
+    drawScaled(ctx, raster, partOf(at, box), look.smooth);
     ctx.globalAlpha = 1;
   }
   function paintPicture(ctx, image, at) {
-    const loaded = pictureOf(image.picture.url);
-    if (loaded.state !== "ready") return;
+    const loaded = image.picture.url ? pictureOf(image.picture.url) : null;
+    if (loaded?.state !== "ready") return;
     drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
   }
   function drawScaled(ctx, source, at, smooth) {
@@ -554,284 +719,380 @@
     ctx.imageSmoothingQuality = "high";
     ctx.drawImage(source, at.x, at.y, at.width, at.height);
   }
-  var maps = /* @__PURE__ */ new WeakMap();
-  function mapOf(image, values, look, solid) {
-    const { table, limit, signed, threshold } = look;
-    const [rows, columns] = image.shape;
-    const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
-    const size = [columns * detail, rows * detail];
-    const key = [size, limit, signed, threshold, solid].join();
-    const kept2 = maps.get(values);
-    if (kept2?.key === key && kept2.table === table) return kept2.map;
-    const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
-    maps.set(values, { key, table, map });
-    return map;
+  function sizeOfPart(image, [left, top, right, bottom]) {
+    const [width, height] = sizeOf(image);
+    return [width * (right - left), height * (bottom - top)];
   }
-  function canvasOf(pixels, [width, height]) {
-    const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
+  var rasters = /* @__PURE__ */ new WeakMap();
+  var tables = [];
+  function rasterOf(owner, name, values, shape, size, look, solid) {
+    const { limit, signed, diverging, threshold, table, smooth } = look;
+    if (!tables.includes(table)) tables.push(table);
+    const detail = smooth ? DETAIL / Math.max(...size) : 0;
+    const width = Math.max(shape[1], Math.ceil(size[0] * detail));
+    const height = Math.max(shape[0], Math.ceil(size[1] * detail));
+    const colors = [limit, signed, diverging, threshold, solid, tables.indexOf(table)];
+    const key = [name, width, height, ...shape, ...colors].join();
+    const kept2 = rasters.get(owner);
+    if (kept2?.key === key) return kept2.canvas;
+    const canvas = kept2?.canvas ?? document.createElement("canvas");
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    const pixels = colored(values, shape, [width, height], look, solid);
     canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+    rasters.set(owner, { key, canvas });
     return canvas;
   }
-  function paintMatch(ctx, { views, look }, match) {
-    const pixels = colored(match.values, { ...MATCHES, limit: match.limit });
-    for (const { side, what, image, frame, at, grid } of views) {
-      if (!grid || side === match.pin.side) continue;
-      const [rows, columns] = grid.shape;
-      clipped(ctx, frame, () => {
-        if (what !== "map") paintPicture(ctx, image, at);
-        ctx.fillStyle = what === "map" ? "#282828" : "rgb(0 0 0 / 0.55)";
-        ctx.fillRect(at.x, at.y, at.width, at.height);
-        drawScaled(ctx, canvasOf(pixels, [columns, rows]), grid.rect, look.smooth);
+  function paintPointing(ctx, scene, active, pointer) {
+    const { points, pins } = scene;
+    if (points) {
+      if (active) paintMatches(ctx, scene, points, active);
+      pins.forEach((pin, at2) => {
+        paintPin(ctx, scene, points, pin, at2);
       });
     }
-    outline(ctx, views, match.pin, "#ffffff");
-    if (match.best) outline(ctx, views, match.best, "#ffffff");
+    if (!scene.loupe || !pointer) return;
+    const at = imageRect(scene, pointer.view);
+    const [u, v] = [(pointer.x - at.x) / at.width, (pointer.y - at.y) / at.height];
+    for (const view of scene.views) paintLoupe(ctx, scene, view, u, v);
   }
-  function outline(ctx, views, pin, color) {
-    for (const { side, frame, grid } of views) {
-      if (!grid || side !== pin.side) continue;
-      const { x, y, width, height } = cellRect(pin, grid);
-      clipped(ctx, frame, () => stroke(ctx, color, () => ctx.rect(x, y, width, height)));
+  function paintMatches(ctx, scene, points, active) {
+    const match = matched(points, active.side, active.row, active.column);
+    if (!match) return;
+    const side = otherSide(active.side);
+    const { smooth, mode } = scene.look;
+    const { shape, box } = gridOf(points, side);
+    const look = { ...MATCHES, limit: match.limit, smooth };
+    const name = `${active.side} ${active.row} ${active.column}`;
+    const size = sizeOfPart(scene[side], box);
+    const raster = rasterOf(points, name, match.values, shape, size, look, false);
+    for (const view of scene.views) {
+      if (view.side !== side || view.what === "map" && mode === "side") continue;
+      const at = imageRect(scene, view);
+      clipped(ctx, visible(scene, view), () => {
+        if (view.what !== "map") paintPicture(ctx, scene[side], at);
+        ctx.fillStyle = view.what === "map" ? "#282828" : "rgba(0, 0, 0, 0.55)";
+        ctx.fillRect(at.x - 1, at.y - 1, at.width + 2, at.height + 2);
+        ctx.globalAlpha = 0.85;
+        drawScaled(ctx, raster, partOf(at, box), smooth);
+        ctx.globalAlpha = 1;
+      });
+    }
+    outline(ctx, scene, points, active, "#ffffff", []);
+    if (match.best) outline(ctx, scene, points, { side, ...match.best }, "#ffffff", [4, 3]);
+  }
+  function outline(ctx, scene, points, cell, color, dash) {
+    const { shape, box } = gridOf(points, cell.side);
+    for (const view of scene.views.filter((one) => one.side === cell.side)) {
+      const rect = cellRect(cell, imageRect(scene, view), shape, box);
+      const [width, height] = [Math.max(rect.width, SMALLEST), Math.max(rect.height, SMALLEST)];
+      const x = rect.x + (rect.width - width) / 2;
+      const y = rect.y + (rect.height - height) / 2;
+      clipped(ctx, visible(scene, view), () => {
+        stroke(ctx, color, dash, () => ctx.rect(x + 1, y + 1, width - 2, height - 2));
+      });
     }
   }
-  function stroke(ctx, color, path) {
+  function stroke(ctx, color, dash, path) {
     ctx.beginPath();
     path();
     ctx.lineWidth = 4;
-    ctx.strokeStyle = "rgb(0 0 0 / 0.7)";
+    ctx.strokeStyle = "rgba(0, 0, 0, 0.7)";
     ctx.stroke();
+    ctx.setLineDash(dash);
     ctx.lineWidth = 2;
     ctx.strokeStyle = color;
     ctx.stroke();
+    ctx.setLineDash([]);
   }
-  function middleOf(views, pin) {
-    const { frame, grid } = views.find(({ side }) => side === pin.side);
-    const cell = cellRect(pin, grid);
-    const { x, y, width, height } = frame;
-    const middle = [cell.x + cell.width / 2, cell.y + cell.height / 2];
-    return [clamp(middle[0], x, x + width), clamp(middle[1], y, y + height)];
+  function middleOf(scene, points, pin) {
+    const view = scene.views.find((one) => one.side === pin.side);
+    const { shape, box } = gridOf(points, pin.side);
+    const cell = cellRect(pin, imageRect(scene, view), shape, box);
+    const { x, y, width, height } = view.frame;
+    return {
+      x: Math.min(Math.max(cell.x + cell.width / 2, x), x + width),
+      y: Math.min(Math.max(cell.y + cell.height / 2, y), y + height)
+    };
   }
-  function paintPin(ctx, views, match, index) {
-    const color = COLORS[(index + 1) % COLORS.length];
-    const [x, y] = middleOf(views, match.pin);
-    outline(ctx, views, match.pin, color);
+  function paintPin(ctx, scene, points, pin, at) {
+    const match = matched(points, pin.side, pin.row, pin.column);
+    if (!match) return;
+    const bright = COLORS.slice(1);
+    const color = bright[at % bright.length];
+    const { x, y } = middleOf(scene, points, pin);
+    outline(ctx, scene, points, pin, color, []);
     if (match.best) {
-      const end = middleOf(views, match.best);
-      outline(ctx, views, match.best, color);
-      stroke(ctx, color, () => {
+      const best = { side: otherSide(pin.side), ...match.best };
+      const end2 = middleOf(scene, points, best);
+      outline(ctx, scene, points, best, color, []);
+      stroke(ctx, color, [], () => {
         ctx.moveTo(x, y);
-        ctx.lineTo(...end);
+        ctx.lineTo(end2.x, end2.y);
       });
     }
-    stroke(ctx, color, () => ctx.arc(x, y, DOT, 0, 2 * Math.PI));
+    stroke(ctx, color, [], () => ctx.arc(x, y, BADGE - 1, 0, 2 * Math.PI));
     ctx.fillStyle = color;
     ctx.fill();
+    ctx.fillStyle = "#000000";
+    ctx.font = "bold 12px sans-serif";
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    ctx.fillText(String(at + 1), x, y + 0.5);
   }
-  function paintLoupe(ctx, view, look, u, v) {
-    const { x, y, width, height } = partOf(view.at, [u, v, u + MAGNIFIED, v + MAGNIFIED]);
-    if (!contains(view.frame, x, y)) return;
-    const at = { x: x - u * width, y: y - v * height, width, height };
-    const frame = { x: x - LOUPE / 2, y: y - LOUPE / 2, width: LOUPE, height: LOUPE };
-    clipped(ctx, frame, () => {
-      ctx.fillStyle = "#808080";
-      ctx.fillRect(frame.x, frame.y, LOUPE, LOUPE);
-      paintView(ctx, { ...view, at, what: view.what === "map" ? "map" : "picture" }, look);
-    });
-    stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
+  function paintLoupe(ctx, scene, view, u, v) {
+    const at = imageRect(scene, view);
+    const [x, y] = [at.x + u * at.width, at.y + v * at.height];
+    if (!contains(visible(scene, view), x, y)) return;
+    const radius = Math.min(90, 0.3 * Math.min(view.frame.width, view.frame.height));
+    const [width, height] = [at.width * MAGNIFIED, at.height * MAGNIFIED];
+    const what = view.what === "map" ? "map" : "picture";
+    ctx.save();
+    ctx.beginPath();
+    ctx.arc(x, y, radius, 0, 2 * Math.PI);
+    ctx.clip();
+    ctx.fillStyle = "#808080";
+    ctx.fill();
+    const rect = { x: x - u * width, y: y - v * height, width, height };
+    paintImage(ctx, scene, what, scene[view.side], rect);
+    ctx.restore();
+    stroke(ctx, "#ffffff", [], () => ctx.arc(x, y, radius, 0, 2 * Math.PI));
   }
 
   // src/surface.ts
   var CLICK = 4;
-  var START = { side: "query", row: 0, column: 0 };
-  var NAMES = { query: "Query", neighbor: "Neighbor" };
-  var STEPS = {
-    ArrowUp: [-1, 0],
-    ArrowDown: [1, 0],
-    ArrowLeft: [0, -1],
-    ArrowRight: [0, 1]
-  };
+  var BESIDE = 14;
+  var BESIDE_LOUPE = 66;
   var Surface = class {
-    constructor(root, scene) {
+    constructor(root, pictures2, pointing, text, scene) {
       this.root = root;
+      this.pictures = pictures2;
+      this.pointing = pointing;
+      this.text = text;
       this.scene = scene;
       this.pointer = null;
       this.cursor = null;
       this.press = null;
       this.frame = 0;
       this.stale = true;
-      // the views have to be painted again
+      // the pictures have to be painted again
       this.complete = false;
-      // all of their pictures were there
+      // all of them were there
       this.painted = 0;
+      this.loaded = () => this.request(true);
     }
     /** Take over a new state of the component. */
     show(scene) {
       this.scene = scene;
-      this.stale = true;
-      this.request();
+      if (this.pointer) this.pointer = this.pointerAt(this.pointer.x, this.pointer.y);
+      this.request(true);
     }
-    request() {
+    stop() {
+      cancelAnimationFrame(this.frame);
+      this.frame = -1;
+    }
+    request(pictures2) {
+      this.stale ||= pictures2;
       if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
     }
     paint() {
       this.frame = 0;
-      if (this.stale) this.complete = paintViews(this.cleared(0), this.scene);
-      this.stale = false;
-      const ctx = this.cleared(1);
-      const { scene, pointer } = this;
-      const { views, points, pins, look } = scene;
-      const active = this.cellUnder(pointer) ?? this.cursor ?? pins.at(-1);
-      const match = active && points ? matched(points, active) : null;
-      if (match) paintMatch(ctx, scene, match);
-      pins.forEach((pin, at) => {
-        const pinned = points && matched(points, pin);
-        if (pinned) paintPin(ctx, views, pinned, at);
-      });
-      const under = scene.loupe && pointer && this.viewAt(pointer);
-      if (under) {
-        const place = relative(pointer, under);
-        for (const view of views) paintLoupe(ctx, view, look, ...place);
+      const { scene } = this;
+      if (this.stale) {
+        const ctx2 = cleared(this.pictures, this.root);
+        this.stale = false;
+        this.complete = ctx2 !== null && paintViews(ctx2, scene, this.loaded);
       }
-      this.write(match);
+      const active = this.active();
+      const ctx = cleared(this.pointing, this.root);
+      if (ctx) paintPointing(ctx, scene, active, this.pointer);
+      this.write(active);
       if (this.complete) this.root.dataset.painted = String(++this.painted);
     }
-    /** Clear a canvas, at the size of the stage in pixels of the screen. */
-    cleared(index) {
-      const canvas = this.root.querySelectorAll("canvas")[index];
-      const { clientWidth, clientHeight } = this.root;
-      const ratio = window.devicePixelRatio || 1;
-      const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
-      if (canvas.width !== width) canvas.width = width;
-      if (canvas.height !== height) canvas.height = height;
-      const ctx = canvas.getContext("2d");
-      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-      ctx.clearRect(0, 0, clientWidth, clientHeight);
-      return ctx;
+    /** The cell whose matches are shown: under the mouse, at the cursor, or pinned last. */
+    active() {
+      return this.cellUnder(this.pointer) ?? this.cursor ?? this.scene.pins.at(-1) ?? null;
     }
-    /** Write the share of a cell; of the cursor also where that is. */
-    write(match) {
+    write(active) {
+      const { text, root } = this;
       const { points } = this.scene;
-      const share = match && points ? shareText(match.share, points.similarity) : "";
-      const said = match && match.pin === this.cursor ? `${named(match.pin)}: ${share}` : share;
-      const text = this.root.querySelector(".sfam-hover");
-      if (text.textContent !== said) text.textContent = said;
+      const match = active && points && matched(points, active.side, active.row, active.column);
+      text.style.visibility = match ? "visible" : "hidden";
+      text.textContent = match ? shareText(match.share, points.similarity) : "";
+      if (!match || !points) return;
+      const at = this.cellUnder(this.pointer) && this.pointer;
+      const { x, y } = at ?? middleOf(this.scene, points, active);
+      const [width, height] = [text.offsetWidth, text.offsetHeight];
+      const away = this.scene.loupe && at ? BESIDE_LOUPE : BESIDE;
+      const left = x + away + width < root.clientWidth ? x + away : x - away - width;
+      const top = y + away + height < root.clientHeight ? y + away : y - away - height;
+      text.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(top, 0)}px)`;
     }
-    viewAt({ x, y }) {
-      return this.scene.views.find((view) => contains(view.frame, x, y));
+    pointerAt(x, y) {
+      const view = this.scene.views.find((one) => contains(one.frame, x, y));
+      return view ? { view, x, y } : null;
     }
-    cellUnder(place) {
-      const view = place ? this.viewAt(place) : void 0;
-      if (!place || !view?.grid || view.side === "swiped" || this.press?.moved) return null;
-      const cell = cellAt(place.x, place.y, view.grid);
+    cellUnder(pointer) {
+      const { scene } = this;
+      if (!pointer || !scene.points || this.press?.moved) return null;
+      const { view, x, y } = pointer;
+      if (x >= (dividerOf(scene, view) ?? Number.POSITIVE_INFINITY)) return null;
+      const { shape, box } = gridOf(scene.points, view.side);
+      const cell = cellAt(x, y, imageRect(scene, view), shape, box);
       return cell && { side: view.side, ...cell };
     }
-    placeOf(event) {
-      const { left, top } = this.root.getBoundingClientRect();
-      return { x: event.clientX - left, y: event.clientY - top };
+    zoomTo(zoom) {
+      this.scene = { ...this.scene, zoom };
+      this.request(true);
+      this.scene.onZoom(zoom);
+    }
+    pointerOf(event) {
+      const rect = this.root.getBoundingClientRect();
+      return this.pointerAt(event.clientX - rect.left, event.clientY - rect.top);
     }
     down(event) {
-      const place = this.placeOf(event);
-      const view = this.viewAt(place);
-      this.pointer = place;
-      if (event.button === 0 && view) {
-        this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-      }
+      const at = this.pointerOf(event);
+      if (event.button === 0 && at) this.press = { at, zoom: this.scene.zoom, moved: false };
     }
     move(event) {
-      const place = this.placeOf(event);
-      const { press, scene } = this;
-      this.pointer = place;
-      if (press) {
-        const [dx, dy] = [place.x - press.x, place.y - press.y];
+      this.pointer = this.pointerOf(event);
+      const { press, pointer } = this;
+      if (press && pointer) {
+        const [dx, dy] = [pointer.x - press.at.x, pointer.y - press.at.y];
         if (!press.moved && Math.hypot(dx, dy) > CLICK) {
           press.moved = true;
           this.root.setPointerCapture(event.pointerId);
         }
-        const { width, height } = press.view.at;
-        const { scale, x, y } = press.zoom;
-        if (press.moved) scene.onZoom(bounded(scale, x - dx / width, y - dy / height));
+        if (press.moved && press.zoom.scale > 1) {
+          const at = imageRect(this.scene, press.at.view);
+          this.zoomTo(panned(press.zoom, dx / at.width, dy / at.height));
+        }
       }
-      this.request();
+      this.request(false);
     }
     up() {
-      const clicked = this.cellUnder(this.pointer);
+      const { press } = this;
       this.press = null;
-      if (clicked) this.toggle(clicked);
-      this.request();
+      if (press && !press.moved) this.toggle(this.pinAt(press.at) ?? this.cellUnder(press.at));
+      this.request(false);
     }
     leave() {
       this.pointer = null;
       this.press = null;
-      this.request();
+      this.request(false);
+    }
+    /** Without the keyboard there is no cursor. */
+    blur() {
+      this.cursor = null;
+      this.request(false);
     }
     wheel(event) {
-      const place = this.placeOf(event);
-      const view = this.viewAt(place);
-      if (!view || event.deltaY === 0) return;
+      const at = this.pointerOf(event);
+      if (!at || event.deltaY === 0) return;
       event.preventDefault();
-      const factor = 2 ** (-clamp(event.deltaY, -400, 400) / 200);
-      const { zoom, onZoom } = this.scene;
-      onZoom(zoomAround(zoom, factor, ...relative(place, view)));
+      const image = imageRect(this.scene, at.view);
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 16;
+      const factor = 2 ** (-Math.max(Math.min(event.deltaY * lines, 400), -400) / 200);
+      const [u, v] = [(at.x - image.x) / image.width, (at.y - image.y) / image.height];
+      this.zoomTo(zoomAround(this.scene.zoom, factor, u, v));
     }
-    /** Move the cursor, pin its cell or put it away; return whether the key is one of these. */
-    key({ key, shiftKey }) {
-      const { cursor } = this;
-      const { points, pins } = this.scene;
-      const step2 = shiftKey ? STEPS[key] : void 0;
+    reset() {
+      this.zoomTo(FIT);
+    }
+    /** Move the cursor, pin its cell, or put it away; return whether the key is one of these. */
+    key(event) {
+      const { points, stacked, pins } = this.scene;
+      const step2 = event.shiftKey ? STEPS2[event.key] : void 0;
       if (!points) return false;
       if (step2) {
-        this.cursor = moved(points, cursor ?? pins.at(-1) ?? START, step2);
-      } else if (key === " " && cursor) {
-        this.cursor = matched(points, cursor)?.best ?? cursor;
-      } else if (key === "Enter" && cursor) {
-        this.toggle(cursor);
-      } else if (key === "Escape" && cursor) {
+        const start = this.cursor ?? pins.at(-1);
+        this.cursor = start ? moved(start, ...step2, points, stacked) : central(points);
+        this.pointer = null;
+      } else if (event.key === "Enter" && this.cursor) {
+        this.toggle(this.cursor);
+      } else if (event.key === "Escape" && this.cursor) {
         this.cursor = null;
       } else {
         return false;
       }
-      this.pointer = null;
-      this.request();
+      this.request(false);
       return true;
     }
+    pinAt({ x, y }) {
+      const { points, pins } = this.scene;
+      if (!points) return null;
+      const near = (pin) => {
+        const at = middleOf(this.scene, points, pin);
+        return Math.hypot(at.x - x, at.y - y) <= BADGE;
+      };
+      return pins.find(near) ?? null;
+    }
     toggle(cell) {
+      if (!cell) return;
       const { pins, onPins } = this.scene;
-      const others = pins.filter((pin) => named(pin) !== named(cell));
+      const others = pins.filter((pin) => !same(pin, cell));
       onPins(others.length < pins.length ? others : [...pins, cell]);
     }
   };
-  function named({ side, row, column }) {
-    return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
+  var STEPS2 = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1]
+  };
+  function central(points) {
+    const [rows, columns] = points.queryShape;
+    return { side: "query", row: Math.floor(rows / 2), column: Math.floor(columns / 2) };
   }
-  function relative({ x, y }, { at }) {
-    return [(x - at.x) / at.width, (y - at.y) / at.height];
+  function same(a, b) {
+    return a.side === b.side && a.row === b.row && a.column === b.column;
+  }
+  function cleared(canvas, parent) {
+    const ratio = window.devicePixelRatio || 1;
+    const width = Math.round(parent.clientWidth * ratio);
+    const height = Math.round(parent.clientHeight * ratio);
+    if (canvas.width !== width || canvas.height !== height) {
+      canvas.width = width;
+      canvas.height = height;
+    }
+    const ctx = canvas.getContext("2d");
+    ctx?.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx?.clearRect(0, 0, parent.clientWidth, parent.clientHeight);
+    return ctx;
   }
 
   // src/stage.tsx
   var { React: React3 } = app;
   function Stage(props) {
-    const { look, zoom, hint } = props;
+    const { query, neighbor, swipe, look, points, hint } = props;
     const root = React3.useRef(null);
+    const pictures2 = React3.useRef(null);
+    const pointing = React3.useRef(null);
+    const text = React3.useRef(null);
     const surface = React3.useRef(null);
-    const [size, setSize] = React3.useState([0, 0]);
+    const [[width, height], setSize] = React3.useState([0, 0]);
     const [split, setSplit] = React3.useState(0.5);
-    const [, again] = React3.useReducer((count) => count + 1, 0);
-    const scene = { ...props, views: viewsOf(props, size, split) };
-    const swiped = scene.views.find(({ side }) => side === "swiped");
+    const { views, stacked } = arrange(width, height, sizeOf(query), sizeOf(neighbor), look.mode);
+    const scene = { ...props, views, stacked, split };
     React3.useLayoutEffect(() => {
       const element = root.current;
-      const made = new Surface(element, scene);
+      if (!element || !pictures2.current || !pointing.current || !text.current) return;
+      const made = new Surface(element, pictures2.current, pointing.current, text.current, scene);
+      surface.current = made;
       const measure = () => setSize([element.clientWidth, element.clientHeight]);
       const observer = new ResizeObserver(measure);
-      surface.current = made;
+      const wheel = (event) => made.wheel(event);
+      measure();
       observer.observe(element);
-      element.onwheel = (event) => made.wheel(event);
-      return () => observer.disconnect();
+      element.addEventListener("wheel", wheel, { passive: false });
+      return () => {
+        made.stop();
+        observer.disconnect();
+        element.removeEventListener("wheel", wheel);
+      };
     }, []);
     React3.useLayoutEffect(() => {
-      if (Math.min(...size) > 0) surface.current?.show(scene);
+      if (width > 0 && height > 0) surface.current?.show(scene);
     });
     return /* @__PURE__ */ React3.createElement(
       "div",
@@ -839,69 +1100,134 @@
         ref: root,
         role: "group",
         tabIndex: 0,
-        className: zoom.scale > 1 ? "sfam-stage sfam-zoomed" : "sfam-stage",
+        className: "sfam-stage",
         "data-testid": "sfam-stage",
-        "aria-label": "Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins.",
+        "aria-label": "Query and neighbor. Shift and arrows move over the places, Enter pins one.",
+        style: {
+          cursor: points ? "crosshair" : "default",
+          touchAction: props.zoom.scale > 1 ? "none" : "auto"
+        },
         onPointerDown: (event) => surface.current?.down(event.nativeEvent),
         onPointerMove: (event) => surface.current?.move(event.nativeEvent),
         onPointerUp: () => surface.current?.up(),
+        onPointerCancel: () => surface.current?.leave(),
         onPointerLeave: () => surface.current?.leave(),
-        onDoubleClick: () => props.onZoom(FIT),
+        onDoubleClick: () => surface.current?.reset(),
+        onBlur: () => surface.current?.blur(),
         onKeyDown: (event) => {
-          if (event.target !== event.currentTarget || !surface.current?.key(event)) return;
+          if (!surface.current?.key(event)) return;
           event.preventDefault();
           event.stopPropagation();
         }
       },
       /* @__PURE__ */ React3.createElement("style", null, drawing_default),
-      /* @__PURE__ */ React3.createElement("canvas", { "aria-hidden": true }),
-      scene.views.map((view) => /* @__PURE__ */ React3.createElement(
+      /* @__PURE__ */ React3.createElement("canvas", { ref: pictures2, "aria-hidden": true }),
+      views.map(({ side, what, frame }) => /* @__PURE__ */ React3.createElement(
         Frame,
         {
-          key: view.side + view.what,
-          view,
-          testId: look.mode === "side" && view.what === "map" ? void 0 : `sfam-${view.side}`,
-          again
+          key: side + what,
+          image: side === "query" ? query : neighbor,
+          frame,
+          name: what === "map" && look.mode === "side" ? null : `sfam-${side}`
         }
       )),
-      /* @__PURE__ */ React3.createElement("canvas", { "aria-hidden": true }),
-      swiped && /* @__PURE__ */ React3.createElement(
-        "input",
+      /* @__PURE__ */ React3.createElement("canvas", { ref: pointing, className: "sfam-above", "aria-hidden": true }),
+      swipe && width > 0 && /* @__PURE__ */ React3.createElement(Divider, { scene, swipe, onSplit: setSplit }),
+      /* @__PURE__ */ React3.createElement(
+        "div",
         {
-          type: "range",
-          className: "sfam-swipe",
-          "data-testid": "sfam-swipe",
-          "aria-label": `Divider before ${swiped.image.label}`,
-          step: 0.5,
-          value: 100 * split,
-          style: styleOf(swiped.room),
-          onChange: ({ target }) => setSplit(Number(target.value) / 100),
-          onPointerDown: (event) => event.stopPropagation(),
-          onDoubleClick: (event) => event.stopPropagation()
+          ref: text,
+          className: "sfam-pill sfam-hover",
+          "data-testid": "sfam-hover",
+          "aria-live": "polite"
         }
       ),
-      /* @__PURE__ */ React3.createElement("div", { className: "sfam-texts" }, /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill sfam-hover", "data-testid": "sfam-hover", "aria-live": "polite" }), hint && /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill" }, hint))
+      hint && /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill sfam-hint" }, hint)
     );
   }
   function Frame(props) {
-    const { image, at } = props.view;
+    const { image, frame, name } = props;
     const { url, problem } = image.picture;
-    const missing = pictureOf(url, props.again).state === "broken";
-    const sentence = problem ?? (url && missing ? "The browser cannot show this image." : null);
+    const [, again] = React3.useReducer((count) => count + 1, 0);
+    const state = url ? pictureOf(url).state : "broken";
+    React3.useEffect(() => {
+      if (url) pictureOf(url, again);
+    }, [url]);
+    const sentence = problem ?? (url && state === "broken" ? "The browser cannot show this image." : null);
+    return /* @__PURE__ */ React3.createElement(React3.Fragment, null, name && /* @__PURE__ */ React3.createElement(
+      "div",
+      {
+        "data-testid": name,
+        role: "img",
+        "aria-label": image.label,
+        style: styleOf(fitted(frame, sizeOf(image)))
+      }
+    ), (state === "broken" || sentence) && /* @__PURE__ */ React3.createElement(
+      "div",
+      {
+        className: `sfam-problem${state === "broken" ? " sfam-missing" : ""}`,
+        style: styleOf(frame)
+      },
+      sentence && /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill" }, sentence)
+    ));
+  }
+  function styleOf({ x, y, width, height }) {
+    return { left: x, top: y, width: Math.max(width, 1), height: Math.max(height, 1) };
+  }
+  function Divider(props) {
+    const { scene, swipe } = props;
+    const view = scene.views.find((one) => one.side === "neighbor");
+    if (!view) return null;
+    const placeOf = (split) => dividerOf({ ...scene, split }, view) ?? 0;
+    const x = placeOf(scene.split);
+    const move = (to) => props.onSplit(Math.min(Math.max(to, 0), 1));
+    const keys = {
+      ArrowLeft: scene.split - 0.05,
+      ArrowRight: scene.split + 0.05,
+      Home: 0,
+      End: 1
+    };
     return /* @__PURE__ */ React3.createElement(
       "div",
       {
-        role: "img",
-        className: missing ? "sfam-view sfam-missing" : "sfam-view",
-        "data-testid": props.testId,
-        "aria-label": sentence ? `${image.label}: ${sentence}` : image.label,
-        style: styleOf(at)
+        role: "slider",
+        tabIndex: 0,
+        className: "sfam-swipe",
+        "data-testid": "sfam-swipe",
+        "aria-label": `Divider between ${scene.neighbor.label} and ${swipe.label}`,
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+        "aria-valuenow": Math.round(100 * scene.split),
+        style: { left: x, top: view.frame.y, height: view.frame.height },
+        onPointerDown: (event) => {
+          event.stopPropagation();
+          event.currentTarget.setPointerCapture(event.pointerId);
+        },
+        onPointerMove: (event) => {
+          const stage = event.currentTarget.parentElement?.getBoundingClientRect();
+          if (!stage || !event.currentTarget.hasPointerCapture(event.pointerId)) return;
+          event.stopPropagation();
+          move((event.clientX - stage.left - placeOf(0)) / (placeOf(1) - placeOf(0)));
+        },
+        onDoubleClick: (event) => event.stopPropagation(),
+        onKeyDown: (event) => {
+          const to = keys[event.key];
+          if (to === void 0) return;
+          event.preventDefault();
+          event.stopPropagation();
+          move(to);
+        }
       },
-      sentence && /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill" }, sentence)
+      /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill", style: { right: 16, maxWidth: x - view.frame.x - 8 } }, scene.neighbor.label),
+      /* @__PURE__ */ React3.createElement(
+        "span",
+        {
+          className: "sfam-pill",
+          style: { left: 16, maxWidth: view.frame.width - x + view.frame.x }
+        },
+        swipe.label
+      )
     );
-  }
-  function styleOf({ x, y, width, height }) {
-    return { left: x, top: y, width, height };
   }
 
   // src/follow.ts
@@ -953,9 +1279,9 @@
     Escape: (session) => session.close()
   };
   var HELP = [
-    ["↓ ↑", "Next pair of the queue, previous pair"],
-    ["→ ←", "Next neighbor of the query, previous neighbor"],
-    ["Page ↓ ↑", "Next query, previous query"],
+    ["↓ ↑", "Next and previous pair of the queue"],
+    ["→ ←", "Next and previous neighbor of the query"],
+    ["Page ↓ ↑", "Next and previous query"],
     ["1–9", "Give a verdict, to the selected pairs if there are any"],
     ["U", "Undo the last verdict"],
     ["M", "Next map"],
@@ -1009,8 +1335,8 @@
     return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
   }
   function push(label, onPush, more = {}) {
-    const named2 = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
-    return /* @__PURE__ */ React5.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named2 }, more.children ?? label);
+    const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
+    return /* @__PURE__ */ React5.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named }, more.children ?? label);
   }
   function Field(props) {
     const { label, value, type: type2, onEnter } = props;
@@ -1074,7 +1400,7 @@
     // not confirmed by the server yet
     undo: []
   };
-  var START2 = {
+  var START = {
     ...OF_RUN,
     opened: null,
     run: null,
@@ -1474,7 +1800,7 @@
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
-      this.state = START2;
+      this.state = START;
       this.last = null;
       this.serial = 0;
       this.latest = /* @__PURE__ */ new Map();
@@ -2241,8 +2567,8 @@
       event.stopPropagation();
       command(session);
     };
-    const named2 = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
-    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(QueueList, { session })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    const named = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
+    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(QueueList, { session })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;

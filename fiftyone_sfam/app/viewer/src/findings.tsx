@@ -13,6 +13,8 @@ type View = Record<"ask" | "mark" | "run" | "uid" | "searched", string>;
 
 /** What panels show, so that one that is made anew goes on where it was. */
 const kept = new Map<string, lists.State>();
+/** The place that each asked for last; answers for other places come too late. */
+const asked = new Map<string, lists.Place>();
 const LOST = { problem: "The server of FiftyOne did not answer.", stale: false };
 const QUESTIONS = { accepted: "accept", rejected: "reject", undo: "undo", "": "undo" };
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
@@ -22,7 +24,6 @@ function useFindings(view: View) {
   const trigger = app.__foo__.usePanelEvent();
   const id = [panelId, view.uid, view.searched].join(" ");
   const [, redraw] = React.useReducer((count: number) => count + 1, 0);
-  const asked = React.useRef(0);
   const state = kept.get(id) ?? lists.EMPTY;
 
   const change = (next: (state: lists.State) => lists.State) => {
@@ -36,11 +37,10 @@ function useFindings(view: View) {
   };
 
   const load = (place: lists.Place) => {
-    asked.current += 1;
-    const number = asked.current;
+    asked.set(id, place);
     change((now) => ({ ...now, place, problem: null }));
     ask<Findings>("findings", place, (answer) => {
-      if (number !== asked.current) return; // another list was asked for since
+      if (asked.get(id) !== place) return;
       if (answer.problem === undefined) change((now) => lists.listed(now, answer));
       else change((now) => ({ ...now, problem: answer.problem }));
     });
@@ -61,7 +61,7 @@ function useFindings(view: View) {
     trigger(panelId, { operator: view.mark, params, callback: () => undefined });
   };
   React.useEffect(() => {
-    if (!kept.get(id)?.list) load(lists.FIRST);
+    if (!kept.get(id)?.list) load({ ...lists.FIRST });
   }, [id]);
   return { state, load, settle, open };
 }

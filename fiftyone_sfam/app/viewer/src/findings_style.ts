@@ -4,11 +4,13 @@ export const STYLE = `
 .sfam-f { --line: rgba(var(--fo-palette-common-onBackgroundChannel) / 0.3);
   --main: var(--fo-palette-primary-main); --soft: var(--fo-palette-text-secondary);
   font-size: 0.85rem; line-height: 1.45; color: var(--fo-palette-text-primary);
-  display: grid; gap: 10px; grid-template-columns: minmax(0, 1fr); }
+  display: grid; gap: 10px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
+.sfam-f > nav, .sfam-f > p { grid-column: 1 / -1; }
 .sfam-f p { margin: 0; overflow-wrap: anywhere; max-width: 100ch; }
 .sfam-f-row, .sfam-f header { display: flex; flex-wrap: wrap; gap: 4px 12px;
   align-items: baseline; }
-.sfam-f article { display: grid; gap: 6px; padding: 10px 12px; border-radius: 4px;
+.sfam-f article { display: grid; gap: 6px; align-content: start; padding: 10px 12px; border-radius: 4px;
   border: 1px solid var(--line); background: var(--fo-palette-background-level2); }
 .sfam-f :focus-visible { outline: 2px solid var(--main); outline-offset: 1px; }
 .sfam-f header span, .sfam-f figure { color: var(--soft); }
