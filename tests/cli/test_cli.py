@@ -256,7 +256,9 @@ def test_install_changes_between_link_and_folder(tmp_path: Path) -> None:
         assert install_plugin(tmp_path, copy=copy).action == action
     assert install_plugin(tmp_path, copy=True).action == "written"
     files = {p.relative_to(target) for p in target.rglob("*") if p.is_file()}
-    assert files == {Path("fiftyone.yml"), Path("fiftyone_sfam/app/entry.py")}
+    app = Path("fiftyone_sfam", "app")
+    bundle = app / "viewer" / "viewer.js"
+    assert files == {Path("fiftyone.yml"), app / "entry.py", bundle}
     # The checkout that the link led to is untouched.
     assert (ROOT / "pyproject.toml").is_file()
 

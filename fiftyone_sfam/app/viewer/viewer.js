@@ -953,9 +953,9 @@
     Escape: (session) => session.close()
   };
   var HELP = [
-    ["↓ ↑", "Next pair of the queue, previous pair"],
-    ["→ ←", "Next neighbor of the query, previous neighbor"],
-    ["Page ↓ ↑", "Next query, previous query"],
+    ["↓ ↑", "Next and previous pair of the queue"],
+    ["→ ←", "Next and previous neighbor of the query"],
+    ["Page ↓ ↑", "Next and previous query"],
     ["1–9", "Give a verdict, to the selected pairs if there are any"],
     ["U", "Undo the last verdict"],
     ["M", "Next map"],

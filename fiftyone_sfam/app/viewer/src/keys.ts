@@ -34,9 +34,9 @@ const COMMANDS: Record<string, Command> = {
 
 /** What the keys do, in the order of the list that ? shows. */
 export const HELP: readonly [string, string][] = [
-  ["↓ ↑", "Next pair of the queue, previous pair"],
-  ["→ ←", "Next neighbor of the query, previous neighbor"],
-  ["Page ↓ ↑", "Next query, previous query"],
+  ["↓ ↑", "Next and previous pair of the queue"],
+  ["→ ←", "Next and previous neighbor of the query"],
+  ["Page ↓ ↑", "Next and previous query"],
   ["1–9", "Give a verdict, to the selected pairs if there are any"],
   ["U", "Undo the last verdict"],
   ["M", "Next map"],
