@@ -53,23 +53,12 @@ _LARGE_SHARE = 0.3
 
 
 def fill(
-    answer: Plain,
-    images: Sequence[ShownImage],
-    maps: Sequence[PairMaps],
-    chosen: int,
+    answer: Plain, images: Sequence[ShownImage], maps: Sequence[PairMaps], chosen: int
 ) -> None:
-    """Put pictures and maps into the answer to ``query``.
+    """Put pictures and maps into the answer to ``query``, with all else in it already.
 
-    Parameters
-    ----------
-    answer : dict
-        The answer, with everything else of each of its neighbors.
-    images : sequence of ShownImage
-        The query, and each neighbor.
-    maps : sequence of PairMaps
-        One per neighbor.
-    chosen : int
-        Place of the neighbor that is shown large.
+    ``images`` are the query and each neighbor, ``maps`` those of each neighbor, and
+    ``chosen`` is the place of the neighbor that is shown large.
     """
     neighbors, large = answer["neighbors"], (0, chosen + 1)
     described = [answer, *neighbors]

@@ -72,9 +72,8 @@ def kept_pair(
 
 def evidence_of(pair: StoredPair) -> PairMaps:
     """Return the evidence maps of two images."""
-    return PairMaps(
-        *(_side(side, EVIDENCE, side.evidence) for side in (pair.query, pair.gallery))
-    )
+    sides = (pair.query, pair.gallery)
+    return PairMaps(*(_side(side, EVIDENCE, side.evidence) for side in sides))
 
 
 def difference_of(pair: StoredPair) -> PairMaps:
@@ -97,11 +96,10 @@ def _with_evidence(maps: PairMaps, pair: StoredPair | None) -> PairMaps:
     if pair is None:
         return maps
     made = evidence_of(pair)
+    sides = ((maps.query, made.query), (maps.gallery, made.gallery))
     return PairMaps(
         *(
-            new
-            if old is None or new is None
-            else replace(new, maps=old.maps | new.maps)
-            for old, new in ((maps.query, made.query), (maps.gallery, made.gallery))
+            replace(new, maps=old.maps | new.maps) if old and new else new
+            for old, new in sides
         )
     )

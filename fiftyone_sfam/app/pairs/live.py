@@ -187,7 +187,7 @@ def live_pairs(
 ) -> LivePairs:
     """Run a model, or that of a run, on a query and its neighbors."""
     named = _Named.of(source)
-    return _run(named, images, _inputs(named, read_inputs))
+    return _run(named, images, _read(named, read_inputs))
 
 
 def live_paths(
@@ -197,7 +197,7 @@ def live_paths(
 ) -> tuple[PathExplanation, PathExplanation]:
     """Explain two images by the path of several scales."""
     named = _Named.of(source)
-    return _paths(named, images, _inputs(named, read_inputs))
+    return _paths(named, images, _read(named, read_inputs))
 
 
 # --------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class _Inputs(dict[str, NDArray[Any]]):
         )
 
 
-def _inputs(named: _Named, read_inputs: ReadInputs | None) -> _Inputs:
+def _read(named: _Named, read_inputs: ReadInputs | None) -> _Inputs:
     """Read the further inputs of images that a model takes."""
     fields = _model(named).inputs
     return _Inputs(read_inputs(fields) if fields and read_inputs is not None else {})
@@ -277,26 +277,25 @@ def _given(named: _Named, inputs: _Inputs) -> EmbeddingModel:
 @lru_cache(maxsize=2)
 def _model(named: _Named) -> EmbeddingModel:
     """Load a model, and check that it is the one of the run."""
-    name, weights_hash = named.name, named.weights_hash
-    if weights_hash is None:
-        return load_named(known_name(name))
-    if name not in {info.name for info in list_models()}:
+    if named.weights_hash is None:
+        return load_named(known_name(named.name))
+    needs = f"This map needs the model '{named.name}'"
+    if named.name not in {info.name for info in list_models()}:
         raise ModelError(
-            f"This map needs the model '{name}', which is not registered on this "
-            f"machine: register it in {registry_path()}. {WITHOUT}"
+            f"{needs}, which is not registered on this machine: register it in "
+            f"{registry_path()}. {WITHOUT}"
         )
     try:
-        model = load_named(name, layer=named.layer)
+        model = load_named(named.name, layer=named.layer)
     except SfamError as error:
         raise ModelError(
-            f"This map needs the model '{name}', which cannot be loaded: {error} "
-            f"{WITHOUT}"
+            f"{needs}, which cannot be loaded: {error} {WITHOUT}"
         ) from error
-    if model.weights_hash() != weights_hash or model.metric != named.metric:
+    if model.weights_hash() != named.weights_hash or model.metric != named.metric:
         raise ModelError(
-            f"This map needs the model '{name}' as it was in the run, but its weights "
-            f"or its metric are others now: register the run's model under this name "
-            f"again, or repeat the run. {WITHOUT}"
+            f"{needs} as it was in the run, but its weights or its metric are others "
+            "now: register the run's model under this name again, or repeat the run. "
+            f"{WITHOUT}"
         )
     return model
 

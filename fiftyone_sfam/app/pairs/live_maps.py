@@ -115,11 +115,6 @@ def channels_text(importance: NDArray[np.float32]) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------
-# Kinds
-# --------------------------------------------------------------------------------------
-
-
 def _stored_differences(subject: Subject) -> Explained | None:
     """Explain what sets each pair apart by stored contributions, if there are any."""
     kept, places = subject.kept(), range(len(subject.pairs))

@@ -47,11 +47,6 @@ _TEXTS = {
 }
 
 
-# --------------------------------------------------------------------------------------
-# Kinds
-# --------------------------------------------------------------------------------------
-
-
 def stored_kinds(run: Run) -> tuple[str, ...]:
     """Return the kinds of map that a run has of each image, without its model."""
     kinds = run.config.kinds
@@ -104,11 +99,6 @@ def limits_of(pairs: Iterable[PairMaps]) -> dict[str, dict[str, float]]:
     return {kind: limit_of(values) for kind, values in maps.items()}
 
 
-# --------------------------------------------------------------------------------------
-# Fewer values
-# --------------------------------------------------------------------------------------
-
-
 def averaged(values: Map, most_cells: int) -> Map:
     """Average a map over larger cells of the same image, if it has more than so many.
 
@@ -152,10 +142,6 @@ def side_json(
     remainder = side.remainder if math.isfinite(side.remainder) else None
     return {"maps": maps, "box": list(side.crop), "remainder": remainder}
 
-
-# --------------------------------------------------------------------------------------
-# Receipt
-# --------------------------------------------------------------------------------------
 
 REMAINDER = "not on the map"
 OTHER = "other regions"

@@ -84,21 +84,10 @@ def no_picture(problem: str) -> Picture:
 def picture(
     file: ImageFile, longest: int, most_bytes: int = MOST_PICTURE_BYTES
 ) -> Picture:
-    """Fit an image into a square, never enlarged.
+    """Fit an image into a square of so many pixels, never enlarged, as a JPEG.
 
-    Parameters
-    ----------
-    file : ImageFile
-        The image.
-    longest : int
-        Longer side of the picture, in pixels; smaller if the URL would be too long.
-    most_bytes : int
-        Most characters of the URL.
-
-    Returns
-    -------
-    Picture
-        A JPEG; empty, with the reason, if the image cannot be read.
+    It is smaller if its URL would have more than ``most_bytes`` characters, and empty,
+    with the reason, if the image cannot be read.
     """
     try:
         for share, quality in _STEPS:

@@ -98,11 +98,6 @@ def answer_picture(ctx: foo.ExecutionContext) -> Plain:
     return {"picture": asdict(image.picture(question.size))}
 
 
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
 def _shown_places(
     run: Run, pairs: NDArray[np.int64], chosen: int, true: int | None
 ) -> list[int]:

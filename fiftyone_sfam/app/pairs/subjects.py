@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import fiftyone.operators as foo
 import numpy as np
@@ -161,7 +161,7 @@ def pairs_subject(run: Run, pairs: Sequence[int]) -> Subject:
         tuple(item_images(run, items)),
         run,
         tuple(items),
-        _reading(partial(item_inputs, run), items),
+        lambda numbers: partial(item_inputs, run, [items[one] for one in numbers]),
     )
 
 
@@ -183,12 +183,5 @@ def samples_subject(ctx: foo.ExecutionContext, question: SubjectQuestion) -> Sub
         tuple(ShownImage(image_file(*selected_part(ctx, one))) for one in ids),
         run if known else None,
         tuple(items) if min(items, default=-1) >= 0 else (),
-        _reading(partial(selected_inputs, ctx), ids),
+        lambda numbers: partial(selected_inputs, ctx, [ids[one] for one in numbers]),
     )
-
-
-def _reading(
-    read: Callable[..., Any], owners: Sequence[Any]
-) -> Callable[[Sequence[int]], ReadInputs]:
-    """Return what finds, for images by number, what reads their further inputs."""
-    return lambda numbers: partial(read, [owners[number] for number in numbers])
