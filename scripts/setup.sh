@@ -173,7 +173,7 @@ viewer="fiftyone_sfam/app/viewer"
 
 has_node() {
   command -v npm >/dev/null &&
-    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null
+    node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' 2>/dev/null
 }
 
 setup_node() {

@@ -130,12 +130,11 @@ def overlay(
     limit: float,
     *,
     signed: bool = False,
-    colors: str | None = None,
     opacity: float = 0.6,
     crop: Sequence[float] = (0.0, 0.0, 1.0, 1.0),
 ) -> Image.Image:
     """Draw a map over an image."""
-    table = color_table(colors or (DIVERGING if signed else SEQUENTIAL)[0])
+    table = color_table((DIVERGING if signed else SEQUENTIAL)[0])
     width, height = image.size
     strength = np.zeros((height, width), dtype=np.float32)
     left, top, right, bottom = inner_box((0, 0, width, height), crop)

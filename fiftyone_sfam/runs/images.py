@@ -24,7 +24,13 @@ class ItemImages:
         sample_ids = sorted({str(run.items.sample_ids[item]) for item in items})
         view = all_samples(run.dataset).select(sample_ids)
         self._paths = dict(zip(*view.values(["id", "filepath"]), strict=True))
-        self._boxes = detection_boxes(view, run.config.patches_field)
+        field = run.config.patches_field
+        self._boxes = detection_boxes(view, field)
+        self._no_box = f"the detection is not in the field '{field}' any more."
+        if field is not None and not run.dataset.has_sample_field(field):
+            self._no_box = (
+                f"the dataset no longer has the field '{field}' of its detections."
+            )
 
     def source(self, item: int) -> tuple[str, list[float] | None]:
         """Return an item's file, and its box if it is a detection."""
@@ -35,7 +41,7 @@ class ItemImages:
             return path, None
         box = self._boxes.get(str(self._items.label_ids[item]))
         if box is None:
-            raise DataError("the detection was deleted.")
+            raise DataError(self._no_box)
         return path, box
 
 

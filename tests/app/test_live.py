@@ -18,13 +18,14 @@ from fiftyone_sfam.app.pairs.live import (
     LivePairs,
     live_pairs,
     live_paths,
-    score_problem,
 )
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
+from fiftyone_sfam.app.pairs.subjects import score_notes
 from fiftyone_sfam.attribution.contributions import points
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 from paths import TESTS
 from worlds import fill, person, tiny_model
@@ -53,6 +54,19 @@ def close(found: object, expected: object) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def ends(pair: PairMaps) -> tuple[SideMaps, SideMaps]:
+    """Both sides of a pair, which have maps."""
+    assert pair.query is not None
+    assert pair.gallery is not None
+    return pair.query, pair.gallery
+
+
+def maps_of(pairs: list[PairMaps], kind: str) -> tuple[list[np.ndarray], ...]:
+    """The maps of the queries and of the neighbors."""
+    both = [[side.maps[kind] for side in ends(pair)] for pair in pairs]
+    return [query for query, _ in both], [gallery for _, gallery in both]
+
+
 @pytest.fixture
 def worked_out() -> LivePairs:
     return LivePairs(averaging(), [QUERY, GALLERY, QUERY])
@@ -64,15 +78,15 @@ def test_scores_by_hand(worked_out: LivePairs) -> None:
     assert worked_out.count == 2
     assert worked_out.map_shape == (2, 2)
     assert worked_out.channels == 3
-    for sides, score in zip(worked_out.explained(), worked_out.scores, strict=True):
-        for side in sides:
+    for pair, score in zip(worked_out.explained(), worked_out.scores, strict=True):
+        for side in ends(pair):
             assert side.score == score
             assert side.crop == (0.0, 0.0, 1.0, 1.0)
             assert side.size == (2, 2)
 
 
 def test_evidence_by_hand(worked_out: LivePairs) -> None:
-    query, gallery = worked_out.explained()[0]
+    query, gallery = ends(worked_out.explained()[0])
     close(query.maps["evidence"], np.array([[6, 4], [0, 0]]) / Z)
     # <pixel, (2, 1, 0)> / 4 of (6, 8), (6, 0) and (0, 8).
     close(gallery.maps["evidence"], np.array([[5, 3], [0, 2]]) / Z)
@@ -81,7 +95,7 @@ def test_evidence_by_hand(worked_out: LivePairs) -> None:
 
 
 def test_difference_by_hand(worked_out: LivePairs) -> None:
-    one, other = worked_out.difference()
+    one, other = maps_of(worked_out.difference(), "difference")
     # u = (2, 1) / sqrt(5) - (3, 4) / 5, over the lengths sqrt(5) and 5.
     u = np.array([2 / 5**0.5 - 3 / 5, 1 / 5**0.5 - 4 / 5])
     (a, b), (c, d) = u / 5**0.5, u / 5
@@ -110,10 +124,10 @@ def test_contributions_by_hand(worked_out: LivePairs) -> None:
 
 
 def test_channels_by_hand(worked_out: LivePairs) -> None:
-    own, others = worked_out.channel(1)
-    close(own, [[0, 4], [0, 0]])
+    own, others = maps_of(worked_out.channel(1), "channel")
+    close(own, [[[0, 4], [0, 0]]] * 2)
     close(others[0], [[8, 0], [0, 8]])
-    close(others[1], own)
+    close(others[1], own[0])
 
 
 def test_as_two_images_at_a_time() -> None:
@@ -124,7 +138,7 @@ def test_as_two_images_at_a_time() -> None:
         alone = explain_pair(model, images[0], other)
         assert live.scores[neighbor] == pytest.approx(alone.score, abs=1e-6)
         assert live.distances[neighbor] == pytest.approx(alone.distance, abs=1e-6)
-        query, gallery = live.explained()[neighbor]
+        query, gallery = ends(live.explained()[neighbor])
         for kind in ("sfam", "evidence"):
             close(query.maps[kind], getattr(alone.query, kind))
             close(gallery.maps[kind], getattr(alone.gallery, kind))
@@ -132,7 +146,7 @@ def test_as_two_images_at_a_time() -> None:
         close((query.remainder, gallery.remainder), expected)
         assert abs(expected[0]) > 0.01
         close(live.importance(neighbor), alone.query.cis)
-        one, two = live.difference()
+        one, two = maps_of(live.difference(), "difference")
         apart = alone.difference()
         close(one[neighbor], apart[0].evidence)
         close(two[neighbor], -apart[1].evidence)
@@ -144,8 +158,8 @@ def test_as_two_images_at_a_time() -> None:
         whole = first.values.sum((0, 1)) + first.remainder
         close(whole, first.embedding)
         assert np.abs(first.remainder).max() > 0.01
-        own, others = live.channel(4)
-        close(own, alone.channel(4))
+        own, others = maps_of(live.channel(4), "channel")
+        close(own[neighbor], alone.channel(4))
         close(others[neighbor], alone.channel(4, "gallery"))
 
 
@@ -253,7 +267,7 @@ def test_the_stored_similarity_is_the_live_one(
     close(live.scores, run.pairs.similarity[pairs])
     maps = run.maps(int(pairs[1]))
     assert maps.query is not None
-    query, _ = live.explained()[1]
+    query, _ = ends(live.explained()[1])
     stored, found = maps.query.maps["evidence"], query.maps["evidence"]
     # Stored maps are kept to 1/254 of their largest value.
     assert np.abs(found - stored).max() <= np.abs(stored).max() / 250
@@ -281,9 +295,9 @@ def test_an_image_that_has_changed(files: tuple[ImageFile, ...]) -> None:
 
 
 def test_what_is_said_of_another_similarity() -> None:
-    assert score_problem(0.8, 0.803) is None
-    text = score_problem(0.8, 0.7)
-    assert text is not None
+    assert score_notes([]) == score_notes([(0.8, 0.803), (None, 0.1)]) == []
+    # Of several, the one that has changed most says it for all.
+    [text] = score_notes([(0.5, 0.49), (0.8, 0.7), (0.2, 0.21)])
     assert text.startswith("The similarity is 0.7000 now and was 0.8000 in the run:")
 
 

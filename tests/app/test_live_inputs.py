@@ -69,9 +69,10 @@ def test_live_maps_are_the_stored_ones(run: Run) -> None:
     files = tuple(image_file(paths[one]) for one in items)
     live = live_pairs(run, files, partial(item_inputs, run, items))
     np.testing.assert_allclose(live.scores, run.pairs.similarity[pairs], atol=1e-6)
-    for pair, sides in zip(pairs, live.explained(), strict=True):
+    for pair, now in zip(pairs, live.explained(), strict=True):
         maps = run.maps(int(pair))
-        for found, stored in zip(sides, (maps.query, maps.gallery), strict=True):
+        for found, stored in ((now.query, maps.query), (now.gallery, maps.gallery)):
+            assert found is not None
             assert stored is not None
             for kind in ("sfam", "evidence"):
                 largest = np.abs(stored.maps[kind]).max()
@@ -82,7 +83,7 @@ def test_live_maps_are_the_stored_ones(run: Run) -> None:
     assert again is live
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
     other = live_pairs(run, files, partial(item_inputs, run, items))
-    before, after = (one.explained()[0][0].maps["evidence"] for one in (live, other))
+    before, after = (one.explained()[0].query.maps["evidence"] for one in (live, other))
     assert np.abs(before - after).max() > 0.01 * np.abs(before).max()
 
 

@@ -13,16 +13,14 @@ from PIL import Image
 from fiftyone_sfam.app.pairs.bounded import fit_maps
 from fiftyone_sfam.app.pairs.maps import (
     OTHER,
-    Share,
     averaged,
     describe_kinds,
     limit_of,
     receipt,
     side_json,
-    thirds_receipt,
 )
 from fiftyone_sfam.app.pairs.pictures import image_file, picture
-from fiftyone_sfam.audit.regions.partitions import Regions
+from fiftyone_sfam.audit.regions.partitions import Regions, stripes
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from pairs_component import decode
 
@@ -36,13 +34,15 @@ def side(values: np.ndarray, remainder: float = 0.25) -> SideMaps:
 def test_thirds_by_hand() -> None:
     # Four rows in thirds: the second and the third row belong to two of them.
     evidence = np.array([[3, 0], [6, 0], [0, 9], [0, -3]], np.float32)
-    shares = thirds_receipt(evidence, 20.0)
-    assert [share.name for share in shares] == [
+    shares = receipt(side(evidence), 20.0, stripes(4, 2))
+    assert [share["name"] for share in shares] == [
         *("upper third", "middle third", "lower third", "not on the map")
     ]
-    assert [share.value for share in shares] == pytest.approx([5, 10, 0, 5], abs=1e-6)
-    assert [share.area for share in shares] == pytest.approx([1 / 3] * 3 + [0])
-    assert [share.remainder for share in shares] == [False] * 3 + [True]
+    assert [share["value"] for share in shares] == pytest.approx(
+        [5, 10, 0, 5], abs=1e-6
+    )
+    assert [share["area"] for share in shares] == pytest.approx([1 / 3] * 3 + [0])
+    assert [share["remainder"] for share in shares] == [False] * 3 + [True]
 
 
 def test_many_regions_are_listed_together() -> None:
@@ -52,16 +52,21 @@ def test_many_regions_are_listed_together() -> None:
     short = Regions(tuple(f"r{place}" for place in range(9)), weights)
     shares = receipt(side(evidence), 10.0, short)
     # Of -3 to 5 the six that carry most are 5, 4, 3, -3, 2 and -2.
-    assert [share.name for share in shares] == [
+    assert [share["name"] for share in shares] == [
         *("r0", "r1", "r5", "r6", "r7", "r8", OTHER, "not on the map")
     ]
-    assert shares[-2] == Share(OTHER, 0.0, pytest.approx(3 / 9))
-    assert sum(share.value for share in shares) == pytest.approx(10)
+    assert shares[-2] == {
+        "name": OTHER,
+        "value": 0,
+        "area": pytest.approx(3 / 9),
+        "remainder": False,
+    }
+    assert sum(share["value"] for share in shares) == pytest.approx(10)
     # Names from the data that begin in the same way stay parts of their own.
     long = receipt(side(evidence), 10.0, Regions(names, weights))
-    assert [share.value for share in long] == [share.value for share in shares]
-    assert all(len(share.name) <= 60 for share in long)
-    assert receipt(None, 10.0, short) == receipt(side(evidence), 10.0, None) == ()
+    assert [share["value"] for share in long] == [share["value"] for share in shares]
+    assert all(len(share["name"]) <= 60 for share in long)
+    assert receipt(None, 10.0, short) == receipt(side(evidence), 10.0, None) == []
 
 
 def test_a_map_is_averaged_over_its_area() -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -390,7 +391,7 @@ def test_upright_pictures_of_photos(tmp_path: Path) -> None:
     found = picture(image_file(str(path)), 512)
     assert found.full == (1500, 3000)
     assert (found.width, found.height) == (256, 512)
-    drawn = np.asarray(decoded(found.to_json()), float)
+    drawn = np.asarray(decoded(asdict(found)), float)
     assert drawn[:240, :, 0].min() > 200
     assert drawn[270:, :, 0].max() < 50
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from fiftyone_sfam import Protocol, explain_retrieval, load_run
+from fiftyone_sfam.app.pairs import pictures as pictures_module
 from fiftyone_sfam.app.pairs import queue as queue_module
-from fiftyone_sfam.app.pairs import rows as rows_module
 from fiftyone_sfam.app.pairs.queue import (
     Spec,
     build_queue,
@@ -434,10 +434,10 @@ def test_pictures_of_odd_shapes(
         picture = row["pictures"][0]
         width, height = picture["full"]
         assert (width, height) == sizes[row["query"]]
-        assert 1 <= picture["width"] <= 64
+        assert 1 <= picture["width"] <= 96
         assert 1 <= picture["height"] <= 96
         # Never enlarged, and as large as it may be otherwise.
-        scale = min(1, 64 / width, 96 / height)
+        scale = min(1, 96 / width, 96 / height)
         assert picture["width"] == max(1, round(scale * width))
         assert picture["height"] == max(1, round(scale * height))
 
@@ -482,7 +482,7 @@ def test_broken_and_missing_images(
 
 
 def test_memory_is_bounded() -> None:
-    for module in (queue_module, rows_module):
+    for module in (queue_module, pictures_module):
         caches = [one for one in vars(module).values() if hasattr(one, "cache_info")]
         assert caches
         assert all(0 < one.cache_info().maxsize <= 512 for one in caches)

@@ -385,6 +385,12 @@ def _thin_out(dataset: fo.Dataset) -> None:
     dataset.delete_samples(dataset[:3])
 
 
+def _delete_one_detection(dataset: fo.Dataset) -> None:
+    sample = dataset.first()
+    del sample.people.detections[0]
+    sample.save()
+
+
 CHANGES: dict[str, tuple[bool, Callable[[fo.Dataset], object]]] = {
     "fields deleted": (False, _delete_all_fields),
     "fields renamed": (
@@ -400,14 +406,17 @@ CHANGES: dict[str, tuple[bool, Callable[[fo.Dataset], object]]] = {
         True,
         lambda dataset: dataset.rename_sample_field("people", "persons"),
     ),
+    "one detection deleted": (True, _delete_one_detection),
 }
 
-SAMPLE_GONE, DETECTION_GONE = "The sample was deleted.", "The detection was deleted."
+SAMPLE_GONE = "The sample was deleted."
+FIELD_GONE = "The dataset no longer has the field 'people' of its detections."
 MISSING = {
     "labels emptied, some samples deleted": {SAMPLE_GONE},
     "all samples deleted": {SAMPLE_GONE},
-    "detections deleted": {DETECTION_GONE},
-    "detections renamed": {DETECTION_GONE},
+    "detections deleted": {FIELD_GONE},
+    "detections renamed": {FIELD_GONE},
+    "one detection deleted": {"The detection is not in the field 'people' any more."},
 }
 
 GONE = (

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fiftyone_sfam.app.pairs.maps import averaged_shape, side_json
@@ -28,10 +29,8 @@ Plain = dict[str, Any]
 MOST_BYTES = 250_000
 """Most bytes of an answer, as JSON."""
 
-# Of the envelope, in which the answer travels.
-_ENVELOPE = 500
-# Of the JSON around the values of a map.
-_AROUND = 100
+# Bytes of the envelope in which the answer travels, and around the values of a map.
+_ENVELOPE, _AROUND = 500, 100
 # Largest part of the free bytes that is spent on maps.
 _MAPS = 0.6
 MOST_CELLS = 256 * 256
@@ -43,10 +42,7 @@ _CHOSEN = 4096
 _MAP_STEPS = (
     ("f2", MOST_CELLS),
     ("i1", MOST_CELLS),
-    *(
-        ("i1", cells)
-        for cells in (25600, 9216, 4096, 1024, 576, 400, 256, 196, 144, 100, 64, 36, 16)
-    ),
+    *(("i1", side**2) for side in (160, 96, 64, 32, 24, 20, 16, 14, 12, 10, 8, 6, 4)),
 )
 # Characters of a label, where many are so long that they leave little space.
 _SHORT_LABEL = 40
@@ -57,52 +53,32 @@ _LARGE_SHARE = 0.3
 
 
 def fill(
-    answer: Plain,
-    query: ShownImage,
-    images: Sequence[ShownImage],
-    maps: Sequence[PairMaps],
-    chosen: int,
+    answer: Plain, images: Sequence[ShownImage], maps: Sequence[PairMaps], chosen: int
 ) -> None:
-    """Put pictures and maps into the answer to ``query``.
+    """Put pictures and maps into the answer to ``query``, with all else in it already.
 
-    Parameters
-    ----------
-    answer : dict
-        The answer, with everything else of each of its neighbors.
-    query : ShownImage
-        The query.
-    images : sequence of ShownImage
-        One per neighbor.
-    maps : sequence of PairMaps
-        One per neighbor.
-    chosen : int
-        Place of the neighbor that is shown large.
+    ``images`` are the query and each neighbor, ``maps`` those of each neighbor, and
+    ``chosen`` is the place of the neighbor that is shown large.
     """
-    neighbors = answer["neighbors"]
-    shown = [query, *images]
-    sizes = [LARGE if at in (0, chosen + 1) else MIDDLE for at in range(len(shown))]
-    read_ahead(
-        [
-            (image.file, size)
-            for image, size in zip(shown, sizes, strict=True)
-            if image.file is not None
-        ]
-    )
-    empty = [no_picture(image.problem or "").to_json() for image in shown]
-    answer["picture"] = empty[0]
-    for neighbor, blank in zip(neighbors, empty[1:], strict=True):
-        neighbor |= {"picture": blank, "query_side": None, "neighbor_side": None}
+    neighbors, large = answer["neighbors"], (0, chosen + 1)
+    described = [answer, *neighbors]
+    sizes = [LARGE if at in large else MIDDLE for at in range(len(images))]
+    read_ahead(list(zip(images, sizes, strict=True)))
+    for one, image in zip(described, images, strict=True):
+        one["picture"] = asdict(no_picture(image.problem or ""))
+    for one in neighbors:
+        one |= {"query_side": None, "neighbor_side": None}
     if len(json.dumps(answer)) > MOST_BYTES // 3:
-        _cut_labels([answer, *neighbors])
-    free = MOST_BYTES - _ENVELOPE - len(json.dumps(answer))
-    sides = fit_maps(maps, chosen, int(_MAPS * free))
-    for neighbor, both in zip(neighbors, sides, strict=True):
-        neighbor["query_side"], neighbor["neighbor_side"] = both
-    free = MOST_BYTES - _ENVELOPE - len(json.dumps(answer))
-    drawn = list(_fit_pictures(shown, chosen, free))
-    answer["picture"] = drawn[0].to_json(query.problem)
-    for neighbor, image, found in zip(neighbors, images, drawn[1:], strict=True):
-        neighbor["picture"] = found.to_json(image.problem)
+        # Of very long labels, a character takes up to 12 bytes.
+        for one in described:
+            for name in ("identity", "camera"):
+                one[name] = one[name] and shorten(one[name], _SHORT_LABEL)
+    sides = fit_maps(maps, chosen, int(_MAPS * _free(answer)))
+    for one, both in zip(neighbors, sides, strict=True):
+        one["query_side"], one["neighbor_side"] = both
+    pictures = _fit_pictures(images, large, _free(answer))
+    for one, picture in zip(described, pictures, strict=True):
+        one["picture"] = asdict(picture)
 
 
 def fit_maps(
@@ -130,12 +106,9 @@ def fit_maps(
     ]
 
 
-def _cut_labels(described: Sequence[Plain]) -> None:
-    """Cut very long labels, of which one takes up to 12 bytes a character."""
-    for one in described:
-        for name in ("identity", "camera"):
-            if one[name] is not None:
-                one[name] = shorten(one[name], _SHORT_LABEL)
+def _free(answer: Plain) -> int:
+    """Return how many bytes an answer can grow by."""
+    return MOST_BYTES - _ENVELOPE - len(json.dumps(answer))
 
 
 def _map_bytes(side: SideMaps | None, dtype: str, most_cells: int) -> int:
@@ -149,20 +122,19 @@ def _map_bytes(side: SideMaps | None, dtype: str, most_cells: int) -> int:
 
 
 def _fit_pictures(
-    shown: Sequence[ShownImage], chosen: int, most_bytes: int
-) -> Iterator[Picture]:
-    """Fit pictures, of which the first and the chosen one after it are large."""
-    large = {0, chosen + 1}
+    images: Sequence[ShownImage], large: Sequence[int], most_bytes: int
+) -> list[Picture]:
+    """Fit pictures into so many bytes, those at some places large."""
     found: dict[int, Picture] = {}
     left, most = most_bytes, int(_LARGE_SHARE * most_bytes)
-    for place in sorted(large):
-        found[place] = shown[place].picture(LARGE, most)
+    for place in large:
+        found[place] = images[place].picture(LARGE, most)
         left -= len(found[place].url)
-    others = [place for place in range(len(shown)) if place not in large]
+    others = [place for place in range(len(images)) if place not in large]
     weights = [_NEAR_WEIGHT if number < _NEAR else 1 for number in range(len(others))]
     # What one does not need is left for those after it.
     for number, place in enumerate(others):
         share = left * weights[number] // sum(weights[number:])
-        found[place] = shown[place].picture(MIDDLE, share)
+        found[place] = images[place].picture(MIDDLE, share)
         left -= len(found[place].url)
-    return (found[place] for place in range(len(shown)))
+    return [found[place] for place in range(len(images))]

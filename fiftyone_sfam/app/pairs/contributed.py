@@ -17,6 +17,7 @@ from fiftyone_sfam.app.pairs.maps import (
     Map,
     stored_kinds,
 )
+from fiftyone_sfam.app.pairs.run_question import items_of
 from fiftyone_sfam.runs.contributions import (
     KeptImage,
     StoredPair,
@@ -37,7 +38,7 @@ def pair_maps(run: Run, pairs: tuple[int, ...]) -> tuple[PairMaps, ...]:
     stored = run.many_maps(pairs)
     if EVIDENCE in run.config.kinds or EVIDENCE not in stored_kinds(run):
         return tuple(stored)
-    sides = [(int(run.pairs.query[one]), int(run.pairs.gallery[one])) for one in pairs]
+    sides = [items_of(run, pair) for pair in pairs]
     kept = find_images(run, [item for both in sides for item in both])
     return tuple(
         _with_evidence(maps, kept_pair(run, *both, kept))
@@ -50,57 +51,55 @@ def with_contrast(maps: Sequence[PairMaps], true: int | None) -> list[PairMaps]:
     ahead = None if true is None else maps[true].query
     if ahead is None or EVIDENCE not in ahead.maps:
         return list(maps)
-    return [_contrasted(pair, ahead.maps[EVIDENCE]) for pair in maps]
+    found = list(maps)
+    for place, pair in enumerate(maps):
+        side = pair.query
+        if side is not None and EVIDENCE in side.maps:
+            contrast = ahead.maps[EVIDENCE] - side.maps[EVIDENCE]
+            side = replace(side, maps={**side.maps, CONTRAST: contrast})
+            found[place] = replace(pair, query=side)
+    return found
 
 
 def kept_pair(
-    run: Run, query: int, gallery: int, kept: Mapping[int, KeptImage]
+    run: Run | None, query: int, gallery: int, kept: Mapping[int, KeptImage]
 ) -> StoredPair | None:
     """Explain two items from contributions; None without those of both."""
-    if query not in kept or gallery not in kept:
+    if run is None or query not in kept or gallery not in kept:
         return None
     return stored_pair([kept[query], kept[gallery]], run)
 
 
 def evidence_of(pair: StoredPair) -> PairMaps:
     """Return the evidence maps of two images."""
-    return PairMaps(
-        *(_side(side, {EVIDENCE: side.evidence}) for side in (pair.query, pair.gallery))
-    )
+    sides = (pair.query, pair.gallery)
+    return PairMaps(*(_side(side, EVIDENCE, side.evidence) for side in sides))
 
 
 def difference_of(pair: StoredPair) -> PairMaps:
     """Return the difference maps of two images; positive sets them apart."""
     query, gallery = pair.difference()
     return PairMaps(
-        *(
-            # What remains is not of the similarity.
-            replace(_side(side, {DIFFERENCE: sign * side.evidence}), remainder=math.nan)
-            for side, sign in ((query, 1), (gallery, -1))
-        )
+        _side(query, DIFFERENCE, query.evidence),
+        _side(gallery, DIFFERENCE, -gallery.evidence),
     )
 
 
-def _side(stored: StoredSide, maps: dict[str, Map]) -> SideMaps:
-    return SideMaps(maps, stored.score, stored.remainder, stored.crop, stored.size)
+def _side(stored: StoredSide, kind: str, values: Map) -> SideMaps:
+    # What remains of a difference is not of the similarity.
+    remainder = stored.remainder if kind == EVIDENCE else math.nan
+    return SideMaps({kind: values}, stored.score, remainder, stored.crop, stored.size)
 
 
 def _with_evidence(maps: PairMaps, pair: StoredPair | None) -> PairMaps:
     """Add the evidence of both sides of a pair."""
     if pair is None:
         return maps
-    sides = []
     made = evidence_of(pair)
-    for stored, side in ((maps.query, made.query), (maps.gallery, made.gallery)):
-        assert side is not None
-        known = {} if stored is None else stored.maps
-        sides.append(replace(side, maps={**known, **side.maps}))
-    return PairMaps(*sides)
-
-
-def _contrasted(pair: PairMaps, ahead: Map) -> PairMaps:
-    if pair.query is None or EVIDENCE not in pair.query.maps:
-        return pair
-    contrast = ahead - pair.query.maps[EVIDENCE]
-    maps = {**pair.query.maps, CONTRAST: contrast}
-    return replace(pair, query=replace(pair.query, maps=maps))
+    sides = ((maps.query, made.query), (maps.gallery, made.gallery))
+    return PairMaps(
+        *(
+            replace(new, maps=old.maps | new.maps) if old and new else new
+            for old, new in sides
+        )
+    )

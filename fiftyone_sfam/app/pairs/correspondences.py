@@ -9,7 +9,7 @@ evidence at ``p``, up to what the other image's remainder adds.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fiftyone.operators as foo
 import numpy as np
@@ -17,38 +17,31 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.app.pairs.maps import block_side
-from fiftyone_sfam.app.pairs.subjects import Subject, read_subject
+from fiftyone_sfam.app.pairs.subjects import SubjectQuestion, score_notes
 from fiftyone_sfam.attribution.contributions import points, similarity_of
 from fiftyone_sfam.runs.contributions import KeptImage
-
-if TYPE_CHECKING:
-    from fiftyone_sfam.network.metric import Metric
-
-Plain = dict[str, Any]
 
 MOST_PLACES = 256
 """Places of an image; those of a finer map are added up in blocks."""
 
 
-def answer_correspondences(ctx: foo.ExecutionContext) -> Plain:
-    """Answer ``correspondences``: of a pair of a run, or of two selected samples."""
-    return correspondences(read_subject(ctx))
-
-
-def correspondences(subject: Subject) -> Plain:
-    """Describe the correspondences of a query and its first neighbor.
+def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
+    """Answer ``correspondences``: of a pair of a run, or of two selected samples.
 
     They are sent as float16: a value is off by at most 1/2048 of itself, or 3e-8 if it
     is smaller than 6e-5. The remainder belongs to the values before that.
     """
-    kept = subject.kept()
-    query, neighbor = kept[0], kept[1]
-    if query is not None and neighbor is not None and subject.run is not None:
-        source, metric, notes = "stored", subject.run.config.metric, []
+    subject = SubjectQuestion.read(ctx.params).subject(ctx)
+    kept, stored, notes = subject.kept(), subject.similarity[0], []
+    source, similarity = "stored", stored
+    if subject.run is not None and {0, 1} <= kept.keys():
+        query, neighbor, metric = kept[0], kept[1], subject.run.config.metric
     else:
-        source, (query, neighbor, metric), notes = "live", *_live(subject)
-    similarity = subject.similarity[0]
-    if similarity is None or source == "live":
+        live, _ = subject.live([0])
+        (query, neighbor), metric = live.contributions(), live.metric
+        notes = score_notes([(stored, float(live.scores[0]))])
+        source, similarity = "live", None
+    if similarity is None:
         embeddings = query.contributions.embedding, neighbor.contributions.embedding
         similarity = similarity_of(*embeddings, metric)
     query, neighbor = in_blocks(query), in_blocks(neighbor)
@@ -67,7 +60,7 @@ def correspondences(subject: Subject) -> Plain:
     }
 
 
-def in_blocks(image: KeptImage, most: int = MOST_PLACES) -> KeptImage:
+def in_blocks(image: KeptImage) -> KeptImage:
     """Add up the contributions of neighboring places, so that few places are left.
 
     Each place belongs to one block. Blocks at the right and lower edges can extend
@@ -75,7 +68,7 @@ def in_blocks(image: KeptImage, most: int = MOST_PLACES) -> KeptImage:
     """
     values = image.contributions.values
     height, width, size = values.shape
-    across = block_side(height, width, most)
+    across = block_side(height, width, MOST_PLACES)
     if across == 1:
         return image
     rows, columns = -(-height // across), -(-width // across)
@@ -93,15 +86,3 @@ def in_blocks(image: KeptImage, most: int = MOST_PLACES) -> KeptImage:
     )
     contributions = replace(image.contributions, values=summed)
     return replace(image, contributions=contributions, crop=crop)
-
-
-def _live(subject: Subject) -> tuple[tuple[KeptImage, KeptImage, Metric], list[str]]:
-    """Compute the contributions of both images with the model."""
-    from fiftyone_sfam.app.pairs.live import score_problem
-
-    subject.file(0), subject.file(1)
-    live, _ = subject.live([0])
-    query, neighbor = live.contributions()
-    stored = subject.similarity[0]
-    problem = None if stored is None else score_problem(stored, float(live.scores[0]))
-    return (query, neighbor, live.metric), [problem] if problem else []

@@ -39,7 +39,10 @@ def encode(array: ArrayLike, dtype: str | None = None) -> dict[str, Any]:
         If the dtype is unknown, a value is not finite, or does not fit the dtype.
     """
     values = np.asarray(array)
-    dtype = dtype or _dtype_of(values)
+    if dtype is None:
+        dtype = f"{values.dtype.kind}{values.dtype.itemsize}"
+        if dtype not in DTYPES:
+            dtype = "i4" if values.dtype.kind in "iub" else "f4"
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}.")
     largest = float(np.abs(values.astype(np.float64)).max(initial=0.0))
@@ -60,11 +63,3 @@ def encode(array: ArrayLike, dtype: str | None = None) -> dict[str, Any]:
         "scale": scale,
         "data": base64.b64encode(stored.tobytes()).decode(),
     }
-
-
-def _dtype_of(values: np.ndarray) -> str:
-    """Return the type that an array is sent as."""
-    found = f"{values.dtype.kind}{values.dtype.itemsize}"
-    if found in DTYPES:
-        return found
-    return "i4" if values.dtype.kind in "iub" else "f4"

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fiftyone_sfam.app.pairs.pictures import ImageFile
+from fiftyone_sfam.app.pairs.run_question import check_number
 from fiftyone_sfam.attribution.contributions import Contributions
 from fiftyone_sfam.attribution.maps import (
+    Side,
     Weights,
     attribute,
     attribute_difference,
@@ -29,23 +31,20 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.attribution.pair import PathExplanation, explain_path
+from fiftyone_sfam.attribution.reading import prepare_images
 from fiftyone_sfam.data.inputs import ReadInputs
-from fiftyone_sfam.data.text import counted
-from fiftyone_sfam.errors import DataError, ModelError, SfamError
+from fiftyone_sfam.errors import ModelError, SfamError
 from fiftyone_sfam.models import known_name, list_models, load_named
 from fiftyone_sfam.models.registry import registry_path
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.network.metric import distance, similarity
 from fiftyone_sfam.runs.contributions import KeptImage
-from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 
 Maps = tuple[NDArray[np.float32], ...]
-Box = tuple[float, float, float, float]
-
-SCORE_TOLERANCE = 0.005
-"""How far a live similarity may be from the stored one before that is said."""
+Kinds = dict[str, Maps]
+Rows = tuple[torch.Tensor, torch.Tensor]
 
 WITHOUT = "Stored maps can still be looked at."
 
@@ -71,84 +70,36 @@ class LivePairs:
         self.metric, self.layer = model.metric, str(model.layer)
         self._weights: Weights = weights
         self._sizes = [image.size for image in images]
-        self._crops = [_crop(model, image) for image in images]
         with _LOCK:
-            self._head = _linearized(model, images)
+            tensors, self._crops = prepare_images(model, images)
+            self._head = model.linearize(tensors)
+            check_embeddings(model, self._head.embedding)
             embedding = self._head.embedding.double()
-            self.scores = similarity(embedding[:1], embedding[1:], self.metric).numpy(
-                force=True
-            )
-            self.distances = distance(embedding[:1], embedding[1:], self.metric).numpy(
-                force=True
-            )
+            both = embedding[:1], embedding[1:]
+            self.scores = similarity(*both, self.metric).numpy(force=True)
+            self.distances = distance(*both, self.metric).numpy(force=True)
+        self.count = len(images) - 1  # of neighbors
+        _, self.channels, *shape = self._head.feature_map.shape
+        self.map_shape: tuple[int, ...] = tuple(shape)
 
-    @property
-    def count(self) -> int:
-        """Number of neighbors."""
-        return len(self._head) - 1
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of the feature map."""
-        return int(self._head.feature_map.shape[1])
-
-    @property
-    def map_shape(self) -> tuple[int, int]:
-        """Height and width of the maps."""
-        height, width = self._head.feature_map.shape[-2:]
-        return int(height), int(width)
-
-    def side(
-        self,
-        image: int,
-        neighbor: int,
-        maps: dict[str, NDArray[np.float32]],
-        remainder: float = math.nan,
-    ) -> SideMaps:
-        """Return maps of an image of a pair in the form of those that runs store."""
-        return SideMaps(
-            maps,
-            float(self.scores[neighbor]),
-            remainder,
-            self._crops[image],
-            self._sizes[image],
-        )
-
-    def explained(self) -> list[tuple[SideMaps, SideMaps]]:
+    def explained(self) -> list[PairMaps]:
         """Explain the similarity of each pair by the maps that runs store."""
         with _LOCK:
-            embedding, others, zeros = (
-                self._head.embedding,
-                self._others(),
-                self._zeros(),
-            )
+            embedding = self._head.embedding
             both = [
                 attribute(
                     self._head, rows, embedding[partners], self.metric, self._weights
                 )
-                for rows, partners in ((zeros, others), (others, zeros))
+                for rows, partners in self._sides()
             ]
         for result in both:
             check_maps(self._model, result)
-        results = [
-            (_maps(result.sfam), _maps(result.evidence), result.remainder.tolist())
+        query, gallery = (
+            {"sfam": _maps(result.sfam), "evidence": _maps(result.evidence)}
             for result in both
-        ]
-        pairs = []
-        for number in range(self.count):
-            query, gallery = (
-                self.side(
-                    image,
-                    number,
-                    {"sfam": sfam[number], "evidence": evidence[number]},
-                    remainder[number],
-                )
-                for image, (sfam, evidence, remainder) in zip(
-                    (0, number + 1), results, strict=True
-                )
-            )
-            pairs.append((query, gallery))
-        return pairs
+        )
+        left, right = (result.remainder.tolist() for result in both)
+        return self._pairs(query, gallery, (left, right))
 
     def importance(self, neighbor: int) -> NDArray[np.float32]:
         """Return the importance of each channel for a neighbor, shape (C,).
@@ -156,25 +107,32 @@ class LivePairs:
         In units of the similarity, on the query's side.
         """
         with _LOCK:
-            partner = self._head.embedding[[neighbor + 1]]
-            found = attribute(self._head, self._zeros()[:1], partner, self.metric)
+            partner, (rows, _) = self._head.embedding[[neighbor + 1]], self._sides()[0]
+            found = attribute(self._head, rows[:1], partner, self.metric)
         return found.cis[0].numpy(force=True)
 
-    def difference(self) -> tuple[Maps, Maps]:
+    def difference(self) -> list[PairMaps]:
         """Explain why the query and each neighbor are apart."""
+        names: tuple[Side, Side] = ("query", "gallery")
         with _LOCK:
-            embedding, others = self._head.embedding, self._others()
-            one = attribute_difference(
-                self._head, self._zeros(), embedding[others], self.metric, "query"
+            embedding = self._head.embedding
+            query, gallery = (
+                attribute_difference(
+                    self._head, rows, embedding[partners], self.metric, name
+                ).evidence
+                for name, (rows, partners) in zip(names, self._sides(), strict=True)
             )
-            other = attribute_difference(
-                self._head,
-                others,
-                embedding[self._zeros()],
-                self.metric,
-                "gallery",
-            )
-        return _maps(one.evidence), _maps(-other.evidence)
+        return self._pairs(
+            {"difference": _maps(query)}, {"difference": _maps(-gallery)}
+        )
+
+    def channel(self, index: int) -> list[PairMaps]:
+        """Return the activation of a channel on both images of each pair."""
+        check_number("layer", "channel", index, self.channels)
+        first, *others = _maps(self._head.feature_map[:, index])
+        return self._pairs(
+            {"channel": (first,) * self.count}, {"channel": tuple(others)}
+        )
 
     def contributions(self) -> list[KeptImage]:
         """Return what each place of each image adds to its embedding."""
@@ -195,21 +153,31 @@ class LivePairs:
             )
         ]
 
-    def channel(self, index: int) -> tuple[NDArray[np.float32], Maps]:
-        """Return the activation of a channel: the query's map and the neighbors'."""
-        if not 0 <= index < self.channels:
-            raise DataError(
-                f"the layer has {counted(self.channels, 'channel')}, numbered from 0; "
-                f"there is no channel {index}."
-            )
-        first, *others = _maps(self._head.feature_map[:, index])
-        return first, tuple(others)
+    def _sides(self) -> tuple[Rows, Rows]:
+        """Return the rows of each side's images, and of those that they are with."""
+        others = torch.arange(1, len(self._head), device=self._head.leaf.device)
+        zeros = torch.zeros_like(others)
+        return (zeros, others), (others, zeros)
 
-    def _others(self) -> torch.Tensor:
-        return torch.arange(1, len(self._head), device=self._head.leaf.device)
+    def _pairs(
+        self,
+        query: Kinds,
+        gallery: Kinds,
+        remainders: tuple[list[float], list[float]] | None = None,
+    ) -> list[PairMaps]:
+        """Return maps of each pair in the form of those that runs store."""
+        unknown = [math.nan] * self.count
+        left, right = remainders or (unknown, unknown)
 
-    def _zeros(self) -> torch.Tensor:
-        return torch.zeros_like(self._others())
+        def side(kinds: Kinds, number: int, image: int, rest: list[float]) -> SideMaps:
+            maps = {kind: values[number] for kind, values in kinds.items()}
+            score, where = float(self.scores[number]), self._crops[image]
+            return SideMaps(maps, score, rest[number], where, self._sizes[image])
+
+        return [
+            PairMaps(side(query, at, 0, left), side(gallery, at, at + 1, right))
+            for at in range(self.count)
+        ]
 
 
 def live_pairs(
@@ -218,8 +186,8 @@ def live_pairs(
     read_inputs: ReadInputs | None = None,
 ) -> LivePairs:
     """Run a model, or that of a run, on a query and its neighbors."""
-    named, weights, inputs = _asked(source, read_inputs)
-    return _run(named, weights, images, inputs, _registry())
+    named = _Named.of(source)
+    return _run(named, images, _read(named, read_inputs))
 
 
 def live_paths(
@@ -228,28 +196,13 @@ def live_paths(
     read_inputs: ReadInputs | None = None,
 ) -> tuple[PathExplanation, PathExplanation]:
     """Explain two images by the path of several scales."""
-    named, _, inputs = _asked(source, read_inputs)
-    return _paths(named, images, inputs, _registry())
+    named = _Named.of(source)
+    return _paths(named, images, _read(named, read_inputs))
 
 
-def score_problem(stored: float, live: float) -> str | None:
-    """Say that a live similarity is not the stored one, if that is so."""
-    if abs(stored - live) <= SCORE_TOLERANCE:
-        return None
-    return (
-        f"The similarity is {live:.4f} now and was {stored:.4f} in the run: an image, "
-        "a field that the model reads or the preprocessing has changed since. Repeat "
-        "the run to compare like with like."
-    )
-
-
-def _registry() -> tuple[int, int]:
-    """Return what tells one state of the registry file from another."""
-    try:
-        found = os.stat(registry_path())
-    except OSError:
-        return (0, 0)
-    return found.st_mtime_ns, found.st_size
+# --------------------------------------------------------------------------------------
+# What is kept
+# --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -257,129 +210,94 @@ class _Named:
     """A model by its name, and what has to be so if it is that of a run."""
 
     name: str
+    registry: tuple[int, int]  # time of the last change, and size in bytes
+    weights: Weights = "signed"
     layer: str | None = None
     weights_hash: str | None = None
     metric: str | None = None
 
-
-@dataclass(frozen=True)
-class _Input:
-    """The values of a further input, in a form that can be compared."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    values: bytes
-
     @classmethod
-    def of(cls, name: str, values: NDArray[Any]) -> _Input:
-        return cls(name, values.dtype.str, values.shape, values.tobytes())
+    def of(cls, source: Run | str) -> _Named:
+        try:
+            found = os.stat(registry_path())
+            registry = found.st_mtime_ns, found.st_size
+        except OSError:
+            registry = 0, 0
+        if isinstance(source, str):
+            return cls(source, registry)
+        run = source.config
+        return cls(
+            *(run.model, registry, run.weights, run.layer, run.weights_hash, run.metric)
+        )
 
-    def array(self) -> NDArray[Any]:
-        found = np.frombuffer(self.values, self.dtype).reshape(self.shape)
-        return found.copy()  # torch warns of arrays that cannot be written to
+
+class _Inputs(dict[str, NDArray[Any]]):
+    """Further inputs of images, compared by their values."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(self._values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Inputs) and self._values() == other._values()
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(
+            (name, values.dtype.str, values.shape, values.tobytes())
+            for name, values in self.items()
+        )
 
 
-def _asked(
-    source: Run | str, read_inputs: ReadInputs | None
-) -> tuple[_Named, Weights, tuple[_Input, ...]]:
-    """Return the model that is asked for, and its further inputs of the images."""
-    weights: Weights = "signed"
-    if isinstance(source, str):
-        named = _Named(source)
-    else:
-        config, weights = source.config, source.config.weights
-        named = _Named(config.model, config.layer, config.weights_hash, config.metric)
-    fields = _model(named, _registry()).inputs
-    found = read_inputs(fields) if fields and read_inputs is not None else {}
-    inputs = tuple(_Input.of(name, values) for name, values in found.items())
-    return named, weights, inputs
+def _read(named: _Named, read_inputs: ReadInputs | None) -> _Inputs:
+    """Read the further inputs of images that a model takes."""
+    fields = _model(named).inputs
+    return _Inputs(read_inputs(fields) if fields and read_inputs is not None else {})
 
 
 @lru_cache(maxsize=4)
-def _run(
-    named: _Named,
-    weights: Weights,
-    images: tuple[ImageFile, ...],
-    inputs: tuple[_Input, ...],
-    registry: tuple[int, int],
-) -> LivePairs:
-    model = _given(named, inputs, registry)
-    return LivePairs(model, [image.read() for image in images], weights)
+def _run(named: _Named, images: tuple[ImageFile, ...], inputs: _Inputs) -> LivePairs:
+    opened = [image.read() for image in images]
+    return LivePairs(_given(named, inputs), opened, named.weights)
 
 
 @lru_cache(maxsize=16)
 def _paths(
-    named: _Named,
-    images: tuple[ImageFile, ...],
-    inputs: tuple[_Input, ...],
-    registry: tuple[int, int],
+    named: _Named, images: tuple[ImageFile, ...], inputs: _Inputs
 ) -> tuple[PathExplanation, PathExplanation]:
-    model = _given(named, inputs, registry)
+    model = _given(named, inputs)
     with _LOCK:
         first, second = (image.read() for image in images)
         return explain_path(model, first, second, several_scales=True)
 
 
-def _given(
-    named: _Named, inputs: tuple[_Input, ...], registry: tuple[int, int]
-) -> EmbeddingModel:
-    """Load a model, and give it the further inputs of images."""
-    model = _model(named, registry)
-    if not inputs:
-        return model
-    return model.with_inputs({one.name: one.array() for one in inputs})
+def _given(named: _Named, inputs: _Inputs) -> EmbeddingModel:
+    model = _model(named)
+    return model.with_inputs(inputs) if inputs else model
 
 
 @lru_cache(maxsize=2)
-def _model(named: _Named, _registry: tuple[int, int]) -> EmbeddingModel:
+def _model(named: _Named) -> EmbeddingModel:
     """Load a model, and check that it is the one of the run."""
-    name, weights_hash = named.name, named.weights_hash
-    if weights_hash is None:
-        return load_named(known_name(name))
-    if name not in {info.name for info in list_models()}:
+    if named.weights_hash is None:
+        return load_named(known_name(named.name))
+    needs = f"This map needs the model '{named.name}'"
+    if named.name not in {info.name for info in list_models()}:
         raise ModelError(
-            f"This map needs the model '{name}', which is not registered on this "
-            f"machine: register it in {registry_path()}. {WITHOUT}"
+            f"{needs}, which is not registered on this machine: register it in "
+            f"{registry_path()}. {WITHOUT}"
         )
     try:
-        model = load_named(name, layer=named.layer)
+        model = load_named(named.name, layer=named.layer)
     except SfamError as error:
         raise ModelError(
-            f"This map needs the model '{name}', which cannot be loaded: {error} "
-            f"{WITHOUT}"
+            f"{needs}, which cannot be loaded: {error} {WITHOUT}"
         ) from error
-    if model.weights_hash() != weights_hash or model.metric != named.metric:
+    if model.weights_hash() != named.weights_hash or model.metric != named.metric:
         raise ModelError(
-            f"This map needs the model '{name}' as it was in the run, but its weights "
-            f"or its metric are others now: register the run's model under this name "
-            f"again, or repeat the run. {WITHOUT}"
+            f"{needs} as it was in the run, but its weights or its metric are others "
+            "now: register the run's model under this name again, or repeat the run. "
+            f"{WITHOUT}"
         )
     return model
-
-
-def _crop(model: EmbeddingModel, image: Image.Image) -> Box:
-    """Tell which part of an image the network sees, relative to its size."""
-    left, top, right, bottom = model.crop_box(*image.size)
-    return (
-        left / image.width,
-        top / image.height,
-        right / image.width,
-        bottom / image.height,
-    )
-
-
-def _linearized(model: EmbeddingModel, images: Sequence[Image.Image]) -> LinearizedHead:
-    """Run the model on images."""
-    tensors = [model.prepare(image) for image in images]
-    if len({tensor.shape for tensor in tensors}) > 1:
-        raise DataError(
-            f"the preprocessing of model '{model.name}' gives images of different "
-            "shapes; it has to resize all of them to one size."
-        )
-    head = model.linearize(torch.stack(tensors))
-    check_embeddings(model, head.embedding)
-    return head
 
 
 def _maps(values: torch.Tensor) -> Maps:

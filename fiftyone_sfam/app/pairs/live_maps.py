@@ -9,14 +9,12 @@ from typing import Any, Literal
 import fiftyone.operators as foo
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from fiftyone_sfam.app.forms.parameters import Whole
 from fiftyone_sfam.app.pairs.bounded import MOST_BYTES, MOST_CELLS, fit_maps
 from fiftyone_sfam.app.pairs.contributed import difference_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
-    DIFFERENCE,
     PATH,
     SIGNED,
     Map,
@@ -24,24 +22,20 @@ from fiftyone_sfam.app.pairs.maps import (
     limit_of,
     unit_of,
 )
-from fiftyone_sfam.app.pairs.pictures import MIDDLE, MOST_PICTURE_BYTES
+from fiftyone_sfam.app.pairs.pictures import MIDDLE
 from fiftyone_sfam.app.pairs.plain import sentence
-from fiftyone_sfam.app.pairs.run_question import PairNumbers, RunQuestion, at_most
+from fiftyone_sfam.app.pairs.run_question import from_zero
 from fiftyone_sfam.app.pairs.subjects import (
     MOST_AT_ONCE,
-    SamplesQuestion,
     Subject,
-    pairs_subject,
-    read_subject,
-    samples_subject,
+    SubjectQuestion,
+    score_notes,
 )
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 
 Plain = dict[str, Any]
-
-MOST_PAIRS = 60
-"""Pairs of one question."""
+Explained = tuple[list[PairMaps], list[str]]  # maps of each pair, and what to say
 
 MOST_CHANNELS = 12
 """Channels that are listed."""
@@ -49,55 +43,53 @@ MOST_CHANNELS = 12
 # Bytes of the JSON around the notes and maps, and around the maps of each pair.
 _AROUND, _PAIR = 1000, 400
 
-NO_MAPS = PairMaps(None, None)
-
-Kind = Literal["difference", "path", "channel"]
+_NO_MAPS = PairMaps(None, None)
 
 
-def _channel() -> Any:
-    return Field(None, ge=0, le=2**31, description="a whole number from 0")
+class LiveQuestion(SubjectQuestion):
+    """Which maps are asked for."""
 
-
-class LiveQuestion(RunQuestion):
-    """Maps of pairs of a run."""
-
-    pairs: PairNumbers = at_most(MOST_PAIRS)
-    kind: Kind = "difference"
-    channel: Whole | None = _channel()
-
-
-class LiveSamplesQuestion(SamplesQuestion):
-    """Maps of two selected samples."""
-
-    kind: Kind = "difference"
-    channel: Whole | None = _channel()
+    kind: Literal["difference", "path", "channel"] = "difference"
+    channel: Whole | None = from_zero(None)
 
 
 def answer_live(ctx: foo.ExecutionContext) -> Plain:
     """Answer ``live``: maps of pairs of one query, or of two selected samples."""
-    question: LiveQuestion | LiveSamplesQuestion
-    if ctx.params.get("samples"):
-        question = LiveSamplesQuestion.read(ctx.params)
-        subject = samples_subject(ctx, question)
-    else:
-        question = LiveQuestion.read(ctx.params)
-        subject = pairs_subject(question.load(ctx), question.pairs)
-    notes: list[str] = []
-    if question.kind == DIFFERENCE:
-        maps = differences(subject, notes)
-    elif question.kind == PATH:
-        maps = [path(subject, notes)]
-    elif question.channel is None:
+    question = LiveQuestion.read(ctx.params)
+    kind, channel = question.kind, question.channel
+    subject = question.subject(ctx)
+    if kind == CHANNEL and channel is None:
         raise DataError("channel is missing; give a whole number from 0.")
+    if kind == PATH:
+        maps, notes = _path(subject)
     else:
-        maps = channel_maps(subject, question.channel, notes)
-    return _described(subject, question.kind, question.channel, maps, notes)
+        maps, notes = (None if kind == CHANNEL else _stored_differences(subject)) or (
+            _computed(subject, channel if kind == CHANNEL else None)
+        )
+    notes = [sentence(note) for note in notes]
+    values = [
+        side.maps[kind] for pair in maps for side in (pair.query, pair.gallery) if side
+    ]
+    free = MOST_BYTES - _AROUND - len(json.dumps(notes)) - _PAIR * len(maps)
+    sides = fit_maps(maps, None, free)
+    # Most layers have no negative activations; of one that has, all is shown.
+    negative = kind == CHANNEL and any(one.min() < 0 for one in values)
+    return {
+        "kind": kind,
+        "maps": [
+            {"pair": pair, "query_side": both[0], "neighbor_side": both[1]}
+            for pair, both in zip(subject.pairs, sides, strict=True)
+        ],
+        "limit": limit_of(_typical(values) if kind == PATH else values),
+        "signed": kind in SIGNED or negative,
+        "unit": unit_of(kind, channel),
+        "notes": notes,
+    }
 
 
 def answer_channels(ctx: foo.ExecutionContext) -> Plain:
     """Answer ``channels``: the channels that matter most for a pair."""
-    subject = read_subject(ctx)
-    live, _ = subject.live([0])
+    live, _ = SubjectQuestion.read(ctx.params).subject(ctx).live([0])
     importance = live.importance(0)
     return {
         "channels": [
@@ -123,116 +115,47 @@ def channels_text(importance: NDArray[np.float32]) -> str:
     )
 
 
-# --------------------------------------------------------------------------------------
-# Kinds
-# --------------------------------------------------------------------------------------
+def _stored_differences(subject: Subject) -> Explained | None:
+    """Explain what sets each pair apart by stored contributions, if there are any."""
+    kept, places = subject.kept(), range(len(subject.pairs))
+    pairs = [kept_pair(subject.run, 0, place + 1, kept) for place in places]
+    if not any(pairs):
+        return None
+    return [difference_of(pair) if pair else _NO_MAPS for pair in pairs], []
 
 
-def differences(subject: Subject, notes: list[str]) -> list[PairMaps]:
-    """Explain what sets each pair apart, from stored contributions if there are any."""
-    kept = dict(enumerate(subject.kept()))
-    there = {number: image for number, image in kept.items() if image is not None}
-    if subject.run is not None and 0 in there and len(there) > 1:
-        pairs = [
-            kept_pair(subject.run, 0, place + 1, there)
-            for place in range(len(subject.pairs))
-        ]
-        return [NO_MAPS if pair is None else difference_of(pair) for pair in pairs]
-    return _computed(subject, None, notes)
-
-
-def channel_maps(subject: Subject, channel: int, notes: list[str]) -> list[PairMaps]:
-    """Return the activation of a channel on the images of each pair."""
-    return _computed(subject, channel, notes)
-
-
-def path(subject: Subject, notes: list[str]) -> PairMaps:
+def _path(subject: Subject) -> Explained:
     """Explain one pair by the path of several scales."""
-    from fiftyone_sfam.app.pairs.live import live_paths, score_problem
+    from fiftyone_sfam.app.pairs.live import live_paths
 
     if len(subject.pairs) != 1:
         raise DataError("a path is of one pair at a time.")
     files = subject.file(0), subject.file(1)
-    both = live_paths(subject.source, files, subject.read_inputs([0, 1]))
-    stored = subject.similarity[0]
-    problem = None if stored is None else score_problem(stored, both[0].score)
-    notes += [problem] if problem else []
-    return PairMaps(
-        *(
-            SideMaps(
-                {PATH: averaged(side.path, MOST_CELLS)},
-                side.score,
-                side.remainder,
-                side.crop,
-                image.picture(MIDDLE, MOST_PICTURE_BYTES).full,
-            )
-            for side, image in zip(both, subject.images, strict=True)
+    both = live_paths(subject.source, files, subject.inputs([0, 1]))
+    sides = (
+        SideMaps(
+            {PATH: averaged(side.path, MOST_CELLS)},
+            side.score,
+            side.remainder,
+            side.crop,
+            image.picture(MIDDLE).full,
         )
+        for side, image in zip(both, subject.images, strict=True)
     )
+    return [PairMaps(*sides)], score_notes([(subject.similarity[0], both[0].score)])
 
 
-def _computed(
-    subject: Subject, channel: int | None, notes: list[str]
-) -> list[PairMaps]:
-    """Compute maps with the model: the difference, or the activation of a channel."""
-    from fiftyone_sfam.app.pairs.live import score_problem
-
-    maps = [NO_MAPS] * len(subject.pairs)
-    readable = [number - 1 for number in subject.readable(range(len(maps)))[1:]]
-    gaps: list[tuple[float, str]] = []
+def _computed(subject: Subject, channel: int | None) -> Explained:
+    """Compute maps with the model: of a channel, or of the difference without one."""
+    maps, scores = [_NO_MAPS] * len(subject.pairs), []
+    readable = subject.readable(range(len(maps)))
     for start in range(0, len(readable), MOST_AT_ONCE):
-        live, numbers = subject.live(readable[start : start + MOST_AT_ONCE])
-        if channel is None:
-            kind, (queries, others) = DIFFERENCE, live.difference()
-        else:
-            kind, (query, others) = CHANNEL, live.channel(channel)
-            queries = (query,) * live.count
-        for place, number in numbers.items():
-            maps[place] = PairMaps(
-                live.side(0, number, {kind: queries[number]}),
-                live.side(number + 1, number, {kind: others[number]}),
-            )
-            stored, score = subject.similarity[place], float(live.scores[number])
-            problem = None if stored is None else score_problem(stored, score)
-            if stored is not None and problem is not None:
-                gaps.append((abs(stored - score), problem))
-    # Of several, the one that has changed most says it for all.
-    notes += [max(gaps)[1]] if gaps else []
-    return maps
-
-
-# --------------------------------------------------------------------------------------
-# Answers
-# --------------------------------------------------------------------------------------
-
-
-def _described(
-    subject: Subject,
-    kind: str,
-    channel: int | None,
-    maps: Sequence[PairMaps],
-    notes: Sequence[str],
-) -> Plain:
-    """Describe maps, see ``LiveMaps`` in ``types.ts``."""
-    values = [
-        side.maps[kind] for pair in maps for side in (pair.query, pair.gallery) if side
-    ]
-    notes = [sentence(note) for note in notes]
-    free = MOST_BYTES - _AROUND - len(json.dumps(notes)) - _PAIR * len(maps)
-    sides = fit_maps(maps, None, free)
-    # Most layers have no negative activations; of one that has, all is shown.
-    negative = kind == CHANNEL and any(one.min() < 0 for one in values)
-    return {
-        "kind": kind,
-        "maps": [
-            {"pair": pair, "query_side": both[0], "neighbor_side": both[1]}
-            for pair, both in zip(subject.pairs, sides, strict=True)
-        ],
-        "limit": limit_of(_typical(values) if kind == PATH else values),
-        "signed": kind in SIGNED or negative,
-        "unit": unit_of(kind, channel),
-        "notes": notes,
-    }
+        live, places = subject.live(readable[start : start + MOST_AT_ONCE])
+        found = live.difference() if channel is None else live.channel(channel)
+        for place, pair, score in zip(places, found, live.scores, strict=True):
+            maps[place] = pair
+            scores.append((subject.similarity[place], float(score)))
+    return maps, score_notes(scores)
 
 
 def _typical(maps: Sequence[Map]) -> list[Map]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,55 +11,40 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
-from fiftyone_sfam.audit.regions.fields import Grid, read_regions, region_fields
-from fiftyone_sfam.audit.regions.partitions import Regions, resample, split, stripes
+from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
-from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.runs.maps import SideMaps
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 
-SFAM, EVIDENCE, CONTRAST, DIFFERENCE, PATH, CHANNEL = (
-    "sfam",
-    "evidence",
-    "contrast",
-    "difference",
-    "path",
-    "channel",
-)
-"""Kinds of map. The first two may be stored, the contrast is made of stored evidence,
-and the others are asked for."""
+SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
+"""Kinds of map: two that may be stored, and one that is made of stored evidence."""
+
+DIFFERENCE, PATH, CHANNEL = "difference", "path", "channel"
+"""Kinds of map that are asked for."""
 
 LIVE = (DIFFERENCE, PATH, CHANNEL)
 SIGNED = (CONTRAST, DIFFERENCE)
 """Kinds that mean nothing without their negative values."""
 
-SELECTED_KINDS = (SFAM, EVIDENCE, *LIVE)
-"""Kinds of map that two images have without a run."""
-
 Map = NDArray[np.float32]
 Plain = dict[str, Any]
 
-_LABELS = {
-    SFAM: "SFAM",
-    EVIDENCE: "evidence",
-    CONTRAST: "contrast with the true match",
-    DIFFERENCE: "difference",
-    PATH: "path of several scales",
-    CHANNEL: "one channel",
+# Label and unit of each kind.
+_TEXTS = {
+    SFAM: ("SFAM", "channel importance times activation"),
+    EVIDENCE: ("evidence", "similarity per cell"),
+    CONTRAST: (
+        "contrast with the true match",
+        "margin per cell of the query: positive for the true match, negative for the "
+        "neighbor",
+    ),
+    DIFFERENCE: (
+        "difference",
+        "squared distance per cell: positive sets the images apart",
+    ),
+    PATH: ("path of several scales", "similarity per pixel of the network's input"),
+    CHANNEL: ("one channel", "activation of one channel"),
 }
-_UNITS = {
-    SFAM: "channel importance times activation",
-    EVIDENCE: "similarity per cell",
-    CONTRAST: "margin per cell of the query: positive for the true match, negative for "
-    "the neighbor",
-    DIFFERENCE: "squared distance per cell: positive sets the images apart",
-    PATH: "similarity per pixel of the network's input",
-}
-
-
-# --------------------------------------------------------------------------------------
-# Kinds
-# --------------------------------------------------------------------------------------
 
 
 def stored_kinds(run: Run) -> tuple[str, ...]:
@@ -84,21 +68,19 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
     return [
         {
             "name": kind,
-            "label": _LABELS.get(kind, kind),
+            "label": text,
             "signed": kind in SIGNED,
             "live": kind in LIVE,
-            "unit": unit_of(kind),
+            "unit": unit,
         }
         for kind in kinds
+        for text, unit in [_TEXTS[kind]]
     ]
 
 
-def unit_of(kind: str, channel: int | None = None) -> str:
-    """Say what the values of a kind of map are."""
-    if kind == CHANNEL:
-        which = "one channel" if channel is None else f"channel {channel}"
-        return f"activation of {which}"
-    return _UNITS.get(kind, _UNITS[SFAM])
+def unit_of(kind: str, channel: int | None) -> str:
+    """Say what the values of a kind of map are, or those of a channel."""
+    return f"activation of channel {channel}" if kind == CHANNEL else _TEXTS[kind][1]
 
 
 def limit_of(maps: Sequence[Map]) -> dict[str, float]:
@@ -107,9 +89,14 @@ def limit_of(maps: Sequence[Map]) -> dict[str, float]:
     return {"positive": positive, "signed": shared_limit(maps)}
 
 
-# --------------------------------------------------------------------------------------
-# Fewer values
-# --------------------------------------------------------------------------------------
+def limits_of(pairs: Iterable[PairMaps]) -> dict[str, dict[str, float]]:
+    """Return the limit of each kind of map over pairs that are compared."""
+    maps: dict[str, list[Map]] = {}
+    for pair in pairs:
+        for side in (pair.query, pair.gallery):
+            for kind, values in side.maps.items() if side else ():
+                maps.setdefault(kind, []).append(values)
+    return {kind: limit_of(values) for kind, values in maps.items()}
 
 
 def averaged(values: Map, most_cells: int) -> Map:
@@ -156,10 +143,6 @@ def side_json(
     return {"maps": maps, "box": list(side.crop), "remainder": remainder}
 
 
-# --------------------------------------------------------------------------------------
-# Receipt
-# --------------------------------------------------------------------------------------
-
 REMAINDER = "not on the map"
 OTHER = "other regions"
 
@@ -169,92 +152,33 @@ MOST_REGIONS = 7
 _LONGEST_NAME = 60
 
 
-@dataclass(frozen=True)
-class Share:
-    """A part of a similarity, as the receipt lists it."""
-
-    name: str  # region of the image, or what no region carries
-    value: float  # in units of the similarity
-    area: float  # share of the map's area, 0 for what no region carries
-    remainder: bool = False
-
-    def to_json(self) -> Plain:
-        """Return it as plain data."""
-        # Ten regions that are off by 5e-9 still add up to what is shown.
-        return {**asdict(self), "value": round(self.value, 8)}
-
-
-def thirds_receipt(evidence: Map, score: float) -> tuple[Share, ...]:
-    """Split a similarity by horizontal thirds of the image."""
-    return _receipt(evidence, score, stripes(*evidence.shape))
-
-
-def item_regions(
-    run: Run, item: int, sides: Iterable[SideMaps | None], field: str | None
-) -> Regions | None:
-    """Divide an image into regions on the grid of its maps; None if it has no maps.
-
-    Raises a DataError if the field does not divide the image.
-    """
-    side = next((one for one in sides if one and EVIDENCE in one.maps), None)
-    if side is None:
-        return None
-    grid = Grid.of(side)
-    if field is None:
-        return stripes(grid.height, grid.width)
-    if field not in region_fields(run):
-        raise DataError(
-            f"the field '{field}' no longer divides images into regions; choose "
-            "another."
-        )
-    found = read_regions(run, {item: grid}, field)
-    if item not in found.regions:
-        raise DataError(
-            f"this image has no regions in the field '{field}': {found.missing[item]}"
-        )
-    return found.regions[item]
-
-
 def receipt(
     side: SideMaps | None, score: float, regions: Regions | None
-) -> tuple[Share, ...]:
-    """Split the similarity of a pair by regions of the query; empty without maps."""
+) -> list[Plain]:
+    """Split the similarity of a pair by regions of the query; empty without maps.
+
+    Each is a ``Share`` of ``types.ts``. Those that carry least of many are one share.
+    """
     if side is None or regions is None or EVIDENCE not in side.maps:
-        return ()
-    return _receipt(side.maps[EVIDENCE], score, regions)
-
-
-def _receipt(evidence: Map, score: float, regions: Regions) -> tuple[Share, ...]:
-    """Split a score by regions, those that carry least in one."""
-    parts = [
-        Share(one_line(name, _LONGEST_NAME), float(value), float(area))
-        for name, value, area in zip(
-            regions.names, split(evidence, regions), regions.area, strict=True
-        )
-    ]
-    if len(parts) > MOST_REGIONS:
-        by_weight = sorted(
-            range(len(parts)), key=lambda place: -abs(parts[place].value)
-        )
-        listed = set(by_weight[: MOST_REGIONS - 1])
-        others = [part for place, part in enumerate(parts) if place not in listed]
-        parts = [part for place, part in enumerate(parts) if place in listed]
-        parts.append(
-            Share(
-                OTHER,
-                sum(part.value for part in others),
-                sum(part.area for part in others),
-            )
-        )
+        return []
+    names = [one_line(name, _LONGEST_NAME) for name in regions.names]
+    values, areas = split(side.maps[EVIDENCE], regions), regions.area
+    if len(names) > MOST_REGIONS:
+        order = np.argsort(-np.abs(values), kind="stable")
+        listed, others = np.sort(order[: MOST_REGIONS - 1]), order[MOST_REGIONS - 1 :]
+        names = [*(names[place] for place in listed), OTHER]
+        values = np.append(values[listed], values[others].sum())
+        areas = np.append(areas[listed], areas[others].sum())
     # What the stored bits do not add up to belongs to the remainder as well.
-    total = sum(part.value for part in parts)
-    return (*parts, Share(REMAINDER, score - total, 0.0, remainder=True))
-
-
-def limits_of(sides: Iterable[SideMaps | None]) -> dict[str, dict[str, float]]:
-    """Return the limit of each kind of map over sides that are compared."""
-    maps: dict[str, list[Map]] = {}
-    for side in sides:
-        for kind, values in side.maps.items() if side else ():
-            maps.setdefault(kind, []).append(values)
-    return {kind: limit_of(values) for kind, values in maps.items()}
+    names.append(REMAINDER)
+    values, areas = np.append(values, score - values.sum()), np.append(areas, 0.0)
+    return [
+        {
+            "name": name,
+            # Ten regions that are off by 5e-9 still add up to what is shown.
+            "value": round(float(values[place]), 8),
+            "area": float(areas[place]),
+            "remainder": place == len(names) - 1,
+        }
+        for place, name in enumerate(names)
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import fiftyone.operators as foo
@@ -38,9 +38,8 @@ MAX_LISTED = 1000
 THIRDS = ""
 """Name of the receipt by thirds: no field has it, and it is the same as none given."""
 
-OUTCOME_SIGNS = dict(zip(OUTCOMES, ("✓", "✗", "?"), strict=True))
-OUTCOME_COLORS = dict(zip(OUTCOMES, ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
-"""Colors of outcomes, which the color-blind can tell apart."""
+# Signs and colors of outcomes, which the color-blind can tell apart.
+_OUTCOMES = tuple(zip(OUTCOMES, "✓✗?", ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
 
 
 class OpenQuestion(Parameters):
@@ -55,17 +54,15 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
     runs = [] if ctx.dataset is None else list_runs(ctx.dataset)[:MAX_LISTED]
     key = question.run if question.run in runs else next(iter(runs), None)
     models, problem = model_choices()
-    empty = (
-        None
-        if runs
-        else " ".join([EMPTY_TEXT, *([sentence(problem)] if problem else [])])
-    )
+    empty = f"{EMPTY_TEXT} {sentence(problem or '')}".rstrip() if not runs else None
     try:
         run = None if key is None else current_run(ctx.dataset, key)
         about = None if run is None else _about(run)
     except SfamError as error:
         # Another run of the list can still be chosen.
         run, about, empty = None, None, sentence(error)
+    texts = (*VERDICTS, *(verdict_counts(run) if run is not None else ()))
+    given = [text for text in dict.fromkeys(texts) if text not in REVIEWED][:MAX_LISTED]
     return {
         "runs": runs,
         "run": about,
@@ -77,17 +74,16 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
             for number, text in enumerate(VERDICTS, start=1)
         ],
         "outcomes": [
-            {
-                "name": name,
-                "label": name,
-                "sign": OUTCOME_SIGNS[name],
-                "color": OUTCOME_COLORS[name],
-            }
-            for name in OUTCOMES
+            {"name": name, "label": name, "sign": sign, "color": color}
+            for name, sign, color in _OUTCOMES
         ],
         "ranks": _choices(RANKS.items()),
-        "orders": _choices(_orders(about)),
-        "reviewed": _choices([*REVIEWED.items(), *_verdict_texts(run)]),
+        "orders": _choices(
+            (name, text)
+            for name, text in ORDERS.items()
+            if name != SUSPECTS or (about is not None and about["suspects"])
+        ),
+        "reviewed": _choices([*REVIEWED.items(), *((text, text) for text in given)]),
     }
 
 
@@ -136,20 +132,3 @@ def _colors() -> list[dict[str, Any]]:
         }
         for name in (*SEQUENTIAL, *DIVERGING)
     ]
-
-
-def _orders(about: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Return the orders of a queue; that of suspects where there are any."""
-    suspects = about is not None and bool(about["suspects"])
-    return [
-        (name, text) for name, text in ORDERS.items() if name != SUSPECTS or suspects
-    ]
-
-
-def _verdict_texts(run: Run | None) -> list[tuple[str, str]]:
-    """Return the verdicts that a queue can be restricted to."""
-    given = () if run is None else verdict_counts(run)
-    texts = [
-        text for text in dict.fromkeys((*VERDICTS, *given)) if text not in REVIEWED
-    ]
-    return [(text, text) for text in texts[:MAX_LISTED]]

@@ -8,7 +8,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.pairs.plain import sentence
-from fiftyone_sfam.app.pairs.questions import QUESTIONS, StaleRunError
+from fiftyone_sfam.app.pairs.questions import QUESTIONS
+from fiftyone_sfam.app.pairs.run_question import StaleRunError
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError, SfamError
 

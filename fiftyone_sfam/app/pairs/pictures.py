@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -18,8 +17,8 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.run import Run
 
-MIDDLE, LARGE, LARGEST = 256, 512, 1600
-"""Longer sides of pictures in pixels: of a neighbor, of a query, and at most."""
+SMALL, MIDDLE, LARGE, LARGEST = 96, 256, 512, 1600
+"""Longer sides of pictures in pixels: in a list, of a neighbor, of a query, at most."""
 
 MOST_PICTURE_BYTES = 1_000_000
 """Longest URL of a picture."""
@@ -76,11 +75,6 @@ class Picture:
     full: tuple[int, int]  # width and height of the image, or of its part in the box
     problem: str | None = None  # why there is no image, or no map of it
 
-    def to_json(self, problem: str | None = None) -> dict[str, Any]:
-        """Return it as plain data, with a reason why there is no map."""
-        shown = self.problem or (None if problem is None else sentence(problem))
-        return {**asdict(self), "problem": shown}
-
 
 def no_picture(problem: str) -> Picture:
     """Return what is shown of an image that cannot be read."""
@@ -90,31 +84,19 @@ def no_picture(problem: str) -> Picture:
 def picture(
     file: ImageFile, longest: int, most_bytes: int = MOST_PICTURE_BYTES
 ) -> Picture:
-    """Fit an image into a square, never enlarged.
+    """Fit an image into a square of so many pixels, never enlarged, as a JPEG.
 
-    Parameters
-    ----------
-    file : ImageFile
-        The image.
-    longest : int
-        Longer side of the picture, in pixels; smaller if the URL would be too long.
-    most_bytes : int
-        Most characters of the URL.
-
-    Returns
-    -------
-    Picture
-        A JPEG; empty, with the reason, if the image cannot be read.
+    It is smaller if its URL would have more than ``most_bytes`` characters, and empty,
+    with the reason, if the image cannot be read.
     """
     try:
-        full = (0, 0)
-        for size, quality in _sizes(longest):
-            url, shown, full = _encoded(file, size, quality)
-            if len(url) <= most_bytes:
-                return Picture(url, *shown, full)
+        for share, quality in _STEPS:
+            found = _drawn(file, max(1, round(share * longest)), quality)
+            if len(found.url) <= most_bytes:
+                return found
     except DataError as error:
         return no_picture(str(error))
-    return Picture("", 0, 0, full, "The picture takes too many bytes.")
+    return Picture("", 0, 0, found.full, "The picture takes too many bytes.")
 
 
 @dataclass(frozen=True)
@@ -124,11 +106,14 @@ class ShownImage:
     file: ImageFile | None
     problem: str | None = None  # why there is no image, or no map of it
 
-    def picture(self, longest: int, most_bytes: int) -> Picture:
+    def picture(self, longest: int, most_bytes: int = MOST_PICTURE_BYTES) -> Picture:
         """Fit the image, see :func:`picture`."""
         if self.file is None:
             return no_picture(self.problem or "there is no image.")
-        return picture(self.file, longest, most_bytes)
+        found = picture(self.file, longest, most_bytes)
+        if self.problem is None or found.problem is not None:
+            return found
+        return replace(found, problem=sentence(self.problem))
 
 
 def item_images(run: Run, items: Sequence[int]) -> list[ShownImage]:
@@ -142,40 +127,32 @@ def item_images(run: Run, items: Sequence[int]) -> list[ShownImage]:
     return images
 
 
-def read_ahead(files: Sequence[tuple[ImageFile, int]]) -> None:
+def read_ahead(images: Sequence[tuple[ShownImage, int]]) -> None:
     """Fit images to longer sides, several at once, and keep them for later."""
 
     def fit(place: int) -> None:
-        file, longest = files[place]
-        _encoded(file, *next(_sizes(longest)))
+        image, longest = images[place]
+        if image.file is not None:
+            _drawn(image.file, longest, _STEPS[0][1])
 
-    for _ in load_in_background(range(len(files)), fit, _READERS):
+    for _ in load_in_background(range(len(images)), fit, _READERS):
         # An image that cannot be read says so later.
         pass
 
 
-def _sizes(longest: int) -> Iterator[tuple[int, int]]:
-    for share, quality in _STEPS:
-        yield max(1, round(share * longest)), quality
+def _drawn(file: ImageFile, longest: int, quality: int) -> Picture:
+    return (_draw_small if longest <= LARGE else _draw_large)(file, longest, quality)
 
 
-Encoded = tuple[str, tuple[int, int], tuple[int, int]]
+def _draw(file: ImageFile, longest: int, quality: int) -> Picture:
+    image, full = _shrunk(file) if longest <= LARGE else _opened(file, longest)
+    fitted, stream = _fitted(image, longest, full), io.BytesIO()
+    fitted.save(stream, "JPEG", quality=quality, optimize=True)
+    url = _HEADER + b64encode(stream.getvalue()).decode()
+    return Picture(url, *fitted.size, full)
 
 
-def _encoded(file: ImageFile, longest: int, quality: int) -> Encoded:
-    return (_small if longest <= LARGE else _big)(file, longest, quality)
-
-
-@lru_cache(maxsize=512)
-def _small(file: ImageFile, longest: int, quality: int) -> Encoded:
-    image, full = _shrunk(file)
-    return _written(image, longest, quality, full)
-
-
-@lru_cache(maxsize=8)
-def _big(file: ImageFile, longest: int, quality: int) -> Encoded:
-    image, full = _opened(file, longest)
-    return _written(image, longest, quality, full)
+_draw_small, _draw_large = lru_cache(maxsize=512)(_draw), lru_cache(maxsize=8)(_draw)
 
 
 @lru_cache(maxsize=64)
@@ -189,14 +166,6 @@ def _opened(file: ImageFile, longest: int) -> tuple[Image.Image, tuple[int, int]
         return read_shrunk(file.path, longest)
     image = file.read()
     return image, image.size
-
-
-def _written(
-    image: Image.Image, longest: int, quality: int, full: tuple[int, int]
-) -> Encoded:
-    fitted, stream = _fitted(image, longest, full), io.BytesIO()
-    fitted.save(stream, "JPEG", quality=quality, optimize=True)
-    return _HEADER + b64encode(stream.getvalue()).decode(), fitted.size, full
 
 
 def _fitted(image: Image.Image, longest: int, full: tuple[int, int]) -> Image.Image:

@@ -6,10 +6,14 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.operators as foo
-from pydantic import Field
 
 from fiftyone_sfam.app.forms.parameters import Text, Whole
-from fiftyone_sfam.app.pairs.run_question import RunQuestion, check_pairs
+from fiftyone_sfam.app.pairs.run_question import (
+    RunQuestion,
+    check_pairs,
+    from_zero,
+    items_of,
+)
 from fiftyone_sfam.data.items import all_samples
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
@@ -24,13 +28,13 @@ class LocateQuestion(RunQuestion):
     """Which sample is looked for."""
 
     sample: Text = ""  # id of a sample or of a patch
-    shown: Whole | None = Field(None, ge=0, description="a whole number from 0")
+    shown: Whole | None = from_zero(None)
 
 
 class ShowQuestion(RunQuestion):
     """What the App is to show."""
 
-    pair: Whole = Field(-1, ge=0, description="a whole number from 0")
+    pair: Whole = from_zero(-1)
     what: Text = ""
 
 
@@ -40,16 +44,14 @@ def answer_locate(ctx: foo.ExecutionContext) -> dict[str, Any]:
     Otherwise the pair of it as a query with its nearest neighbor.
     """
     question = LocateQuestion.read(ctx.params)
-    run = question.load(ctx)
+    run, shown = question.load(ctx), question.shown
     item = item_of(run, question.sample)
     if item is None:
         return {"pair": None}
-    shown = question.shown
-    if shown is not None and shown < len(run.pairs) and item in _items(run, shown):
+    if shown is not None and shown < len(run.pairs) and item in items_of(run, shown):
         # It may have been opened from the component.
         return {"pair": shown}
-    pairs = run.pairs.of_query(item)
-    return {"pair": int(pairs[0]) if len(pairs) else None}
+    return {"pair": next(iter(run.pairs.of_query(item).tolist()), None)}
 
 
 def answer_show(ctx: foo.ExecutionContext) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def answer_show(ctx: foo.ExecutionContext) -> dict[str, Any]:
     question = ShowQuestion.read(ctx.params)
     run = question.load(ctx)
     [pair] = check_pairs(run, [question.pair])
-    query, neighbor = _items(run, pair)
+    query, neighbor = items_of(run, pair)
     shown = {GRID: [query, neighbor], QUERY: [query], NEIGHBOR: [neighbor]}
     if question.what not in shown:
         what = shorten(repr(question.what), 60)
@@ -65,8 +67,7 @@ def answer_show(ctx: foo.ExecutionContext) -> dict[str, Any]:
     items = shown[question.what]
     images = ItemImages(run, items)
     for item in items:
-        # Raises if the sample or the detection was deleted.
-        images.source(item)
+        images.source(item)  # raises if the sample or the detection is gone
     if question.what == GRID:
         ctx.ops.set_view(pair_samples(run, pair))
     else:
@@ -76,7 +77,7 @@ def answer_show(ctx: foo.ExecutionContext) -> dict[str, Any]:
 
 def pair_samples(run: Run, pair: int) -> fo.DatasetView:
     """Return the two images of a pair as a view: samples, or patches of them."""
-    items = _items(run, pair)
+    items = items_of(run, pair)
     samples = all_samples(run.dataset).select(
         [str(run.items.sample_ids[item]) for item in items], ordered=True
     )
@@ -93,9 +94,9 @@ def stored_pair(run: Run, one: str, other: str) -> int | None:
     if first is None or second is None:
         return None
     for query, neighbor in ((first, second), (second, first)):
-        pairs = run.pairs.of_query(query)
-        for pair in pairs[run.pairs.gallery[pairs] == neighbor]:
-            return int(pair)
+        for pair in run.pairs.of_query(query).tolist():
+            if run.pairs.gallery[pair] == neighbor:
+                return int(pair)
     return None
 
 
@@ -104,11 +105,6 @@ def item_of(run: Run, sample_id: str) -> int | None:
     found = run.items.index(sample_id)
     if found >= 0:
         return found
-    items = run.items.indices_of_sample(sample_id)
-    queries = [int(item) for item in items if len(run.pairs.of_query(int(item)))]
-    return next(iter(queries or (int(item) for item in items)), None)
-
-
-def _items(run: Run, pair: int) -> tuple[int, int]:
-    """Return query and neighbor of a pair."""
-    return int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
+    items = [int(item) for item in run.items.indices_of_sample(sample_id)]
+    queries = [item for item in items if len(run.pairs.of_query(item))]
+    return next(iter(queries or items), None)

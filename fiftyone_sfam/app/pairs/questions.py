@@ -14,15 +14,10 @@ from fiftyone_sfam.app.pairs.places import answer_locate, answer_show
 from fiftyone_sfam.app.pairs.query import answer_picture, answer_query
 from fiftyone_sfam.app.pairs.queue import answer_queue
 from fiftyone_sfam.app.pairs.rows import answer_rows
-from fiftyone_sfam.app.pairs.run_question import StaleRunError
 from fiftyone_sfam.app.pairs.selected import answer_selected
 from fiftyone_sfam.app.pairs.verdicts import answer_undo, answer_verdict
 
-__all__ = ["QUESTIONS", "Answer", "StaleRunError"]
-
-Answer = Callable[[foo.ExecutionContext], dict[str, Any]]
-
-QUESTIONS: Mapping[str, Answer] = {
+QUESTIONS: Mapping[str, Callable[[foo.ExecutionContext], dict[str, Any]]] = {
     "open": answer_open,
     "explain": answer_explain,
     "queue": answer_queue,

@@ -133,34 +133,18 @@ def build_queue(
     verdicts: Mapping[int, str] | None = None,
     view: InView | None = None,
 ) -> NDArray[np.int64]:
-    """List the pairs of a queue.
+    """List the pairs of a queue: an array that is not to be changed.
 
-    Parameters
-    ----------
-    run : Run
-        The run.
-    spec : Spec
-        Conditions and order. Its ``in_view`` is not looked at.
-    verdicts : mapping of int to str, optional
-        Texts of the verdicts by pair.
-    view : InView, optional
-        The queries to keep, see :func:`ids_in_view`.
-
-    Returns
-    -------
-    ndarray of int64
-        Indices into the columns of the run's pairs, not to be changed.
+    ``verdicts`` are texts by pair, and ``view`` has the queries to keep, see
+    :func:`ids_in_view`; whether the spec asks for them is not looked at.
     """
-    found = verdicts or {}
-    if spec.reviewed is None:
+    marked = [
+        pair
+        for pair, text in (verdicts or {}).items()
         # Verdicts change the queue only where it asks for them.
-        marked: frozenset[int] = frozenset()
-    elif spec.reviewed in REVIEWED:
-        marked = frozenset(found)
-    else:
-        wanted = spec.reviewed
-        marked = frozenset(pair for pair, text in found.items() if text == wanted)
-    return _built(run, spec, marked, view)
+        if spec.reviewed in REVIEWED or text == spec.reviewed
+    ]
+    return _built(run, spec, frozenset(marked), view)
 
 
 def suspect_kinds(run: Run) -> tuple[str, ...]:
@@ -176,17 +160,12 @@ def ids_in_view(view: SampleCollection) -> InView | None:
     return _in_view(view._root_dataset.name, stages, _last_change(view))
 
 
-# --------------------------------------------------------------------------------------
-# Helpers
-# --------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=8)
 def _built(
     run: Run, spec: Spec, marked: frozenset[int], view: InView | None
 ) -> NDArray[np.int64]:
-    items, labels = run.items, _cut_labels
-    cameras = labels(items.cameras) if spec.query_camera or spec.neighbor_camera else ()
+    asked = spec.query_camera or spec.neighbor_camera
+    cameras = [label(one) for one in run.items.cameras] if asked else ()
     conditions = PairFilter(
         spec.outcome,
         {FIRST: 1, NEAREST: run.config.k, ALL: None}[spec.ranks],
@@ -198,38 +177,29 @@ def _built(
     found = select_pairs(run.pairs, conditions, cameras)
     if spec.identity is not None:
         wanted = label(spec.identity)
-        named = np.array([one == wanted for one in labels(items.identities)], bool)
+        named = np.array([label(one) == wanted for one in run.items.identities], bool)
         found = found[named[run.pairs.query[found]]]
     if spec.suspect is not None:
         sought = [pairs for kind, pairs in _suspects(run) if kind == spec.suspect]
         found = found[np.isin(found, [pair for pairs in sought for pair in pairs])]
     if spec.reviewed is not None:
-        kept = np.isin(found, list(marked), invert=spec.reviewed == TO_REVIEW)
-        found = found[kept]
+        done = np.isin(found, list(marked))
+        found = found[~done if spec.reviewed == TO_REVIEW else done]
     if view is not None:
         found = found[_seen(run, view)[run.pairs.query[found]]]
-    suspects = [
-        pair
-        for _, pairs in (_suspects(run) if spec.order == SUSPECTS else ())
-        for pair in pairs
-    ]
+    first = _suspects(run) if spec.order == SUSPECTS else ()
+    suspects = [pair for _, pairs in first for pair in pairs]
     queue = order_pairs(run.pairs, found, spec.order, suspects)
     queue.setflags(write=False)
     return queue
 
 
-def _cut_labels(labels: Sequence[str | None]) -> list[str | None]:
-    """Cut labels as the component knows them."""
-    return [label(one) for one in labels]
-
-
 def _seen(run: Run, view: InView) -> NDArray[np.bool_]:
     """Tell which items a view has."""
-    items = run.items
+    items, ids = run.items, list(view.ids)
     if items.label_ids is None:
-        return np.isin(items.sample_ids, list(view.ids | view.parents))
-    seen = np.isin(items.label_ids, list(view.ids))
-    return seen | np.isin(items.sample_ids, list(view.ids))
+        return np.isin(items.sample_ids, [*ids, *view.parents])
+    return np.isin(items.label_ids, ids) | np.isin(items.sample_ids, ids)
 
 
 def _suspects(run: Run) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -245,9 +215,7 @@ def _suspects(run: Run) -> tuple[tuple[str, tuple[int, ...]], ...]:
 def _read_suspects(run: Run, _stamp: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
     # They are sought again now and then; the time tells one result from the next.
     found = load_suspects(run)
-    if found is None:
-        return ()
-    return tuple((one.kind, one.pairs) for one in found.findings)
+    return tuple((one.kind, one.pairs) for one in found.findings) if found else ()
 
 
 def _last_change(view: fo.DatasetView) -> str:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import asdict
 from typing import Any
 
 import fiftyone.operators as foo
-import numpy as np
 
-from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
-from fiftyone_sfam.app.pairs.plain import label, sentence
+from fiftyone_sfam.app.pairs.pictures import SMALL, item_images, read_ahead
 from fiftyone_sfam.app.pairs.run_question import (
     PairNumbers,
     RunQuestion,
     at_most,
     check_pairs,
+    describe_pairs,
+    item_labels,
+    items_of,
 )
-from fiftyone_sfam.attribution.render import data_url, fitted
-from fiftyone_sfam.data.images import load_in_background, read_shrunk
-from fiftyone_sfam.retrieval.pairs import OUTCOMES
-from fiftyone_sfam.review.verdicts import get_verdicts
-from fiftyone_sfam.runs.images import ItemImages
-from fiftyone_sfam.runs.run import Run
 
 MAX_ROWS = 60
 """Most pairs of one answer."""
-
-ROW_BOX = (64, 96)
-"""Largest width and height of a picture, in pixels."""
-
-_READERS = 4  # threads that read images
 
 
 class RowsQuestion(RunQuestion):
@@ -43,69 +33,16 @@ def answer_rows(ctx: foo.ExecutionContext) -> dict[str, Any]:
     question = RowsQuestion.read(ctx.params)
     run = question.load(ctx)
     chosen = check_pairs(run, question.pairs)
-    pairs, items = run.pairs, run.items
-    verdicts = get_verdicts(run, chosen)
-    sides = [(int(pairs.query[pair]), int(pairs.gallery[pair])) for pair in chosen]
-    pictures = _pictures(run, sorted({item for both in sides for item in both}))
+    sides = [items_of(run, pair) for pair in chosen]
+    items = sorted({item for both in sides for item in both})
+    images = dict(zip(items, item_images(run, items), strict=True))
+    read_ahead([(image, SMALL) for image in images.values()])
     rows = []
-    for pair, (query, neighbor) in zip(chosen, sides, strict=True):
-        given = verdicts.get(pair)
-        rows.append(
-            {
-                "pair": pair,
-                "query": query,
-                "neighbor": neighbor,
-                "rank": int(pairs.rank[pair]),
-                "similarity": float(pairs.similarity[pair]),
-                "outcome": OUTCOMES[pairs.outcome[pair]],
-                "identity": label(items.identities[query]),
-                "camera": label(items.cameras[query]),
-                "neighbor_identity": label(items.identities[neighbor]),
-                "neighbor_camera": label(items.cameras[neighbor]),
-                "verdict": None if given is None else given.text,
-                "pictures": [pictures[query], pictures[neighbor]],
-            }
-        )
+    for row, both in zip(describe_pairs(run, chosen), sides, strict=True):
+        query, neighbor = both
+        row |= {"query": query, "neighbor": neighbor, **item_labels(run, query)}
+        for name, text in item_labels(run, neighbor).items():
+            row[f"neighbor_{name}"] = text
+        row["pictures"] = [asdict(images[item].picture(SMALL)) for item in both]
+        rows.append(row)
     return {"rows": rows}
-
-
-def _pictures(run: Run, items: list[int]) -> dict[int, dict[str, Any]]:
-    """Return small pictures of items; without an image, the reason."""
-    images = ItemImages(run, items)
-
-    def load(item: int) -> dict[str, Any]:
-        return _small(image_file(*images.source(item)))
-
-    return {
-        one.index: one.value or _missing(one.reason or "")
-        for one in load_in_background(items, load, _READERS)
-    }
-
-
-@lru_cache(maxsize=512)
-def _small(file: ImageFile) -> dict[str, Any]:
-    if file.box is None:
-        image, full = read_shrunk(file.path, max(ROW_BOX))
-    else:
-        image = file.read()
-        full = image.size
-    # Never enlarged.
-    small = fitted(image, *np.minimum(ROW_BOX, image.size).tolist())
-    return {
-        "url": data_url(small, "JPEG"),
-        "width": small.width,
-        "height": small.height,
-        "full": list(full),
-        "problem": None,
-    }
-
-
-def _missing(reason: str) -> dict[str, Any]:
-    """Return what is shown in place of an image that cannot be read."""
-    return {
-        "url": "",
-        "width": ROW_BOX[0],
-        "height": ROW_BOX[1],
-        "full": [0, 0],
-        "problem": sentence(reason),
-    }

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import fiftyone.operators as foo
 from pydantic import Field
 
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
+from fiftyone_sfam.app.pairs.plain import label
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.data.text import counted, shorten
 from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.retrieval.pairs import OUTCOMES
+from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
+
+Plain = dict[str, Any]
 
 PairNumbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(strict=False)]
 """Indices into the columns of a run's pairs; bound it with :func:`at_most`."""
@@ -45,13 +50,49 @@ def at_most(most: int) -> Any:
     return Field((), max_length=most, description=wanted)
 
 
+def from_zero(default: int | None) -> Any:
+    """Bound a field of type ``Whole``."""
+    return Field(default, ge=0, description="a whole number from 0")
+
+
 def check_pairs(run: Run, pairs: Iterable[int]) -> list[int]:
     """Return pairs of a run, each once; raise a DataError if the run has not all."""
     chosen = list(dict.fromkeys(pairs))
     for pair in chosen:
-        if not 0 <= pair < len(run.pairs):
-            raise DataError(
-                f"the run '{run.key}' has {counted(len(run.pairs), 'pair')}, numbered "
-                f"from 0; there is no pair {shorten(str(pair), 30)}."
-            )
+        check_number(f"run '{run.key}'", "pair", pair, len(run.pairs))
     return chosen
+
+
+def check_number(owner: str, noun: str, number: int, count: int) -> None:
+    """Raise a DataError if a number is not that of one of so many pairs or images."""
+    if not 0 <= number < count:
+        raise DataError(
+            f"the {owner} has {counted(count, noun)}, numbered from 0; there is no "
+            f"{noun} {shorten(str(number), 30)}."
+        )
+
+
+def items_of(run: Run, pair: int) -> tuple[int, int]:
+    """Return the items of a pair: its query and its neighbor."""
+    return int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
+
+
+def item_labels(run: Run, item: int) -> Plain:
+    """Return the labels of an image, as the run has read them."""
+    identity, camera = run.items.identities[item], run.items.cameras[item]
+    return {"identity": label(identity), "camera": label(camera)}
+
+
+def describe_pairs(run: Run, chosen: Sequence[int]) -> list[Plain]:
+    """Describe pairs, without their images."""
+    pairs, verdicts = run.pairs, get_verdicts(run, chosen)
+    return [
+        {
+            "pair": pair,
+            "rank": int(pairs.rank[pair]),
+            "similarity": float(pairs.similarity[pair]),
+            "outcome": OUTCOMES[pairs.outcome[pair]],
+            "verdict": verdicts[pair].text if pair in verdicts else None,
+        }
+        for pair in chosen
+    ]

@@ -12,20 +12,21 @@ from fiftyone_sfam.app.pairs.contributed import evidence_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
     EVIDENCE,
     LIVE,
-    SELECTED_KINDS,
     describe_kinds,
     limits_of,
-    thirds_receipt,
+    receipt,
 )
 from fiftyone_sfam.app.pairs.places import stored_pair
 from fiftyone_sfam.app.pairs.plain import label, sentence
+from fiftyone_sfam.app.pairs.run_question import item_labels
 from fiftyone_sfam.app.pairs.subjects import (
     SELECTED,
-    SamplesQuestion,
     Subject,
+    SubjectQuestion,
     samples_subject,
 )
 from fiftyone_sfam.attribution.map_share import LEAST_SCORE, map_warnings, share_of
+from fiftyone_sfam.audit.regions.partitions import stripes
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, UNLABELED
 from fiftyone_sfam.runs.maps import PairMaps
 from fiftyone_sfam.runs.run import Run
@@ -40,62 +41,47 @@ def answer_selected(ctx: foo.ExecutionContext) -> Plain:
     explain the two if there are any, or else the model: the one that is given, or that
     of the run.
     """
-    question = SamplesQuestion.read(ctx.params)
-    run = question.load(ctx)
-    if run is not None:
+    question = SubjectQuestion.read(ctx.params)
+    run = question.load_given(ctx)
+    if run is not None and question.samples is not None:
         pair = stored_pair(run, *question.samples)
         if pair is not None:
             return {"pair": pair, "query": None}
-    subject = samples_subject(ctx, question)
-    return {"pair": None, "query": describe_two(subject)}
+    return {"pair": None, "query": _describe(samples_subject(ctx, question))}
 
 
-def describe_two(subject: Subject) -> Plain:
+def _describe(subject: Subject) -> Plain:
     """Describe two images as a query and its only neighbor."""
-    stored = _stored(subject)
-    if stored is None:
-        numbers, maps, notes = _live(subject)
-        kinds: tuple[str, ...] = SELECTED_KINDS
-    else:
-        numbers, maps, notes = stored
-        kinds = (EVIDENCE, *LIVE)
+    numbers, maps, notes = _stored(subject) or _live(subject)
     query = maps.query
     assert query is not None
-    shares = thirds_receipt(query.maps[EVIDENCE], numbers["similarity"])
+    thirds = stripes(*query.maps[EVIDENCE].shape)
+    labels: list[Plain] = [{"identity": None, "camera": None}] * 2
+    if subject.run is not None and subject.items:
+        labels = [item_labels(subject.run, item) for item in subject.items]
     neighbor = {
         "pair": SELECTED,
         "item": SELECTED,
         "rank": 1,
         **numbers,
         "outcome": OUTCOMES[UNLABELED],
-        **_labels(subject, 1),
+        **labels[1],
         "best_true": False,
         "margin": None,
         "verdict": None,
-        "receipt": [share.to_json() for share in shares],
+        "receipt": receipt(query, numbers["similarity"], thirds),
     }
     answer = {
         "item": SELECTED,
-        **_labels(subject, 0),
+        **labels[0],
         "count": 1,
         "neighbors": [neighbor],
-        "limits": limits_of([maps.query, maps.gallery]),
-        "kinds": describe_kinds(kinds),
+        "limits": limits_of([maps]),
+        "kinds": describe_kinds([*query.maps, *LIVE]),
         "notes": [sentence(note) for note in notes],
     }
-    fill(answer, subject.images[0], subject.images[1:], [maps], 0)
+    fill(answer, subject.images, [maps], 0)
     return answer
-
-
-def _labels(subject: Subject, number: int) -> Plain:
-    """Return the labels of an image, as the run has read them."""
-    if subject.run is None or not subject.items:
-        return {"identity": None, "camera": None}
-    items, item = subject.run.items, subject.items[number]
-    return {
-        "identity": label(items.identities[item]),
-        "camera": label(items.cameras[item]),
-    }
 
 
 Explained = tuple[dict[str, float], PairMaps, list[str]]
@@ -103,32 +89,32 @@ Explained = tuple[dict[str, float], PairMaps, list[str]]
 
 def _stored(subject: Subject) -> Explained | None:
     """Explain two images from stored contributions; None if there are none."""
-    kept = subject.kept()
-    if subject.run is None or None in kept:
+    run, kept = subject.run, subject.kept()
+    pair = kept_pair(run, 0, 1, kept)
+    if run is None or pair is None:
         return None
-    images = {number: one for number, one in enumerate(kept) if one is not None}
-    pair = kept_pair(subject.run, 0, 1, images)
-    if pair is None:
-        return None
-    ends = [images[number].contributions.embedding for number in (0, 1)]
     apart = 1 - pair.score
     if pair.metric == "euclidean":
+        ends = [kept[number].contributions.embedding for number in (0, 1)]
         apart = float(np.linalg.norm(ends[0] - ends[1]))
     numbers = {"similarity": pair.score, "distance": apart}
-    note = f"Explained from what the run '{label(subject.run.key)}' has stored."
+    note = f"Explained from what the run '{label(run.key)}' has stored."
     return numbers, evidence_of(pair), [note]
 
 
 def _live(subject: Subject) -> Explained:
     """Explain two images by the model."""
     live, _ = subject.live([0])
-    [(query, gallery)] = live.explained()
+    [maps] = live.explained()
     score = float(live.scores[0])
     source = subject.source
     name = source.config.model if isinstance(source, Run) else source
     notes = [f"Explained now by the model '{label(name)}'."]
     if abs(score) >= LEAST_SCORE:
-        share = max(share_of(score, side.remainder) for side in (query, gallery))
+        share = max(
+            share_of(score, side.remainder)
+            for side in (maps.query, maps.gallery)
+            if side is not None
+        )
         notes += map_warnings(share, live.layer, "similarity score")
-    numbers = {"similarity": score, "distance": float(live.distances[0])}
-    return numbers, PairMaps(query, gallery), notes
+    return {"similarity": score, "distance": float(live.distances[0])}, maps, notes

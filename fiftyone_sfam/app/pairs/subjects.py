@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import fiftyone.operators as foo
 import numpy as np
 from pydantic import Field
 
-from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
+from fiftyone_sfam.app.forms.parameters import Text, Whole
 from fiftyone_sfam.app.pairs.pictures import (
     MIDDLE,
-    MOST_PICTURE_BYTES,
     ImageFile,
     ShownImage,
     image_file,
     item_images,
 )
-from fiftyone_sfam.app.pairs.run_question import RunQuestion, check_pairs
+from fiftyone_sfam.app.pairs.run_question import (
+    PairNumbers,
+    RunQuestion,
+    at_most,
+    check_pairs,
+    from_zero,
+)
 from fiftyone_sfam.app.selected import selected_inputs, selected_part
 from fiftyone_sfam.data.inputs import ReadInputs
 from fiftyone_sfam.errors import DataError
@@ -34,31 +39,38 @@ if TYPE_CHECKING:
 SELECTED = -1
 """Stands for the pair of two selected samples."""
 
+MOST_PAIRS = 60
+"""Pairs of one question."""
+
 MOST_AT_ONCE = 12
 """Neighbors that a model runs on at once."""
 
-Two = Annotated[tuple[Text, Text], Field(strict=False)]
+SCORE_TOLERANCE = 0.005
+"""How far a live similarity may be from the stored one before that is said."""
+
+_TWO = "a list of the ids of two samples"
 
 
-class PairQuestion(RunQuestion):
-    """A pair of a run."""
+class SubjectQuestion(RunQuestion):
+    """A question about pairs of one query of a run, or about two selected samples."""
 
-    pair: Whole = Field(-1, ge=0, description="a whole number from 0")
+    pair: Whole | None = from_zero(None)
+    pairs: PairNumbers = at_most(MOST_PAIRS)
+    samples: Annotated[tuple[Text, Text], Field(strict=False)] | None = Field(
+        None, description=_TWO
+    )
+    model: Text | None = None  # that explains the samples instead of the run's
 
+    def subject(self, ctx: foo.ExecutionContext) -> Subject:
+        """Find what the question is about."""
+        if self.samples is not None:
+            return samples_subject(ctx, self)
+        asked = self.pairs if self.pair is None else (self.pair,)
+        return pairs_subject(self.load(ctx), asked)
 
-class SamplesQuestion(Parameters):
-    """Two selected samples or patches, and the model that explains them."""
-
-    samples: Two = Field(("", ""), description="a list of the ids of two samples")
-    run: Text | None = None  # key of a run, whose model explains them
-    uid: Text | None = None
-    model: Text | None = None  # name of a model that explains them instead
-
-    def load(self, ctx: foo.ExecutionContext) -> Run | None:
+    def load_given(self, ctx: foo.ExecutionContext) -> Run | None:
         """Load the run, if one is given."""
-        if self.run is None:
-            return None
-        return RunQuestion(run=self.run, uid=self.uid or "").load(ctx)
+        return self.load(ctx) if self.run else None
 
 
 @dataclass(frozen=True)
@@ -75,33 +87,29 @@ class Subject:
     images: tuple[ShownImage, ...]
     run: Run | None  # that may keep contributions of them
     items: tuple[int, ...]  # of the run, one per image; empty if it has not all
-    columns: partial[Any]  # reads further inputs of images by their numbers
+    inputs: Callable[[Sequence[int]], ReadInputs]  # what reads those of images
 
-    def live(self, places: Sequence[int]) -> tuple[LivePairs, dict[int, int]]:
+    def live(self, places: Sequence[int]) -> tuple[LivePairs, list[int]]:
         """Run the model on the query and those of some neighbors that can be read.
 
-        Returns what it was run on, and the number of the neighbor at each place.
+        Returns what it was run on, and the place of each of its neighbors.
         """
         from fiftyone_sfam.app.pairs.live import live_pairs
 
-        numbers = self.readable(places)
+        places = self.readable(places)
+        numbers = [0, *(place + 1 for place in places)]
         files = tuple(self.file(number) for number in numbers)
-        live = live_pairs(self.source, files, self.read_inputs(numbers))
-        return live, {number - 1: at for at, number in enumerate(numbers[1:])}
+        return live_pairs(self.source, files, self.inputs(numbers)), places
 
     def readable(self, places: Sequence[int]) -> list[int]:
-        """Return the numbers of the query and of neighbors whose images there are."""
+        """Return the places of those neighbors whose images can be read."""
         self.file(0)
-        there = [place + 1 for place in places if not self._problem(place + 1)]
+        there = [place for place in places if not self._problem(place + 1)]
         if places and not there:
             if len(places) == 1:
                 self.file(places[0] + 1)
             raise DataError("none of the neighbors' images can be read.")
-        return [0, *there]
-
-    def read_inputs(self, numbers: Sequence[int]) -> ReadInputs:
-        """Return what reads the model's further inputs of images."""
-        return partial(self.columns, list(numbers))
+        return there
 
     def file(self, number: int) -> ImageFile:
         """Return the file of an image; raise a DataError if it cannot be read."""
@@ -114,22 +122,29 @@ class Subject:
 
     def _problem(self, number: int) -> str | None:
         # The small picture is one that is shown, so it is read once only.
-        return self.images[number].picture(MIDDLE, MOST_PICTURE_BYTES).problem
+        return self.images[number].picture(MIDDLE).problem
 
-    def kept(self) -> list[KeptImage | None]:
-        """Read the stored contributions of the images; None where there are none."""
-        if self.run is None or not self.items:
-            return [None] * len(self.images)
-        found = find_images(self.run, self.items)
-        return [found.get(item) for item in self.items]
+    def kept(self) -> dict[int, KeptImage]:
+        """Read the stored contributions of images, by number, where there are any."""
+        found = find_images(self.run, self.items) if self.run else {}
+        return {
+            number: found[item]
+            for number, item in enumerate(self.items)
+            if item in found
+        }
 
 
-def read_subject(ctx: foo.ExecutionContext) -> Subject:
-    """Read which two images a question is about."""
-    if ctx.params.get("samples"):
-        return samples_subject(ctx, SamplesQuestion.read(ctx.params))
-    question = PairQuestion.read(ctx.params)
-    return pairs_subject(question.load(ctx), [question.pair])
+def score_notes(scores: Iterable[tuple[float | None, float]]) -> list[str]:
+    """Say which live similarity is the furthest from the stored one, if it is far."""
+    gaps = [(abs(old - now), old, now) for old, now in scores if old is not None]
+    gap, stored, live = max(gaps, default=(0.0, 0.0, 0.0))
+    if gap <= SCORE_TOLERANCE:
+        return []
+    return [
+        f"The similarity is {live:.4f} now and was {stored:.4f} in the run: an image, "
+        "a field that the model reads or the preprocessing has changed since. Repeat "
+        "the run to compare like with like."
+    ]
 
 
 def pairs_subject(run: Run, pairs: Sequence[int]) -> Subject:
@@ -146,15 +161,15 @@ def pairs_subject(run: Run, pairs: Sequence[int]) -> Subject:
         tuple(item_images(run, items)),
         run,
         tuple(items),
-        partial(_inputs_of_items, run, items),
+        lambda numbers: partial(item_inputs, run, [items[one] for one in numbers]),
     )
 
 
-def samples_subject(ctx: foo.ExecutionContext, question: SamplesQuestion) -> Subject:
+def samples_subject(ctx: foo.ExecutionContext, question: SubjectQuestion) -> Subject:
     """Explain two selected samples by the model that is given, or by that of a run."""
-    ids, run = question.samples, question.load(ctx)
-    if not all(ids):
-        raise DataError("samples has to be a list of the ids of two samples.")
+    ids, run = question.samples, question.load_given(ctx)
+    if ids is None or not all(ids):
+        raise DataError(f"samples has to be {_TWO}.")
     source: Run | str | None = question.model or run
     if source is None:
         raise DataError("choose a model that explains the two samples.")
@@ -168,17 +183,5 @@ def samples_subject(ctx: foo.ExecutionContext, question: SamplesQuestion) -> Sub
         tuple(ShownImage(image_file(*selected_part(ctx, one))) for one in ids),
         run if known else None,
         tuple(items) if min(items, default=-1) >= 0 else (),
-        partial(_inputs_of_samples, ctx, ids),
+        lambda numbers: partial(selected_inputs, ctx, [ids[one] for one in numbers]),
     )
-
-
-def _inputs_of_items(
-    run: Run, items: Sequence[int], numbers: Sequence[int], fields: Any
-) -> Any:
-    return item_inputs(run, [items[number] for number in numbers], fields)
-
-
-def _inputs_of_samples(
-    ctx: foo.ExecutionContext, ids: Sequence[str], numbers: Sequence[int], fields: Any
-) -> Any:
-    return selected_inputs(ctx, [ids[number] for number in numbers], fields)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import fiftyone.operators as foo
@@ -15,6 +16,7 @@ from fiftyone_sfam.app.pairs.run_question import (
     RunQuestion,
     at_most,
     check_pairs,
+    from_zero,
 )
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING
@@ -56,7 +58,7 @@ class PreviousVerdict(Parameters):
 class Entry(Parameters):
     """The previous verdict of a pair; None if there was none."""
 
-    pair: Whole = Field(-1, ge=0, description="a whole number from 0")
+    pair: Whole = from_zero(-1)
     verdict: dict[str, Any] | None = Field(None, description="a verdict, or null")
 
 
@@ -68,10 +70,8 @@ def answer_verdict(ctx: foo.ExecutionContext) -> dict[str, Any]:
     if not pairs:
         raise DataError("no pair is chosen to get the verdict.")
     text = clean_text(question.verdict)
-    known = _has_field(run)
-    previous = set_verdicts(run, pairs, text)
-    _reload(ctx, run, known)
-    return _given(dict.fromkeys(pairs, text), previous)
+    set_them = partial(set_verdicts, run, pairs, text)
+    return _written(ctx, run, dict.fromkeys(pairs, text), set_them)
 
 
 def answer_undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
@@ -82,24 +82,29 @@ def answer_undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
     for values in question.entries:
         entry = Entry.read(values)
         [pair] = check_pairs(run, [entry.pair])
-        verdict = None
+        restored[pair] = None
         if entry.verdict is not None:
             before = PreviousVerdict.read(entry.verdict)
-            verdict = Verdict(pair, **before.model_dump())
-        restored[pair] = verdict
+            restored[pair] = Verdict(pair, **before.model_dump())
     if not restored:
         raise DataError("there is no verdict to take back.")
-    known = _has_field(run)
-    previous = restore_verdicts(run, restored)
-    _reload(ctx, run, known)
     texts = {pair: None if one is None else one.text for pair, one in restored.items()}
-    return _given(texts, previous)
+    return _written(ctx, run, texts, partial(restore_verdicts, run, restored))
 
 
-def _given(
-    texts: Mapping[int, str | None], previous: Mapping[int, Verdict | None]
+def _written(
+    ctx: foo.ExecutionContext,
+    run: Run,
+    texts: Mapping[int, str | None],
+    write: Callable[[], Mapping[int, Verdict | None]],
 ) -> dict[str, Any]:
-    """Return the answer: the verdicts now, and those before."""
+    """Write verdicts; return them, and those before."""
+    field = run.key + VERDICT_FIELD_ENDING
+    known = run.dataset.has_sample_field(field)
+    previous = write()
+    if not known and run.dataset.has_sample_field(field):
+        # The App does not know the field yet.
+        ctx.ops.reload_dataset()
     return {
         "verdicts": [{"pair": pair, "verdict": text} for pair, text in texts.items()],
         "previous": [
@@ -107,14 +112,3 @@ def _given(
             for pair, one in previous.items()
         ],
     }
-
-
-def _has_field(run: Run) -> bool:
-    field = run.key + VERDICT_FIELD_ENDING
-    return bool(run.dataset.has_sample_field(field))
-
-
-def _reload(ctx: foo.ExecutionContext, run: Run, known: bool) -> None:
-    """Tell the App of the field of verdicts if it is new."""
-    if not known and _has_field(run):
-        ctx.ops.reload_dataset()
