@@ -17,11 +17,10 @@ from fiftyone_sfam import Protocol, explain_retrieval
 from fiftyone_sfam.app.pairs.queue import Spec, build_queue
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
-from pairs_support import open_pairs
 from viewer_support import Viewer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
@@ -175,22 +174,19 @@ def test_a_server_that_does_not_answer(
     viewer.shows(queue[5])
 
 
-def test_another_server(run: Run, page: Page, tmp_path: Path) -> None:
+def test_another_server(run: Run, browser: Browser, tmp_path: Path) -> None:
     queue = build_queue(run, Spec()).tolist()
     port = None
     for place in range(2):
         process, url = start_app(tmp_path / f"{place}.log", port)
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        page = context.new_page()
+        page.set_default_timeout(60_000)
         try:
             page.goto(f"{url}/datasets/{run.dataset.name}")
             page.locator('[data-cy="looker"]').first.wait_for()
-            dismiss = page.get_by_role("button", name="Dismiss")
-            dismiss.or_(page.get_by_test_id("sfam-viewer")).first.wait_for()
-            if dismiss.count():
-                dismiss.click()
-            viewer = Viewer(page)
-            if not viewer.root.count():
-                open_pairs(page)
-            viewer.shows(queue[0])
+            page.get_by_role("button", name="Dismiss").click()
+            viewer = Viewer.open(page, queue[0])
             # What the last server knew, this one does not need.
             viewer.press(*["ArrowDown"] * (place + 1), "1")
             until(
@@ -199,6 +195,7 @@ def test_another_server(run: Run, page: Page, tmp_path: Path) -> None:
                 "the verdict is stored",
             )
         finally:
+            context.close()
             stop_app(process)
         port = int(url.rsplit(":", 1)[1])
     assert set(get_verdicts(run)) == {queue[1], queue[2]}
