@@ -53,7 +53,10 @@ def picture_audit(page: Page, folder: Path) -> None:
     findings.locator("article img").first.wait_for()
     save(page, folder / "suspects.png")
     # A finding with its pairs, and why the neighbor won.
-    findings.locator("[data-item]").first.click()
+    findings.get_by_label("Kind").select_option("mislabeled image")
+    mislabeled = findings.locator("article").first
+    mislabeled.get_by_text("Doubted image").wait_for()
+    mislabeled.locator("[data-item]").first.click()
     viewer = page.get_by_test_id("sfam-viewer")
     wait_for_stage(viewer)
     viewer.get_by_label("Map", exact=True).select_option(

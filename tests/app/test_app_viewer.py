@@ -114,16 +114,17 @@ def test_hovering_says_what_a_place_adds(
         for item in (run.pairs.query[pair], run.pairs.gallery[pair])
     )
     explained = explain_pair(load_model("demo"), sample, other)
-    points = explained.point(5, 3)
-    # Column 3 of 8, row 5 of 16.
-    viewer.point_at("query", 3.5 / 8, 5.5 / 16)
     hover = viewer.one("hover")
-    hover.wait_for()
-    until(
-        page,
-        lambda: f"{points.sum():+.4f}" in hover.inner_text(),
-        f"the share is {points.sum():+.4f}",
-    )
+    # Of 16 rows and 8 columns.
+    for row, column in ((5, 3), (1, 1), (14, 4), (8, 6), (15, 0)):
+        share = f"{explained.point(row, column).sum():+.4f}"
+        viewer.point_at("query", (column + 0.5) / 8, (row + 0.5) / 16)
+        hover.wait_for()
+        until(
+            page,
+            lambda share=share: share in hover.inner_text(),
+            f"the share is {share}",
+        )
     keep_screenshot(page, "viewer_hover")
     # And the other way round.
     points = explained.point(9, 4, "gallery")
