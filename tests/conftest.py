@@ -359,9 +359,11 @@ def open_dataset(page: Page, app_server: str) -> Callable[[fo.Dataset], Page]:
 
     def open_dataset(dataset: fo.Dataset) -> Page:
         page.goto(f"{app_server}/datasets/{dataset.name}")
-        page.locator('[data-cy="looker"]').first.wait_for()
         # FiftyOne's advertisement lies over the panels.
         page.get_by_role("button", name="Dismiss").click()
+        # It remembers which panel another page had in front of the grid.
+        page.locator('[data-cy="panel-tab-samples"]').first.click()
+        page.locator('[data-cy="looker"]').first.wait_for()
         return page
 
     return open_dataset
