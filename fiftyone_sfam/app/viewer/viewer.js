@@ -102,7 +102,10 @@
     };
     const ask = (question, given, done) => {
       const params = { ...given, question, run: view.run, uid: view.uid };
-      const callback = (reply) => done(reply.result ?? LOST);
+      const callback = (reply) => {
+        done(reply.result ?? LOST);
+        return false;
+      };
       trigger(panelId, { operator: view.ask, params, callback });
     };
     const load2 = (place) => {
@@ -126,7 +129,7 @@
     };
     const open = (finding, item) => {
       const params = { mark: "finding", finding, item: item ?? null };
-      trigger(panelId, { operator: view.mark, params, callback: () => void 0 });
+      trigger(panelId, { operator: view.mark, params, callback: () => false });
     };
     React.useEffect(() => {
       if (!kept.get(id)?.list) load2({ ...FIRST });

@@ -32,7 +32,10 @@ function useFindings(view: View) {
   };
   const ask = <T,>(question: string, given: object, done: (answer: Answer<T>) => void) => {
     const params = { ...given, question, run: view.run, uid: view.uid };
-    const callback = (reply: { result?: unknown }) => done((reply.result as Answer<T>) ?? LOST);
+    const callback = (reply: { result?: unknown }) => {
+      done((reply.result as Answer<T>) ?? LOST);
+      return false; // otherwise the App takes the panel down where a question failed
+    };
     trigger(panelId, { operator: view.ask, params, callback });
   };
 
@@ -58,7 +61,7 @@ function useFindings(view: View) {
   /** Open the pairs of a finding, those with an image first: Python hands them over. */
   const open = (finding: string, item?: number) => {
     const params = { mark: "finding", finding, item: item ?? null };
-    trigger(panelId, { operator: view.mark, params, callback: () => undefined });
+    trigger(panelId, { operator: view.mark, params, callback: () => false });
   };
   React.useEffect(() => {
     if (!kept.get(id)?.list) load({ ...lists.FIRST });
