@@ -73,7 +73,7 @@ class Picture:
     width: int  # of the picture
     height: int
     full: tuple[int, int]  # width and height of the image, or of its part in the box
-    problem: str | None = None  # why there is no image, or no map of it
+    problem: str | None = None  # why the image or its map is missing
 
 
 def no_picture(problem: str) -> Picture:
@@ -104,7 +104,7 @@ class ShownImage:
     """An image that is shown, with the reason for what is missing of it."""
 
     file: ImageFile | None
-    problem: str | None = None  # why there is no image, or no map of it
+    problem: str | None = None  # why the image or its map is missing
 
     def picture(self, longest: int, most_bytes: int = MOST_PICTURE_BYTES) -> Picture:
         """Fit the image, see :func:`picture`."""

@@ -11,7 +11,7 @@ export { Stage } from "./stage";
 /** One image with its map; keep `values` the same object while the map is the same. */
 export interface StageImage {
   picture: Picture;
-  values: Float32Array | null; // null: there is no map (yet)
+  values: Float32Array | null; // null until the map has come, or if the image has none
   shape: [number, number]; // rows and columns of the map
   box: Box; // part of the image that the map covers
   label: string; // for screen readers
