@@ -7,10 +7,11 @@
   // src/findings_state.ts
   var FIRST = { start: 0, count: 8, kind: null, min_probability: 0 };
   var EMPTY = { place: FIRST, list: null, verdicts: {}, problem: null };
+  var DONE = { pending: false, next: null };
   function verdictOf(state, key) {
     const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
-    const listed2 = { answer, before: answer, pending: false, previous: null, problem: null };
-    return state.verdicts[key] ?? listed2;
+    const listed2 = { answer, before: answer, pending: false, next: null };
+    return state.verdicts[key] ?? { ...listed2, previous: null, problem: null };
   }
   function withVerdict(state, key, verdict) {
     const changed = { ...verdictOf(state, key), ...verdict };
@@ -25,8 +26,11 @@
     const next = wanted === "undo" ? before : wanted;
     return withVerdict(state, key, { answer: next, before: answer, pending: true, problem: null });
   }
+  function postponed(state, key, next) {
+    return withVerdict(state, key, { next });
+  }
   function settled(state, key, now) {
-    let next = withVerdict(state, key, { pending: false, previous: now.previous ?? null });
+    let next = withVerdict(state, key, { ...DONE, previous: now.previous ?? null });
     for (const [other, answer] of Object.entries(now.answers)) {
       const known = verdictOf(next, other);
       if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
@@ -35,7 +39,7 @@
   }
   function refused(state, key, problem) {
     const { before } = verdictOf(state, key);
-    return withVerdict(state, key, { answer: before, pending: false, problem });
+    return withVerdict(state, key, { ...DONE, answer: before, problem });
   }
   function turned(place, total, by) {
     const start = place.start + by * place.count;
@@ -118,13 +122,17 @@
       });
     };
     const settle = (finding, wanted) => {
-      const { pending, previous: entries } = verdictOf(state, finding);
-      if (pending || wanted === "undo" && !entries) return;
-      change((now) => settling(now, finding, wanted));
-      const shown2 = state.list?.findings.map((one) => one.key);
+      const now = kept.get(id) ?? EMPTY;
+      const { pending, previous: entries } = verdictOf(now, finding);
+      if (pending) return change((state2) => postponed(state2, finding, wanted));
+      if (wanted === "undo" && !entries) return;
+      change((state2) => settling(state2, finding, wanted));
+      const shown2 = now.list?.findings.map((one) => one.key);
       ask(QUESTIONS[wanted], { finding, shown: shown2, entries }, (answer) => {
-        if (answer.problem === void 0) change((now) => settled(now, finding, answer));
-        else change((now) => refused(now, finding, answer.problem));
+        const { next } = verdictOf(kept.get(id) ?? EMPTY, finding);
+        if (answer.problem === void 0) change((state2) => settled(state2, finding, answer));
+        else change((state2) => refused(state2, finding, answer.problem));
+        if (next && answer.problem === void 0) settle(finding, next);
       });
     };
     const open = (finding, item) => {

@@ -49,13 +49,18 @@ function useFindings(view: View) {
     });
   };
   const settle = (finding: string, wanted: Settled | "undo") => {
-    const { pending, previous: entries } = lists.verdictOf(state, finding);
-    if (pending || (wanted === "undo" && !entries)) return;
-    change((now) => lists.settling(now, finding, wanted));
-    const shown = state.list?.findings.map((one) => one.key);
+    const now = kept.get(id) ?? lists.EMPTY;
+    const { pending, previous: entries } = lists.verdictOf(now, finding);
+    // Given while another one is being stored: its turn comes after that.
+    if (pending) return change((state) => lists.postponed(state, finding, wanted));
+    if (wanted === "undo" && !entries) return;
+    change((state) => lists.settling(state, finding, wanted));
+    const shown = now.list?.findings.map((one) => one.key);
     ask<SettledNow>(QUESTIONS[wanted], { finding, shown, entries }, (answer) => {
-      if (answer.problem === undefined) change((now) => lists.settled(now, finding, answer));
-      else change((now) => lists.refused(now, finding, answer.problem));
+      const { next } = lists.verdictOf(kept.get(id) ?? lists.EMPTY, finding);
+      if (answer.problem === undefined) change((state) => lists.settled(state, finding, answer));
+      else change((state) => lists.refused(state, finding, answer.problem));
+      if (next && answer.problem === undefined) settle(finding, next);
     });
   };
   /** Open the pairs of a finding, those with an image first: Python hands them over. */

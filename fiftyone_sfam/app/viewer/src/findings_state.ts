@@ -16,6 +16,7 @@ export interface Verdict {
   answer: Settled;
   before: Settled; // what a refusal brings back
   pending: boolean; // not stored yet
+  next: Settled | "undo" | null; // what is to be stored after that
   previous: Previous[] | null; // what `undo` needs
   problem: string | null;
 }
@@ -30,10 +31,12 @@ export interface State {
 export const FIRST: Place = { start: 0, count: 8, kind: null, min_probability: 0 };
 export const EMPTY: State = { place: FIRST, list: null, verdicts: {}, problem: null };
 
+const DONE = { pending: false, next: null };
+
 export function verdictOf(state: State, key: string): Verdict {
   const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
-  const listed = { answer, before: answer, pending: false, previous: null, problem: null };
-  return state.verdicts[key] ?? listed;
+  const listed = { answer, before: answer, pending: false, next: null };
+  return state.verdicts[key] ?? { ...listed, previous: null, problem: null };
 }
 
 function withVerdict(state: State, key: string, verdict: Partial<Verdict>): State {
@@ -54,9 +57,14 @@ export function settling(state: State, key: string, wanted: Settled | "undo"): S
   return withVerdict(state, key, { answer: next, before: answer, pending: true, problem: null });
 }
 
+/** Keep what is given while a verdict is being stored; the latest counts. */
+export function postponed(state: State, key: string, next: Settled | "undo"): State {
+  return withVerdict(state, key, { next });
+}
+
 /** Take over what was stored, for all findings but those that wait for their own answer. */
 export function settled(state: State, key: string, now: SettledNow): State {
-  let next = withVerdict(state, key, { pending: false, previous: now.previous ?? null });
+  let next = withVerdict(state, key, { ...DONE, previous: now.previous ?? null });
   for (const [other, answer] of Object.entries(now.answers)) {
     const known = verdictOf(next, other);
     if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
@@ -67,7 +75,7 @@ export function settled(state: State, key: string, now: SettledNow): State {
 /** Bring back what there was before a verdict that was refused. */
 export function refused(state: State, key: string, problem: string): State {
   const { before } = verdictOf(state, key);
-  return withVerdict(state, key, { answer: before, pending: false, problem });
+  return withVerdict(state, key, { ...DONE, answer: before, problem });
 }
 
 /** Return the place of the page before (-1) or after (1); null if there is none. */

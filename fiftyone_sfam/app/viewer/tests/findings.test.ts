@@ -67,6 +67,20 @@ test("undo shows what there was before the verdict", () => {
   assert.deepEqual(answers(stored), ["", "", "rejected"]);
 });
 
+test("what is given while a verdict is being stored waits; the latest counts", () => {
+  const waiting = lists.settling(start, "c", "accepted");
+  const twice = lists.postponed(lists.postponed(waiting, "c", "rejected"), "c", "undo");
+  assert.deepEqual(answers(twice), ["", "", "accepted"]);
+  assert.equal(lists.verdictOf(twice, "c").next, "undo");
+  const previous = [{ pair: 3, verdict: null }];
+  const now = { answers: { c: "accepted" } as const, expected: "", previous };
+  const stored = lists.settled(twice, "c", now);
+  assert.equal(lists.verdictOf(stored, "c").next, null);
+  assert.deepEqual(lists.verdictOf(stored, "c").previous, previous);
+  assert.deepEqual(answers(lists.settling(stored, "c", "undo")), ["", "", "rejected"]);
+  assert.equal(lists.verdictOf(lists.refused(twice, "c", "gone"), "c").next, null);
+});
+
 test("a new list keeps only verdicts that are on their way", () => {
   const two = lists.settling(start, "a", "accepted");
   const now = { answers: { b: "accepted" } as const, expected: "" };
