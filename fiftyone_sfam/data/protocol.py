@@ -228,6 +228,11 @@ class Protocol:
                 f"split_field is '{self.split_field}' and a boolean field '{roles}' is "
                 "given too; give one or the other."
             )
+        if roles and self.query_value == self.gallery_value:
+            raise DataError(
+                f"query_value and gallery_value are both {self.query_value!r}; leave "
+                "them out with boolean fields."
+            )
         _check_shots(self)
 
     @property

@@ -31,6 +31,16 @@ def label_text(value: Any) -> str | None:
     return str(value)
 
 
+def number_text(text: str) -> str:
+    """Return a label as that of the number that it spells; others stay as they are."""
+    for kind in (int, float):
+        try:
+            return label_text(kind(text)) or text
+        except ValueError:
+            continue
+    return text
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """Round a number; a rounded zero has no sign."""
     if value is None or math.isnan(value):
