@@ -66,6 +66,7 @@ def write_run(
     pairs = synthetic_pairs(images, k, rng)
     plan = make_plan(pairs, SHARD_IMAGES, BY_BLOCK)
     kinds = ("sfam", "evidence")
+    labeled = np.ones(images, dtype=bool)
     config = RunConfig(
         uid="synthetic",
         state=COMPLETE,
@@ -90,7 +91,7 @@ def write_run(
             "queries": images,
             "pairs": len(pairs),
             "skipped": 0,
-            **count_outcomes(pairs),
+            **count_outcomes(pairs, labeled, labeled),
         },
     )
     store = BlobStore(str(dataset._doc.id), config.uid, config.fingerprint)

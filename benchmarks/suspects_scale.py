@@ -243,18 +243,20 @@ def evaluation(count: int, width: int, queries: int) -> dict[str, Any]:
     from fiftyone_sfam.audit.evaluation.blocks import compare
     from fiftyone_sfam.audit.evaluation.measures import measure
     from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.retrieval.rules import compile_rules
     from fiftyone_sfam.retrieval.search import Candidates
 
     vectors, identities, cameras = collection(count, width)
     watch, before = Watch(), peak_mb()
+    protocol = Protocol(identity_field="identity", camera_field="camera")
     candidates = Candidates(
         identities,
         cameras,
         np.arange(count),
         np.arange(count),
         np.zeros(count, dtype=bool),
+        compile_rules(protocol, identities, cameras, {}),
     )
-    protocol = Protocol(identity_field="identity", camera_field="camera")
     comparisons = compare(vectors, candidates, protocol)
     figures: dict[str, Any] = {"images": count, "before_mb": round(before)}
     if count > EVALUATED:

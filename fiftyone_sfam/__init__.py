@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         review_suspects,
     )
     from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
-    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.data.protocol import Protocol, Within
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.network.opaque import OpaqueModel
@@ -56,6 +56,7 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "Run",
+    "Within",
     "__version__",
     "accept_proposal",
     "apply_verdicts",
@@ -99,6 +100,7 @@ _MODULE_OF = {
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
     "Run": "runs.run",
+    "Within": "data.protocol",
     "accept_proposal": "audit.suspects.review",
     "apply_verdicts": "audit.fixes.apply",
     "build_ledger": "audit.regions.ledger",

@@ -28,7 +28,11 @@ class RunError(SfamError):
 
 
 class SfamWarning(UserWarning):
-    """Maps that were computed but do not explain the similarity."""
+    """Results that do not say what they seem to, as maps that carry no similarity."""
+
+
+class ProtocolWarning(SfamWarning):
+    """A protocol whose measures are not defined, or say nothing."""
 
 
 class WorkerError(RunError):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.data.protocol import Protocol, Within
+from fiftyone_sfam.data.terms import DATES, read_term
+from fiftyone_sfam.data.text import label_text, number_text
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ class Items:
     splits: list[frozenset[str]] | None
     # Arguments of the model beside the images, (N,) or (N, ...) each.
     inputs: Mapping[str, NDArray[Any]] | None = None
+    # Of the other terms of the protocol's rules, see terms.py; (N,) each.
+    terms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    numbers: frozenset[str] = frozenset()  # fields that hold numbers
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -84,6 +89,20 @@ class Items:
     def ids(self) -> tuple[str, ...]:
         """Id of each item: that of its detection, or of its sample."""
         return self.sample_ids if self.label_ids is None else self.label_ids
+
+    def resolve(self, protocol: Protocol) -> Protocol:
+        """Spell the values of a protocol as the columns do.
+
+        In a field of numbers, ``"0000"`` and ``"-1.0"`` are 0 and -1.
+        """
+        given: dict[str, Any] = {}
+        if protocol.identity_field in self.numbers:
+            for rule in ("junk", "distractors"):
+                given[rule] = tuple(map(number_text, getattr(protocol, rule)))
+        if protocol.split_field in self.numbers:
+            for rule in ("query_value", "gallery_value"):
+                given[rule] = number_text(getattr(protocol, rule))
+        return replace(protocol, **given)
 
 
 def collect_items(
@@ -101,35 +120,49 @@ def collect_items(
             f"'{samples.name or 'the view'}' has no samples; add images, or widen the "
             "view."
         )
-    if patches_field is None:
-        items = Items(
-            sample_ids=tuple(ids),
-            label_ids=None,
-            filepaths=tuple(filepaths),
-            boxes=None,
-            identities=_labels(samples, ids, protocol.identity_field, "identity"),
-            cameras=_labels(samples, ids, protocol.camera_field, "camera"),
-            splits=_splits(samples, ids, protocol.split_field),
-        )
-    else:
-        items = _collect_patches(samples, ids, filepaths, protocol, patches_field)
+    columns = _Columns(samples, ids)
+    label_ids = boxes = None
+    if patches_field is not None:
+        columns, label_ids, boxes = _read_patches(samples, ids, patches_field)
+    numbers: set[str] = set()
+    items = Items(
+        sample_ids=tuple(columns.of_samples(ids)),
+        label_ids=label_ids,
+        filepaths=tuple(columns.of_samples(filepaths)),
+        boxes=boxes,
+        identities=_texts(columns, protocol.identity_field, "identity", numbers),
+        cameras=_texts(columns, protocol.camera_field, "camera", numbers),
+        splits=_splits(columns, protocol, numbers),
+        terms=_terms(columns, protocol),
+        numbers=frozenset(numbers),
+    )
+    _check_rules(items, protocol)
+    return items
+
+
+def _check_rules(items: Items, protocol: Protocol) -> None:
+    """Raise if a rule of the protocol fits none of the items."""
     if protocol.identity_field and not any(v is not None for v in items.identities):
         raise DataError(
             f"the identity field '{protocol.identity_field}' is empty on all "
             f"{len(items)} images; give another field, or leave it out."
         )
+    resolved = items.resolve(protocol)
     identities = {value for value in items.identities if value is not None}
     for rule in ("junk", "distractors"):
-        _check_values(
-            rule, getattr(protocol, rule), items, protocol.identity_field, identities
-        )
+        _check_values(rule, resolved, items, protocol.identity_field, identities)
     if items.splits is not None:
         splits = frozenset[str]().union(*items.splits)
-        for rule in ("query_value", "gallery_value"):
-            _check_values(
-                rule, [getattr(protocol, rule)], items, protocol.split_field, splits
-            )
-    return items
+        for role in ("query", "gallery"):
+            field = getattr(protocol, f"{role}_field")
+            if protocol.split_field is not None:
+                rule = f"{role}_value"
+                _check_values(rule, resolved, items, protocol.split_field, splits)
+            elif field is not None and getattr(protocol, f"{role}_value") not in splits:
+                raise DataError(
+                    f"the {role} field '{field}' is true for none of the {len(items)} "
+                    f"images; set it, or leave {role}_field out."
+                )
 
 
 def all_samples(dataset: fo.Dataset) -> SampleCollection:
@@ -171,9 +204,13 @@ def values_of_ids(samples: SampleCollection, ids: str, path: str) -> dict[str, A
 
 
 def label_path(
-    samples: SampleCollection, field: str, what: str, prefix: str = ""
+    samples: SampleCollection,
+    field: str,
+    what: str,
+    prefix: str = "",
+    more: tuple[type[fo.Field], ...] = (),
 ) -> str:
-    """Return the path of a field's labels."""
+    """Return the path of a field's labels, or of values of the types ``more``."""
     path = prefix + field
     declared = samples.get_field(path)
     if declared is None:
@@ -185,7 +222,7 @@ def label_path(
     if isinstance(declared, fo.EmbeddedDocumentField):
         if issubclass(declared.document_type, (fo.Classification, fo.Detection)):
             return path + ".label"
-    elif isinstance(declared, _LABEL_FIELDS):
+    elif isinstance(declared, (*_LABEL_FIELDS, *more)):
         return path
     raise DataError(
         f"the {what} field '{path}' holds {_type_name(declared)}; text, numbers or a "
@@ -220,13 +257,11 @@ def _check_media(samples: SampleCollection) -> None:
 
 
 def _check_values(
-    rule: str,
-    given: Sequence[str],
-    items: Items,
-    field: str | None,
-    occurring: Set[str],
+    rule: str, protocol: Protocol, items: Items, field: str | None, occurring: Set[str]
 ) -> None:
     """Raise if a rule of the protocol names values that occur in no image."""
+    given = getattr(protocol, rule)
+    given = (given,) if isinstance(given, str) else given
     absent = [value for value in given if value not in occurring]
     if not absent:
         return
@@ -239,22 +274,66 @@ def _check_values(
     nearest += difflib.get_close_matches(absent[0], values, 3, cutoff=0)
     shown = [repr(value) for value in list(dict.fromkeys(nearest))[:3]]
     known = f"{', '.join(shown)} ({len(shown)} of {len(values)} values)"
+    kind = "numbers" if field in items.numbers else "text"
     raise DataError(
         f"the value {absent[0]!r}{more} of the rule {rule} occurs in none of the "
-        f"{len(items)} {what}; values are compared as text, and the field '{field}' "
+        f"{len(items)} {what}; values are compared as {kind}, and the field '{field}' "
         f"has {known if shown else 'no values'}; give values that occur, or leave the "
         "rule out."
     )
 
 
-def _collect_patches(
-    samples: SampleCollection,
-    ids: list[str],
-    filepaths: list[str],
-    protocol: Protocol,
-    patches_field: str,
-) -> Items:
-    """Read the columns of a run that compares detections."""
+# --------------------------------------------------------------------------------------
+# Columns
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Reads fields of samples, or of detections in them, with one value per item."""
+
+    samples: SampleCollection
+    ids: list[str]  # of the samples
+    prefix: str = ""  # of the detections' attributes
+    counts: list[int] | None = None  # detections of each sample
+    listed: bool = True  # whether the detections are lists
+
+    def of_samples(self, values: Sequence[Any]) -> list[Any]:
+        """Return the value of each item's sample."""
+        if self.counts is None:
+            return list(values)
+        rows = zip(values, self.counts, strict=True)
+        return [value for value, count in rows for _ in range(count)]
+
+    def read(
+        self, field: str | None, what: str, more: tuple[type[fo.Field], ...] = ()
+    ) -> list[Any]:
+        """Read a field of labels, or of the types ``more``; None for missing values."""
+        samples, ids, prefix = self.samples, self.ids, self.prefix
+        if field is None:
+            return self.of_samples([None] * len(ids))
+        if self.counts is None or (
+            samples.get_field(prefix + field) is None
+            and samples.get_field(field) is not None
+        ):
+            return self.of_samples(_values(samples, ids, field, what, more))
+        if samples.get_field(prefix + field) is not None:
+            path = label_path(samples, field, what, prefix, more)
+            values = values_by_id(samples, ids, path)
+        else:
+            values = _undeclared(samples, ids, prefix, field, what)
+        rows = values if self.listed else [[value] for value in values]
+        return [
+            value
+            for row, count in zip(rows, self.counts, strict=True)
+            for value in (row or [None] * count)[:count]
+        ]
+
+
+def _read_patches(
+    samples: SampleCollection, ids: list[str], patches_field: str
+) -> tuple[_Columns, tuple[str, ...], NDArray[np.float64]]:
+    """Find the detections of a field; return their ids and boxes."""
     field = samples.get_field(patches_field)
     if field is None:
         raise DataError(
@@ -285,51 +364,28 @@ def _collect_patches(
             "the view or name another field."
         )
     flat_boxes = [box or _NO_BOX for row in boxes for box in row]
-    of_sample = [index for index, count in enumerate(counts) for _ in range(count)]
-
-    def column(name: str | None, what: str) -> list[str | None]:
-        if name is None:
-            return [None] * len(of_sample)
-        if samples.get_field(prefix + name) is not None:
-            path = label_path(samples, name, what, prefix)
-            values = values_by_id(samples, ids, path)
-        elif samples.get_field(name) is not None:
-            of_samples = _labels(samples, ids, name, what)
-            return [of_samples[index] for index in of_sample]
-        else:
-            values = _undeclared(samples, ids, prefix, name, what)
-        rows = values if listed else [[value] for value in values]
-        return [
-            label_text(value)
-            for row, count in zip(rows, counts, strict=True)
-            for value in (row or [None] * count)[:count]
-        ]
-
-    splits = _splits(samples, ids, protocol.split_field)
-    return Items(
-        sample_ids=tuple(ids[index] for index in of_sample),
-        label_ids=tuple(label for row in label_ids for label in (row or [])),
-        filepaths=tuple(filepaths[index] for index in of_sample),
-        boxes=np.array(flat_boxes, dtype=np.float64),
-        identities=column(protocol.identity_field, "identity"),
-        cameras=column(protocol.camera_field, "camera"),
-        splits=None if splits is None else [splits[index] for index in of_sample],
+    return (
+        _Columns(samples, ids, prefix, counts, listed),
+        tuple(label for row in label_ids for label in (row or [])),
+        np.array(flat_boxes, dtype=np.float64),
     )
 
 
-def _labels(
-    samples: SampleCollection, ids: list[str], field: str | None, what: str
-) -> list[str | None]:
-    """Read a field of labels as text."""
-    if field is None:
-        return [None] * len(ids)
-    path = label_path(samples, field, what)
+def _values(
+    samples: SampleCollection,
+    ids: list[str],
+    field: str,
+    what: str,
+    more: tuple[type[fo.Field], ...] = (),
+) -> list[Any]:
+    """Read a field of samples that holds one value each."""
+    path = label_path(samples, field, what, more=more)
     values = values_by_id(samples, ids, path)
     if any(isinstance(value, list) for value in values):
         raise DataError(
             f"the {what} field '{path}' holds several values per sample; one is needed."
         )
-    return [label_text(value) for value in values]
+    return values
 
 
 def _undeclared(
@@ -352,28 +408,69 @@ def _undeclared(
     return values
 
 
+def _texts(
+    columns: _Columns, field: str | None, what: str, numbers: set[str]
+) -> list[str | None]:
+    """Read a field of labels as text; enter it into ``numbers`` if it holds those."""
+    values = columns.read(field, what)
+    if field is not None and {type(v) for v in values if v is not None} <= {int, float}:
+        numbers.add(field)
+    return [label_text(value) for value in values]
+
+
 def _splits(
-    samples: SampleCollection, ids: list[str], field: str | None
+    columns: _Columns, protocol: Protocol, numbers: set[str]
 ) -> list[frozenset[str]] | None:
-    """Read the values of the field that separates queries from gallery images."""
-    if field is None:
-        return None
+    """Read what separates queries from gallery images."""
+    field = protocol.split_field
     if field == "tags":
-        return [frozenset(tags or ()) for tags in values_by_id(samples, ids, "tags")]
-    values = _labels(samples, ids, field, "split")
-    return [frozenset(() if value is None else (value,)) for value in values]
-
-
-def label_text(value: Any) -> str | None:
-    """Return a label as text; None if it is missing, NaN or empty."""
-    if value is None or value == "":
+        tags = values_by_id(columns.samples, columns.ids, "tags")
+        return columns.of_samples([frozenset(row or ()) for row in tags])
+    if field is not None:
+        of_samples = _Columns(columns.samples, columns.ids)
+        values = _texts(of_samples, field, "split", numbers)
+        splits = [frozenset(() if value is None else (value,)) for value in values]
+        return columns.of_samples(splits)
+    if protocol.query_field is None and protocol.gallery_field is None:
         return None
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        if value.is_integer():
-            return str(int(value))
-    return str(value)
+    roles = [
+        [value if flag else None for flag in _flags(columns, name, what)]
+        for name, what, value in (
+            (protocol.query_field, "query", protocol.query_value),
+            (protocol.gallery_field, "gallery", protocol.gallery_value),
+        )
+    ]
+    return [frozenset(filter(None, pair)) for pair in zip(*roles, strict=True)]
+
+
+def _flags(columns: _Columns, field: str | None, what: str) -> list[bool]:
+    """Read a boolean field; without a field, every item has the role."""
+    if field is None:
+        return columns.of_samples([True] * len(columns.ids))
+    values = columns.read(field, what)
+    wrong = next((v for v in values if v is not None and type(v) is not bool), None)
+    if wrong is not None:
+        raise DataError(
+            f"the {what} field '{field}' has the value {wrong!r}; a boolean field is "
+            "needed, or split_field with the value of that role."
+        )
+    return [value is True for value in values]
+
+
+def _terms(columns: _Columns, protocol: Protocol) -> dict[str, NDArray[np.int64]]:
+    """Read the terms of the rules beside the identity and the camera."""
+    known = (protocol.identity_field, protocol.camera_field)
+    return {
+        str(term): read_term(
+            term,
+            columns.read(
+                term.field if isinstance(term, Within) else term, "rule", DATES
+            ),
+        )
+        for rule in protocol.exclude
+        for term in rule
+        if term not in known
+    }
 
 
 def _type_name(field: fo.Field) -> str:

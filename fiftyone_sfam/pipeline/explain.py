@@ -27,6 +27,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import (
     DataError,
     NetworkError,
+    ProtocolWarning,
     SfamError,
     SfamWarning,
     WorkerError,
@@ -44,6 +45,7 @@ from fiftyone_sfam.pipeline.manage import (
 )
 from fiftyone_sfam.pipeline.passes import (
     RunMaps,
+    candidates_of,
     embed_all,
     explain_all,
     find_pairs,
@@ -59,7 +61,7 @@ from fiftyone_sfam.retrieval.embeddings import (
     stored_embeddings,
 )
 from fiftyone_sfam.retrieval.indexed import IndexSearch
-from fiftyone_sfam.retrieval.pairs import count_outcomes
+from fiftyone_sfam.retrieval.matches import check_rules
 from fiftyone_sfam.retrieval.search import Candidates
 from fiftyone_sfam.review.verdicts import carry_over
 from fiftyone_sfam.runs.blobs import MAP_TYPES, BlobStore
@@ -213,6 +215,9 @@ def explain_retrieval(
 
     Warns
     -----
+    ProtocolWarning
+        Before the run, if the protocol leaves no true match to find, or all images have
+        one identity.
     SfamWarning
         If the maps carry less than a tenth of the similarity, see
         :attr:`fiftyone_sfam.Run.warnings`.
@@ -228,6 +233,10 @@ def explain_retrieval(
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
         items = collect_items(samples, protocol, patches_field)
+        protocol = items.resolve(protocol)
+        protocol_warnings = check_rules(candidates_of(items, protocol), protocol)
+        for text in protocol_warnings:
+            warnings.warn(text, ProtocolWarning, stacklevel=2)
         if model.inputs:
             columns = input_columns(
                 samples,
@@ -288,7 +297,7 @@ def explain_retrieval(
             cache_bytes=cache_bytes,
             store=store,
         )
-        used, table, maps = _compute(
+        used, table, maps, outcomes = _compute(
             work, settings, protocol, given, index, engine, engine_options, progress
         )
         write_table(store, table)
@@ -313,8 +322,9 @@ def explain_retrieval(
                 "queries": int(np.count_nonzero(table.pairs.rank == 1)),
                 "pairs": len(table.pairs),
                 "skipped": len(table.skipped),
-                **count_outcomes(table.pairs),
+                **outcomes,
             },
+            protocol_warnings=protocol_warnings,
             replaces=replaced_runs(existing, store.uid),
             keeps_index=keep_index,
         )
@@ -333,7 +343,7 @@ def explain_retrieval(
             dataset, key, replace(config, state=COMPLETE, replaces=(), keeps_index=None)
         )
         run = load_run(dataset, key)
-    for text in run.warnings:
+    for text in run.map_warnings:
         warnings.warn(text, SfamWarning, stacklevel=2)
     return run
 
@@ -347,7 +357,7 @@ def _compute(
     engine: str,
     engine_options: Mapping[str, Any] | None,
     progress: bool | Progress | None,
-) -> tuple[Embeddings, RunTable, RunMaps]:
+) -> tuple[Embeddings, RunTable, RunMaps, dict[str, int]]:
     """Make both passes; if that fails, delete what cannot be used later."""
     started = False
     try:
@@ -359,7 +369,7 @@ def _compute(
             if given is not None:
                 keep_embeddings(work, given)
             used = given or embed_all(workers, work, report)
-            pairs, candidates = find_pairs(
+            pairs, candidates, outcomes = find_pairs(
                 work.items, used, protocol, settings.k, settings.metric, index
             )
             also = None
@@ -380,7 +390,8 @@ def _compute(
     items = _run_items(work.items, candidates)
     if settings.contributions is not None:
         items = replace(items, places=plan.places(len(items)))
-    return used, RunTable(pairs, plan, maps.remainders, items, maps.skipped), maps
+    table = RunTable(pairs, plan, maps.remainders, items, maps.skipped)
+    return used, table, maps, outcomes
 
 
 # --------------------------------------------------------------------------------------
@@ -453,5 +464,7 @@ def _run_items(items: Items, candidates: Candidates) -> RunItems:
         None if items.label_ids is None else np.array(items.label_ids),
         tuple(items.identities),
         tuple(items.cameras),
-        *roles,
+        is_query=roles[0],
+        is_gallery=roles[1],
+        terms=items.terms,
     )

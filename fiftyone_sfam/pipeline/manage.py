@@ -76,6 +76,9 @@ def fingerprint_of(
         "boxes": None if items.boxes is None else items.boxes.tolist(),
         "files": [_file_facts(path) for path in items.filepaths],
     }
+    # Only where there are some, as for the settings of earlier versions.
+    if items.terms:
+        facts["terms"] = {n: values.tolist() for n, values in items.terms.items()}
     if items.inputs is not None:
         facts["inputs"] = {n: values.tolist() for n, values in items.inputs.items()}
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())

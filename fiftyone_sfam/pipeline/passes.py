@@ -32,8 +32,10 @@ from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.retrieval.embeddings import Embeddings
 from fiftyone_sfam.retrieval.indexed import IndexSearch, find_proposed_neighbors
-from fiftyone_sfam.retrieval.pairs import Pairs, make_pairs
+from fiftyone_sfam.retrieval.matches import possible_matches
+from fiftyone_sfam.retrieval.pairs import Pairs, count_outcomes, make_pairs
 from fiftyone_sfam.retrieval.search import (
+    UNKNOWN,
     Candidates,
     find_neighbors,
     select_candidates,
@@ -124,15 +126,17 @@ def find_pairs(
     k: int,
     metric: str,
     index: IndexSearch | None,
-) -> tuple[Pairs, Candidates]:
-    """Find the pairs to explain, among the whole gallery or what an index proposes."""
-    candidates = _usable(
-        select_candidates(protocol, items.identities, items.cameras, items.splits),
-        embeddings,
-    )
+) -> tuple[Pairs, Candidates, dict[str, int]]:
+    """Find the pairs to explain, among the whole gallery or what an index proposes.
+
+    The last value counts the queries by the outcome of their first neighbor.
+    """
+    candidates = _usable(candidates_of(items, protocol), embeddings)
     if index is None:
         neighbors = find_neighbors(embeddings.vectors, candidates, protocol, k, metric)
+        has_match = neighbors.true_index != UNKNOWN
     else:
+        has_match = possible_matches(candidates, protocol, embeddings.vectors)
         neighbors = find_proposed_neighbors(
             embeddings.vectors, candidates, protocol, k, index, metric
         )
@@ -142,7 +146,18 @@ def find_pairs(
             "the protocol leaves no pair to compare: every gallery image is left out "
             "for every query; widen the view or relax the protocol."
         )
-    return pairs, candidates
+    possible = np.zeros(len(items), dtype=bool)
+    possible[candidates.queries[has_match]] = True
+    labeled = np.zeros(len(items), dtype=bool)
+    labeled[candidates.queries] = candidates.identities[candidates.queries] != UNKNOWN
+    return pairs, candidates, count_outcomes(pairs, possible, labeled)
+
+
+def candidates_of(items: Items, protocol: Protocol) -> Candidates:
+    """Select queries and gallery among items by a protocol."""
+    return select_candidates(
+        protocol, items.identities, items.cameras, items.splits, items.terms
+    )
 
 
 def _usable(candidates: Candidates, embeddings: Embeddings) -> Candidates:

@@ -107,10 +107,53 @@ def outcomes_of(
     ).astype(np.int8)
 
 
-def count_outcomes(pairs: Pairs) -> dict[str, int]:
-    """Count the outcomes of the queries' first neighbors."""
-    first = pairs.outcome[pairs.rank == 1]
+WITHOUT_MATCH = "without match"
+"""Labeled queries that have no true match to find."""
+
+WITH_MATCH = "with match"
+"""Labeled queries that have one: those over which rank-1 is taken."""
+
+
+def count_outcomes(
+    pairs: Pairs, possible: NDArray[np.bool_], labeled: NDArray[np.bool_]
+) -> dict[str, int]:
+    """Count the queries by the outcome of their first neighbor.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        The pairs of a run of N images.
+    possible : ndarray of bool
+        Which images are queries with a true match to find, shape (N,).
+    labeled : ndarray of bool
+        Which images are queries with an identity, shape (N,).
+
+    Returns
+    -------
+    dict
+        Queries by the outcome of their first neighbor, without those that have an
+        identity but no match to find; the number of these; and that of queries with a
+        match to find, over which rank-1 is taken.
+    """
+    first = np.flatnonzero(pairs.rank == 1)
+    query = pairs.query[first]
+    outcome = pairs.outcome[first][possible[query] | ~labeled[query]]
     return {
-        OUTCOMES[code]: int(np.count_nonzero(first == code))
-        for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
+        **{
+            OUTCOMES[code]: int(np.count_nonzero(outcome == code))
+            for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
+        },
+        WITHOUT_MATCH: int(np.count_nonzero(labeled & ~possible)),
+        WITH_MATCH: int(np.count_nonzero(possible)),
     }
+
+
+def recount_outcomes(pairs: Pairs, labeled: NDArray[np.bool_]) -> dict[str, int]:
+    """Count the outcomes of a run whose record has no queries without match.
+
+    A query has a match to find if one is among its pairs, which the exact search makes
+    sure of.
+    """
+    possible = np.zeros(len(labeled), dtype=bool)
+    possible[pairs.query[pairs.outcome == TRUE_MATCH]] = True
+    return count_outcomes(pairs, possible, labeled)

@@ -7,7 +7,7 @@ similarity of :func:`fiftyone_sfam.network.metric.similarity` is reported too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
-
-UNKNOWN = -1
-"""Code of a missing identity or camera, and of a missing neighbor."""
+from fiftyone_sfam.retrieval.rules import UNKNOWN as UNKNOWN
+from fiftyone_sfam.retrieval.rules import ExclusionRule, compile_rules
 
 # Bytes of one block of query-gallery similarities.
 _BLOCK_BYTES = 64 * 2**20
@@ -41,6 +40,7 @@ class Candidates:
     queries: NDArray[np.int64]  # indices of the images that are queries, shape (Q,)
     gallery: NDArray[np.int64]  # (G,)
     distractors: NDArray[np.bool_]  # images that match nobody, shape (N,)
+    rules: tuple[ExclusionRule, ...] = ()  # that leave out pairs
 
     def is_true_match(
         self, query: NDArray[np.int64], other: NDArray[np.int64]
@@ -66,14 +66,8 @@ class Candidates:
         out = np.zeros(np.broadcast_shapes(query.shape, other.shape), dtype=bool)
         if protocol.exclude_self:
             out |= query == other
-        if protocol.exclude_same_camera and protocol.camera_field is not None:
-            identity, camera = self.identities[query], self.cameras[query]
-            out |= (
-                (identity != UNKNOWN)
-                & (camera != UNKNOWN)
-                & (identity == self.identities[other])
-                & (camera == self.cameras[other])
-            )
+        for rule in self.rules:
+            out |= rule.holds(query, other)
         return out
 
 
@@ -108,8 +102,9 @@ def select_candidates(
     identities: list[str | None],
     cameras: list[str | None],
     splits: list[frozenset[str]] | None,
+    terms: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> Candidates:
-    """Select queries and gallery by a protocol."""
+    """Select queries and gallery by a protocol; the arguments are those of items."""
     count = len(identities)
     junk = np.array([value in protocol.junk for value in identities], dtype=bool)
     distractors = np.array(
@@ -119,24 +114,27 @@ def select_candidates(
     if splits is not None:
         queries &= np.array([protocol.query_value in s for s in splits], dtype=bool)
         gallery &= np.array([protocol.gallery_value in s for s in splits], dtype=bool)
-    for what, chosen, value in (
-        ("queries", queries, protocol.query_value),
-        ("gallery", gallery, protocol.gallery_value),
+    for what, chosen, value, field in (
+        ("queries", queries, protocol.query_value, protocol.query_field),
+        ("gallery", gallery, protocol.gallery_value, protocol.gallery_field),
     ):
         if not chosen.any():
+            having = f"the value '{value}' in the field '{protocol.split_field}'"
+            if field is not None:
+                having = f"a true field '{field}'"
             reason = (
-                f"no image of {count} has the value '{value}' in the field "
-                f"'{protocol.split_field}' and an identity that is not junk"
-                if splits is not None
+                f"no image of {count} has {having} and an identity that is not junk"
+                if protocol.split_field is not None or field is not None
                 else f"all of the {count} images are junk or distractors"
             )
             raise DataError(f"the protocol leaves no {what}: {reason}.")
+    codes = encode(identities), encode(cameras)
     return Candidates(
-        encode(identities),
-        encode(cameras),
+        *codes,
         np.flatnonzero(queries),
         np.flatnonzero(gallery),
         distractors,
+        compile_rules(protocol, *codes, terms or {}),
     )
 
 

@@ -14,7 +14,15 @@ from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError
-from fiftyone_sfam.retrieval.pairs import GALLERY, QUERY, Pairs
+from fiftyone_sfam.retrieval.pairs import (
+    GALLERY,
+    OUTCOMES,
+    QUERY,
+    TRUE_MATCH,
+    WITH_MATCH,
+    Pairs,
+    recount_outcomes,
+)
 from fiftyone_sfam.runs.blobs import BlobStore
 from fiftyone_sfam.runs.contributions import (
     BASIS,
@@ -117,8 +125,24 @@ class Run:
         count = self.config.counts.get("pairs")
         return len(self.pairs) if count is None else count
 
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, pairs, and queries by outcome, see :meth:`summary`."""
+        counts = dict(self.config.counts)
+        if WITH_MATCH not in counts:
+            # A run of an earlier version.
+            labeled = [identity is not None for identity in self.items.identities]
+            labeled = self.items.is_query & np.array(labeled, dtype=bool)
+            counts |= recount_outcomes(self.pairs, labeled)
+        return counts
+
     @property
     def warnings(self) -> tuple[str, ...]:
+        """Warnings about the protocol and about the maps; empty if there are none."""
+        return (*self.config.protocol_warnings, *self.map_warnings)
+
+    @property
+    def map_warnings(self) -> tuple[str, ...]:
         """Warnings about the maps of the whole run; empty if there are none."""
         config = self.config
         scores = "similarity score (median of the first batch)"
@@ -132,15 +156,18 @@ class Run:
         -------
         dict
             ``images``, ``queries``, ``pairs`` and ``skipped``: counts; the counts of
-            rank-1 outcomes; ``rank1``: share of true matches among the first neighbors
-            of the labeled queries, in [0, 1], None without labels; ``warnings``: list
-            of str; and, if the run keeps contributions, ``contribution_bytes``: bytes
-            per image, and ``contribution_agreement``: least and median correlation of
-            the evidence from them with the evidence of the run.
+            queries by the outcome of their first neighbor, ``without match`` for those
+            with an identity but without a true match to find, and ``with match`` for
+            all those that have one; ``rank1``: share of true matches among the first
+            neighbors of the latter, in [0, 1], None if there are none; ``warnings``:
+            list of str; and, if the run keeps contributions, ``contribution_bytes``:
+            bytes per image, and ``contribution_agreement``: least and median
+            correlation of the evidence from them with the evidence of the run.
         """
-        summary: dict[str, Any] = dict(self.config.counts)
-        labeled = summary.get("true match", 0) + summary.get("false match", 0)
-        summary["rank1"] = summary["true match"] / labeled if labeled else None
+        summary: dict[str, Any] = dict(self.counts)
+        compared = summary[WITH_MATCH]
+        true_match = OUTCOMES[TRUE_MATCH]
+        summary["rank1"] = summary[true_match] / compared if compared else None
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

@@ -21,7 +21,7 @@ METHOD = "fiftyone_sfam/explain_retrieval"
 COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
 # Figures that are tuples, or None.
-_TUPLES = ("contribution_agreement", "fullest_layer")
+_TUPLES = ("contribution_agreement", "fullest_layer", "protocol_warnings")
 
 # The names of a run's fields are its key and these endings.
 SAMPLE_FIELDS = ("", "_score", "_outcome", "_neighbors")
@@ -78,6 +78,7 @@ class RunConfig(RunSettings):
     # similarity with itself, and how much. The name is empty if no stage does.
     fullest_layer: tuple[str, float] | None = None
     counts: dict[str, int] = field(default_factory=dict)  # as in Run.summary
+    protocol_warnings: tuple[str, ...] = ()  # about what the protocol compares
     contribution_bytes: int | None = None  # per image, on average
     # Least and median correlation of the evidence from contributions with the maps.
     contribution_agreement: tuple[float, float] | None = None

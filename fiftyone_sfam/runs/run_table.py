@@ -7,8 +7,8 @@ of a million reads one part, not the columns of all pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,8 @@ class RunItems:
     is_gallery: NDArray[np.bool_]  # (N,)
     # Shard and row of the stored contributions, shape (N, 2); -1 for items without.
     places: NDArray[np.int32] | None = None
+    # Of the terms of the protocol's rules beside identity and camera, (N,) each.
+    terms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -145,6 +147,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         arrays["is_query"],
         arrays["is_gallery"],
         arrays.get("places"),
+        dict(zip(texts.get("terms", ()), arrays.get("terms", ()), strict=True)),
     )
     return items, tuple(Skipped(**values) for values in texts["skipped"])
 
@@ -175,6 +178,7 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
         "identities": items.identities,
         "cameras": items.cameras,
         "skipped": [asdict(image) for image in skipped],
+        "terms": list(items.terms),
     }
     arrays: Arrays = {
         "sample_ids": items.sample_ids.astype("S"),
@@ -186,6 +190,8 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
         arrays["label_ids"] = items.label_ids.astype("S")
     if items.places is not None:
         arrays["places"] = items.places
+    if items.terms:
+        arrays["terms"] = np.stack(list(items.terms.values()))
     return arrays
 
 

@@ -273,16 +273,16 @@ def test_missing_attribute_of_detections(dataset):
     ("rules", "message"),
     [
         (
-            {"junk": ["-1"], "distractors": ["0000"]},
-            "the value '0000' of the rule distractors occurs in none of the 6 images; "
-            "values are compared as text, and the field 'pid' has '0', '1000', '1001' "
-            "(3 of 5 values); give values that occur, or leave the rule out.",
+            {"junk": ["-1"], "distractors": ["0002"]},
+            "the value '2' of the rule distractors occurs in none of the 6 images; "
+            "values are compared as numbers, and the field 'pid' has '7', '1001', "
+            "'1000' (3 of 5 values); give values that occur, or leave the rule out.",
         ),
         (
             # Whole numbers have no point, and a missing label is not a value.
-            {"junk": [7.0, "None", "0"]},
-            "the value '7.0' (and 1 more) of the rule junk occurs in none of the 6 "
-            "images; values are compared as text, and the field 'pid' has '7', ",
+            {"junk": [7.0, "None", "0", "1"]},
+            "the value 'None' (and 1 more) of the rule junk occurs in none of the 6 "
+            "images; values are compared as numbers, and the field 'pid' has ",
         ),
         (
             {"split_field": "part", "gallery_value": "Gallery"},

@@ -26,7 +26,7 @@ from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.data.text import NO_LABEL, counted, percent_between, quoted, short
-from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, WITHOUT_MATCH
 from fiftyone_sfam.runs.run import Run
 
 SHOWN_IDENTITIES = 20
@@ -57,8 +57,8 @@ class _Grid:
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    counts = run.config.counts
-    if not counts["false match"]:
+    counts = run.counts
+    if not counts["false match"] + counts[WITHOUT_MATCH]:
         labeled = counts["true match"] > 0
         text = "Every first neighbor is a true match." if labeled else NO_IDENTITIES
         return [text_block("none", text), *_error_blocks(run, chosen)]

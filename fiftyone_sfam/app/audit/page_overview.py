@@ -55,7 +55,7 @@ from fiftyone_sfam.data.text import (
     short,
 )
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
 
@@ -81,7 +81,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     if figures is None:
         return [*blocks, *offer_evaluation(run)]
     if not len(figures.identification.query):
-        return [*blocks, text_block("no_labels", NO_IDENTITIES)]
+        return [*blocks, text_block("no_labels", nothing_to_measure(run))]
     blocks.append(
         plot_block(
             "cmc",
@@ -115,6 +115,15 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         )
     )
     return blocks
+
+
+def nothing_to_measure(run: Run) -> str:
+    """Say why no query has a true match to find."""
+    without = run.counts[WITHOUT_MATCH]
+    if not without:
+        return NO_IDENTITIES
+    queries = counted(without, "labeled query has", "labeled queries have")
+    return f"{queries} no true match to find, so there is nothing to measure."
 
 
 def figures_of(run: Run) -> Overview | None:
@@ -157,7 +166,7 @@ def offer_evaluation(run: Run) -> list[Block]:
 
 def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
     """Return the cards."""
-    counts = run.config.counts
+    counts = run.counts
     shown = [*_measures(run, figures)]
     wrong = counts["false match"]
     shown += [
@@ -195,19 +204,17 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
 
 def _measures(run: Run, figures: Overview | None) -> list[Card]:
     """Return the cards of the measures."""
-    counts = run.config.counts
     if figures is None:
-        labeled = counts["true match"] + counts["false match"]
-        rate = counts["true match"] / labeled if labeled else float("nan")
         hint = (
-            "Labeled queries whose nearest neighbor is a true match. The usual figures "
-            "need an evaluation."
+            "Queries whose nearest neighbor is a true match, of those that have one to "
+            "find. The other figures need an evaluation."
         )
-        return [Card(percent(rate), "First is true", hint, "true_matches")]
+        rate = run.summary()["rank1"]
+        return [Card(percent(rate), "Rank-1", hint, "true_matches")]
     shown = headline(figures.identification, figures.equal_error)
     names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
     if not len(figures.identification.query):
-        return [Card(NOT_KNOWN, name, NO_IDENTITIES) for name in names]
+        return [Card(NOT_KNOWN, name, nothing_to_measure(run)) for name in names]
     of_those = "of those that have one to find. Opens the others."
     hints = (
         f"Queries whose nearest neighbor is a true match, {of_those}",

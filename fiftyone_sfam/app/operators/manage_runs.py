@@ -20,6 +20,7 @@ from fiftyone_sfam.app.operators.base import (
 )
 from fiftyone_sfam.data.text import counted, percent
 from fiftyone_sfam.pipeline.manage import check_key, delete_run, rename_run
+from fiftyone_sfam.retrieval.pairs import WITHOUT_MATCH
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 from fiftyone_sfam.runs.run_config import METHOD, RunConfig, run_config
 
@@ -148,7 +149,10 @@ def _description(run: Run) -> str:
     """Describe a run in Markdown."""
     config, summary = run.config, run.summary()
     rank1 = summary["rank1"]
-    shown = "unknown: no labels" if rank1 is None else percent(rank1)
+    shown = "unknown: no matches to find" if rank1 is None else percent(rank1)
+    if summary[WITHOUT_MATCH] and rank1 is not None:
+        without = counted(summary[WITHOUT_MATCH], "query", "queries")
+        shown += f", without {without} that have no match to find"
     lines = [
         f"model {as_text(config.model)}, layer {as_text(config.layer)}, "
         f"{as_text(config.metric)}",

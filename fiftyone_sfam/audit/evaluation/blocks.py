@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.rules import Alike, ExclusionRule
 from fiftyone_sfam.retrieval.search import UNKNOWN, Candidates, are_duplicates
 
 CameraRule = Literal["protocol", "all", "cross", "single"]
@@ -59,7 +60,7 @@ class Comparisons:
         others = self.scaled if whole else self.scaled[gallery]
         place = np.full(len(self.scaled), UNKNOWN)
         place[gallery] = np.arange(len(gallery))
-        alike = _Alike(candidates.identities[gallery])
+        alike = Alike(candidates.identities[gallery])
         rows = max(1, self.block_bytes // (8 * max(1, len(gallery))))
         for start in range(0, len(queries), rows):
             block = queries[start : start + rows]
@@ -68,7 +69,7 @@ class Comparisons:
                 itself = np.flatnonzero(place[block] != UNKNOWN)
                 scores[itself, place[block[itself]]] = -np.inf
             row, column = alike.find(candidates.identities[block])
-            self._leave_out(block, scores, row, column)
+            self._leave_out(block, scores)
             match = candidates.is_true_match(block[row], gallery[column])
             match &= scores[row, column] > -np.inf
             yield Block(block, scores, row[match], column[match])
@@ -80,10 +81,9 @@ class Comparisons:
         scores = block.scores.copy()
         scores[candidates.identities[block.queries] == UNKNOWN] = -np.inf
         scores[:, candidates.identities[gallery] == UNKNOWN] = -np.inf
-        if self._camera_rule_of_protocol:
-            mine = candidates.cameras[block.queries][:, None]
-            same = (mine == candidates.cameras[gallery]) & (mine != UNKNOWN)
-            np.putmask(scores, same, -np.inf)
+        for rule in self._rules:
+            out = rule.holds_for_others(block.queries[:, None], gallery)
+            np.putmask(scores, out, -np.inf)
         return scores
 
     def pair_scores(
@@ -108,12 +108,10 @@ class Comparisons:
             seen[mirrored[: before[row]]] = -np.inf
 
     @property
-    def _camera_rule_of_protocol(self) -> bool:
-        return (
-            self.cameras == "protocol"
-            and self.protocol.camera_field is not None
-            and self.protocol.exclude_same_camera
-        )
+    def _rules(self) -> tuple[ExclusionRule, ...]:
+        """The protocol's rules; other camera rules replace those with a camera."""
+        rules = self.candidates.rules
+        return tuple(r for r in rules if self.cameras == "protocol" or not r.of_camera)
 
     def _scores(
         self, block: NDArray[np.int64], others: NDArray[np.float64]
@@ -129,20 +127,12 @@ class Comparisons:
             np.negative(np.sqrt(scores, out=scores), out=scores)
         return np.round(scores, _DECIMALS, out=scores)
 
-    def _leave_out(
-        self,
-        block: NDArray[np.int64],
-        scores: NDArray[np.float64],
-        row: NDArray[np.int64],
-        column: NDArray[np.int64],
-    ) -> None:
-        """Leave pairs out of the scores; ``row``, ``column`` are of one identity."""
+    def _leave_out(self, block: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
+        """Leave pairs out of the scores."""
         cameras, gallery = self.candidates.cameras, self.candidates.gallery
-        if self._camera_rule_of_protocol:
-            mine, other = cameras[block[row]], cameras[gallery[column]]
-            same = (mine == other) & (mine != UNKNOWN)
-            scores[row[same], column[same]] = -np.inf
-        elif self.cameras in ("cross", "single"):
+        for rule in self._rules:
+            np.putmask(scores, rule.holds(block[:, None], gallery), -np.inf)
+        if self.cameras in ("cross", "single"):
             mine = cameras[block][:, None]
             same = (mine == cameras[gallery]) & (mine != UNKNOWN)
             out = same if self.cameras == "cross" else ~same
@@ -201,23 +191,3 @@ def split_scores(
     genuine = scores[block.row, block.column]
     scores[block.row, block.column] = -np.inf
     return genuine[genuine > -np.inf], scores[scores > -np.inf]
-
-
-class _Alike:
-    """The gallery in the order of its identities."""
-
-    def __init__(self, identities: NDArray[np.int64]) -> None:
-        self._order = np.argsort(identities, kind="stable")
-        self._sorted = identities[self._order]
-
-    def find(
-        self, identities: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return rows and gallery places of the pairs of one identity."""
-        starts = np.searchsorted(self._sorted, identities, side="left")
-        counts = np.searchsorted(self._sorted, identities, side="right") - starts
-        counts[identities == UNKNOWN] = 0
-        row = np.repeat(np.arange(len(identities)), counts)
-        # Each row's places count from its own start.
-        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return row, self._order[np.repeat(starts, counts) + within]

@@ -12,6 +12,7 @@ from fiftyone_sfam.audit.evaluation.measures import Identification, measure
 from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
+from fiftyone_sfam.retrieval.rules import compile_rules
 from fiftyone_sfam.retrieval.search import Candidates, encode
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.results import restore
@@ -44,16 +45,17 @@ class Overview:
 
 def candidates_of(run: Run) -> Candidates:
     """Restore queries, gallery and labels of a run."""
-    items = run.items
-    distractors = set(run.config.protocol["distractors"])
+    items, protocol = run.items, Protocol.from_dict(run.config.protocol)
+    distractors = set(protocol.distractors)
+    codes = encode(list(items.identities)), encode(list(items.cameras))
     return Candidates(
-        encode(list(items.identities)),
-        encode(list(items.cameras)),
+        *codes,
         np.flatnonzero(items.is_query),
         np.flatnonzero(items.is_gallery),
         np.array(
             [identity in distractors for identity in items.identities], dtype=bool
         ),
+        compile_rules(protocol, *codes, items.terms),
     )
 
 

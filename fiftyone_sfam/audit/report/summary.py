@@ -36,6 +36,7 @@ from fiftyone_sfam.audit.statistics.cells import (
 from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
 from fiftyone_sfam.data import text as text_of
 from fiftyone_sfam.data.text import counted, file_name, without_folders
+from fiftyone_sfam.retrieval.pairs import WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
 
@@ -144,7 +145,7 @@ class Card:
 
 def cards(run: Run, results: Results) -> list[Card]:
     """Return the figures of the summary."""
-    counts = run.config.counts
+    counts = run.counts
     shown = [
         Card("images", count(counts["images"])),
         Card("queries", count(counts["queries"])),
@@ -161,6 +162,9 @@ def cards(run: Run, results: Results) -> list[Card]:
             Card(title, value) for title, value in values.items() if title != "rank-5"
         ]
     shown.append(Card("false matches at rank 1", count(counts["false match"])))
+    if counts[WITHOUT_MATCH]:
+        title = "queries without a match to find"
+        shown.append(Card(title, count(counts[WITHOUT_MATCH])))
     if results.suspects is not None:
         shown.append(Card("findings", count(len(results.suspects.findings))))
     shown.append(Card("pairs reviewed", count(results.reviewed.pairs)))
@@ -213,7 +217,7 @@ def config_table(run: Run) -> Table:
         (f"protocol: {key.replace('_', ' ')}", value)
         for key, value in config.protocol.items()
     ]
-    rows += [(f"count: {key}", value) for key, value in config.counts.items()]
+    rows += [(f"count: {key}", value) for key, value in run.counts.items()]
     return table(
         ("setting", "value"), [(text(key), _setting(value)) for key, value in rows]
     )
