@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.network.opaque import OpaqueModel
     from fiftyone_sfam.network.preprocess import Preprocessing
     from fiftyone_sfam.pipeline.explain import explain_retrieval
+    from fiftyone_sfam.pipeline.explain_pairs import explain_pairs
     from fiftyone_sfam.pipeline.manage import delete_run, rename_run
     from fiftyone_sfam.pipeline.pruning import prune
     from fiftyone_sfam.review.verdicts import get_verdicts, restore_verdict, set_verdict
@@ -67,6 +68,7 @@ __all__ = [
     "explain_by_masks",
     "explain_contrast",
     "explain_pair",
+    "explain_pairs",
     "explain_path",
     "explain_retrieval",
     "find_leaks",
@@ -109,6 +111,7 @@ _MODULE_OF = {
     "explain_by_masks": "attribution.masks",
     "explain_contrast": "attribution.pair",
     "explain_pair": "attribution.pair",
+    "explain_pairs": "pipeline.explain_pairs",
     "explain_path": "attribution.pair",
     "explain_retrieval": "pipeline.explain",
     "find_leaks": "audit.leaks",

@@ -107,10 +107,10 @@ def outcomes_of(
     ).astype(np.int8)
 
 
-def count_outcomes(pairs: Pairs) -> dict[str, int]:
-    """Count the outcomes of the queries' first neighbors."""
-    first = pairs.outcome[pairs.rank == 1]
+def count_outcomes(pairs: Pairs, first_only: bool = True) -> dict[str, int]:
+    """Count the outcomes of the queries' first neighbors, or of all pairs."""
+    outcome = pairs.outcome[pairs.rank == 1] if first_only else pairs.outcome
     return {
-        OUTCOMES[code]: int(np.count_nonzero(first == code))
+        OUTCOMES[code]: int(np.count_nonzero(outcome == code))
         for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
     }

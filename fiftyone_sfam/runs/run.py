@@ -22,12 +22,15 @@ from fiftyone_sfam.runs.contributions import (
     read_images,
     stored_pair,
 )
+from fiftyone_sfam.runs.given import read_given
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps, read_side
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
     DELETING,
+    LIST,
     METHOD,
+    SEARCH,
     RunConfig,
     run_config,
 )
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from fiftyone_sfam.attribution.contributions import Contributions
+    from fiftyone_sfam.retrieval.given import GivenPairs
 
 # Parts of the table that a run holds in memory.
 _CACHED_PARTS = 16
@@ -85,6 +89,7 @@ class Run:
             self._pairs = table.pairs, table.remainders
             self._items = table.items, table.skipped
             self.plan = table.plan
+            self.given = table.given
 
     def __repr__(self) -> str:
         return f"<Run '{self.key}' of '{self.dataset.name}': {self.summary()}>"
@@ -111,6 +116,13 @@ class Run:
         """Remainders of the query and the gallery side, shape (P, 2); NaN if none."""
         return self._pairs[1]
 
+    @cached_property
+    def given(self) -> GivenPairs | None:
+        """The list that the pairs are from; None if they are nearest neighbors."""
+        if self.config.pair_source == SEARCH:
+            return None
+        return read_given(self.store)
+
     @property
     def num_pairs(self) -> int:
         """Number of pairs; does not read them."""
@@ -132,15 +144,19 @@ class Run:
         -------
         dict
             ``images``, ``queries``, ``pairs`` and ``skipped``: counts; the counts of
-            rank-1 outcomes; ``rank1``: share of true matches among the first neighbors
-            of the labeled queries, in [0, 1], None without labels; ``warnings``: list
+            rank-1 outcomes, or of all pairs of a given list without ranks; ``rank1``:
+            share of true matches among the first neighbors of the labeled queries, in
+            [0, 1], None without labels or ranks; if the pairs were given, ``rows`` of
+            the list and ``rows skipped``: counts; ``warnings``: list
             of str; and, if the run keeps contributions, ``contribution_bytes``: bytes
             per image, and ``contribution_agreement``: least and median correlation of
             the evidence from them with the evidence of the run.
         """
         summary: dict[str, Any] = dict(self.config.counts)
         labeled = summary.get("true match", 0) + summary.get("false match", 0)
-        summary["rank1"] = summary["true match"] / labeled if labeled else None
+        ranked = self.config.pair_source != LIST
+        rank1 = summary["true match"] / labeled if labeled and ranked else None
+        summary["rank1"] = rank1
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
+from fiftyone_sfam.retrieval.given import GivenPairs
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_array
+from fiftyone_sfam.runs.given import write_given
 
 TABLE = "table"
 """Blob of the images' columns; in earlier versions also of the pairs' columns."""
@@ -81,6 +83,7 @@ class RunTable:
     remainders: NDArray[np.float32]  # of the query and the gallery side, shape (P, 2)
     items: RunItems
     skipped: tuple[Skipped, ...]
+    given: GivenPairs | None = None  # the list that the pairs are from
 
 
 def write_table(store: BlobStore, table: RunTable) -> None:
@@ -97,6 +100,8 @@ def write_table(store: BlobStore, table: RunTable) -> None:
         arrays["shards"] = shards.astype(np.int32).reshape(-1, 2)
         arrays["rows"] = rows.astype(np.int32).reshape(-1, 2)
         store.put(part_name(number), arrays)
+    if table.given is not None:
+        write_given(store, table.given)
     store.put(TABLE, _pack_items(table.items, table.skipped))
 
 
