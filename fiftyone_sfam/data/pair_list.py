@@ -179,7 +179,12 @@ def parse_lfw(text: str, origin: str = "the text") -> PairList:
             "'10 300'. A table of pairs has to be a .csv file."
         )
     folds, each = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
-    if len(lines) - 1 != 2 * folds * each or not each:
+    if not folds * each:
+        raise DataError(
+            f"line {lines[0][0]} of {origin} is {_shown(head)}, which announces no "
+            "pairs; at least one fold and one pair of each kind are needed."
+        )
+    if len(lines) - 1 != 2 * folds * each:
         raise DataError(
             f"{origin} announces {counted(folds, 'fold')} with {each} pairs of each "
             f"kind, which are {2 * folds * each} lines, but has {len(lines) - 1}."
