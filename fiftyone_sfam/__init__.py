@@ -37,6 +37,10 @@ if TYPE_CHECKING:
         review_suspects,
     )
     from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+    from fiftyone_sfam.audit.verification.verify import (
+        load_verification,
+        verify_pairs,
+    )
     from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -84,12 +88,14 @@ __all__ = [
     "load_run",
     "load_shortcuts",
     "load_suspects",
+    "load_verification",
     "prune",
     "reject_proposal",
     "rename_run",
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "verify_pairs",
     "write_report",
 ]
 
@@ -127,12 +133,14 @@ _MODULE_OF = {
     "load_run": "runs.run",
     "load_shortcuts": "audit.regions.shortcuts",
     "load_suspects": "audit.suspects.search",
+    "load_verification": "audit.verification.verify",
     "prune": "pipeline.pruning",
     "reject_proposal": "audit.suspects.review",
     "rename_run": "pipeline.manage",
     "restore_verdict": "review.verdicts",
     "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
+    "verify_pairs": "audit.verification.verify",
     "write_report": "audit.report.write",
 }
 

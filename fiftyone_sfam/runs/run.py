@@ -124,6 +124,20 @@ class Run:
         return read_given(self.store)
 
     @property
+    def ranked(self) -> bool:
+        """Whether ranks are those of a retrieval or a ranking, not of a list."""
+        return self.config.pair_source != LIST
+
+    def check_searched(self) -> None:
+        """Raise if the pairs were given, so that no gallery was ranked."""
+        if self.config.pair_source != SEARCH:
+            raise RunError(
+                f"the pairs of the run '{self.key}' were given as a list, so there is "
+                "no ranked gallery to evaluate; verify_pairs measures the list, and "
+                "explain_retrieval makes runs of nearest neighbors."
+            )
+
+    @property
     def num_pairs(self) -> int:
         """Number of pairs; does not read them."""
         count = self.config.counts.get("pairs")
@@ -154,9 +168,8 @@ class Run:
         """
         summary: dict[str, Any] = dict(self.config.counts)
         labeled = summary.get("true match", 0) + summary.get("false match", 0)
-        ranked = self.config.pair_source != LIST
-        rank1 = summary["true match"] / labeled if labeled and ranked else None
-        summary["rank1"] = rank1
+        known = labeled and self.ranked
+        summary["rank1"] = summary["true match"] / labeled if known else None
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

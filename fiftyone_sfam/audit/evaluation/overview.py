@@ -44,6 +44,7 @@ class Overview:
 
 def candidates_of(run: Run) -> Candidates:
     """Restore queries, gallery and labels of a run."""
+    run.check_searched()
     items = run.items
     distractors = set(run.config.protocol["distractors"])
     return Candidates(
