@@ -247,7 +247,8 @@ def _explain(args: argparse.Namespace) -> str:
 
 def check_engine_options(args: argparse.Namespace) -> None:
     """Raise if there are options of an engine that is not used."""
-    if args.engine == "local" and (args.ray_workers or args.gpus_per_worker):
+    given = (args.ray_workers, args.gpus_per_worker) != (None, None)
+    if args.engine == "local" and given:
         raise DataError(
             "--ray-workers and --gpus-per-worker are options of the Ray engine; give "
             "--engine ray, or leave them out."
