@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         explain_pair,
         explain_path,
     )
+    from fiftyone_sfam.attribution.template import (
+        TemplateExplanation,
+        explain_template,
+    )
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -61,6 +65,7 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "Run",
+    "TemplateExplanation",
     "__version__",
     "accept_proposal",
     "apply_verdicts",
@@ -75,6 +80,7 @@ __all__ = [
     "explain_pairs",
     "explain_path",
     "explain_retrieval",
+    "explain_template",
     "find_leaks",
     "find_shortcuts",
     "find_suspects",
@@ -107,6 +113,7 @@ _MODULE_OF = {
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
     "Run": "runs.run",
+    "TemplateExplanation": "attribution.template",
     "accept_proposal": "audit.suspects.review",
     "apply_verdicts": "audit.fixes.apply",
     "build_ledger": "audit.regions.ledger",
@@ -120,6 +127,7 @@ _MODULE_OF = {
     "explain_pairs": "pipeline.explain_pairs",
     "explain_path": "attribution.pair",
     "explain_retrieval": "pipeline.explain",
+    "explain_template": "attribution.template",
     "find_leaks": "audit.leaks",
     "find_shortcuts": "audit.regions.shortcuts",
     "find_suspects": "audit.suspects.search",

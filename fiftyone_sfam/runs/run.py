@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,10 @@ from fiftyone_sfam.runs.blobs import BlobStore
 from fiftyone_sfam.runs.contributions import (
     BASIS,
     StoredPair,
+    StoredTemplate,
     read_images,
     stored_pair,
+    stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps, read_side
@@ -42,6 +44,7 @@ from fiftyone_sfam.runs.run_table import (
     RunItems,
     RunTable,
     make_plan,
+    read_embeddings,
     read_items,
     read_pairs,
     read_part,
@@ -128,15 +131,6 @@ class Run:
         """Whether ranks are those of a retrieval or a ranking, not of a list."""
         return self.config.pair_source != LIST
 
-    def check_searched(self) -> None:
-        """Raise if the pairs were given, so that no gallery was ranked."""
-        if self.config.pair_source != SEARCH:
-            raise RunError(
-                f"the pairs of the run '{self.key}' were given as a list, so there is "
-                "no ranked gallery to evaluate; verify_pairs measures the list, and "
-                "explain_retrieval makes runs of nearest neighbors."
-            )
-
     @property
     def num_pairs(self) -> int:
         """Number of pairs; does not read them."""
@@ -190,25 +184,13 @@ class Run:
         RunError
             If the run has no stored embeddings.
         """
-        names = self.store.names()
-        blocks: list[NDArray[np.float32]] = []
-        while (name := f"embeddings-{len(blocks):06d}") in names:
-            blocks.append(self.store.get(name)["vectors"])
-        if not blocks:
+        embeddings = read_embeddings(self.store)
+        if embeddings is None:
             raise RunError(
                 f"the run '{self.key}' has no stored embeddings; run "
                 "explain_retrieval again with overwrite=True."
             )
-        # A block without any readable image has width 0.
-        width = max(block.shape[1] for block in blocks)
-        return np.concatenate(
-            [
-                block
-                if block.shape[1]
-                else np.zeros((len(block), width), dtype=np.float32)
-                for block in blocks
-            ]
-        )
+        return embeddings
 
     # -- maps --------------------------------------------------------------------------
 
@@ -370,6 +352,39 @@ class Run:
         """
         more = [] if impostor_id is None else [impostor_id]
         return stored_pair(read_images(self, [query_id, gallery_id, *more]), self)
+
+    def explain_template(
+        self,
+        probe_ids: str | Sequence[str],
+        member_ids: Sequence[str],
+        *,
+        normalize_members: bool = True,
+    ) -> StoredTemplate:
+        """Explain a comparison with a template from stored contributions.
+
+        Parameters
+        ----------
+        probe_ids : str or sequence of str
+            Id of an image or detection of the run, or ids of a set.
+        member_ids : sequence of str
+            Ids of the images whose mean embedding is the template.
+        normalize_members : bool
+            Whether each embedding, of both sides, is divided by its length before the
+            mean.
+
+        Returns
+        -------
+        StoredTemplate
+            The similarity, its share by image, and the evidence of all images.
+
+        Raises
+        ------
+        DataError
+            If the mean of a side has no length.
+        RunError
+            If a side has no images, or the run keeps no contributions of an image.
+        """
+        return stored_template(self, probe_ids, member_ids, normalize_members)
 
     @cached_property
     def contribution_basis(self) -> NDArray[np.float32] | None:

@@ -137,6 +137,24 @@ def read_pairs(
     return Pairs(**whole), remainders
 
 
+def read_embeddings(store: BlobStore) -> NDArray[np.float32] | None:
+    """Read the embeddings of all items, zeros for items without; None if not stored."""
+    names = store.names()
+    blocks: list[NDArray[np.float32]] = []
+    while (name := f"embeddings-{len(blocks):06d}") in names:
+        blocks.append(store.get(name)["vectors"])
+    if not blocks:
+        return None
+    # A block without any readable image has width 0.
+    width = max(block.shape[1] for block in blocks)
+    return np.concatenate(
+        [
+            block if block.shape[1] else np.zeros((len(block), width), dtype=np.float32)
+            for block in blocks
+        ]
+    )
+
+
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
     """Read the columns of the images, and the images that were skipped."""
     arrays = store.get(TABLE)
