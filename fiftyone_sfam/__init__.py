@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         explain_pair,
         explain_path,
     )
+    from fiftyone_sfam.attribution.template import (
+        TemplateExplanation,
+        explain_template,
+    )
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -37,12 +41,17 @@ if TYPE_CHECKING:
         review_suspects,
     )
     from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+    from fiftyone_sfam.audit.verification.verify import (
+        load_verification,
+        verify_pairs,
+    )
     from fiftyone_sfam.data.protocol import Protocol, Within
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.network.opaque import OpaqueModel
     from fiftyone_sfam.network.preprocess import Preprocessing
     from fiftyone_sfam.pipeline.explain import explain_retrieval
+    from fiftyone_sfam.pipeline.explain_pairs import explain_pairs
     from fiftyone_sfam.pipeline.manage import delete_run, rename_run
     from fiftyone_sfam.pipeline.pruning import prune
     from fiftyone_sfam.review.verdicts import get_verdicts, restore_verdict, set_verdict
@@ -56,6 +65,7 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "Run",
+    "TemplateExplanation",
     "Within",
     "__version__",
     "accept_proposal",
@@ -68,8 +78,10 @@ __all__ = [
     "explain_by_masks",
     "explain_contrast",
     "explain_pair",
+    "explain_pairs",
     "explain_path",
     "explain_retrieval",
+    "explain_template",
     "find_leaks",
     "find_shortcuts",
     "find_suspects",
@@ -83,12 +95,14 @@ __all__ = [
     "load_run",
     "load_shortcuts",
     "load_suspects",
+    "load_verification",
     "prune",
     "reject_proposal",
     "rename_run",
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "verify_pairs",
     "write_report",
 ]
 
@@ -100,6 +114,7 @@ _MODULE_OF = {
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
     "Run": "runs.run",
+    "TemplateExplanation": "attribution.template",
     "Within": "data.protocol",
     "accept_proposal": "audit.suspects.review",
     "apply_verdicts": "audit.fixes.apply",
@@ -111,8 +126,10 @@ _MODULE_OF = {
     "explain_by_masks": "attribution.masks",
     "explain_contrast": "attribution.pair",
     "explain_pair": "attribution.pair",
+    "explain_pairs": "pipeline.explain_pairs",
     "explain_path": "attribution.pair",
     "explain_retrieval": "pipeline.explain",
+    "explain_template": "attribution.template",
     "find_leaks": "audit.leaks",
     "find_shortcuts": "audit.regions.shortcuts",
     "find_suspects": "audit.suspects.search",
@@ -126,12 +143,14 @@ _MODULE_OF = {
     "load_run": "runs.run",
     "load_shortcuts": "audit.regions.shortcuts",
     "load_suspects": "audit.suspects.search",
+    "load_verification": "audit.verification.verify",
     "prune": "pipeline.pruning",
     "reject_proposal": "audit.suspects.review",
     "rename_run": "pipeline.manage",
     "restore_verdict": "review.verdicts",
     "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
+    "verify_pairs": "audit.verification.verify",
     "write_report": "audit.report.write",
 }
 

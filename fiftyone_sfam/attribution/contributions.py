@@ -141,6 +141,24 @@ def evidence(
     return _explain(image, other / _normalizer(image.embedding, other, metric))
 
 
+def toward(image: Contributions, vector: NDArray[Any]) -> ContributionMap:
+    """Explain the inner product of an image's embedding with a vector.
+
+    Parameters
+    ----------
+    image : Contributions
+        Image that is explained.
+    vector : ndarray
+        Shape (D,), held constant.
+
+    Returns
+    -------
+    ContributionMap
+        With ``score`` the inner product.
+    """
+    return _explain(image, _double(vector))
+
+
 def contrast(
     image: Contributions,
     true_match: Partner,

@@ -146,6 +146,35 @@ def attribute(
     return _attribute(head, rows, partners / scale[:, None], score, weights)
 
 
+def attribute_toward(
+    head: LinearizedHead,
+    rows: Tensor,
+    vectors: Tensor,
+    weights: Weights = "signed",
+) -> Attribution:
+    """Explain the inner products of embeddings with vectors that are held constant.
+
+    Parameters
+    ----------
+    head : LinearizedHead
+        The images, B of them.
+    rows : Tensor
+        For each vector the image that is explained, shape (P,), int64 in 0..B-1.
+    vectors : Tensor
+        The vectors, shape (P, D).
+    weights : {"signed", "minmax"}
+        Weights of the ``sfam`` map.
+
+    Returns
+    -------
+    Attribution
+        With ``score`` the inner product.
+    """
+    vectors = vectors.to(head.embedding)
+    score = (head.embedding[rows] * vectors).sum(-1)
+    return _attribute(head, rows, vectors, score, weights)
+
+
 def attribute_contrast(
     head: LinearizedHead,
     rows: Tensor,

@@ -170,7 +170,7 @@ class PairExplanation:
                 weights,
             )
             prefix = self._head.prefix_evidence(torch.tensor([row]), result.cotangents)
-            sides.append(_side(result, 0, shown.crop, prefix))
+            sides.append(side_of(result, 0, shown.crop, prefix))
         return sides[0], sides[1]
 
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
@@ -228,7 +228,7 @@ def explain_pair(
     True
     """
     model = as_model(model)
-    head, crops = _linearize(model, [query, gallery])
+    head, crops = linearize_images(model, [query, gallery])
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
@@ -238,8 +238,8 @@ def explain_pair(
     explained = PairExplanation(
         score=float(similarity(ends[0], ends[1], model.metric)),
         distance=float(distance(ends[0], ends[1], model.metric)),
-        query=_side(both, 0, crops[0], prefix),
-        gallery=_side(both, 1, crops[1], prefix),
+        query=side_of(both, 0, crops[0], prefix),
+        gallery=side_of(both, 1, crops[1], prefix),
         metric=model.metric,
         model=model.name,
         layer=str(model.layer),
@@ -308,7 +308,7 @@ def explain_contrast(
     True
     """
     model = as_model(model)
-    head, crops = _linearize(model, [query, true_match, impostor])
+    head, crops = linearize_images(model, [query, true_match, impostor])
     result = attribute_contrast(
         head,
         torch.tensor([0], device=head.embedding.device),
@@ -319,7 +319,7 @@ def explain_contrast(
     )
     check_maps(model, result)
     prefix = head.prefix_evidence(torch.tensor([0]), result.cotangents)
-    side = _side(result, 0, crops[0], prefix)
+    side = side_of(result, 0, crops[0], prefix)
     about = (side,), str(model.layer), "margin"
     fullest = _fullest_layer(model, query) if _warnings(*about) else None
     for text in _warnings(*about, fullest):
@@ -327,7 +327,7 @@ def explain_contrast(
     return side
 
 
-def _linearize(
+def linearize_images(
     model: EmbeddingModel, images: Sequence[ImageLike]
 ) -> tuple[LinearizedHead, list[tuple[float, float, float, float]]]:
     """Run the model on images; return its head there, and the part seen of each."""
@@ -344,7 +344,7 @@ def _row(side: Side) -> int:
     return SIDES.index(side)
 
 
-def _side(
+def side_of(
     result: Attribution,
     row: int,
     crop: tuple[float, float, float, float],

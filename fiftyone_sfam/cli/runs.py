@@ -48,6 +48,25 @@ def _add_explain(commands: Any) -> None:
         description="Find the nearest neighbors of each query, compute the maps of "
         "both images of each pair, and store them in the dataset under a run key.",
     )
+    add_model(parser)
+    parser.add_argument(
+        "--key", default="sfam", help="key of the run (default: %(default)s)"
+    )
+    add_number(parser, "--k", 5, "neighbors per query", high=_LARGEST)
+    add_input(parser)
+    parser.add_argument(
+        "--neighbors",
+        choices=("exact", "index"),
+        default="exact",
+        help="compare each query with the whole gallery, or only with the neighbors "
+        "that the index of --brain-key finds (default: %(default)s)",
+    )
+    add_work(parser)
+    _add_protocol(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a dataset and a model."""
     parser.add_argument("dataset", help="name of a FiftyOne dataset")
     parser.add_argument(
         "--model",
@@ -62,10 +81,10 @@ def _add_explain(commands: Any) -> None:
         help="options of a source as in the registry file, such as "
         '\'{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}\'',
     )
-    parser.add_argument(
-        "--key", default="sfam", help="key of the run (default: %(default)s)"
-    )
-    add_number(parser, "--k", 5, "neighbors per query", high=_LARGEST)
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is compared."""
     parser.add_argument(
         "--patches-field",
         metavar="FIELD",
@@ -80,13 +99,10 @@ def _add_explain(commands: Any) -> None:
         metavar="KEY",
         help="use the embeddings of this similarity index",
     )
-    parser.add_argument(
-        "--neighbors",
-        choices=("exact", "index"),
-        default="exact",
-        help="compare each query with the whole gallery, or only with the neighbors "
-        "that the index of --brain-key finds (default: %(default)s)",
-    )
+
+
+def add_work(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how a run is made and stored."""
     parser.add_argument(
         "--contributions",
         choices=("int8", "float16"),
@@ -112,7 +128,6 @@ def _add_explain(commands: Any) -> None:
         "--overwrite", action="store_true", help="replace an existing run of this key"
     )
     _add_engine(parser)
-    _add_protocol(parser)
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -190,19 +205,7 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(args: argparse.Namespace) -> str:
-    engine_options = {
-        name: value
-        for name, value in (
-            ("num_workers", args.ray_workers),
-            ("gpus_per_worker", args.gpus_per_worker),
-        )
-        if value is not None
-    }
-    if engine_options and args.engine == "local":
-        raise DataError(
-            "--ray-workers and --gpus-per-worker are options of the Ray engine; give "
-            "--engine ray, or leave them out."
-        )
+    check_engine_options(args)
     if args.neighbors == "index" and args.brain_key is None:
         raise DataError(
             "--neighbors index needs a similarity index; give its name as --brain-key."
@@ -221,19 +224,12 @@ def _explain(args: argparse.Namespace) -> str:
         exclude_duplicates=args.exclude_duplicates,
     )
     dataset = load_dataset(args.dataset)
-    _check_key(dataset, args)
+    check_run_key(dataset, args)
 
     # Only here, since it imports torch.
-    from fiftyone_sfam.models import load_model
-    from fiftyone_sfam.models.sources import parse_source
     from fiftyone_sfam.pipeline.explain import explain_retrieval
 
-    model = args.model
-    if args.model_options or parse_source(model) is not None:
-        model = load_model(model, **args.model_options)
-    embeddings = args.brain_key
-    if embeddings is None:
-        embeddings = args.embeddings_field
+    model = model_of(args)
     started = time.perf_counter()
     with warnings.catch_warnings():
         # The summary shows them.
@@ -241,24 +237,50 @@ def _explain(args: argparse.Namespace) -> str:
         run = explain_retrieval(
             dataset,
             model,
-            key=args.key,
             k=args.k,
             protocol=protocol,
-            patches_field=args.patches_field,
-            embeddings=embeddings,
-            contributions=args.contributions,
-            contribution_dims=args.contribution_dims,
-            batch_size=args.batch_size,
-            num_workers=args.num_workers,
             neighbors=args.neighbors,
-            engine=args.engine,
-            engine_options=engine_options,
-            overwrite=args.overwrite,
+            **run_options(args),
         )
     return summary(run, started)
 
 
-def _check_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
+def check_engine_options(args: argparse.Namespace) -> None:
+    """Raise if there are options of an engine that is not used."""
+    given = (args.ray_workers, args.gpus_per_worker) != (None, None)
+    if args.engine == "local" and given:
+        raise DataError(
+            "--ray-workers and --gpus-per-worker are options of the Ray engine; give "
+            "--engine ray, or leave them out."
+        )
+
+
+def model_of(args: argparse.Namespace) -> Any:
+    """Load the model that the arguments name; a registered one stays a name."""
+    from fiftyone_sfam.models import load_model
+    from fiftyone_sfam.models.sources import parse_source
+
+    if args.model_options or parse_source(args.model) is not None:
+        return load_model(args.model, **args.model_options)
+    return args.model
+
+
+def run_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a run that do not depend on where its pairs come from."""
+    names = (
+        *("key", "patches_field", "contributions", "contribution_dims", "batch_size"),
+        *("num_workers", "engine", "overwrite"),
+    )
+    engine = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
+    embeddings = args.brain_key
+    return {
+        **{name: getattr(args, name) for name in names},
+        "embeddings": args.embeddings_field if embeddings is None else embeddings,
+        "engine_options": {k: v for k, v in engine.items() if v is not None},
+    }
+
+
+def check_run_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
     """Refuse a run key that is not free, before torch is imported."""
     from fiftyone_sfam.pipeline.manage import check_key
     from fiftyone_sfam.runs.run import list_runs

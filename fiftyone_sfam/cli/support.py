@@ -32,13 +32,13 @@ def add_command(
     return parser
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser, key: str = "sfam") -> None:
     """Add the arguments that name a run."""
     parser.add_argument("dataset", help="name of a FiftyOne dataset")
     parser.add_argument(
         "key",
         nargs="?",
-        default="sfam",
+        default=key,
         metavar="run",
         help="key of the run (default: %(default)s)",
     )

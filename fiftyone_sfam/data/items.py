@@ -104,6 +104,23 @@ class Items:
                 given[rule] = number_text(getattr(protocol, rule))
         return replace(protocol, **given)
 
+    def take(self, chosen: Sequence[int]) -> Items:
+        """Return some of the items, before they have inputs."""
+        labels, splits = self.label_ids, self.splits
+        return Items(
+            sample_ids=tuple(self.sample_ids[index] for index in chosen),
+            label_ids=None
+            if labels is None
+            else tuple(labels[index] for index in chosen),
+            filepaths=tuple(self.filepaths[index] for index in chosen),
+            boxes=None if self.boxes is None else self.boxes[list(chosen)],
+            identities=[self.identities[index] for index in chosen],
+            cameras=[self.cameras[index] for index in chosen],
+            splits=None if splits is None else [splits[index] for index in chosen],
+            terms={name: codes[list(chosen)] for name, codes in self.terms.items()},
+            numbers=self.numbers,
+        )
+
 
 def collect_items(
     samples: SampleCollection, protocol: Protocol, patches_field: str | None = None

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.attribution.map_share import is_too_little
-from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
+from fiftyone_sfam.attribution.maps import Weights
 from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import Items, collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import (
-    DataError,
     NetworkError,
     ProtocolWarning,
     SfamError,
@@ -43,12 +42,12 @@ from fiftyone_sfam.pipeline.manage import (
     replaced_runs,
     resumable_uid,
 )
+from fiftyone_sfam.pipeline.options import KINDS, Kind, RunOptions
+from fiftyone_sfam.pipeline.pair_source import Found, PairSource, Searched
 from fiftyone_sfam.pipeline.passes import (
     RunMaps,
-    candidates_of,
     embed_all,
     explain_all,
-    find_pairs,
     keep_embeddings,
     keep_plan,
 )
@@ -61,10 +60,8 @@ from fiftyone_sfam.retrieval.embeddings import (
     stored_embeddings,
 )
 from fiftyone_sfam.retrieval.indexed import IndexSearch
-from fiftyone_sfam.retrieval.matches import check_rules
-from fiftyone_sfam.retrieval.search import Candidates
 from fiftyone_sfam.review.verdicts import carry_over
-from fiftyone_sfam.runs.blobs import MAP_TYPES, BlobStore
+from fiftyone_sfam.runs.blobs import BlobStore
 from fiftyone_sfam.runs.lock import making_run, one_at_a_time, set_uid
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import Run, load_run
@@ -89,17 +86,6 @@ from fiftyone_sfam.runs.run_table import (
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
-
-Kind = Literal["sfam", "evidence"]
-
-KINDS: tuple[Kind, ...] = ("sfam", "evidence")
-"""Kinds of map that a run can store; the others are computed for one pair at a time."""
-
-NEIGHBORS = ("exact", "index")
-"""Sources of the neighbors."""
-
-# Largest number in the columns of pairs and in the database.
-_LARGEST = 2**31 - 1
 
 
 def explain_retrieval(
@@ -222,21 +208,56 @@ def explain_retrieval(
         If the maps carry less than a tenth of the similarity, see
         :attr:`fiftyone_sfam.Run.warnings`.
     """
-    dataset = samples._root_dataset
-    protocol = protocol or Protocol()
-    _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
-    check_contributions(contributions, contribution_dims)
-    check_engine(engine, engine_options)
+    source = Searched(protocol or Protocol(), k, neighbors)
+    options = RunOptions(
+        key=key,
+        patches_field=patches_field,
+        embeddings=embeddings,
+        keep_index=keep_index,
+        kinds=kinds,
+        weights=weights,
+        map_dtype=map_dtype,
+        contributions=contributions,
+        contribution_dims=contribution_dims,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        cache_bytes=cache_bytes,
+        overwrite=overwrite,
+        progress=progress,
+        engine=engine,
+        engine_options=engine_options,
+    )
+    return make_run(samples, model, source, options)
+
+
+def make_run(
+    samples: SampleCollection, model: ModelLike, source: PairSource, options: RunOptions
+) -> Run:
+    """Explain the pairs of a source, and store the maps as a run."""
+    dataset, key, field = samples._root_dataset, options.key, options.patches_field
+    options.check(source)
+    check_contributions(options.contributions, options.contribution_dims)
+    check_engine(options.engine, options.engine_options)
     with making_run(dataset, key):
-        existing = check_existing(dataset, key, patches_field, overwrite)
-        check_kept_index(samples, keep_index, existing)
+        existing = check_existing(dataset, key, field, options.overwrite)
+        check_kept_index(samples, options.keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
-        items = collect_items(samples, protocol, patches_field)
-        protocol = items.resolve(protocol)
-        protocol_warnings = check_rules(candidates_of(items, protocol), protocol)
+        items = collect_items(samples, source.protocol, field)
+        given = None
+        origin = COMPUTED
+        if options.embeddings is not None:
+            origin = "array"
+            if isinstance(options.embeddings, str):
+                origin = options.embeddings
+            given = stored_embeddings(samples, items, options.embeddings, field)
+        chosen = source.choose(samples, items)
+        if chosen is not None:
+            items = items.take(chosen)
+            given = None if given is None else given.take(chosen)
+        source, protocol_warnings = source.checked(items)
         for text in protocol_warnings:
-            warnings.warn(text, ProtocolWarning, stacklevel=2)
+            warnings.warn(text, ProtocolWarning, stacklevel=3)
         if model.inputs:
             columns = input_columns(
                 samples,
@@ -244,39 +265,30 @@ def explain_retrieval(
                 items.label_ids,
                 items.filepaths,
                 model.inputs,
-                patches_field,
+                field,
             )
             items = replace(items, inputs=columns)
-        given = index = None
-        source = COMPUTED
-        if embeddings is not None:
-            source = embeddings if isinstance(embeddings, str) else "array"
-            given = stored_embeddings(samples, items, embeddings, patches_field)
-        if neighbors == "index":
-            if not isinstance(embeddings, str):
-                raise DataError(
-                    "neighbors='index' takes the neighbors from a similarity index; "
-                    "give its brain key as embeddings."
-                )
-            index = IndexSearch(samples, items, embeddings, model.metric, patches_field)
+        index = source.index(samples, items, options, model.metric)
         settings = RunSettings(
             model=model.name,
             weights_hash=model.weights_hash(),
             metric=model.metric,
-            k=k,
-            kinds=tuple(kinds),
-            weights=weights,
-            map_dtype=map_dtype,
-            protocol=protocol.to_dict(),
-            patches_field=patches_field,
-            embeddings=source,
-            shard_images=batch_size,
-            order=_order(patches_field, embeddings),
-            neighbors=neighbors,
+            k=source.k,
+            kinds=tuple(options.kinds),
+            weights=options.weights,
+            map_dtype=options.map_dtype,
+            protocol=source.protocol.to_dict(),
+            patches_field=field,
+            embeddings=origin,
+            shard_images=options.batch_size,
+            order=_order(field, options.embeddings),
+            neighbors=source.neighbors,
             precision=model.precision,
             part_pairs=PART_PAIRS,
-            contributions=contributions,
-            contribution_dims=contribution_dims,
+            contributions=options.contributions,
+            contribution_dims=options.contribution_dims,
+            pair_source=source.name,
+            list_digest=source.digest,
             versions={
                 "fiftyone_sfam": __version__,
                 "fiftyone": fo.__version__,
@@ -292,16 +304,16 @@ def explain_retrieval(
             items=items,
             model=model,
             model_name=model_name,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            cache_bytes=cache_bytes,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            cache_bytes=options.cache_bytes,
             store=store,
         )
         used, table, maps, outcomes = _compute(
-            work, settings, protocol, given, index, engine, engine_options, progress
+            work, settings, source, given, index, options
         )
         write_table(store, table)
-        check_kept_index(samples, keep_index, existing, delete=True)
+        check_kept_index(samples, options.keep_index, existing, delete=True)
         config = RunConfig(
             **(vars(settings) | {"contribution_dims": maps.contribution_dims}),
             uid=store.uid,
@@ -317,16 +329,10 @@ def explain_retrieval(
             ),
             contribution_bytes=maps.contribution_bytes,
             contribution_agreement=maps.contribution_agreement,
-            counts={
-                "images": len(items),
-                "queries": int(np.count_nonzero(table.pairs.rank == 1)),
-                "pairs": len(table.pairs),
-                "skipped": len(table.skipped),
-                **outcomes,
-            },
+            counts=_counts(items, table) | outcomes,
             protocol_warnings=protocol_warnings,
             replaces=replaced_runs(existing, store.uid),
-            keeps_index=keep_index,
+            keeps_index=options.keep_index,
         )
         record_run(dataset, key, config)
         run = Run(dataset, key, config, table)
@@ -336,45 +342,41 @@ def explain_retrieval(
         for old_uid, _ in config.replaces:
             ResultStore(dataset, key, old_uid).delete_all()
             BlobStore(store.dataset_id, old_uid).delete()
-        if keep_index is not None:
-            keep_as_index(samples, items, used, model.metric, keep_index, patches_field)
+        if options.keep_index is not None:
+            keep_as_index(samples, items, used, model.metric, options.keep_index, field)
         # Last: until then the same call finishes what was interrupted.
         record_run(
             dataset, key, replace(config, state=COMPLETE, replaces=(), keeps_index=None)
         )
         run = load_run(dataset, key)
     for text in run.map_warnings:
-        warnings.warn(text, SfamWarning, stacklevel=2)
+        warnings.warn(text, SfamWarning, stacklevel=3)
     return run
 
 
 def _compute(
     work: Work,
     settings: RunSettings,
-    protocol: Protocol,
+    source: PairSource,
     given: Embeddings | None,
     index: IndexSearch | None,
-    engine: str,
-    engine_options: Mapping[str, Any] | None,
-    progress: bool | Progress | None,
+    options: RunOptions,
 ) -> tuple[Embeddings, RunTable, RunMaps, dict[str, int]]:
     """Make both passes; if that fails, delete what cannot be used later."""
     started = False
     try:
         with (
-            reporting(progress) as report,
-            make_engine(engine, work, engine_options) as workers,
+            reporting(options.progress) as report,
+            make_engine(options.engine, work, options.engine_options) as workers,
         ):
             started = True
             if given is not None:
                 keep_embeddings(work, given)
             used = given or embed_all(workers, work, report)
-            pairs, candidates, outcomes = find_pairs(
-                work.items, used, protocol, settings.k, settings.metric, index
-            )
-            also = None
+            found = source.find(work.items, used, settings.metric, index)
+            pairs, also = found.pairs, None
             if settings.contributions is not None:
-                also = np.union1d(candidates.queries, candidates.gallery)
+                also = np.union1d(found.queries, found.gallery)
             plan = make_plan(pairs, settings.shard_images, settings.order, also)
             keep_plan(work.store, pairs)
             basis = keep_basis(work.store, used, settings.contribution_dims)
@@ -387,11 +389,11 @@ def _compute(
         if not can_resume or not _has_results(work.store, given):
             work.store.delete()
         raise
-    items = _run_items(work.items, candidates)
+    items = _run_items(work.items, found)
     if settings.contributions is not None:
         items = replace(items, places=plan.places(len(items)))
-    table = RunTable(pairs, plan, maps.remainders, items, maps.skipped)
-    return used, table, maps, outcomes
+    table = RunTable(pairs, plan, maps.remainders, items, maps.skipped, found.given)
+    return used, table, maps, found.outcomes
 
 
 # --------------------------------------------------------------------------------------
@@ -399,32 +401,20 @@ def _compute(
 # --------------------------------------------------------------------------------------
 
 
-def _check_options(
-    kinds: Sequence[str],
-    weights: str,
-    map_dtype: str,
-    neighbors: str,
-    batch_size: int,
-    k: int,
-) -> None:
-    """Raise if an option is not one of those that exist."""
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown or not kinds or len(set(kinds)) != len(kinds):
-        raise DataError(
-            f"kinds is {list(kinds)!r}; choose from {', '.join(KINDS)}, each once."
-        )
-    for name, value, known in (
-        ("weights", weights, WEIGHTS),
-        ("map_dtype", map_dtype, MAP_TYPES),
-        ("neighbors", neighbors, NEIGHBORS),
-    ):
-        if value not in known:
-            raise DataError(f"unknown {name} {value!r}; use one of {', '.join(known)}.")
-    for name, number in (("batch_size", batch_size), ("k", k)):
-        if not isinstance(number, (int, np.integer)) or number < 1:
-            raise DataError(f"{name} is {number!r}; a whole number from 1 is needed.")
-        if number > _LARGEST:
-            raise DataError(f"{name} is {number}; at most {_LARGEST} can be stored.")
+def _counts(items: Items, table: RunTable) -> dict[str, int]:
+    """Count what a run holds, as its summary says it."""
+    counts = {
+        "images": len(items),
+        "queries": len(np.unique(table.pairs.query)),
+        "pairs": len(table.pairs),
+        "skipped": len(table.skipped),
+    }
+    if table.given is not None:
+        counts |= {
+            "rows": len(table.given.listed),
+            "rows skipped": len(table.given.reasons),
+        }
+    return counts
 
 
 def _make_store(dataset: fo.Dataset, key: str, fingerprint: str) -> BlobStore:
@@ -454,11 +444,11 @@ def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
     return bool(names) if given is None else any(map(is_shard, names))
 
 
-def _run_items(items: Items, candidates: Candidates) -> RunItems:
+def _run_items(items: Items, found: Found) -> RunItems:
     """Return the columns of the images that a run stores."""
     roles = np.zeros((2, len(items)), dtype=bool)
-    roles[0, candidates.queries] = True
-    roles[1, candidates.gallery] = True
+    roles[0, found.queries] = True
+    roles[1, found.gallery] = True
     return RunItems(
         np.array(items.sample_ids),
         None if items.label_ids is None else np.array(items.label_ids),

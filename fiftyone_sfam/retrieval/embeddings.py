@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -26,6 +26,16 @@ class Embeddings:
     vectors: NDArray[np.float32]  # shape (N, D)
     usable: NDArray[np.bool_]  # whether each item has an embedding, shape (N,)
     skipped: tuple[Skipped, ...]  # the items without one
+
+    def take(self, chosen: NDArray[np.integer]) -> Embeddings:
+        """Return the embeddings of some items."""
+        place = {int(index): at for at, index in enumerate(chosen)}
+        skipped = (
+            replace(image, index=place[image.index])
+            for image in self.skipped
+            if image.index in place
+        )
+        return Embeddings(self.vectors[chosen], self.usable[chosen], tuple(skipped))
 
 
 def stored_embeddings(

@@ -16,6 +16,7 @@ from fiftyone_sfam.attribution.contributions import (
     pack_contributions,
     unpack_contributions,
 )
+from fiftyone_sfam.attribution.template_vectors import template_vectors
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.run_table import contributions_name
 
@@ -160,6 +161,75 @@ class StoredPair:
             for image, other in ((query, gallery), (gallery, query))
         )
         return _side(first, query), _side(second, gallery)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTemplate:
+    """Where the similarity of two sets of images comes from, without their network.
+
+    Returned by :meth:`fiftyone_sfam.Run.explain_template`.
+
+    Attributes
+    ----------
+    score : float
+        Similarity of the probe and the template, in [-1, 1].
+    distance : float
+        The metric's distance of the two.
+    probe, members : tuple of StoredSide
+        The n images of the probe and the m of the template, each with its share of the
+        similarity as its ``score``; the shares of each side add up to the similarity.
+    shares : ndarray of float64
+        Share of each image of the probe with each member, shape (n, m).
+    metric, layer : str
+        Metric, and name of the layer of the maps.
+    """
+
+    score: float
+    distance: float
+    probe: tuple[StoredSide, ...]
+    members: tuple[StoredSide, ...]
+    shares: NDArray[np.float64]
+    metric: Metric
+    layer: str
+
+
+def stored_template(
+    run: Run,
+    probe_ids: str | Sequence[str],
+    member_ids: Sequence[str],
+    normalize_members: bool,
+) -> StoredTemplate:
+    """Explain two sets of images of a run."""
+    ids = [probe_ids] if isinstance(probe_ids, str) else list(probe_ids)
+    if isinstance(member_ids, str) or not ids or not len(member_ids):
+        raise RunError(
+            f"the ids of the template are {member_ids!r} and of the probe {ids!r}; "
+            "give a list with at least one id each."
+        )
+    images = read_images(run, [*ids, *member_ids])
+    probe, members = images[: len(ids)], images[len(ids) :]
+    embeddings = [
+        np.stack([image.contributions.embedding for image in side])
+        for side in (probe, members)
+    ]
+    metric = run.config.metric
+    vectors = template_vectors(*embeddings, metric, normalize_members)
+    sides = [
+        tuple(
+            _side(maps_of.toward(image.contributions, vector), image)
+            for image, vector in zip(side, toward, strict=True)
+        )
+        for side, toward in ((probe, vectors.probe), (members, vectors.gallery))
+    ]
+    return StoredTemplate(
+        score=vectors.score,
+        distance=vectors.distance,
+        probe=sides[0],
+        members=sides[1],
+        shares=vectors.shares,
+        metric=metric,
+        layer=run.config.layer,
+    )
 
 
 def stored_pair(images: Sequence[KeptImage], run: Run) -> StoredPair:

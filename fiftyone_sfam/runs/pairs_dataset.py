@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from fiftyone_sfam.attribution.render import (
     shared_range,
     to_bytes,
 )
+from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
 from fiftyone_sfam.runs.images import ItemImages
@@ -109,6 +111,12 @@ def _group(
             camera=items.cameras[item],
             source_id=sample_id,
         )
+        if run.given is not None:
+            listed, row = run.given.listed, int(run.given.row[pair])
+            score, fold = float(listed.score[row]), int(listed.fold[row])
+            sample["list_row"] = row
+            sample["list_fold"] = None if fold == NO_FOLD else fold
+            sample["list_score"] = None if math.isnan(score) else score
         if items.label_ids is not None:
             sample["source_label_id"] = str(items.label_ids[item])
             sample["detection"] = fo.Detection(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,15 +27,20 @@ from fiftyone_sfam.runs.blobs import BlobStore
 from fiftyone_sfam.runs.contributions import (
     BASIS,
     StoredPair,
+    StoredTemplate,
     read_images,
     stored_pair,
+    stored_template,
 )
+from fiftyone_sfam.runs.given import read_given
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps, read_side
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
     DELETING,
+    LIST,
     METHOD,
+    SEARCH,
     RunConfig,
     run_config,
 )
@@ -47,6 +52,7 @@ from fiftyone_sfam.runs.run_table import (
     RunItems,
     RunTable,
     make_plan,
+    read_embeddings,
     read_items,
     read_pairs,
     read_part,
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
     from fiftyone_sfam.attribution.contributions import Contributions
+    from fiftyone_sfam.retrieval.given import GivenPairs
 
 # Parts of the table that a run holds in memory.
 _CACHED_PARTS = 16
@@ -93,6 +100,7 @@ class Run:
             self._pairs = table.pairs, table.remainders
             self._items = table.items, table.skipped
             self.plan = table.plan
+            self.given = table.given
 
     def __repr__(self) -> str:
         return f"<Run '{self.key}' of '{self.dataset.name}': {self.summary()}>"
@@ -118,6 +126,18 @@ class Run:
     def remainders(self) -> NDArray[np.float32]:
         """Remainders of the query and the gallery side, shape (P, 2); NaN if none."""
         return self._pairs[1]
+
+    @cached_property
+    def given(self) -> GivenPairs | None:
+        """The list that the pairs are from; None if they are nearest neighbors."""
+        if self.config.pair_source == SEARCH:
+            return None
+        return read_given(self.store)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether ranks are those of a retrieval or a ranking, not of a list."""
+        return self.config.pair_source != LIST
 
     @property
     def num_pairs(self) -> int:
@@ -158,11 +178,13 @@ class Run:
             ``images``, ``queries``, ``pairs`` and ``skipped``: counts; the counts of
             queries by the outcome of their first neighbor, ``without match`` for those
             with an identity but without a true match to find, and ``with match`` for
-            all those that have one; ``rank1``: share of true matches among the first
-            neighbors of the latter, in [0, 1], None if there are none; ``warnings``:
-            list of str; and, if the run keeps contributions, ``contribution_bytes``:
-            bytes per image, and ``contribution_agreement``: least and median
-            correlation of the evidence from them with the evidence of the run.
+            all those that have one (of a given list without ranks, counts of pairs by
+            outcome); ``rank1``: share of true matches among the first neighbors of the
+            latter, in [0, 1], None if there are none; if the pairs were given, ``rows``
+            of the list and ``rows skipped``: counts; ``warnings``: list of str; and, if
+            the run keeps contributions, ``contribution_bytes``: bytes per image, and
+            ``contribution_agreement``: least and median correlation of the evidence
+            from them with the evidence of the run.
         """
         summary: dict[str, Any] = dict(self.counts)
         compared = summary[WITH_MATCH]
@@ -188,25 +210,13 @@ class Run:
         RunError
             If the run has no stored embeddings.
         """
-        names = self.store.names()
-        blocks: list[NDArray[np.float32]] = []
-        while (name := f"embeddings-{len(blocks):06d}") in names:
-            blocks.append(self.store.get(name)["vectors"])
-        if not blocks:
+        embeddings = read_embeddings(self.store)
+        if embeddings is None:
             raise RunError(
                 f"the run '{self.key}' has no stored embeddings; run "
                 "explain_retrieval again with overwrite=True."
             )
-        # A block without any readable image has width 0.
-        width = max(block.shape[1] for block in blocks)
-        return np.concatenate(
-            [
-                block
-                if block.shape[1]
-                else np.zeros((len(block), width), dtype=np.float32)
-                for block in blocks
-            ]
-        )
+        return embeddings
 
     # -- maps --------------------------------------------------------------------------
 
@@ -368,6 +378,39 @@ class Run:
         """
         more = [] if impostor_id is None else [impostor_id]
         return stored_pair(read_images(self, [query_id, gallery_id, *more]), self)
+
+    def explain_template(
+        self,
+        probe_ids: str | Sequence[str],
+        member_ids: Sequence[str],
+        *,
+        normalize_members: bool = True,
+    ) -> StoredTemplate:
+        """Explain a comparison with a template from stored contributions.
+
+        Parameters
+        ----------
+        probe_ids : str or sequence of str
+            Id of an image or detection of the run, or ids of a set.
+        member_ids : sequence of str
+            Ids of the images whose mean embedding is the template.
+        normalize_members : bool
+            Whether each embedding, of both sides, is divided by its length before the
+            mean.
+
+        Returns
+        -------
+        StoredTemplate
+            The similarity, its share by image, and the evidence of all images.
+
+        Raises
+        ------
+        DataError
+            If the mean of a side has no length.
+        RunError
+            If a side has no images, or the run keeps no contributions of an image.
+        """
+        return stored_template(self, probe_ids, member_ids, normalize_members)
 
     @cached_property
     def contribution_basis(self) -> NDArray[np.float32] | None:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 METHOD = "fiftyone_sfam/explain_retrieval"
 """Method under which FiftyOne lists the runs of this package."""
 
+SEARCH, LIST, RANKING = "search", "list", "ranking"
+"""Sources of pairs: nearest neighbors, or a list of the user's without or with ranks.
+
+In a list without ranks, the rank of a pair is its place by distance among the query's
+pairs of the list.
+"""
+
 COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
 # Figures that are tuples, or None.
@@ -49,15 +56,22 @@ class RunSettings:
     part_pairs: int = 0  # pairs per part of the table; 0: one blob, earlier versions
     contributions: str | None = None  # type in which they are stored; None if not
     contribution_dims: int | None = None  # directions that they are projected to
+    pair_source: str = SEARCH  # SEARCH, or LIST or RANKING if the pairs were given
+    list_digest: str | None = None  # of the given list
     versions: dict[str, str] = field(default_factory=dict)  # of the packages in use
 
     def facts(self) -> dict[str, Any]:
         """Return the settings that a fingerprint includes."""
-        # Runs of earlier versions, which had no contributions, are still resumed.
+        # Runs of earlier versions, which had none of these, are still resumed.
         added = {
             name
-            for name in ("contributions", "contribution_dims")
-            if getattr(self, name) is None
+            for name, before in (
+                ("contributions", None),
+                ("contribution_dims", None),
+                ("pair_source", SEARCH),
+                ("list_digest", None),
+            )
+            if getattr(self, name) == before
         }
         return {name: value for name, value in vars(self).items() if name not in added}
 

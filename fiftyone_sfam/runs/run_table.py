@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import Skipped
+from fiftyone_sfam.retrieval.given import GivenPairs
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_array
+from fiftyone_sfam.runs.given import write_given
 
 TABLE = "table"
 """Blob of the images' columns; in earlier versions also of the pairs' columns."""
@@ -83,6 +85,7 @@ class RunTable:
     remainders: NDArray[np.float32]  # of the query and the gallery side, shape (P, 2)
     items: RunItems
     skipped: tuple[Skipped, ...]
+    given: GivenPairs | None = None  # the list that the pairs are from
 
 
 def write_table(store: BlobStore, table: RunTable) -> None:
@@ -99,6 +102,8 @@ def write_table(store: BlobStore, table: RunTable) -> None:
         arrays["shards"] = shards.astype(np.int32).reshape(-1, 2)
         arrays["rows"] = rows.astype(np.int32).reshape(-1, 2)
         store.put(part_name(number), arrays)
+    if table.given is not None:
+        write_given(store, table.given)
     store.put(TABLE, _pack_items(table.items, table.skipped))
 
 
@@ -132,6 +137,24 @@ def read_pairs(
             whole[name][start : start + part_pairs] = arrays[name]
     remainders = whole.pop("remainders")
     return Pairs(**whole), remainders
+
+
+def read_embeddings(store: BlobStore) -> NDArray[np.float32] | None:
+    """Read the embeddings of all items, zeros for items without; None if not stored."""
+    names = store.names()
+    blocks: list[NDArray[np.float32]] = []
+    while (name := f"embeddings-{len(blocks):06d}") in names:
+        blocks.append(store.get(name)["vectors"])
+    if not blocks:
+        return None
+    # A block without any readable image has width 0.
+    width = max(block.shape[1] for block in blocks)
+    return np.concatenate(
+        [
+            block if block.shape[1] else np.zeros((len(block), width), dtype=np.float32)
+            for block in blocks
+        ]
+    )
 
 
 def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:

@@ -16,7 +16,7 @@ from evaluation_support import verify
 from fiftyone_sfam.app.audit import page_overview as audit_page_overview
 from fiftyone_sfam.app.audit.choices import Choices
 from fiftyone_sfam.app.audit.page_matches import tallies
-from fiftyone_sfam.app.audit.page_scores import score_selection, scores_of
+from fiftyone_sfam.app.audit.page_scores import score_selection
 from fiftyone_sfam.app.audit.panel import open_mark, page_of
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run
@@ -28,6 +28,7 @@ from fiftyone_sfam.audit.regions.display import drawn_rows, shares_of
 from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects
+from fiftyone_sfam.audit.verification.verify import pair_scores
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
@@ -183,7 +184,7 @@ def test_cards_open_what_they_count(run: Run) -> None:
     shown.do("on_mark", mark="true_matches", path="")
     shown.assert_open(run, rank1(run, TRUE_MATCH), "true matches at rank 1")
     shown.do("on_mark", mark="equal_error", path="")
-    threshold, score = overview(run).equal_error_threshold, scores_of(run)
+    threshold, score = overview(run).equal_error_threshold, pair_scores(run)
     false = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
     wanted = sorted(false.tolist(), key=lambda pair: (-score[pair], pair))
     shown.assert_open(run, wanted, f"false matches accepted at {threshold:.3f}")
@@ -327,7 +328,7 @@ def test_a_point_of_the_roc_moves_the_threshold_and_opens(run: Run) -> None:
     shown.click("roc", trace_idx=0, idx=place)
     threshold = figures.roc_threshold[place]
     assert shown.state["threshold"] == threshold
-    score = scores_of(run)
+    score = pair_scores(run)
     wanted = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
     wanted = sorted(wanted.tolist(), key=lambda pair: (-score[pair], pair))
     shown.assert_open(run, wanted, f"false matches accepted at {threshold:.3f}")

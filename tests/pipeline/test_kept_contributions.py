@@ -12,6 +12,7 @@ import pytest
 
 from fiftyone_sfam.attribution import contributions as maps_of
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
+from fiftyone_sfam.attribution.template import explain_template
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
@@ -348,3 +349,43 @@ def test_contributions_of_an_image_that_are_too_large(world, monkeypatch):
     with pytest.raises(DataError, match=r"take \d+ bytes, .*\(500\); give"):
         explain_retrieval(world, tiny_model(), k=1, contributions="int8")
     assert stored_blobs(world) == 0
+
+
+# -- templates -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_templates_are_explained_from_the_database(world, metric):
+    model = tiny_model(metric=metric)
+    options = {"protocol": REID, "contributions": "float16"}
+    run = explain_retrieval(world, model, k=1, **options)
+    ids, paths = world.values("id"), world.values("filepath")
+    for probe, members, normalize in (
+        ([0], [1, 2, 7], True),
+        ([3, 4], [5, 9], False),
+    ):
+        stored = run.explain_template(
+            [ids[at] for at in probe] if len(probe) > 1 else ids[probe[0]],
+            [ids[at] for at in members],
+            normalize_members=normalize,
+        )
+        live = explain_template(
+            model,
+            [paths[at] for at in probe],
+            [paths[at] for at in members],
+            normalize_members=normalize,
+        )
+        assert stored.score == pytest.approx(live.score, abs=1e-6)
+        assert stored.distance == pytest.approx(live.distance, abs=1e-6)
+        np.testing.assert_allclose(stored.shares, live.shares, atol=1e-6)
+        for side in ("probe", "members"):
+            for kept, computed in zip(
+                getattr(stored, side), getattr(live, side), strict=True
+            ):
+                assert error_of(kept.evidence, computed.evidence) < 2e-3
+                assert kept.score == pytest.approx(computed.score, abs=1e-6)
+                assert kept.crop == computed.crop
+    with pytest.raises(RunError, match="give a list with at least one id each"):
+        run.explain_template(ids[0], ids[1])
+    with pytest.raises(RunError, match="has no image 'nobody'; give the id of one"):
+        run.explain_template(ids[0], ["nobody"])

@@ -45,10 +45,14 @@ def to_samples(title: str, samples: Iterable[str]) -> Selection:
 
 
 def to_outcome(run: Run, outcome: int) -> Selection:
-    """Select the first neighbors of an outcome."""
+    """Select the first neighbors of an outcome, or all pairs of a list with it."""
+    chosen = run.pairs.outcome == outcome
+    if not run.ranked:
+        name = "one identity" if outcome == TRUE_MATCH else "two identities"
+        return to_pairs(run, f"pairs of {name}", np.flatnonzero(chosen))
     name = "true" if outcome == TRUE_MATCH else "false"
-    chosen = (run.pairs.rank == 1) & (run.pairs.outcome == outcome)
-    return to_pairs(run, f"{name} matches at rank 1", np.flatnonzero(chosen))
+    first = chosen & (run.pairs.rank == 1)
+    return to_pairs(run, f"{name} matches at rank 1", np.flatnonzero(first))
 
 
 def first_pairs(run: Run, queries: NDArray[np.integer]) -> NDArray[np.int64]:

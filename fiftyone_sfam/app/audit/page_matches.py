@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.app.audit import page_given
 from fiftyone_sfam.app.audit.blocks import Block, choice_block, plot_block, text_block
 from fiftyone_sfam.app.audit.choices import (
     Choices,
@@ -26,18 +27,26 @@ from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.data.text import NO_LABEL, counted, percent_between, quoted, short
-from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, WITHOUT_MATCH
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.run import Run
 
 SHOWN_IDENTITIES = 20
 SHOWN_CAMERAS = 24
 
+_ACCEPTED = (
+    "The pairs of two identities that the threshold of the equal error rate accepts."
+)
+_NONE = "The threshold of the equal error rate accepts no pair of two identities."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tallies:
-    """The first neighbors of a run that are false matches, counted."""
+    """The false matches of a run, counted.
 
-    false: NDArray[np.int64]  # pairs of rank 1 that are false matches, shape (F,)
+    They are first neighbors, or accepted pairs of a given list.
+    """
+
+    false: NDArray[np.int64]  # pairs, shape (F,)
     cameras: tuple[str, ...]  # the cameras with the most false matches, by name
     by_camera: NDArray[np.int64]
     all_cameras: int  # number of cameras that there are
@@ -57,13 +66,17 @@ class _Grid:
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    counts = run.counts
-    if not counts["false match"] + counts[WITHOUT_MATCH]:
-        labeled = counts["true match"] > 0
-        text = "Every first neighbor is a true match." if labeled else NO_IDENTITIES
-        return [text_block("none", text), *_error_blocks(run, chosen)]
     matches = tallies(run)
+    if not len(matches.false):
+        counts = run.counts
+        labeled = counts["true match"] + counts["false match"] > 0
+        text = NO_IDENTITIES
+        if labeled:
+            text = "Every first neighbor is a true match." if run.ranked else _NONE
+        return [text_block("none", text), *_error_blocks(run, chosen)]
     blocks = []
+    if not run.ranked:
+        blocks.append(text_block("listed", _ACCEPTED))
     if any(camera is not None for camera in run.items.cameras):
         hint = "Click a cell: its false matches."
         if len(matches.cameras) < matches.all_cameras:
@@ -89,7 +102,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
 def tallies(run: Run) -> Tallies:
     """Count the false matches of a run; a run is never changed, so this is kept."""
     pairs, items = run.pairs, run.items
-    false = np.flatnonzero((pairs.rank == 1) & (pairs.outcome == FALSE_MATCH))
+    wrong = pairs.rank == 1 if run.ranked else page_given.accepted(run)
+    false = np.flatnonzero(wrong & (pairs.outcome == FALSE_MATCH))
     query, gallery = pairs.query[false], pairs.gallery[false]
     names, camera = _codes(items.cameras)
     involved = np.bincount(camera[query], minlength=len(names))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from fiftyone_sfam.app.audit import page_given
 from fiftyone_sfam.app.audit.blocks import (
     Block,
     Card,
@@ -72,6 +73,8 @@ MOST_SLICES = 100
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
+    if run.given is not None:
+        return page_given.page(run, reviewed(run))
     figures = figures_of(run)
     blocks = [
         text_block(f"warning_{number}", f"**{escape_markdown(text)}**")
@@ -128,6 +131,8 @@ def nothing_to_measure(run: Run) -> str:
 
 def figures_of(run: Run) -> Overview | None:
     """Return the figures of a run, if they are stored or quickly computed."""
+    if run.given is not None:
+        return page_given.figures_of(run)
     stored_figures = stored_overview(run)
     if stored_figures is None and compared_pairs(run) < LARGE_PAIRS:
         stored_figures = overview(run)
@@ -176,29 +181,8 @@ def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
             "Queries whose nearest neighbor is another identity.",
             "false_matches" if wrong else "",
         ),
-        Card(
-            f"{done.pairs:,}",
-            f"Reviewed of {done.total_pairs:,}",
-            f"Pairs with a verdict, of {done.queries:,} of the "
-            f"{counted(done.total_queries, 'query', 'queries')}.",
-            "reviewed" if done.pairs else "",
-        ),
-        Card(
-            f"{counts['queries']:,}",
-            "Queries",
-            "Images with neighbors to look at. Opens their first neighbors.",
-            "queries",
-        ),
+        *page_given.common_cards(run, done),
     ]
-    if counts["skipped"]:
-        shown.append(
-            Card(
-                f"{counts['skipped']:,}",
-                "Skipped",
-                "Images that could not be used.",
-                "skipped",
-            )
-        )
     return shown
 
 

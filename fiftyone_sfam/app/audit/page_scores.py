@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fiftyone_sfam.app.audit import page_given
 from fiftyone_sfam.app.audit.blocks import (
     Block,
     buttons_block,
@@ -40,9 +40,10 @@ from fiftyone_sfam.audit.evaluation.display import (
     roc_figure,
     score_figure,
 )
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.evaluation.overview import Overview
-from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS
+from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
+from fiftyone_sfam.audit.verification.verify import pair_scores
 from fiftyone_sfam.data.text import counted, percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
@@ -58,7 +59,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     if figures is None:
         return offer_evaluation(run)
     if not len(figures.roc_fmr):
-        return [text_block("no_labels", NO_IDENTITIES)]
+        text = NO_IDENTITIES if run.given is None else page_given.NO_LABELS
+        return [text_block("no_labels", text)]
     threshold = threshold_of(figures, chosen)
     return [
         plot_block(
@@ -86,7 +88,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             roc_figure(figures, [roc_point(figures, threshold)], "the threshold"),
             wide=True,
         ),
-        *_operating_blocks(stored(run, load_evaluation)),
+        *_operating_blocks(_points(run)),
     ]
 
 
@@ -138,9 +140,18 @@ def _buttons(figures: Overview) -> list[tuple[str, str, dict[str, object]]]:
     ]
 
 
-def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
+def _points(run: Run) -> tuple[OperatingPoint, ...] | None:
+    """Return the operating points of the evaluation, or of a given list."""
+    if run.given is not None:
+        verified = page_given.verification_of(run)
+        return None if verified is None else verified.scores.operating
+    evaluation = stored(run, load_evaluation)
+    return None if evaluation is None else evaluation.verification.operating
+
+
+def _operating_blocks(points: Sequence[OperatingPoint] | None) -> list[Block]:
     """Return the table of operating points, or the offer to compute them."""
-    if evaluation is None:
+    if points is None:
         return [
             text_block(
                 "no_points",
@@ -158,7 +169,7 @@ def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
             "True accepts at a false accept rate",
             "Click a row: the threshold moves there, and the stored false matches that "
             "it accepts open.",
-            operating_table(evaluation.verification.operating),
+            operating_table(points),
         )
     ]
 
@@ -168,13 +179,6 @@ def _operating_blocks(evaluation: Evaluation | None) -> list[Block]:
 # --------------------------------------------------------------------------------------
 
 
-def scores_of(run: Run) -> NDArray[np.float64]:
-    """Return what thresholds are of, shape (P,): similarity, or negative distance."""
-    return (
-        run.pairs.similarity if run.config.metric == "cosine" else -run.pairs.distance
-    )
-
-
 def score_selection(run: Run, figures: Overview, trace: int, place: int) -> Selection:
     """Open the stored pairs in a bar of the figure of scores.
 
@@ -182,7 +186,7 @@ def score_selection(run: Run, figures: Overview, trace: int, place: int) -> Sele
     beyond its ends: they belong to the first and the last bar.
     """
     edges, _, _ = coarse(figures)
-    score = scores_of(run)
+    score = pair_scores(run)
     bar = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, len(edges) - 2)
     wanted, name = ((TRUE_MATCH, "true"), (FALSE_MATCH, "false"))[trace]
     title = f"{name} matches, score {edges[place]:.3f} to {edges[place + 1]:.3f}"
@@ -192,7 +196,7 @@ def score_selection(run: Run, figures: Overview, trace: int, place: int) -> Sele
 
 def accepted_selection(run: Run, threshold: float) -> Selection:
     """Open the stored false matches that a threshold accepts, the surest first."""
-    score = scores_of(run)
+    score = pair_scores(run)
     chosen = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
     return to_pairs(
         run,
@@ -203,7 +207,7 @@ def accepted_selection(run: Run, threshold: float) -> Selection:
 
 def refused_selection(run: Run, threshold: float) -> Selection:
     """Open the stored true matches that a threshold refuses, the lowest first."""
-    score = scores_of(run)
+    score = pair_scores(run)
     chosen = np.flatnonzero((run.pairs.outcome == TRUE_MATCH) & (score < threshold))
     return to_pairs(
         run,
@@ -229,10 +233,10 @@ def _on_roc(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = stored(run, load_evaluation)
-    if evaluation is None:
+    points = _points(run)
+    if points is None:
         raise DataError(f"the evaluation of the run '{run.key}' is gone.")
-    threshold = evaluation.verification.operating[place_of(params)].threshold
+    threshold = points[place_of(params)].threshold
     if math.isnan(threshold):
         return Opened()
     return Opened(accepted_selection(run, threshold), {"threshold": threshold})

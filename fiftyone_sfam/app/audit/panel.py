@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.audit import (
     findings,
+    page_given,
     page_maps,
     page_matches,
     page_overview,
@@ -65,6 +66,7 @@ _PAGES: Mapping[str, Callable[[Run, Choices], list[Block]]] = {
 
 _MARKS: Mapping[str, Mark] = {
     **page_overview.MARKS,
+    **page_given.MARKS,
     **page_scores.MARKS,
     **page_matches.MARKS,
     **page_regions.MARKS,

@@ -149,17 +149,24 @@ def _description(run: Run) -> str:
     """Describe a run in Markdown."""
     config, summary = run.config, run.summary()
     rank1 = summary["rank1"]
-    shown = "unknown: no matches to find" if rank1 is None else percent(rank1)
-    if summary[WITHOUT_MATCH] and rank1 is not None:
-        without = counted(summary[WITHOUT_MATCH], "query", "queries")
-        shown += f", without {without} that have no match to find"
+    shown = "rank-1 unknown: no matches to find"
+    if rank1 is not None:
+        shown = f"rank-1 {percent(rank1)}"
+        if summary[WITHOUT_MATCH]:
+            without = counted(summary[WITHOUT_MATCH], "query", "queries")
+            shown += f", without {without} that have no match to find"
+    of_pairs = f"k={config.k}"
+    if not run.ranked:
+        one, two = summary["true match"], summary["false match"]
+        shown = f"{counted(one, 'pair')} of one identity, {two:,} of two"
+        of_pairs = "given as a list"
     lines = [
         f"model {as_text(config.model)}, layer {as_text(config.layer)}, "
         f"{as_text(config.metric)}",
         f"{counted(summary['queries'], 'query', 'queries')}, "
-        f"{counted(summary['pairs'], 'pair')} (k={config.k}), "
+        f"{counted(summary['pairs'], 'pair')} ({of_pairs}), "
         f"{counted(summary['skipped'], 'image')} skipped",
-        f"rank-1 {shown}",
+        shown,
         *_contributions(config),
         *(as_text(text, most=None) for text in run.warnings),
     ]

@@ -12,7 +12,7 @@ from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.app.pairs.maps import describe_kinds, kinds_of
 from fiftyone_sfam.app.pairs.plain import label, sentence
-from fiftyone_sfam.app.pairs.queue import RANKS, REVIEWED, suspect_kinds
+from fiftyone_sfam.app.pairs.queue import LISTED, RANKS, REVIEWED, suspect_kinds
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
 from fiftyone_sfam.audit.regions.fields import region_fields
@@ -74,10 +74,12 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
             for number, text in enumerate(VERDICTS, start=1)
         ],
         "outcomes": [
-            {"name": name, "label": name, "sign": sign, "color": color}
-            for name, sign, color in _OUTCOMES
+            {"name": name, "label": shown, "sign": sign, "color": color}
+            for (name, sign, color), shown in zip(
+                _OUTCOMES, _outcome_labels(run), strict=True
+            )
         ],
-        "ranks": _choices(RANKS.items()),
+        "ranks": _choices(_ranks(run).items()),
         "orders": _choices(
             (name, text)
             for name, text in ORDERS.items()
@@ -85,6 +87,17 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
         ),
         "reviewed": _choices([*REVIEWED.items(), *((text, text) for text in given)]),
     }
+
+
+def _ranks(run: Run | None) -> dict[str, str]:
+    return RANKS if run is None or run.ranked else LISTED
+
+
+def _outcome_labels(run: Run | None) -> tuple[str, ...]:
+    """Name the outcomes; a pair of a list is no match that was found."""
+    if run is None or run.ranked:
+        return OUTCOMES
+    return "same identity", "different identities", "unlabeled"
 
 
 def answer_explain(ctx: foo.ExecutionContext) -> dict[str, Any]:

@@ -40,6 +40,9 @@ RANKS = {
 }
 """Ranks that can be chosen, and their labels."""
 
+LISTED = {FIRST: "all pairs of the list"}
+"""The choice in a run of a list without ranks, where it leaves no condition."""
+
 TO_REVIEW, DONE = "open", "done"
 REVIEWED = {TO_REVIEW: "not reviewed yet", DONE: "reviewed"}
 """States of review that can be chosen, and their labels; a verdict can be too."""
@@ -168,7 +171,9 @@ def _built(
     cameras = [label(one) for one in run.items.cameras] if asked else ()
     conditions = PairFilter(
         spec.outcome,
-        {FIRST: 1, NEAREST: run.config.k, ALL: None}[spec.ranks],
+        {FIRST: 1, NEAREST: run.config.k, ALL: None}[spec.ranks]
+        if run.ranked
+        else None,
         spec.min_similarity,
         spec.max_similarity,
         label(spec.query_camera),

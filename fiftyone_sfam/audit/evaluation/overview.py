@@ -11,12 +11,14 @@ from fiftyone_sfam.audit.evaluation.blocks import compare
 from fiftyone_sfam.audit.evaluation.measures import Identification, measure
 from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
 from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
 from fiftyone_sfam.retrieval.rules import compile_rules
 from fiftyone_sfam.retrieval.search import Candidates, encode
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SEARCH
 from fiftyone_sfam.runs.run_table import shard_name
 
 BLOB = "overview"
@@ -45,6 +47,12 @@ class Overview:
 
 def candidates_of(run: Run) -> Candidates:
     """Restore queries, gallery and labels of a run."""
+    if run.config.pair_source != SEARCH:
+        raise RunError(
+            f"the pairs of the run '{run.key}' were given as a list, so there is no "
+            "ranked gallery to evaluate; verify_pairs measures the list, and "
+            "explain_retrieval makes runs of nearest neighbors."
+        )
     items, protocol = run.items, Protocol.from_dict(run.config.protocol)
     distractors = set(protocol.distractors)
     codes = encode(list(items.identities)), encode(list(items.cameras))

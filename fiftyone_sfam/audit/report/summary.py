@@ -34,11 +34,25 @@ from fiftyone_sfam.audit.statistics.cells import (
     text,
 )
 from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
+from fiftyone_sfam.audit.verification.display import folds_table
+from fiftyone_sfam.audit.verification.display import headline as verified
+from fiftyone_sfam.audit.verification.display import (
+    measures_table as verification_table,
+)
+from fiftyone_sfam.audit.verification.display import (
+    sentences as verification_sentences,
+)
+from fiftyone_sfam.audit.verification.verify import (
+    Verification,
+    load_verification,
+    measure_pairs,
+)
 from fiftyone_sfam.data import text as text_of
 from fiftyone_sfam.data.text import counted, file_name, without_folders
-from fiftyone_sfam.retrieval.pairs import WITHOUT_MATCH
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import LIST, RANKING, SEARCH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,7 @@ class Results:
     """Everything that is known about a run; None where it was not looked for."""
 
     evaluation: Evaluation | None  # how good the retrieval is
+    verification: Verification | None  # how well a given list is told apart
     suspects: Suspects | None  # findings
     ledger: Ledger | None  # what regions carry
     causal: CausalCheck | None  # what changing a region did
@@ -69,6 +84,7 @@ def load_results(run: Run) -> Results:
     labeled = run.config.protocol.get("identity_field") is not None
     return Results(
         evaluation=load_evaluation(run),
+        verification=_verification(run),
         suspects=load_suspects(run),
         ledger=load_ledger(run),
         causal=load_causal_check(run),
@@ -79,11 +95,27 @@ def load_results(run: Run) -> Results:
     )
 
 
+def _verification(run: Run) -> Verification | None:
+    """Read or compute the verification of a given list that has labels."""
+    if run.given is None:
+        return None
+    outcome = run.pairs.outcome
+    if not all((outcome == code).any() for code in (TRUE_MATCH, FALSE_MATCH)):
+        return None
+    return load_verification(run) or measure_pairs(run)
+
+
 def missing(run: Run, what: str, operator: str, command: str) -> Missing:
     """Say what computes a part of the report."""
     words = ("fiftyone-sfam", command, run.dataset.name, run.key)
     return Missing(what, f"SFAM: {operator}", shlex.join(words))
 
+
+_PAIR_SOURCES = {
+    SEARCH: "a search of the nearest neighbors",
+    LIST: "a given list",
+    RANKING: "a given ranking",
+}
 
 MAX_SKIPPED = 100
 """Most skipped images that are listed."""
@@ -135,6 +167,38 @@ def evaluation_part(evaluation: Evaluation) -> EvaluationPart:
     )
 
 
+def verification_part(verification: Verification | None) -> EvaluationPart | Missing:
+    """Lay a verification out."""
+    if verification is None:
+        what = "The list has no labeled pairs of both kinds, so there is no figure."
+        return Missing(what, "", "")
+    scores = verification.scores
+    points = [(point.far, point.tar) for point in scores.operating if point.supported]
+    folds = folds_table(verification)
+    return EvaluationPart(
+        (
+            plot(
+                "scores",
+                "Scores of the list's pairs; the line is the threshold of the equal "
+                "error rate.",
+                score_figure(
+                    scores, verification.score_name, scores.equal_error_threshold
+                ),
+            ),
+            plot(
+                "roc",
+                "True accept rate over false accept rate, for every threshold on the "
+                "score.",
+                roc_figure(scores, points, "supported rates"),
+            ),
+        ),
+        verification_table(verification),
+        operating_table(scores.operating),
+        (("By fold", folds.first()),) if folds.rows else (),
+        verification_sentences(verification),
+    )
+
+
 @dataclass(frozen=True)
 class Card:
     """One figure of the summary."""
@@ -151,23 +215,37 @@ def cards(run: Run, results: Results) -> list[Card]:
         Card("queries", count(counts["queries"])),
         Card("pairs explained", count(counts["pairs"])),
     ]
-    evaluation = results.evaluation
-    if evaluation is None:
-        shown.append(Card("rank-1", percent(run.summary()["rank1"])))
-    else:
-        values = headline(
-            evaluation.identification, evaluation.verification.equal_error
-        )
-        shown += [
-            Card(title, value) for title, value in values.items() if title != "rank-5"
-        ]
-    shown.append(Card("false matches at rank 1", count(counts["false match"])))
-    if counts[WITHOUT_MATCH]:
-        title = "queries without a match to find"
-        shown.append(Card(title, count(counts[WITHOUT_MATCH])))
+    shown += _measures(run, results)
     if results.suspects is not None:
         shown.append(Card("findings", count(len(results.suspects.findings))))
     shown.append(Card("pairs reviewed", count(results.reviewed.pairs)))
+    return shown
+
+
+def _measures(run: Run, results: Results) -> list[Card]:
+    """Return the figures of a retrieval, or of a given list."""
+    counts, evaluation = run.counts, results.evaluation
+    if not run.ranked:
+        shown = [
+            Card("pairs of one identity", count(counts["true match"])),
+            Card("pairs of two identities", count(counts["false match"])),
+        ]
+    else:
+        shown = [Card("false matches at rank 1", count(counts["false match"]))]
+        if counts[WITHOUT_MATCH]:
+            title = "queries without a match to find"
+            shown.append(Card(title, count(counts[WITHOUT_MATCH])))
+    if results.verification is not None:
+        figures = verified(results.verification)
+        return [Card(title, value) for title, value in figures.items()] + shown
+    if evaluation is not None:
+        values = headline(
+            evaluation.identification, evaluation.verification.equal_error
+        )
+        figures = {title: cell for title, cell in values.items() if title != "rank-5"}
+        return [Card(title, value) for title, value in figures.items()] + shown
+    if run.ranked:
+        shown.insert(0, Card("rank-1", percent(run.summary()["rank1"])))
     return shown
 
 
@@ -188,6 +266,15 @@ def highlights(run: Run, results: Results) -> list[str]:
             f"{counted(len(fixes.open), 'label')} may be wrong without a right one "
             f"being known, and {counted(len(fixes.conflicts), 'contradiction')} wait."
         )
+    if run.given is not None and run.given.reasons:
+        skipped = counted(len(run.given.reasons), "row")
+        first = min(run.given.reasons)
+        reason = without_folders(run.given.reasons[first])
+        texts.insert(
+            0,
+            f"{skipped} of the list were skipped of {len(run.given.listed):,}; the "
+            f"first reason: row {first}, {reason}",
+        )
     return texts
 
 
@@ -204,7 +291,8 @@ def config_table(run: Run) -> Table:
         ("feature map", f"{counted(channels, 'channel')} of {height} x {width}"),
         ("precision", config.precision),
         ("metric", config.metric),
-        ("neighbors per query (k)", config.k),
+        ("pairs from", _PAIR_SOURCES[config.pair_source]),
+        ("neighbors per query (k)", config.k if run.given is None else None),
         ("kinds of map", ", ".join(config.kinds)),
         ("channel weights", config.weights),
         ("stored as", config.map_dtype),

@@ -158,6 +158,13 @@ def _pair_columns(
         ):
             columns[f"{side}_{name}"] = _texts(values[item] for item in chosen)
     given = [verdicts.get(pair) for pair in rows]
+    if run.given is not None:
+        listed, listed_rows = run.given.listed, run.given.row[part]
+        columns |= {
+            "list_row": listed_rows,
+            "list_fold": listed.fold[listed_rows].astype(np.int64),
+            "list_score": listed.score[listed_rows],
+        }
     return {
         **columns,
         "rank": pairs.rank[part].astype(np.int64),

@@ -51,6 +51,7 @@ from fiftyone_sfam.audit.report.summary import (
     load_results,
     missing,
     skipped_table,
+    verification_part,
     versions_table,
 )
 from fiftyone_sfam.audit.report.tables import (
@@ -78,6 +79,7 @@ class Report:
     created: str  # when the report was made
     version: str  # of this package
     images: bool  # whether it holds images
+    searched: bool  # whether its pairs are nearest neighbors
     kind: str  # kind of map that pictures show
     metric: str  # metric that images are ranked by
     weights: str  # channel weights of the sfam map
@@ -291,8 +293,7 @@ def make_report(
 ) -> Report:
     """Say what a report shows."""
     made = run.dataset.get_run_info(run.key).timestamp
-    evaluation, suspects, ledger, shortcuts = (
-        results.evaluation,
+    suspects, ledger, shortcuts = (
         results.suspects,
         results.ledger,
         results.shortcuts,
@@ -304,19 +305,13 @@ def make_report(
         created=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         version=__version__,
         images=images,
+        searched=run.given is None,
         kind=run.config.kinds[0],
         metric=run.config.metric,
         weights=run.config.weights,
         cards=cards(run, results),
         highlights=highlights(run, results),
-        evaluation=missing(
-            run,
-            "The retrieval was not evaluated over all pairs.",
-            "evaluate retrieval",
-            "evaluate",
-        )
-        if evaluation is None
-        else evaluation_part(evaluation),
+        evaluation=_evaluation(run, results),
         findings=missing(
             run, "Nobody has looked for suspects.", "find suspects", "suspects"
         )
@@ -340,6 +335,16 @@ def make_report(
         versions=versions_table(run.config.versions.items()),
         skipped=skipped_table(run),
     )
+
+
+def _evaluation(run: Run, results: Results) -> EvaluationPart | Missing:
+    """Lay out how good the retrieval is, or how well a given list is told apart."""
+    if run.given is not None:
+        return verification_part(results.verification)
+    if results.evaluation is not None:
+        return evaluation_part(results.evaluation)
+    what = "The retrieval was not evaluated over all pairs."
+    return missing(run, what, "evaluate retrieval", "evaluate")
 
 
 def _write_tables(folder: Path, run: Run, results: Results, parquet: bool) -> None:

@@ -1,0 +1,1 @@
+"""How well a run's given pairs are told apart at a threshold."""

@@ -1,0 +1,78 @@
+"""The options of a run that do not depend on where its pairs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.progress import Progress
+from fiftyone_sfam.runs.blobs import MAP_TYPES
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.pipeline.pair_source import PairSource
+
+Kind = Literal["sfam", "evidence"]
+
+KINDS: tuple[Kind, ...] = ("sfam", "evidence")
+"""Kinds of map that a run can store; the others are computed for one pair at a time."""
+
+NEIGHBORS = ("exact", "index")
+"""Sources of the neighbors."""
+
+# Largest number in the columns of pairs and in the database.
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options as in :func:`fiftyone_sfam.explain_retrieval`."""
+
+    key: str
+    patches_field: str | None = None
+    embeddings: str | NDArray[np.floating] | None = None
+    keep_index: str | None = None
+    kinds: Sequence[Kind] = KINDS
+    weights: Weights = "signed"
+    map_dtype: Literal["int8", "float16", "float32"] = "int8"
+    contributions: Literal["int8", "float16"] | None = None
+    contribution_dims: int | None = None
+    batch_size: int = 32
+    num_workers: int | None = None
+    cache_bytes: int = 2**30
+    overwrite: bool = False
+    progress: bool | Progress | None = None
+    engine: Literal["local", "ray"] = "local"
+    engine_options: Mapping[str, Any] | None = None
+
+    def check(self, source: PairSource) -> None:
+        """Raise if an option is not one of those that exist."""
+        kinds = self.kinds
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds or len(set(kinds)) != len(kinds):
+            raise DataError(
+                f"kinds is {list(kinds)!r}; choose from {', '.join(KINDS)}, each once."
+            )
+        for name, value, known in (
+            ("weights", self.weights, WEIGHTS),
+            ("map_dtype", self.map_dtype, MAP_TYPES),
+            ("neighbors", source.neighbors, NEIGHBORS),
+        ):
+            if value not in known:
+                raise DataError(
+                    f"unknown {name} {value!r}; use one of {', '.join(known)}."
+                )
+        for name, number in (("batch_size", self.batch_size), ("k", source.k)):
+            if not isinstance(number, (int, np.integer)) or number < 1:
+                raise DataError(
+                    f"{name} is {number!r}; a whole number from 1 is needed."
+                )
+            if number > _LARGEST:
+                raise DataError(
+                    f"{name} is {number}; at most {_LARGEST} can be stored."
+                )
