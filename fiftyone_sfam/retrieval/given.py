@@ -16,8 +16,6 @@ from fiftyone_sfam.retrieval.pairs import (
     OUTCOMES,
     TRUE_MATCH,
     UNLABELED,
-    WITH_MATCH,
-    WITHOUT_MATCH,
     Pairs,
     count_outcomes,
 )
@@ -117,11 +115,10 @@ def count_given(pairs: Pairs, ranked: bool) -> dict[str, int]:
         labeled = np.zeros(int(pairs.query.max()) + 1, dtype=bool)
         labeled[pairs.query[(pairs.rank == 1) & (pairs.outcome != UNLABELED)]] = True
         return count_outcomes(pairs, labeled, labeled)
-    counts = {
+    return {
         OUTCOMES[code]: int(np.count_nonzero(pairs.outcome == code))
         for code in (TRUE_MATCH, FALSE_MATCH, UNLABELED)
     }
-    return {**counts, WITHOUT_MATCH: 0, WITH_MATCH: 0}
 
 
 def _compare(

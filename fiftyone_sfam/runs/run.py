@@ -149,7 +149,7 @@ class Run:
     def counts(self) -> dict[str, int]:
         """Numbers of images, pairs, and queries by outcome, see :meth:`summary`."""
         counts = dict(self.config.counts)
-        if WITH_MATCH not in counts:
+        if WITH_MATCH not in counts and self.ranked:
             # A run of an earlier version.
             labeled = [identity is not None for identity in self.items.identities]
             labeled = self.items.is_query & np.array(labeled, dtype=bool)
@@ -187,7 +187,7 @@ class Run:
             from them with the evidence of the run.
         """
         summary: dict[str, Any] = dict(self.counts)
-        compared = summary[WITH_MATCH]
+        compared = summary.get(WITH_MATCH)
         true_match = OUTCOMES[TRUE_MATCH]
         summary["rank1"] = summary[true_match] / compared if compared else None
         summary["warnings"] = list(self.warnings)
