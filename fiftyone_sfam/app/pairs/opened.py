@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import fiftyone.operators as foo
@@ -15,6 +15,7 @@ from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.pairs.queue import RANKS, REVIEWED, suspect_kinds
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
+from fiftyone_sfam.audit.decisions import DECISIONS, stored_threshold
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -40,6 +41,16 @@ THIRDS = ""
 
 # Signs and colors of outcomes, which the color-blind can tell apart.
 _OUTCOMES = tuple(zip(OUTCOMES, "✓✗?", ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
+
+
+_DECISIONS = tuple(
+    zip(
+        DECISIONS,
+        ("✓+", "✓\N{MINUS SIGN}", "✗+", "✗\N{MINUS SIGN}"),
+        ("#1a85ff", "#1a85ff", "#d41159", "#d41159"),
+        strict=True,
+    )
+)
 
 
 class OpenQuestion(Parameters):
@@ -75,7 +86,7 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
         ],
         "outcomes": [
             {"name": name, "label": name, "sign": sign, "color": color}
-            for name, sign, color in _OUTCOMES
+            for name, sign, color in (*_OUTCOMES, *_decisions(run))
         ],
         "ranks": _choices(RANKS.items()),
         "orders": _choices(
@@ -114,6 +125,11 @@ def _about(run: Run) -> dict[str, Any]:
         "cameras": sorted(cameras)[:MAX_LISTED],
         "suspects": _choices((kind, kind) for kind in suspect_kinds(run)),
     }
+
+
+def _decisions(run: Run | None) -> Sequence[tuple[str, str, str]]:
+    """Return outcomes at the threshold of a run, if one was set."""
+    return () if run is None or stored_threshold(run) is None else _DECISIONS
 
 
 def _choices(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:

@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fiftyone_sfam.audit.decisions import (
+    Decisions,
+    decisions_sentence,
+    load_decisions,
+)
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
     headline,
@@ -46,6 +51,7 @@ class Results:
     """Everything that is known about a run; None where it was not looked for."""
 
     evaluation: Evaluation | None  # how good the retrieval is
+    decisions: Decisions | None  # which pairs are accepted
     suspects: Suspects | None  # findings
     ledger: Ledger | None  # what regions carry
     causal: CausalCheck | None  # what changing a region did
@@ -69,6 +75,7 @@ def load_results(run: Run) -> Results:
     labeled = run.config.protocol.get("identity_field") is not None
     return Results(
         evaluation=load_evaluation(run),
+        decisions=load_decisions(run),
         suspects=load_suspects(run),
         ledger=load_ledger(run),
         causal=load_causal_check(run),
@@ -174,6 +181,8 @@ def cards(run: Run, results: Results) -> list[Card]:
 def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important results as sentences."""
     texts = list(run.warnings)
+    if results.decisions is not None:
+        texts.append(decisions_sentence(results.decisions))
     if results.suspects is not None:
         kinds = results.suspects.counts()
         counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]
