@@ -17,12 +17,13 @@ if TYPE_CHECKING:
         PairExplanation,
         explain_contrast,
         explain_pair,
-        explain_path,
     )
+    from fiftyone_sfam.attribution.pair_path import explain_path
     from fiftyone_sfam.attribution.template import (
         TemplateExplanation,
         explain_template,
     )
+    from fiftyone_sfam.audit.decisions import decide_pairs, load_decisions
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -73,6 +74,7 @@ __all__ = [
     "build_ledger",
     "check_causally",
     "check_faithfulness",
+    "decide_pairs",
     "delete_run",
     "evaluate_retrieval",
     "explain_by_masks",
@@ -88,6 +90,7 @@ __all__ = [
     "get_verdicts",
     "list_models",
     "list_runs",
+    "load_decisions",
     "load_evaluation",
     "load_faithfulness",
     "load_ledger",
@@ -121,13 +124,14 @@ _MODULE_OF = {
     "build_ledger": "audit.regions.ledger",
     "check_causally": "audit.regions.causal",
     "check_faithfulness": "audit.faithfulness.check",
+    "decide_pairs": "audit.decisions",
     "delete_run": "pipeline.manage",
     "evaluate_retrieval": "audit.evaluation.evaluate",
     "explain_by_masks": "attribution.masks",
     "explain_contrast": "attribution.pair",
     "explain_pair": "attribution.pair",
     "explain_pairs": "pipeline.explain_pairs",
-    "explain_path": "attribution.pair",
+    "explain_path": "attribution.pair_path",
     "explain_retrieval": "pipeline.explain",
     "explain_template": "attribution.template",
     "find_leaks": "audit.leaks",
@@ -136,6 +140,7 @@ _MODULE_OF = {
     "get_verdicts": "review.verdicts",
     "list_models": "models",
     "list_runs": "runs.run",
+    "load_decisions": "audit.decisions",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
     "load_ledger": "audit.regions.ledger",

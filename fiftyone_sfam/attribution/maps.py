@@ -274,6 +274,49 @@ def attribute_difference(
     return _attribute(head, rows, cotangents, (embedding * cotangents).sum(-1), weights)
 
 
+def attribute_decision(
+    head: LinearizedHead,
+    rows: Tensor,
+    partners: Tensor,
+    threshold: float | Tensor,
+    metric: Metric = "cosine",
+    weights: Weights = "signed",
+) -> Attribution:
+    """Explain why pairs are accepted or rejected at a threshold on the similarity.
+
+    The score ``s - t`` is ``<e_q, u>`` with ``u = e_g / Z - t e_q / |e_q|^2`` held
+    constant: the evidence toward the partner, minus ``t`` times the evidence of the
+    image toward itself.
+
+    Parameters
+    ----------
+    head : LinearizedHead
+        The images whose side is explained, B of them.
+    rows : Tensor
+        For each pair the image that is explained, shape (P,), int64.
+    partners : Tensor
+        For each pair the embedding of the other image, shape (P, D).
+    threshold : float or Tensor
+        Similarity from which pairs are accepted, or that of each pair, shape (P,).
+    metric : {"cosine", "euclidean"}
+        Metric of the similarity.
+    weights : {"signed", "minmax"}
+        Weights of the ``sfam`` map.
+
+    Returns
+    -------
+    Attribution
+        With ``score`` the similarity minus the threshold. Positive evidence speaks for
+        acceptance.
+    """
+    embedding = head.embedding[rows]
+    partners = partners.to(embedding)
+    own = embedding / embedding.square().sum(1, keepdim=True)
+    cotangents = partners / normalizer(embedding, partners, metric)[:, None]
+    cotangents = cotangents - torch.as_tensor(threshold).to(own).reshape(-1, 1) * own
+    return _attribute(head, rows, cotangents, (embedding * cotangents).sum(-1), weights)
+
+
 def attribute_point(
     query: LinearizedHead,
     query_row: int,

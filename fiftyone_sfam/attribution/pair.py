@@ -18,12 +18,12 @@ from fiftyone_sfam.attribution.maps import (
     Weights,
     attribute,
     attribute_contrast,
+    attribute_decision,
     attribute_difference,
     attribute_point,
     check_embeddings,
     check_maps,
 )
-from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
 from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.models.wrap import ModelLike, as_model
@@ -94,6 +94,9 @@ class PairExplanation:
     >>> query, gallery = pair.difference()
     >>> bool(query.score - gallery.score >= 0)
     True
+    >>> query, _ = pair.decision(threshold=0.5)
+    >>> bool(abs(query.score - (pair.score - 0.5)) < 1e-5)
+    True
     """
 
     score: float
@@ -136,7 +139,7 @@ class PairExplanation:
         """
         image = _row(side)
         head = self._head
-        return _array(
+        return as_array(
             attribute_point(head, image, (row, column), head, 1 - image, self.metric)
         )
 
@@ -173,9 +176,38 @@ class PairExplanation:
             sides.append(side_of(result, 0, shown.crop, prefix))
         return sides[0], sides[1]
 
+    def decision(
+        self, threshold: float, weights: Weights = "signed"
+    ) -> tuple[SideExplanation, SideExplanation]:
+        """Explain why the pair is accepted or rejected at a threshold.
+
+        Parameters
+        ----------
+        threshold : float
+            Similarity from which pairs are accepted.
+        weights : {"signed", "minmax"}
+            Channel weights of the ``sfam`` maps.
+
+        Returns
+        -------
+        tuple of SideExplanation
+            The query's side and the gallery image's, with the similarity minus the
+            threshold as their score. Positive evidence speaks for acceptance.
+        """
+        rows = torch.tensor([0, 1], device=self._head.embedding.device)
+        partners = self._head.embedding[[1, 0]]
+        both = attribute_decision(
+            self._head, rows, partners, threshold, self.metric, weights
+        )
+        prefix = self._head.prefix_evidence(rows, both.cotangents)
+        return (
+            _side(both, 0, self.query.crop, prefix),
+            _side(both, 1, self.gallery.crop, prefix),
+        )
+
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:
         """Return the activation map of one channel of an image, shape (h, w)."""
-        return _array(self._head.feature_map[_row(side), index])
+        return as_array(self._head.feature_map[_row(side), index])
 
 
 def explain_pair(
@@ -352,9 +384,9 @@ def side_of(
 ) -> SideExplanation:
     """Return one row of an attribution."""
     return SideExplanation(
-        _array(result.sfam[row]),
-        _array(result.evidence[row]),
-        _array(result.cis[row]),
+        as_array(result.sfam[row]),
+        as_array(result.evidence[row]),
+        as_array(result.cis[row]),
         float(result.score[row]),
         float(result.remainder[row]),
         crop,
@@ -381,111 +413,6 @@ def _warnings(
     return map_warnings(share, layer, of, fullest)
 
 
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+def as_array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    """Return a tensor as an array in single precision."""
     return tensor.detach().float().cpu().numpy()
-
-
-@dataclass(frozen=True)
-class PathExplanation:
-    """One image's side of a pair, explained along a path from a blurred image.
-
-    Attributes
-    ----------
-    path : ndarray of float32
-        Signed, at the pixels of the network's input, shape (H, W).
-    score : float
-        Similarity of the pair: the sum of ``path`` and ``remainder``.
-    remainder : float
-        The part of the score that the map does not carry.
-    blurred_score : float
-        Similarity after this image is blurred; the remainder differs from it by the
-        error of the sum over the steps.
-    crop : tuple of float
-        Relative left, top, right and bottom of the part of the image that the network
-        saw.
-    """
-
-    path: NDArray[np.float32]
-    score: float
-    remainder: float
-    blurred_score: float
-    crop: tuple[float, float, float, float]
-
-
-def explain_path(
-    model: ModelLike,
-    query: ImageLike,
-    gallery: ImageLike,
-    *,
-    several_scales: bool = False,
-    steps: int | None = None,
-) -> tuple[PathExplanation, PathExplanation]:
-    """Explain the similarity of two images along paths from blurred images.
-
-    The maps are finer than those of :func:`fiftyone_sfam.explain_pair`, but take more
-    passes through the whole network. :mod:`fiftyone_sfam.attribution.path` has the
-    definition, which is this project's.
-
-    Parameters
-    ----------
-    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module
-        The model, or the name of one. A network that does not say how its images are
-        prepared has to be given as an EmbeddingModel.
-    query, gallery : path, Pillow image, FiftyOne sample, or tuple
-        The images, as for :func:`fiftyone_sfam.explain_pair`.
-    several_scales : bool
-        Average the pixels' map with smoothed ones and with those of the network's
-        layers, which gives a less grainy map.
-    steps : int, optional
-        Images along each path; 4 by default, 8 with several scales.
-
-    Returns
-    -------
-    tuple of PathExplanation
-        The query's side, with the gallery image unchanged, and the gallery image's
-        side, with the query unchanged.
-
-    Raises
-    ------
-    DataError
-        If an image cannot be read, or has no finite embedding.
-    ModelError
-        If the model cannot be differentiated down to its input.
-
-    Examples
-    --------
-    >>> from PIL import Image
-    >>> from fiftyone_sfam import explain_path
-    >>> query, gallery = (Image.linear_gradient("L").rotate(a) for a in (0, 90))
-    >>> side, _ = explain_path("demo", query, gallery, steps=2)
-    >>> side.path.shape
-    (128, 64)
-    >>> bool(abs(side.path.sum() + side.remainder - side.score) < 1e-5)
-    True
-    """
-    model = as_model(model)
-    images, crops = prepare_images(model, [query, gallery])
-    given = with_inputs_of(model, [query, gallery])
-    embeddings = given.embed(images)
-    check_embeddings(model, embeddings)
-    sides = []
-    for row in (0, 1):
-        model = given._of_image(row)
-        result = attribute_path(
-            model,
-            images[row],
-            embeddings[[1 - row]],
-            steps=steps or (2 * STEPS if several_scales else STEPS),
-            scales=SCALES if several_scales else (0.0,),
-            layers=path_layers(model, images[row]) if several_scales else (),
-        )
-        sides.append(
-            PathExplanation(
-                _array(result.path[0]),
-                float(result.score[0]),
-                float(result.remainder[0]),
-                float(result.blurred_score[0]),
-                crops[row],
-            )
-        )
-    return sides[0], sides[1]

@@ -1,4 +1,4 @@
-"""The commands that audit a run: ``evaluate | suspects | regions | report``."""
+"""The commands of audits: ``evaluate | decide | suspects | regions | report``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SHOWN = 20
 def add_commands(commands: Any) -> None:
     """Add the commands to a parser."""
     _add_evaluate(commands)
+    _add_decide(commands)
     _add_suspects(commands)
     _add_regions(commands)
     _add_report(commands)
@@ -105,6 +106,49 @@ def _evaluate(args: argparse.Namespace) -> str:
         (f"{one_line(title)}\n" if title else "") + result_table(table)
         for title, table in tables
     )
+
+
+# --------------------------------------------------------------------------------------
+# decide
+# --------------------------------------------------------------------------------------
+
+
+def _add_decide(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "decide",
+        _decide,
+        help="set the threshold from which pairs are accepted",
+        description="Set the threshold of a run, and count accepted and rejected pairs "
+        "beside true and false matches. The panel and the report show them, too.",
+    )
+    add_run_arguments(parser)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="similarity, or negative distance, from which pairs are accepted",
+    )
+    chosen.add_argument(
+        "--far",
+        type=float,
+        metavar="RATE",
+        help="false accept rate of the evaluation to take the threshold at",
+    )
+
+
+def _decide(args: argparse.Namespace) -> str:
+    run = load_run_of(args)
+
+    from fiftyone_sfam.audit.decisions import (
+        decide_pairs,
+        decisions_sentence,
+        decisions_table,
+    )
+
+    found = decide_pairs(run, threshold=args.threshold, far=args.far)
+    return f"{decisions_sentence(found)}\n\n{result_table(decisions_table(found))}"
 
 
 # --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fiftyone_sfam.cli.support import (
     load_dataset,
     plain_table,
 )
-from fiftyone_sfam.errors import DataError, RunError, SfamWarning
+from fiftyone_sfam.errors import DataError, ProtocolWarning, RunError, SfamWarning
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -170,6 +170,15 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         help="field of the camera; leaves out neighbors of the same identity and "
         "camera as the query",
     )
+    add_repeated(
+        rules,
+        "--exclude",
+        "exclude",
+        "FIELDS",
+        "rule that leaves out neighbors with the query's values in all these fields, "
+        "such as identity,clothes or encounter; date leaves out those of the same day, "
+        "date:12h those of half a day",
+    )
     rules.add_argument(
         "--split-field",
         metavar="FIELD",
@@ -187,6 +196,16 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         default="gallery",
         help="value of the gallery in --split-field (default: %(default)s)",
     )
+    rules.add_argument(
+        "--query-field",
+        metavar="FIELD",
+        help="boolean field that is true for queries, instead of --split-field",
+    )
+    rules.add_argument(
+        "--gallery-field",
+        metavar="FIELD",
+        help="boolean field that is true for the gallery; an image may be both",
+    )
     add_repeated(
         rules, "--junk", "junk", "IDENTITY", "identity to leave out everywhere"
     )
@@ -202,6 +221,15 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out neighbors that are exact copies of the query",
     )
+    add_number(
+        rules,
+        "--gallery-shots",
+        None,
+        "also evaluate with a gallery of this many random images per identity",
+        high=_LARGEST,
+    )
+    add_number(rules, "--draws", 10, "number of such galleries", high=_LARGEST)
+    add_number(rules, "--draw-seed", 0, "seed of these", low=0, high=2**32 - 1)
 
 
 def _explain(args: argparse.Namespace) -> str:
@@ -211,7 +239,7 @@ def _explain(args: argparse.Namespace) -> str:
             "--neighbors index needs a similarity index; give its name as --brain-key."
         )
 
-    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.data.protocol import Protocol, parse_rule
 
     protocol = Protocol(
         identity_field=args.identity_field,
@@ -222,6 +250,12 @@ def _explain(args: argparse.Namespace) -> str:
         junk=tuple(args.junk),
         distractors=tuple(args.distractors),
         exclude_duplicates=args.exclude_duplicates,
+        exclude=tuple(map(parse_rule, args.exclude)),
+        query_field=args.query_field,
+        gallery_field=args.gallery_field,
+        gallery_shots=args.gallery_shots,
+        draws=args.draws,
+        seed=args.draw_seed,
     )
     dataset = load_dataset(args.dataset)
     check_run_key(dataset, args)
@@ -232,8 +266,9 @@ def _explain(args: argparse.Namespace) -> str:
     model = model_of(args)
     started = time.perf_counter()
     with warnings.catch_warnings():
-        # The summary shows them.
+        # The summary shows them; before the run, only what concerns the protocol.
         warnings.simplefilter("ignore", SfamWarning)
+        warnings.simplefilter("always", ProtocolWarning)
         run = explain_retrieval(
             dataset,
             model,

@@ -84,6 +84,12 @@ class StoredPair:
     layer: str
     _images: tuple[KeptImage, KeptImage] = field(repr=False)
 
+    @property
+    def embeddings(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of the query and the gallery image, shape (D,) each."""
+        query, gallery = (kept.contributions.embedding for kept in self._images)
+        return query, gallery
+
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map which places of the other image a place of one image is matched with.
 

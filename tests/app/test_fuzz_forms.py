@@ -66,7 +66,7 @@ ANYTHING = anything(TEXTS)
 KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
     TEXTS: (
         *("action", "brain_key", "camera_field", "cameras", "change", "contributions"),
-        "distractors",
+        *("distractors", "exclude", "query_field", "gallery_field"),
         *("embeddings_field", "embeddings_from", "fars", "field", "fill"),
         *("gallery_value", "identity_field", "junk", "keep_index", "key", "kind"),
         *("model", "new_key", "outcome", "patches_field", "query_value", "region"),
@@ -76,7 +76,7 @@ KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
     st.lists(TEXTS, max_size=2) | TEXTS: ("by", "kinds", "pair_slices", "slices"),
     st.integers(-2, 5) | st.sampled_from([10**9, 10**30, 2.5, 1.0]): (
         *("batch_size", "k", "limit", "max_rank", "pairs", "resamples", "seed"),
-        "stripes",
+        *("stripes", "gallery_shots", "draws", "draw_seed"),
     ),
     st.floats() | st.integers(-2, 2): ("max_similarity", "min_score", "min_similarity"),
     st.booleans(): (

@@ -22,6 +22,7 @@ from PIL import Image
 
 from fiftyone_sfam import (
     Protocol,
+    Within,
     delete_run,
     explain_pair,
     explain_retrieval,
@@ -135,6 +136,9 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
         exclude_same_camera=False,
         split_field="tags",
         junk="p001",
+        exclude="identity,camera; camera,created_at:2h",
+        gallery_shots=2,
+        draws=3,
         contributions="int8",
         batch_size=7,
     )
@@ -155,6 +159,9 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
             exclude_same_camera=False,
             split_field="tags",
             junk=("p001",),
+            exclude=[("identity", "camera"), ("camera", Within("created_at", hours=2))],
+            gallery_shots=2,
+            draws=3,
         ).to_dict()
     )
     assert set(run.items.sample_ids) == set(view.values("id"))
@@ -472,6 +479,9 @@ def test_the_owners_models_are_first(
             "distractors",
             "identity '0' is both junk and a distractor; choose one.",
         ),
+        ({"exclude": "identity,,camera"}, "exclude", "a term without a name"),
+        ({"exclude": "camera; shoes"}, "exclude", "the rules name the field 'shoes'"),
+        ({"exclude": "camera,camera"}, "exclude", "names a field twice"),
     ],
 )
 def test_form_says_what_is_wrong_beside_the_field(
@@ -494,6 +504,9 @@ def test_form_accepts_what_is_right(crops: fo.Dataset) -> None:
         {"embeddings_from": "field", "embeddings_field": "vectors"},
         {"k": 1000},
         {**SETTINGS, "junk": "-1", "distractors": "0"},
+        {**SETTINGS, "exclude": "identity, camera", "gallery_shots": 1, "draws": 2},
+        # A split field that was chosen after boolean fields.
+        {**SETTINGS, "split_field": "tags", "query_field": "gone"},
     ):
         given = {**base, **params}
         assert problems(ExplainRetrieval(), context(crops, given)) == {}

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam import Preprocessing
-from fiftyone_sfam.attribution.pair import explain_path
+from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.attribution.path import (
     SCALES,
     attribute_path,

@@ -22,7 +22,7 @@ from fiftyone_sfam.app.install import PLUGIN_NAME, install_plugin
 from fiftyone_sfam.cli import entry
 from fiftyone_sfam.cli.entry import DEMO_DATASET, main
 from fiftyone_sfam.cli.support import with_options
-from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.data.protocol import Protocol, Within
 from fiftyone_sfam.demo.dataset import load_demo_dataset
 from fiftyone_sfam.demo.world import DefectPlan
 from fiftyone_sfam.errors import SfamError
@@ -143,6 +143,8 @@ def test_protocol_and_stored_embeddings_reach_the_run(
     options = (
         "--identity-field identity --split-field tags --query-value probe"
         f" --junk {junk} --distractor {distractor} --exclude-duplicates"
+        " --exclude identity,camera --exclude camera,created_at:1.5s"
+        " --gallery-shots 2 --draws 3 --draw-seed 4"
     )
     more = ["--contributions", "int8", "--contribution-dims", "16"]
     assert main([*explain, *options.split(), "--batch-size", "7", *more]) == 0
@@ -160,7 +162,22 @@ def test_protocol_and_stored_embeddings_reach_the_run(
         junk=(junk,),
         distractors=(distractor,),
         exclude_duplicates=True,
+        exclude=[("identity", "camera"), ("camera", Within("created_at", seconds=1.5))],
+        gallery_shots=2,
+        draws=3,
+        seed=4,
     )
+    people.set_values("camera", ["one"] * len(people))
+    people.set_values("probe", [number < 9 for number in range(len(people))])
+    options = "--identity-field identity --exclude identity,camera --query-field probe"
+    assert main([*explain, *options.split(), "--key", "cameras"]) == 0
+    found = capsys.readouterr()
+    said = "identity,camera\u2069 leaves out every true match of all 9 labeled queries"
+    assert said in found.err  # before the run
+    assert said in found.out  # and in its summary
+    assert re.search(r"without match +9\n", found.out)
+    assert main([*explain, "--key", "wrong", "--exclude", "identity,"]) == 2
+    assert "'identity,' has a term without a name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

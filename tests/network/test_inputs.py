@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair, explain_path
+from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
+from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.errors import ModelError, SfamWarning
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing

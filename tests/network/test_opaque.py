@@ -18,7 +18,8 @@ from fiftyone_sfam.attribution.masks import (
     explain_by_masks,
     random_masks,
 )
-from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair, explain_path
+from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
+from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.opaque import OpaqueModel

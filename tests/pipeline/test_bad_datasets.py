@@ -23,7 +23,7 @@ from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.items import collect_items
 from fiftyone_sfam.data.protocol import Protocol
-from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.errors import DataError, ProtocolWarning, RunError
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.retrieval.embeddings import stored_embeddings
@@ -68,14 +68,20 @@ def test_one_identity(dataset: fo.Dataset, tmp_path: Path) -> None:
 
 def test_two_samples_of_two_identities(dataset: fo.Dataset, tmp_path: Path) -> None:
     fill(dataset, tmp_path, identities=2, shots=1)
-    run = explain_retrieval(dataset, tiny_model(), k=3, protocol=IDENTITY)
+    said = "none of the 2 labeled queries has another image of its identity"
+    with pytest.warns(ProtocolWarning, match=said):
+        run = explain_retrieval(dataset, tiny_model(), k=3, protocol=IDENTITY)
     assert set(dataset.values("sfam_outcome")) == {"false match"}
+    summary = run.summary()
+    assert (summary["false match"], summary["without match"]) == (0, 2)
+    assert summary["rank1"] is None
     evaluated = evaluate_retrieval(run)
     assert len(evaluated.identification.query) == 0
     assert evaluated.identification.without_match == 2
     find_suspects(run)
     AuditPanel(dataset)
-    assert PairsComponent(dataset).walk() == []
+    [note] = PairsComponent(dataset).walk()
+    assert said in note.lower()
 
 
 def test_all_the_same_image(dataset: fo.Dataset, tmp_path: Path) -> None:
@@ -140,20 +146,20 @@ def test_protocol_values_that_occur_in_no_image(
     fill(dataset, tmp_path, identities=3, shots=2)
     dataset.set_values("who", [0, 0, 1, 1, 2, 2])
     message = (
-        "the value '0000' of the rule distractors occurs in none of the 6 images; "
-        "values are compared as text, and the field 'who' has '0', '2', '1' (3 of 3 "
+        "the value '3' of the rule distractors occurs in none of the 6 images; values "
+        "are compared as numbers, and the field 'who' has '2', '1', '0' (3 of 3 "
         "values); give values that occur, or leave the rule out."
     )
     with pytest.raises(DataError) as error:
         explain_retrieval(
-            dataset, tiny_model(), protocol=Protocol("who", distractors=("0000",))
+            dataset, tiny_model(), protocol=Protocol("who", distractors=("0003",))
         )
     assert str(error.value) == message
     command = ["explain", dataset.name, "--model", "demo", "--identity-field", "who"]
-    assert main([*command, "--distractor", "0000"]) == 2
+    assert main([*command, "--distractor", "0003"]) == 2
     assert capsys.readouterr().err == f"fiftyone-sfam: {message}\n"
     ctx = context(
-        dataset, {"model": "demo", "identity_field": "who", "distractors": "0000"}
+        dataset, {"model": "demo", "identity_field": "who", "distractors": "0003"}
     )
     with pytest.raises(DataError) as error:
         ExplainRetrieval().execute(ctx)
@@ -241,7 +247,7 @@ def test_the_same_sentence_everywhere(
         # The App's form takes the slice that is shown.
         found = ExplainRetrieval().resolve_input(ctx)
         assert ValidationContext(ctx, found, ExplainRetrieval()).errors == []
-        message = "none of the 1 images could be embedded; the first reason: the file"
+        message = "no pair to compare: the rule \u2068exclude_self\u2069 leaves out"
     else:
         ExplainRetrieval().resolve_input(ctx)
     with pytest.raises(DataError, match=re.escape(message)):

@@ -315,6 +315,8 @@ def test_config_and_summary(world):
         "true match": true,
         "false match": 12 - true,
         "unlabeled": 0,
+        "without match": 0,
+        "with match": 12,
         "rank1": true / 12,
         "warnings": [],
     }

@@ -157,6 +157,20 @@ def label_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
     ]
 
 
+def rule_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
+    """List the fields that the rules of a protocol can name."""
+    dates = (fo.FloatField, fo.DateField, fo.DateTimeField)
+    fields = _fields(dataset, prefix).items()
+    labels = label_fields(dataset, prefix)
+    return [*labels, *(name for name, field in fields if isinstance(field, dates))]
+
+
+def boolean_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
+    """List the fields that can tell queries and gallery images apart."""
+    fields = _fields(dataset, prefix).items()
+    return [name for name, field in fields if isinstance(field, fo.BooleanField)]
+
+
 def vector_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
     """List the fields that can hold embeddings."""
     kinds = (fo.VectorField, fo.ArrayField, fo.ListField)

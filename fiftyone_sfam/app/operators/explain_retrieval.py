@@ -8,7 +8,8 @@ import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole, whole
+from fiftyone_sfam.app.forms.parameters import Text, Whole, whole
+from fiftyone_sfam.app.forms.protocol import ProtocolParameters, add_protocol
 from fiftyone_sfam.app.operators.base import (
     Context,
     Results,
@@ -16,7 +17,6 @@ from fiftyone_sfam.app.operators.base import (
     progress_of,
     shown_fields,
 )
-from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.models import known_name
@@ -37,7 +37,7 @@ MAX_BATCH_SIZE = 1024
 COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
 
-class RunSettings(Parameters):
+class RunSettings(ProtocolParameters):
     """The model, the rules of the retrieval, and the maps."""
 
     model: Text | None = None
@@ -45,37 +45,13 @@ class RunSettings(Parameters):
     k: Whole = whole(5, 1, MAX_K)
     kind: Literal["sfam", "evidence"] = "sfam"  # map shown as the heatmap field
     weights: Literal["signed", "minmax"] = "signed"
-    patches_field: Text | None = None
     embeddings_from: Literal["compute", "index", "field"] = "compute"
     brain_key: Text | None = None
     embeddings_field: Text | None = None
     keep_index: Text | None = None
-    identity_field: Text | None = None
-    camera_field: Text | None = None
-    split_field: Text | None = None
-    query_value: Text = "query"
-    gallery_value: Text = "gallery"
-    exclude_same_camera: bool = True
-    exclude_duplicates: bool = False
-    junk: Text = ""  # identities, separated by commas
-    distractors: Text = ""  # identities, separated by commas
     contributions: Literal["none", "int8", "float16"] = "none"
     batch_size: Whole = whole(32, 1, MAX_BATCH_SIZE)
     overwrite: bool = False
-
-    def protocol(self) -> Protocol:
-        """Return the rules of the retrieval."""
-        return Protocol(
-            identity_field=self.identity_field,
-            camera_field=self.camera_field,
-            exclude_same_camera=self.exclude_same_camera,
-            junk=_split(self.junk),
-            distractors=_split(self.distractors),
-            split_field=self.split_field,
-            query_value=self.query_value,
-            gallery_value=self.gallery_value,
-            exclude_duplicates=self.exclude_duplicates,
-        )
 
     def embeddings(self) -> str | None:
         """Return the brain key or field that embeddings come from."""
@@ -109,11 +85,6 @@ class RunSettings(Parameters):
         }
 
 
-def _split(text: str) -> tuple[str, ...]:
-    """Split identities at commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 class ExplainRetrieval(SfamOperator[RunSettings]):
     """Explains the nearest neighbors of every query, and stores the maps."""
 
@@ -138,7 +109,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         """Add the target, the model, the protocol, the embeddings and the maps."""
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
         _add_model(ctx, params, inputs)
-        _add_protocol(ctx, params, inputs)
+        add_protocol(ctx.dataset, params, inputs)
         _add_embeddings(ctx, params, inputs)
         _add_maps(inputs)
         _add_estimate(ctx, params, inputs)
@@ -231,73 +202,6 @@ def _add_model(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
     if exists:
         inputs.bool("overwrite", label=f"Replace the run '{key}'", default=False)
     inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
-
-
-def _add_protocol(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
-    """Add the fields that labels, cameras, splits and detections come from."""
-    dataset = ctx.dataset
-    detections = choices.detection_fields(dataset)
-    if detections:
-        choices.add_choice(
-            inputs,
-            "patches_field",
-            detections,
-            label="Detections",
-            description="Compare detections instead of whole images",
-        )
-    names = choices.label_fields(dataset)
-    if params.patches_field in detections:
-        prefix = choices.patches_prefix(dataset, params.patches_field)
-        names = list(dict.fromkeys(choices.label_fields(dataset, prefix) + names))
-    choices.add_choice(
-        inputs,
-        "identity_field",
-        names,
-        label="Identity field",
-        description="Who is shown; needed to separate true from false matches",
-    )
-    choices.add_choice(
-        inputs,
-        "camera_field",
-        names,
-        label="Camera field",
-        description="Needed to leave out images of the same identity and camera",
-    )
-    choices.add_choice(
-        inputs,
-        "split_field",
-        ["tags", *names],
-        label="Query / gallery field",
-        description="Without it, every image is both",
-    )
-    if params.split_field:
-        inputs.str("query_value", label="Value of queries", default="query")
-        inputs.str("gallery_value", label="Value of the gallery", default="gallery")
-    if params.camera_field:
-        inputs.bool(
-            "exclude_same_camera",
-            label="Leave out the query's identity on the query's camera",
-            default=True,
-        )
-    # What was typed stays visible when the identity field is cleared again.
-    if params.identity_field or params.junk or params.distractors:
-        junk = inputs.str(
-            "junk",
-            label="Junk identities",
-            description="Left out everywhere; separate by commas",
-        )
-        distractors = inputs.str(
-            "distractors",
-            label="Distractor identities",
-            description="In the gallery, but match nobody; separate by commas",
-        )
-        problem = choices.problem_of(params.protocol)
-        choices.mark(distractors if params.distractors else junk, problem)
-    inputs.bool(
-        "exclude_duplicates",
-        label="Leave out exact duplicates of the query",
-        default=False,
-    )
 
 
 def _add_embeddings(ctx: Context, params: RunSettings, inputs: types.Object) -> None:

@@ -26,12 +26,14 @@ from fiftyone_sfam.attribution.maps import (
     Side,
     Weights,
     attribute,
+    attribute_decision,
     attribute_difference,
     check_embeddings,
     check_maps,
 )
-from fiftyone_sfam.attribution.pair import PathExplanation, explain_path
+from fiftyone_sfam.attribution.pair_path import PathExplanation, explain_path
 from fiftyone_sfam.attribution.reading import prepare_images
+from fiftyone_sfam.audit.decisions import similarity_at
 from fiftyone_sfam.data.inputs import ReadInputs
 from fiftyone_sfam.errors import ModelError, SfamError
 from fiftyone_sfam.models import known_name, list_models, load_named
@@ -125,6 +127,20 @@ class LivePairs:
         return self._pairs(
             {"difference": _maps(query)}, {"difference": _maps(-gallery)}
         )
+
+    def decision(self, threshold: float) -> list[PairMaps]:
+        """Explain why the query and each neighbor are accepted or rejected."""
+        with _LOCK:
+            embedding = self._head.embedding
+            squares = embedding.double().square().sum(1).numpy(force=True)
+            at = similarity_at(threshold, self.metric, squares[0] + squares[1:])
+            query, gallery = (
+                attribute_decision(
+                    self._head, rows, embedding[partners], torch.tensor(at), self.metric
+                ).evidence
+                for rows, partners in self._sides()
+            )
+        return self._pairs({"decision": _maps(query)}, {"decision": _maps(gallery)})
 
     def channel(self, index: int) -> list[PairMaps]:
         """Return the activation of a channel on both images of each pair."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.forms.parameters import Whole
 from fiftyone_sfam.app.pairs.bounded import MOST_BYTES, MOST_CELLS, fit_maps
-from fiftyone_sfam.app.pairs.contributed import difference_of, kept_pair
+from fiftyone_sfam.app.pairs.contributed import decision_of, difference_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
+    DECISION,
     PATH,
     SIGNED,
     Map,
@@ -31,8 +32,13 @@ from fiftyone_sfam.app.pairs.subjects import (
     SubjectQuestion,
     score_notes,
 )
+from fiftyone_sfam.audit.decisions import stored_threshold
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.contributions import StoredPair
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.app.pairs.live import LivePairs
 
 Plain = dict[str, Any]
 Explained = tuple[list[PairMaps], list[str]]  # maps of each pair, and what to say
@@ -49,7 +55,7 @@ _NO_MAPS = PairMaps(None, None)
 class LiveQuestion(SubjectQuestion):
     """Which maps are asked for."""
 
-    kind: Literal["difference", "path", "channel"] = "difference"
+    kind: Literal["decision", "difference", "path", "channel"] = "difference"
     channel: Whole | None = from_zero(None)
 
 
@@ -62,9 +68,16 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
         raise DataError("channel is missing; give a whole number from 0.")
     if kind == PATH:
         maps, notes = _path(subject)
+    elif kind == CHANNEL:
+        maps, notes = _computed(subject, lambda live: live.channel(int(channel or 0)))
+    elif kind == DECISION:
+        at = _threshold(subject)
+        maps, notes = _stored(subject, lambda pair: decision_of(pair, at)) or (
+            _computed(subject, lambda live: live.decision(at))
+        )
     else:
-        maps, notes = (None if kind == CHANNEL else _stored_differences(subject)) or (
-            _computed(subject, channel if kind == CHANNEL else None)
+        maps, notes = _stored(subject, difference_of) or (
+            _computed(subject, lambda live: live.difference())
         )
     notes = [sentence(note) for note in notes]
     values = [
@@ -115,13 +128,27 @@ def channels_text(importance: NDArray[np.float32]) -> str:
     )
 
 
-def _stored_differences(subject: Subject) -> Explained | None:
-    """Explain what sets each pair apart by stored contributions, if there are any."""
+def _threshold(subject: Subject) -> float:
+    """Return the threshold of the run that the pairs are of."""
+    run = subject.run
+    threshold = None if run is None else stored_threshold(run)
+    if threshold is None:
+        raise DataError(
+            "there is no threshold that the pair is accepted or rejected at; set one "
+            "with decide_pairs(...)."
+        )
+    return threshold
+
+
+def _stored(
+    subject: Subject, explain: Callable[[StoredPair], PairMaps]
+) -> Explained | None:
+    """Explain each pair by stored contributions, if there are any."""
     kept, places = subject.kept(), range(len(subject.pairs))
     pairs = [kept_pair(subject.run, 0, place + 1, kept) for place in places]
     if not any(pairs):
         return None
-    return [difference_of(pair) if pair else _NO_MAPS for pair in pairs], []
+    return [explain(pair) if pair else _NO_MAPS for pair in pairs], []
 
 
 def _path(subject: Subject) -> Explained:
@@ -145,13 +172,15 @@ def _path(subject: Subject) -> Explained:
     return [PairMaps(*sides)], score_notes([(subject.similarity[0], both[0].score)])
 
 
-def _computed(subject: Subject, channel: int | None) -> Explained:
-    """Compute maps with the model: of a channel, or of the difference without one."""
+def _computed(
+    subject: Subject, explain: Callable[[LivePairs], list[PairMaps]]
+) -> Explained:
+    """Compute maps with the model."""
     maps, scores = [_NO_MAPS] * len(subject.pairs), []
     readable = subject.readable(range(len(maps)))
     for start in range(0, len(readable), MOST_AT_ONCE):
         live, places = subject.live(readable[start : start + MOST_AT_ONCE])
-        found = live.difference() if channel is None else live.channel(channel)
+        found = explain(live)
         for place, pair, score in zip(places, found, live.scores, strict=True):
             maps[place] = pair
             scores.append((subject.similarity[place], float(score)))

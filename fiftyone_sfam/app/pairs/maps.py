@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
+from fiftyone_sfam.audit.decisions import stored_threshold
 from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
@@ -19,11 +20,11 @@ from fiftyone_sfam.runs.run import Run
 SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 """Kinds of map: two that may be stored, and one that is made of stored evidence."""
 
-DIFFERENCE, PATH, CHANNEL = "difference", "path", "channel"
-"""Kinds of map that are asked for."""
+DECISION, DIFFERENCE, PATH, CHANNEL = "decision", "difference", "path", "channel"
+"""Kinds of map that are asked for; the first where the run has a threshold."""
 
-LIVE = (DIFFERENCE, PATH, CHANNEL)
-SIGNED = (CONTRAST, DIFFERENCE)
+LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
+SIGNED = (CONTRAST, DECISION, DIFFERENCE)
 """Kinds that mean nothing without their negative values."""
 
 Map = NDArray[np.float32]
@@ -37,6 +38,11 @@ _TEXTS = {
         "contrast with the true match",
         "margin per cell of the query: positive for the true match, negative for the "
         "neighbor",
+    ),
+    DECISION: (
+        "decision at the threshold",
+        "similarity above the threshold per cell: positive speaks for acceptance, "
+        "negative for rejection",
     ),
     DIFFERENCE: (
         "difference",
@@ -60,7 +66,8 @@ def kinds_of(run: Run) -> tuple[str, ...]:
     kinds = stored_kinds(run)
     labeled = any(identity is not None for identity in run.items.identities)
     derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
-    return (*kinds, *derived, *LIVE)
+    decided = stored_threshold(run) is not None
+    return (*kinds, *derived, *(kind for kind in LIVE if decided or kind != DECISION))
 
 
 def describe_kinds(kinds: Iterable[str]) -> list[Plain]:

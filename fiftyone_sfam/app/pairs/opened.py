@@ -15,6 +15,7 @@ from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.pairs.queue import LISTED, RANKS, REVIEWED, suspect_kinds
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
+from fiftyone_sfam.audit.decisions import DECISIONS, stored_threshold
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.errors import SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -40,6 +41,16 @@ THIRDS = ""
 
 # Signs and colors of outcomes, which the color-blind can tell apart.
 _OUTCOMES = tuple(zip(OUTCOMES, "✓✗?", ("#1a85ff", "#d41159", "#8a8a8a"), strict=True))
+
+
+_DECISIONS = tuple(
+    zip(
+        DECISIONS,
+        ("✓+", "✓\N{MINUS SIGN}", "✗+", "✗\N{MINUS SIGN}"),
+        ("#1a85ff", "#1a85ff", "#d41159", "#d41159"),
+        strict=True,
+    )
+)
 
 
 class OpenQuestion(Parameters):
@@ -75,9 +86,7 @@ def answer_open(ctx: foo.ExecutionContext) -> dict[str, Any]:
         ],
         "outcomes": [
             {"name": name, "label": shown, "sign": sign, "color": color}
-            for (name, sign, color), shown in zip(
-                _OUTCOMES, _outcome_labels(run), strict=True
-            )
+            for name, shown, sign, color in _outcomes(run)
         ],
         "ranks": _choices(_ranks(run).items()),
         "orders": _choices(
@@ -93,11 +102,18 @@ def _ranks(run: Run | None) -> dict[str, str]:
     return RANKS if run is None or run.ranked else LISTED
 
 
-def _outcome_labels(run: Run | None) -> tuple[str, ...]:
-    """Name the outcomes; a pair of a list is no match that was found."""
-    if run is None or run.ranked:
-        return OUTCOMES
-    return "same identity", "different identities", "unlabeled"
+def _outcomes(run: Run | None) -> list[tuple[str, str, str, str]]:
+    """Return name, label, sign and color; a pair of a list is no match that was found."""
+    labels = OUTCOMES
+    if run is not None and not run.ranked:
+        labels = ("same identity", "different identities", "unlabeled")
+    found = [
+        (name, shown, sign, color)
+        for (name, sign, color), shown in zip(_OUTCOMES, labels, strict=True)
+    ]
+    if run is None or stored_threshold(run) is None:
+        return found
+    return [*found, *((name, name, sign, color) for name, sign, color in _DECISIONS)]
 
 
 def answer_explain(ctx: foo.ExecutionContext) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.app.pairs.plain import label
 from fiftyone_sfam.app.pairs.run_question import RunQuestion
+from fiftyone_sfam.audit.decisions import DECISIONS, load_decisions, stored_threshold
 from fiftyone_sfam.audit.suspects.search import load_suspects
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
@@ -47,6 +48,9 @@ TO_REVIEW, DONE = "open", "done"
 REVIEWED = {TO_REVIEW: "not reviewed yet", DONE: "reviewed"}
 """States of review that can be chosen, and their labels; a verdict can be too."""
 
+ANY_OUTCOME = (*OUTCOMES, *DECISIONS)
+"""Outcomes that can be chosen: by the labels, or by labels and threshold."""
+
 MAX_QUEUE = 500_000
 """Most pairs of a queue that are sent."""
 
@@ -73,7 +77,7 @@ def _number() -> Any:
 class Spec(Parameters):
     """Which pairs are in a queue, and in which order; None leaves a condition open."""
 
-    outcome: Annotated[str, _one_of(OUTCOMES)] | None = _listed(None, OUTCOMES)
+    outcome: Annotated[str, _one_of(ANY_OUTCOME)] | None = _listed(None, ANY_OUTCOME)
     ranks: Annotated[str, _one_of(list(RANKS))] = _listed(FIRST, list(RANKS))
     min_similarity: float | None = _number()  # inclusive
     max_similarity: float | None = _number()  # inclusive
@@ -147,7 +151,8 @@ def build_queue(
         # Verdicts change the queue only where it asks for them.
         if spec.reviewed in REVIEWED or text == spec.reviewed
     ]
-    return _built(run, spec, frozenset(marked), view)
+    threshold = stored_threshold(run) if spec.outcome in DECISIONS else None
+    return _built(run, spec, frozenset(marked), view, threshold)
 
 
 def suspect_kinds(run: Run) -> tuple[str, ...]:
@@ -165,12 +170,16 @@ def ids_in_view(view: SampleCollection) -> InView | None:
 
 @lru_cache(maxsize=8)
 def _built(
-    run: Run, spec: Spec, marked: frozenset[int], view: InView | None
+    run: Run,
+    spec: Spec,
+    marked: frozenset[int],
+    view: InView | None,
+    _threshold: float | None,  # so that another one builds another queue
 ) -> NDArray[np.int64]:
     asked = spec.query_camera or spec.neighbor_camera
     cameras = [label(one) for one in run.items.cameras] if asked else ()
     conditions = PairFilter(
-        spec.outcome,
+        spec.outcome if spec.outcome in OUTCOMES else None,
         {FIRST: 1, NEAREST: run.config.k, ALL: None}[spec.ranks]
         if run.ranked
         else None,
@@ -180,6 +189,8 @@ def _built(
         label(spec.neighbor_camera),
     )
     found = select_pairs(run.pairs, conditions, cameras)
+    if spec.outcome in DECISIONS:
+        found = found[np.isin(found, _decided(run, str(spec.outcome)))]
     if spec.identity is not None:
         wanted = label(spec.identity)
         named = np.array([label(one) == wanted for one in run.items.identities], bool)
@@ -197,6 +208,12 @@ def _built(
     queue = order_pairs(run.pairs, found, spec.order, suspects)
     queue.setflags(write=False)
     return queue
+
+
+def _decided(run: Run, outcome: str) -> NDArray[np.int64]:
+    """Return the pairs with an outcome at the run's threshold; none without one."""
+    decisions = load_decisions(run)
+    return np.empty(0, np.int64) if decisions is None else decisions.pairs(outcome)
 
 
 def _seen(run: Run, view: InView) -> NDArray[np.bool_]:

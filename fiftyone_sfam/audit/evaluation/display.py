@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.render import DIVERGING, color_table
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation
+from fiftyone_sfam.audit.evaluation.galleries import RandomGalleries
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview
 from fiftyone_sfam.audit.evaluation.scores import (
@@ -34,7 +35,7 @@ from fiftyone_sfam.audit.statistics.cells import (
     percent,
     text,
 )
-from fiftyone_sfam.data.text import short
+from fiftyone_sfam.data.text import counted, short
 
 _CAMERA_RULES = {
     "protocol": "Pairs are those that the run's protocol compares.",
@@ -71,6 +72,7 @@ def measures_table(evaluation: Evaluation) -> Table:
         "mINP": estimate(overall.mean_inverse_negative_penalty),
         "queries with a true match": count(len(ranked.query)),
         "labeled queries without one": count(ranked.without_match),
+        **_galleries(evaluation.galleries),
         "equal error rate": estimate(overall.equal_error),
         "its threshold": number(scores.equal_error_threshold, 4),
         "AUC": number(scores.auc, 4),
@@ -81,6 +83,19 @@ def measures_table(evaluation: Evaluation) -> Table:
         ("measure", "value (95 % interval)"),
         tuple((text(title), cell) for title, cell in rows.items()),
     )
+
+
+def _galleries(found: RandomGalleries | None) -> dict[str, Shown]:
+    """Return the means of the measures over random galleries."""
+    if found is None:
+        return {}
+    images = counted(found.shots, "gallery image")
+    draws = counted(len(found.cmc), "draw")
+    of = f"with {images} per identity (mean of {draws})"
+    return {
+        f"rank-1 {of}": percent(found.cmc[:, 0].mean()),
+        f"mAP {of}": percent(found.mean_average_precision.mean()),
+    }
 
 
 def operating_table(points: Sequence[OperatingPoint]) -> Table:

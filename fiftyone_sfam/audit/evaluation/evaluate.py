@@ -15,6 +15,10 @@ from fiftyone_sfam.audit.evaluation.fields import (
     slice_values,
     write_measures,
 )
+from fiftyone_sfam.audit.evaluation.galleries import (
+    RandomGalleries,
+    measure_galleries,
+)
 from fiftyone_sfam.audit.evaluation.measures import Identification, Measures, measure
 from fiftyone_sfam.audit.evaluation.overview import (
     candidates_of,
@@ -53,6 +57,9 @@ from fiftyone_sfam.runs.run import Run
 NAME = "evaluation"
 """Name of the stored result."""
 
+# Arrays of the random galleries.
+_DRAWN = ("cmc", "mean_average_precision", "mean_inverse_negative_penalty")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -80,6 +87,9 @@ class Evaluation:
         Of the intervals.
     created : str
         When, in UTC, ISO 8601.
+    galleries : RandomGalleries, optional
+        Measures with random galleries, if the protocol of the run asks for them with
+        ``gallery_shots``.
     """
 
     identification: Identification
@@ -92,6 +102,7 @@ class Evaluation:
     resamples: int
     seed: int
     created: str
+    galleries: RandomGalleries | None = None
 
 
 def evaluate_retrieval(
@@ -128,9 +139,10 @@ def evaluate_retrieval(
         of each pair of cameras.
     cameras : {"protocol", "all", "cross", "single"}
         Which pairs are compared. ``protocol``: what the run's protocol says, and for
-        verification no pairs of one camera where that leaves out the query's identity
-        on its own camera. ``all``: cameras do not matter. ``cross``: no pairs of one
-        camera at all. ``single``: no pairs of two cameras.
+        verification no pairs that a rule would leave out if they had one identity, such
+        as those of one camera. The others replace the rules with a camera: ``all``:
+        cameras do not matter. ``cross``: no pairs of one camera at all. ``single``: no
+        pairs of two cameras.
     fars : sequence of float
         False accept rates to find thresholds for.
     resamples, seed : int
@@ -182,6 +194,9 @@ def evaluate_retrieval(
             **_slices(comparisons, measures, sliced, resampling, watch),
         }
         pair_rows = _pair_slices(comparisons, measures, paired, resampling, watch)
+        galleries = None
+        if comparisons.protocol.gallery_shots is not None:
+            galleries = measure_galleries(comparisons, watch)
     config = {
         "cameras": cameras,
         "resamples": resamples,
@@ -197,6 +212,9 @@ def evaluate_retrieval(
         "equal_error_threshold": measures.scores.equal_error_threshold,
     }
     arrays = _pack(measures, rows, pair_rows)
+    if galleries is not None:
+        config["galleries"] = {"shots": galleries.shots, "seed": galleries.seed}
+        arrays |= {f"galleries_{name}": getattr(galleries, name) for name in _DRAWN}
     run.results.save(NAME, config, arrays, paths, finished=False)
     write_measures(run, measures.identification)
     run.results.finish(NAME)
@@ -226,6 +244,10 @@ def load_evaluation(run: Run) -> Evaluation | None:
     if result is None:
         return None
     arrays = result.arrays
+    galleries = None
+    if "galleries" in result.config:
+        drawn = {name: arrays[f"galleries_{name}"] for name in _DRAWN}
+        galleries = RandomGalleries(**result.config["galleries"], **drawn)
     slices, pair_slices = unpack_slices(arrays)
     (overall,) = slices.pop(OVERALL)
     values = {
@@ -244,6 +266,7 @@ def load_evaluation(run: Run) -> Evaluation | None:
             "similarity" if run.config.metric == "cosine" else "negative distance"
         ),
         "created": result.created,
+        "galleries": galleries,
     }
     parts = {
         "identification": restore(Identification, values),

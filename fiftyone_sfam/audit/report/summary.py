@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from fiftyone_sfam.audit.decisions import (
+    Decisions,
+    decisions_sentence,
+    load_decisions,
+)
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
     headline,
@@ -61,6 +66,7 @@ class Results:
 
     evaluation: Evaluation | None  # how good the retrieval is
     verification: Verification | None  # how well a given list is told apart
+    decisions: Decisions | None  # which pairs are accepted
     suspects: Suspects | None  # findings
     ledger: Ledger | None  # what regions carry
     causal: CausalCheck | None  # what changing a region did
@@ -85,6 +91,7 @@ def load_results(run: Run) -> Results:
     return Results(
         evaluation=load_evaluation(run),
         verification=_verification(run),
+        decisions=load_decisions(run),
         suspects=load_suspects(run),
         ledger=load_ledger(run),
         causal=load_causal_check(run),
@@ -252,6 +259,8 @@ def _measures(run: Run, results: Results) -> list[Card]:
 def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important results as sentences."""
     texts = list(run.warnings)
+    if results.decisions is not None:
+        texts.append(decisions_sentence(results.decisions))
     if results.suspects is not None:
         kinds = results.suspects.counts()
         counts = [f"{kind} {number:,}" for kind, number in kinds.items() if number]

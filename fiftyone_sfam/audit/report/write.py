@@ -25,6 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fiftyone_sfam._version import __version__
+from fiftyone_sfam.audit.decisions import decisions_table
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.fixes.find import dump_fixes
 from fiftyone_sfam.audit.report.findings import (
@@ -86,6 +87,7 @@ class Report:
     cards: list[Card]  # the summary
     highlights: list[str]  # the most important results
     evaluation: EvaluationPart | Missing
+    decisions: Table | None  # accepted and rejected pairs, if a threshold was set
     findings: FindingsPart | Missing
     regions: RegionsPart | Missing
     shortcuts: ShortcutsPart | Missing
@@ -312,6 +314,9 @@ def make_report(
         cards=cards(run, results),
         highlights=highlights(run, results),
         evaluation=_evaluation(run, results),
+        decisions=None
+        if results.decisions is None
+        else decisions_table(results.decisions),
         findings=missing(
             run, "Nobody has looked for suspects.", "find suspects", "suspects"
         )

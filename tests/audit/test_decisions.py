@@ -1,0 +1,170 @@
+"""Accepted and rejected pairs at a threshold, and why."""
+
+from __future__ import annotations
+
+import re
+
+import fiftyone as fo
+import numpy as np
+import pytest
+
+from fiftyone_sfam import (
+    Protocol,
+    decide_pairs,
+    evaluate_retrieval,
+    explain_pair,
+    explain_retrieval,
+    load_decisions,
+    load_run,
+)
+from fiftyone_sfam.app.pairs.queue import ANY_OUTCOME, Spec, build_queue
+from fiftyone_sfam.audit.decisions import DECISIONS, decisions_table, similarity_at
+from fiftyone_sfam.audit.report.summary import highlights, load_results
+from fiftyone_sfam.audit.report.write import make_report, render
+from fiftyone_sfam.cli import main
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.run import Run
+from worlds import tiny_model
+
+
+@pytest.fixture
+def run(world: fo.Dataset) -> Run:
+    identities = world.values("identity")
+    world.set_values("identity", [*identities[:11], None])
+    return explain_retrieval(
+        world, tiny_model(), k=4, protocol=Protocol("identity"), contributions="float16"
+    )
+
+
+def outcome_of(run: Run, pair: int, threshold: float) -> str | None:
+    """By the definition, pair by pair."""
+    of_pair = run.items.identities
+    query, other = of_pair[run.pairs.query[pair]], of_pair[run.pairs.gallery[pair]]
+    if query is None or other is None:
+        return None
+    accepted = run.pairs.similarity[pair] >= threshold
+    if query == other:
+        return "true accept" if accepted else "false reject"
+    return "false accept" if accepted else "true reject"
+
+
+def test_four_outcomes_at_a_threshold(run: Run) -> None:
+    assert load_decisions(run) is None
+    middle = float(np.median(run.pairs.similarity))
+    found = decide_pairs(run, threshold=middle)
+    expected = [outcome_of(run, pair, middle) for pair in range(len(run.pairs))]
+    assert set(expected) == {*DECISIONS, None}
+    codes = [-1 if one is None else DECISIONS.index(one) for one in expected]
+    assert found.outcomes.tolist() == codes
+    first = [expected[pair] for pair in np.flatnonzero(run.pairs.rank == 1)]
+    assert found.nearest == {name: first.count(name) for name in DECISIONS}
+    assert found.every == {name: expected.count(name) for name in DECISIONS}
+    assert found.similarities(run).tolist() == [middle] * len(run.pairs)
+    # It stays with the run, as a filter of the queue.
+    loaded = load_decisions(load_run(run.dataset, run.key))
+    assert loaded is not None
+    np.testing.assert_array_equal(loaded.outcomes, found.outcomes)
+    assert (loaded.threshold, loaded.far) == (middle, None)
+    for name in DECISIONS:
+        wanted = [pair for pair, one in enumerate(expected) if one == name]
+        assert found.pairs(name).tolist() == wanted
+        queue = build_queue(run, Spec(outcome=name, ranks="all"))
+        assert sorted(queue.tolist()) == wanted
+    # Another threshold builds another queue.
+    decide_pairs(run, threshold=-1)
+    assert len(build_queue(run, Spec(outcome="false reject", ranks="all"))) == 0
+    assert set(ANY_OUTCOME) > set(DECISIONS)
+
+
+def test_a_threshold_at_a_false_accept_rate(run: Run) -> None:
+    with pytest.raises(DataError, match="needs the evaluation of the run 'sfam'"):
+        decide_pairs(run, far=0.1)
+    scores = evaluate_retrieval(run).verification
+    found = decide_pairs(run, far=0.1)
+    assert (found.threshold, found.far) == (scores.threshold_for(0.1), 0.1)
+    # Over all pairs of labeled images, no more than a tenth of the impostors passes.
+    vectors = run.embeddings().astype(np.float64)[:11]
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    near = np.round(vectors @ vectors.T, 12)
+    names = run.items.identities
+    impostors = [
+        near[i, j] for i in range(11) for j in range(i) if names[i] != names[j]
+    ]
+    assert 0 < np.mean(np.array(impostors) >= found.threshold) <= 0.1
+    with pytest.raises(DataError, match="accepts so few impostors"):
+        decide_pairs(run, far=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give either a threshold or a false accept rate"),
+        ({"threshold": 0.5, "far": 0.1}, "give either"),
+        ({"threshold": float("nan")}, "the threshold is nan; give a finite number"),
+        ({"far": 0}, "far is 0; give a rate between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_a_threshold(run: Run, given: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        decide_pairs(run, **given)
+    assert load_decisions(run) is None
+    with pytest.raises(DataError, match="unknown outcome 'accept'; use one of true"):
+        decide_pairs(run, threshold=0).pairs("accept")
+
+
+def test_report_and_command_line_have_the_outcomes(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_report(run, load_results(run)).decisions is None
+    found = decide_pairs(run, threshold=0.5)
+    results = load_results(run)
+    [sentence] = [one for one in highlights(run, results) if "accepted from" in one]
+    accepted = found.nearest["true accept"]
+    assert f"similarity of 0.500: of the first neighbors, {accepted} true" in sentence
+    table = decisions_table(found)
+    assert [row[0] for row in table.texts()] == list(DECISIONS)
+    assert [int(row[1]) for row in table.texts()] == list(found.nearest.values())
+    command = ["decide", run.dataset.name, run.key, "--threshold", "0.5"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(sentence)
+    assert re.search(rf"true accept +{accepted} ", printed)
+    page = render(make_report(run, results))
+    assert "Accepted and rejected at the threshold" in page
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_why_a_pair_is_rejected(world: fo.Dataset, metric: str) -> None:
+    model = tiny_model(metric=metric)
+    run = explain_retrieval(
+        world, model, protocol=Protocol("identity"), contributions="float16"
+    )
+    threshold = 0.9 if metric == "cosine" else -float(np.median(run.pairs.distance))
+    found = decide_pairs(run, threshold=threshold)
+    rejected = int(found.pairs("true reject")[-1])
+    at = float(found.similarities(run)[rejected])
+    ends = run.pairs.query[rejected], run.pairs.gallery[rejected]
+    files = [world[str(run.items.sample_ids[item])].filepath for item in ends]
+    pair = explain_pair(model, *files)
+    itself = explain_pair(model, files[0], files[0])
+    query, gallery = pair.decision(at)
+    # By the definition: the evidence, minus the threshold times that for itself.
+    np.testing.assert_allclose(
+        query.evidence,
+        pair.query.evidence - at * itself.query.evidence,
+        atol=1e-5,
+    )
+    for side in (query, gallery):
+        assert side.score == pytest.approx(pair.score - at, abs=1e-5)
+        assert side.score < 0
+        assert side.evidence.sum() + side.remainder == pytest.approx(side.score)
+    stored = run.explain_stored(*(str(run.items.ids[item]) for item in ends))
+    np.testing.assert_allclose(
+        stored.decision(at)[0].evidence, query.evidence, atol=2e-2
+    )
+
+
+def test_similarity_at_a_distance() -> None:
+    # Vectors of lengths 3 and 4 at a distance of 5 are at right angles.
+    assert similarity_at(-5.0, "euclidean", np.array([25.0])).tolist() == [0.0]
+    assert similarity_at(0.3, "cosine", np.array([25.0, 1.0])).tolist() == [0.3, 0.3]
