@@ -251,7 +251,7 @@ def make_run(
             given = stored_embeddings(samples, items, options.embeddings, field)
         chosen = source.choose(samples, items)
         if chosen is not None:
-            items = items.take(chosen)
+            items = items.take(chosen.tolist())
             given = None if given is None else given.take(chosen)
         if model.inputs:
             columns = input_columns(
