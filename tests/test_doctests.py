@@ -21,6 +21,7 @@ WITHOUT_EXAMPLE = {
     "check_faithfulness",
     "delete_run",
     "evaluate_retrieval",
+    "explain_pairs",
     "explain_retrieval",
     "find_leaks",
     "find_shortcuts",
@@ -33,12 +34,14 @@ WITHOUT_EXAMPLE = {
     "load_run",
     "load_shortcuts",
     "load_suspects",
+    "load_verification",
     "prune",
     "reject_proposal",
     "rename_run",
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "verify_pairs",
     "write_report",
 }
 

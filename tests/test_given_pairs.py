@@ -199,7 +199,7 @@ def test_the_panel_of_pairs_answers(run: Run) -> None:
     assert shown[first]["list_fold"] == row // (2 * EACH)
     assert shown[first]["list_score"] is None
     assert names(answer["kinds"])
-    component.ask("verdict", pairs=[first], text="fine")
+    component.ask("verdict", pairs=[first], verdict="fine")
     assert [given.text for given in get_verdicts(run).values()] == ["fine"]
 
 

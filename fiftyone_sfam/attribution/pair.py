@@ -201,8 +201,8 @@ class PairExplanation:
         )
         prefix = self._head.prefix_evidence(rows, both.cotangents)
         return (
-            _side(both, 0, self.query.crop, prefix),
-            _side(both, 1, self.gallery.crop, prefix),
+            side_of(both, 0, self.query.crop, prefix),
+            side_of(both, 1, self.gallery.crop, prefix),
         )
 
     def channel(self, index: int, side: Side = "query") -> NDArray[np.float32]:

@@ -253,7 +253,7 @@ def make_run(
             given = stored_embeddings(samples, items, options.embeddings, field)
         chosen = source.choose(samples, items)
         if chosen is not None:
-            items = items.take(chosen)
+            items = items.take(chosen.tolist())
             given = None if given is None else given.take(chosen)
         source, protocol_warnings = source.checked(items)
         for text in protocol_warnings:

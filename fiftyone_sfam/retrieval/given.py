@@ -135,16 +135,16 @@ def _compare(
     similarity, distance = np.empty(len(query)), np.empty(len(query))
     for start in range(0, len(query), _ROWS):
         part = slice(start, start + _ROWS)
-        ends = [
+        first, second = (
             torch.from_numpy(embeddings[side[part]]).double()
             for side in (query, gallery)
-        ]
-        values = of_metric.similarity(*ends, metric).clamp(-1, 1)
-        similarity[part] = values.numpy()
-        apart = (
-            of_metric.distance(*ends, metric) if metric == "euclidean" else 1 - values
         )
-        distance[part] = apart.numpy()
+        values = of_metric.similarity(first, second, metric).clamp(-1, 1)
+        similarity[part] = values.numpy()
+        if metric == "cosine":
+            distance[part] = 1 - similarity[part]
+        else:
+            distance[part] = of_metric.distance(first, second, metric).numpy()
     return similarity, distance
 
 

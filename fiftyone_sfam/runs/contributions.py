@@ -214,12 +214,12 @@ def stored_template(
         )
     images = read_images(run, [*ids, *member_ids])
     probe, members = images[: len(ids)], images[len(ids) :]
-    embeddings = [
+    first, second = (
         np.stack([image.contributions.embedding for image in side])
         for side in (probe, members)
-    ]
+    )
     metric = run.config.metric
-    vectors = template_vectors(*embeddings, metric, normalize_members)
+    vectors = template_vectors(first, second, metric, normalize_members)
     sides = [
         tuple(
             _side(maps_of.toward(image.contributions, vector), image)

@@ -103,7 +103,7 @@ def _ranks(run: Run | None) -> dict[str, str]:
 
 
 def _outcomes(run: Run | None) -> list[tuple[str, str, str, str]]:
-    """Return name, label, sign and color; a pair of a list is no match that was found."""
+    """Return name, label, sign and color; pairs of a list are no matches to find."""
     labels = OUTCOMES
     if run is not None and not run.ranked:
         labels = ("same identity", "different identities", "unlabeled")

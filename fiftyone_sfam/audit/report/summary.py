@@ -277,12 +277,12 @@ def highlights(run: Run, results: Results) -> list[str]:
         )
     if run.given is not None and run.given.reasons:
         skipped = counted(len(run.given.reasons), "row")
-        first = min(run.given.reasons)
-        reason = without_folders(run.given.reasons[first])
+        row = min(run.given.reasons)
+        reason = without_folders(run.given.reasons[row])
         texts.insert(
             0,
             f"{skipped} of the list were skipped of {len(run.given.listed):,}; the "
-            f"first reason: row {first}, {reason}",
+            f"first reason: row {row}, {reason}",
         )
     return texts
 
