@@ -554,7 +554,7 @@
   }
   function drawScaled(ctx, source, at, smooth) {
     ctx.imageSmoothingEnabled = smooth;
-    ctx.imageSmoothingQuality = "high";
+    ctx.imageSmoothingQuality = "low";
     ctx.drawImage(source, at.x, at.y, at.width, at.height);
   }
   var maps = /* @__PURE__ */ new WeakMap();

@@ -50,7 +50,8 @@ function paintPicture(ctx: Context, image: StageImage, at: Rect): void {
 
 function drawScaled(ctx: Context, source: CanvasImageSource, at: Rect, smooth: boolean): void {
   ctx.imageSmoothingEnabled = smooth;
-  ctx.imageSmoothingQuality = "high";
+  // Without a graphics card the browser takes ten times as long to draw with the best quality.
+  ctx.imageSmoothingQuality = "low";
   ctx.drawImage(source, at.x, at.y, at.width, at.height);
 }
 
