@@ -271,6 +271,8 @@ export class Session {
     for (const one of shown && current ? [shown.query, shown.neighbor] : [])
       if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
     if (!current) this.client.want("query", this.queryParams(pair));
+    const near = shown?.query.neighbors.slice(Math.max(shown.index - 2, 0), shown.index + 3);
+    preload(near?.map(({ picture }) => picture.url) ?? []);
     for (const next of soon(this.state)) {
       const there = this.find(next);
       if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
