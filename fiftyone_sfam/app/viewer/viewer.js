@@ -245,6 +245,7 @@
   var FIT = { scale: 1, x: 0.5, y: 0.5 };
   var LARGEST = 64;
   var SLIMMEST = 1 / 40;
+  var SPREAD = 1.2;
   var WHATS = {
     overlay: ["overlay"],
     side: ["picture", "map"],
@@ -262,8 +263,11 @@
     const { query, neighbor, swipe, points } = props;
     const whats = WHATS[props.look.mode];
     const [a, b] = [sizeOf(query), sizeOf(neighbor)];
-    const slim = whats.length * Math.sqrt(a[0] / a[1] * (b[0] / b[1]));
-    const [first, second] = halves({ x: 0, y: 0, width, height }, width < slim * height);
+    const [one, other] = [a[0] / a[1], b[0] / b[1]];
+    const stacked = width < whats.length * Math.sqrt(one * other) * height;
+    const needed = 2 * whats.length * SPREAD * height * Math.max(one, other);
+    const used = stacked ? width : Math.min(width, needed);
+    const [first, second] = halves({ x: (width - used) / 2, y: 0, width: used, height }, stacked);
     const sides = [
       ["query", query, first, [0, 0, 1, 1]],
       ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]]
@@ -1939,25 +1943,25 @@
   font-size: 12px;
 }
 .sfam-body {
-  flex: 1 1 auto;
-  display: flex;
-  flex-direction: column;
-  gap: 8px;
-  min-height: 0;
-}
-.sfam-pair {
-  flex: none;
+  flex: 1 0 auto;
   display: flex;
   flex-direction: column;
   gap: 4px;
-  min-width: 0;
 }
-.sfam-old {
+/* In a narrow pane all scrolls but the images, as parts of one column. */
+.sfam-pair {
+  display: contents;
+}
+.sfam-old > * {
   opacity: 0.6;
 }
 .sfam-shown {
-  position: relative;
-  height: clamp(200px, 46cqh, 110cqw);
+  position: sticky;
+  top: 0;
+  z-index: 2;
+  flex: none;
+  height: clamp(160px, 40cqh, 100cqw);
+  background: var(--back);
 }
 .sfam-name {
   display: inline-block;
@@ -2036,6 +2040,9 @@
   align-items: center;
   min-width: 0;
   white-space: nowrap;
+}
+.sfam-queue select {
+  max-width: 9em;
 }
 .sfam-queue {
   flex: 1 0 240px;
@@ -2117,7 +2124,24 @@
   flex: 1 1 220px;
   min-width: 0;
 }
-@container sfam (min-width: 640px) {
+@container sfam (max-width: 500px) {
+  [role="toolbar"] {
+    gap: 2px 6px;
+    font-size: 12px;
+  }
+  [role="toolbar"] select {
+    max-width: min(9em, 29cqw);
+    font-size: 12px;
+  }
+  /* The choice itself says what it is; its name is the label of the list. */
+  [role="toolbar"] .sfam-pick:has(select) {
+    font-size: 0;
+  }
+  .sfam [role="toolbar"] input[type="range"] {
+    width: 52px;
+  }
+}
+@container sfam (min-width: 1000px) {
   .sfam-center {
     flex: 0 1 auto;
     order: 0;
@@ -2125,18 +2149,28 @@
 }
 @container sfam (min-width: 760px) {
   .sfam-body {
+    flex: 1 1 auto;
     flex-direction: row;
+    gap: 8px;
+    min-height: 0;
   }
   .sfam-pair {
     flex: 1 1 0;
+    display: flex;
+    flex-direction: column;
+    gap: 4px;
+    min-width: 0;
     overflow: auto;
   }
   .sfam-shown {
+    position: relative;
     flex: 1 0 200px;
     height: auto;
+    background: none;
   }
   .sfam-queue {
     flex: 0 0 clamp(240px, 28%, 380px);
+    min-height: 0;
   }
 }
 `;
