@@ -523,7 +523,7 @@
   }
 
   // src/drawing.css
-  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n}\n.sfam-stage.sfam-zoomed {\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
 
   // src/painting.ts
   var DETAIL = 192;
@@ -678,6 +678,8 @@
       this.pointer = null;
       this.cursor = null;
       this.press = null;
+      this.fingers = /* @__PURE__ */ new Map();
+      // or the mouse, while they are down
       this.frame = 0;
       this.stale = true;
       // the views have to be painted again
@@ -758,14 +760,16 @@
       const place = this.placeOf(event);
       const view = this.viewAt(place);
       this.pointer = place;
-      if (event.button === 0 && view) {
+      this.fingers.set(event.pointerId, place);
+      this.press = null;
+      if (event.button === 0 && view && this.fingers.size === 1)
         this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-      }
     }
     move(event) {
       const place = this.placeOf(event);
       const { press, scene } = this;
       this.pointer = place;
+      if (this.fingers.size > 1) this.pinch(event.pointerId, place);
       if (press) {
         const [dx, dy] = [place.x - press.x, place.y - press.y];
         if (!press.moved && Math.hypot(dx, dy) > CLICK) {
@@ -778,14 +782,25 @@
       }
       this.request();
     }
-    up() {
-      const clicked = this.cellUnder(this.pointer);
-      this.press = null;
-      if (clicked) this.toggle(clicked);
-      this.request();
+    /** Zoom around the finger that rests, by how the other one's distance from it changes. */
+    pinch(finger, to) {
+      const from = this.fingers.get(finger);
+      const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
+      const view = rest && this.viewAt(rest);
+      if (!from || !view) return;
+      const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
+      this.fingers.set(finger, to);
+      const { zoom, onZoom } = this.scene;
+      if (before) onZoom(zoomAround(zoom, now / before, ...relative(rest, view)));
     }
-    leave() {
-      this.pointer = null;
+    up(event) {
+      const clicked = this.press && this.cellUnder(this.pointer);
+      if (clicked) this.toggle(clicked);
+      this.leave(event, this.pointer);
+    }
+    leave({ pointerId }, pointer = null) {
+      this.fingers.delete(pointerId);
+      this.pointer = pointer;
       this.press = null;
       this.request();
     }
@@ -838,7 +853,7 @@
   // src/stage.tsx
   var { React: React3 } = app;
   function Stage(props) {
-    const { look, zoom, hint } = props;
+    const { look, hint } = props;
     const root = React3.useRef(null);
     const surface = React3.useRef(null);
     const [size, setSize] = React3.useState([0, 0]);
@@ -865,13 +880,14 @@
         ref: root,
         role: "group",
         tabIndex: 0,
-        className: zoom.scale > 1 ? "sfam-stage sfam-zoomed" : "sfam-stage",
+        className: "sfam-stage",
         "data-testid": "sfam-stage",
         "aria-label": "Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins.",
         onPointerDown: (event) => surface.current?.down(event.nativeEvent),
         onPointerMove: (event) => surface.current?.move(event.nativeEvent),
-        onPointerUp: () => surface.current?.up(),
-        onPointerLeave: () => surface.current?.leave(),
+        onPointerUp: (event) => surface.current?.up(event.nativeEvent),
+        onPointerCancel: (event) => surface.current?.leave(event.nativeEvent),
+        onPointerLeave: (event) => surface.current?.leave(event.nativeEvent),
         onDoubleClick: () => props.onZoom(FIT),
         onKeyDown: (event) => {
           if (event.target !== event.currentTarget || !surface.current?.key(event)) return;
@@ -1571,9 +1587,9 @@
       this.set({ message: null });
       if (handed) {
         this.latest.delete("queue");
-        const pairs3 = Int32Array.from(handed.pairs);
-        const note = pairs3.length ? null : "No pairs were handed over.";
-        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: pairs3, reviewed: 0, note } });
+        const [pairs3, queries2] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
+        const note = handed.pairs.length ? null : "No pairs were handed over.";
+        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: queries2, reviewed: 0, note } });
         return;
       }
       const answer = await this.newest("queue", "queue", this.of({ spec }));

@@ -143,10 +143,9 @@ export class Session {
     this.set({ message: null });
     if (handed) {
       this.latest.delete("queue");
-      const pairs = Int32Array.from(handed.pairs);
-      const note = pairs.length ? null : "No pairs were handed over.";
-      // Which of them are of one query is not known: each counts as one of its own.
-      this.dispatch({ type: "queue", queue: { pairs, queries: pairs, reviewed: 0, note } });
+      const [pairs, queries] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
+      const note = handed.pairs.length ? null : "No pairs were handed over.";
+      this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
       return;
     }
     const answer = await this.newest<QueueAnswer>("queue", "queue", this.of({ spec }));

@@ -23,6 +23,7 @@ export class Surface {
   private pointer: Place | null = null;
   private cursor: Pin | null = null;
   private press: (Place & { view: View; zoom: Zoom; moved: boolean }) | null = null;
+  private readonly fingers = new Map<number, Place>(); // or the mouse, while they are down
   private frame = 0;
   private stale = true; // the views have to be painted again
   private complete = false; // all of their pictures were there
@@ -116,15 +117,17 @@ export class Surface {
     const place = this.placeOf(event);
     const view = this.viewAt(place);
     this.pointer = place;
-    if (event.button === 0 && view) {
+    this.fingers.set(event.pointerId, place);
+    this.press = null;
+    if (event.button === 0 && view && this.fingers.size === 1)
       this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-    }
   }
 
   move(event: PointerEvent): void {
     const place = this.placeOf(event);
     const { press, scene } = this;
     this.pointer = place;
+    if (this.fingers.size > 1) this.pinch(event.pointerId, place);
     if (press) {
       const [dx, dy] = [place.x - press.x, place.y - press.y];
       if (!press.moved && Math.hypot(dx, dy) > CLICK) {
@@ -138,15 +141,27 @@ export class Surface {
     this.request();
   }
 
-  up(): void {
-    const clicked = this.cellUnder(this.pointer);
-    this.press = null;
-    if (clicked) this.toggle(clicked);
-    this.request();
+  /** Zoom around the finger that rests, by how the other one's distance from it changes. */
+  private pinch(finger: number, to: Place): void {
+    const from = this.fingers.get(finger);
+    const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
+    const view = rest && this.viewAt(rest);
+    if (!from || !view) return;
+    const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
+    this.fingers.set(finger, to);
+    const { zoom, onZoom } = this.scene;
+    if (before) onZoom(geometry.zoomAround(zoom, now! / before, ...relative(rest, view)));
   }
 
-  leave(): void {
-    this.pointer = null;
+  up(event: PointerEvent): void {
+    const clicked = this.press && this.cellUnder(this.pointer);
+    if (clicked) this.toggle(clicked);
+    this.leave(event, this.pointer);
+  }
+
+  leave({ pointerId }: PointerEvent, pointer: Place | null = null): void {
+    this.fingers.delete(pointerId);
+    this.pointer = pointer;
     this.press = null;
     this.request();
   }
