@@ -2,11 +2,12 @@
 
 Part of ``make bench-panels``. The real App is opened in headless Chromium on a large
 run. Each action is timed in the page: from the event that the key or the mouse makes to
-the frame after the component says that it has painted.
+the end of the frame in which the component has painted what belongs to it.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,27 +25,38 @@ sys.path.insert(0, str(ROOT / "scripts"))
 CLIENT_MS, AHEAD_MS, SERVER_MS = 16.0, 50.0, 150.0
 """Bounds of medians: on the client, fetched ahead, and with a question in between."""
 
+NEIGHBORS = ["ArrowRight"] * 9 + ["ArrowLeft"] * 9
+OPACITIES = ["-"] * 5 + ["+"] * 5
+"""Keys that each change something: over all neighbors and opacities, and back."""
+
 WATCH = """
-(kind) => {
+([kind, turns]) => {
   const stage = document.querySelector('[data-testid="sfam-stage"]');
+  const shown = () => document.querySelector('[data-testid="sfam-shown"]').dataset.pair;
   window.sfamTimes = new Promise((resolve) => {
     const start = (event) => {
-      const from = event.timeStamp;
-      const observer = new MutationObserver(() => {
-        observer.disconnect();
-        requestAnimationFrame(() => resolve(performance.now() - from));
-      });
-      observer.observe(document.querySelector('[data-testid="sfam-viewer"]'), {
-        subtree: true, attributes: true, attributeFilter: ['data-painted'],
-      });
-      setTimeout(() => resolve(null), 10000);
+      const [painted, pair] = [stage.dataset.painted, shown()];
+      const { port1, port2 } = new MessageChannel();
+      const next = () => requestAnimationFrame(() => port2.postMessage(0));
+      port1.onmessage = () => {
+        const now = performance.now();
+        const there = !turns || (shown() !== undefined && shown() !== pair);
+        if (there && stage.dataset.painted !== painted) resolve(now - event.timeStamp);
+        else if (now - event.timeStamp > 10000) resolve(null);
+        else next();
+      };
+      next();
     };
     window.addEventListener(kind, start, { capture: true, once: true });
   });
 }
 """
-"""Waits for an event, and then for the frame after the next paint of the stage."""
+"""Waits for an event, and then for the end of the frame in which the stage is painted.
 
+A message that is posted in a frame's first callback arrives when that frame is done:
+whatever was painted before or in it is then with the compositor. What turns to another
+pair counts once that pair is shown.
+"""
 
 OPEN = """
 window.sfamOpen = 0;
@@ -88,14 +100,14 @@ def measure(url: str, dataset: str, run: str, repeats: int) -> dict[str, Any]:
         page.keyboard.press("m")
         _settle(page)
         report = {
-            "next neighbor": _keys(page, "ArrowRight", repeats),
-            "map kind": _keys(page, "m", repeats),
-            "opacity": _keys(page, "-", repeats),
+            "next neighbor": _keys(page, NEIGHBORS, repeats),
+            "map kind": _keys(page, ["m"], repeats),
+            "opacity": _keys(page, OPACITIES, repeats),
             "hover": _hover(page, stage, repeats),
             "next query, fetched ahead": _keys(
-                page, "ArrowDown", repeats, before=lambda: _settle(page)
+                page, ["ArrowDown"], repeats, before=lambda: _settle(page)
             ),
-            "next query, not fetched": _keys(page, "ArrowDown", repeats),
+            "next query, not fetched": _keys(page, ["ArrowDown"], repeats),
         }
         browser.close()
     return {
@@ -137,17 +149,20 @@ def broken(report: dict[str, Any]) -> list[str]:
 
 
 def _keys(
-    page: Page, key: str, repeats: int, before: Callable[[], None] | None = None
+    page: Page,
+    keys: list[str],
+    repeats: int,
+    before: Callable[[], None] | None = None,
 ) -> list[float]:
-    """Press a key again and again."""
+    """Press keys in turn, again and again."""
     found = []
-    for _ in range(repeats):
+    for key in itertools.islice(itertools.cycle(keys), repeats):
         if before is not None:
             before()
-        page.evaluate(WATCH, "keydown")
+        page.evaluate(WATCH, ["keydown", key.startswith("Arrow")])
         page.keyboard.press(key)
         found.append(page.evaluate("window.sfamTimes"))
-    return _times(found, key)
+    return _times(found, keys[0])
 
 
 def _hover(page: Page, stage: Locator, repeats: int) -> list[float]:
@@ -157,7 +172,7 @@ def _hover(page: Page, stage: Locator, repeats: int) -> list[float]:
         raise RuntimeError("the query is not there.")
     found = []
     for step in range(repeats):
-        page.evaluate(WATCH, "mousemove")
+        page.evaluate(WATCH, ["mousemove", False])
         x, y = (0.2 + 0.6 * (step % 7) / 7, 0.2 + 0.6 * (step % 5) / 5)
         page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
         found.append(page.evaluate("window.sfamTimes"))

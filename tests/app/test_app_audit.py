@@ -183,6 +183,7 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
         "uid": run.config.uid,
         "title": selection.title,
         "pairs": list(selection.pairs),
+        "queries": run.pairs.query[list(selection.pairs)].tolist(),
     }
     wait_for_count(page, len(selection.samples))
     keep_screenshot(page, "audit_scores")

@@ -334,7 +334,11 @@ class SfamAudit(foo.Panel):
         if pairs:
             # In the page: no other tab and nobody else gets them.
             handed = {"run": run.key, "uid": run.config.uid, "title": title}
-            ctx.trigger(VIEW_PAIRS, params={**handed, "pairs": list(pairs)})
+            of = {
+                "pairs": list(pairs),
+                "queries": run.pairs.query[list(pairs)].tolist(),
+            }
+            ctx.trigger(VIEW_PAIRS, params={**handed, **of})
             # In the pane of the grid, so that the audit stays in sight.
             ctx.ops.open_panel("sfam_pairs")
 

@@ -24,6 +24,9 @@ from fiftyone_sfam.runs.contributions import KeptImage
 MOST_PLACES = 256
 """Places of an image; those of a finer map are added up in blocks."""
 
+_SMALL = 0.05
+"""Part of the similarity that places may leave out without a word about it."""
+
 
 def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
     """Answer ``correspondences``: of a pair of a run, or of two selected samples.
@@ -47,6 +50,13 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
     query, neighbor = in_blocks(query), in_blocks(neighbor)
     values = points(query.contributions, neighbor.contributions, metric)
     shapes = query.contributions.shape, neighbor.contributions.shape
+    remainder = similarity - float(values.sum(dtype=np.float64))
+    if abs(remainder) > _SMALL * abs(similarity):
+        notes = [
+            *notes,
+            f"What a place adds leaves out the remainders, {remainder:+.3f} of the "
+            f"similarity {similarity:.3f}: it can differ from the evidence map there.",
+        ]
     return {
         "query_shape": list(shapes[0]),
         "neighbor_shape": list(shapes[1]),
@@ -54,7 +64,7 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
         "neighbor_box": list(neighbor.crop),
         "points": encode(values.reshape(np.prod(shapes[0]), -1), "f2"),
         "similarity": similarity,
-        "remainder": similarity - float(values.sum(dtype=np.float64)),
+        "remainder": remainder,
         "source": source,
         "notes": notes,
     }

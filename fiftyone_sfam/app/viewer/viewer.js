@@ -253,6 +253,7 @@
   var FIT = { scale: 1, x: 0.5, y: 0.5 };
   var LARGEST = 64;
   var SLIMMEST = 1 / 40;
+  var SPREAD = 1.2;
   var WHATS = {
     overlay: ["overlay"],
     side: ["picture", "map"],
@@ -270,8 +271,11 @@
     const { query, neighbor, swipe, points } = props;
     const whats = WHATS[props.look.mode];
     const [a, b] = [sizeOf(query), sizeOf(neighbor)];
-    const slim = whats.length * Math.sqrt(a[0] / a[1] * (b[0] / b[1]));
-    const [first, second] = halves({ x: 0, y: 0, width, height }, width < slim * height);
+    const [one, other] = [a[0] / a[1], b[0] / b[1]];
+    const stacked = width < whats.length * Math.sqrt(one * other) * height;
+    const needed = 2 * whats.length * SPREAD * height * Math.max(one, other);
+    const used = stacked ? width : Math.min(width, needed);
+    const [first, second] = halves({ x: (width - used) / 2, y: 0, width: used, height }, stacked);
     const sides = [
       ["query", query, first, [0, 0, 1, 1]],
       ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]]
@@ -381,12 +385,12 @@
     for (let y = 0; y < height; y++) {
       const down = clamp((y + 0.5) * rows / height - 0.5, 0, rows - 1);
       const above = columns * Math.floor(down);
-      const below = columns * Math.ceil(down);
+      const below2 = columns * Math.ceil(down);
       for (let x = 0; x < width; x++) {
         const right = clamp((x + 0.5) * columns / width - 0.5, 0, columns - 1);
         const [before, after] = [Math.floor(right), Math.ceil(right)];
         const upper = mixed(values[above + before], values[above + after], right % 1);
-        const lower = mixed(values[below + before], values[below + after], right % 1);
+        const lower = mixed(values[below2 + before], values[below2 + after], right % 1);
         result[y * width + x] = mixed(upper, lower, down % 1);
       }
     }
@@ -417,8 +421,8 @@
   }
   function receiptParts(shares) {
     const sum = (sign) => shares.reduce((result, { value }) => result + Math.max(sign * value, 0), 0);
-    const [below, above] = [sum(-1), sum(1)];
-    const percent = (value) => 100 * value / (below + above || 1);
+    const [below2, above] = [sum(-1), sum(1)];
+    const percent = (value) => 100 * value / (below2 + above || 1);
     const named2 = shares.filter(({ remainder }) => !remainder);
     const parts = shares.map((share) => {
       const { name, value, area, remainder } = share;
@@ -433,7 +437,7 @@
         // in the bar
       };
     });
-    return { parts, zero: percent(below), end: percent(above) };
+    return { parts, zero: percent(below2), end: percent(above) };
   }
 
   // src/bars.tsx
@@ -466,13 +470,14 @@
   }
 
   // src/decode.ts
+  var ARRAYS = { f4: Float32Array, f2: Uint16Array, i4: Int32Array, i1: Int8Array, u1: Uint8Array };
   function decode(encoded) {
-    const bytes = bytesOf(encoded);
-    if (encoded.dtype === "f4") return new Float32Array(bytes.buffer);
-    if (encoded.dtype === "f2") return Float32Array.from(new Uint16Array(bytes.buffer), half);
-    if (encoded.dtype === "i4") return Float32Array.from(new Int32Array(bytes.buffer));
-    if (encoded.dtype === "u1") return Float32Array.from(bytes);
-    return Float32Array.from(new Int8Array(bytes.buffer), (value) => value * encoded.scale);
+    const { dtype, scale } = encoded;
+    const values = new Float32Array(new ARRAYS[dtype](bytesOf(encoded).buffer));
+    for (let at = 0; at < values.length; at++)
+      if (dtype === "f2") values[at] = half(values[at]);
+      else if (dtype === "i1") values[at] *= scale;
+    return values;
   }
   function integers(encoded) {
     return new Int32Array(bytesOf(encoded, "i4").buffer);
@@ -480,13 +485,12 @@
   function colorTable(encoded) {
     return bytesOf(encoded, "u1");
   }
-  var SIZES = { f4: 4, f2: 2, i4: 4, i1: 1, u1: 1 };
   function bytesOf({ data, dtype, shape }, wanted = dtype) {
     if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);
     const text = atob(data);
     const bytes = new Uint8Array(text.length);
     for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-    const expected = shape.reduce((product, size) => product * size, SIZES[dtype]);
+    const expected = shape.reduce((product, size) => product * size, ARRAYS[dtype].BYTES_PER_ELEMENT);
     const sizes = `${bytes.length} bytes instead of ${expected}`;
     if (expected !== bytes.length) throw new Error(`An array of shape ${shape} has ${sizes}.`);
     return bytes;
@@ -527,10 +531,10 @@
   }
 
   // src/drawing.css
-  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n}\n.sfam-stage.sfam-zoomed {\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
 
   // src/painting.ts
-  var DETAIL = 384;
+  var DETAIL = 192;
   var PIXELATED = 8;
   var MAGNIFIED = 3;
   var LOUPE = 128;
@@ -562,7 +566,7 @@
   }
   function drawScaled(ctx, source, at, smooth) {
     ctx.imageSmoothingEnabled = smooth;
-    ctx.imageSmoothingQuality = "high";
+    ctx.imageSmoothingQuality = "low";
     ctx.drawImage(source, at.x, at.y, at.width, at.height);
   }
   var maps = /* @__PURE__ */ new WeakMap();
@@ -653,6 +657,18 @@
     stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
   }
 
+  // src/same.ts
+  function same(one, other) {
+    if (Object.is(one, other)) return true;
+    if (typeof one === "function") return typeof other === "function";
+    if (!isPlain(one) || !isPlain(other)) return false;
+    const keys = Object.keys(one);
+    return keys.length === Object.keys(other).length && keys.every((key) => same(one[key], other[key]));
+  }
+  function isPlain(value) {
+    return Array.isArray(value) || Object.prototype.toString.call(value) === "[object Object]";
+  }
+
   // src/surface.ts
   var CLICK = 4;
   var START = { side: "query", row: 0, column: 0 };
@@ -670,6 +686,8 @@
       this.pointer = null;
       this.cursor = null;
       this.press = null;
+      this.fingers = /* @__PURE__ */ new Map();
+      // or the mouse, while they are down
       this.frame = 0;
       this.stale = true;
       // the views have to be painted again
@@ -679,9 +697,10 @@
     }
     /** Take over a new state of the component. */
     show(scene) {
+      const before = this.scene;
       this.scene = scene;
-      this.stale = true;
-      this.request();
+      this.stale ||= !this.complete || !same(below(scene), below(before));
+      if (this.stale || !same(scene, before)) this.request();
     }
     request() {
       if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
@@ -690,23 +709,26 @@
       this.frame = 0;
       if (this.stale) this.complete = paintViews(this.cleared(0), this.scene);
       this.stale = false;
-      const ctx = this.cleared(1);
-      const { scene, pointer } = this;
-      const { views, points, pins, look } = scene;
-      const active = this.cellUnder(pointer) ?? this.cursor ?? pins.at(-1);
+      const { points, pins, loupe } = this.scene;
+      const active = this.cellUnder(this.pointer) ?? this.cursor ?? pins.at(-1);
       const match = active && points ? matched(points, active) : null;
-      if (match) paintMatch(ctx, scene, match);
-      pins.forEach((pin, at) => {
-        const pinned = points && matched(points, pin);
-        if (pinned) paintPin(ctx, views, pinned, at);
-      });
-      const under = scene.loupe && pointer && this.viewAt(pointer);
-      if (under) {
-        const place = relative(pointer, under);
-        for (const view of views) paintLoupe(ctx, view, look, ...place);
-      }
+      const under = loupe && this.pointer ? this.viewAt(this.pointer) : void 0;
+      const shown2 = match !== null || under !== void 0;
+      this.root.querySelectorAll("canvas")[1].style.visibility = shown2 ? "" : "hidden";
+      if (shown2) this.paintOver(this.cleared(1), match, under);
       this.write(match);
       if (this.complete) this.root.dataset.painted = String(++this.painted);
+    }
+    paintOver(ctx, match, under) {
+      const { scene } = this;
+      if (match) paintMatch(ctx, scene, match);
+      scene.pins.forEach((pin, at) => {
+        const pinned = scene.points && matched(scene.points, pin);
+        if (pinned) paintPin(ctx, scene.views, pinned, at);
+      });
+      if (!under || !this.pointer) return;
+      const place = relative(this.pointer, under);
+      for (const view of scene.views) paintLoupe(ctx, view, scene.look, ...place);
     }
     /** Clear a canvas, at the size of the stage in pixels of the screen. */
     cleared(index) {
@@ -746,14 +768,16 @@
       const place = this.placeOf(event);
       const view = this.viewAt(place);
       this.pointer = place;
-      if (event.button === 0 && view) {
+      this.fingers.set(event.pointerId, place);
+      this.press = null;
+      if (event.button === 0 && view && this.fingers.size === 1)
         this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-      }
     }
     move(event) {
       const place = this.placeOf(event);
       const { press, scene } = this;
       this.pointer = place;
+      if (this.fingers.size > 1) this.pinch(event.pointerId, place);
       if (press) {
         const [dx, dy] = [place.x - press.x, place.y - press.y];
         if (!press.moved && Math.hypot(dx, dy) > CLICK) {
@@ -766,14 +790,25 @@
       }
       this.request();
     }
-    up() {
-      const clicked = this.cellUnder(this.pointer);
-      this.press = null;
-      if (clicked) this.toggle(clicked);
-      this.request();
+    /** Zoom around the finger that rests, by how the other one's distance from it changes. */
+    pinch(finger, to) {
+      const from = this.fingers.get(finger);
+      const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
+      const view = rest && this.viewAt(rest);
+      if (!from || !view) return;
+      const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
+      this.fingers.set(finger, to);
+      const { zoom, onZoom } = this.scene;
+      if (before) onZoom(zoomAround(zoom, now / before, ...relative(rest, view)));
     }
-    leave() {
-      this.pointer = null;
+    up(event) {
+      const clicked = this.press && this.cellUnder(this.pointer);
+      if (clicked) this.toggle(clicked);
+      this.leave(event, this.pointer);
+    }
+    leave({ pointerId }, pointer = null) {
+      this.fingers.delete(pointerId);
+      this.pointer = pointer;
       this.press = null;
       this.request();
     }
@@ -813,6 +848,9 @@
       onPins(others.length < pins.length ? others : [...pins, cell]);
     }
   };
+  function below({ views, look }) {
+    return [look, ...views.map((view) => ({ ...view, grid: null }))];
+  }
   function named({ side, row, column }) {
     return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
   }
@@ -823,7 +861,7 @@
   // src/stage.tsx
   var { React: React3 } = app;
   function Stage(props) {
-    const { look, zoom, hint } = props;
+    const { look, hint } = props;
     const root = React3.useRef(null);
     const surface = React3.useRef(null);
     const [size, setSize] = React3.useState([0, 0]);
@@ -850,13 +888,14 @@
         ref: root,
         role: "group",
         tabIndex: 0,
-        className: zoom.scale > 1 ? "sfam-stage sfam-zoomed" : "sfam-stage",
+        className: "sfam-stage",
         "data-testid": "sfam-stage",
         "aria-label": "Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins.",
         onPointerDown: (event) => surface.current?.down(event.nativeEvent),
         onPointerMove: (event) => surface.current?.move(event.nativeEvent),
-        onPointerUp: () => surface.current?.up(),
-        onPointerLeave: () => surface.current?.leave(),
+        onPointerUp: (event) => surface.current?.up(event.nativeEvent),
+        onPointerCancel: (event) => surface.current?.leave(event.nativeEvent),
+        onPointerLeave: (event) => surface.current?.leave(event.nativeEvent),
         onDoubleClick: () => props.onZoom(FIT),
         onKeyDown: (event) => {
           if (event.target !== event.currentTarget || !surface.current?.key(event)) return;
@@ -1556,9 +1595,9 @@
       this.set({ message: null });
       if (handed) {
         this.latest.delete("queue");
-        const pairs3 = Int32Array.from(handed.pairs);
-        const note = pairs3.length ? null : "No pairs were handed over.";
-        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: pairs3, reviewed: 0, note } });
+        const [pairs3, queries2] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
+        const note = handed.pairs.length ? null : "No pairs were handed over.";
+        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: queries2, reviewed: 0, note } });
         return;
       }
       const answer = await this.newest("queue", "queue", this.of({ spec }));
@@ -1667,6 +1706,8 @@
       for (const one of shown2 && current ? [shown2.query, shown2.neighbor] : [])
         if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
       if (!current) this.client.want("query", this.queryParams(pair));
+      const near = shown2?.query.neighbors.slice(Math.max(shown2.index - 2, 0), shown2.index + 3);
+      preload(near?.map(({ picture }) => picture.url) ?? []);
       for (const next2 of soon(this.state)) {
         const there = this.find(next2);
         if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
@@ -1926,25 +1967,25 @@
   font-size: 12px;
 }
 .sfam-body {
-  flex: 1 1 auto;
-  display: flex;
-  flex-direction: column;
-  gap: 8px;
-  min-height: 0;
-}
-.sfam-pair {
-  flex: none;
+  flex: 1 0 auto;
   display: flex;
   flex-direction: column;
   gap: 4px;
-  min-width: 0;
 }
-.sfam-old {
+/* In a narrow pane all scrolls but the images, as parts of one column. */
+.sfam-pair {
+  display: contents;
+}
+.sfam-old > * {
   opacity: 0.6;
 }
 .sfam-shown {
-  position: relative;
-  height: clamp(200px, 46cqh, 110cqw);
+  position: sticky;
+  top: 0;
+  z-index: 2;
+  flex: none;
+  height: clamp(160px, 40cqh, 100cqw);
+  background: var(--back);
 }
 .sfam-name {
   display: inline-block;
@@ -2023,6 +2064,9 @@
   align-items: center;
   min-width: 0;
   white-space: nowrap;
+}
+.sfam-queue select {
+  max-width: 9em;
 }
 .sfam-queue {
   flex: 1 0 240px;
@@ -2104,7 +2148,24 @@
   flex: 1 1 220px;
   min-width: 0;
 }
-@container sfam (min-width: 640px) {
+@container sfam (max-width: 500px) {
+  [role="toolbar"] {
+    gap: 2px 6px;
+    font-size: 12px;
+  }
+  [role="toolbar"] select {
+    max-width: min(9em, 29cqw);
+    font-size: 12px;
+  }
+  /* The choice itself says what it is; its name is the label of the list. */
+  [role="toolbar"] .sfam-pick:has(select) {
+    font-size: 0;
+  }
+  .sfam [role="toolbar"] input[type="range"] {
+    width: 52px;
+  }
+}
+@container sfam (min-width: 1000px) {
   .sfam-center {
     flex: 0 1 auto;
     order: 0;
@@ -2112,18 +2173,28 @@
 }
 @container sfam (min-width: 760px) {
   .sfam-body {
+    flex: 1 1 auto;
     flex-direction: row;
+    gap: 8px;
+    min-height: 0;
   }
   .sfam-pair {
     flex: 1 1 0;
+    display: flex;
+    flex-direction: column;
+    gap: 4px;
+    min-width: 0;
     overflow: auto;
   }
   .sfam-shown {
+    position: relative;
     flex: 1 0 200px;
     height: auto;
+    background: none;
   }
   .sfam-queue {
     flex: 0 0 clamp(240px, 28%, 380px);
+    min-height: 0;
   }
 }
 `;
@@ -2240,9 +2311,12 @@
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
     React10.useEffect(() => session.fetch());
-    const { opened: opened2, run, two, message, queue, help } = session.state;
+    const { choices, pair, zoom, pins, help, ...rest } = session.state;
+    const { opened: opened2, run, two, message, queue } = rest;
+    const listed2 = [rest, session.client.values("rows")];
     const { shown: shown2, current, problem } = session.shown();
     const map = shown2 && session.map(shown2);
+    const channels = shown2 && session.channels(shown2.neighbor.pair);
     const said = message?.text ?? problem?.message ?? null;
     const waiting2 = said === null && (!opened2 || !shown2 && queue && queue.pairs.length > 0);
     const onKeyDown = (event) => {
@@ -2253,12 +2327,22 @@
       command(session);
     };
     const named2 = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
-    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && toolbar(session, shown2, map), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(QueueList, { session })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && /* @__PURE__ */ React10.createElement(
+      Part,
+      {
+        needs: [opened2, run, two, choices, shown2?.query.kinds, map?.kind, channels],
+        draw: () => toolbar(session, shown2, map)
+      }
+    ), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(Part, { needs: listed2, draw: () => /* @__PURE__ */ React10.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
+  var Part = React10.memo(
+    ({ draw }) => draw(),
+    (before, now) => same(before.needs, now.needs)
+  );
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;
     const { query, neighbor, index } = shown2;
-    const { choices, run, two, place, zoom, pins } = session.state;
+    const { opened: opened2, choices, run, two, place, zoom, pins } = session.state;
     const [, again] = React10.useReducer((count) => count + 1, 0);
     const loading = [query.picture, neighbor.picture].some(
       ({ url }) => url && pictureOf(url, again).state === "loading"
@@ -2298,7 +2382,13 @@
           hint
         }
       )
-    ), !two && /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 }), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
+    ), !two && /* @__PURE__ */ React10.createElement(
+      Part,
+      {
+        needs: [query.neighbors, neighbor.pair, opened2],
+        draw: () => /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 })
+      }
+    ), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
   }
   function scores(session, { query, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;

@@ -2,14 +2,17 @@
 
 import type { Encoded } from "./types";
 
+const ARRAYS = { f4: Float32Array, f2: Uint16Array, i4: Int32Array, i1: Int8Array, u1: Uint8Array };
+
 /** Decode an array into numbers; "i1" is multiplied by its scale. */
 export function decode(encoded: Encoded): Float32Array {
-  const bytes = bytesOf(encoded);
-  if (encoded.dtype === "f4") return new Float32Array(bytes.buffer);
-  if (encoded.dtype === "f2") return Float32Array.from(new Uint16Array(bytes.buffer), half);
-  if (encoded.dtype === "i4") return Float32Array.from(new Int32Array(bytes.buffer));
-  if (encoded.dtype === "u1") return Float32Array.from(bytes);
-  return Float32Array.from(new Int8Array(bytes.buffer), (value) => value * encoded.scale);
+  const { dtype, scale } = encoded;
+  const values = new Float32Array(new ARRAYS[dtype](bytesOf(encoded).buffer));
+  // Loops over typed arrays: `map` and `from` take several times as long.
+  for (let at = 0; at < values.length; at++)
+    if (dtype === "f2") values[at] = half(values[at]!);
+    else if (dtype === "i1") values[at]! *= scale;
+  return values;
 }
 
 /** Decode an array of "i4" without loss above 2 ** 24. */
@@ -22,14 +25,12 @@ export function colorTable(encoded: Encoded): Uint8Array {
   return bytesOf(encoded, "u1");
 }
 
-const SIZES = { f4: 4, f2: 2, i4: 4, i1: 1, u1: 1 };
-
 function bytesOf({ data, dtype, shape }: Encoded, wanted = dtype): Uint8Array<ArrayBuffer> {
   if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);
   const text = atob(data);
   const bytes = new Uint8Array(text.length);
   for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-  const expected = shape.reduce((product, size) => product * size, SIZES[dtype]);
+  const expected = shape.reduce((product, size) => product * size, ARRAYS[dtype].BYTES_PER_ELEMENT);
   const sizes = `${bytes.length} bytes instead of ${expected}`;
   if (expected !== bytes.length) throw new Error(`An array of shape ${shape} has ${sizes}.`);
   return bytes;

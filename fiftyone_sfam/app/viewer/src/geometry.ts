@@ -31,6 +31,7 @@ export const FIT: Zoom = { scale: 1, x: 0.5, y: 0.5 };
 
 const LARGEST = 64; // scale
 const SLIMMEST = 1 / 40; // shorter side by longer side: slimmer images are drawn wider
+const SPREAD = 1.2; // widest room by the width of its image: tall ones stay close to each other
 const WHATS: Record<Look["mode"], View["what"][]> = {
   overlay: ["overlay"],
   side: ["picture", "map"],
@@ -53,8 +54,11 @@ export function viewsOf(props: StageProps, [width, height]: Size, split: number)
   const { query, neighbor, swipe, points } = props;
   const whats = WHATS[props.look.mode];
   const [a, b] = [sizeOf(query), sizeOf(neighbor)];
-  const slim = whats.length * Math.sqrt((a[0] / a[1]) * (b[0] / b[1]));
-  const [first, second] = halves({ x: 0, y: 0, width, height }, width < slim * height);
+  const [one, other] = [a[0] / a[1], b[0] / b[1]];
+  const stacked = width < whats.length * Math.sqrt(one * other) * height;
+  const needed = 2 * whats.length * SPREAD * height * Math.max(one, other);
+  const used = stacked ? width : Math.min(width, needed);
+  const [first, second] = halves({ x: (width - used) / 2, y: 0, width: used, height }, stacked);
   const sides: [View["side"], StageImage, Rect, Box][] = [
     ["query", query, first, [0, 0, 1, 1]],
     ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]],

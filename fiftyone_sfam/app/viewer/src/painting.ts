@@ -12,7 +12,7 @@ type Context = CanvasRenderingContext2D;
 /** Everything that a painting depends on. */
 export type Scene = StageProps & { views: View[] };
 
-const DETAIL = 384; // least pixels of the longer side of a smooth map
+const DETAIL = 192; // least pixels of the longer side of a smooth map, which the canvas scales
 const PIXELATED = 8; // a pixel of a picture that is drawn larger is shown as a square
 const MAGNIFIED = 3;
 const LOUPE = 128; // pixels of its sides
@@ -50,7 +50,8 @@ function paintPicture(ctx: Context, image: StageImage, at: Rect): void {
 
 function drawScaled(ctx: Context, source: CanvasImageSource, at: Rect, smooth: boolean): void {
   ctx.imageSmoothingEnabled = smooth;
-  ctx.imageSmoothingQuality = "high";
+  // Without a graphics card the browser takes ten times as long to draw with the best quality.
+  ctx.imageSmoothingQuality = "low";
   ctx.drawImage(source, at.x, at.y, at.width, at.height);
 }
 

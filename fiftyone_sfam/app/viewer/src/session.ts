@@ -143,10 +143,9 @@ export class Session {
     this.set({ message: null });
     if (handed) {
       this.latest.delete("queue");
-      const pairs = Int32Array.from(handed.pairs);
-      const note = pairs.length ? null : "No pairs were handed over.";
-      // Which of them are of one query is not known: each counts as one of its own.
-      this.dispatch({ type: "queue", queue: { pairs, queries: pairs, reviewed: 0, note } });
+      const [pairs, queries] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
+      const note = handed.pairs.length ? null : "No pairs were handed over.";
+      this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
       return;
     }
     const answer = await this.newest<QueueAnswer>("queue", "queue", this.of({ spec }));
@@ -271,6 +270,8 @@ export class Session {
     for (const one of shown && current ? [shown.query, shown.neighbor] : [])
       if (this.isZoomed(one.picture)) this.client.want("picture", this.pictureParams(one.item));
     if (!current) this.client.want("query", this.queryParams(pair));
+    const near = shown?.query.neighbors.slice(Math.max(shown.index - 2, 0), shown.index + 3);
+    preload(near?.map(({ picture }) => picture.url) ?? []);
     for (const next of soon(this.state)) {
       const there = this.find(next);
       if (there) preload([there.query.picture.url, there.neighbor.picture.url]);

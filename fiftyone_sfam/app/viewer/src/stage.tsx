@@ -9,7 +9,7 @@ const { React } = app;
 
 /** Both images with their maps; fills the element that it is in. */
 export function Stage(props: StageProps) {
-  const { look, zoom, hint } = props;
+  const { look, hint } = props;
   const root = React.useRef<HTMLDivElement>(null);
   const surface = React.useRef<Surface | null>(null);
   const [size, setSize] = React.useState<Size>([0, 0]);
@@ -37,13 +37,14 @@ export function Stage(props: StageProps) {
       ref={root}
       role="group"
       tabIndex={0}
-      className={zoom.scale > 1 ? "sfam-stage sfam-zoomed" : "sfam-stage"}
+      className="sfam-stage"
       data-testid="sfam-stage"
       aria-label="Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins."
       onPointerDown={(event) => surface.current?.down(event.nativeEvent)}
       onPointerMove={(event) => surface.current?.move(event.nativeEvent)}
-      onPointerUp={() => surface.current?.up()}
-      onPointerLeave={() => surface.current?.leave()}
+      onPointerUp={(event) => surface.current?.up(event.nativeEvent)}
+      onPointerCancel={(event) => surface.current?.leave(event.nativeEvent)}
+      onPointerLeave={(event) => surface.current?.leave(event.nativeEvent)}
       onDoubleClick={() => props.onZoom(FIT)}
       onKeyDown={(event) => {
         if (event.target !== event.currentTarget || !surface.current?.key(event)) return;

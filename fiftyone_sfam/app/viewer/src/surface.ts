@@ -5,6 +5,7 @@ import { shareText } from "./formats";
 import type { Match, View } from "./geometry";
 import * as geometry from "./geometry";
 import * as painting from "./painting";
+import { same } from "./same";
 
 type Place = { x: number; y: number };
 
@@ -22,6 +23,7 @@ export class Surface {
   private pointer: Place | null = null;
   private cursor: Pin | null = null;
   private press: (Place & { view: View; zoom: Zoom; moved: boolean }) | null = null;
+  private readonly fingers = new Map<number, Place>(); // or the mouse, while they are down
   private frame = 0;
   private stale = true; // the views have to be painted again
   private complete = false; // all of their pictures were there
@@ -34,9 +36,10 @@ export class Surface {
 
   /** Take over a new state of the component. */
   show(scene: painting.Scene): void {
+    const before = this.scene;
     this.scene = scene;
-    this.stale = true;
-    this.request();
+    this.stale ||= !this.complete || !same(below(scene), below(before));
+    if (this.stale || !same(scene, before)) this.request();
   }
 
   private request(): void {
@@ -47,23 +50,28 @@ export class Surface {
     this.frame = 0;
     if (this.stale) this.complete = painting.paintViews(this.cleared(0), this.scene);
     this.stale = false;
-    const ctx = this.cleared(1);
-    const { scene, pointer } = this;
-    const { views, points, pins, look } = scene;
-    const active = this.cellUnder(pointer) ?? this.cursor ?? pins.at(-1);
+    const { points, pins, loupe } = this.scene;
+    const active = this.cellUnder(this.pointer) ?? this.cursor ?? pins.at(-1);
     const match = active && points ? geometry.matched(points, active) : null;
-    if (match) painting.paintMatch(ctx, scene, match);
-    pins.forEach((pin, at) => {
-      const pinned = points && geometry.matched(points, pin);
-      if (pinned) painting.paintPin(ctx, views, pinned, at);
-    });
-    const under = scene.loupe && pointer && this.viewAt(pointer);
-    if (under) {
-      const place = relative(pointer, under);
-      for (const view of views) painting.paintLoupe(ctx, view, look, ...place);
-    }
+    const under = loupe && this.pointer ? this.viewAt(this.pointer) : undefined;
+    const shown = match !== null || under !== undefined;
+    // A canvas that is hidden costs nothing to put over the other one.
+    this.root.querySelectorAll("canvas")[1]!.style.visibility = shown ? "" : "hidden";
+    if (shown) this.paintOver(this.cleared(1), match, under);
     this.write(match);
     if (this.complete) this.root.dataset.painted = String(++this.painted);
+  }
+
+  private paintOver(ctx: CanvasRenderingContext2D, match: Match | null, under?: View): void {
+    const { scene } = this;
+    if (match) painting.paintMatch(ctx, scene, match);
+    scene.pins.forEach((pin, at) => {
+      const pinned = scene.points && geometry.matched(scene.points, pin);
+      if (pinned) painting.paintPin(ctx, scene.views, pinned, at);
+    });
+    if (!under || !this.pointer) return;
+    const place = relative(this.pointer, under);
+    for (const view of scene.views) painting.paintLoupe(ctx, view, scene.look, ...place);
   }
 
   /** Clear a canvas, at the size of the stage in pixels of the screen. */
@@ -109,15 +117,17 @@ export class Surface {
     const place = this.placeOf(event);
     const view = this.viewAt(place);
     this.pointer = place;
-    if (event.button === 0 && view) {
+    this.fingers.set(event.pointerId, place);
+    this.press = null;
+    if (event.button === 0 && view && this.fingers.size === 1)
       this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-    }
   }
 
   move(event: PointerEvent): void {
     const place = this.placeOf(event);
     const { press, scene } = this;
     this.pointer = place;
+    if (this.fingers.size > 1) this.pinch(event.pointerId, place);
     if (press) {
       const [dx, dy] = [place.x - press.x, place.y - press.y];
       if (!press.moved && Math.hypot(dx, dy) > CLICK) {
@@ -131,15 +141,27 @@ export class Surface {
     this.request();
   }
 
-  up(): void {
-    const clicked = this.cellUnder(this.pointer);
-    this.press = null;
-    if (clicked) this.toggle(clicked);
-    this.request();
+  /** Zoom around the finger that rests, by how the other one's distance from it changes. */
+  private pinch(finger: number, to: Place): void {
+    const from = this.fingers.get(finger);
+    const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
+    const view = rest && this.viewAt(rest);
+    if (!from || !view) return;
+    const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
+    this.fingers.set(finger, to);
+    const { zoom, onZoom } = this.scene;
+    if (before) onZoom(geometry.zoomAround(zoom, now! / before, ...relative(rest, view)));
   }
 
-  leave(): void {
-    this.pointer = null;
+  up(event: PointerEvent): void {
+    const clicked = this.press && this.cellUnder(this.pointer);
+    if (clicked) this.toggle(clicked);
+    this.leave(event, this.pointer);
+  }
+
+  leave({ pointerId }: PointerEvent, pointer: Place | null = null): void {
+    this.fingers.delete(pointerId);
+    this.pointer = pointer;
     this.press = null;
     this.request();
   }
@@ -181,6 +203,11 @@ export class Surface {
     const others = pins.filter((pin) => named(pin) !== named(cell));
     onPins(others.length < pins.length ? others : [...pins, cell]);
   }
+}
+
+/** What the canvas of the views depends on. */
+function below({ views, look }: painting.Scene) {
+  return [look, ...views.map((view) => ({ ...view, grid: null }))];
 }
 
 function named({ side, row, column }: Pin): string {

@@ -226,4 +226,5 @@ export interface HandedOver {
   uid: string;
   title: string;
   pairs: number[];
+  queries: number[]; // the item of each one's query
 }

@@ -17,6 +17,7 @@ import { commandOf, HELP } from "./keys";
 import { nameOf, pick, push } from "./parts";
 import { pictureOf } from "./pictures";
 import { QueueList } from "./queue";
+import { same } from "./same";
 import { Session, type Shown, type ShownMap } from "./session";
 import css from "./shell.css";
 import { outcomeOf, Strip } from "./strip";
@@ -65,9 +66,12 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   }, [session]);
   useFollow(session, session.state.opened !== null, modal);
   React.useEffect(() => session.fetch());
-  const { opened, run, two, message, queue, help } = session.state;
+  const { choices, pair, zoom, pins, help, ...rest } = session.state;
+  const { opened, run, two, message, queue } = rest;
+  const listed = [rest, session.client.values("rows")];
   const { shown, current, problem } = session.shown();
   const map = shown && session.map(shown);
+  const channels = shown && session.channels(shown.neighbor.pair);
   const said = message?.text ?? problem?.message ?? null;
   const waiting = said === null && (!opened || (!shown && queue && queue.pairs.length > 0));
   const onKeyDown = (event: React.KeyboardEvent) => {
@@ -88,7 +92,12 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
           {message && push("Dismiss", () => session.set({ message: null }))}
         </div>
       )}
-      {(run || two) && toolbar(session, shown, map)}
+      {(run || two) && (
+        <Part
+          needs={[opened, run, two, choices, shown?.query.kinds, map?.kind, channels]}
+          draw={() => toolbar(session, shown, map)}
+        />
+      )}
       {waiting && <p role="status">Loading…</p>}
       {opened?.empty && !two && (
         <div className="sfam-empty" data-testid="sfam-empty">
@@ -99,7 +108,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
       )}
       <div className="sfam-body">
         {shown && <Pair session={session} shown={shown} map={map} current={current} />}
-        {run && <QueueList session={session} />}
+        {run && <Part needs={listed} draw={() => <QueueList session={session} />} />}
       </div>
       {help && (
         <div className="sfam-help" role="dialog" aria-label="Keys" data-testid="sfam-help">
@@ -115,10 +124,16 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   );
 }
 
+/** Draws again only where something has changed that it needs. */
+const Part = React.memo(
+  ({ draw }: { needs: unknown; draw: () => React.ReactNode }) => draw(),
+  (before, now) => same(before.needs, now.needs),
+);
+
 function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; current: boolean }) {
   const { session, shown, map, current } = props;
   const { query, neighbor, index } = shown;
-  const { choices, run, two, place, zoom, pins } = session.state;
+  const { opened, choices, run, two, place, zoom, pins } = session.state;
   const [, again] = React.useReducer((count: number) => count + 1, 0);
   const loading = [query.picture, neighbor.picture].some(
     ({ url }) => url && pictureOf(url, again).state === "loading",
@@ -157,7 +172,12 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
           hint={hint}
         />
       </div>
-      {!two && <Strip session={session} shown={shown} />}
+      {!two && (
+        <Part
+          needs={[query.neighbors, neighbor.pair, opened]}
+          draw={() => <Strip session={session} shown={shown} />}
+        />
+      )}
       {!two && <Verdicts session={session} />}
       <div className="sfam-tools">
         <span data-testid="sfam-map">

@@ -43,9 +43,10 @@ function frames(pane: [number, number], size: [number, number], mode: Look["mode
 }
 
 test("images are beside each other unless the pane is slimmer than they are", () => {
+  // Tall images are close to each other: of 200 pixels in rooms of 1.2 times that.
   assert.deepEqual(frames([800, 400], [1, 2], "overlay"), [
-    ["query", "overlay", 0, 0, 396, 400],
-    ["neighbor", "overlay", 404, 0, 396, 400],
+    ["query", "overlay", 160, 0, 237.6, 400],
+    ["neighbor", "overlay", 402.4, 0, 237.6, 400],
   ]);
   assert.deepEqual(frames([400, 600], [3, 1], "maps"), [
     ["query", "map", 0, 0, 400, 297],

@@ -187,12 +187,20 @@ test("the map of a failed computation is the stored one, and says why", async ()
 
 test("handed over pairs are the queue until they are left", async () => {
   const [session] = await opened();
-  await session.handOver({ run: "sfam", uid: "u1", title: "worst", pairs: [7, 2] });
-  assert.deepEqual([...(session.state.queue?.pairs ?? [])], [7, 2]);
+  await session.handOver({
+    run: "sfam",
+    uid: "u1",
+    title: "worst",
+    pairs: [7, 8, 2],
+    queries: [3, 3, 1],
+  });
+  assert.deepEqual([...(session.state.queue?.pairs ?? [])], [7, 8, 2]);
   assert.deepEqual(session.state.pair, 7);
+  session.dispatch({ type: "stepQuery", by: 1 });
+  assert.deepEqual(session.state.pair, 2); // 8 is of the same query as 7
   await session.leaveHanded();
   assert.deepEqual([...(session.state.queue?.pairs ?? [])], [0, 3, 6, 9]);
-  await session.handOver({ run: "sfam", uid: "gone", title: "old", pairs: [1] });
+  await session.handOver({ run: "sfam", uid: "gone", title: "old", pairs: [1], queries: [0] });
   assert.equal(session.state.handed, null);
   assert.match(session.state.message?.text ?? "", /^The run 'sfam' of "old" was deleted/);
 });
@@ -201,7 +209,7 @@ test("a queue that is on its way does not replace what was handed over", async (
   const [session, server] = await opened();
   server.held = true;
   const filtered = session.filter({ outcome: "a" });
-  await session.handOver({ run: "sfam", uid: "u1", title: "worst", pairs: [7] });
+  await session.handOver({ run: "sfam", uid: "u1", title: "worst", pairs: [7], queries: [2] });
   server.answer(server.find("queue", { spec: session.state.spec }));
   await filtered;
   assert.deepEqual([...(session.state.queue?.pairs ?? [])], [7]);
