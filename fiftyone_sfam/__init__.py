@@ -37,6 +37,11 @@ if TYPE_CHECKING:
         review_suspects,
     )
     from fiftyone_sfam.audit.suspects.search import find_suspects, load_suspects
+    from fiftyone_sfam.data.layouts.importer import (
+        LayoutImporter,
+        load_layout,
+        load_protocol,
+    )
     from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -50,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmbeddingModel",
+    "LayoutImporter",
     "MaskExplanation",
     "OpaqueModel",
     "PairExplanation",
@@ -77,8 +83,10 @@ __all__ = [
     "list_runs",
     "load_evaluation",
     "load_faithfulness",
+    "load_layout",
     "load_ledger",
     "load_model",
+    "load_protocol",
     "load_run",
     "load_shortcuts",
     "load_suspects",
@@ -93,6 +101,7 @@ __all__ = [
 
 _MODULE_OF = {
     "EmbeddingModel": "network.embedder",
+    "LayoutImporter": "data.layouts.importer",
     "MaskExplanation": "attribution.masks",
     "OpaqueModel": "network.opaque",
     "PairExplanation": "attribution.pair",
@@ -119,8 +128,10 @@ _MODULE_OF = {
     "list_runs": "runs.run",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
+    "load_layout": "data.layouts.importer",
     "load_ledger": "audit.regions.ledger",
     "load_model": "models",
+    "load_protocol": "data.layouts.importer",
     "load_run": "runs.run",
     "load_shortcuts": "audit.regions.shortcuts",
     "load_suspects": "audit.suspects.search",
