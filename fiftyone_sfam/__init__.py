@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         load_layout,
         load_protocol,
     )
-    from fiftyone_sfam.data.protocol import Protocol
+    from fiftyone_sfam.data.protocol import Protocol, Within
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.network.opaque import OpaqueModel
@@ -62,6 +62,7 @@ __all__ = [
     "Preprocessing",
     "Protocol",
     "Run",
+    "Within",
     "__version__",
     "accept_proposal",
     "apply_verdicts",
@@ -108,6 +109,7 @@ _MODULE_OF = {
     "Preprocessing": "network.preprocess",
     "Protocol": "data.protocol",
     "Run": "runs.run",
+    "Within": "data.protocol",
     "accept_proposal": "audit.suspects.review",
     "apply_verdicts": "audit.fixes.apply",
     "build_ledger": "audit.regions.ledger",

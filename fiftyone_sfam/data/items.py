@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.data.protocol import Protocol
+from fiftyone_sfam.data.text import label_text
 from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
@@ -362,18 +363,6 @@ def _splits(
         return [frozenset(tags or ()) for tags in values_by_id(samples, ids, "tags")]
     values = _labels(samples, ids, field, "split")
     return [frozenset(() if value is None else (value,)) for value in values]
-
-
-def label_text(value: Any) -> str | None:
-    """Return a label as text; None if it is missing, NaN or empty."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        if value.is_integer():
-            return str(int(value))
-    return str(value)
 
 
 def _type_name(field: fo.Field) -> str:

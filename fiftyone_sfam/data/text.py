@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 NOT_KNOWN = "unknown"
 """Stands for a number that is not known."""
@@ -16,6 +17,18 @@ _JOINERS = "\u200c\u200d"
 _MARKUP = frozenset("\\`*_{}[]()#+-.!|~<>&$:")
 # One or more folders, as paths begin on Windows and elsewhere.
 _FOLDERS = re.compile(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s'\"<>|:*?]+)+[\\/](?=[^\\/\s])")
+
+
+def label_text(value: Any) -> str | None:
+    """Return a label as text; None if it is missing, NaN or empty."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return str(int(value))
+    return str(value)
 
 
 def number(value: float | None, digits: int = 4) -> str:

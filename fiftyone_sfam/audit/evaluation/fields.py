@@ -15,9 +15,9 @@ from fiftyone_sfam.data.items import (
     all_samples,
     detections_prefix,
     label_path,
-    label_text,
     values_of_ids,
 )
+from fiftyone_sfam.data.text import label_text
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import FieldOptions, add_fields
 

@@ -30,7 +30,8 @@ from fiftyone_sfam.audit.fixes.columns import (
 )
 from fiftyone_sfam.audit.fixes.find import Fix, Fixes, find_fixes
 from fiftyone_sfam.audit.fixes.rules import BY_MERGE, quoted
-from fiftyone_sfam.data.items import all_samples, label_text
+from fiftyone_sfam.data.items import all_samples
+from fiftyone_sfam.data.text import label_text
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import delete_fields

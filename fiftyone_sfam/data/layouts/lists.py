@@ -93,21 +93,12 @@ def msmt17(tree: Tree) -> Listed:
 
 
 def vehicleid(tree: Tree) -> Listed:
-    """Read the lists of the training and of one test size.
-
-    The first image of an identity in the test list is the gallery, the others are
-    queries: the data set draws that image at random.
-    """
+    """Read the lists of the training and of one test size."""
     listed: Listed = {}
-    known = set()
     for split, name in (("train", "train_list"), ("test", f"test_list_{tree.variant}")):
         path = f"train_test_split/{name}.txt"
         for image, identity in read_rows(tree.root, path, columns=2):
-            role = split
-            if split == "test":
-                role = "query" if identity in known else "gallery"
-                known.add(identity)
-            labels = {"split": role, "identity": identity}
+            labels = {"split": split, "identity": identity}
             listed[f"{tree.folders['images']}/{image}.jpg"] = labels
     return listed
 

@@ -55,14 +55,23 @@ def protocol_of(name: str, images: list[Image]) -> Protocol:
     layout = get_layout(name)
     identities = {image.labels.get("identity") for image in images} - {None}
     splits = {image.labels.get("split") for image in images}
-    rules: dict[str, object] = {}
+    fields = {
+        field
+        for image in images
+        for field, value in image.labels.items()
+        if value is not None
+    }
+    rules: dict[str, object] = {
+        "exclude": [rule for rule in layout.exclude if fields.issuperset(rule)]
+    }
     if identities:
-        rules = {
+        rules |= {
             "identity_field": "identity",
+            "gallery_shots": layout.gallery_shots,
             "junk": [value for value in layout.junk if value in identities],
             "distractors": [v for v in layout.distractors if v in identities],
         }
-    if any(image.labels.get("camera") for image in images):
+    if "camera" in fields:
         rules["camera_field"] = "camera"
     if {"query", "gallery"} <= splits:
         rules["split_field"] = "split"

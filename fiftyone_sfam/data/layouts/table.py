@@ -37,8 +37,9 @@ class Layout:
     listed: Callable[[Tree], lists.Listed | None] | None = None
     junk: tuple[str, ...] = ()
     distractors: tuple[str, ...] = ()
-    # The rules of a pair that is left out: fields that are all equal.
-    exclude: tuple[tuple[str, ...], ...] = (("identity", "camera"),)
+    # Rules of the protocol beside that of identity and camera.
+    exclude: tuple[tuple[str, ...], ...] = ()
+    gallery_shots: int | None = None
 
 
 def _patterns(*patterns: str) -> tuple[re.Pattern[str], ...]:
@@ -123,6 +124,8 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             parts={"images": ("image",)},
             variants=("800", "1600", "2400", "3200", "6000", "13164"),
             listed=lists.vehicleid,
+            # Of each identity a random image is the gallery, the others are queries.
+            gallery_shots=1,
         ),
         "sysu-mm01": Layout(
             title="SYSU-MM01",
@@ -188,7 +191,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             title="a table of images",
             example="metadata.csv with the columns path and identity",
             patterns=(),
-            exclude=(("identity", "camera"), ("encounter",), ("tracklet",)),
+            exclude=(("encounter",), ("tracklet",)),
         ),
     }
 )
