@@ -22,6 +22,7 @@ from fiftyone_sfam.errors import DataError, RunError, SfamWarning
 if TYPE_CHECKING:
     import fiftyone as fo
 
+    from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.runs.run import Run
 
 _LARGEST = 2**31 - 1
@@ -222,6 +223,8 @@ def _explain(args: argparse.Namespace) -> str:
     )
     dataset = load_dataset(args.dataset)
     _check_key(dataset, args)
+    if protocol == Protocol():
+        protocol = _imported_protocol(dataset) or protocol
 
     # Only here, since it imports torch.
     from fiftyone_sfam.models import load_model
@@ -256,6 +259,16 @@ def _explain(args: argparse.Namespace) -> str:
             overwrite=args.overwrite,
         )
     return summary(run, started)
+
+
+def _imported_protocol(dataset: fo.Dataset) -> Protocol | None:
+    """Return the protocol of an imported data set, and say that it is used."""
+    from fiftyone_sfam.data.layouts.importer import load_protocol
+
+    protocol = load_protocol(dataset)
+    if protocol is not None:
+        print("Using the protocol that was imported with the dataset.", flush=True)
+    return protocol
 
 
 def _check_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:

@@ -26,6 +26,8 @@ _COLUMNS = {
     "date": "date",
 }
 _PATH = "path"
+# Fields that FiftyOne fills.
+_TAKEN = ("id", "filepath", "metadata", "tags", "created_at", "last_modified_at")
 _UNKNOWN = "unknown"  # identity of unknown individuals in wildlife-datasets
 _TABLE = "metadata.csv"
 
@@ -33,6 +35,16 @@ _TABLE = "metadata.csv"
 def read_table(path: Path, columns: Mapping[str, str]) -> Tree:
     """Read a table; ``columns`` names the columns of fields."""
     file = _table_file(path)
+    wrong = [
+        field
+        for field in columns
+        if not field.isidentifier() or field.startswith("_") or field in _TAKEN
+    ]
+    if wrong:
+        raise DataError(
+            f"this cannot be the name of a field: {wrong[0]!r}; choose another one in "
+            "columns."
+        )
     tree = Tree(file.parent.resolve())
     table = _read_csv(file)
     named = {

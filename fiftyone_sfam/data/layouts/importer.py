@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -234,7 +234,7 @@ def load_layout(
     columns: Mapping[str, str] | None = None,
     persistent: bool = False,
     overwrite: bool = False,
-    progress: bool | None = None,
+    progress: bool | Callable[[fo.ProgressBar], None] | None = None,
 ) -> LoadedLayout:
     """Make a dataset of a folder that is laid out as a known data set.
 
@@ -266,8 +266,9 @@ def load_layout(
         Keep the dataset when the session ends.
     overwrite : bool
         Replace a dataset of this name.
-    progress : bool, optional
-        Whether to show a bar; None follows FiftyOne's ``show_progress_bars``.
+    progress : bool or callable, optional
+        Whether to show a bar, or a function that FiftyOne calls with it. None follows
+        FiftyOne's ``show_progress_bars``.
 
     Returns
     -------

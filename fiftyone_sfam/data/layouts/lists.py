@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiftyone_sfam.data.images import BROKEN
 from fiftyone_sfam.data.layouts.tree import Tree
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
@@ -60,13 +61,14 @@ def read_rows(root: Path, *names: str, columns: int = 1) -> Iterator[list[str]]:
         yield cells
 
 
-def read_matrix(path: Path, name: str) -> NDArray[Any]:
+def read_matrix(path: Path, name: str, dtype: type = int) -> NDArray[Any]:
     """Read a variable of a MATLAB file."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     try:
-        return np.asarray(loadmat(path)[name])
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        return np.asarray(loadmat(path)[name], dtype=dtype)
+    except (*BROKEN, MatReadError) as error:
         raise DataError(
             f"{path} cannot be read as a MATLAB file with the variable '{name}'; copy "
             "the file of the data set again."
@@ -122,10 +124,16 @@ def cuhk03(tree: Tree) -> Listed | None:
 
 
 def _cuhk03_matlab(path: Path) -> Iterator[tuple[str, str]]:
-    files = read_matrix(path, "filelist").ravel()
+    files = read_matrix(path, "filelist", object).ravel()
     for split in ("train", "query", "gallery"):
-        for index in read_matrix(path, f"{split}_idx").ravel():
-            yield split, str(np.ravel(files[int(index) - 1])[0])
+        indices = read_matrix(path, f"{split}_idx").ravel()
+        if len(indices) and not 1 <= indices.min() <= indices.max() <= len(files):
+            raise DataError(
+                f"{path} has indices of images that do not fit its {len(files)} names; "
+                "copy the file of the data set again."
+            )
+        for index in indices:
+            yield split, str(np.ravel(files[index - 1])[0])
 
 
 def _cuhk03_json(path: Path) -> Iterator[tuple[str, str]]:
@@ -202,11 +210,11 @@ def mars(tree: Tree) -> Listed | None:
             f"the tracklets in {info} do not fit the {len(names)} names of its "
             "test_name.txt; copy the lists of the data set again."
         )
-    is_query = set(queries.astype(int).tolist())
+    is_query = set(queries.tolist())
     listed: Listed = {
         image.name: {} for image in tree.images if image.labels["split"] == "train"
     }
-    for number, (start, end, _, _) in enumerate(tracks.astype(int).tolist(), 1):
+    for number, (start, end, _, _) in enumerate(tracks.tolist(), 1):
         split = "query" if number in is_query else "gallery"
         for name in names[start - 1 : end]:
             listed[f"{tree.folders['test']}/{name[:4]}/{name}"] = {"split": split}
