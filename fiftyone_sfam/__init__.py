@@ -46,6 +46,11 @@ if TYPE_CHECKING:
         load_verification,
         verify_pairs,
     )
+    from fiftyone_sfam.data.layouts.importer import (
+        LayoutImporter,
+        load_layout,
+        load_protocol,
+    )
     from fiftyone_sfam.data.protocol import Protocol, Within
     from fiftyone_sfam.models import list_models, load_model
     from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmbeddingModel",
+    "LayoutImporter",
     "MaskExplanation",
     "OpaqueModel",
     "PairExplanation",
@@ -93,8 +99,10 @@ __all__ = [
     "load_decisions",
     "load_evaluation",
     "load_faithfulness",
+    "load_layout",
     "load_ledger",
     "load_model",
+    "load_protocol",
     "load_run",
     "load_shortcuts",
     "load_suspects",
@@ -111,6 +119,7 @@ __all__ = [
 
 _MODULE_OF = {
     "EmbeddingModel": "network.embedder",
+    "LayoutImporter": "data.layouts.importer",
     "MaskExplanation": "attribution.masks",
     "OpaqueModel": "network.opaque",
     "PairExplanation": "attribution.pair",
@@ -143,8 +152,10 @@ _MODULE_OF = {
     "load_decisions": "audit.decisions",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
+    "load_layout": "data.layouts.importer",
     "load_ledger": "audit.regions.ledger",
     "load_model": "models",
+    "load_protocol": "data.layouts.importer",
     "load_run": "runs.run",
     "load_shortcuts": "audit.regions.shortcuts",
     "load_suspects": "audit.suspects.search",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.cli import audit, faithfulness, leaks, pairs, runs, verdicts
+from fiftyone_sfam.cli import audit, faithfulness, layouts, leaks, pairs, runs, verdicts
 from fiftyone_sfam.cli.support import add_command, add_number, with_options
 from fiftyone_sfam.errors import DataError, SfamError
 
@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands)
+    layouts.add_commands(commands)
     runs.add_commands(commands)
     pairs.add_commands(commands)
     audit.add_commands(commands)
