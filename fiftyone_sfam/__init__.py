@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         explain_pair,
         explain_path,
     )
+    from fiftyone_sfam.audit.comparison.compare import compare_runs, load_comparison
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.regions.causal import check_causally
     from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
+    from fiftyone_sfam.audit.report.comparison import write_comparison
     from fiftyone_sfam.audit.report.write import write_report
     from fiftyone_sfam.audit.suspects.review import (
         accept_proposal,
@@ -62,6 +64,7 @@ __all__ = [
     "build_ledger",
     "check_causally",
     "check_faithfulness",
+    "compare_runs",
     "delete_run",
     "evaluate_retrieval",
     "explain_by_masks",
@@ -75,6 +78,7 @@ __all__ = [
     "get_verdicts",
     "list_models",
     "list_runs",
+    "load_comparison",
     "load_evaluation",
     "load_faithfulness",
     "load_ledger",
@@ -88,6 +92,7 @@ __all__ = [
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "write_comparison",
     "write_report",
 ]
 
@@ -104,6 +109,7 @@ _MODULE_OF = {
     "build_ledger": "audit.regions.ledger",
     "check_causally": "audit.regions.causal",
     "check_faithfulness": "audit.faithfulness.check",
+    "compare_runs": "audit.comparison.compare",
     "delete_run": "pipeline.manage",
     "evaluate_retrieval": "audit.evaluation.evaluate",
     "explain_by_masks": "attribution.masks",
@@ -117,6 +123,7 @@ _MODULE_OF = {
     "get_verdicts": "review.verdicts",
     "list_models": "models",
     "list_runs": "runs.run",
+    "load_comparison": "audit.comparison.compare",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
     "load_ledger": "audit.regions.ledger",
@@ -130,6 +137,7 @@ _MODULE_OF = {
     "restore_verdict": "review.verdicts",
     "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
+    "write_comparison": "audit.report.comparison",
     "write_report": "audit.report.write",
 }
 

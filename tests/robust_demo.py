@@ -89,7 +89,7 @@ def walled_crops(folder: Path, seed: int = 51) -> fo.Dataset:
         one = render(crop)
         path = folder / f"{crop.crop_id}.png"
         one.image.save(path)
-        height, width = one.mask.shape
+        height = len(one.mask)
         floor = _FEET - _FLOOR * crop.shot.scale
         below = (np.arange(height) + 0.5)[:, None] / height > floor
         mask = np.where(one.mask, 1, np.where(below, 3, 2)).astype(np.uint8)

@@ -19,6 +19,7 @@ WITHOUT_EXAMPLE = {
     "build_ledger",
     "check_causally",
     "check_faithfulness",
+    "compare_runs",
     "delete_run",
     "evaluate_retrieval",
     "explain_retrieval",
@@ -27,6 +28,7 @@ WITHOUT_EXAMPLE = {
     "find_suspects",
     "get_verdicts",
     "list_runs",
+    "load_comparison",
     "load_evaluation",
     "load_faithfulness",
     "load_ledger",
@@ -39,6 +41,7 @@ WITHOUT_EXAMPLE = {
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "write_comparison",
     "write_report",
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.cli import audit, faithfulness, leaks, runs, verdicts
+from fiftyone_sfam.cli import audit, compare, faithfulness, leaks, runs, verdicts
 from fiftyone_sfam.cli.support import add_command, add_number, with_options
 from fiftyone_sfam.errors import DataError, SfamError
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     runs.add_commands(commands)
     audit.add_commands(commands)
+    compare.add_commands(commands)
     leaks.add_commands(commands)
     faithfulness.add_commands(commands)
     verdicts.add_commands(commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -138,22 +139,35 @@ class Comparison:
     seed: int
     created: str
 
+    @cached_property
+    def change(self) -> NDArray[np.float64]:
+        """Change of each query's average precision, shape (Q,)."""
+        return self.average_precision[:, 1] - self.average_precision[:, 0]
+
     @property
     def gained(self) -> NDArray[np.int64]:
         """Rows of the queries that only the second run gets right at rank 1."""
-        return self._changed(1)
+        right = self.first_match == 1
+        return self._strongest(~right[:, 0] & right[:, 1])
 
     @property
     def lost(self) -> NDArray[np.int64]:
         """Rows of the queries that only the first run gets right at rank 1."""
-        return self._changed(0)
+        right = self.first_match == 1
+        return self._strongest(right[:, 0] & ~right[:, 1])
 
-    def _changed(self, right: int) -> NDArray[np.int64]:
-        """Return the rows that one run alone gets right, the largest change first."""
-        first = self.first_match == 1
-        rows = np.flatnonzero(first[:, right] & ~first[:, 1 - right])
-        change = np.abs(np.diff(self.average_precision[rows], axis=1)[:, 0])
-        return rows[np.argsort(-change, kind="stable")]
+    @property
+    def changed(self) -> NDArray[np.int64]:
+        """Rows of the queries that changed: first those whose outcome did."""
+        outcomes = np.concatenate([self.gained, self.lost])
+        order = np.argsort(-np.abs(self.change[outcomes]), kind="stable")
+        rest = self._strongest(self.change != 0)
+        return np.concatenate([outcomes[order], rest[~np.isin(rest, outcomes)]])
+
+    def _strongest(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the rows of queries, the largest change of precision first."""
+        rows = np.flatnonzero(chosen)
+        return rows[np.argsort(-np.abs(self.change[rows]), kind="stable")]
 
 
 def compare_runs(
@@ -216,7 +230,7 @@ def compare_runs(
     if regions is not None:
         for run in runs:
             check_evidence(run)
-            check_region_field(run, regions)
+        check_region_field(first, regions)
     fields = [name for name, _ in _label_columns(first)]
     sliced = {name: slice_values(first, name) for name in slices if name not in fields}
     with reporting(progress) as report:
