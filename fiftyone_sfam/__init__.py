@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         explain_pair,
         explain_path,
     )
-    from fiftyone_sfam.audit.comparison.compare import compare_runs, load_comparison
+    from fiftyone_sfam.audit.comparison.compare import compare_runs
+    from fiftyone_sfam.audit.comparison.result import load_comparison
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
         load_evaluation,
@@ -123,7 +124,7 @@ _MODULE_OF = {
     "get_verdicts": "review.verdicts",
     "list_models": "models",
     "list_runs": "runs.run",
-    "load_comparison": "audit.comparison.compare",
+    "load_comparison": "audit.comparison.result",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
     "load_ledger": "audit.regions.ledger",

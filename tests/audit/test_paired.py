@@ -49,13 +49,19 @@ def crossing(curve: np.ndarray, level: np.ndarray) -> float:
     return first - 1 + before / (before - after)
 
 
-def rates(genuine: np.ndarray, impostor: np.ndarray, far: float) -> tuple[float, float]:
+def rates(
+    genuine: np.ndarray, impostor: np.ndarray, plain: np.ndarray, far: float
+) -> tuple[float, float]:
     """Equal error, and accepted genuine pairs at a rate, of binned comparisons."""
     edges = np.arange(len(genuine) + 1)
     fnmr = np.array([genuine[:edge].sum() / genuine.sum() for edge in edges])
-    fmr = np.array([impostor[edge:].sum() / impostor.sum() for edge in edges])
+    fmr, of_plain = (
+        np.array([table[edge:].sum() / max(1, table.sum()) for edge in edges])
+        for table in (impostor, plain)
+    )
     error = np.interp(crossing(fmr, fnmr), edges, fmr)
-    return float(error), 1 - float(np.interp(crossing(fmr, far), edges, fnmr))
+    accepted = 1 - np.interp(crossing(of_plain, far), edges, fnmr)
+    return float(error), float(accepted) if plain.sum() else float("nan")
 
 
 @given(queries=st.integers(2, 8), bins=st.integers(2, 6), seed=seeds)
@@ -76,17 +82,18 @@ def test_rate_differences(queries: int, bins: int, seed: int) -> None:
             [
                 np.concatenate([genuine, imagined[0]]),
                 np.concatenate([impostor, imagined[1]]),
+                # For a rate, the imagined queries have no impostor comparisons.
+                np.concatenate([impostor, np.zeros((2, bins))]),
             ]
         )
     [drawn] = draws(queries + 2, queries, RESAMPLES, seed)
     differences = []
     for draw in drawn:
         one, other = (
-            rates(genuine[draw].sum(axis=0), impostor[draw].sum(axis=0), far)
-            for genuine, impostor in pools
+            rates(*(table[draw].sum(axis=0) for table in pool), far) for pool in pools
         )
         differences.append(np.subtract(other, one))
-    low, high = np.quantile(differences, [0.025, 0.975], axis=0)
+    low, high = np.nanquantile(differences, [0.025, 0.975], axis=0)
     found = rate_differences(*tables, [0.0, 0.0], [far], RESAMPLES, seed)
     for place, estimate in enumerate(found):
         assert estimate.low == pytest.approx(min(low[place], 0), abs=1e-5)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.comparison.compare import Comparison
 from fiftyone_sfam.audit.comparison.groups import GroupChange
+from fiftyone_sfam.audit.comparison.result import Comparison
 from fiftyone_sfam.audit.evaluation.display import (
     FALSE_COLOR,
     TRUE_COLOR,

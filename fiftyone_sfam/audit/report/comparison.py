@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.audit.comparison.compare import Comparison, load_comparison
 from fiftyone_sfam.audit.comparison.display import (
     counts_table,
     figures_table,
@@ -21,6 +20,7 @@ from fiftyone_sfam.audit.comparison.display import (
     regions_table,
     sentences,
 )
+from fiftyone_sfam.audit.comparison.result import Comparison, load_comparison
 from fiftyone_sfam.audit.report.findings import PairPicture, short_name
 from fiftyone_sfam.audit.report.pictures import Pictures, Plot, plot
 from fiftyone_sfam.audit.report.write import render_page

@@ -54,20 +54,26 @@ def rate_differences(
     """Put intervals around differences of the equal error and of accepts at rates.
 
     ``values`` are the exact differences: of the equal error rate, then of the share of
-    genuine pairs accepted at each of ``fars``.
+    genuine pairs accepted at each of ``fars``. The imagined queries have no impostor
+    comparisons for the latter: all wrong, one of them alone would use up a low rate.
     """
     if any(table.sum() == 0 for table in (*first, *second)):
         return [Estimate(value) for value in values]
     pools = [with_imagined(*first), with_imagined(*second)]
     # An imagined query is all right in the one and all wrong in the other.
     pools[1][-2:] = pools[1][-2:][::-1].copy()
+    pools += [np.pad(table, ((0, 2), (0, 0))) for _, table in (first, second)]
     count = len(first[0])
-    sums = resampled_sums(np.concatenate(pools, axis=1), count, resamples, seed)
-    ends = np.cumsum([table.shape[1] for table in (*first, *second)])[:-1]
-    tables = np.split(sums, ends, axis=1)
-    draws = [binned_equal_errors(*tables[2:]) - binned_equal_errors(*tables[:2])]
+    columns = np.concatenate(pools, axis=1).astype(np.float32)
+    sums = resampled_sums(columns, count, resamples, seed)
+    genuine, impostor, other_genuine, other_impostor, *plain = np.split(sums, 6, axis=1)
+    draws = [
+        binned_equal_errors(other_genuine, other_impostor)
+        - binned_equal_errors(genuine, impostor)
+    ]
     draws += [
-        binned_true_accepts(*tables[2:], far) - binned_true_accepts(*tables[:2], far)
+        binned_true_accepts(other_genuine, plain[1], far)
+        - binned_true_accepts(genuine, plain[0], far)
         for far in fars
     ]
     estimates = []
