@@ -74,7 +74,7 @@ def robust_model() -> EmbeddingModel:
 def walled_crops(folder: Path, seed: int = 51) -> fo.Dataset:
     """108 crops of 18 identities, four of them always before the striking wall.
 
-    The field ``scene`` has masks of person, wall and ground.
+    The field ``scene`` has masks of person, wall and ground, ``person`` of the person.
     """
     import fiftyone as fo
 
@@ -101,10 +101,14 @@ def walled_crops(folder: Path, seed: int = 51) -> fo.Dataset:
                 view=crop.shot.pose.view,
                 striking=crop.shot.scene == STRIKING_SCENE,
                 scene=fo.Segmentation(mask=mask),
+                person=fo.Segmentation(mask=one.mask.astype(np.uint8)),
             )
         )
     dataset = fo.Dataset(f"sfam-walled-{uuid.uuid4().hex[:8]}")
     dataset.add_samples(samples, progress=False)
-    dataset.mask_targets = {"scene": {1: "person", 2: "wall", 3: "ground"}}
+    dataset.mask_targets = {
+        "scene": {1: "person", 2: "wall", 3: "ground"},
+        "person": {1: "person"},
+    }
     dataset.save()
     return dataset
