@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         TemplateExplanation,
         explain_template,
     )
+    from fiftyone_sfam.audit.comparison.compare import compare_runs
+    from fiftyone_sfam.audit.comparison.result import load_comparison
     from fiftyone_sfam.audit.decisions import decide_pairs, load_decisions
     from fiftyone_sfam.audit.evaluation.evaluate import (
         evaluate_retrieval,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.audit.regions.causal import check_causally
     from fiftyone_sfam.audit.regions.ledger import build_ledger, load_ledger
     from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts, load_shortcuts
+    from fiftyone_sfam.audit.report.comparison import write_comparison
     from fiftyone_sfam.audit.report.write import write_report
     from fiftyone_sfam.audit.suspects.review import (
         accept_proposal,
@@ -80,6 +83,7 @@ __all__ = [
     "build_ledger",
     "check_causally",
     "check_faithfulness",
+    "compare_runs",
     "decide_pairs",
     "delete_run",
     "evaluate_retrieval",
@@ -96,6 +100,7 @@ __all__ = [
     "get_verdicts",
     "list_models",
     "list_runs",
+    "load_comparison",
     "load_decisions",
     "load_evaluation",
     "load_faithfulness",
@@ -114,6 +119,7 @@ __all__ = [
     "review_suspects",
     "set_verdict",
     "verify_pairs",
+    "write_comparison",
     "write_report",
 ]
 
@@ -133,6 +139,7 @@ _MODULE_OF = {
     "build_ledger": "audit.regions.ledger",
     "check_causally": "audit.regions.causal",
     "check_faithfulness": "audit.faithfulness.check",
+    "compare_runs": "audit.comparison.compare",
     "decide_pairs": "audit.decisions",
     "delete_run": "pipeline.manage",
     "evaluate_retrieval": "audit.evaluation.evaluate",
@@ -149,6 +156,7 @@ _MODULE_OF = {
     "get_verdicts": "review.verdicts",
     "list_models": "models",
     "list_runs": "runs.run",
+    "load_comparison": "audit.comparison.result",
     "load_decisions": "audit.decisions",
     "load_evaluation": "audit.evaluation.evaluate",
     "load_faithfulness": "audit.faithfulness.result",
@@ -167,6 +175,7 @@ _MODULE_OF = {
     "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
     "verify_pairs": "audit.verification.verify",
+    "write_comparison": "audit.report.comparison",
     "write_report": "audit.report.write",
 }
 

@@ -19,6 +19,7 @@ WITHOUT_EXAMPLE = {
     "build_ledger",
     "check_causally",
     "check_faithfulness",
+    "compare_runs",
     "delete_run",
     "evaluate_retrieval",
     "explain_pairs",
@@ -28,6 +29,7 @@ WITHOUT_EXAMPLE = {
     "find_suspects",
     "get_verdicts",
     "list_runs",
+    "load_comparison",
     "load_evaluation",
     "load_faithfulness",
     "load_ledger",
@@ -42,6 +44,7 @@ WITHOUT_EXAMPLE = {
     "review_suspects",
     "set_verdict",
     "verify_pairs",
+    "write_comparison",
     "write_report",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fiftyone_sfam.app.audit.panel import SfamAudit
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
+from fiftyone_sfam.app.operators.compare_runs import CompareRuns
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
@@ -24,6 +25,7 @@ OPERATORS: tuple[type, ...] = (
     FindSuspects,
     ExplainRegions,
     CheckFaithfulness,
+    CompareRuns,
     ApplyVerdicts,
     WriteReport,
 )

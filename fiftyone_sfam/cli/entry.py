@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.cli import audit, faithfulness, layouts, leaks, pairs, runs, verdicts
+from fiftyone_sfam.cli import (
+    audit,
+    compare,
+    faithfulness,
+    layouts,
+    leaks,
+    pairs,
+    runs,
+    verdicts,
+)
 from fiftyone_sfam.cli.support import add_command, add_number, with_options
 from fiftyone_sfam.errors import DataError, SfamError
 
@@ -52,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_commands(commands)
     pairs.add_commands(commands)
     audit.add_commands(commands)
+    compare.add_commands(commands)
     leaks.add_commands(commands)
     faithfulness.add_commands(commands)
     verdicts.add_commands(commands)

@@ -426,43 +426,7 @@ def _add_prune(commands: Any) -> None:
         "only maps without a write for this long",
         low=0,
         high=10**6,
-        metavar="Hdef check_engine_options(args: argparse.Namespace) -> None:
-    """Raise if there are options of an engine that is not used."""
-    given = (args.ray_workers, args.gpus_per_worker) != (None, None)
-    if args.engine == "local" and given:
-        raise DataError(
-            "--ray-workers and --gpus-per-worker are options of the Ray engine; give "
-            "--engine ray, or leave them out."
-        )
-
-
-def model_of(args: argparse.Namespace) -> Any:
-    """Load the model that the arguments name; a registered one stays a name."""
-    from fiftyone_sfam.models import load_model
-    from fiftyone_sfam.models.sources import parse_source
-
-    if args.model_options or parse_source(args.model) is not None:
-        return load_model(args.model, **args.model_options)
-    return args.model
-
-
-def run_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of a run that do not depend on where its pairs come from."""
-    names = (
-        *("key", "patches_field", "contributions", "contribution_dims", "batch_size"),
-        *("num_workers", "engine", "overwrite"),
-    )
-    engine = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
-    embeddings = args.brain_key
-    return {
-        **{name: getattr(args, name) for name in names},
-        "embeddings": args.embeddings_field if embeddings is None else embeddings,
-        "engine_options": {k: v for k, v in engine.items() if v is not None},
-    }
-
-
-def check_run_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
-",
+        metavar="HOURS",
     )
     parser.add_argument(
         "--delete", action="store_true", help="delete the maps instead of listing them"

@@ -66,6 +66,14 @@ def percent_between(value: float, low: float, high: float) -> str:
     return f"{shown} ({number(100 * low, 1)} to {number(100 * high, 1)})"
 
 
+def points_between(value: float, low: float, high: float) -> str:
+    """Show a difference of shares with its interval in points, with signs."""
+    if math.isnan(value):
+        return NOT_KNOWN
+    shown, *ends = (f"{round(100 * one, 1) + 0.0:+.1f}" for one in (value, low, high))
+    return shown if math.isnan(low + high) else f"{shown} ({' to '.join(ends)})"
+
+
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

@@ -40,6 +40,7 @@ from worlds import fill, tiny_model
 OPERATORS = (
     "apply_verdicts",
     "check_faithfulness",
+    "compare_runs",
     "evaluate_retrieval",
     "explain_regions",
     "explain_retrieval",
@@ -71,7 +72,7 @@ KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
         *("gallery_value", "identity_field", "junk", "keep_index", "key", "kind"),
         *("model", "new_key", "outcome", "patches_field", "query_value", "region"),
         *("region_field", "show", "side", "split_field", "undo_field", "weights"),
-        *("target", "view_target"),
+        *("target", "view_target", "other", "regions"),
     ),
     st.lists(TEXTS, max_size=2) | TEXTS: ("by", "kinds", "pair_slices", "slices"),
     st.integers(-2, 5) | st.sampled_from([10**9, 10**30, 2.5, 1.0]): (

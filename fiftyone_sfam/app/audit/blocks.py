@@ -195,6 +195,11 @@ def buttons_block(
     return Block("buttons", name, {"buttons": listed}, wide=True)
 
 
+def operator_block(name: str, label: str, operator: str) -> Block:
+    """Return a block of a button that opens the form of an operator."""
+    return buttons_block(name, [(label, "on_operator", {"operator": operator})])
+
+
 def component_block(name: str, component: str, **settings: Any) -> Block:
     """Return a block of a component of the plugin's bundle, with what it is given."""
     settings = {"component": component, "settings": settings}

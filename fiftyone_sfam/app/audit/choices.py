@@ -69,17 +69,11 @@ def samples_of(run: Run, items: NDArray[np.integer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(np.asarray(run.items.sample_ids[items]).tolist()))
 
 
-OVERVIEW, SCORES, MATCHES, REGIONS, SUSPECTS, MAPS = (
-    "overview",
-    "scores",
-    "matches",
-    "regions",
-    "suspects",
-    "maps",
-)
-"""The pages of the panel."""
+OVERVIEW = "overview"
+"""The first page of the panel."""
 
 CHECK_FAITHFULNESS = "check_faithfulness"
+COMPARE_RUNS = "compare_runs"
 EVALUATE = "evaluate_retrieval"
 EXPLAIN_REGIONS = "explain_regions"
 FIND_SUSPECTS = "find_suspects"
@@ -97,6 +91,8 @@ class Choices:
     pair_slices: str | None = None
     region: str | None = None  # region that is looked at
     shortcut: int | None = None  # place of the shortcut whose maps are shown
+    other: str | None = None  # key of the run that is compared
+    group: str | None = None  # field whose groups are compared
 
     @classmethod
     def from_state(cls, read: Callable[[str], Any]) -> Choices:
@@ -124,6 +120,12 @@ Params = Mapping[str, Any]
 
 Mark = Callable[[Run, Params, Choices], Opened]
 """Returns the effect of a click."""
+
+
+def one_of(name: str | None, names: Iterable[str]) -> str:
+    """Return the chosen one of some names, or else the first."""
+    listed = list(names)
+    return name if name is not None and name in listed else listed[0]
 
 
 def place_of(params: Params) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from fiftyone_sfam.app.audit.blocks import (
     Block,
-    buttons_block,
+    operator_block,
     plot_block,
     result_block,
     text_block,
@@ -48,7 +48,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
                 "call important, see how far the similarity falls, and compare with "
                 "maps that know less. The verdict is stored with the run.",
             ),
-            _button("Check faithfulness"),
+            operator_block("check", "Check faithfulness", CHECK_FAITHFULNESS),
         ]
     return [
         text_block("verdict", escape_markdown(result.sentence)),
@@ -72,13 +72,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             "With 95 % intervals over queries. Click a row: the pairs of the check.",
             maps_table(result).columns(_TITLES),
         ),
-        _button("Check faithfulness again"),
+        operator_block("check", "Check faithfulness again", CHECK_FAITHFULNESS),
     ]
-
-
-def _button(label: str) -> Block:
-    params = {"operator": CHECK_FAITHFULNESS}
-    return buttons_block("check", [(label, "on_operator", params)])
 
 
 def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:

@@ -17,6 +17,7 @@ from fiftyone_sfam.app.audit.choices import (
     Opened,
     Params,
     Selection,
+    one_of,
     place_of,
     to_pairs,
 )
@@ -171,7 +172,7 @@ def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
     evaluation = stored(run, load_evaluation)
     if evaluation is None or not evaluation.pair_slices:
         return []
-    name = pair_field(evaluation, chosen)
+    name = one_of(chosen.pair_slices, evaluation.pair_slices)
     grid = _grid(evaluation, name)
     shown = [short(value) for value in grid.names]
     figure = grid_figure(
@@ -200,13 +201,6 @@ def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
     if len(fields) == 1:
         return [block]
     return [choice_block("pair_slices", "Pairs of", fields, name), block]
-
-
-def pair_field(evaluation: Evaluation, chosen: Choices) -> str:
-    """Return the field whose pairs of slices are shown."""
-    if chosen.pair_slices in evaluation.pair_slices:
-        return str(chosen.pair_slices)
-    return next(iter(evaluation.pair_slices))
 
 
 def _grid(evaluation: Evaluation, name: str) -> _Grid:
@@ -273,7 +267,7 @@ def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
     evaluation = stored(run, load_evaluation)
     if evaluation is None:
         return Opened()
-    name = pair_field(evaluation, chosen)
+    name = one_of(chosen.pair_slices, evaluation.pair_slices)
     row, column = params["idx"]
     slice_row = _grid(evaluation, name).rows[int(row)][int(column)]
     if slice_row is None:

@@ -13,6 +13,7 @@ from fiftyone_sfam.app.audit.blocks import (
     buttons_block,
     cards_block,
     choice_block,
+    operator_block,
     plot_block,
     result_block,
     text_block,
@@ -25,6 +26,7 @@ from fiftyone_sfam.app.audit.choices import (
     Opened,
     Params,
     Selection,
+    one_of,
     place_of,
     to_outcome,
     to_pairs,
@@ -158,9 +160,7 @@ def offer_evaluation(run: Run) -> list[Block]:
             f"{counted(compared_pairs(run), 'pair')} of images. "
             "Compute them once; they are stored with the run.",
         ),
-        buttons_block(
-            "evaluate", [("Evaluate retrieval", "on_operator", {"operator": EVALUATE})]
-        ),
+        operator_block("evaluate", "Evaluate retrieval", EVALUATE),
     ]
 
 
@@ -225,7 +225,7 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
 
 def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
     """Return the choice of a field and the table of its slices."""
-    name = slice_field(evaluation, chosen)
+    name = one_of(chosen.slices, evaluation.slices)
     table = slices_table(evaluation.slices[name]).first(MOST_SLICES)
     hint = "Figures with 95 % intervals. Click a row: its queries."
     if table.left_out:
@@ -235,13 +235,6 @@ def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
     if len(fields) > 1:
         shown.insert(0, choice_block("slices", "Sliced by", fields, name))
     return shown
-
-
-def slice_field(evaluation: Evaluation, chosen: Choices) -> str:
-    """Return the field whose slices are shown."""
-    if chosen.slices in evaluation.slices:
-        return str(chosen.slices)
-    return next(iter(evaluation.slices))
 
 
 # --------------------------------------------------------------------------------------
@@ -304,7 +297,7 @@ def _on_slice(run: Run, params: Params, chosen: Choices) -> Opened:
     evaluation = stored(run, load_evaluation)
     if evaluation is None:
         raise DataError(f"the evaluation of the run '{run.key}' is gone.")
-    name = slice_field(evaluation, chosen)
+    name = one_of(chosen.slices, evaluation.slices)
     row = evaluation.slices[name][place_of(params)]
     return Opened(to_queries(run, f"{short(name)} {quoted(row.value)}", row.items))
 

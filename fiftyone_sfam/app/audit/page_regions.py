@@ -8,8 +8,8 @@ import numpy as np
 
 from fiftyone_sfam.app.audit.blocks import (
     Block,
-    buttons_block,
     choice_block,
+    operator_block,
     plot_block,
     result_block,
     text_block,
@@ -66,20 +66,14 @@ def page(run: Run, chosen: Choices) -> list[Block]:
                 "regions (person and background, parts, stripes) gives each region its "
                 "share of it. Compute the shares once; they are stored with the run.",
             ),
-            buttons_block(
-                "explain",
-                [("Explain regions", "on_operator", {"operator": EXPLAIN_REGIONS})],
-            ),
+            operator_block("explain", "Explain regions", EXPLAIN_REGIONS),
         ]
     return [
         text_block("source", source_text(ledger)),
         *_share_blocks(ledger, chosen),
         *_shortcut_blocks(stored(run, load_shortcuts), chosen),
         *_causal_blocks(stored(run, load_causal_check)),
-        buttons_block(
-            "again",
-            [("Explain regions again", "on_operator", {"operator": EXPLAIN_REGIONS})],
-        ),
+        operator_block("again", "Explain regions again", EXPLAIN_REGIONS),
     ]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from fiftyone_sfam.app.audit.blocks import (
     Block,
-    buttons_block,
     component_block,
+    operator_block,
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
@@ -40,14 +40,9 @@ def page(run: Run, chosen: Choices) -> list[Block]:
                 "under one, near-duplicates and images that say nothing: find them "
                 "once; they are stored with the run.",
             ),
-            buttons_block(
-                "find",
-                [("Find suspects", "on_operator", {"operator": FIND_SUSPECTS})],
-            ),
+            operator_block("find", "Find suspects", FIND_SUSPECTS),
         ]
-    again = buttons_block(
-        "again", [("Find suspects again", "on_operator", {"operator": FIND_SUSPECTS})]
-    )
+    again = operator_block("again", "Find suspects again", FIND_SUSPECTS)
     limits = [escape_markdown(limit) for limit in suspects.limits]
     notes = [text_block("limits", "  \n".join(limits))] if limits else []
     if not suspects.findings:

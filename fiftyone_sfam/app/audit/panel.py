@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import fiftyone.operators as foo
@@ -10,6 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.app.audit import (
     findings,
+    page_compare,
     page_given,
     page_maps,
     page_matches,
@@ -27,12 +28,7 @@ from fiftyone_sfam.app.audit.blocks import (
 )
 from fiftyone_sfam.app.audit.choices import (
     CHOSEN,
-    MAPS,
-    MATCHES,
     OVERVIEW,
-    REGIONS,
-    SCORES,
-    SUSPECTS,
     Choices,
     Mark,
     Opened,
@@ -45,33 +41,22 @@ from fiftyone_sfam.data.text import escape_markdown, short
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
 
-TABS = {
-    OVERVIEW: "Overview",
-    SCORES: "Scores",
-    MATCHES: "False matches",
-    REGIONS: "Regions",
-    SUSPECTS: "Suspects",
-    MAPS: "Maps",
+_PAGES: Mapping[str, tuple[str, Any]] = {
+    OVERVIEW: ("Overview", page_overview),
+    "scores": ("Scores", page_scores),
+    "matches": ("False matches", page_matches),
+    "regions": ("Regions", page_regions),
+    "suspects": ("Suspects", page_suspects),
+    "maps": ("Maps", page_maps),
+    "compare": ("Compare", page_compare),
 }
-"""Pages and the labels of their tabs."""
+"""Pages, with the labels of their tabs."""
 
-_PAGES: Mapping[str, Callable[[Run, Choices], list[Block]]] = {
-    OVERVIEW: page_overview.page,
-    SCORES: page_scores.page,
-    MATCHES: page_matches.page,
-    REGIONS: page_regions.page,
-    SUSPECTS: page_suspects.page,
-    MAPS: page_maps.page,
-}
-
+TABS = {value: label for value, (label, _) in _PAGES.items()}
 _MARKS: Mapping[str, Mark] = {
-    **page_overview.MARKS,
-    **page_given.MARKS,
-    **page_scores.MARKS,
-    **page_matches.MARKS,
-    **page_regions.MARKS,
-    **page_suspects.MARKS,
-    **page_maps.MARKS,
+    name: mark
+    for page in (*(page for _, page in _PAGES.values()), page_given)
+    for name, mark in page.MARKS.items()
 }
 
 
@@ -79,7 +64,8 @@ def page_of(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of a page."""
     if chosen.page not in _PAGES:
         raise DataError(f"there is no page '{chosen.page}' of the audit.")
-    return _PAGES[chosen.page](run, chosen)
+    blocks: list[Block] = _PAGES[chosen.page][1].page(run, chosen)
+    return blocks
 
 
 def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:

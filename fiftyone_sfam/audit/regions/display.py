@@ -38,6 +38,7 @@ from fiftyone_sfam.audit.regions.ledger_cells import (
     sentence,
 )
 from fiftyone_sfam.audit.regions.shortcuts import Shortcut, Shortcuts
+from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.audit.statistics.cells import (
     NOTHING,
     Shown,
@@ -46,6 +47,7 @@ from fiftyone_sfam.audit.statistics.cells import (
     name,
     number,
     percent,
+    points,
     prose,
     share,
     text,
@@ -125,12 +127,7 @@ def shortcuts_table(shortcuts: Shortcuts) -> Table:
             text(f"{shortcut.kind} {quoted(shortcut.value)}: {short(shortcut.region)}"),
             percent(shortcut.share),
             percent(shortcut.expected),
-            Shown(
-                f"{100 * shortcut.effect:+.1f} ({100 * shortcut.low:+.1f} to "
-                f"{100 * shortcut.high:+.1f})",
-                "number",
-                shortcut.effect,
-            ),
+            points(Estimate(shortcut.effect, shortcut.low, shortcut.high)),
             count(shortcut.images),
         )
         for shortcut in shortcuts.found

@@ -73,7 +73,7 @@ def split(evidence: NDArray[np.floating], regions: Regions) -> NDArray[np.float6
 def stripes(height: int, width: int, count: int = 3) -> Regions:
     """Divide a map into horizontal stripes of equal height."""
     check_stripes(count)
-    parts = _lengths(np.linspace(0, height, count + 1), height)
+    parts = overlaps(np.linspace(0, height, count + 1), height)
     names = (
         _THIRDS
         if count == len(_THIRDS)
@@ -165,12 +165,12 @@ def _averages(
     edges = np.linspace(bounds[0], bounds[1], cells + 1)
     start = int(np.clip(np.floor(edges[0]), 0, pixels))
     stop = int(np.clip(np.ceil(edges[-1]), start, pixels))
-    weights = _lengths(edges - start, stop - start) / (edges[1] - edges[0])
+    weights = overlaps(edges - start, stop - start) / (edges[1] - edges[0])
     weights.flags.writeable = False
     return weights, start, stop
 
 
-def _lengths(edges: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+def overlaps(edges: NDArray[np.floating], count: int) -> NDArray[np.float64]:
     """Return the overlap of each interval with each of ``count`` unit steps from 0."""
     steps = np.arange(count)
     ends = np.minimum(edges[1:, None], steps + 1)

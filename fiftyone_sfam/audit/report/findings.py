@@ -140,7 +140,7 @@ class _Facts:
         columns, names = self.run.pairs, self.run.items.identities
         query, neighbor = self.ends(pair)
         return (
-            f"{_short(names[query])} and {_short(names[neighbor])}, "
+            f"{short_name(names[query])} and {short_name(names[neighbor])}, "
             f"{columns.similarity[pair]:.3f} at rank {columns.rank[pair]}"
         )
 
@@ -232,7 +232,7 @@ def _finding(
     )
 
 
-def _short(identity: str | None) -> str:
+def short_name(identity: str | None) -> str:
     """Return an identity for a caption, which no other text is turned round by."""
     if identity is None:
         return "no identity"

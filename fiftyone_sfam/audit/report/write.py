@@ -99,6 +99,11 @@ class Report:
 
 def render(report: Report) -> str:
     """Write a report as HTML."""
+    return render_page("report.html.j2", report=report)
+
+
+def render_page(name: str, **values: Any) -> str:
+    """Write a page that holds its own scripts and styles, and loads nothing."""
     plotly, script = _plotly(), (TEMPLATES / "report.js").read_text("utf-8")
     css = (TEMPLATES / "report.css").read_text("utf-8")
     sources = " ".join(map(_source, (plotly, script)))
@@ -109,8 +114,7 @@ def render(report: Report) -> str:
         "script": Markup(script),  # nosec B704
         "script_sources": Markup(sources),  # nosec B704
     }
-    template = _environment().get_template("report.html.j2")
-    return template.render(report=report, **own)
+    return _environment().get_template(name).render(**values, **own)
 
 
 def figure_json(figure: Figure) -> Markup:

@@ -34,8 +34,8 @@ QUANTILES = (0.025, 0.975)
 NAN = float("nan")
 # Numbers drawn at once.
 _DRAWN = 2**22
-# Clusters below which a rank correlation has no interval.
-_FEWEST = 5
+FEWEST = 5
+"""Clusters below which a rank correlation or a share has no interval."""
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,29 @@ def equal_error_estimate(
     if np.isnan(value) or genuine.sum() == 0 or impostor.sum() == 0:
         return Estimate()
     count, bins = genuine.shape
-    pools = []
-    for table, right in ((genuine, -1), (impostor, 0)):
-        imagined = np.zeros((2, bins))
-        imagined[0, right] = imagined[1, -1 - right] = table.sum() / count
-        pools.append(np.concatenate([table, imagined]).astype(np.float32))
-    sums = resampled_sums(np.concatenate(pools, axis=1), count, resamples, seed)
+    pool = with_imagined(genuine, impostor)
+    sums = resampled_sums(pool, count, resamples, seed)
     rates = binned_equal_errors(sums[:, :bins], sums[:, bins:])
     if np.isnan(rates).all():
         return Estimate(value, 0.0, 1.0)
     low, high = np.nanquantile(rates, QUANTILES)
     return around(value, float(low), float(high))
+
+
+def with_imagined(
+    genuine: NDArray[np.integer], impostor: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Join comparisons per bin, and append a query all right and one all wrong.
+
+    Two tables of shape (Q, B) become one of shape (Q + 2, 2 B).
+    """
+    count, bins = genuine.shape
+    pools = []
+    for table, right in ((genuine, -1), (impostor, 0)):
+        imagined = np.zeros((2, bins))
+        imagined[0, right] = imagined[1, -1 - right] = table.sum() / count
+        pools.append(np.concatenate([table, imagined]).astype(np.float32))
+    return np.concatenate(pools, axis=1)
 
 
 def rank_correlation(
@@ -135,7 +147,7 @@ def rank_correlation(
     names, place = np.unique(clusters, return_inverse=True)
     members = [np.flatnonzero(place == number) for number in range(len(names))]
     value = _spearman(first, second)
-    if len(names) < _FEWEST or np.isnan(value):
+    if len(names) < FEWEST or np.isnan(value):
         return Correlation(value)
     values = []
     for drawn in draws(len(names), len(names), resamples, seed):
@@ -222,13 +234,7 @@ def binned_equal_errors(
     Counts have shape (R, bins); the rates have shape (R,), NaN without both kinds.
     """
     rows = np.arange(len(genuine))
-    edges = np.zeros((2, len(genuine), genuine.shape[1] + 1))
-    for curve, table in zip(edges, (genuine, impostor), strict=True):
-        np.cumsum(table, axis=1, dtype=np.float64, out=curve[:, 1:])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            curve /= curve[:, -1:]
-    # At an edge: genuine pairs below it are refused, impostor pairs from it accepted.
-    fnmr, fmr = edges[0], 1 - edges[1]
+    fmr, fnmr = _rates_at_edges(genuine, impostor)
     first = (fnmr >= fmr).argmax(axis=1)
     before = np.maximum(first - 1, 0)
     gap_before = fmr[rows, before] - fnmr[rows, before]
@@ -238,3 +244,35 @@ def binned_equal_errors(
     rates = fmr[rows, before] + step * (fmr[rows, first] - fmr[rows, before])
     both = (genuine.sum(axis=1) > 0) & (impostor.sum(axis=1) > 0)
     return np.where(both, rates, np.nan)
+
+
+def binned_true_accepts(
+    genuine: NDArray[np.floating], impostor: NDArray[np.floating], far: float
+) -> NDArray[np.float64]:
+    """Find the shares of genuine pairs accepted at a false accept rate below 1.
+
+    Shapes are as in :func:`binned_equal_errors`, and rates are linear within a bin.
+    """
+    rows = np.arange(len(genuine))
+    fmr, fnmr = _rates_at_edges(genuine, impostor)
+    # At the lowest edge all are accepted, at the highest none.
+    first = np.maximum((fmr <= far).argmax(axis=1), 1)
+    low, high = fmr[rows, first - 1], fmr[rows, first]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        step = (low - far) / (low - high)
+    low, high = fnmr[rows, first - 1], fnmr[rows, first]
+    return np.asarray(1 - low - step * (high - low))
+
+
+def _rates_at_edges(
+    genuine: NDArray[np.floating], impostor: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the error rates FMR and FNMR at the edges of bins, (2, R, bins + 1)."""
+    edges = np.zeros((2, len(genuine), genuine.shape[1] + 1))
+    for curve, table in zip(edges, (impostor, genuine), strict=True):
+        np.cumsum(table, axis=1, dtype=np.float64, out=curve[:, 1:])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            curve /= curve[:, -1:]
+    # At an edge: genuine pairs below it are refused, impostor pairs from it accepted.
+    edges[0] = 1 - edges[0]
+    return edges

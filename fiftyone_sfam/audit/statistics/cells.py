@@ -108,6 +108,11 @@ def estimate(value: Estimate) -> Shown:
     return share(value.value, value.low, value.high)
 
 
+def points(value: Estimate) -> Shown:
+    """Show a difference of shares, in points, with its interval."""
+    return _number(value.value, text_of.points_between(*vars(value).values()))
+
+
 def prose(sentence: str, names: Iterable[str | None] = ()) -> str:
     """Keep names in a sentence from turning its direction."""
     shown = _DIRECTIONS.sub("\ufffd", sentence)
