@@ -36,8 +36,11 @@ register_cloneable_store(STORE)
 PairIds = tuple[str, str]
 """Ids of a pair's query and neighbor: of the detections, or of the samples."""
 
-Record = dict[str, str]
-"""Record of a verdict: ``text``, ``note`` and ``created``."""
+Record = dict[str, Any]
+"""Record of a verdict: ``text``, ``note`` and ``created``.
+
+If it was set by a request with an id, also ``request`` and the record ``before``.
+"""
 
 
 class VerdictStore:
@@ -48,15 +51,25 @@ class VerdictStore:
         self.uid = uid
         self._keys = ExecutionStore.create(STORE, self.dataset_id)
 
-    def put(self, ids: PairIds, record: Record) -> Record | None:
-        """Record a verdict; return the previous one, None if there was none."""
+    def put(self, ids: PairIds, record: Record, request_id: str = "") -> Record | None:
+        """Record a verdict; return the previous one, None if there was none.
+
+        A repeated request changes nothing, and returns what it returned before.
+        """
         key = self._key(ids)
         while True:
-            before: Record | None = self._keys.get(key)
-            if before is None:
+            stored: Record | None = self._keys.get(key)
+            before = stored and {
+                name: stored[name] for name in ("text", "note", "created")
+            }
+            if request_id:
+                if stored and stored.get("request") == request_id:
+                    return stored["before"]
+                record = {**record, "request": request_id, "before": before}
+            if stored is None:
                 done = self._keys.set_if_absent(key, record)
             else:
-                done = self._keys.compare_and_set(key, before, record)
+                done = self._keys.compare_and_set(key, stored, record)
             if done:
                 return before
 

@@ -124,7 +124,11 @@ def set_verdict(
 
 
 def set_verdicts(
-    run: Run, pairs: Iterable[SupportsIndex], text: str, note: str = ""
+    run: Run,
+    pairs: Iterable[SupportsIndex],
+    text: str,
+    note: str = "",
+    request_id: str = "",
 ) -> dict[int, Verdict | None]:
     """Set the same verdict on several pairs.
 
@@ -138,6 +142,10 @@ def set_verdicts(
         Indices into the columns of its pairs.
     text, note : str
         As for :func:`set_verdict`.
+    request_id : str
+        An id of the request, of the caller's choice. If the request is repeated with
+        this id, because its answer was lost, pairs whose verdict it has set keep it,
+        and the verdicts before the first request are returned.
 
     Returns
     -------
@@ -155,7 +163,8 @@ def set_verdicts(
         "note": clean_note(note),
         "created": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
     }
-    return _write(run, dict.fromkeys((_find(run, pair) for pair in pairs), record))
+    records = dict.fromkeys((_find(run, pair) for pair in pairs), record)
+    return _write(run, records, request_id)
 
 
 def restore_verdict(run: Run, pair: SupportsIndex, previous: Verdict | None) -> None:
@@ -310,7 +319,7 @@ def refresh_verdicts(run: Run) -> None:
 
 
 def _write(
-    run: Run, records: Mapping[tuple[int, PairIds], Record | None]
+    run: Run, records: Mapping[tuple[int, PairIds], Record | None], request_id: str = ""
 ) -> dict[int, Verdict | None]:
     """Record verdicts, or remove them, and show them; return those before."""
     store = _store(run)
@@ -319,7 +328,10 @@ def _write(
     try:
         for (pair, ids), record in records.items():
             query_id, neighbor_id = ids
-            before = store.remove(ids) if record is None else store.put(ids, record)
+            if record is None:
+                before = store.remove(ids)
+            else:
+                before = store.put(ids, record, request_id)
             old = () if before is None else ((neighbor_id, before["text"]),)
             removed[query_id] = (*removed.get(query_id, ()), *old)
             previous[pair] = None if before is None else _verdict(pair, ids, before)

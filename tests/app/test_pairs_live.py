@@ -72,8 +72,8 @@ def test_live_correspondences_add_up(run: Run) -> None:
     pair = int(run.pairs.of_query(4)[1])
     found = PairsComponent(run.dataset, "sfam").ask("correspondences", pair=pair)
     assert (found["source"], found["notes"]) == ("live", [])
-    assert found["query_shape"] == found["neighbor_shape"] == [16, 8]
-    assert found["query_box"] == found["neighbor_box"] == [0, 0, 1, 1]
+    assert found["query"] == found["neighbor"]
+    assert found["query"] == {"shape": [16, 8], "box": [0, 0, 1, 1]}
     assert found["points"]["dtype"] == "f2"
     values = decode(found["points"]).astype(np.float64)
     assert values.shape == (128, 128)
@@ -113,7 +113,7 @@ def test_sums_of_correspondences_with_a_remainder(fine: Run) -> None:
     found = PairsComponent(fine.dataset).ask("correspondences", pair=pair)
     assert found["source"] == "stored"
     # 24 x 20 places are more than 256: blocks of 2 x 2 are one.
-    assert found["query_shape"] == found["neighbor_shape"] == [12, 10]
+    assert found["query"]["shape"] == found["neighbor"]["shape"] == [12, 10]
     values = decode(found["points"]).astype(np.float64)
     ids = fine.items.ids
     query, gallery = (
@@ -175,7 +175,7 @@ def test_correspondences_are_bounded(tmp_path: Path) -> None:
         )
         run = explain_retrieval(dataset, model, k=2, contributions="int8")
         found = PairsComponent(dataset).ask("correspondences", pair=0)
-        assert found["query_shape"] == [14, 14]
+        assert found["query"]["shape"] == [14, 14]
         assert len(json.dumps(found)) < MOST_BYTES
         assert run.config.map_shape[1:] == (56, 56)
     finally:

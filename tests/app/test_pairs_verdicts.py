@@ -44,7 +44,7 @@ def test_given_and_taken_back(
 ) -> None:
     given = component.ask("verdict", pairs=[3], verdict="wrong label")
     assert given == {
-        "verdicts": [{"pair": 3, "verdict": "wrong label"}],
+        "verdicts": [[3, "wrong label"]],
         "previous": [{"pair": 3, "verdict": None}],
     }
     # The App is told of the new field, once.
@@ -57,20 +57,14 @@ def test_given_and_taken_back(
 
     second = component.ask("verdict", pairs=[3, 0, 3], verdict=" same <b>coat</b> ")
     assert component.asked == []
-    assert second["verdicts"] == [
-        {"pair": 3, "verdict": "same <b>coat</b>"},
-        {"pair": 0, "verdict": "same <b>coat</b>"},
-    ]
+    assert second["verdicts"] == [[3, "same <b>coat</b>"], [0, "same <b>coat</b>"]]
     before = {one["pair"]: one["verdict"] for one in second["previous"]}
     assert list(before) == [3, 0]
     assert (before[3]["text"], before[0]) == ("wrong label", None)
     assert texts(run) == {0: "same <b>coat</b>", 3: "same <b>coat</b>"}
 
     undone = component.ask("undo", entries=second["previous"])
-    assert undone["verdicts"] == [
-        {"pair": 3, "verdict": "wrong label"},
-        {"pair": 0, "verdict": None},
-    ]
+    assert undone["verdicts"] == [[3, "wrong label"], [0, None]]
     assert texts(run) == {3: "wrong label"}
     # Taking that back gives them again, with their time.
     component.ask("undo", entries=undone["previous"])
@@ -78,6 +72,44 @@ def test_given_and_taken_back(
     for answer in (second, given):
         component.ask("undo", entries=answer["previous"])
     assert texts(run) == {}
+
+
+def test_a_repeated_request_changes_nothing(
+    component: PairsComponent, run: Run
+) -> None:
+    component.ask("verdict", pairs=[3], verdict="fine", request_id="a")
+    before = get_verdicts(run)
+    asked = {"pairs": [3, 0], "verdict": "look-alike", "request_id": "b"}
+    given = component.ask("verdict", **asked)
+    assert [one["verdict"] and one["verdict"]["text"] for one in given["previous"]] == [
+        "fine",
+        None,
+    ]
+    after = get_verdicts(run)
+    # The answer was lost, also where only some pairs had been reached.
+    assert component.ask("verdict", **asked) == given
+    component.ask("undo", entries=given["previous"][1:])
+    assert component.ask("verdict", **asked) == given
+    assert {pair: one.text for pair, one in get_verdicts(run).items()} == {
+        pair: one.text for pair, one in after.items()
+    }
+    for _ in range(2):
+        component.ask("undo", entries=given["previous"])
+        assert get_verdicts(run) == before
+    # What was given meanwhile is what a request replaces.
+    component.ask("verdict", pairs=[0], verdict="background", request_id="c")
+    [entry] = component.ask("verdict", pairs=[0], verdict="fine")["previous"]
+    assert entry["verdict"]["text"] == "background"
+    assert {*entry["verdict"]} == {
+        "pair",
+        "query_id",
+        "neighbor_id",
+        "text",
+        "note",
+        "created",
+    }
+    message = component.problem("verdict", **{**asked, "request_id": "x" * 65})
+    assert message.endswith("give a text of at most 64 characters.")
 
 
 def test_each_usual_verdict_has_a_digit(component: PairsComponent, run: Run) -> None:

@@ -18,12 +18,7 @@ from PIL import Image
 from fiftyone_sfam.app.audit import findings as asked
 from fiftyone_sfam.app.audit.findings import finding_key
 from fiftyone_sfam.audit.fixes.find import find_fixes
-from fiftyone_sfam.audit.suspects.review import (
-    accept_proposal,
-    pairs_of_proposal,
-    reject_proposal,
-    review_suspects,
-)
+from fiftyone_sfam.audit.suspects.review import pairs_of_proposal, review_suspects
 from fiftyone_sfam.audit.suspects.search import (
     DUPLICATE,
     HUB,
@@ -277,8 +272,8 @@ def test_a_proposal_is_accepted_rejected_and_undone(doubted: Run) -> None:
     assert [name for name, _ in shown.asked] == ["reload_dataset"]
     reviewed = review_suspects(doubted, load_suspects(doubted))
     assert finding_key(reviewed.accepted[0]) == keys[0]
-    assert answer["answers"][keys[0]] == "accepted"
-    assert {*answer["answers"]} == {*keys}
+    assert dict(answer["verdicts"])[keys[0]] == "accepted"
+    assert [key for key, _ in answer["verdicts"]] == keys
     assert answer["expected"].startswith("Expected to be left among all labels: ")
     pairs = list(pairs_of_proposal(doubted, first))
     assert answer["previous"] == [{"pair": pair, "verdict": None} for pair in pairs]
@@ -289,44 +284,37 @@ def test_a_proposal_is_accepted_rejected_and_undone(doubted: Run) -> None:
 
     again = shown.ask("reject", **asked_for)
     assert shown.asked == []
-    assert again["answers"][keys[0]] == "rejected"
+    assert dict(again["verdicts"])[keys[0]] == "rejected"
     assert {one.text for one in get_verdicts(doubted).values()} == {"fine"}
     assert find_fixes(doubted).fixes == ()
     assert listed(doubted, count=20)["findings"][-1]["answer"] == "rejected"
 
     # Back to what was accepted, with the same time, and to nothing.
-    undone = shown.ask("undo", **asked_for, entries=again["previous"])
-    assert undone["answers"][keys[0]] == "accepted"
+    undone = shown.ask("restore", **asked_for, entries=again["previous"])
+    assert dict(undone["verdicts"])[keys[0]] == "accepted"
     assert get_verdicts(doubted) == stored
-    undone = shown.ask("undo", **asked_for, entries=answer["previous"])
-    assert undone["answers"][keys[0]] == ""
+    undone = shown.ask("restore", **asked_for, entries=answer["previous"])
+    assert dict(undone["verdicts"])[keys[0]] == ""
     assert undone["expected"].startswith("Expected among all labels: ")
     assert get_verdicts(doubted) == {}
     assert not review_suspects(doubted, load_suspects(doubted)).accepted
 
 
-def test_answers_are_those_of_the_library(doubted: Run) -> None:
-    for question, settle in (("accept", accept_proposal), ("reject", reject_proposal)):
-        for finding in load_suspects(doubted).findings[:4]:
-            if not pairs_of_proposal(doubted, finding):
-                continue
-            ask(doubted, question, finding=finding_key(finding))
-            given = {pair: v.text for pair, v in get_verdicts(doubted).items()}
-            settle(doubted, finding)
-            after = {pair: v.text for pair, v in get_verdicts(doubted).items()}
-            assert given == after
-
-
-def test_undo_keeps_notes(doubted: Run) -> None:
+def test_a_repeated_request_changes_nothing_and_undo_keeps_notes(doubted: Run) -> None:
     finding = first_of(doubted, MISLABELED)
     [pair, *_] = pairs_of_proposal(doubted, finding)
     set_verdict(doubted, pair, "occlusion", "a remark\nof two lines")
     before = get_verdicts(doubted)
     key = finding_key(finding)
-    answer = ask(doubted, "accept", finding=key)
-    assert get_verdicts(doubted) != before
-    ask(doubted, "undo", finding=key, entries=answer["previous"])
-    assert get_verdicts(doubted) == before
+    answer = ask(doubted, "accept", finding=key, request_id="second")
+    accepted = get_verdicts(doubted)
+    assert accepted != before
+    # The answer was lost; the request is sent again.
+    assert ask(doubted, "accept", finding=key, request_id="second") == answer
+    assert get_verdicts(doubted) == accepted
+    for _ in range(2):
+        ask(doubted, "restore", finding=key, entries=answer["previous"])
+        assert get_verdicts(doubted) == before
 
 
 def test_what_takes_no_verdict_says_why(doubted: Run) -> None:
@@ -339,7 +327,7 @@ def test_what_takes_no_verdict_says_why(doubted: Run) -> None:
     assert shown["can_settle"] is False
     assert "No stored pair shows this" in shown["note"]
     problem = ask(doubted, "accept", finding=key)["problem"]
-    assert problem.startswith("no stored pair of the run 'sfam' shows this finding")
+    assert problem.startswith("No stored pair of the run 'sfam' shows this finding")
     assert get_verdicts(doubted) == {}
 
 
@@ -385,7 +373,8 @@ def test_forged_requests_get_one_sentence(doubted: Run) -> None:
     key, count = finding_key(findings[0]), len(findings)
     entry = {"pair": 0, "verdict": None}
     hostile = "<script>\n**x**" * 400
-    [pair, *_] = pairs_of_proposal(doubted, findings[0])
+    [pair, *more] = pairs_of_proposal(doubted, findings[0])
+    elsewhere = next(one for one in range(99) if one not in {pair, *more})
     other = {"query_id": "a", "neighbor_id": "b", "text": "fine", "created": "2026"}
     gone = "this finding is gone since the suspects were searched again; choose "
     for question, params, problem in (
@@ -401,17 +390,23 @@ def test_forged_requests_get_one_sentence(doubted: Run) -> None:
         ("accept", {}, gone),
         ("reject", {"finding": 3}, "finding is 3; give a text"),
         ("reject", {"finding": key, "shown": ["x"] * 51}, "shown is ['x', "),
-        ("undo", {"finding": key}, "these are not the verdicts"),
-        ("undo", {"finding": key, "entries": [entry] * 1001}, "entries is [{"),
-        ("undo", {"finding": key, "entries": "x"}, "entries is 'x'; give"),
-        ("undo", {"finding": key, "entries": [{"pair": -1}]}, "pair is -1; give"),
+        ("restore", {"finding": key}, "these are not the verdicts"),
+        ("restore", {"finding": key, "entries": [entry] * 1001}, "entries is [{"),
+        ("restore", {"finding": key, "entries": "x"}, "entries is 'x'; give"),
+        ("restore", {"finding": key, "entries": [{"pair": -1}]}, "pair is -1; give"),
         (
-            "undo",
+            "restore",
             {"finding": key, "entries": [{"pair": 10**9, "verdict": None}]},
-            "these are not the verdicts",
+            "the run 'sfam' has ",
         ),
         (
-            "undo",
+            "restore",
+            {"finding": key, "entries": [{"pair": elsewhere, "verdict": None}]},
+            "these are not the verdicts",
+        ),
+        ("accept", {"finding": key, "request_id": "x" * 65}, "request_id is 'xxx"),
+        (
+            "restore",
             {"finding": key, "entries": [{"pair": pair, "verdict": other}]},
             f"the verdict 'fine' is not on pair {pair} of the run 'sfam'",
         ),
@@ -419,7 +414,7 @@ def test_forged_requests_get_one_sentence(doubted: Run) -> None:
     ):
         answer = shown.ask(question, **of_run(doubted, **params))
         assert {*answer} == {"problem", "stale"}, (question, params)
-        assert answer["problem"].startswith(problem), answer
+        assert answer["problem"].startswith(problem[0].upper() + problem[1:]), answer
         assert "\n" not in answer["problem"]
         assert len(answer["problem"]) < 300
         assert answer["stale"] is False
@@ -430,7 +425,7 @@ def test_another_run_is_not_taken_for_the_one_that_is_shown(doubted: Run) -> Non
     shown = Shown(doubted.dataset)
     key = finding_key(load_suspects(doubted).findings[0])
     for run, uid in (("sfam", "0" * 32), ("<b>x</b>", doubted.config.uid), ("", "")):
-        for question in ("findings", "accept", "reject", "undo"):
+        for question in ("findings", "accept", "reject", "restore"):
             answer = shown.ask(question, run=run, uid=uid, finding=key)
             assert answer["stale"] is True
             assert "was deleted or made again" in answer["problem"]
@@ -442,14 +437,14 @@ def test_suspects_that_were_searched_again(doubted: Run) -> None:
     key = finding_key(first_of(doubted, MISLABELED))
     shown = Shown(doubted.dataset, "suspects")
     doubted.results.delete("suspects")
-    gone = "this finding is gone since the suspects were searched again"
+    gone = "his finding is gone since the suspects were searched again"
     for question in ("findings", "accept", "reject"):
         answer = shown.ask(question, **of_run(doubted, finding=key))
-        assert answer["problem"].startswith(gone)
+        assert answer["problem"].startswith("T" + gone)
     shown.do("on_mark", mark="finding", finding=key)
     [(name, given)] = shown.asked
     assert (name, given["variant"]) == ("notify", "error")
-    assert given["message"].startswith(gone)
+    assert given["message"].startswith("t" + gone)
     assert get_verdicts(doubted) == {}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import Annotated, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
 
 import fiftyone.operators as foo
 import numpy as np
@@ -17,9 +17,14 @@ from pydantic import Field
 
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.forms.choices import for_user
-from fiftyone_sfam.app.forms.parameters import Parameters, Text, Texts, Whole, whole
+from fiftyone_sfam.app.forms.parameters import Text, Texts, Whole, whole
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
-from fiftyone_sfam.app.panel_state import current_run
+from fiftyone_sfam.app.pairs.run_question import Plain, Questions, RunQuestion
+from fiftyone_sfam.app.pairs.verdicts import (
+    RepeatableQuestion,
+    UndoQuestion,
+    write_verdicts,
+)
 from fiftyone_sfam.attribution.render import data_url, fitted
 from fiftyone_sfam.audit.suspects.display import expected_sentence
 from fiftyone_sfam.audit.suspects.finding import (
@@ -30,16 +35,14 @@ from fiftyone_sfam.audit.suspects.finding import (
     SPLIT,
 )
 from fiftyone_sfam.audit.suspects.review import (
-    accept_proposal,
     pairs_of_proposal,
-    reject_proposal,
     review_suspects,
+    settle_proposal,
 )
 from fiftyone_sfam.audit.suspects.search import Finding, Suspects, load_suspects
 from fiftyone_sfam.data.text import NO_LABEL, counted, short, shorten
-from fiftyone_sfam.errors import DataError, RunError, SfamError
-from fiftyone_sfam.review.store import VERDICT_FIELD_ENDING
-from fiftyone_sfam.review.verdicts import Verdict, get_verdicts, restore_verdict
+from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.review.verdicts import restore_verdicts
 from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.run import Run
 
@@ -54,30 +57,8 @@ MOST_PICTURES = 4
 
 _LONGEST = 600  # characters of a sentence
 _GONE = "this finding is gone since the suspects were searched again; choose another."
-_MOST_ENTRIES = 1000  # verdicts that are taken back at once
 # Largest width and height of pictures, tried one after the other.
 _SIZES = ((144, 112), (108, 84), (72, 56), (40, 32))
-
-
-class StaleRunError(RunError):
-    """The run of a question is gone, or another run has its key now."""
-
-
-class RunQuestion(Parameters):
-    """A question about a run."""
-
-    run: Text = ""
-    uid: Text = ""
-
-    def load(self, ctx: foo.ExecutionContext) -> Run:
-        """Load the run; raise a StaleRunError if it is not the one that is shown."""
-        run = None if ctx.dataset is None else current_run(ctx.dataset, self.run)
-        if run is None or run.config.uid != self.uid:
-            raise StaleRunError(
-                f"the run '{shorten(self.run, 60)}' was deleted or made again since it "
-                "was opened."
-            )
-        return run
 
 
 class ListQuestion(RunQuestion):
@@ -91,38 +72,15 @@ class ListQuestion(RunQuestion):
     )
 
 
-class SettleQuestion(RunQuestion):
+class FindingQuestion(RepeatableQuestion):
     """Which proposal to accept or reject."""
 
     finding: Text = ""
     shown: Texts = ()  # keys of the findings that are shown
 
 
-class UndoQuestion(SettleQuestion):
-    """The verdicts to restore, as the answer to ``accept`` or ``reject`` gave them."""
-
-    entries: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = Field(
-        (),
-        max_length=_MOST_ENTRIES,
-        description=f"the previous verdicts of at most {_MOST_ENTRIES:,} pairs",
-    )
-
-
-class PreviousVerdict(Parameters):
-    """A verdict before an answer; without an id there was none."""
-
-    pair: Whole = Field(-1, ge=0, description="a whole number from 0")
-    verdict: dict[str, Any] | None = Field(None, description="a verdict, or null")
-
-
-class StoredVerdict(Parameters):
-    """The fields of a :class:`Verdict`."""
-
-    query_id: Text = ""
-    neighbor_id: Text = ""
-    text: Text = ""
-    note: Text = ""
-    created: Text = ""
+class RestoreQuestion(FindingQuestion, UndoQuestion):
+    """Which proposal to take back, and the verdicts that there were before."""
 
 
 @dataclass(frozen=True)
@@ -137,20 +95,6 @@ class Group:
 # --------------------------------------------------------------------------------------
 # Questions
 # --------------------------------------------------------------------------------------
-
-
-def answer(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """Answer a question with plain data, or say why there is no answer."""
-    name = ctx.params.get("question")
-    try:
-        if not isinstance(name, str) or name not in QUESTIONS:
-            raise DataError(
-                f"there is no question {shorten(repr(name), 60)}; ask one of "
-                f"{', '.join(QUESTIONS)}."
-            )
-        return QUESTIONS[name](ctx)
-    except SfamError as error:
-        return {"problem": for_user(error), "stale": isinstance(error, StaleRunError)}
 
 
 def answer_findings(ctx: foo.ExecutionContext) -> dict[str, Any]:
@@ -194,51 +138,36 @@ def answer_findings(ctx: foo.ExecutionContext) -> dict[str, Any]:
     return {**result, "pictures": _pictures(run, dict.fromkeys(items), left)}
 
 
-def answer_settle(
-    ctx: foo.ExecutionContext, settle: Callable[[Run, Finding], int]
-) -> dict[str, Any]:
-    """Set the verdicts on a finding; return what there was before."""
-    question = SettleQuestion.read(ctx.params)
+def answer_settle(ctx: foo.ExecutionContext, is_right: bool) -> Plain:
+    """Accept or reject a finding; return what there was before."""
+    question = FindingQuestion.read(ctx.params)
     run = question.load(ctx)
     finding = find_finding(run, question.finding)
-    known, before = _has_field(run), get_verdicts(run)
-    pairs = pairs_of_proposal(run, finding)
-    if not settle(run, finding):
+    settle = partial(settle_proposal, run, finding, is_right, question.request_id)
+    previous = write_verdicts(ctx, run, settle)
+    if not previous:
         raise DataError(_no_verdict(run, finding))
-    _reload(ctx, run, known)
-    previous = [
-        {"pair": pair, "verdict": asdict(before[pair]) if pair in before else None}
-        for pair in pairs
-    ]
-    return {**_settled(run, question.shown), "previous": previous}
+    return _settled(run, question.shown, previous)
 
 
-def answer_undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
-    """Restore the verdicts that there were before."""
-    question = UndoQuestion.read(ctx.params)
+def answer_restore(ctx: foo.ExecutionContext) -> Plain:
+    """Restore the verdicts that there were before; return those since then."""
+    question = RestoreQuestion.read(ctx.params)
     run = question.load(ctx)
-    allowed = {*pairs_of_proposal(run, find_finding(run, question.finding))}
-    entries = [PreviousVerdict.read(entry) for entry in question.entries]
-    if not entries or any(entry.pair not in allowed for entry in entries):
+    pairs = pairs_of_proposal(run, find_finding(run, question.finding))
+    restored = question.previous(run)
+    if not restored or not restored.keys() <= {*pairs}:
         raise DataError("these are not the verdicts that the finding had.")
-    known = _has_field(run)
-    for entry in entries:
-        verdict = None
-        if entry.verdict is not None:
-            fields = StoredVerdict.read(entry.verdict).model_dump()
-            verdict = Verdict(entry.pair, **fields)
-        restore_verdict(run, entry.pair, verdict)
-    _reload(ctx, run, known)
-    return _settled(run, question.shown)
+    restore = partial(restore_verdicts, run, restored)
+    return _settled(run, question.shown, write_verdicts(ctx, run, restore))
 
 
-QUESTIONS: Mapping[str, Callable[[foo.ExecutionContext], dict[str, Any]]] = {
+QUESTIONS: Questions = {
     "findings": answer_findings,
-    "accept": lambda ctx: answer_settle(ctx, accept_proposal),
-    "reject": lambda ctx: answer_settle(ctx, reject_proposal),
-    "undo": answer_undo,
+    "accept": partial(answer_settle, is_right=True),
+    "reject": partial(answer_settle, is_right=False),
+    "restore": answer_restore,
 }
-"""The questions, with what answers each."""
 
 
 def find_finding(run: Run, key: str) -> Finding:
@@ -262,25 +191,16 @@ def _suspects(run: Run) -> Suspects:
     return suspects
 
 
-def _settled(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+def _settled(run: Run, keys: Sequence[str], previous: list[Plain]) -> Plain:
     """Return how findings are settled now; a verdict may settle several."""
     suspects = _suspects(run)
     reviewed = review_suspects(run, suspects)
-    answers = {finding_key(finding): text for finding, text in reviewed.listed()}
+    settled = {finding_key(finding): text for finding, text in reviewed.listed()}
     return {
-        "answers": {key: answers[key] for key in keys if key in answers},
+        "verdicts": [(key, settled[key]) for key in keys if key in settled],
         "expected": expected_sentence(suspects, reviewed),
+        "previous": previous,
     }
-
-
-def _has_field(run: Run) -> bool:
-    return bool(run.dataset.has_sample_field(run.key + VERDICT_FIELD_ENDING))
-
-
-def _reload(ctx: foo.ExecutionContext, run: Run, known: bool) -> None:
-    """Tell the App of the field of verdicts if it is new."""
-    if not known and _has_field(run):
-        ctx.ops.reload_dataset()
 
 
 # --------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from fiftyone_sfam.app.audit.choices import (
     Selection,
 )
 from fiftyone_sfam.app.forms.choices import for_user
+from fiftyone_sfam.app.pairs.run_question import answer_question
 from fiftyone_sfam.app.panel_state import choose_run, current_run
 from fiftyone_sfam.data.text import escape_markdown, short
 from fiftyone_sfam.errors import DataError, SfamError
@@ -190,7 +191,7 @@ class SfamAudit(foo.Panel):
 
     def ask(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Answer the component of findings."""
-        return findings.answer(ctx)
+        return answer_question(ctx, findings.QUESTIONS)
 
     def on_all(self, ctx: foo.ExecutionContext) -> None:
         """Show the whole dataset in the grid again."""

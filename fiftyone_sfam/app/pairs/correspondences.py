@@ -49,7 +49,10 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
         similarity = similarity_of(*embeddings, metric)
     query, neighbor = in_blocks(query), in_blocks(neighbor)
     values = points(query.contributions, neighbor.contributions, metric)
-    shapes = query.contributions.shape, neighbor.contributions.shape
+    cells = [
+        {"shape": list(one.contributions.shape), "box": list(one.crop)}
+        for one in (query, neighbor)
+    ]
     remainder = similarity - float(values.sum(dtype=np.float64))
     if abs(remainder) > _SMALL * abs(similarity):
         notes = [
@@ -58,11 +61,9 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
             f"similarity {similarity:.3f}: it can differ from the evidence map there.",
         ]
     return {
-        "query_shape": list(shapes[0]),
-        "neighbor_shape": list(shapes[1]),
-        "query_box": list(query.crop),
-        "neighbor_box": list(neighbor.crop),
-        "points": encode(values.reshape(np.prod(shapes[0]), -1), "f2"),
+        "query": cells[0],
+        "neighbor": cells[1],
+        "points": encode(values.reshape(np.prod(cells[0]["shape"]), -1), "f2"),
         "similarity": similarity,
         "remainder": remainder,
         "source": source,

@@ -7,11 +7,10 @@ from typing import Any
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.questions import QUESTIONS
-from fiftyone_sfam.app.pairs.run_question import StaleRunError
+from fiftyone_sfam.app.pairs.run_question import answer_question
 from fiftyone_sfam.data.text import shorten
-from fiftyone_sfam.errors import DataError, SfamError
+from fiftyone_sfam.errors import DataError
 
 _EVENTS = (None, "on_startup", "on_load")
 
@@ -36,7 +35,9 @@ class SfamPairs(foo.Panel):
             return self.ask(ctx)
         if name not in _EVENTS:
             # FiftyOne would call any method of this name.
-            raise DataError(f"the panel of pairs has no event {_shown(name)}.")
+            raise DataError(
+                f"the panel of pairs has no event {shorten(repr(name), 60)}."
+            )
         return super().execute(ctx)
 
     def on_load(self, ctx: foo.ExecutionContext) -> None:
@@ -49,19 +50,4 @@ class SfamPairs(foo.Panel):
 
     def ask(self, ctx: foo.ExecutionContext) -> dict[str, Any]:
         """Answer a question with plain data, or say why there is no answer."""
-        name = ctx.params.get("question")
-        try:
-            if not isinstance(name, str) or name not in QUESTIONS:
-                raise DataError(
-                    f"there is no question {_shown(name)}; ask one of "
-                    f"{', '.join(QUESTIONS)}."
-                )
-            return QUESTIONS[name](ctx)
-        except SfamError as error:
-            stale = isinstance(error, StaleRunError)
-            return {"problem": sentence(error), "stale": stale}
-
-
-def _shown(name: object) -> str:
-    """Return what was asked for, for a message."""
-    return shorten(repr(name), 60)
+        return answer_question(ctx, QUESTIONS)

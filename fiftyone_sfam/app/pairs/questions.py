@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import fiftyone.operators as foo
-
 from fiftyone_sfam.app.pairs.correspondences import answer_correspondences
 from fiftyone_sfam.app.pairs.live_maps import answer_channels, answer_live
 from fiftyone_sfam.app.pairs.opened import answer_explain, answer_open
@@ -14,10 +9,11 @@ from fiftyone_sfam.app.pairs.places import answer_locate, answer_show
 from fiftyone_sfam.app.pairs.query import answer_picture, answer_query
 from fiftyone_sfam.app.pairs.queue import answer_queue
 from fiftyone_sfam.app.pairs.rows import answer_rows
+from fiftyone_sfam.app.pairs.run_question import Questions
 from fiftyone_sfam.app.pairs.selected import answer_selected
 from fiftyone_sfam.app.pairs.verdicts import answer_undo, answer_verdict
 
-QUESTIONS: Mapping[str, Callable[[foo.ExecutionContext], dict[str, Any]]] = {
+QUESTIONS: Questions = {
     "open": answer_open,
     "explain": answer_explain,
     "queue": answer_queue,

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import fiftyone.operators as foo
 from pydantic import Field
 
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
-from fiftyone_sfam.app.pairs.plain import label
+from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.panel_state import current_run
 from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.data.text import counted, shorten
-from fiftyone_sfam.errors import DataError, RunError
+from fiftyone_sfam.errors import DataError, RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
 
 Plain = dict[str, Any]
+Questions = Mapping[str, Callable[[foo.ExecutionContext], Plain]]
+"""What answers each question of a component."""
 
 PairNumbers = Annotated[tuple[Annotated[Whole, Field(ge=0)], ...], Field(strict=False)]
 """Indices into the columns of a run's pairs; bound it with :func:`at_most`."""
@@ -37,13 +39,28 @@ class RunQuestion(Parameters):
 
     def load(self, ctx: foo.ExecutionContext) -> Run:
         """Load the run; raise a StaleRunError if it is not the one that is shown."""
-        run = current_run(ctx.dataset, self.run)
+        run = None if ctx.dataset is None else current_run(ctx.dataset, self.run)
         if run is None or run.config.uid != self.uid:
             raise StaleRunError(
                 f"the run '{shorten(self.run, 100)}' was deleted or made again since "
                 "it was opened."
             )
         return run
+
+
+def answer_question(ctx: foo.ExecutionContext, questions: Questions) -> Plain:
+    """Answer a question with plain data, or say why there is no answer."""
+    name = ctx.params.get("question")
+    try:
+        if not isinstance(name, str) or name not in questions:
+            raise DataError(
+                f"there is no question {shorten(repr(name), 60)}; ask one of "
+                f"{', '.join(questions)}."
+            )
+        return questions[name](ctx)
+    except SfamError as error:
+        stale = isinstance(error, StaleRunError)
+        return {"problem": sentence(error), "stale": stale}
 
 
 def at_most(most: int) -> Any:

@@ -13,6 +13,7 @@ from pydantic import Field
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
 from fiftyone_sfam.app.pairs.run_question import (
     PairNumbers,
+    Plain,
     RunQuestion,
     at_most,
     check_pairs,
@@ -28,7 +29,15 @@ MAX_VERDICTS = 1000
 """Most pairs that get a verdict at once."""
 
 
-class VerdictQuestion(RunQuestion):
+class RepeatableQuestion(RunQuestion):
+    """A question that is harmless to repeat, where its answer was lost."""
+
+    request_id: Annotated[Text, Field(max_length=64)] = Field(
+        "", description="a text of at most 64 characters"
+    )
+
+
+class VerdictQuestion(RepeatableQuestion):
     """The verdict on some pairs."""
 
     pairs: PairNumbers = at_most(MAX_VERDICTS)
@@ -43,6 +52,18 @@ class UndoQuestion(RunQuestion):
         max_length=MAX_VERDICTS,
         description=f"the previous verdicts of at most {MAX_VERDICTS:,} pairs",
     )
+
+    def previous(self, run: Run) -> dict[int, Verdict | None]:
+        """Return the verdicts to restore by pair; None where there was none."""
+        restored: dict[int, Verdict | None] = {}
+        for values in self.entries:
+            entry = Entry.read(values)
+            [pair] = check_pairs(run, [entry.pair])
+            restored[pair] = None
+            if entry.verdict is not None:
+                before = PreviousVerdict.read(entry.verdict)
+                restored[pair] = Verdict(pair, **before.model_dump())
+        return restored
 
 
 class PreviousVerdict(Parameters):
@@ -62,7 +83,7 @@ class Entry(Parameters):
     verdict: dict[str, Any] | None = Field(None, description="a verdict, or null")
 
 
-def answer_verdict(ctx: foo.ExecutionContext) -> dict[str, Any]:
+def answer_verdict(ctx: foo.ExecutionContext) -> Plain:
     """Give a verdict on pairs; return what there was before."""
     question = VerdictQuestion.read(ctx.params)
     run = question.load(ctx)
@@ -70,45 +91,38 @@ def answer_verdict(ctx: foo.ExecutionContext) -> dict[str, Any]:
     if not pairs:
         raise DataError("no pair is chosen to get the verdict.")
     text = clean_text(question.verdict)
-    set_them = partial(set_verdicts, run, pairs, text)
-    return _written(ctx, run, dict.fromkeys(pairs, text), set_them)
+    write = partial(set_verdicts, run, pairs, text, request_id=question.request_id)
+    return _given(dict.fromkeys(pairs, text), write_verdicts(ctx, run, write))
 
 
-def answer_undo(ctx: foo.ExecutionContext) -> dict[str, Any]:
+def answer_undo(ctx: foo.ExecutionContext) -> Plain:
     """Restore the verdicts that pairs had; return those that they have had since."""
     question = UndoQuestion.read(ctx.params)
     run = question.load(ctx)
-    restored: dict[int, Verdict | None] = {}
-    for values in question.entries:
-        entry = Entry.read(values)
-        [pair] = check_pairs(run, [entry.pair])
-        restored[pair] = None
-        if entry.verdict is not None:
-            before = PreviousVerdict.read(entry.verdict)
-            restored[pair] = Verdict(pair, **before.model_dump())
+    restored = question.previous(run)
     if not restored:
         raise DataError("there is no verdict to take back.")
     texts = {pair: None if one is None else one.text for pair, one in restored.items()}
-    return _written(ctx, run, texts, partial(restore_verdicts, run, restored))
+    write = partial(restore_verdicts, run, restored)
+    return _given(texts, write_verdicts(ctx, run, write))
 
 
-def _written(
+def write_verdicts(
     ctx: foo.ExecutionContext,
     run: Run,
-    texts: Mapping[int, str | None],
     write: Callable[[], Mapping[int, Verdict | None]],
-) -> dict[str, Any]:
-    """Write verdicts; return them, and those before."""
+) -> list[Plain]:
+    """Write verdicts; return those before, as an undo takes them."""
     field = run.key + VERDICT_FIELD_ENDING
     known = run.dataset.has_sample_field(field)
     previous = write()
     if not known and run.dataset.has_sample_field(field):
         # The App does not know the field yet.
         ctx.ops.reload_dataset()
-    return {
-        "verdicts": [{"pair": pair, "verdict": text} for pair, text in texts.items()],
-        "previous": [
-            {"pair": pair, "verdict": None if one is None else asdict(one)}
-            for pair, one in previous.items()
-        ],
-    }
+    return [
+        {"pair": pair, "verdict": one and asdict(one)} for pair, one in previous.items()
+    ]
+
+
+def _given(texts: Mapping[int, str | None], previous: list[Plain]) -> Plain:
+    return {"verdicts": list(texts.items()), "previous": previous}

@@ -4,43 +4,380 @@
   // src/app.ts
   var app = globalThis;
 
+  // src/findings.css
+  var findings_default = `/* The list of findings; its colors are the App's, light and dark. */
+.sfam-f {
+  --line: rgba(var(--fo-palette-common-onBackgroundChannel) / 0.3);
+  --main: var(--fo-palette-primary-main);
+  --soft: var(--fo-palette-text-secondary);
+  font-size: 0.85rem;
+  line-height: 1.45;
+  color: var(--fo-palette-text-primary);
+  display: grid;
+  gap: 10px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr));
+}
+.sfam-f > nav,
+.sfam-f > p {
+  grid-column: 1 / -1;
+}
+.sfam-f p {
+  margin: 0;
+  overflow-wrap: anywhere;
+  max-width: 100ch;
+}
+.sfam-f-row,
+.sfam-f header {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 4px 12px;
+  align-items: baseline;
+}
+.sfam-f article {
+  display: grid;
+  gap: 6px;
+  align-content: start;
+  padding: 10px 12px;
+  border-radius: 4px;
+  border: 1px solid var(--line);
+  background: var(--fo-palette-background-level2);
+}
+.sfam-f :focus-visible {
+  outline: 2px solid var(--main);
+  outline-offset: 1px;
+}
+.sfam-f header span,
+.sfam-f figure {
+  color: var(--soft);
+}
+.sfam-f .sfam-f-accepted {
+  color: color-mix(in srgb, #0a9a70 60%, var(--fo-palette-text-primary));
+}
+.sfam-f .sfam-f-rejected {
+  color: color-mix(in srgb, #d9640f 60%, var(--fo-palette-text-primary));
+}
+.sfam-f-groups {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 8px 20px;
+}
+.sfam-f figure {
+  margin: 0;
+  min-width: 0;
+  font-size: 0.76rem;
+}
+.sfam-f figcaption {
+  max-width: 260px;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+.sfam-f figure > div {
+  display: flex;
+  flex-wrap: wrap;
+  gap: 6px;
+  align-items: center;
+}
+.sfam-f button,
+.sfam-f select {
+  font: inherit;
+  color: inherit;
+  cursor: pointer;
+  background: transparent;
+  border-radius: 4px;
+  padding: 1px 8px;
+  border: 1px solid var(--line);
+}
+.sfam-f option {
+  color: #222;
+  background: #fff;
+}
+.sfam-f button:hover {
+  border-color: var(--main);
+}
+.sfam-f button[aria-disabled="true"] {
+  opacity: 0.5;
+  cursor: default;
+}
+.sfam-f button[aria-pressed="true"] {
+  border-color: currentColor;
+  font-weight: 600;
+}
+.sfam-f figure button {
+  display: grid;
+  justify-items: center;
+  gap: 2px;
+  padding: 3px;
+  border-color: transparent;
+}
+.sfam-f-doubted img {
+  outline: 2px solid var(--main);
+}
+.sfam-f img {
+  height: 100px;
+  min-width: 24px;
+  max-width: 130px;
+  object-fit: contain;
+}
+.sfam-f button span {
+  max-width: 92px;
+  overflow: hidden;
+  text-overflow: ellipsis;
+  white-space: nowrap;
+}
+.sfam-f button .sfam-f-missing {
+  width: 92px;
+  height: 100px;
+  white-space: normal;
+}
+.sfam-f [role="alert"] {
+  color: var(--fo-palette-error-main, #d32f2f);
+}
+`;
+
+  // src/client.ts
+  var Problem = class extends Error {
+    constructor(text, stale = false) {
+      super(text);
+      this.stale = stale;
+    }
+  };
+  var KEPT = { query: 40, correspondences: 8, rows: 40, live: 80 };
+  var KEPT_OTHERS = 12;
+  var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
+  var URGENT = 4;
+  var BACKGROUND = 2;
+  var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+  var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
+  function answerOf({ result, error, errorMessage }) {
+    if (typeof error === "string")
+      throw new Problem(`The server failed: ${String(errorMessage || error).split("\n")[0]}`);
+    if (error || !result) return null;
+    const { problem, stale } = result;
+    if (problem !== void 0) throw new Problem(problem, stale);
+    return result;
+  }
+  var Client = class {
+    constructor(pause = sleep) {
+      this.pause = pause;
+      this.send = () => void 0;
+      this.version = 0;
+      this.tasks = /* @__PURE__ */ new Map();
+      // what was used last comes last
+      this.running = 0;
+      this.latest = /* @__PURE__ */ new Map();
+      this.listeners = /* @__PURE__ */ new Set();
+      this.subscribe = (listener) => {
+        this.listeners.add(listener);
+        return () => this.listeners.delete(listener);
+      };
+    }
+    changed() {
+      this.version += 1;
+      for (const listener of [...this.listeners]) listener();
+    }
+    /** Ask, again and again where nothing comes back; reject with a Problem. */
+    async ask(question, params, tries = 5) {
+      for (const pause of [0, ...PAUSES.slice(0, tries)]) {
+        if (pause) await this.pause(pause);
+        const asked = { ...params, question };
+        const reply = await new Promise((done) => this.send(asked, done));
+        const answer = answerOf(reply);
+        if (answer) return answer;
+      }
+      throw new Problem("The server of FiftyOne does not answer.");
+    }
+    /** Ask a question of which only the latest of a name counts: null for those before it. */
+    async newest(name, question, params) {
+      const mine = {};
+      this.latest.set(name, mine);
+      try {
+        const answer = await this.ask(question, params);
+        return this.latest.get(name) === mine ? answer : null;
+      } catch (error) {
+        if (this.latest.get(name) !== mine) return null;
+        throw error;
+      }
+    }
+    /** Do without the latest of a name that is on its way. */
+    drop(name) {
+      this.latest.delete(name);
+    }
+    /** Return what is known of an answer, which `want` asks for. */
+    read(question, params) {
+      return this.tasks.get(keyOf(question, params)) ?? {};
+    }
+    /** Return all answers of a question that are kept. */
+    values(question) {
+      const known = [...this.tasks.values()].filter((task) => task.question === question);
+      return known.flatMap(({ value }) => value === void 0 ? [] : [value]);
+    }
+    /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
+    want(question, params, urgent = true) {
+      const key = keyOf(question, params);
+      const task = this.tasks.get(key) ?? { question, params, urgent, begun: false };
+      task.urgent ||= urgent;
+      this.tasks.delete(key);
+      this.tasks.set(key, task);
+      this.startNext();
+    }
+    /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
+    giveUp() {
+      this.forget(({ begun, question }) => !begun && question !== "rows");
+    }
+    /** Start what is urgent, the newest first, then the rest. */
+    startNext() {
+      const tasks = [...this.tasks.values()].filter(({ begun }) => !begun);
+      const urgent = tasks.filter((task) => task.urgent).reverse();
+      for (const task of [...urgent, ...tasks.filter((one) => !one.urgent)])
+        if (this.running < (task.urgent ? URGENT : BACKGROUND)) void this.start(task);
+    }
+    async start(task) {
+      const { question, params } = task;
+      this.running += 1;
+      task.begun = true;
+      await this.ask(question, params).then(
+        (value) => Object.assign(task, { value }),
+        (problem) => Object.assign(task, { problem })
+      );
+      this.running -= 1;
+      const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
+      const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
+      for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
+      this.startNext();
+      this.changed();
+    }
+    /** Forget all answers, or some; what is on its way then comes to nothing. */
+    forget(isMeant = () => true) {
+      for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
+    }
+  };
+  function isDone({ value, problem }) {
+    return value !== void 0 || problem !== void 0;
+  }
+
+  // src/optimistic.ts
+  var MOST_UNDO = 100;
+  var Optimistic = class {
+    /** `listed` is what is known of a key besides; `changed` is called when verdicts are shown. */
+    constructor(listed, changed) {
+      this.listed = listed;
+      this.changed = changed;
+      this.stored = /* @__PURE__ */ new Map();
+      this.pending = [];
+      this.given = [];
+      this.last = Promise.resolve();
+    }
+    /** Return the verdict that is shown: pending, stored meanwhile, or as it was listed. */
+    of(key) {
+      const known = [this.stored, ...this.pending].filter((verdicts) => verdicts.has(key));
+      return known.length ? known[known.length - 1].get(key) : this.listed(key);
+    }
+    isPending(key) {
+      return this.pending.some((verdicts) => key === void 0 || verdicts.has(key));
+    }
+    /** Return what was given last and can be taken back, to a key or to any. */
+    undoable(key) {
+      const able = this.given.filter(({ undone }) => !undone);
+      return able.reverse().find(({ before }) => key === void 0 || before.has(key));
+    }
+    /** Show a verdict and store it after those before; reject where it is refused. */
+    give(keys, verdict, store) {
+      const before = new Map(keys.map((key) => [key, this.of(key)]));
+      const given = { before, previous: Promise.resolve([]), undone: false };
+      const request = `${Date.now()} ${Math.random()}`;
+      const shown2 = new Map(keys.map((key) => [key, verdict]));
+      const written = this.write(shown2, () => store(request), given, true);
+      given.previous = written.catch(() => []);
+      this.given = [...this.given, given].slice(-MOST_UNDO);
+      return written;
+    }
+    /** Show what was before and restore it, as soon as the verdict that it undoes is stored. */
+    undo(given, store) {
+      given.undone = true;
+      const restore = async () => {
+        const entries = await given.previous;
+        return entries.length ? store(entries) : { verdicts: [], previous: [] };
+      };
+      return this.write(given.before, restore, given, false);
+    }
+    /** Forget what was stored, which has been listed anew. */
+    forget() {
+      this.stored.clear();
+    }
+    write(shown2, store, given, undone) {
+      this.pending = [...this.pending, shown2];
+      this.changed();
+      const written = this.last.then(store).then(
+        ({ verdicts, previous }) => {
+          for (const [key, verdict] of verdicts) this.stored.set(key, verdict);
+          return previous;
+        },
+        (problem) => {
+          given.undone = undone;
+          throw problem;
+        }
+      );
+      const done = () => {
+        this.pending = this.pending.filter((one) => one !== shown2);
+        this.changed();
+      };
+      this.last = written.then(done, done);
+      return written;
+    }
+  };
+
   // src/findings_state.ts
   var FIRST = { start: 0, count: 8, kind: null, min_probability: 0 };
-  var EMPTY = { place: FIRST, list: null, verdicts: {}, problem: null };
-  var DONE = { pending: false, next: null };
-  function verdictOf(state, key) {
-    const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
-    const listed2 = { answer, before: answer, pending: false, next: null };
-    return state.verdicts[key] ?? { ...listed2, previous: null, problem: null };
-  }
-  function withVerdict(state, key, verdict) {
-    const changed = { ...verdictOf(state, key), ...verdict };
-    return { ...state, verdicts: { ...state.verdicts, [key]: changed } };
-  }
-  function listed(state, list) {
-    const pending = Object.entries(state.verdicts).filter(([, verdict]) => verdict.pending);
-    return { ...state, list, problem: null, verdicts: Object.fromEntries(pending) };
-  }
-  function settling(state, key, wanted) {
-    const { answer, before } = verdictOf(state, key);
-    const next = wanted === "undo" ? before : wanted;
-    return withVerdict(state, key, { answer: next, before: answer, pending: true, problem: null });
-  }
-  function postponed(state, key, next) {
-    return withVerdict(state, key, { next });
-  }
-  function settled(state, key, now) {
-    let next = withVerdict(state, key, { ...DONE, previous: now.previous ?? null });
-    for (const [other, answer] of Object.entries(now.answers)) {
-      const known = verdictOf(next, other);
-      if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
+  var FindingsList = class {
+    /** `run` has the key and the unique id of a run. */
+    constructor(run, client = new Client()) {
+      this.run = run;
+      this.client = client;
+      this.place = FIRST;
+      this.answer = null;
+      this.problem = null;
+      this.refused = /* @__PURE__ */ new Map();
+      const listed = (key) => this.answer?.findings.find((one) => one.key === key);
+      const known = (key) => listed(key)?.answer ?? "";
+      this.verdicts = new Optimistic(known, () => client.changed());
     }
-    return { ...next, list: next.list && { ...next.list, expected: now.expected } };
-  }
-  function refused(state, key, problem) {
-    const { before } = verdictOf(state, key);
-    return withVerdict(state, key, { ...DONE, answer: before, problem });
-  }
+    async load(place) {
+      Object.assign(this, { place, problem: null });
+      this.client.changed();
+      try {
+        const params = { ...this.run, ...place };
+        const answer = await this.client.newest("findings", "findings", params);
+        if (!answer) return;
+        this.answer = answer;
+        this.refused.clear();
+        this.verdicts.forget();
+      } catch (error) {
+        this.problem = error.message;
+      }
+      this.client.changed();
+    }
+    /** Accept or reject a finding, or take the last of that back. */
+    async settle(finding, question) {
+      const last = this.verdicts.undoable(finding);
+      this.refused.delete(finding);
+      const write = (more) => this.write(question, { finding, ...more });
+      try {
+        if (question !== "restore")
+          await this.verdicts.give([finding], `${question}ed`, (request_id) => write({ request_id }));
+        else if (last) await this.verdicts.undo(last, (entries) => write({ entries }));
+      } catch (error) {
+        this.refused.set(finding, error.message);
+        this.client.changed();
+      }
+    }
+    async write(question, params) {
+      const shown2 = this.answer?.findings.map((one) => one.key);
+      const now = await this.client.ask(question, { ...this.run, ...params, shown: shown2 });
+      if (this.answer) this.answer.expected = now.expected;
+      return now;
+    }
+  };
   function turned(place, total, by) {
     const start = place.start + by * place.count;
     return start + place.count <= 0 || start >= total ? null : { ...place, start: Math.max(0, start) };
@@ -50,173 +387,146 @@
     return to === void 0 ? null : Math.min(Math.max(to, 0), count - 1);
   }
 
-  // src/findings_style.ts
-  var STYLE = `
-.sfam-f { --line: rgba(var(--fo-palette-common-onBackgroundChannel) / 0.3);
-  --main: var(--fo-palette-primary-main); --soft: var(--fo-palette-text-secondary);
-  font-size: 0.85rem; line-height: 1.45; color: var(--fo-palette-text-primary);
-  display: grid; gap: 10px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)); }
-.sfam-f > nav, .sfam-f > p { grid-column: 1 / -1; }
-.sfam-f p { margin: 0; overflow-wrap: anywhere; max-width: 100ch; }
-.sfam-f-row, .sfam-f header { display: flex; flex-wrap: wrap; gap: 4px 12px;
-  align-items: baseline; }
-.sfam-f article { display: grid; gap: 6px; align-content: start; padding: 10px 12px; border-radius: 4px;
-  border: 1px solid var(--line); background: var(--fo-palette-background-level2); }
-.sfam-f :focus-visible { outline: 2px solid var(--main); outline-offset: 1px; }
-.sfam-f header span, .sfam-f figure { color: var(--soft); }
-.sfam-f .sfam-f-accepted { color: #0a9a70; } .sfam-f .sfam-f-rejected { color: #d9640f; }
-.sfam-f-groups { display: flex; flex-wrap: wrap; gap: 8px 20px; }
-.sfam-f figure { margin: 0; min-width: 0; font-size: 0.76rem; }
-.sfam-f figcaption { max-width: 260px; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; }
-.sfam-f figure > div { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; }
-.sfam-f button, .sfam-f select { font: inherit; color: inherit; cursor: pointer;
-  background: transparent; border-radius: 4px; padding: 1px 8px; border: 1px solid var(--line); }
-.sfam-f option { color: #222; background: #fff; }
-.sfam-f button:hover { border-color: var(--main); }
-.sfam-f button[aria-disabled="true"] { opacity: 0.5; cursor: default; }
-.sfam-f button[aria-pressed="true"] { border-color: currentColor; font-weight: 600; }
-.sfam-f figure button { display: grid; justify-items: center; gap: 2px; padding: 3px;
-  border-color: transparent; }
-.sfam-f-doubted img { outline: 2px solid var(--main); }
-.sfam-f img { height: 100px; min-width: 24px; max-width: 130px; object-fit: contain; }
-.sfam-f button span { max-width: 92px; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; }
-.sfam-f button .sfam-f-missing { width: 92px; height: 100px; white-space: normal; }
-.sfam-f [role="alert"] { color: var(--fo-palette-error-main, #d32f2f); }
-`;
-
-  // src/findings.tsx
+  // src/panel.ts
   var { React } = app;
-  var kept = /* @__PURE__ */ new Map();
-  var asked = /* @__PURE__ */ new Map();
-  var LOST = { problem: "The server of FiftyOne did not answer.", stale: false };
-  var QUESTIONS = { accepted: "accept", rejected: "reject", undo: "undo", "": "undo" };
-  var SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
-  function useFindings(view) {
+  function useSend(operator) {
     const panelId = app.__fosp__.usePanelId();
     const trigger = app.__foo__.usePanelEvent();
-    const id = [panelId, view.uid, view.searched].join(" ");
-    const [, redraw] = React.useReducer((count) => count + 1, 0);
-    const state = kept.get(id) ?? EMPTY;
-    const change = (next) => {
-      kept.set(id, next(kept.get(id) ?? EMPTY));
-      redraw();
-    };
-    const ask = (question, given, done) => {
-      const params = { ...given, question, run: view.run, uid: view.uid };
+    return (params, done) => {
       const callback = (reply) => {
-        done(reply.result ?? LOST);
+        done(reply);
         return false;
       };
-      trigger(panelId, { operator: view.ask, params, callback });
+      trigger(panelId, { operator, params, callback });
     };
-    const load2 = (place) => {
-      asked.set(id, place);
-      change((now) => ({ ...now, place, problem: null }));
-      ask("findings", place, (answer) => {
-        if (asked.get(id) !== place) return;
-        if (answer.problem === void 0) change((now) => listed(now, answer));
-        else change((now) => ({ ...now, problem: answer.problem }));
-      });
-    };
-    const settle = (finding, wanted) => {
-      const now = kept.get(id) ?? EMPTY;
-      const { pending, previous: entries } = verdictOf(now, finding);
-      if (pending) return change((state2) => postponed(state2, finding, wanted));
-      if (wanted === "undo" && !entries) return;
-      change((state2) => settling(state2, finding, wanted));
-      const shown2 = now.list?.findings.map((one) => one.key);
-      ask(QUESTIONS[wanted], { finding, shown: shown2, entries }, (answer) => {
-        const { next } = verdictOf(kept.get(id) ?? EMPTY, finding);
-        if (answer.problem === void 0) change((state2) => settled(state2, finding, answer));
-        else change((state2) => refused(state2, finding, answer.problem));
-        if (next && answer.problem === void 0) settle(finding, next);
-      });
-    };
-    const open = (finding, item) => {
-      const params = { mark: "finding", finding, item: item ?? null };
-      trigger(panelId, { operator: view.mark, params, callback: () => false });
-    };
-    React.useEffect(() => {
-      if (!kept.get(id)?.list) load2({ ...FIRST });
-    }, [id]);
-    return { state, load: load2, settle, open };
   }
-  function Button({ label, title, on, off, press }) {
-    return /* @__PURE__ */ React.createElement("button", { type: "button", title, "aria-pressed": on, "aria-disabled": off, onClick: press }, label);
+  function usePanel(kept, ask, make, id = "") {
+    const key = `${app.__fosp__.usePanelId()} ${id}`;
+    const panel = kept.get(key) ?? make();
+    kept.set(key, panel);
+    panel.client.send = useSend(ask);
+    React.useSyncExternalStore(panel.client.subscribe, () => panel.client.version);
+    return panel;
   }
-  function Group({ group, pictures: pictures2, open }) {
+
+  // src/parts.tsx
+  var { React: React2 } = app;
+  function nameOf(text, none = "", className = "") {
+    return /* @__PURE__ */ React2.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
+  }
+  function labeled(...parts) {
+    return React2.createElement("label", { className: "sfam-pick" }, ...parts);
+  }
+  function pick(label, value, options, onPick, none) {
+    const all = none === void 0 ? options : [{ name: "", label: none }, ...options];
+    const choose = (name) => onPick(name === "" ? null : name);
+    return labeled(
+      label,
+      /* @__PURE__ */ React2.createElement("select", { "aria-label": label, value: value ?? "", onChange: ({ target }) => choose(target.value) }, all.map((option) => /* @__PURE__ */ React2.createElement("option", { key: option.name, value: option.name }, option.label)))
+    );
+  }
+  function tick(label, on, onTick) {
+    return labeled(/* @__PURE__ */ React2.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
+  }
+  function slide(label, value, onSlide) {
+    const at = Math.round(value * 100);
+    const change = (text) => onSlide(Number(text) / 100);
+    const input = /* @__PURE__ */ React2.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) });
+    return labeled(label, input);
+  }
+  function push(label, onPush, more = {}) {
+    const { on, off, hint, testId, children = label } = more;
+    const states = { "aria-pressed": on, "aria-disabled": off, "data-testid": testId };
+    return /* @__PURE__ */ React2.createElement("button", { key: label, type: "button", title: hint, "aria-label": label, onClick: onPush, ...states }, children);
+  }
+  function Field(props) {
+    const { label, value, type: type2, onEnter } = props;
+    const [text, setText] = React2.useState(value);
+    React2.useEffect(() => setText(value), [value]);
+    const enter = () => text !== value && onEnter(text);
+    return labeled(
+      label,
+      /* @__PURE__ */ React2.createElement(
+        "input",
+        {
+          "aria-label": label,
+          dir: "auto",
+          type: type2,
+          step: "any",
+          value: text,
+          onChange: ({ target }) => setText(target.value),
+          onKeyDown: ({ key }) => key === "Enter" && enter(),
+          onBlur: enter
+        }
+      )
+    );
+  }
+
+  // src/findings.tsx
+  var { React: React3 } = app;
+  var lists = /* @__PURE__ */ new Map();
+  var SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
+  var LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
+  function groupOf({ list, open }, { role, title, items, more }) {
     const pictured = (item) => {
-      const { url = "", label = "", problem = null } = pictures2[item] ?? {};
-      const missing = /* @__PURE__ */ React.createElement("span", { className: "sfam-f-missing" }, problem ?? "No picture.");
-      return /* @__PURE__ */ React.createElement("button", { key: item, type: "button", "data-item": item, title: label, onClick: () => open(item) }, url ? /* @__PURE__ */ React.createElement("img", { src: url, alt: `${group.title}: ${label}` }) : missing, /* @__PURE__ */ React.createElement("span", { dir: "auto" }, label));
+      const { url = "", label = "", problem = null } = list.answer?.pictures[item] ?? {};
+      const missing = /* @__PURE__ */ React3.createElement("span", { className: "sfam-f-missing" }, problem ?? "No picture.");
+      return /* @__PURE__ */ React3.createElement("button", { key: item, type: "button", "data-item": item, title: label, onClick: () => open(item) }, url ? /* @__PURE__ */ React3.createElement("img", { src: url, alt: `${title}: ${label}` }) : missing, /* @__PURE__ */ React3.createElement("span", { dir: "auto" }, label));
     };
-    return /* @__PURE__ */ React.createElement("figure", { className: `sfam-f-${group.role}` }, /* @__PURE__ */ React.createElement("figcaption", { dir: "auto" }, group.title), /* @__PURE__ */ React.createElement("div", null, group.items.map(pictured), group.more > 0 && /* @__PURE__ */ React.createElement("span", null, "+", group.more)));
+    return /* @__PURE__ */ React3.createElement("figure", { key: title, className: `sfam-f-${role}` }, /* @__PURE__ */ React3.createElement("figcaption", { dir: "auto" }, title), /* @__PURE__ */ React3.createElement("div", null, items.map(pictured), more > 0 && /* @__PURE__ */ React3.createElement("span", null, "+", more)));
   }
-  function Entry({ finding, verdict, settle, step: step2, ...opening }) {
-    const { answer, pending: off, previous, problem } = verdict;
+  function Entry(props) {
+    const { list, finding, open, step: step2 } = props;
+    const { key, can_settle } = finding;
+    const verdict = list.verdicts.of(key);
+    const settle = (question) => void list.settle(key, question);
     const onKeyDown = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (finding.can_settle && event.key === "a") settle("accepted");
-      else if (finding.can_settle && event.key === "r") settle("rejected");
-      else if (event.key === "u") settle("undo");
+      if (can_settle && event.key === "a") settle("accept");
+      else if (can_settle && event.key === "r") settle("reject");
+      else if (event.key === "u") settle("restore");
       else if (!step2(event.key)) return;
       event.preventDefault();
       event.stopPropagation();
     };
-    const button = (label, wanted, title) => /* @__PURE__ */ React.createElement(Button, { ...{ label, title, off }, on: answer === wanted, press: () => settle(wanted) });
-    return /* @__PURE__ */ React.createElement("article", { "data-finding": finding.key, "aria-label": finding.sentence, onKeyDown }, /* @__PURE__ */ React.createElement("header", null, /* @__PURE__ */ React.createElement("strong", null, finding.kind), /* @__PURE__ */ React.createElement("span", null, `${finding.probable ? "probability" : "score"} ${finding.score}`), /* @__PURE__ */ React.createElement("b", { className: `sfam-f-${answer}` }, SIGNS[answer])), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-groups" }, finding.groups.map((group) => /* @__PURE__ */ React.createElement(Group, { key: group.title, group, ...opening }))), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, finding.sentence), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, /* @__PURE__ */ React.createElement("b", null, "Proposal:"), " ", finding.proposal, " ", finding.note), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-row" }, finding.can_settle && button("Accept", "accepted", "Accept the proposal (A)"), finding.can_settle && button("Reject", "rejected", "Reject the proposal (R)"), previous && /* @__PURE__ */ React.createElement(Button, { label: "Undo", title: "(U)", off, press: () => settle("undo") }), /* @__PURE__ */ React.createElement(Button, { label: "Show pairs", press: () => opening.open() })), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem));
-  }
-  function Select({ label, value, choices, ...rest }) {
-    return /* @__PURE__ */ React.createElement("label", null, label, " ", /* @__PURE__ */ React.createElement("select", { value, onChange: (event) => rest.choose(event.target.value) }, choices.map(([name, text]) => /* @__PURE__ */ React.createElement("option", { key: name, value: name, label: text }))));
-  }
-  var LEAST = [["0", "any score"], ...["0.5", "0.7", "0.9"].map(twice)];
-  function twice(text) {
-    return [text, text];
+    const button = (label, question, hint) => push(label, () => settle(question), { hint, on: verdict === `${question}ed` });
+    return /* @__PURE__ */ React3.createElement("article", { "data-finding": key, "aria-label": finding.sentence, onKeyDown }, /* @__PURE__ */ React3.createElement("header", null, /* @__PURE__ */ React3.createElement("strong", null, finding.kind), /* @__PURE__ */ React3.createElement("span", null, `${finding.probable ? "probability" : "score"} ${finding.score}`), /* @__PURE__ */ React3.createElement("b", { className: `sfam-f-${verdict}` }, SIGNS[verdict]), list.verdicts.isPending(key) && /* @__PURE__ */ React3.createElement("span", { role: "status" }, "Saving…")), /* @__PURE__ */ React3.createElement("div", { className: "sfam-f-groups" }, finding.groups.map((group) => groupOf(props, group))), /* @__PURE__ */ React3.createElement("p", { dir: "auto" }, finding.sentence), /* @__PURE__ */ React3.createElement("p", { dir: "auto" }, /* @__PURE__ */ React3.createElement("b", null, "Proposal:"), " ", finding.proposal, " ", finding.note), /* @__PURE__ */ React3.createElement("div", { className: "sfam-f-row" }, can_settle && button("Accept", "accept", "Accept the proposal (A)"), can_settle && button("Reject", "reject", "Reject the proposal (R)"), list.verdicts.undoable(key) && push("Undo", () => settle("restore"), { hint: "(U)" }), push("Show pairs", () => open())), list.refused.has(key) && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, list.refused.get(key)));
   }
   function SfamFindings(props) {
-    const { state, load: load2, settle, open } = useFindings(props.schema.view);
-    const root = React.useRef(null);
-    const { list, place, problem } = state;
-    const count = list?.findings.length ?? 0;
-    const all = { ...place, start: 0 };
-    const kinds = list?.kinds.map(({ name, label }) => [name, label]) ?? [];
+    const { ask, mark, run, uid, searched } = props.schema.view;
+    const make = () => new FindingsList({ run, uid });
+    const list = usePanel(lists, ask, make, `${uid} ${searched}`);
+    const send = useSend(mark);
+    const root = React3.useRef(null);
+    React3.useEffect(() => {
+      if (!list.answer) void list.load(FIRST);
+    }, [list]);
+    const { place, problem } = list;
+    const { findings: findings2 = [], total = 0, kinds = [], expected } = list.answer ?? {};
+    const first = { ...place, start: 0 };
+    const open = (finding, item) => send({ mark: "finding", finding, item }, () => void 0);
     const turn = (label, by) => {
-      const to = turned(place, list?.total ?? 0, by);
-      return /* @__PURE__ */ React.createElement(Button, { label, off: !to, press: () => to && load2(to) });
+      const to = turned(place, total, by);
+      return push(label, () => to && list.load(to), { off: !to });
     };
     const step2 = (at) => (key) => {
-      const to = stepped(key, at, count);
-      if (to !== null)
-        root.current?.querySelectorAll("article")[to]?.querySelector("button")?.focus();
+      const to = stepped(key, at, findings2.length);
+      const entry = to === null ? void 0 : root.current?.querySelectorAll("article")[to];
+      entry?.querySelector("button")?.focus();
       return to !== null;
     };
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, STYLE), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", /* @__PURE__ */ React.createElement(Button, { label: "Try again", press: () => load2(place) })), !list && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, /* @__PURE__ */ React.createElement(
-      Select,
-      {
-        label: "Kind",
-        value: place.kind ?? "",
-        choices: [["", "all kinds"], ...kinds],
-        choose: (to) => load2({ ...all, kind: to || null })
-      }
-    ), /* @__PURE__ */ React.createElement(
-      Select,
-      {
-        label: "At least",
-        value: String(place.min_probability),
-        choices: LEAST,
-        choose: (to) => load2({ ...all, min_probability: Number(to) })
-      }
-    ), /* @__PURE__ */ React.createElement("span", null, `${count && place.start + 1} to ${place.start + count} of ${list.total}`), turn("Previous", -1), turn("Next", 1)), list?.expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, list.expected), list?.findings.map((finding, at) => /* @__PURE__ */ React.createElement(
+    return /* @__PURE__ */ React3.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React3.createElement("style", null, findings_default), problem && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React3.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React3.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick(
+      "At least",
+      String(place.min_probability || ""),
+      LEAST,
+      (least) => list.load({ ...first, min_probability: Number(least) }),
+      "any score"
+    ), /* @__PURE__ */ React3.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn("Previous", -1), turn("Next", 1)), expected && /* @__PURE__ */ React3.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React3.createElement(
       Entry,
       {
         key: finding.key,
-        ...{ finding, pictures: list.pictures, step: step2(at) },
-        verdict: verdictOf(state, finding.key),
-        settle: (wanted) => settle(finding.key, wanted),
-        open: (item) => open(finding.key, item)
+        ...{ list, finding, step: step2(at) },
+        open: (item) => open(finding.key, item ?? null)
       }
     )));
   }
@@ -268,16 +578,16 @@
     return [Math.max(w, h * SLIMMEST), Math.max(h, w * SLIMMEST)];
   }
   function viewsOf(props, [width, height], split) {
-    const { query, neighbor, swipe, points } = props;
+    const { query: query2, neighbor, swipe, points } = props;
     const whats = WHATS[props.look.mode];
-    const [a, b] = [sizeOf(query), sizeOf(neighbor)];
+    const [a, b] = [sizeOf(query2), sizeOf(neighbor)];
     const [one, other] = [a[0] / a[1], b[0] / b[1]];
     const stacked = width < whats.length * Math.sqrt(one * other) * height;
     const needed = 2 * whats.length * SPREAD * height * Math.max(one, other);
     const used = stacked ? width : Math.min(width, needed);
     const [first, second] = halves({ x: (width - used) / 2, y: 0, width: used, height }, stacked);
     const sides = [
-      ["query", query, first, [0, 0, 1, 1]],
+      ["query", query2, first, [0, 0, 1, 1]],
       ["neighbor", neighbor, second, [0, 0, swipe ? split : 1, 1]]
     ];
     if (swipe) sides.push(["swiped", swipe, second, [split, 0, 1, 1]]);
@@ -286,14 +596,11 @@
       return rooms.map((room, index) => {
         const at = placed(room, sizeOf(image), props.zoom);
         const frame = partOf(room, part);
-        const grid = points && side !== "swiped" ? gridOn(at, points, side) : null;
+        const cells = side === "swiped" ? null : points?.[side];
+        const grid = cells ? { shape: cells.shape, rect: partOf(at, cells.box) } : null;
         return { side, what: whats[index], image, room, frame, at, grid };
       });
     });
-  }
-  function gridOn(image, points, side) {
-    const box = side === "query" ? points.queryBox : points.neighborBox;
-    return { shape: shapeOf(points, side), rect: partOf(image, box) };
   }
   function halves(whole, stacked) {
     return stacked ? [partOf(whole, [0, 0, 1, 0.495]), partOf(whole, [0, 0.505, 1, 1])] : [partOf(whole, [0, 0, 0.495, 1]), partOf(whole, [0.505, 0, 1, 1])];
@@ -333,17 +640,14 @@
   }
   function zoomAround(zoom, factor, u, v) {
     const scale = clamp(zoom.scale * factor, 1, LARGEST);
-    const kept2 = zoom.scale / scale;
-    return bounded(scale, u - (u - zoom.x) * kept2, v - (v - zoom.y) * kept2);
-  }
-  function shapeOf(points, side) {
-    return side === "query" ? points.queryShape : points.neighborShape;
+    const kept = zoom.scale / scale;
+    return bounded(scale, u - (u - zoom.x) * kept, v - (v - zoom.y) * kept);
   }
   function matched(points, pin) {
-    const [rows, columns] = shapeOf(points, pin.side);
+    const [rows, columns] = points[pin.side].shape;
     if (pin.row >= rows || pin.column >= columns) return null;
     const side = pin.side === "query" ? "neighbor" : "query";
-    const [otherRows, otherColumns] = shapeOf(points, side);
+    const [otherRows, otherColumns] = points[side].shape;
     const count = otherRows * otherColumns;
     const at = pin.row * columns + pin.column;
     const [start, stride] = side === "neighbor" ? [at * count, 1] : [at, rows * columns];
@@ -355,7 +659,7 @@
     return { pin, values, share, limit, best: values[most] > 0 ? best : null };
   }
   function moved(points, from, [down, right]) {
-    const [rows, columns] = shapeOf(points, from.side);
+    const [rows, columns] = points[from.side].shape;
     const row = clamp(from.row + down, 0, rows - 1);
     const column = clamp(from.column + right, 0, columns - 1);
     return { side: from.side, row, column };
@@ -441,10 +745,10 @@
   }
 
   // src/bars.tsx
-  var { React: React2 } = app;
+  var { React: React4 } = app;
   function Receipt({ shares, total }) {
-    const { parts, zero, end } = React2.useMemo(() => receiptParts(shares), [shares]);
-    return /* @__PURE__ */ React2.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-receipt" }, /* @__PURE__ */ React2.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map(({ name, text, ...style }) => /* @__PURE__ */ React2.createElement("div", { key: name, title: `${name}: ${text}`, style })), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React2.createElement("div", { className: "sfam-mark", style: { left: `${end}%` } })), /* @__PURE__ */ React2.createElement("ul", null, parts.map(({ name, text, background }) => /* @__PURE__ */ React2.createElement("li", { key: name }, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch", style: { background } }), /* @__PURE__ */ React2.createElement("bdi", null, name), " ", text)), /* @__PURE__ */ React2.createElement("li", null, /* @__PURE__ */ React2.createElement("span", { className: "sfam-swatch sfam-total" }), "= ", total.toFixed(3))));
+    const { parts, zero, end } = React4.useMemo(() => receiptParts(shares), [shares]);
+    return /* @__PURE__ */ React4.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-receipt" }, /* @__PURE__ */ React4.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map(({ name, text, ...style }) => /* @__PURE__ */ React4.createElement("div", { key: name, title: `${name}: ${text}`, style })), /* @__PURE__ */ React4.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React4.createElement("div", { className: "sfam-mark", style: { left: `${end}%` } })), /* @__PURE__ */ React4.createElement("ul", null, parts.map(({ name, text, background }) => /* @__PURE__ */ React4.createElement("li", { key: name }, /* @__PURE__ */ React4.createElement("span", { className: "sfam-swatch", style: { background } }), /* @__PURE__ */ React4.createElement("bdi", null, name), " ", text)), /* @__PURE__ */ React4.createElement("li", null, /* @__PURE__ */ React4.createElement("span", { className: "sfam-swatch sfam-total" }), "= ", total.toFixed(3))));
   }
   function ColorBar({ look, unit }) {
     const high = look.limit > 0 ? look.limit : 1;
@@ -456,7 +760,7 @@
       return `rgb(${red} ${green} ${blue} / ${alpha ? 1 : 0})`;
     });
     const [first, last] = [low, high].map((value) => Number(value.toPrecision(3)));
-    return /* @__PURE__ */ React2.createElement(
+    return /* @__PURE__ */ React4.createElement(
       "div",
       {
         "data-testid": "sfam-colorbar",
@@ -464,8 +768,8 @@
         role: "img",
         "aria-label": `Colors from ${first} to ${last} ${unit}`
       },
-      /* @__PURE__ */ React2.createElement("div", { style: { background: `linear-gradient(90deg, ${colors.join(", ")})` } }),
-      /* @__PURE__ */ React2.createElement("div", { className: "sfam-marks" }, /* @__PURE__ */ React2.createElement("span", null, first), " ", unit, " ", /* @__PURE__ */ React2.createElement("span", null, last))
+      /* @__PURE__ */ React4.createElement("div", { style: { background: `linear-gradient(90deg, ${colors.join(", ")})` } }),
+      /* @__PURE__ */ React4.createElement("div", { className: "sfam-marks" }, /* @__PURE__ */ React4.createElement("span", null, first), " ", unit, " ", /* @__PURE__ */ React4.createElement("span", null, last))
     );
   }
 
@@ -504,7 +808,7 @@
   }
 
   // src/pictures.ts
-  var KEPT = 96;
+  var KEPT2 = 96;
   var pictures = /* @__PURE__ */ new Map();
   function pictureOf(url, then) {
     const loaded = pictures.get(url) ?? load(url);
@@ -512,7 +816,7 @@
     pictures.set(url, loaded);
     if (then && loaded.state === "loading") loaded.waiting.add(then);
     const [oldest = url] = pictures.keys();
-    if (pictures.size > KEPT) pictures.delete(oldest);
+    if (pictures.size > KEPT2) pictures.delete(oldest);
     return loaded;
   }
   function load(url) {
@@ -576,8 +880,8 @@
     const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
     const size = [columns * detail, rows * detail];
     const key = [size, limit, signed, threshold, solid].join();
-    const kept2 = maps.get(values);
-    if (kept2?.key === key && kept2.table === table) return kept2.map;
+    const kept = maps.get(values);
+    if (kept?.key === key && kept.table === table) return kept.map;
     const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
     maps.set(values, { key, table, map });
     return map;
@@ -859,17 +1163,17 @@
   }
 
   // src/stage.tsx
-  var { React: React3 } = app;
+  var { React: React5 } = app;
   function Stage(props) {
     const { look, hint } = props;
-    const root = React3.useRef(null);
-    const surface = React3.useRef(null);
-    const [size, setSize] = React3.useState([0, 0]);
-    const [split, setSplit] = React3.useState(0.5);
-    const [, again] = React3.useReducer((count) => count + 1, 0);
+    const root = React5.useRef(null);
+    const surface = React5.useRef(null);
+    const [size, setSize] = React5.useState([0, 0]);
+    const [split, setSplit] = React5.useState(0.5);
+    const [, again] = React5.useReducer((count) => count + 1, 0);
     const scene = { ...props, views: viewsOf(props, size, split) };
     const swiped = scene.views.find(({ side }) => side === "swiped");
-    React3.useLayoutEffect(() => {
+    React5.useLayoutEffect(() => {
       const element = root.current;
       const made = new Surface(element, scene);
       const measure = () => setSize([element.clientWidth, element.clientHeight]);
@@ -879,10 +1183,10 @@
       element.onwheel = (event) => made.wheel(event);
       return () => observer.disconnect();
     }, []);
-    React3.useLayoutEffect(() => {
+    React5.useLayoutEffect(() => {
       if (Math.min(...size) > 0) surface.current?.show(scene);
     });
-    return /* @__PURE__ */ React3.createElement(
+    return /* @__PURE__ */ React5.createElement(
       "div",
       {
         ref: root,
@@ -903,9 +1207,9 @@
           event.stopPropagation();
         }
       },
-      /* @__PURE__ */ React3.createElement("style", null, drawing_default),
-      /* @__PURE__ */ React3.createElement("canvas", { "aria-hidden": true }),
-      scene.views.map((view) => /* @__PURE__ */ React3.createElement(
+      /* @__PURE__ */ React5.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React5.createElement("canvas", { "aria-hidden": true }),
+      scene.views.map((view) => /* @__PURE__ */ React5.createElement(
         Frame,
         {
           key: view.side + view.what,
@@ -914,8 +1218,8 @@
           again
         }
       )),
-      /* @__PURE__ */ React3.createElement("canvas", { "aria-hidden": true }),
-      swiped && /* @__PURE__ */ React3.createElement(
+      /* @__PURE__ */ React5.createElement("canvas", { "aria-hidden": true }),
+      swiped && /* @__PURE__ */ React5.createElement(
         "input",
         {
           type: "range",
@@ -930,7 +1234,7 @@
           onDoubleClick: (event) => event.stopPropagation()
         }
       ),
-      /* @__PURE__ */ React3.createElement("div", { className: "sfam-texts" }, /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill sfam-hover", "data-testid": "sfam-hover", "aria-live": "polite" }), hint && /* @__PURE__ */ React3.createElement("div", { className: "sfam-pill" }, hint))
+      /* @__PURE__ */ React5.createElement("div", { className: "sfam-texts" }, /* @__PURE__ */ React5.createElement("div", { className: "sfam-pill sfam-hover", "data-testid": "sfam-hover", "aria-live": "polite" }), hint && /* @__PURE__ */ React5.createElement("div", { className: "sfam-pill" }, hint))
     );
   }
   function Frame(props) {
@@ -938,7 +1242,7 @@
     const { url, problem } = image.picture;
     const missing = pictureOf(url, props.again).state === "broken";
     const sentence = problem ?? (url && missing ? "The browser cannot show this image." : null);
-    return /* @__PURE__ */ React3.createElement(
+    return /* @__PURE__ */ React5.createElement(
       "div",
       {
         role: "img",
@@ -947,7 +1251,7 @@
         "aria-label": sentence ? `${image.label}: ${sentence}` : image.label,
         style: styleOf(at)
       },
-      sentence && /* @__PURE__ */ React3.createElement("span", { className: "sfam-pill" }, sentence)
+      sentence && /* @__PURE__ */ React5.createElement("span", { className: "sfam-pill" }, sentence)
     );
   }
   function styleOf({ x, y, width, height }) {
@@ -955,7 +1259,7 @@
   }
 
   // src/follow.ts
-  var { React: React4 } = app;
+  var { React: React6 } = app;
   function useFollow(session, ready, modal) {
     const read = (name) => app.recoil.useRecoilValue(app.__fos__[name]);
     const selected = [...read("selectedSamples").keys()];
@@ -963,134 +1267,27 @@
     const view = JSON.stringify([read("view"), read("filters")]);
     const samples = open && (modal || !selected.length) ? [open] : selected;
     const followed = samples.join(" ");
-    const before = React4.useRef({ followed: "", view });
-    React4.useEffect(() => {
+    const before = React6.useRef({ followed: "", view });
+    React6.useEffect(() => {
       if (!ready || followed === before.current.followed) return;
       before.current.followed = followed;
       void session.follow(samples);
     }, [followed, ready]);
-    React4.useEffect(() => {
+    React6.useEffect(() => {
       if (!ready || view === before.current.view) return;
       before.current.view = view;
       if (session.state.spec.in_view && !session.state.handed) void session.requeue();
     }, [view, ready]);
   }
 
-  // src/keys.ts
-  var step = (type2, by) => {
-    return (session) => session.dispatch({ type: type2, by });
-  };
-  var opacity = (by) => {
-    return (session) => session.choose({ opacity: session.state.choices.opacity + by });
-  };
-  var COMMANDS = {
-    ArrowDown: step("step", 1),
-    ArrowUp: step("step", -1),
-    PageDown: step("stepQuery", 1),
-    PageUp: step("stepQuery", -1),
-    ArrowRight: (session) => session.turn(1),
-    ArrowLeft: (session) => session.turn(-1),
-    "+": opacity(0.1),
-    "=": opacity(0.1),
-    "-": opacity(-0.1),
-    u: (session) => session.undo(),
-    m: (session) => session.nextMap(),
-    f: (session) => session.set({ filters: !session.state.filters }),
-    s: (session) => session.choose({ swipe: !session.state.choices.swipe }),
-    l: (session) => session.choose({ loupe: !session.state.choices.loupe }),
-    "0": (session) => session.set({ zoom: FIT }),
-    "?": (session) => session.set({ help: !session.state.help }),
-    Escape: (session) => session.close()
-  };
-  var HELP = [
-    ["↓ ↑", "Next and previous pair of the queue"],
-    ["→ ←", "Next and previous neighbor of the query"],
-    ["Page ↓ ↑", "Next and previous query"],
-    ["1–9", "Give a verdict, to the selected pairs if there are any"],
-    ["U", "Undo the last verdict"],
-    ["M", "Next map"],
-    ["+ −", "Opacity of the map"],
-    ["F", "Filters"],
-    ["S", "Swipe between this neighbor and the next"],
-    ["L", "Loupe"],
-    ["0", "Zoom to fit"],
-    ["Shift ↓ ↑ → ←", "Move over the image, Enter pins the place"],
-    ["Esc", "Close, drop the selection, drop the pins"],
-    ["?", "These keys"]
-  ];
-  function commandOf(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
-    const { key } = event;
-    if (event.shiftKey && key.length > 1) return null;
-    if (/^[1-9]$/.test(key)) return (session) => session.giveDigit(key);
-    return COMMANDS[key.length === 1 ? key.toLowerCase() : key] ?? null;
-  }
-  function isField(target) {
-    const element = target;
-    if (!element?.tagName) return false;
-    if (element.isContentEditable || /^(TEXTAREA|SELECT)$/.test(element.tagName)) return true;
-    return element.tagName === "INPUT" && !/^(checkbox|button)$/.test(element.type ?? "");
-  }
-
-  // src/parts.tsx
-  var { React: React5 } = app;
-  function nameOf(text, none = "", className = "") {
-    return /* @__PURE__ */ React5.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
-  }
-  function pick(label, value, options, onPick, none) {
-    const choose = (name) => onPick(name === "" && none !== void 0 ? null : name);
-    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement(
-      "select",
-      {
-        "aria-label": label,
-        value: value ?? "",
-        onChange: ({ target }) => choose(target.value)
-      },
-      none !== void 0 && /* @__PURE__ */ React5.createElement("option", { value: "" }, none),
-      options.map((option) => /* @__PURE__ */ React5.createElement("option", { key: option.name, value: option.name }, option.label))
-    ));
-  }
-  function tick(label, on, onTick) {
-    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, /* @__PURE__ */ React5.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
-  }
-  function slide(label, value, onSlide) {
-    const change = (text) => onSlide(Number(text) / 100);
-    const at = Math.round(value * 100);
-    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) }));
-  }
-  function push(label, onPush, more = {}) {
-    const named2 = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
-    return /* @__PURE__ */ React5.createElement("button", { key: label, type: "button", title: more.hint, onClick: () => onPush(), ...named2 }, more.children ?? label);
-  }
-  function Field(props) {
-    const { label, value, type: type2, onEnter } = props;
-    const [text, setText] = React5.useState(value);
-    React5.useEffect(() => setText(value), [value]);
-    const enter = () => text !== value && onEnter(text);
-    return /* @__PURE__ */ React5.createElement("label", { className: "sfam-pick" }, label, /* @__PURE__ */ React5.createElement(
-      "input",
-      {
-        "aria-label": label,
-        dir: "auto",
-        type: type2,
-        step: "any",
-        value: text,
-        onChange: ({ target }) => setText(target.value),
-        onKeyDown: ({ key }) => key === "Enter" && enter(),
-        onBlur: enter
-      }
-    ));
-  }
-
   // src/store.ts
   var BEST = "best";
   var MOST_CHOSEN = 1e3;
-  var MOST_UNDO = 100;
   var CHOICES = {
     kind: BEST,
     // or the name of a kind of map
     channel: null,
-    // of the kind "channel"
+    // number of the channel, of the kind "channel"
     signed: false,
     colors: "",
     // the first that fits
@@ -1116,13 +1313,8 @@
     pins: [],
     chosen: /* @__PURE__ */ new Set(),
     // pairs of the queue
-    anchor: 0,
+    anchor: 0
     // where a range of chosen pairs starts
-    given: /* @__PURE__ */ new Map(),
-    // since the panel was opened
-    pending: [],
-    // not confirmed by the server yet
-    undo: []
   };
   var START2 = {
     ...OF_RUN,
@@ -1137,74 +1329,17 @@
     // whether a verdict turns to the next pair
     message: null
   };
-  function reduce(state, action) {
-    switch (action.type) {
-      case "set":
-        return { ...state, ...action.change };
-      case "choose":
-        return { ...state, choices: bounded2({ ...state.choices, ...action.change }) };
-      case "opened":
-        return opened(state, action.opened);
-      case "queue":
-        return queued({ ...state, queue: action.queue }, action.queue);
-      case "place":
-        return toPlace(state, action.place);
-      case "step":
-        return toPlace(state, state.place + (state.outside ? 0 : action.by));
-      case "stepQuery":
-        return toPlace(state, placeOfQuery(state, action.by));
-      case "neighbor":
-        return shown(state, action.pair, { pins: state.pins.filter((pin) => pin.side === "query") });
-      case "locate": {
-        const place = state.queue?.pairs.indexOf(action.pair) ?? -1;
-        if (place >= 0) return toPlace(state, place);
-        return shown(state, action.pair, { outside: true, pins: [] });
-      }
-      case "mark":
-        return marked(state, action.place, action.how);
-      case "give": {
-        const pending = [...state.pending, { id: action.id, verdicts: action.verdicts }];
-        const undo = action.undone ? state.undo.slice(0, -1) : state.undo;
-        return { ...state, pending, undo, message: null };
-      }
-      case "given": {
-        const now = action.answer.verdicts.map(({ pair, verdict }) => [pair, verdict]);
-        const given = new Map([...state.given, ...now]);
-        const { before } = action;
-        const more = before ? [{ previous: action.answer.previous, before }] : [];
-        const undo = [...state.undo, ...more].slice(-MOST_UNDO);
-        return { ...state, given, pending: without(state, action.id), undo };
-      }
-      case "refused": {
-        const undo = action.undo ? [...state.undo, action.undo] : state.undo;
-        const message = { text: action.text, retry: false };
-        return { ...state, pending: without(state, action.id), undo, message };
-      }
-    }
-  }
-  function verdictOf2(state, pair, stored) {
-    const all = [state.given, ...state.pending.map((pending) => pending.verdicts)];
-    const verdict = all.reverse().find((verdicts) => verdicts.has(pair));
-    return verdict ? verdict.get(pair) ?? null : stored;
-  }
-  function soon(state) {
-    const next = placeOfQuery(state, 1);
-    const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
-    const pairs2 = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
-    return [...new Set(pairs2)].filter((pair) => pair !== void 0);
-  }
-  function without(state, id) {
-    return state.pending.filter((pending) => pending.id !== id);
-  }
   function opened(state, answer) {
-    const kept2 = { ...state, opened: answer, run: answer.run, message: null };
-    if (state.run && state.run.uid === answer.run?.uid) return kept2;
+    const kept = { ...state, opened: answer, run: answer.run, message: null };
+    if (state.run && state.run.uid === answer.run?.uid) return kept;
     const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
     const { in_view = false } = state.spec;
     const choices = { ...state.choices, region: null, channel: null };
-    return { ...kept2, ...OF_RUN, spec: { in_view }, handed, choices };
+    return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
   }
-  function queued(state, { pairs: pairs2 }) {
+  function queued(before, queue) {
+    const state = { ...before, queue };
+    const { pairs: pairs2 } = queue;
     const place = state.pair === null ? -1 : pairs2.indexOf(state.pair);
     if (place >= 0) return { ...state, place, outside: false };
     if (state.pair !== null && state.outside) return { ...state, place: 0 };
@@ -1217,8 +1352,27 @@
     if (pair === void 0) return state;
     return shown(state, pair, { place: at, outside: false, pins: [] });
   }
+  function toPair(state, by) {
+    return toPlace(state, state.place + (state.outside ? 0 : by));
+  }
+  function toQuery(state, by) {
+    return toPlace(state, placeOfQuery(state, by));
+  }
+  function toNeighbor(state, pair) {
+    return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
+  }
+  function located(state, pair) {
+    const place = state.queue?.pairs.indexOf(pair) ?? -1;
+    return place < 0 ? shown(state, pair, { outside: true, pins: [] }) : toPlace(state, place);
+  }
   function shown(state, pair, change) {
     return { ...state, ...change, pair, two: null, message: null };
+  }
+  function soon(state) {
+    const next = placeOfQuery(state, 1);
+    const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
+    const pairs2 = places.map((at) => at === state.place ? void 0 : state.queue?.pairs[at]);
+    return [...new Set(pairs2)].filter((pair) => pair !== void 0);
   }
   function placeOfQuery(state, by, from = state.place) {
     const queries = state.queue?.queries ?? [];
@@ -1228,9 +1382,11 @@
     while (by < 0 && at > 0 && queries[at - 1] === queries[at]) at -= 1;
     return at;
   }
-  function bounded2(choices) {
+  function chosen(state, change) {
+    const choices = { ...state.choices, ...change };
     const unit = (value) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
-    return { ...choices, opacity: unit(choices.opacity), threshold: unit(choices.threshold) };
+    const [opacity2, threshold] = [unit(choices.opacity), unit(choices.threshold)];
+    return { ...state, choices: { ...choices, opacity: opacity2, threshold } };
   }
   function marked(state, place, how) {
     const pairs2 = state.queue?.pairs ?? new Int32Array();
@@ -1239,19 +1395,62 @@
     if (how === "one") return { ...toPlace(state, place), chosen: /* @__PURE__ */ new Set(), anchor: place };
     const anchor = how === "toggle" ? place : state.anchor;
     const range = pairs2.subarray(Math.min(anchor, place), Math.max(anchor, place) + 1);
-    const chosen = new Set([...state.chosen, ...range].slice(0, MOST_CHOSEN + 1));
-    if (how === "toggle" && state.chosen.has(pair)) chosen.delete(pair);
-    if (chosen.size <= MOST_CHOSEN) return { ...state, chosen, anchor };
+    const chosen2 = new Set([...state.chosen, ...range].slice(0, MOST_CHOSEN + 1));
+    if (how === "toggle" && state.chosen.has(pair)) chosen2.delete(pair);
+    if (chosen2.size <= MOST_CHOSEN) return { ...state, chosen: chosen2, anchor };
     const text = `At most ${MOST_CHOSEN} pairs can be selected; the first ${MOST_CHOSEN} are.`;
     const message = { text, retry: false };
-    return { ...state, chosen: new Set([...chosen].slice(0, MOST_CHOSEN)), anchor, message };
+    return { ...state, chosen: new Set([...chosen2].slice(0, MOST_CHOSEN)), anchor, message };
+  }
+
+  // src/keys.ts
+  var step = (session, by) => session.become(toPair(session.state, by));
+  var query = (session, by) => session.become(toQuery(session.state, by));
+  var digit = (session, _, key) => session.giveDigit(key);
+  var opacity = (session, by) => session.choose({ opacity: session.state.choices.opacity + by / 10 });
+  var toggle = (name) => {
+    return (session) => session.choose({ [name]: !session.state.choices[name] });
+  };
+  var KEYS = [
+    ["↓ ↑", "Next and previous pair of the queue", "ArrowDown ArrowUp", step],
+    ["→ ←", "Next and previous neighbor", "ArrowRight ArrowLeft", (session, by) => session.turn(by)],
+    ["Page ↓ ↑", "Next and previous query", "PageDown PageUp", query],
+    ["1–9", "Give a verdict, to the selected pairs if there are any", "1 2 3 4 5 6 7 8 9", digit],
+    ["U", "Undo the last verdict", "u", (session) => session.undo()],
+    ["M", "Next map", "m", (session) => session.nextMap()],
+    ["+ −", "Opacity of the map", "+ -", opacity],
+    ["F", "Filters", "f", (session) => session.set({ filters: !session.state.filters })],
+    ["S", "Swipe between this neighbor and the next", "s", toggle("swipe")],
+    ["L", "Loupe", "l", toggle("loupe")],
+    ["0", "Zoom to fit", "0", (session) => session.set({ zoom: FIT })],
+    ["Shift ↓ ↑ → ←", "Move a cursor over the image"],
+    ["Space, Enter", "Move the cursor to its match on the other image, pin its place"],
+    ["Esc", "Close, drop the selection, drop the pins", "Escape", (session) => session.close()],
+    ["?", "These keys", "?", (session) => session.set({ help: !session.state.help })]
+  ];
+  function commandOf(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || isField(event.target)) return null;
+    if (event.shiftKey && event.key.length > 1) return null;
+    const key = event.key === "=" ? "+" : event.key;
+    const name = key.length === 1 ? key.toLowerCase() : key;
+    for (const [, , names = "", command] of KEYS) {
+      const at = names.split(" ").indexOf(name);
+      if (command && at >= 0) return (session) => command(session, at ? -1 : 1, name);
+    }
+    return null;
+  }
+  function isField(target) {
+    const element = target;
+    if (!element?.tagName) return false;
+    if (element.isContentEditable || /^(TEXTAREA|SELECT)$/.test(element.tagName)) return true;
+    return element.tagName === "INPUT" && !/^(checkbox|button)$/.test(element.type ?? "");
   }
 
   // src/strip.tsx
-  var { React: React6 } = app;
+  var { React: React7 } = app;
   function outcomeOf(opened2, name, words = false) {
     const outcome = opened2?.outcomes.find((one) => one.name === name);
-    return /* @__PURE__ */ React6.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React6.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React6.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
+    return /* @__PURE__ */ React7.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React7.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React7.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
   }
   function describe(one) {
     const scores2 = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
@@ -1260,8 +1459,8 @@
   }
   function Strip(props) {
     const { session, shown: shown2 } = props;
-    const list = React6.useRef(null);
-    React6.useEffect(() => {
+    const list = React7.useRef(null);
+    React7.useEffect(() => {
       const current = list.current?.querySelector('[aria-current="true"]');
       if (!current || !list.current) return;
       const { scrollLeft, clientWidth } = list.current;
@@ -1269,7 +1468,7 @@
       if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
         list.current.scrollLeft = offsetLeft - clientWidth / 2;
     }, [shown2.neighbor.pair]);
-    return /* @__PURE__ */ React6.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React6.createElement(
+    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React7.createElement(
       "button",
       {
         type: "button",
@@ -1280,23 +1479,23 @@
         "aria-current": one.pair === shown2.neighbor.pair,
         "aria-label": describe(one),
         title: describe(one),
-        onClick: () => session.dispatch({ type: "neighbor", pair: one.pair })
+        onClick: () => session.become(toNeighbor(session.state, one.pair))
       },
-      /* @__PURE__ */ React6.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
-      /* @__PURE__ */ React6.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React6.createElement("b", null, " ★")),
-      /* @__PURE__ */ React6.createElement("span", null, one.similarity.toFixed(3))
+      /* @__PURE__ */ React7.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
+      /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React7.createElement("b", null, " ★")),
+      /* @__PURE__ */ React7.createElement("span", null, one.similarity.toFixed(3))
     )));
   }
 
   // src/queue.tsx
-  var { React: React7 } = app;
+  var { React: React8 } = app;
   var HEIGHT = 60;
   var SETTLED = 80;
   function rowOf(session, place, pair) {
-    const { chosen, opened: opened2, outside, two, queue } = session.state;
+    const { chosen: chosen2, opened: opened2, outside, two, queue } = session.state;
     const row = session.row(place);
-    const verdict = verdictOf2(session.state, pair, row?.verdict ?? null);
-    return /* @__PURE__ */ React7.createElement(
+    const verdict = session.verdicts.of(pair);
+    return /* @__PURE__ */ React8.createElement(
       "div",
       {
         key: place,
@@ -1305,7 +1504,7 @@
         role: "option",
         tabIndex: -1,
         id: `sfam-row-${place}`,
-        "aria-selected": chosen.has(pair),
+        "aria-selected": chosen2.has(pair),
         "aria-current": place === session.state.place && !outside && !two,
         "aria-posinset": place + 1,
         "aria-setsize": queue?.pairs.length,
@@ -1313,19 +1512,19 @@
         "data-pair": pair,
         onClick: ({ shiftKey, ctrlKey, metaKey }) => {
           const how = shiftKey ? "range" : ctrlKey || metaKey ? "toggle" : "one";
-          session.dispatch({ type: "mark", place, how });
+          session.become(marked(session.state, place, how));
         },
         onKeyDown: () => void 0
       },
-      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React7.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
-      row && /* @__PURE__ */ React7.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
+      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React8.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
+      row && /* @__PURE__ */ React8.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React8.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React8.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
     );
   }
   function QueueList(props) {
     const { session } = props;
-    const { queue, place, handed, spec, chosen, filters, opened: opened2 } = session.state;
-    const list = React7.useRef(null);
-    const [seen, setSeen] = React7.useState({ top: 0, height: 600 });
+    const { queue, place, handed, spec, chosen: chosen2, filters, opened: opened2 } = session.state;
+    const list = React8.useRef(null);
+    const [seen, setSeen] = React8.useState({ top: 0, height: 600 });
     const look = () => {
       const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
       setSeen({ top, height });
@@ -1333,33 +1532,27 @@
     const pairs2 = queue?.pairs ?? new Int32Array();
     const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
     const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs2.length - 1);
-    React7.useEffect(() => {
+    React8.useEffect(() => {
       const observer = new ResizeObserver(look);
       if (list.current) observer.observe(list.current);
       return () => observer.disconnect();
     }, []);
-    React7.useEffect(() => {
+    React8.useEffect(() => {
       if (!list.current) return;
       const { scrollTop, clientHeight } = list.current;
       const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
       if (from < scrollTop) list.current.scrollTop = from;
       else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
     }, [place, queue]);
-    React7.useEffect(() => {
+    React8.useEffect(() => {
       const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
       return () => clearTimeout(timer);
     }, [first, last, queue, session.state.message]);
     const rows = [...pairs2.subarray(first, last + 1)];
-    const order = spec.order ?? opened2?.orders[0]?.name;
-    return /* @__PURE__ */ React7.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React7.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React7.createElement("b", { "data-testid": "sfam-place" }, pairs2.length && place + 1, " of ", pairs2.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React7.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick(
-      "Order",
-      order,
-      opened2?.orders ?? [],
-      (name) => session.filter({ order: name ?? "" })
-    ), !handed && push("Filters", () => session.set({ filters: !filters }), {
-      hint: "Filters (F)",
-      on: filters
-    }), chosen.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React7.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React7.createElement(
+    const orders = opened2?.orders ?? [];
+    const reorder = (order) => session.filter({ order: order ?? "" });
+    const toggle2 = () => session.set({ filters: !filters });
+    return /* @__PURE__ */ React8.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React8.createElement("b", { "data-testid": "sfam-place" }, pairs2.length && place + 1, " of ", pairs2.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React8.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick("Order", spec.order ?? orders[0]?.name, orders, reorder), !handed && push("Filters", toggle2, { hint: "Filters (F)", on: filters }), chosen2.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React8.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React8.createElement(
       "div",
       {
         className: "sfam-list",
@@ -1372,7 +1565,7 @@
         "aria-activedescendant": `sfam-row-${place}`,
         "data-testid": "sfam-queue"
       },
-      /* @__PURE__ */ React7.createElement("div", { style: { height: pairs2.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
+      /* @__PURE__ */ React8.createElement("div", { style: { height: pairs2.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
     ));
   }
   function filterBar(session) {
@@ -1387,132 +1580,10 @@
     const field = (label, name, type2) => {
       const read = (text) => text === "" ? null : type2 === "text" ? text : Number(text);
       const enter = (text) => void session.filter({ [name]: read(text) });
-      return /* @__PURE__ */ React7.createElement(Field, { label, type: type2, value: String(spec[name] ?? ""), onEnter: enter });
+      return /* @__PURE__ */ React8.createElement(Field, { label, type: type2, value: String(spec[name] ?? ""), onEnter: enter });
     };
-    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
   }
-
-  // src/client.ts
-  var Problem = class extends Error {
-    constructor(text, stale = false, lost = false) {
-      super(text);
-      this.stale = stale;
-      this.lost = lost;
-    }
-  };
-  var KEPT2 = { query: 40, correspondences: 8, rows: 40, live: 80 };
-  var KEPT_OTHERS = 12;
-  var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
-  var URGENT = 4;
-  var BACKGROUND = 2;
-  var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-  var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
-  var Client = class {
-    constructor(pause = sleep) {
-      this.pause = pause;
-      this.send = () => void 0;
-      this.version = 0;
-      this.entries = /* @__PURE__ */ new Map();
-      this.waiting = /* @__PURE__ */ new Map();
-      this.running = 0;
-      this.listeners = /* @__PURE__ */ new Set();
-      this.subscribe = (listener) => {
-        this.listeners.add(listener);
-        return () => this.listeners.delete(listener);
-      };
-    }
-    changed() {
-      this.version += 1;
-      for (const listener of [...this.listeners]) listener();
-    }
-    /** Ask, again and again where nothing comes back; reject with a Problem. */
-    async ask(question, params, tries = PAUSES.length) {
-      for (let attempt = 0; ; attempt += 1) {
-        try {
-          return await this.once(question, params);
-        } catch (error) {
-          const pause = PAUSES[attempt];
-          if (!error.lost || attempt >= tries || pause === void 0) throw error;
-          await this.pause(pause);
-        }
-      }
-    }
-    once(question, params) {
-      return new Promise((resolve, reject) => {
-        this.send({ ...params, question }, (reply) => {
-          const answer = reply.result;
-          if (typeof reply.error === "string") {
-            const [text] = String(reply.errorMessage || reply.error).split("\n");
-            reject(new Problem(`The server failed: ${text}`));
-          } else if (reply.error || !answer)
-            reject(new Problem("The server of FiftyOne does not answer.", false, true));
-          else if (answer.problem !== void 0) reject(new Problem(answer.problem, answer.stale));
-          else resolve(answer);
-        });
-      });
-    }
-    /** Return what is known of an answer, which `want` asks for. */
-    read(question, params) {
-      return this.entries.get(keyOf(question, params)) ?? {};
-    }
-    /** Return all answers of a question that are kept. */
-    values(question) {
-      const known = [...this.entries].filter(([key]) => key.startsWith(`${question} `));
-      return known.flatMap(([, { value }]) => value === void 0 ? [] : [value]);
-    }
-    /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
-    want(question, params, urgent = true) {
-      const key = keyOf(question, params);
-      const known = this.entries.get(key);
-      this.entries.delete(key);
-      this.entries.set(key, known ?? {});
-      const task = this.waiting.get(key);
-      const start = () => void this.fill(question, params, key);
-      if (!known || task) this.waiting.set(key, { urgent: urgent || !!task?.urgent, start });
-      this.startNext();
-    }
-    /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
-    giveUp() {
-      for (const key of [...this.waiting.keys()].filter((one) => !one.startsWith("rows "))) {
-        this.waiting.delete(key);
-        this.entries.delete(key);
-      }
-    }
-    /** Start what is urgent, the newest first, then the rest. */
-    startNext() {
-      const tasks = [...this.waiting];
-      const urgent = tasks.filter(([, task]) => task.urgent).reverse();
-      for (const [key, task] of [...urgent, ...tasks.filter(([, one]) => !one.urgent)])
-        if (this.running < (task.urgent ? URGENT : BACKGROUND)) {
-          this.waiting.delete(key);
-          this.running += 1;
-          task.start();
-        }
-    }
-    async fill(question, params, key) {
-      const entry = await this.ask(question, params).then(
-        (value) => ({ value }),
-        (problem) => ({ problem })
-      );
-      this.running -= 1;
-      if (this.entries.has(key)) this.entries.set(key, entry);
-      const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
-      const done = known.filter(([, one]) => one.value !== void 0 || one.problem);
-      const spare = Math.max(done.length - (KEPT2[question] ?? KEPT_OTHERS), 0);
-      for (const [oldest] of done.slice(0, spare)) this.entries.delete(oldest);
-      this.startNext();
-      this.changed();
-    }
-    /** Forget all answers, or only those that failed. */
-    forget(failedOnly = false) {
-      for (const [key, entry] of this.entries)
-        if (!failedOnly || entry.problem) {
-          this.entries.delete(key);
-          this.waiting.delete(key);
-        }
-      this.changed();
-    }
-  };
 
   // src/session.ts
   var PATH = "path";
@@ -1525,16 +1596,14 @@
     constructor(client = new Client()) {
       this.client = client;
       this.state = START2;
+      this.verdicts = this.noVerdicts();
       this.last = null;
-      this.serial = 0;
-      this.latest = /* @__PURE__ */ new Map();
-      this.writing = Promise.resolve();
       this.rested = null;
     }
-    dispatch(action) {
+    become(state) {
       const { pair } = this.state;
-      this.state = reduce(this.state, action);
-      const now = this.state.pair;
+      const now = state.pair;
+      this.state = state;
       if (now !== pair) {
         this.client.giveUp();
         setTimeout(() => {
@@ -1546,32 +1615,24 @@
       this.client.changed();
     }
     set(change) {
-      this.dispatch({ type: "set", change });
+      this.become({ ...this.state, ...change });
     }
     choose(change) {
-      this.dispatch({ type: "choose", change });
+      this.become(chosen(this.state, change));
     }
     say(text, retry = false) {
       this.set({ message: { text, retry } });
     }
-    /** Ask a question of which only the answer to the latest counts, of those of a name. */
+    /** Ask a question of which only the latest of a name counts; say why it fails. */
     async newest(name, question, params) {
-      const mine = this.next();
-      this.latest.set(name, mine);
       try {
-        const answer = await this.client.ask(question, params);
-        return this.latest.get(name) === mine ? answer : null;
+        return await this.client.newest(name, question, params);
       } catch (error) {
         const { stale, message } = error;
-        if (this.latest.get(name) !== mine) return null;
         if (stale) await this.reopen(message);
         else this.say(message, true);
         return null;
       }
-    }
-    next() {
-      this.serial += 1;
-      return this.serial;
     }
     of(more = {}) {
       return { run: this.state.run?.key, uid: this.state.run?.uid, ...more };
@@ -1581,7 +1642,8 @@
       const opened2 = await this.newest("open", "open", run === void 0 ? {} : { run });
       if (!opened2) return;
       this.client.forget();
-      this.dispatch({ type: "opened", opened: opened2 });
+      if (opened2.run?.uid !== this.state.run?.uid) this.verdicts = this.noVerdicts();
+      this.become(opened(this.state, opened2));
       if (opened2.run) await this.requeue();
     }
     /** Open again after the run was deleted or made anew, and say so. */
@@ -1594,16 +1656,16 @@
       if (!run) return;
       this.set({ message: null });
       if (handed) {
-        this.latest.delete("queue");
+        this.client.drop("queue");
         const [pairs3, queries2] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
         const note = handed.pairs.length ? null : "No pairs were handed over.";
-        this.dispatch({ type: "queue", queue: { pairs: pairs3, queries: queries2, reviewed: 0, note } });
+        this.become(queued(this.state, { pairs: pairs3, queries: queries2, reviewed: 0, note }));
         return;
       }
       const answer = await this.newest("queue", "queue", this.of({ spec }));
       if (!answer) return;
       const [pairs2, queries] = [integers(answer.pairs), integers(answer.queries)];
-      this.dispatch({ type: "queue", queue: { ...answer, pairs: pairs2, queries } });
+      this.become(queued(this.state, { ...answer, pairs: pairs2, queries }));
     }
     async handOver(handed) {
       if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
@@ -1621,14 +1683,14 @@
     /** Change conditions of the queue, or leave all open but order and view. */
     async filter(change) {
       const { order, in_view, ...others } = this.state.spec;
-      const kept2 = { ...order && { order }, ...in_view && { in_view } };
-      this.set({ spec: { ...kept2, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
+      const kept = { ...order && { order }, ...in_view && { in_view } };
+      this.set({ spec: { ...kept, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
       await this.requeue();
     }
     /** Repeat what failed. */
     async again() {
+      this.client.forget(({ problem }) => problem);
       this.set({ message: null });
-      this.client.forget(true);
       if (!this.state.opened) await this.open();
       else if (!this.state.queue) await this.requeue();
     }
@@ -1636,26 +1698,26 @@
     /** Follow the samples that are selected in the grid, or the one that is open. */
     async follow(samples) {
       if (samples.length === 2) return this.explain(samples, null);
-      this.latest.delete("selected");
+      this.client.drop("selected");
       if (this.state.two) this.set({ two: null, pins: [] });
       const [sample] = samples;
       if (samples.length !== 1 || !this.state.run) return;
       const params = this.of({ sample, shown: this.state.pair });
-      const located = await this.newest("selected", "locate", params);
-      if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
+      const located2 = await this.newest("selected", "locate", params);
+      if (typeof located2?.pair === "number") this.become(located(this.state, located2.pair));
     }
     /** Show two samples: their pair of the run, or explained by a model. */
-    async explain(samples, chosen) {
+    async explain(samples, chosen2) {
       const { run, two, opened: opened2 } = this.state;
       const [first, ...others] = opened2?.models ?? [];
       const only = first && !others.length && !run ? first.name : null;
-      const model = chosen ?? two?.model ?? only;
+      const model = chosen2 ?? two?.model ?? only;
       if (!run || two) this.set({ two: { samples, model, query: null }, pins: [] });
       const params = { ...run && this.of(), samples, ...model && { model } };
       const answer = await this.newest("selected", "selected", params);
-      const query = answer?.query;
-      if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
-      else if (query) this.set({ two: { samples, model, query }, pins: [], message: null });
+      const query2 = answer?.query;
+      if (typeof answer?.pair === "number") this.become(located(this.state, answer.pair));
+      else if (query2) this.set({ two: { samples, model, query: query2 }, pins: [], message: null });
     }
     async show(what) {
       await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
@@ -1670,16 +1732,13 @@
     }
     find(pair) {
       const exact = this.client.read("query", this.queryParams(pair)).value;
-      for (const query of exact ? [exact] : this.others()) {
-        const index = query.neighbors.findIndex((one) => one.pair === pair);
-        const neighbor = query.neighbors[index];
-        if (neighbor) return { query, neighbor, index };
+      const others = this.state.choices.region === null ? this.client.values("query") : [];
+      for (const query2 of exact ? [exact] : others) {
+        const index = query2.neighbors.findIndex((one) => one.pair === pair);
+        const neighbor = query2.neighbors[index];
+        if (neighbor) return { query: query2, neighbor, index };
       }
       return null;
-    }
-    /** Answers of other pairs, which may have the pair, too; not with another receipt. */
-    others() {
-      return this.state.choices.region === null ? this.client.values("query") : [];
     }
     /** Return what is to be shown, or what was until it is there. */
     shown() {
@@ -1729,22 +1788,22 @@
       if (this.state.two) return this.about(pair, { kind, ...channel });
       return this.of({ pairs: [pair], kind, ...channel });
     }
-    wantMap({ query, neighbor }) {
+    wantMap({ query: query2, neighbor }) {
       const { kind } = this.state.choices;
-      const chosen = this.chosen(query);
-      if (!chosen?.live || kind === BEST && this.rested !== this.state.pair) return;
+      const chosen2 = this.chosen(query2);
+      if (!chosen2?.live || kind === BEST && this.rested !== this.state.pair) return;
       if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
-      this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
+      this.client.want("live", this.liveParams(chosen2.name, neighbor.pair), kind !== BEST);
     }
     /** The kind of map that is chosen; of the best, the path of several scales. */
-    chosen(query) {
+    chosen(query2) {
       const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
-      return query.kinds.find((one) => one.name === wanted);
+      return query2.kinds.find((one) => one.name === wanted);
     }
     /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-    map({ query, neighbor }) {
-      const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
-      const kind = this.chosen(query) ?? first;
+    map({ query: query2, neighbor }) {
+      const first = query2.kinds.find((one) => !one.live) ?? query2.kinds[0];
+      const kind = this.chosen(query2) ?? first;
       if (!kind || !first) return null;
       const params = this.liveParams(kind.name, neighbor.pair);
       const { value, problem } = kind.live ? this.client.read("live", params) : {};
@@ -1760,12 +1819,10 @@
         return this.client.read("live", params).value?.limit;
       });
       if (!map.live) limits.push(shown2.query.limits[map.kind.name]);
-      const values = limits.map((one) => (signed ? one?.signed : one?.positive) ?? 0);
-      return Math.max(0, ...values);
+      return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
     }
     points(pair) {
-      const entry = this.client.read("correspondences", this.about(pair));
-      return { points: entry.value, problem: entry.problem };
+      return this.client.read("correspondences", this.about(pair));
     }
     pictureParams(item) {
       return this.of({ item, size: LARGE });
@@ -1784,7 +1841,8 @@
     }
     /** The chosen channel, or the most important one of the pair. */
     channel(pair) {
-      return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
+      const { channel } = this.state.choices;
+      return channel ? Number(channel) : this.channels(pair)?.channels[0]?.channel ?? null;
     }
     /** Return the row of a place of the queue, once its page is there. */
     row(place) {
@@ -1800,11 +1858,16 @@
       return Array.from(this.state.queue?.pairs.subarray(first, first + PAGE) ?? []);
     }
     // --- verdicts ----------------------------------------------------------------------------
-    /** Return the verdict that is shown of a pair. */
-    verdict(pair) {
+    noVerdicts() {
+      const known = (pair) => this.find(pair)?.neighbor ?? this.listed(pair);
+      return new Optimistic(
+        (pair) => known(pair)?.verdict ?? null,
+        () => this.client.changed()
+      );
+    }
+    listed(pair) {
       const rows = this.client.values("rows").flatMap((answer) => answer.rows);
-      const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
-      return verdictOf2(this.state, pair, known?.verdict ?? null);
+      return rows.find((row) => row.pair === pair);
     }
     giveDigit(key) {
       const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
@@ -1812,58 +1875,57 @@
     }
     /** Give a verdict to the selected pairs or the shown one: seen at once, sent in turn. */
     async give(verdict) {
-      const { chosen, pair, two, advance } = this.state;
-      const pairs2 = chosen.size ? [...chosen] : pair === null ? [] : [pair];
+      const { chosen: chosen2, pair, two, advance } = this.state;
+      const pairs2 = chosen2.size ? [...chosen2] : pair === null ? [] : [pair];
       if (!pairs2.length || two) return;
-      const id = this.next();
-      const before = new Map(pairs2.map((one) => [one, this.verdict(one)]));
-      const verdicts = new Map(pairs2.map((one) => [one, verdict]));
-      this.dispatch({ type: "give", id, verdicts, undone: false });
       const params = this.of({ pairs: pairs2, verdict });
-      if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
-      await this.write("verdict", params, id, before, null);
+      const given = this.verdicts.give(
+        pairs2,
+        verdict,
+        (request_id) => this.client.ask("verdict", { ...params, request_id }, 2)
+      );
+      this.set({ message: null });
+      if (advance && !chosen2.size) this.become(toPair(this.state, 1));
+      await this.confirmed(given, "saved");
     }
     async undo() {
-      await this.writing;
-      const last = this.state.undo[this.state.undo.length - 1];
+      const last = this.verdicts.undoable();
       if (!last) return;
-      const id = this.next();
-      this.dispatch({ type: "give", id, verdicts: last.before, undone: true });
-      const [only] = last.before.keys();
-      if (last.before.size === 1 && only !== void 0 && only !== this.state.pair)
-        this.dispatch({ type: "locate", pair: only });
-      await this.write("undo", this.of({ entries: last.previous }), id, null, last);
-    }
-    /** Send a verdict or an undo after those before it; roll it back where it is refused. */
-    async write(question, params, id, before, undo) {
-      const asked2 = this.writing.then(() => this.client.ask(question, params, 2));
-      this.writing = asked2.then(
-        (answer) => {
-          if (this.state.run?.uid === params.uid)
-            this.dispatch({ type: "given", id, answer, before });
-        },
-        ({ message, stale }) => {
-          const text = `The verdict was not ${undo ? "taken back" : "saved"}: ${message}`;
-          if (stale) void this.reopen(text);
-          else this.dispatch({ type: "refused", id, text, undo });
-        }
+      const params = this.of();
+      const undone = this.verdicts.undo(
+        last,
+        (entries) => this.client.ask("undo", { ...params, entries }, 2)
       );
-      await this.writing;
+      const [only] = last.before.keys();
+      this.set({ message: null });
+      if (last.before.size === 1 && only !== void 0 && only !== this.state.pair)
+        this.become(located(this.state, only));
+      await this.confirmed(undone, "taken back");
+    }
+    /** Wait for a verdict or an undo; say why it was refused. */
+    async confirmed(written, what) {
+      try {
+        await written;
+      } catch (error) {
+        const { message, stale } = error;
+        const text = `The verdict was not ${what}: ${message}`;
+        if (stale) await this.reopen(text);
+        else this.say(text);
+      }
     }
     // --- other commands ----------------------------------------------------------------------
     /** Turn to the next neighbor of the query, or the previous one. */
     turn(by) {
       const { shown: shown2, current } = this.shown();
       const next = current && shown2?.query.neighbors[shown2.index + by];
-      if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
+      if (next && next.pair >= 0) this.become(toNeighbor(this.state, next.pair));
     }
     /** Show the next map of those that the query has; each differs from the one before. */
     nextMap() {
       const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
       const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
-      this.choose({
-        kind: order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST
-      });
+      const at = order.indexOf(this.state.choices.kind) + 1;
+      this.choose({ kind: order[at % order.length] ?? BEST });
     }
     /** Close what is open, else drop the selection, else the pins. */
     close() {
@@ -2200,7 +2262,7 @@
 `;
 
   // src/toolbar.tsx
-  var { React: React8 } = app;
+  var { React: React9 } = app;
   var MODES = [
     { name: "overlay", label: "over the image" },
     { name: "side", label: "beside the image" },
@@ -2217,41 +2279,32 @@
     const runs = (opened2?.runs ?? []).map((name) => ({ name, label: name }));
     const kinds = [{ name: BEST, label: "best available" }, ...shown2?.query.kinds ?? []];
     const known = choices.kind === CHANNEL && shown2 ? session.channels(shown2.neighbor.pair) : null;
-    const channels = (known?.channels ?? []).map(({ channel, value }) => {
+    const channels = known?.channels.map(({ channel, value }) => {
       return { name: String(channel), label: `${channel} (${value.toFixed(3)})` };
     });
-    const number = (name) => name === null ? null : Number(name);
-    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick(
-      "Model",
-      two.model,
-      opened2?.models ?? [],
-      (model) => session.explain(two.samples, model),
-      run ? "of the run" : "choose"
-    ), pick("Map", choices.kind, kinds, (kind) => session.choose({ kind: kind ?? BEST })), known && pick(
-      "Channel",
-      choices.channel?.toString(),
-      channels,
-      (name) => session.choose({ channel: number(name) }),
-      "most important"
-    ), pick("Colors", color?.name, colors, (name) => session.choose({ colors: name ?? "" })), pick("Shown", choices.mode, MODES, (mode) => session.choose({ mode })), slide("Opacity", choices.opacity, (opacity2) => session.choose({ opacity: opacity2 })), slide("Threshold", choices.threshold, (threshold) => session.choose({ threshold })), tick("Signed", signed, (on) => session.choose({ signed: on })), tick("Smooth", choices.smooth, (smooth) => session.choose({ smooth })), tick("Loupe", choices.loupe, (loupe) => session.choose({ loupe })), tick("Swipe", choices.swipe, (swipe) => session.choose({ swipe })), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
+    const models = opened2?.models ?? [];
+    const explain = (model) => two && session.explain(two.samples, model);
+    const set = (name) => (value) => session.choose({ [name]: value });
+    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick("Model", two.model, models, explain, run ? "of the run" : "choose"), pick("Map", choices.kind, kinds, set("kind")), channels && pick("Channel", choices.channel, channels, set("channel"), "most important"), pick("Colors", color?.name, colors, set("colors")), pick("Shown", choices.mode, MODES, set("mode")), slide("Opacity", choices.opacity, set("opacity")), slide("Threshold", choices.threshold, set("threshold")), tick("Signed", signed, set("signed")), tick("Smooth", choices.smooth, set("smooth")), tick("Loupe", choices.loupe, set("loupe")), tick("Swipe", choices.swipe, set("swipe")), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
   }
 
   // src/verdicts.tsx
-  var { React: React9 } = app;
+  var { React: React10 } = app;
   function Verdicts(props) {
     const { session } = props;
-    const { opened: opened2, chosen, pair, undo, pending, advance } = session.state;
-    const [own, setOwn] = React9.useState("");
-    const shown2 = chosen.size || pair === null ? null : session.verdict(pair);
+    const { verdicts } = session;
+    const { opened: opened2, chosen: chosen2, pair, advance } = session.state;
+    const [own, setOwn] = React10.useState("");
+    const shown2 = chosen2.size || pair === null ? null : verdicts.of(pair);
     const known = opened2?.verdicts ?? [];
-    const label = pending.length ? "Saving…" : "Verdict:";
+    const label = verdicts.isPending() ? "Saving…" : "Verdict:";
     const button = ({ name, label: label2, key }) => push(label2, () => session.give(name), {
       on: shown2 === name,
       hint: `${label2} (${key})`,
       testId: `sfam-verdict-${name}`,
       children: `${key} ${label2}`
     });
-    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React9.createElement("span", { role: "status" }, chosen.size ? `${chosen.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React9.createElement(
+    return /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React10.createElement("span", { role: "status" }, chosen2.size ? `${chosen2.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React10.createElement(
       "form",
       {
         onSubmit: (event) => {
@@ -2260,7 +2313,7 @@
           setOwn("");
         }
       },
-      /* @__PURE__ */ React9.createElement(
+      /* @__PURE__ */ React10.createElement(
         "input",
         {
           "aria-label": "Verdict in your own words",
@@ -2271,11 +2324,11 @@
           onChange: ({ target }) => setOwn(target.value)
         }
       )
-    ), undo.length + pending.length > 0 && push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" }), tick("then the next", advance, (on) => session.set({ advance: on })));
+    ), verdicts.undoable() && push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" }), tick("then the next", advance, (on) => session.set({ advance: on })));
   }
 
   // src/viewer.tsx
-  var { React: React10 } = app;
+  var { React: React11 } = app;
   var sessions = /* @__PURE__ */ new Map();
   var decoded = /* @__PURE__ */ new WeakMap();
   function once(encoded, make) {
@@ -2283,26 +2336,11 @@
     decoded.set(encoded, value);
     return value;
   }
-  function useSession(operator) {
-    const panelId = app.__fosp__.usePanelId();
-    const trigger = app.__foo__.usePanelEvent();
-    const session = sessions.get(panelId) ?? new Session();
-    sessions.set(panelId, session);
-    session.client.send = (params, done) => {
-      const callback = (reply) => {
-        done(reply);
-        return false;
-      };
-      trigger(panelId, { operator, params, callback });
-    };
-    React10.useSyncExternalStore(session.client.subscribe, () => session.client.version);
-    return session;
-  }
   function Viewer(props) {
-    const session = useSession(props.schema.view.ask);
-    const root = React10.useRef(null);
-    const [modal, setModal] = React10.useState(false);
-    React10.useEffect(() => {
+    const session = usePanel(sessions, props.schema.view.ask, () => new Session());
+    const root = React11.useRef(null);
+    const [modal, setModal] = React11.useState(false);
+    React11.useEffect(() => {
       const inModal = root.current?.closest('[data-cy="modal"]') !== null;
       setModal(inModal);
       if (!inModal && document.activeElement === document.body) root.current?.focus();
@@ -2310,10 +2348,10 @@
       return onHandedOver((handed) => void session.handOver(handed));
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
-    React10.useEffect(() => session.fetch());
+    React11.useEffect(() => session.fetch());
     const { choices, pair, zoom, pins, help, ...rest } = session.state;
     const { opened: opened2, run, two, message, queue } = rest;
-    const listed2 = [rest, session.client.values("rows")];
+    const listed = [rest, session.client.values("rows")];
     const { shown: shown2, current, problem } = session.shown();
     const map = shown2 && session.map(shown2);
     const channels = shown2 && session.channels(shown2.neighbor.pair);
@@ -2327,37 +2365,37 @@
       command(session);
     };
     const named2 = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
-    return /* @__PURE__ */ React10.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React10.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React10.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React10.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && /* @__PURE__ */ React10.createElement(
+    return /* @__PURE__ */ React11.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React11.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React11.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React11.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && /* @__PURE__ */ React11.createElement(
       Part,
       {
         needs: [opened2, run, two, choices, shown2?.query.kinds, map?.kind, channels],
         draw: () => toolbar(session, shown2, map)
       }
-    ), waiting2 && /* @__PURE__ */ React10.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React10.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React10.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React10.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React10.createElement(Part, { needs: listed2, draw: () => /* @__PURE__ */ React10.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React10.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, HELP.map(([key, text]) => /* @__PURE__ */ React10.createElement("div", { key }, /* @__PURE__ */ React10.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    ), waiting2 && /* @__PURE__ */ React11.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React11.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React11.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React11.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React11.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React11.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React11.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React11.createElement("div", { key }, /* @__PURE__ */ React11.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
-  var Part = React10.memo(
+  var Part = React11.memo(
     ({ draw }) => draw(),
     (before, now) => same(before.needs, now.needs)
   );
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;
-    const { query, neighbor, index } = shown2;
+    const { query: query2, neighbor, index } = shown2;
     const { opened: opened2, choices, run, two, place, zoom, pins } = session.state;
-    const [, again] = React10.useReducer((count) => count + 1, 0);
-    const loading = [query.picture, neighbor.picture].some(
+    const [, again] = React11.useReducer((count) => count + 1, 0);
+    const loading = [query2.picture, neighbor.picture].some(
       ({ url }) => url && pictureOf(url, again).state === "loading"
     );
     const look = lookOf(session, shown2, map);
     const sides = map?.live?.maps[0] ?? neighbor;
-    const next = choices.swipe ? query.neighbors[index + 1] : void 0;
-    const { points, problem } = session.points(neighbor.pair);
+    const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
+    const { value: points, problem } = session.points(neighbor.pair);
     const hint = map?.problem?.message ?? problem?.message ?? null;
-    const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
+    const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
     const pictures2 = [
-      session.picture(query.picture, query.item),
+      session.picture(query2.picture, query2.item),
       session.picture(neighbor.picture, neighbor.item)
     ];
-    return /* @__PURE__ */ React10.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React10.createElement(
+    return /* @__PURE__ */ React11.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React11.createElement(
       "div",
       {
         className: "sfam-shown",
@@ -2366,51 +2404,41 @@
         "data-kind": map?.kind.name,
         "data-place": place
       },
-      /* @__PURE__ */ React10.createElement(
+      /* @__PURE__ */ React11.createElement(
         Stage,
         {
-          query: imageOf(pictures2[0], sides.query_side, map, `Query ${query.identity ?? ""}`),
+          query: imageOf(pictures2[0], sides.query_side, map, `Query ${query2.identity ?? ""}`),
           neighbor: imageOf(pictures2[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`),
           swipe: next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null,
           look,
           zoom,
           onZoom: (to) => session.set({ zoom: to }),
-          points: points ? pointsOf(points) : null,
+          points: points ? { ...points, values: once(points.points, decode) } : null,
           pins,
           onPins: (now) => session.set({ pins: now }),
           loupe: choices.loupe,
           hint
         }
       )
-    ), !two && /* @__PURE__ */ React10.createElement(
+    ), !two && /* @__PURE__ */ React11.createElement(
       Part,
       {
-        needs: [query.neighbors, neighbor.pair, opened2],
-        draw: () => /* @__PURE__ */ React10.createElement(Strip, { session, shown: shown2 })
+        needs: [query2.neighbors, neighbor.pair, opened2],
+        draw: () => /* @__PURE__ */ React11.createElement(Strip, { session, shown: shown2 })
       }
-    ), !two && /* @__PURE__ */ React10.createElement(Verdicts, { session }), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React10.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React10.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React10.createElement("p", { key: note }, note)));
+    ), !two && /* @__PURE__ */ React11.createElement(Verdicts, { session }), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React11.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React11.createElement("p", { key: note }, note)));
   }
-  function scores(session, { query, neighbor }) {
+  function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
-    const who = ({ identity, camera }) => /* @__PURE__ */ React10.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
+    const who = ({ identity, camera }) => /* @__PURE__ */ React11.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
     const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
-    return /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query), /* @__PURE__ */ React10.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React10.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React10.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React10.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
+    return /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React11.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React11.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React11.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React11.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;
     const [rows = 1, columns = 1] = encoded?.shape ?? [];
     const values = encoded ? once(encoded, decode) : null;
     return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
-  }
-  function pointsOf(found) {
-    return {
-      queryShape: found.query_shape,
-      neighborShape: found.neighbor_shape,
-      queryBox: found.query_box,
-      neighborBox: found.neighbor_box,
-      values: once(found.points, decode),
-      similarity: found.similarity
-    };
   }
   function lookOf(session, shown2, map) {
     const { opacity: opacity2, threshold, smooth, mode } = session.state.choices;

@@ -25,20 +25,9 @@ from fiftyone_sfam.audit.suspects.finding import (
 from fiftyone_sfam.audit.suspects.likelihood import probability
 from fiftyone_sfam.audit.suspects.search import Suspects, load_suspects
 from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.review.notes import (
-    APART,
-    FINE,
-    SAME,
-    WRONG,
-    name_in_note,
-    named_in,
-)
+from fiftyone_sfam.review.notes import APART, FINE, SAME, WRONG, name_in_note, named_in
 from fiftyone_sfam.review.texts import MAX_NOTE, clean_note
-from fiftyone_sfam.review.verdicts import (
-    Verdict,
-    get_verdicts,
-    set_verdict,
-)
+from fiftyone_sfam.review.verdicts import Verdict, get_verdicts, set_verdicts
 from fiftyone_sfam.runs.run import Run
 
 ACCEPTED, REJECTED = "accepted", "rejected"
@@ -123,7 +112,7 @@ def accept_proposal(run: Run, finding: Finding) -> int:
     RunError
         As for :func:`fiftyone_sfam.set_verdict`.
     """
-    return _set(run, finding, is_right=True)
+    return len(settle_proposal(run, finding, is_right=True))
 
 
 def reject_proposal(run: Run, finding: Finding) -> int:
@@ -152,7 +141,7 @@ def reject_proposal(run: Run, finding: Finding) -> int:
     RunError
         As for :func:`fiftyone_sfam.set_verdict`.
     """
-    return _set(run, finding, is_right=False)
+    return len(settle_proposal(run, finding, is_right=False))
 
 
 def pairs_of_proposal(run: Run, finding: Finding) -> tuple[int, ...]:
@@ -173,17 +162,20 @@ def pairs_of_proposal(run: Run, finding: Finding) -> tuple[int, ...]:
     return tuple(_chosen(run, finding)) if finding.kind in PROBABLE else ()
 
 
-def _set(run: Run, finding: Finding, is_right: bool) -> int:
-    """Set the verdicts on a finding."""
+def settle_proposal(
+    run: Run, finding: Finding, is_right: bool, request_id: str = ""
+) -> dict[int, Verdict | None]:
+    """Set the verdicts on a finding; return those before, as ``set_verdicts`` does."""
     if finding.kind not in PROBABLE:
-        return 0
+        return {}
     chosen = _chosen(run, finding)
     if not chosen:
         raise DataError(
             f"no stored pair of the run '{run.key}' shows this finding; correct the "
             "labels in the dataset, or make a run with more neighbors."
         )
-    before = get_verdicts(run)
+    before = get_verdicts(run, chosen)
+    previous: dict[int, Verdict | None] = {}
     for pair, items in chosen.items():
         if finding.kind == SPLIT:
             text, note = (SAME if is_right else APART), ""
@@ -193,8 +185,9 @@ def _set(run: Run, finding: Finding, is_right: bool) -> int:
             text, note = APART, ""
         else:
             text, note = _relabeled(run, finding, pair, items)
-        set_verdict(run, pair, text, _with_remarks(note, before.get(pair)))
-    return len(chosen)
+        note = _with_remarks(note, before.get(pair))
+        previous |= set_verdicts(run, [pair], text, note, request_id)
+    return previous
 
 
 def _with_remarks(note: str, before: Verdict | None) -> str:
@@ -342,12 +335,12 @@ def review_suspects(run: Run, suspects: Suspects) -> ReviewedSuspects:
     for kind in suspects.kinds:
         if kind not in PROBABLE:
             continue
-        settled = [
+        scored = [
             (finding.score, answers[place])
             for place, finding in enumerate(suspects.findings)
             if finding.kind == kind and place in answers
         ]
-        shifts[kind] = _shift(settled)
+        shifts[kind] = _shift(scored)
         left = suspects.expected.get(kind, 0.0)
         for place, finding in enumerate(suspects.findings):
             if finding.kind == kind:
@@ -363,10 +356,11 @@ def review_suspects(run: Run, suspects: Suspects) -> ReviewedSuspects:
         if place not in answers
     ]
     remaining.sort(key=lambda f: (-f.score, KINDS.index(f.kind), f.sample_ids))
+    settled = [(suspects.findings[place], answers[place]) for place in sorted(answers)]
     return ReviewedSuspects(
         remaining=tuple(remaining),
-        accepted=_settled(suspects, answers, True),
-        rejected=_settled(suspects, answers, False),
+        accepted=tuple(finding for finding, is_right in settled if is_right),
+        rejected=tuple(finding for finding, is_right in settled if not is_right),
         shifts=shifts,
         expected=expected,
     )
@@ -390,16 +384,6 @@ def right_first(findings: Iterable[Finding], precision: float) -> tuple[Finding,
     means = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     # The means fall.
     return tuple(listed[: int((means >= precision).sum())])
-
-
-def _settled(
-    suspects: Suspects, answers: dict[int, bool], is_right: bool
-) -> tuple[Finding, ...]:
-    return tuple(
-        finding
-        for place, finding in enumerate(suspects.findings)
-        if answers.get(place) is is_right
-    )
 
 
 def _probabilities(suspects: Suspects, finding: Finding) -> NDArray[np.float64]:

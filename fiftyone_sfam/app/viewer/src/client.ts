@@ -1,21 +1,21 @@
 /** Asks Python, keeps answers for a while, and asks again where a server did not answer. */
 
-import type { Answer } from "./types";
+import type { Answers, Refusal } from "./types";
 
 export interface Reply {
   result?: unknown;
   error?: unknown;
   errorMessage?: unknown;
 }
+type Question = keyof Answers;
 export type Params = Record<string, unknown>;
 export type Send = (params: Params, done: (reply: Reply) => void) => void;
 
-/** Why there is no answer. `stale`: the run is gone; `lost`: nothing came back. */
+/** Why there is no answer. `stale`: the run is gone. */
 export class Problem extends Error {
   constructor(
     text: string,
     readonly stale = false,
-    readonly lost = false,
   ) {
     super(text);
   }
@@ -25,6 +25,14 @@ export class Problem extends Error {
 export interface Entry<T> {
   value?: T;
   problem?: Problem;
+}
+
+/** An answer that is kept, and how it is asked for. */
+interface Task extends Entry<unknown> {
+  question: Question;
+  params: Params;
+  urgent: boolean;
+  begun: boolean;
 }
 
 /** How many answers of a question are kept. */
@@ -39,12 +47,22 @@ const BACKGROUND = 2;
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
 const keyOf = (question: string, params: Params) => `${question} ${JSON.stringify(params)}`;
 
+/** Return the answer of a reply, null if there is none; throw where it says why not. */
+function answerOf<T>({ result, error, errorMessage }: Reply): T | null {
+  if (typeof error === "string")
+    throw new Problem(`The server failed: ${String(errorMessage || error).split("\n")[0]}`);
+  if (error || !result) return null;
+  const { problem, stale } = result as Partial<Refusal>;
+  if (problem !== undefined) throw new Problem(problem, stale);
+  return result as T;
+}
+
 export class Client {
   send: Send = () => undefined;
   version = 0;
-  private entries = new Map<string, Entry<unknown>>();
-  private waiting = new Map<string, { urgent: boolean; start: () => void }>();
+  private tasks = new Map<string, Task>(); // what was used last comes last
   private running = 0;
+  private latest = new Map<string, object>();
   private listeners = new Set<() => void>();
 
   constructor(private pause: (ms: number) => Promise<void> = sleep) {}
@@ -60,99 +78,91 @@ export class Client {
   }
 
   /** Ask, again and again where nothing comes back; reject with a Problem. */
-  async ask<T>(question: string, params: Params, tries = PAUSES.length): Promise<T> {
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        return await this.once<T>(question, params);
-      } catch (error) {
-        const pause = PAUSES[attempt];
-        if (!(error as Problem).lost || attempt >= tries || pause === undefined) throw error;
-        await this.pause(pause);
-      }
+  async ask<Q extends Question>(question: Q, params: Params, tries = 5): Promise<Answers[Q]> {
+    for (const pause of [0, ...PAUSES.slice(0, tries)]) {
+      if (pause) await this.pause(pause);
+      const asked = { ...params, question };
+      const reply = await new Promise<Reply>((done) => this.send(asked, done));
+      const answer = answerOf<Answers[Q]>(reply);
+      if (answer) return answer;
+    }
+    throw new Problem("The server of FiftyOne does not answer.");
+  }
+
+  /** Ask a question of which only the latest of a name counts: null for those before it. */
+  async newest<Q extends Question>(name: string, question: Q, params: Params) {
+    const mine = {};
+    this.latest.set(name, mine);
+    try {
+      const answer = await this.ask(question, params);
+      return this.latest.get(name) === mine ? answer : null;
+    } catch (error) {
+      if (this.latest.get(name) !== mine) return null;
+      throw error;
     }
   }
 
-  private once<T>(question: string, params: Params): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.send({ ...params, question }, (reply) => {
-        const answer = reply.result as Answer<T> | null | undefined;
-        if (typeof reply.error === "string") {
-          const [text] = String(reply.errorMessage || reply.error).split("\n");
-          reject(new Problem(`The server failed: ${text}`));
-        } else if (reply.error || !answer)
-          reject(new Problem("The server of FiftyOne does not answer.", false, true));
-        else if (answer.problem !== undefined) reject(new Problem(answer.problem, answer.stale));
-        else resolve(answer as T);
-      });
-    });
+  /** Do without the latest of a name that is on its way. */
+  drop(name: string): void {
+    this.latest.delete(name);
   }
 
   /** Return what is known of an answer, which `want` asks for. */
-  read<T>(question: string, params: Params): Entry<T> {
-    return (this.entries.get(keyOf(question, params)) ?? {}) as Entry<T>;
+  read<Q extends Question>(question: Q, params: Params): Entry<Answers[Q]> {
+    return (this.tasks.get(keyOf(question, params)) ?? {}) as Entry<Answers[Q]>;
   }
 
   /** Return all answers of a question that are kept. */
-  values<T>(question: string): T[] {
-    const known = [...this.entries].filter(([key]) => key.startsWith(`${question} `));
-    return known.flatMap(([, { value }]) => (value === undefined ? [] : [value as T]));
+  values<Q extends Question>(question: Q): Answers[Q][] {
+    const known = [...this.tasks.values()].filter((task) => task.question === question);
+    return known.flatMap(({ value }) => (value === undefined ? [] : [value as Answers[Q]]));
   }
 
   /** Ask for an answer unless it is there or on its way; what is urgent does not wait. */
-  want(question: string, params: Params, urgent = true): void {
+  want(question: Question, params: Params, urgent = true): void {
     const key = keyOf(question, params);
-    const known = this.entries.get(key);
-    this.entries.delete(key); // and set again: what was used last is kept longest
-    this.entries.set(key, known ?? {});
-    const task = this.waiting.get(key);
-    const start = () => void this.fill(question, params, key);
-    if (!known || task) this.waiting.set(key, { urgent: urgent || !!task?.urgent, start });
+    const task = this.tasks.get(key) ?? { question, params, urgent, begun: false };
+    task.urgent ||= urgent;
+    this.tasks.delete(key);
+    this.tasks.set(key, task);
     this.startNext();
   }
 
   /** Give up what was wanted for a pair that is not shown any more, and has not begun. */
   giveUp(): void {
-    for (const key of [...this.waiting.keys()].filter((one) => !one.startsWith("rows "))) {
-      this.waiting.delete(key);
-      this.entries.delete(key);
-    }
+    this.forget(({ begun, question }) => !begun && question !== "rows");
   }
 
   /** Start what is urgent, the newest first, then the rest. */
   private startNext(): void {
-    const tasks = [...this.waiting];
-    const urgent = tasks.filter(([, task]) => task.urgent).reverse();
-    for (const [key, task] of [...urgent, ...tasks.filter(([, one]) => !one.urgent)])
-      if (this.running < (task.urgent ? URGENT : BACKGROUND)) {
-        this.waiting.delete(key);
-        this.running += 1;
-        task.start();
-      }
+    const tasks = [...this.tasks.values()].filter(({ begun }) => !begun);
+    const urgent = tasks.filter((task) => task.urgent).reverse();
+    for (const task of [...urgent, ...tasks.filter((one) => !one.urgent)])
+      if (this.running < (task.urgent ? URGENT : BACKGROUND)) void this.start(task);
   }
 
-  private async fill(question: string, params: Params, key: string) {
-    const entry = await this.ask<unknown>(question, params).then(
-      (value): Entry<unknown> => ({ value }),
-      (problem: Problem): Entry<unknown> => ({ problem }),
+  private async start(task: Task): Promise<void> {
+    const { question, params } = task;
+    this.running += 1;
+    task.begun = true;
+    await this.ask(question, params).then(
+      (value) => Object.assign(task, { value }),
+      (problem: Problem) => Object.assign(task, { problem }),
     );
     this.running -= 1;
-    // What was forgotten meanwhile is not brought back.
-    if (this.entries.has(key)) this.entries.set(key, entry);
-    const known = [...this.entries].filter(([name]) => name.startsWith(`${question} `));
-    const done = known.filter(([, one]) => one.value !== undefined || one.problem);
+    const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
     const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
-    for (const [oldest] of done.slice(0, spare)) this.entries.delete(oldest);
+    for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
     this.startNext();
     this.changed();
   }
 
-  /** Forget all answers, or only those that failed. */
-  forget(failedOnly = false): void {
-    for (const [key, entry] of this.entries)
-      if (!failedOnly || entry.problem) {
-        this.entries.delete(key);
-        this.waiting.delete(key);
-      }
-    this.changed();
+  /** Forget all answers, or some; what is on its way then comes to nothing. */
+  forget(isMeant: (task: Task) => unknown = () => true): void {
+    for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
   }
+}
+
+function isDone({ value, problem }: Entry<unknown>): boolean {
+  return value !== undefined || problem !== undefined;
 }

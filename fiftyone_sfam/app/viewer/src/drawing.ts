@@ -1,6 +1,6 @@
 /** What draws and points: its types, components and functions, for the shell of the viewer. */
 
-import type { Box, Picture } from "./types";
+import type { Box, Correspondences, Picture } from "./types";
 
 export { ColorBar, Receipt } from "./bars";
 export { colorTable, decode, integers } from "./decode";
@@ -36,13 +36,8 @@ export interface Zoom {
 }
 
 /** What each place of the query adds with each place of the neighbor. */
-export interface Points {
-  queryShape: [number, number];
-  neighborShape: [number, number];
-  queryBox: Box;
-  neighborBox: Box;
+export interface Points extends Pick<Correspondences, "query" | "neighbor" | "similarity"> {
   values: Float32Array; // one row for each place of the query
-  similarity: number;
 }
 
 export type SideName = "query" | "neighbor";

@@ -1,235 +1,146 @@
 /** The list of findings of the audit panel: each with its pictures, and verdicts in place. */
 
 import { app } from "./app";
-import * as lists from "./findings_state";
-import { STYLE } from "./findings_style";
-import type { Finding, FindingGroup, Findings, Settled, SettledNow } from "./findings_types";
-import type { Answer } from "./types";
+import css from "./findings.css";
+import { FIRST, FindingsList, stepped, turned } from "./findings_state";
+import type { Finding, FindingGroup } from "./findings_types";
+import { usePanel, useSend } from "./panel";
+import { pick, push } from "./parts";
 
 const { React } = app;
 
 /** `ask` and `mark`: addresses of methods; `searched`: another one after each search. */
 type View = Record<"ask" | "mark" | "run" | "uid" | "searched", string>;
 
-/** What panels show, so that one that is made anew goes on where it was. */
-const kept = new Map<string, lists.State>();
-/** The place that each asked for last; answers for other places come too late. */
-const asked = new Map<string, lists.Place>();
-const LOST = { problem: "The server of FiftyOne did not answer.", stale: false };
-const QUESTIONS = { accepted: "accept", rejected: "reject", undo: "undo", "": "undo" };
+/** The App may take a panel down and up again: what it shows stays. */
+const lists = new Map<string, FindingsList>();
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
+const LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
 
-function useFindings(view: View) {
-  const panelId = app.__fosp__.usePanelId();
-  const trigger = app.__foo__.usePanelEvent();
-  const id = [panelId, view.uid, view.searched].join(" ");
-  const [, redraw] = React.useReducer((count: number) => count + 1, 0);
-  const state = kept.get(id) ?? lists.EMPTY;
-
-  const change = (next: (state: lists.State) => lists.State) => {
-    kept.set(id, next(kept.get(id) ?? lists.EMPTY));
-    redraw();
-  };
-  const ask = <T,>(question: string, given: object, done: (answer: Answer<T>) => void) => {
-    const params = { ...given, question, run: view.run, uid: view.uid };
-    const callback = (reply: { result?: unknown }) => {
-      done((reply.result as Answer<T>) ?? LOST);
-      return false; // otherwise the App takes the panel down where a question failed
-    };
-    trigger(panelId, { operator: view.ask, params, callback });
-  };
-
-  const load = (place: lists.Place) => {
-    asked.set(id, place);
-    change((now) => ({ ...now, place, problem: null }));
-    ask<Findings>("findings", place, (answer) => {
-      if (asked.get(id) !== place) return;
-      if (answer.problem === undefined) change((now) => lists.listed(now, answer));
-      else change((now) => ({ ...now, problem: answer.problem }));
-    });
-  };
-  const settle = (finding: string, wanted: Settled | "undo") => {
-    const now = kept.get(id) ?? lists.EMPTY;
-    const { pending, previous: entries } = lists.verdictOf(now, finding);
-    // Given while another one is being stored: its turn comes after that.
-    if (pending) return change((state) => lists.postponed(state, finding, wanted));
-    if (wanted === "undo" && !entries) return;
-    change((state) => lists.settling(state, finding, wanted));
-    const shown = now.list?.findings.map((one) => one.key);
-    ask<SettledNow>(QUESTIONS[wanted], { finding, shown, entries }, (answer) => {
-      const { next } = lists.verdictOf(kept.get(id) ?? lists.EMPTY, finding);
-      if (answer.problem === undefined) change((state) => lists.settled(state, finding, answer));
-      else change((state) => lists.refused(state, finding, answer.problem));
-      if (next && answer.problem === undefined) settle(finding, next);
-    });
-  };
-  /** Open the pairs of a finding, those with an image first: Python hands them over. */
-  const open = (finding: string, item?: number) => {
-    const params = { mark: "finding", finding, item: item ?? null };
-    trigger(panelId, { operator: view.mark, params, callback: () => false });
-  };
-  React.useEffect(() => {
-    if (!kept.get(id)?.list) load({ ...lists.FIRST });
-  }, [id]);
-  return { state, load, settle, open };
+interface Shown {
+  list: FindingsList;
+  finding: Finding;
+  open: (item?: number) => void; // the pairs of the finding, those with an item first
 }
 
-type Pressed = { label: string; title?: string; on?: boolean; off?: boolean; press: () => void };
-
-function Button({ label, title, on, off, press }: Pressed) {
-  return (
-    <button type="button" title={title} aria-pressed={on} aria-disabled={off} onClick={press}>
-      {label}
-    </button>
-  );
-}
-
-type Opening = { pictures: Findings["pictures"]; open: (item?: number) => void };
-
-function Group({ group, pictures, open }: Opening & { group: FindingGroup }) {
+function groupOf({ list, open }: Shown, { role, title, items, more }: FindingGroup) {
   const pictured = (item: number) => {
-    const { url = "", label = "", problem = null } = pictures[item] ?? {};
+    const { url = "", label = "", problem = null } = list.answer?.pictures[item] ?? {};
     const missing = <span className="sfam-f-missing">{problem ?? "No picture."}</span>;
     return (
       <button key={item} type="button" data-item={item} title={label} onClick={() => open(item)}>
-        {url ? <img src={url} alt={`${group.title}: ${label}`} /> : missing}
+        {url ? <img src={url} alt={`${title}: ${label}`} /> : missing}
         <span dir="auto">{label}</span>
       </button>
     );
   };
   return (
-    <figure className={`sfam-f-${group.role}`}>
-      <figcaption dir="auto">{group.title}</figcaption>
+    <figure key={title} className={`sfam-f-${role}`}>
+      <figcaption dir="auto">{title}</figcaption>
       <div>
-        {group.items.map(pictured)}
-        {group.more > 0 && <span>+{group.more}</span>}
+        {items.map(pictured)}
+        {more > 0 && <span>+{more}</span>}
       </div>
     </figure>
   );
 }
 
-type Shown = Opening & {
-  finding: Finding;
-  verdict: lists.Verdict;
-  settle: (wanted: Settled | "undo") => void;
-  step: (key: string) => boolean;
-};
-
-function Entry({ finding, verdict, settle, step, ...opening }: Shown) {
-  const { answer, pending: off, previous, problem } = verdict;
+function Entry(props: Shown & { step: (key: string) => boolean }) {
+  const { list, finding, open, step } = props;
+  const { key, can_settle } = finding;
+  const verdict = list.verdicts.of(key);
+  const settle = (question: "accept" | "reject" | "restore") => void list.settle(key, question);
   const onKeyDown = (event: React.KeyboardEvent) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (finding.can_settle && event.key === "a") settle("accepted");
-    else if (finding.can_settle && event.key === "r") settle("rejected");
-    else if (event.key === "u") settle("undo");
+    if (can_settle && event.key === "a") settle("accept");
+    else if (can_settle && event.key === "r") settle("reject");
+    else if (event.key === "u") settle("restore");
     else if (!step(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
   };
-  const button = (label: string, wanted: "accepted" | "rejected", title: string) => (
-    <Button {...{ label, title, off }} on={answer === wanted} press={() => settle(wanted)} />
-  );
+  const button = (label: string, question: "accept" | "reject", hint: string) =>
+    push(label, () => settle(question), { hint, on: verdict === `${question}ed` });
   return (
-    <article data-finding={finding.key} aria-label={finding.sentence} onKeyDown={onKeyDown}>
+    <article data-finding={key} aria-label={finding.sentence} onKeyDown={onKeyDown}>
       <header>
         <strong>{finding.kind}</strong>
         <span>{`${finding.probable ? "probability" : "score"} ${finding.score}`}</span>
-        <b className={`sfam-f-${answer}`}>{SIGNS[answer]}</b>
+        <b className={`sfam-f-${verdict}`}>{SIGNS[verdict]}</b>
+        {list.verdicts.isPending(key) && <span role="status">Saving…</span>}
       </header>
-      <div className="sfam-f-groups">
-        {finding.groups.map((group) => (
-          <Group key={group.title} group={group} {...opening} />
-        ))}
-      </div>
+      <div className="sfam-f-groups">{finding.groups.map((group) => groupOf(props, group))}</div>
       <p dir="auto">{finding.sentence}</p>
       <p dir="auto">
         <b>Proposal:</b> {finding.proposal} {finding.note}
       </p>
       <div className="sfam-f-row">
-        {finding.can_settle && button("Accept", "accepted", "Accept the proposal (A)")}
-        {finding.can_settle && button("Reject", "rejected", "Reject the proposal (R)")}
-        {previous && <Button label="Undo" title="(U)" off={off} press={() => settle("undo")} />}
-        <Button label="Show pairs" press={() => opening.open()} />
+        {can_settle && button("Accept", "accept", "Accept the proposal (A)")}
+        {can_settle && button("Reject", "reject", "Reject the proposal (R)")}
+        {list.verdicts.undoable(key) && push("Undo", () => settle("restore"), { hint: "(U)" })}
+        {push("Show pairs", () => open())}
       </div>
-      {problem && <p role="alert">{problem}</p>}
+      {list.refused.has(key) && <p role="alert">{list.refused.get(key)}</p>}
     </article>
   );
 }
 
-type Options = { label: string; value: string; choices: [string, string][] };
-
-function Select({ label, value, choices, ...rest }: Options & { choose: (to: string) => void }) {
-  return (
-    <label>
-      {label}{" "}
-      <select value={value} onChange={(event) => rest.choose(event.target.value)}>
-        {choices.map(([name, text]) => (
-          <option key={name} value={name} label={text} />
-        ))}
-      </select>
-    </label>
-  );
-}
-
-const LEAST: [string, string][] = [["0", "any score"], ...["0.5", "0.7", "0.9"].map(twice)];
-
-function twice(text: string): [string, string] {
-  return [text, text];
-}
-
 export function SfamFindings(props: { schema: { view: View } }) {
-  const { state, load, settle, open } = useFindings(props.schema.view);
+  const { ask, mark, run, uid, searched } = props.schema.view;
+  const make = () => new FindingsList({ run, uid });
+  const list = usePanel(lists, ask, make, `${uid} ${searched}`);
+  const send = useSend(mark);
   const root = React.useRef<HTMLDivElement>(null);
-  const { list, place, problem } = state;
-  const count = list?.findings.length ?? 0;
-  const all = { ...place, start: 0 };
-  const kinds = list?.kinds.map(({ name, label }): [string, string] => [name, label]) ?? [];
+  React.useEffect(() => {
+    if (!list.answer) void list.load(FIRST);
+  }, [list]);
+  const { place, problem } = list;
+  const { findings = [], total = 0, kinds = [], expected } = list.answer ?? {};
+  const first = { ...place, start: 0 };
+  const open = (finding: string, item: number | null) =>
+    send({ mark: "finding", finding, item }, () => undefined);
   const turn = (label: string, by: number) => {
-    const to = lists.turned(place, list?.total ?? 0, by);
-    return <Button label={label} off={!to} press={() => to && load(to)} />;
+    const to = turned(place, total, by);
+    return push(label, () => to && list.load(to), { off: !to });
   };
   const step = (at: number) => (key: string) => {
-    const to = lists.stepped(key, at, count);
-    if (to !== null)
-      root.current?.querySelectorAll("article")[to]?.querySelector("button")?.focus();
+    const to = stepped(key, at, findings.length);
+    const entry = to === null ? undefined : root.current?.querySelectorAll("article")[to];
+    entry?.querySelector("button")?.focus();
     return to !== null;
   };
   return (
     <div className="sfam-f" data-testid="sfam-findings" ref={root}>
-      <style>{STYLE}</style>
+      <style>{css}</style>
       {problem && (
         <p role="alert">
-          {problem} <Button label="Try again" press={() => load(place)} />
+          {problem} {push("Try again", () => list.load(place))}
         </p>
       )}
-      {!list && !problem && <p>Looking up the findings …</p>}
-      {list && (
+      {!list.answer && !problem && <p>Looking up the findings …</p>}
+      {list.answer && (
         <nav className="sfam-f-row" aria-label="Findings">
-          <Select
-            label="Kind"
-            value={place.kind ?? ""}
-            choices={[["", "all kinds"], ...kinds]}
-            choose={(to) => load({ ...all, kind: to || null })}
-          />
-          <Select
-            label="At least"
-            value={String(place.min_probability)}
-            choices={LEAST}
-            choose={(to) => load({ ...all, min_probability: Number(to) })}
-          />
-          <span>{`${count && place.start + 1} to ${place.start + count} of ${list.total}`}</span>
+          {pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds")}
+          {pick(
+            "At least",
+            String(place.min_probability || ""),
+            LEAST,
+            (least) => list.load({ ...first, min_probability: Number(least) }),
+            "any score",
+          )}
+          <span>
+            {findings.length && place.start + 1} to {place.start + findings.length} of {total}
+          </span>
           {turn("Previous", -1)}
           {turn("Next", 1)}
         </nav>
       )}
-      {list?.expected && <p role="status">{list.expected}</p>}
-      {list?.findings.map((finding, at) => (
+      {expected && <p role="status">{expected}</p>}
+      {findings.map((finding, at) => (
         <Entry
           key={finding.key}
-          {...{ finding, pictures: list.pictures, step: step(at) }}
-          verdict={lists.verdictOf(state, finding.key)}
-          settle={(wanted) => settle(finding.key, wanted)}
-          open={(item) => open(finding.key, item)}
+          {...{ list, finding, step: step(at) }}
+          open={(item) => open(finding.key, item ?? null)}
         />
       ))}
     </div>

@@ -1,81 +1,69 @@
-/** The state of the list of findings: what is shown, and verdicts before they are stored. */
+/** The list of findings: what is shown, and how verdicts are given. */
 
-import type { Findings, Settled, SettledNow } from "./findings_types";
-import type { Previous } from "./types";
+import { Client, type Params, type Problem } from "./client";
+import type { Findings, Settled } from "./findings_types";
+import { Optimistic } from "./optimistic";
 
 /** Which findings are listed. */
-export interface Place {
-  start: number;
-  count: number;
-  kind: string | null;
-  min_probability: number;
-}
+export const FIRST = { start: 0, count: 8, kind: null as string | null, min_probability: 0 };
+export type Place = typeof FIRST;
 
-/** How a finding is settled on the page. */
-export interface Verdict {
-  answer: Settled;
-  before: Settled; // what a refusal brings back
-  pending: boolean; // not stored yet
-  next: Settled | "undo" | null; // what is to be stored after that
-  previous: Previous[] | null; // what `undo` needs
-  problem: string | null;
-}
+type Question = "accept" | "reject" | "restore";
 
-export interface State {
-  place: Place;
-  list: Findings | null;
-  verdicts: Record<string, Verdict>;
-  problem: string | null;
-}
+export class FindingsList {
+  place = FIRST;
+  answer: Findings | null = null;
+  problem: string | null = null;
+  readonly refused = new Map<string, string>(); // why, by finding
+  readonly verdicts: Optimistic<string, Settled>;
 
-export const FIRST: Place = { start: 0, count: 8, kind: null, min_probability: 0 };
-export const EMPTY: State = { place: FIRST, list: null, verdicts: {}, problem: null };
-
-const DONE = { pending: false, next: null };
-
-export function verdictOf(state: State, key: string): Verdict {
-  const answer = state.list?.findings.find((finding) => finding.key === key)?.answer ?? "";
-  const listed = { answer, before: answer, pending: false, next: null };
-  return state.verdicts[key] ?? { ...listed, previous: null, problem: null };
-}
-
-function withVerdict(state: State, key: string, verdict: Partial<Verdict>): State {
-  const changed = { ...verdictOf(state, key), ...verdict };
-  return { ...state, verdicts: { ...state.verdicts, [key]: changed } };
-}
-
-/** Take over a list that has come. */
-export function listed(state: State, list: Findings): State {
-  const pending = Object.entries(state.verdicts).filter(([, verdict]) => verdict.pending);
-  return { ...state, list, problem: null, verdicts: Object.fromEntries(pending) };
-}
-
-/** Show a verdict before it is stored; `undo` shows what there was before. */
-export function settling(state: State, key: string, wanted: Settled | "undo"): State {
-  const { answer, before } = verdictOf(state, key);
-  const next = wanted === "undo" ? before : wanted;
-  return withVerdict(state, key, { answer: next, before: answer, pending: true, problem: null });
-}
-
-/** Keep what is given while a verdict is being stored; the latest counts. */
-export function postponed(state: State, key: string, next: Settled | "undo"): State {
-  return withVerdict(state, key, { next });
-}
-
-/** Take over what was stored, for all findings but those that wait for their own answer. */
-export function settled(state: State, key: string, now: SettledNow): State {
-  let next = withVerdict(state, key, { ...DONE, previous: now.previous ?? null });
-  for (const [other, answer] of Object.entries(now.answers)) {
-    const known = verdictOf(next, other);
-    if (!known.pending && known.answer !== answer) next = withVerdict(next, other, { answer });
+  /** `run` has the key and the unique id of a run. */
+  constructor(
+    private run: Params,
+    readonly client = new Client(),
+  ) {
+    const listed = (key: string) => this.answer?.findings.find((one) => one.key === key);
+    const known = (key: string) => listed(key)?.answer ?? "";
+    this.verdicts = new Optimistic(known, () => client.changed());
   }
-  return { ...next, list: next.list && { ...next.list, expected: now.expected } };
-}
 
-/** Bring back what there was before a verdict that was refused. */
-export function refused(state: State, key: string, problem: string): State {
-  const { before } = verdictOf(state, key);
-  return withVerdict(state, key, { ...DONE, answer: before, problem });
+  async load(place: Place): Promise<void> {
+    Object.assign(this, { place, problem: null });
+    this.client.changed();
+    try {
+      const params = { ...this.run, ...place };
+      const answer = await this.client.newest("findings", "findings", params);
+      if (!answer) return;
+      this.answer = answer;
+      this.refused.clear();
+      this.verdicts.forget();
+    } catch (error) {
+      this.problem = (error as Problem).message;
+    }
+    this.client.changed();
+  }
+
+  /** Accept or reject a finding, or take the last of that back. */
+  async settle(finding: string, question: Question): Promise<void> {
+    const last = this.verdicts.undoable(finding);
+    this.refused.delete(finding);
+    const write = (more?: Params) => this.write(question, { finding, ...more });
+    try {
+      if (question !== "restore")
+        await this.verdicts.give([finding], `${question}ed`, (request_id) => write({ request_id }));
+      else if (last) await this.verdicts.undo(last, (entries) => write({ entries }));
+    } catch (error) {
+      this.refused.set(finding, (error as Problem).message);
+      this.client.changed();
+    }
+  }
+
+  private async write(question: Question, params: Params) {
+    const shown = this.answer?.findings.map((one) => one.key);
+    const now = await this.client.ask(question, { ...this.run, ...params, shown });
+    if (this.answer) this.answer.expected = now.expected;
+    return now;
+  }
 }
 
 /** Return the place of the page before (-1) or after (1); null if there is none. */

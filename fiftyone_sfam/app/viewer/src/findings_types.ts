@@ -1,6 +1,6 @@
 /** What Python answers to the list of findings, see fiftyone_sfam/app/audit/findings.py. */
 
-import type { Choice, Previous } from "./types";
+import type { Choice, Stored } from "./types";
 
 export interface FindingPicture {
   url: string; // a data: URL, "" where the image cannot be read
@@ -39,9 +39,15 @@ export interface Findings {
   pictures: Record<string, FindingPicture>;
 }
 
-/** Answer to `accept`, `reject` and `undo`; `previous` is given back to `undo`. */
-export interface SettledNow {
-  answers: Record<string, Settled>; // of the findings that are shown
+/** Answer to `accept`, `reject` and `restore`. */
+interface SettledNow extends Stored<string, Settled> {
   expected: string;
-  previous?: Previous[];
+}
+
+/** What each question is answered with. */
+export interface FindingAnswers {
+  findings: Findings;
+  accept: SettledNow;
+  reject: SettledNow;
+  restore: SettledNow;
 }

@@ -69,15 +69,11 @@ export function viewsOf(props: StageProps, [width, height]: Size, split: number)
     return rooms.map((room, index): View => {
       const at = placed(room, sizeOf(image), props.zoom);
       const frame = partOf(room, part);
-      const grid = points && side !== "swiped" ? gridOn(at, points, side) : null;
+      const cells = side === "swiped" ? null : points?.[side];
+      const grid = cells ? { shape: cells.shape, rect: partOf(at, cells.box) } : null;
       return { side, what: whats[index]!, image, room, frame, at, grid };
     });
   });
-}
-
-function gridOn(image: Rect, points: Points, side: SideName): Grid {
-  const box = side === "query" ? points.queryBox : points.neighborBox;
-  return { shape: shapeOf(points, side), rect: partOf(image, box) };
 }
 
 /** Halve a rectangle, left and right of a gap or above and below it. */
@@ -138,10 +134,6 @@ export function zoomAround(zoom: Zoom, factor: number, u: number, v: number): Zo
   return bounded(scale, u - (u - zoom.x) * kept, v - (v - zoom.y) * kept);
 }
 
-function shapeOf(points: Points, side: SideName): [number, number] {
-  return side === "query" ? points.queryShape : points.neighborShape;
-}
-
 /** What a cell adds with each cell of the other image. */
 export interface Match {
   pin: Pin; // the cell
@@ -153,10 +145,10 @@ export interface Match {
 
 /** Read the row (of the query) or the column (of the neighbor) of a cell; null outside. */
 export function matched(points: Points, pin: Pin): Match | null {
-  const [rows, columns] = shapeOf(points, pin.side);
+  const [rows, columns] = points[pin.side].shape;
   if (pin.row >= rows || pin.column >= columns) return null;
   const side = pin.side === "query" ? "neighbor" : "query";
-  const [otherRows, otherColumns] = shapeOf(points, side);
+  const [otherRows, otherColumns] = points[side].shape;
   const count = otherRows * otherColumns;
   const at = pin.row * columns + pin.column;
   const [start, stride] = side === "neighbor" ? [at * count, 1] : [at, rows * columns];
@@ -170,7 +162,7 @@ export function matched(points: Points, pin: Pin): Match | null {
 
 /** Move a cursor by cells, not further than the edge of its image. */
 export function moved(points: Points, from: Pin, [down, right]: [number, number]): Pin {
-  const [rows, columns] = shapeOf(points, from.side);
+  const [rows, columns] = points[from.side].shape;
   const row = clamp(from.row + down, 0, rows - 1);
   const column = clamp(from.column + right, 0, columns - 1);
   return { side: from.side, row, column };

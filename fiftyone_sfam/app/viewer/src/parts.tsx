@@ -14,6 +14,11 @@ export function nameOf(text: string | null, none = "", className = "") {
   );
 }
 
+/** Return an input with its words before or behind it. */
+function labeled(...parts: React.ReactNode[]) {
+  return React.createElement("label", { className: "sfam-pick" }, ...parts);
+}
+
 /** A list to choose from; `none` is the label of the choice of none, if there is one. */
 export function pick(
   label: string,
@@ -22,58 +27,45 @@ export function pick(
   onPick: (name: string | null) => void,
   none?: string,
 ) {
-  const choose = (name: string) => onPick(name === "" && none !== undefined ? null : name);
-  return (
-    <label className="sfam-pick">
-      {label}
-      <select
-        aria-label={label}
-        value={value ?? ""}
-        onChange={({ target }) => choose(target.value)}
-      >
-        {none !== undefined && <option value="">{none}</option>}
-        {options.map((option) => (
-          <option key={option.name} value={option.name}>
-            {option.label}
-          </option>
-        ))}
-      </select>
-    </label>
+  const all = none === undefined ? options : [{ name: "", label: none }, ...options];
+  const choose = (name: string) => onPick(name === "" ? null : name);
+  return labeled(
+    label,
+    <select aria-label={label} value={value ?? ""} onChange={({ target }) => choose(target.value)}>
+      {all.map((option) => (
+        <option key={option.name} value={option.name}>
+          {option.label}
+        </option>
+      ))}
+    </select>,
   );
 }
 
 export function tick(label: string, on: boolean, onTick: (on: boolean) => void) {
-  return (
-    <label className="sfam-pick">
-      <input type="checkbox" checked={on} onChange={() => onTick(!on)} />
-      {label}
-    </label>
-  );
+  return labeled(<input type="checkbox" checked={on} onChange={() => onTick(!on)} />, label);
 }
 
 export function slide(label: string, value: number, onSlide: (value: number) => void) {
-  const change = (text: string) => onSlide(Number(text) / 100);
   const at = Math.round(value * 100);
-  return (
-    <label className="sfam-pick">
-      {label}
-      <input type="range" value={at} onChange={({ target }) => change(target.value)} />
-    </label>
-  );
+  const change = (text: string) => onSlide(Number(text) / 100);
+  const input = <input type="range" value={at} onChange={({ target }) => change(target.value)} />;
+  return labeled(label, input);
 }
 
 interface More {
   on?: boolean | undefined; // whether it is pressed
+  off?: boolean; // whether it does nothing
   hint?: string;
   testId?: string;
   children?: React.ReactNode;
 }
 
 export function push(label: string, onPush: () => unknown, more: More = {}) {
-  const named = { "aria-label": label, "aria-pressed": more.on, "data-testid": more.testId };
+  const { on, off, hint, testId, children = label } = more;
+  const states = { "aria-pressed": on, "aria-disabled": off, "data-testid": testId };
   return (
-    <button key={label} type="button" title={more.hint} onClick={() => onPush()} {...named}>
-      {more.children ?? label}
+    <button key={label} type="button" title={hint} aria-label={label} onClick={onPush} {...states}>
+      {children}
     </button>
   );
 }
@@ -89,19 +81,17 @@ export function Field(props: {
   const [text, setText] = React.useState(value);
   React.useEffect(() => setText(value), [value]);
   const enter = () => text !== value && onEnter(text);
-  return (
-    <label className="sfam-pick">
-      {label}
-      <input
-        aria-label={label}
-        dir="auto"
-        type={type}
-        step="any"
-        value={text}
-        onChange={({ target }) => setText(target.value)}
-        onKeyDown={({ key }) => key === "Enter" && enter()}
-        onBlur={enter}
-      />
-    </label>
+  return labeled(
+    label,
+    <input
+      aria-label={label}
+      dir="auto"
+      type={type}
+      step="any"
+      value={text}
+      onChange={({ target }) => setText(target.value)}
+      onKeyDown={({ key }) => key === "Enter" && enter()}
+      onBlur={enter}
+    />,
   );
 }

@@ -3,7 +3,7 @@
 import { app } from "./app";
 import { Field, nameOf, pick, push, tick } from "./parts";
 import type { Session } from "./session";
-import { verdictOf } from "./store";
+import { marked } from "./store";
 import { outcomeOf } from "./strip";
 import type { Choice, Spec } from "./types";
 
@@ -15,7 +15,7 @@ const SETTLED = 80; // milliseconds without scrolling before rows are asked for
 function rowOf(session: Session, place: number, pair: number) {
   const { chosen, opened, outside, two, queue } = session.state;
   const row = session.row(place);
-  const verdict = verdictOf(session.state, pair, row?.verdict ?? null);
+  const verdict = session.verdicts.of(pair);
   return (
     <div
       key={place}
@@ -32,7 +32,7 @@ function rowOf(session: Session, place: number, pair: number) {
       data-pair={pair}
       onClick={({ shiftKey, ctrlKey, metaKey }) => {
         const how = shiftKey ? "range" : ctrlKey || metaKey ? "toggle" : "one";
-        session.dispatch({ type: "mark", place, how });
+        session.become(marked(session.state, place, how));
       }}
       onKeyDown={() => undefined}
     >
@@ -83,7 +83,9 @@ export function QueueList(props: { session: Session }) {
     return () => clearTimeout(timer);
   }, [first, last, queue, session.state.message]);
   const rows = [...pairs.subarray(first, last + 1)];
-  const order = spec.order ?? opened?.orders[0]?.name;
+  const orders = opened?.orders ?? [];
+  const reorder = (order: string | null) => session.filter({ order: order ?? "" });
+  const toggle = () => session.set({ filters: !filters });
   return (
     <section className="sfam-queue" aria-label="Queue">
       <div className="sfam-tools">
@@ -93,15 +95,8 @@ export function QueueList(props: { session: Session }) {
         {handed && nameOf(handed.title)}
         {handed && push("Leave these pairs", () => session.leaveHanded())}
         {!handed && queue && <span>{queue.reviewed} reviewed</span>}
-        {!handed &&
-          pick("Order", order, opened?.orders ?? [], (name) =>
-            session.filter({ order: name ?? "" }),
-          )}
-        {!handed &&
-          push("Filters", () => session.set({ filters: !filters }), {
-            hint: "Filters (F)",
-            on: filters,
-          })}
+        {!handed && pick("Order", spec.order ?? orders[0]?.name, orders, reorder)}
+        {!handed && push("Filters", toggle, { hint: "Filters (F)", on: filters })}
         {chosen.size > 0 && push("Drop selection", () => session.set({ chosen: new Set() }))}
       </div>
       {filters && !handed && filterBar(session)}

@@ -2,37 +2,10 @@
 
 import { Client, type Params, type Problem } from "./client";
 import { integers, preload } from "./drawing";
-import {
-  type Action,
-  BEST,
-  type Choices,
-  reduce,
-  START,
-  type State,
-  soon,
-  type Undo,
-  type Verdicts,
-  verdictOf,
-} from "./store";
-import type {
-  Channels,
-  Correspondences,
-  Given,
-  HandedOver,
-  Kind,
-  LiveMaps,
-  Located,
-  Neighbor,
-  OnePicture,
-  Opened,
-  Picture,
-  Query,
-  QueueAnswer,
-  Row,
-  Rows,
-  Selected,
-  Spec,
-} from "./types";
+import { Optimistic } from "./optimistic";
+import * as store from "./store";
+import { BEST, type Choices, type State } from "./store";
+import type { Answers, HandedOver, Kind, Neighbor, Picture, Query, Row, Spec } from "./types";
 
 /** The pair that is shown. */
 export interface Shown {
@@ -42,12 +15,7 @@ export interface Shown {
 }
 
 /** The map that is shown: as it was stored, or as the model computed it. */
-export interface ShownMap {
-  kind: Kind;
-  live: LiveMaps | null;
-  waiting: Kind | null; // the chosen one, while it is being computed
-  problem: Problem | undefined;
-}
+export type ShownMap = NonNullable<ReturnType<Session["map"]>>;
 
 const PATH = "path";
 export const CHANNEL = "channel";
@@ -60,19 +28,17 @@ const ZOOMED = 1.5;
 const REST = 400;
 
 export class Session {
-  state: State = START;
+  state: State = store.START;
+  verdicts = this.noVerdicts();
   private last: Shown | null = null;
-  private serial = 0;
-  private latest = new Map<string, number>();
-  private writing: Promise<unknown> = Promise.resolve();
   private rested: number | null = null;
 
   constructor(readonly client = new Client()) {}
 
-  dispatch(action: Action): void {
+  become(state: State): void {
     const { pair } = this.state;
-    this.state = reduce(this.state, action);
-    const now = this.state.pair;
+    const now = state.pair;
+    this.state = state;
     if (now !== pair) {
       this.client.giveUp();
       setTimeout(() => {
@@ -85,36 +51,27 @@ export class Session {
   }
 
   set(change: Partial<State>): void {
-    this.dispatch({ type: "set", change });
+    this.become({ ...this.state, ...change });
   }
 
   choose(change: Partial<Choices>): void {
-    this.dispatch({ type: "choose", change });
+    this.become(store.chosen(this.state, change));
   }
 
   private say(text: string, retry = false): void {
     this.set({ message: { text, retry } });
   }
 
-  /** Ask a question of which only the answer to the latest counts, of those of a name. */
-  private async newest<T>(name: string, question: string, params: Params): Promise<T | null> {
-    const mine = this.next();
-    this.latest.set(name, mine);
+  /** Ask a question of which only the latest of a name counts; say why it fails. */
+  private async newest<Q extends keyof Answers>(name: string, question: Q, params: Params) {
     try {
-      const answer = await this.client.ask<T>(question, params);
-      return this.latest.get(name) === mine ? answer : null;
+      return await this.client.newest(name, question, params);
     } catch (error) {
       const { stale, message } = error as Problem;
-      if (this.latest.get(name) !== mine) return null;
       if (stale) await this.reopen(message);
       else this.say(message, true);
       return null;
     }
-  }
-
-  private next(): number {
-    this.serial += 1;
-    return this.serial;
   }
 
   private of(more: Params = {}): Params {
@@ -124,10 +81,11 @@ export class Session {
   // --- runs and queues ---------------------------------------------------------------------
 
   async open(run?: string): Promise<void> {
-    const opened = await this.newest<Opened>("open", "open", run === undefined ? {} : { run });
+    const opened = await this.newest("open", "open", run === undefined ? {} : { run });
     if (!opened) return;
     this.client.forget();
-    this.dispatch({ type: "opened", opened });
+    if (opened.run?.uid !== this.state.run?.uid) this.verdicts = this.noVerdicts();
+    this.become(store.opened(this.state, opened));
     if (opened.run) await this.requeue();
   }
 
@@ -142,16 +100,16 @@ export class Session {
     if (!run) return;
     this.set({ message: null });
     if (handed) {
-      this.latest.delete("queue");
+      this.client.drop("queue");
       const [pairs, queries] = [Int32Array.from(handed.pairs), Int32Array.from(handed.queries)];
       const note = handed.pairs.length ? null : "No pairs were handed over.";
-      this.dispatch({ type: "queue", queue: { pairs, queries, reviewed: 0, note } });
+      this.become(store.queued(this.state, { pairs, queries, reviewed: 0, note }));
       return;
     }
-    const answer = await this.newest<QueueAnswer>("queue", "queue", this.of({ spec }));
+    const answer = await this.newest("queue", "queue", this.of({ spec }));
     if (!answer) return;
     const [pairs, queries] = [integers(answer.pairs), integers(answer.queries)];
-    this.dispatch({ type: "queue", queue: { ...answer, pairs, queries } });
+    this.become(store.queued(this.state, { ...answer, pairs, queries }));
   }
 
   async handOver(handed: HandedOver): Promise<void> {
@@ -179,8 +137,8 @@ export class Session {
 
   /** Repeat what failed. */
   async again(): Promise<void> {
+    this.client.forget(({ problem }) => problem);
     this.set({ message: null });
-    this.client.forget(true);
     if (!this.state.opened) await this.open();
     else if (!this.state.queue) await this.requeue();
   }
@@ -190,13 +148,13 @@ export class Session {
   /** Follow the samples that are selected in the grid, or the one that is open. */
   async follow(samples: readonly string[]): Promise<void> {
     if (samples.length === 2) return this.explain(samples, null);
-    this.latest.delete("selected");
+    this.client.drop("selected");
     if (this.state.two) this.set({ two: null, pins: [] });
     const [sample] = samples;
     if (samples.length !== 1 || !this.state.run) return;
     const params = this.of({ sample, shown: this.state.pair });
-    const located = await this.newest<Located>("selected", "locate", params);
-    if (typeof located?.pair === "number") this.dispatch({ type: "locate", pair: located.pair });
+    const located = await this.newest("selected", "locate", params);
+    if (typeof located?.pair === "number") this.become(store.located(this.state, located.pair));
   }
 
   /** Show two samples: their pair of the run, or explained by a model. */
@@ -208,9 +166,9 @@ export class Session {
     // Where there is no run, the model may have to be chosen first.
     if (!run || two) this.set({ two: { samples, model, query: null }, pins: [] });
     const params = { ...(run && this.of()), samples, ...(model && { model }) };
-    const answer = await this.newest<Selected>("selected", "selected", params);
+    const answer = await this.newest("selected", "selected", params);
     const query = answer?.query;
-    if (typeof answer?.pair === "number") this.dispatch({ type: "locate", pair: answer.pair });
+    if (typeof answer?.pair === "number") this.become(store.located(this.state, answer.pair));
     else if (query) this.set({ two: { samples, model, query }, pins: [], message: null });
   }
 
@@ -230,18 +188,15 @@ export class Session {
   }
 
   private find(pair: number): Shown | null {
-    const exact = this.client.read<Query>("query", this.queryParams(pair)).value;
-    for (const query of exact ? [exact] : this.others()) {
+    const exact = this.client.read("query", this.queryParams(pair)).value;
+    // Answers of other pairs may have the pair, too, but with no other receipt.
+    const others = this.state.choices.region === null ? this.client.values("query") : [];
+    for (const query of exact ? [exact] : others) {
       const index = query.neighbors.findIndex((one) => one.pair === pair);
       const neighbor = query.neighbors[index];
       if (neighbor) return { query, neighbor, index };
     }
     return null;
-  }
-
-  /** Answers of other pairs, which may have the pair, too; not with another receipt. */
-  private others(): Query[] {
-    return this.state.choices.region === null ? this.client.values<Query>("query") : [];
   }
 
   /** Return what is to be shown, or what was until it is there. */
@@ -272,7 +227,7 @@ export class Session {
     if (!current) this.client.want("query", this.queryParams(pair));
     const near = shown?.query.neighbors.slice(Math.max(shown.index - 2, 0), shown.index + 3);
     preload(near?.map(({ picture }) => picture.url) ?? []);
-    for (const next of soon(this.state)) {
+    for (const next of store.soon(this.state)) {
       const there = this.find(next);
       if (there) preload([there.query.picture.url, there.neighbor.picture.url]);
       else this.client.want("query", this.queryParams(next), false);
@@ -311,14 +266,14 @@ export class Session {
   }
 
   /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-  map({ query, neighbor }: Shown): ShownMap | null {
+  map({ query, neighbor }: Shown) {
     const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
     const kind = this.chosen(query) ?? first;
     if (!kind || !first) return null;
     const params = this.liveParams(kind.name, neighbor.pair);
-    const { value, problem } = kind.live ? this.client.read<LiveMaps>("live", params) : {};
+    const { value, problem } = kind.live ? this.client.read("live", params) : {};
     const there = value !== undefined || !kind.live;
-    const waiting = there || problem ? null : kind;
+    const waiting = there || problem ? null : kind; // the chosen one is being computed
     return { kind: there ? kind : first, live: value ?? null, waiting, problem };
   }
 
@@ -328,16 +283,14 @@ export class Session {
     // Of neighbors whose maps have been computed before, so that one range serves all.
     const limits = pairs.map((pair) => {
       const params = this.liveParams(map.kind.name, pair);
-      return this.client.read<LiveMaps>("live", params).value?.limit;
+      return this.client.read("live", params).value?.limit;
     });
     if (!map.live) limits.push(shown.query.limits[map.kind.name]);
-    const values = limits.map((one) => (signed ? one?.signed : one?.positive) ?? 0);
-    return Math.max(0, ...values);
+    return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
   }
 
-  points(pair: number): { points: Correspondences | undefined; problem: Problem | undefined } {
-    const entry = this.client.read<Correspondences>("correspondences", this.about(pair));
-    return { points: entry.value, problem: entry.problem };
+  points(pair: number) {
+    return this.client.read("correspondences", this.about(pair));
   }
 
   private pictureParams(item: number): Params {
@@ -347,7 +300,7 @@ export class Session {
   /** Return the larger picture of an item where one is zoomed into, once it is there. */
   picture(picture: Picture, item: number): Picture {
     if (this.state.two || !this.isZoomed(picture)) return picture;
-    const larger = this.client.read<OnePicture>("picture", this.pictureParams(item)).value;
+    const larger = this.client.read("picture", this.pictureParams(item)).value;
     return larger?.picture.url ? larger.picture : picture;
   }
 
@@ -355,18 +308,19 @@ export class Session {
     return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
   }
 
-  channels(pair: number): Channels | undefined {
-    return this.client.read<Channels>("channels", this.of({ pair })).value;
+  channels(pair: number): Answers["channels"] | undefined {
+    return this.client.read("channels", this.of({ pair })).value;
   }
 
   /** The chosen channel, or the most important one of the pair. */
   private channel(pair: number): number | null {
-    return this.state.choices.channel ?? this.channels(pair)?.channels[0]?.channel ?? null;
+    const { channel } = this.state.choices;
+    return channel ? Number(channel) : (this.channels(pair)?.channels[0]?.channel ?? null);
   }
 
   /** Return the row of a place of the queue, once its page is there. */
   row(place: number): Row | undefined {
-    const page = this.client.read<Rows>("rows", this.of({ pairs: this.page(place) })).value;
+    const page = this.client.read("rows", this.of({ pairs: this.page(place) })).value;
     return page?.rows[place % PAGE];
   }
 
@@ -382,11 +336,17 @@ export class Session {
 
   // --- verdicts ----------------------------------------------------------------------------
 
-  /** Return the verdict that is shown of a pair. */
-  verdict(pair: number): string | null {
-    const rows = this.client.values<Rows>("rows").flatMap((answer) => answer.rows);
-    const known = this.find(pair)?.neighbor ?? rows.find((row) => row.pair === pair);
-    return verdictOf(this.state, pair, known?.verdict ?? null);
+  private noVerdicts() {
+    const known = (pair: number) => this.find(pair)?.neighbor ?? this.listed(pair);
+    return new Optimistic<number, string | null>(
+      (pair) => known(pair)?.verdict ?? null,
+      () => this.client.changed(),
+    );
+  }
+
+  private listed(pair: number): Row | undefined {
+    const rows = this.client.values("rows").flatMap((answer) => answer.rows);
+    return rows.find((row) => row.pair === pair);
   }
 
   giveDigit(key: string): void {
@@ -399,48 +359,39 @@ export class Session {
     const { chosen, pair, two, advance } = this.state;
     const pairs = chosen.size ? [...chosen] : pair === null ? [] : [pair];
     if (!pairs.length || two) return;
-    const id = this.next();
-    const before: Verdicts = new Map(pairs.map((one) => [one, this.verdict(one)]));
-    const verdicts: Verdicts = new Map(pairs.map((one) => [one, verdict]));
-    this.dispatch({ type: "give", id, verdicts, undone: false });
     const params = this.of({ pairs, verdict });
-    if (advance && !chosen.size) this.dispatch({ type: "step", by: 1 });
-    await this.write("verdict", params, id, before, null);
+    const given = this.verdicts.give(pairs, verdict, (request_id) =>
+      this.client.ask("verdict", { ...params, request_id }, 2),
+    );
+    this.set({ message: null });
+    if (advance && !chosen.size) this.become(store.toPair(this.state, 1));
+    await this.confirmed(given, "saved");
   }
 
   async undo(): Promise<void> {
-    await this.writing; // what is not confirmed cannot be taken back
-    const last = this.state.undo[this.state.undo.length - 1];
+    const last = this.verdicts.undoable();
     if (!last) return;
-    const id = this.next();
-    this.dispatch({ type: "give", id, verdicts: last.before, undone: true });
+    const params = this.of();
+    const undone = this.verdicts.undo(last, (entries) =>
+      this.client.ask("undo", { ...params, entries }, 2),
+    );
     const [only] = last.before.keys();
+    this.set({ message: null });
     if (last.before.size === 1 && only !== undefined && only !== this.state.pair)
-      this.dispatch({ type: "locate", pair: only });
-    await this.write("undo", this.of({ entries: last.previous }), id, null, last);
+      this.become(store.located(this.state, only));
+    await this.confirmed(undone, "taken back");
   }
 
-  /** Send a verdict or an undo after those before it; roll it back where it is refused. */
-  private async write(
-    question: "verdict" | "undo",
-    params: Params,
-    id: number,
-    before: Verdicts | null,
-    undo: Undo | null,
-  ): Promise<void> {
-    const asked = this.writing.then(() => this.client.ask<Given>(question, params, 2));
-    this.writing = asked.then(
-      (answer) => {
-        if (this.state.run?.uid === params.uid)
-          this.dispatch({ type: "given", id, answer, before });
-      },
-      ({ message, stale }: Problem) => {
-        const text = `The verdict was not ${undo ? "taken back" : "saved"}: ${message}`;
-        if (stale) void this.reopen(text);
-        else this.dispatch({ type: "refused", id, text, undo });
-      },
-    );
-    await this.writing;
+  /** Wait for a verdict or an undo; say why it was refused. */
+  private async confirmed(written: Promise<unknown>, what: string): Promise<void> {
+    try {
+      await written;
+    } catch (error) {
+      const { message, stale } = error as Problem;
+      const text = `The verdict was not ${what}: ${message}`;
+      if (stale) await this.reopen(text);
+      else this.say(text);
+    }
   }
 
   // --- other commands ----------------------------------------------------------------------
@@ -449,16 +400,15 @@ export class Session {
   turn(by: number): void {
     const { shown, current } = this.shown();
     const next = current && shown?.query.neighbors[shown.index + by];
-    if (next && next.pair >= 0) this.dispatch({ type: "neighbor", pair: next.pair });
+    if (next && next.pair >= 0) this.become(store.toNeighbor(this.state, next.pair));
   }
 
   /** Show the next map of those that the query has; each differs from the one before. */
   nextMap(): void {
     const names = (this.shown().shown?.query.kinds ?? []).map((kind) => kind.name);
     const order = [BEST, ...names.slice(1), ...names.slice(0, 1)];
-    this.choose({
-      kind: order[(order.indexOf(this.state.choices.kind) + 1) % order.length] ?? BEST,
-    });
+    const at = order.indexOf(this.state.choices.kind) + 1;
+    this.choose({ kind: order[at % order.length] ?? BEST });
   }
 
   /** Close what is open, else drop the selection, else the pins. */

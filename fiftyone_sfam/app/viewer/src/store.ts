@@ -1,19 +1,13 @@
-/** What one open panel shows, and how it changes: `reduce` is pure. */
+/** What one open panel shows, and how it changes: all functions are pure. */
 
 import { FIT, type Look, type Pin } from "./drawing";
-import type { Given, HandedOver, Opened, Previous, Query, RunInfo, Spec } from "./types";
+import type { HandedOver, Opened, Query, RunInfo, Spec } from "./types";
 
-export type Verdicts = ReadonlyMap<number, string | null>;
 export interface Queue {
   pairs: Int32Array;
   queries: Int32Array;
   reviewed: number;
   note: string | null;
-}
-/** A confirmed verdict that can be taken back, and what was shown before it. */
-export interface Undo {
-  previous: Previous[];
-  before: Verdicts;
 }
 export interface TwoSamples {
   samples: readonly string[];
@@ -24,12 +18,11 @@ export interface TwoSamples {
 export const BEST = "best";
 /** Pairs that a verdict can be given to at once, as Python bounds them. */
 const MOST_CHOSEN = 1000;
-const MOST_UNDO = 100;
 
 /** How maps are drawn, as chosen. */
 const CHOICES = {
   kind: BEST, // or the name of a kind of map
-  channel: null as number | null, // of the kind "channel"
+  channel: null as string | null, // number of the channel, of the kind "channel"
   signed: false,
   colors: "", // the first that fits
   opacity: 0.6,
@@ -54,9 +47,6 @@ const OF_RUN = {
   pins: [] as Pin[],
   chosen: new Set() as ReadonlySet<number>, // pairs of the queue
   anchor: 0, // where a range of chosen pairs starts
-  given: new Map() as Verdicts, // since the panel was opened
-  pending: [] as { id: number; verdicts: Verdicts }[], // not confirmed by the server yet
-  undo: [] as Undo[],
 };
 
 export const START = {
@@ -72,85 +62,8 @@ export const START = {
 };
 export type State = typeof START;
 
-export type Action =
-  | { type: "set"; change: Partial<State> }
-  | { type: "choose"; change: Partial<Choices> }
-  | { type: "opened"; opened: Opened }
-  | { type: "queue"; queue: Queue }
-  | { type: "place"; place: number }
-  | { type: "step" | "stepQuery"; by: number }
-  | { type: "neighbor" | "locate"; pair: number }
-  | { type: "mark"; place: number; how: "one" | "toggle" | "range" }
-  | { type: "give"; id: number; verdicts: Verdicts; undone: boolean }
-  | { type: "given"; id: number; answer: Given; before: Verdicts | null }
-  | { type: "refused"; id: number; text: string; undo: Undo | null };
-
-export function reduce(state: State, action: Action): State {
-  switch (action.type) {
-    case "set":
-      return { ...state, ...action.change };
-    case "choose":
-      return { ...state, choices: bounded({ ...state.choices, ...action.change }) };
-    case "opened":
-      return opened(state, action.opened);
-    case "queue":
-      return queued({ ...state, queue: action.queue }, action.queue);
-    case "place":
-      return toPlace(state, action.place);
-    case "step":
-      return toPlace(state, state.place + (state.outside ? 0 : action.by));
-    case "stepQuery":
-      return toPlace(state, placeOfQuery(state, action.by));
-    case "neighbor":
-      return shown(state, action.pair, { pins: state.pins.filter((pin) => pin.side === "query") });
-    case "locate": {
-      const place = state.queue?.pairs.indexOf(action.pair) ?? -1;
-      if (place >= 0) return toPlace(state, place);
-      return shown(state, action.pair, { outside: true, pins: [] });
-    }
-    case "mark":
-      return marked(state, action.place, action.how);
-    case "give": {
-      const pending = [...state.pending, { id: action.id, verdicts: action.verdicts }];
-      const undo = action.undone ? state.undo.slice(0, -1) : state.undo;
-      return { ...state, pending, undo, message: null };
-    }
-    case "given": {
-      const now = action.answer.verdicts.map(({ pair, verdict }) => [pair, verdict] as const);
-      const given = new Map([...state.given, ...now]);
-      const { before } = action;
-      const more = before ? [{ previous: action.answer.previous, before }] : [];
-      const undo = [...state.undo, ...more].slice(-MOST_UNDO);
-      return { ...state, given, pending: without(state, action.id), undo };
-    }
-    case "refused": {
-      const undo = action.undo ? [...state.undo, action.undo] : state.undo;
-      const message = { text: action.text, retry: false };
-      return { ...state, pending: without(state, action.id), undo, message };
-    }
-  }
-}
-
-/** Return the verdict that is shown of a pair: pending, given, or as Python stored it. */
-export function verdictOf(state: State, pair: number, stored: string | null): string | null {
-  const all = [state.given, ...state.pending.map((pending) => pending.verdicts)];
-  const verdict = all.reverse().find((verdicts) => verdicts.has(pair));
-  return verdict ? (verdict.get(pair) ?? null) : stored;
-}
-
-/** Return pairs of the queue that are shown soon: the next, of the next two queries, before. */
-export function soon(state: State): number[] {
-  const next = placeOfQuery(state, 1);
-  const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
-  const pairs = places.map((at) => (at === state.place ? undefined : state.queue?.pairs[at]));
-  return [...new Set(pairs)].filter((pair) => pair !== undefined);
-}
-
-function without(state: State, id: number): State["pending"] {
-  return state.pending.filter((pending) => pending.id !== id);
-}
-
-function opened(state: State, answer: Opened): State {
+/** Take over what was opened; of another run everything starts anew. */
+export function opened(state: State, answer: Opened): State {
   const kept = { ...state, opened: answer, run: answer.run, message: null };
   if (state.run && state.run.uid === answer.run?.uid) return kept;
   const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
@@ -159,14 +72,17 @@ function opened(state: State, answer: Opened): State {
   return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
 }
 
-function queued(state: State, { pairs }: Queue): State {
+/** Take over a queue: the pair that is shown stays, where the queue has it. */
+export function queued(before: State, queue: Queue): State {
+  const state = { ...before, queue };
+  const { pairs } = queue;
   const place = state.pair === null ? -1 : pairs.indexOf(state.pair);
   if (place >= 0) return { ...state, place, outside: false };
   if (state.pair !== null && state.outside) return { ...state, place: 0 };
   return { ...state, place: 0, pair: pairs[0] ?? null, outside: false, pins: [], zoom: FIT };
 }
 
-function toPlace(state: State, place: number): State {
+export function toPlace(state: State, place: number): State {
   const pairs = state.queue?.pairs ?? [];
   const at = Math.min(Math.max(place, 0), pairs.length - 1);
   const pair = pairs[at];
@@ -174,8 +90,35 @@ function toPlace(state: State, place: number): State {
   return shown(state, pair, { place: at, outside: false, pins: [] });
 }
 
+/** Step over so many pairs of the queue, or return to it. */
+export function toPair(state: State, by: number): State {
+  return toPlace(state, state.place + (state.outside ? 0 : by));
+}
+
+export function toQuery(state: State, by: number): State {
+  return toPlace(state, placeOfQuery(state, by));
+}
+
+export function toNeighbor(state: State, pair: number): State {
+  return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
+}
+
+/** Show a pair, which may not be in the queue. */
+export function located(state: State, pair: number): State {
+  const place = state.queue?.pairs.indexOf(pair) ?? -1;
+  return place < 0 ? shown(state, pair, { outside: true, pins: [] }) : toPlace(state, place);
+}
+
 function shown(state: State, pair: number, change: Partial<State>): State {
   return { ...state, ...change, pair, two: null, message: null };
+}
+
+/** Return pairs of the queue that are shown soon: the next, of the next two queries, before. */
+export function soon(state: State): number[] {
+  const next = placeOfQuery(state, 1);
+  const places = [state.place + 1, next, placeOfQuery(state, 1, next), placeOfQuery(state, -1)];
+  const pairs = places.map((at) => (at === state.place ? undefined : state.queue?.pairs[at]));
+  return [...new Set(pairs)].filter((pair) => pair !== undefined);
 }
 
 /** Return the first place of the next query of the queue, or of the previous one. */
@@ -188,12 +131,15 @@ function placeOfQuery(state: State, by: number, from = state.place): number {
   return at;
 }
 
-function bounded(choices: Choices): Choices {
+export function chosen(state: State, change: Partial<Choices>): State {
+  const choices = { ...state.choices, ...change };
   const unit = (value: number) => Math.min(Math.max(Math.round(value * 100) / 100, 0), 1);
-  return { ...choices, opacity: unit(choices.opacity), threshold: unit(choices.threshold) };
+  const [opacity, threshold] = [unit(choices.opacity), unit(choices.threshold)];
+  return { ...state, choices: { ...choices, opacity, threshold } };
 }
 
-function marked(state: State, place: number, how: "one" | "toggle" | "range"): State {
+/** Select pairs of the queue. */
+export function marked(state: State, place: number, how: "one" | "toggle" | "range"): State {
   const pairs = state.queue?.pairs ?? new Int32Array();
   const pair = pairs[place];
   if (pair === undefined) return state;

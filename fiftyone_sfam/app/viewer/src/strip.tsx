@@ -2,6 +2,7 @@
 
 import { app } from "./app";
 import type { Session, Shown } from "./session";
+import { toNeighbor } from "./store";
 import type { Neighbor, Opened } from "./types";
 
 const { React } = app;
@@ -46,7 +47,7 @@ export function Strip(props: { session: Session; shown: Shown }) {
           aria-current={one.pair === shown.neighbor.pair}
           aria-label={describe(one)}
           title={describe(one)}
-          onClick={() => session.dispatch({ type: "neighbor", pair: one.pair })}
+          onClick={() => session.become(toNeighbor(session.state, one.pair))}
         >
           <img src={one.picture.url || undefined} alt="" draggable={false} />
           <span className="sfam-line">

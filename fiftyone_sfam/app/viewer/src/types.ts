@@ -1,4 +1,7 @@
-/** What Python answers, see fiftyone_sfam/app/pairs. Numbers, rules and texts are made there. */
+/** What Python answers, see fiftyone_sfam/app/pairs. Numbers, rules and texts are made there.
+ * Declared is what the component uses. */
+
+import type { FindingAnswers } from "./findings_types";
 
 /** An array: little-endian base64. Values of "i1" are multiplied by `scale`. */
 export interface Encoded {
@@ -23,14 +26,10 @@ export interface Picture {
 export interface Side {
   maps: Record<string, Encoded>;
   box: Box; // part of the image that the maps cover
-  remainder: number | null; // what the evidence map does not carry of the similarity
 }
 
-/** Largest value of a kind of map over all shown neighbors of a query. */
-export interface Limit {
-  positive: number; // of the positive values
-  signed: number; // of all absolute values
-}
+/** Largest value of a kind of map over all shown neighbors of a query, and absolute value. */
+export type Limit = Record<"positive" | "signed", number>;
 
 export interface Share {
   name: string;
@@ -55,18 +54,25 @@ export interface ColorMap extends Choice {
   table: Encoded; // u1, shape (256, 3)
 }
 
+/** What is known of an image. */
+export interface Labels {
+  identity: string | null;
+  camera: string | null;
+}
+
+/** What is known of a pair, see `describe_pairs` in Python. */
+export interface Described {
+  pair: number; // -1 for two selected samples
+  rank: number;
+  similarity: number;
+  outcome: string;
+  verdict: string | null;
+}
+
 export interface RunInfo {
   key: string;
   uid: string; // unique id: another run under the same key has another one
-  model: string;
-  layer: string;
-  metric: string;
-  k: number;
-  shape: [number, number]; // rows and columns of the maps
-  pairs: number;
-  queries: number;
   notes: string[]; // what has to be said of all maps of the run
-  kinds: Kind[];
   fields: Choice[]; // how the receipt can be divided, the first is the default
   cameras: string[];
   suspects: Choice[]; // kinds of findings that have pairs
@@ -109,100 +115,52 @@ export interface QueueAnswer {
   note: string | null; // why it is empty, what was left out
 }
 
-export interface Row {
-  pair: number;
-  query: number; // items
-  neighbor: number;
-  rank: number;
-  similarity: number;
-  outcome: string;
-  identity: string | null;
-  camera: string | null;
+export interface Row extends Described, Labels {
   neighbor_identity: string | null;
-  neighbor_camera: string | null;
-  verdict: string | null;
   pictures: [Picture, Picture]; // small
 }
 
-/** Answer to `rows`. */
-export interface Rows {
-  rows: Row[];
-}
-
-export interface Neighbor {
-  pair: number; // -1 for two selected samples
+export interface Neighbor extends Described, Labels {
   item: number;
-  rank: number;
-  similarity: number;
   distance: number;
-  outcome: string;
-  identity: string | null;
-  camera: string | null;
   best_true: boolean; // the query's nearest true match
   margin: number | null; // similarity of the nearest true match minus this one's
   picture: Picture;
   query_side: Side | null;
   neighbor_side: Side | null;
-  verdict: string | null;
   receipt: Share[];
 }
 
 /** Answer to `query` (by a pair of it) and to `selected`. */
-export interface Query {
+export interface Query extends Labels {
   item: number; // -1 for two selected samples
-  identity: string | null;
-  camera: string | null;
   picture: Picture;
-  count: number; // pairs of the query, of which `neighbors` may be a part
   neighbors: Neighbor[]; // nearest first, the true match beyond k last
   limits: Record<string, Limit>;
   kinds: Kind[]; // that can be shown or asked for
   notes: string[];
 }
 
-/** Answer to `picture`, which may be empty and say why. */
-export interface OnePicture {
-  picture: Picture;
-}
-
-/** Answer to `selected`: a pair of the run, or the two samples explained by a model. */
-export interface Selected {
-  pair: number | null;
-  query: Query | null;
-}
-
-/** Answer to `locate`. */
-export interface Located {
-  pair: number | null;
+/** The places of an image: rows and columns, and the part of the image that they cover. */
+export interface Cells {
+  shape: [number, number];
+  box: Box;
 }
 
 /** Answer to `correspondences`: what each place of one image adds with each of the other. */
 export interface Correspondences {
-  query_shape: [number, number];
-  neighbor_shape: [number, number];
-  query_box: Box;
-  neighbor_box: Box;
+  query: Cells;
+  neighbor: Cells;
   points: Encoded; // shape (rows * columns of the query, rows * columns of the neighbor)
   similarity: number;
-  remainder: number; // similarity minus the sum of all points
-  source: "stored" | "live";
   notes: string[];
 }
 
 /** Answer to `live`: maps that the model computes now, for some pairs of one query. */
 export interface LiveMaps {
-  kind: string;
-  maps: { pair: number; query_side: Side | null; neighbor_side: Side | null }[];
+  maps: { query_side: Side | null; neighbor_side: Side | null }[];
   limit: Limit;
-  signed: boolean;
-  unit: string;
   notes: string[];
-}
-
-/** Answer to `channels`: the most important channels of a pair. */
-export interface Channels {
-  channels: { channel: number; value: number }[];
-  text: string;
 }
 
 /** A verdict as it was before, to be given back unchanged to `undo`. */
@@ -211,14 +169,35 @@ export interface Previous {
   verdict: Record<string, unknown> | null;
 }
 
-/** Answer to `verdict` and `undo`. */
-export interface Given {
-  verdicts: { pair: number; verdict: string | null }[];
+/** What is stored now, by key (a pair or a finding), and what there was before. */
+export interface Stored<K, V> {
+  verdicts: [K, V][];
   previous: Previous[];
 }
 
-/** Every answer; `stale`: the run is gone or another one, ask `open` again. */
-export type Answer<T> = (T & { problem?: undefined }) | { problem: string; stale: boolean };
+/** What each question is answered with, unless there is a problem. */
+export interface Answers extends FindingAnswers {
+  open: Opened;
+  explain: object;
+  queue: QueueAnswer;
+  rows: { rows: Row[] };
+  query: Query;
+  picture: { picture: Picture };
+  correspondences: Correspondences;
+  live: LiveMaps;
+  channels: { channels: { channel: number; value: number }[] }; // the most important ones
+  selected: { pair: number | null; query: Query | null };
+  locate: { pair: number | null };
+  verdict: Stored<number, string | null>;
+  undo: Stored<number, string | null>;
+  show: object;
+}
+
+/** `stale`: the run is gone or another one, ask `open` again. */
+export interface Refusal {
+  problem: string;
+  stale: boolean;
+}
 
 /** What the audit panel hands over, to the operator `view_pairs` in the same tab. */
 export interface HandedOver {

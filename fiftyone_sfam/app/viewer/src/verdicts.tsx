@@ -8,11 +8,12 @@ const { React } = app;
 
 export function Verdicts(props: { session: Session }) {
   const { session } = props;
-  const { opened, chosen, pair, undo, pending, advance } = session.state;
+  const { verdicts } = session;
+  const { opened, chosen, pair, advance } = session.state;
   const [own, setOwn] = React.useState("");
-  const shown = chosen.size || pair === null ? null : session.verdict(pair);
+  const shown = chosen.size || pair === null ? null : verdicts.of(pair);
   const known = opened?.verdicts ?? [];
-  const label = pending.length ? "Saving…" : "Verdict:";
+  const label = verdicts.isPending() ? "Saving…" : "Verdict:";
   const button = ({ name, label, key }: (typeof known)[number]) =>
     push(label, () => session.give(name), {
       on: shown === name,
@@ -41,7 +42,7 @@ export function Verdicts(props: { session: Session }) {
           onChange={({ target }) => setOwn(target.value)}
         />
       </form>
-      {undo.length + pending.length > 0 &&
+      {verdicts.undoable() &&
         push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" })}
       {tick("then the next", advance, (on) => session.set({ advance: on }))}
     </div>

@@ -1,7 +1,6 @@
 /** The whole panel: tools, both images, the strip, verdicts, the queue. */
 
 import { app } from "./app";
-import type { Reply } from "./client";
 import {
   ColorBar,
   colorTable,
@@ -13,7 +12,8 @@ import {
 } from "./drawing";
 import { useFollow } from "./follow";
 import { onHandedOver } from "./handover";
-import { commandOf, HELP } from "./keys";
+import { commandOf, KEYS } from "./keys";
+import { usePanel } from "./panel";
 import { nameOf, pick, push } from "./parts";
 import { pictureOf } from "./pictures";
 import { QueueList } from "./queue";
@@ -22,7 +22,7 @@ import { Session, type Shown, type ShownMap } from "./session";
 import css from "./shell.css";
 import { outcomeOf, Strip } from "./strip";
 import { colorsOf, toolbar } from "./toolbar";
-import type { Correspondences, Encoded, Picture, Side } from "./types";
+import type { Encoded, Labels, Picture, Side } from "./types";
 import { Verdicts } from "./verdicts";
 
 const { React } = app;
@@ -37,24 +37,8 @@ function once<T extends Float32Array | Uint8Array>(encoded: Encoded, make: (one:
   return value;
 }
 
-function useSession(operator: string): Session {
-  const panelId = app.__fosp__.usePanelId();
-  const trigger = app.__foo__.usePanelEvent();
-  const session = sessions.get(panelId) ?? new Session();
-  sessions.set(panelId, session);
-  session.client.send = (params, done) => {
-    const callback = (reply: Reply) => {
-      done(reply);
-      return false; // otherwise the App takes the panel down where a question failed
-    };
-    trigger(panelId, { operator, params, callback });
-  };
-  React.useSyncExternalStore(session.client.subscribe, () => session.client.version);
-  return session;
-}
-
 export function Viewer(props: { schema: { view: { ask: string } } }) {
-  const session = useSession(props.schema.view.ask);
+  const session = usePanel(sessions, props.schema.view.ask, () => new Session());
   const root = React.useRef<HTMLElement>(null);
   const [modal, setModal] = React.useState(false);
   React.useEffect(() => {
@@ -112,7 +96,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
       </div>
       {help && (
         <div className="sfam-help" role="dialog" aria-label="Keys" data-testid="sfam-help">
-          {HELP.map(([key, text]) => (
+          {KEYS.map(([key, text]) => (
             <div key={key}>
               <kbd>{key}</kbd> {text}
             </div>
@@ -141,7 +125,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
   const look = lookOf(session, shown, map);
   const sides = map?.live?.maps[0] ?? neighbor;
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
-  const { points, problem } = session.points(neighbor.pair);
+  const { value: points, problem } = session.points(neighbor.pair);
   const hint = map?.problem?.message ?? problem?.message ?? null;
   const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
   const pictures = [
@@ -165,7 +149,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
           look={look}
           zoom={zoom}
           onZoom={(to) => session.set({ zoom: to })}
-          points={points ? pointsOf(points) : null}
+          points={points ? { ...points, values: once(points.points, decode) } : null}
           pins={pins}
           onPins={(now) => session.set({ pins: now })}
           loupe={choices.loupe}
@@ -207,7 +191,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
 
 function scores(session: Session, { query, neighbor }: Shown) {
   const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
-  const who = ({ identity, camera }: { identity: string | null; camera: string | null }) => (
+  const who = ({ identity, camera }: Labels) => (
     <span className="sfam-who">
       {nameOf(identity, "no identity")}
       {camera !== null && nameOf(camera)}
@@ -240,17 +224,6 @@ function imageOf(
   const [rows = 1, columns = 1] = encoded?.shape ?? [];
   const values = encoded ? once(encoded, decode) : null;
   return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
-}
-
-function pointsOf(found: Correspondences) {
-  return {
-    queryShape: found.query_shape,
-    neighborShape: found.neighbor_shape,
-    queryBox: found.query_box,
-    neighborBox: found.neighbor_box,
-    values: once(found.points, decode),
-    similarity: found.similarity,
-  };
 }
 
 function lookOf(session: Session, shown: Shown, map: ShownMap | null): Look {

@@ -1,11 +1,10 @@
 /** A server of a few lines for the tests of the client and the session: four queries, three
  * neighbors each. Answers are held back until a test lets them go, in the order it likes. */
 
-import type { Reply } from "../src/client";
-import { Client } from "../src/client";
+import { Client, type Reply } from "../src/client";
 import type { Encoded, Neighbor, Opened, Query, Row } from "../src/types";
 
-type Params = Record<string, unknown>;
+export type Params = Record<string, unknown>;
 
 export function encoded(values: number[]): Encoded {
   const data = Buffer.from(Int32Array.from(values).buffer).toString("base64");
@@ -13,14 +12,12 @@ export function encoded(values: number[]): Encoded {
 }
 
 export function runInfo(uid: string) {
-  const shape: [number, number] = [1, 1];
-  const lists = { notes: [], kinds: [], fields: [], cameras: [], suspects: [] };
-  return { key: "sfam", uid, model: "m", layer: "l", metric: "cosine", k: 3, shape, ...lists };
+  return { key: "sfam", uid, notes: [], fields: [], cameras: [], suspects: [] };
 }
 
 export const OPENED: Opened = {
   runs: ["sfam"],
-  run: { ...runInfo("u1"), pairs: 12, queries: 4 },
+  run: runInfo("u1"),
   empty: null,
   models: [],
   colors: [],
@@ -77,13 +74,13 @@ function answerTo(params: Params): unknown {
     return { kind: params.kind, maps, limit, signed: false, unit: "", notes: [] };
   }
   if (params.question === "verdict") {
-    const verdicts = pairs.map((one) => ({ pair: one, verdict: params.verdict }));
+    const verdicts = pairs.map((one) => [one, params.verdict]);
     return { verdicts, previous: pairs.map((one) => ({ pair: one, verdict: null })) };
   }
   if (params.question === "undo") {
     const entries = params.entries as { pair: number }[];
     return {
-      verdicts: entries.map(({ pair: one }) => ({ pair: one, verdict: null })),
+      verdicts: entries.map((entry) => [entry.pair, null]),
       previous: [],
     };
   }
@@ -102,7 +99,7 @@ export class Server {
   held = false;
   readonly client: Client;
 
-  constructor() {
+  constructor(private made: (params: Params) => unknown = answerTo) {
     this.client = new Client((ms) => {
       this.pauses.push(ms);
       return Promise.resolve();
@@ -115,7 +112,7 @@ export class Server {
 
   answer(at: number, reply?: Reply): void {
     const asked = this.asked[at];
-    asked?.reply(reply ?? { result: answerTo(asked.params) });
+    asked?.reply(reply ?? { result: this.made(asked.params) });
   }
 
   /** Where a question was asked, by its name and what else is known of it. */

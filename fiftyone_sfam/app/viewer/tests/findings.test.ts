@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as lists from "../src/findings_state";
 import type { Finding, Findings } from "../src/findings_types";
+import { type Params, Server, settle } from "./fakes";
 
 const finding = (key: string, answer: Finding["answer"] = ""): Finding => ({
   key,
@@ -22,72 +23,94 @@ const list: Findings = {
   expected: "3 errors",
   pictures: {},
 };
-const start = lists.listed(lists.EMPTY, list);
-const answers = (state: lists.State) =>
-  list.findings.map(({ key }) => lists.verdictOf(state, key).answer);
+const previous = [{ pair: 3, verdict: null }];
 
-test("a verdict is shown at once, and stays when it is stored", () => {
-  const previous = [{ pair: 3, verdict: null }];
-  const waiting = lists.settling(start, "a", "accepted");
-  assert.deepEqual(answers(waiting), ["accepted", "", "rejected"]);
-  assert.equal(lists.verdictOf(waiting, "a").pending, true);
-  const now = { answers: { a: "accepted", b: "", c: "" } as const, expected: "2 errors", previous };
-  const stored = lists.settled(waiting, "a", now);
-  assert.deepEqual(answers(stored), ["accepted", "", ""]);
-  assert.equal(stored.list?.expected, "2 errors");
-  assert.deepEqual(lists.verdictOf(stored, "a").previous, previous);
-  assert.equal(lists.verdictOf(stored, "a").pending, false);
+/** A list that has come, of a server that has stored what `now` says. */
+async function listed(now: Record<string, Finding["answer"]>) {
+  const stored = { verdicts: Object.entries(now), expected: "2 errors", previous };
+  const made = ({ question }: Params) => (question === "findings" ? { ...list } : stored);
+  const server = new Server(made);
+  const shown = new lists.FindingsList({ run: "sfam", uid: "u1" }, server.client);
+  await shown.load(lists.FIRST);
+  server.held = true;
+  return { server, shown, answers: () => ["a", "b", "c"].map((key) => shown.verdicts.of(key)) };
+}
+
+const refusal = { result: { problem: "gone.", stale: false } };
+
+test("a verdict is shown at once, and stays when it is stored", async () => {
+  const { server, shown, answers } = await listed({ a: "accepted", b: "", c: "" });
+  assert.deepEqual(answers(), ["", "", "rejected"]);
+  const settled = shown.settle("a", "accept");
+  assert.deepEqual(answers(), ["accepted", "", "rejected"]);
+  assert.equal(shown.verdicts.isPending("a"), true);
+  await settle();
+  const { request_id, ...sent } = server.asked[1]?.params ?? {};
+  const keys = { finding: "a", shown: ["a", "b", "c"] };
+  assert.deepEqual(sent, { question: "accept", run: "sfam", uid: "u1", ...keys });
+  assert.equal(typeof request_id, "string");
+  server.answer(1);
+  await settled;
+  assert.deepEqual(answers(), ["accepted", "", ""]);
+  assert.equal(shown.answer?.expected, "2 errors");
+  assert.equal(shown.verdicts.isPending("a"), false);
 });
 
-test("what is refused is taken back, with the sentence", () => {
-  const refused = lists.refused(lists.settling(start, "c", "accepted"), "c", "gone");
-  assert.deepEqual(answers(refused), ["", "", "rejected"]);
-  assert.equal(lists.verdictOf(refused, "c").problem, "gone");
-  assert.equal(lists.verdictOf(refused, "c").pending, false);
-  const again = lists.settling(refused, "c", "accepted");
-  assert.equal(lists.verdictOf(again, "c").problem, null);
+test("what is refused is taken back, with the sentence", async () => {
+  const { server, shown, answers } = await listed({});
+  const settled = shown.settle("c", "accept");
+  await settle();
+  server.answer(1, refusal);
+  await settled;
+  assert.deepEqual(answers(), ["", "", "rejected"]);
+  assert.equal(shown.refused.get("c"), "gone.");
+  void shown.settle("c", "accept");
+  assert.equal(shown.refused.has("c"), false);
 });
 
-test("an answer leaves a verdict alone that waits for its own", () => {
-  const both = lists.settling(lists.settling(start, "a", "accepted"), "b", "rejected");
-  const now = { answers: { a: "accepted", b: "", c: "rejected" } as const, expected: "" };
-  const stored = lists.settled(both, "a", now);
-  assert.deepEqual(answers(stored), ["accepted", "rejected", "rejected"]);
-  assert.deepEqual(answers(lists.refused(stored, "b", "no")), ["accepted", "", "rejected"]);
+test("an undo that is given while a verdict is being stored waits for it", async () => {
+  const { server, shown, answers } = await listed({ c: "rejected" });
+  void shown.settle("c", "accept");
+  void shown.settle("c", "restore");
+  assert.deepEqual(answers(), ["", "", "rejected"]);
+  await settle();
+  assert.equal(server.asked.length, 2);
+  server.answer(1);
+  await settle();
+  const { question, entries } = server.asked[2]?.params ?? {};
+  assert.deepEqual([question, entries], ["restore", previous]);
+  // There is nothing else to take back.
+  await shown.settle("c", "restore");
+  assert.equal(server.asked.length, 3);
 });
 
-test("undo shows what there was before the verdict", () => {
-  const previous = [{ pair: 3, verdict: { text: "fine" } }];
-  const answer = { answers: { c: "accepted" } as const, expected: "", previous };
-  const accepted = lists.settled(lists.settling(start, "c", "accepted"), "c", answer);
-  const undone = lists.settling(accepted, "c", "undo");
-  assert.deepEqual(answers(undone), ["", "", "rejected"]);
-  const stored = lists.settled(undone, "c", { answers: { c: "rejected" }, expected: "" });
-  assert.equal(lists.verdictOf(stored, "c").previous, null);
-  assert.deepEqual(answers(stored), ["", "", "rejected"]);
+test("a new list keeps only verdicts that are on their way", async () => {
+  const { server, shown, answers } = await listed({ b: "accepted" });
+  const settled = shown.settle("b", "accept");
+  await settle();
+  server.answer(1);
+  await settled;
+  void shown.settle("a", "accept");
+  await settle();
+  const loaded = shown.load({ ...lists.FIRST, kind: "x" });
+  const findings = [finding("a"), finding("b", "rejected"), finding("c")];
+  server.answer(3, { result: { ...list, findings } });
+  await loaded;
+  assert.deepEqual(answers(), ["accepted", "rejected", ""]);
 });
 
-test("what is given while a verdict is being stored waits; the latest counts", () => {
-  const waiting = lists.settling(start, "c", "accepted");
-  const twice = lists.postponed(lists.postponed(waiting, "c", "rejected"), "c", "undo");
-  assert.deepEqual(answers(twice), ["", "", "accepted"]);
-  assert.equal(lists.verdictOf(twice, "c").next, "undo");
-  const previous = [{ pair: 3, verdict: null }];
-  const now = { answers: { c: "accepted" } as const, expected: "", previous };
-  const stored = lists.settled(twice, "c", now);
-  assert.equal(lists.verdictOf(stored, "c").next, null);
-  assert.deepEqual(lists.verdictOf(stored, "c").previous, previous);
-  assert.deepEqual(answers(lists.settling(stored, "c", "undo")), ["", "", "rejected"]);
-  assert.equal(lists.verdictOf(lists.refused(twice, "c", "gone"), "c").next, null);
-});
-
-test("a new list keeps only verdicts that are on their way", () => {
-  const two = lists.settling(start, "a", "accepted");
-  const now = { answers: { b: "accepted" } as const, expected: "" };
-  const both = lists.settled(lists.settling(two, "b", "accepted"), "b", now);
-  const renewed = lists.listed(both, { ...list, findings: [finding("b", "rejected")] });
-  assert.equal(lists.verdictOf(renewed, "b").answer, "rejected");
-  assert.equal(lists.verdictOf(renewed, "a").answer, "accepted");
+test("of two lists the one that was asked for last is shown; a problem is said", async () => {
+  const { server, shown } = await listed({});
+  const first = shown.load({ ...lists.FIRST, start: 8 });
+  const second = shown.load({ ...lists.FIRST, start: 16 });
+  server.answer(2, { result: { ...list, total: 17 } });
+  server.answer(1);
+  await Promise.all([first, second]);
+  assert.deepEqual([shown.answer?.total, shown.place.start], [17, 16]);
+  const third = shown.load(lists.FIRST);
+  server.answer(3, refusal);
+  await third;
+  assert.equal(shown.problem, "gone.");
 });
 
 test("pages end at the first and the last finding", () => {

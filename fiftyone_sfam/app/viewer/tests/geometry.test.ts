@@ -11,10 +11,8 @@ function image(full: [number, number], shape: [number, number] = [16, 8]): Stage
 }
 
 const POINTS: Points = {
-  queryShape: [1, 2],
-  neighborShape: [2, 2],
-  queryBox: [0, 0, 1, 1],
-  neighborBox: [0, 0, 0.5, 1],
+  query: { shape: [1, 2], box: [0, 0, 1, 1] },
+  neighbor: { shape: [2, 2], box: [0, 0, 0.5, 1] },
   values: Float32Array.of(1, -3, 2, 0, -1, -2, -4, -1),
   similarity: 1,
 };

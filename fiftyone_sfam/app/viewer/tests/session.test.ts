@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { commandOf } from "../src/keys";
 import { Session } from "../src/session";
+import { marked, opened as stateOf, toQuery } from "../src/store";
 import { OPENED, runInfo, Server, settle } from "./fakes";
 
 /** A session that shows the first pair of its queue. */
@@ -80,41 +81,100 @@ test("a verdict is shown at once and turns to the next pair; undo goes back", as
   const [session, server] = await opened();
   server.held = true;
   press(session, "2");
-  assert.equal(session.verdict(0), "wrong label");
+  assert.equal(session.verdicts.of(0), "wrong label");
   assert.equal(session.state.pair, 3);
   await settle();
   const sent = server.asked[server.find("verdict")]?.params;
   assert.deepEqual([sent?.pairs, sent?.verdict, sent?.uid], [[0], "wrong label", "u1"]);
   server.answer(server.find("verdict"));
   await settle();
-  assert.equal(session.state.pending.length, 0);
+  assert.equal(session.verdicts.isPending(), false);
   server.held = false;
   press(session, "u");
   await settle();
-  assert.equal(session.verdict(0), null);
+  assert.equal(session.verdicts.of(0), null);
   assert.equal(session.state.pair, 0);
   const undo = server.asked[server.find("undo")]?.params;
   assert.deepEqual(undo?.entries, [{ pair: 0, verdict: null }]);
 });
 
-test("verdicts are sent one after the other, and undo waits for them", async () => {
+/** Let the server answer questions one after the other; return them. */
+async function answered(server: Server, from: number): Promise<unknown[]> {
+  for (let at = from; at < server.asked.length; at += 1) {
+    server.answer(at);
+    await settle();
+  }
+  const { asked } = server;
+  return asked.slice(from).map(({ params }) => [params.question, params.verdict ?? params.entries]);
+}
+
+test("verdicts and undo are shown at once, and sent one after the other", async () => {
   const [session, server] = await opened();
   server.held = true;
   session.set({ advance: false });
   press(session, "1");
   press(session, "2");
+  assert.equal(session.verdicts.of(0), "wrong label");
   press(session, "u");
+  assert.equal(session.verdicts.of(0), "fine");
   await settle();
-  assert.equal(server.count("verdict"), 1);
-  assert.equal(session.verdict(0), "wrong label");
-  server.answer(server.find("verdict"));
+  const first = server.find("verdict");
+  assert.equal(first, server.asked.length - 1); // only one is sent
+  const none = [{ pair: 0, verdict: null }];
+  assert.deepEqual(await answered(server, first), [
+    ["verdict", "fine"],
+    ["verdict", "wrong label"],
+    ["undo", none],
+  ]);
+  const requests = server.asked.slice(first).map(({ params }) => params.request_id);
+  assert.equal(new Set(requests).size, 3);
+});
+
+test("a verdict that is given after an undo is sent after it", async () => {
+  const [session, server] = await opened();
+  server.held = true;
+  session.set({ advance: false });
+  press(session, "1", "u", "2");
+  assert.equal(session.verdicts.of(0), "wrong label");
   await settle();
-  assert.equal(server.count("verdict"), 2);
+  const sent = await answered(server, server.find("verdict"));
+  assert.deepEqual(
+    sent.map((one) => (one as string[])[0]),
+    ["verdict", "undo", "verdict"],
+  );
+  assert.equal(session.verdicts.of(0), "wrong label");
+});
+
+test("an undo of a verdict that is then refused takes nothing else back", async () => {
+  const [session, server] = await opened();
+  session.set({ advance: false });
+  press(session, "1");
+  await settle();
+  server.held = true;
+  press(session, "2", "u");
+  await settle();
+  const refusal = { result: { problem: "read only.", stale: false } };
+  server.answer(server.find("verdict", { verdict: "wrong label" }), refusal);
+  await settle();
   assert.equal(server.count("undo"), 0);
-  server.answer(server.find("verdict", { verdict: "wrong label" }));
+  assert.equal(session.verdicts.of(0), "fine");
+  assert.equal(session.verdicts.isPending(), false);
+  assert.equal(session.state.message?.text, "The verdict was not saved: read only.");
+});
+
+test("another run under the same key has no verdicts of the one before", async () => {
+  const [session, server] = await opened();
+  press(session, "1");
   await settle();
-  assert.equal(server.count("undo"), 1);
-  assert.equal(session.verdict(0), "fine");
+  assert.ok(session.verdicts.undoable());
+  server.held = true;
+  const again = session.open("sfam");
+  server.answer(server.asked.length - 1, { result: { ...OPENED, run: runInfo("u2") } });
+  await settle();
+  assert.equal(session.verdicts.of(0), null);
+  assert.equal(session.verdicts.undoable(), undefined);
+  server.answer(server.asked.length - 1);
+  await again;
 });
 
 test("a refused verdict is rolled back with a sentence", async () => {
@@ -124,20 +184,20 @@ test("a refused verdict is rolled back with a sentence", async () => {
   await settle();
   server.answer(server.find("verdict"), { result: { problem: "read only.", stale: false } });
   await settle();
-  assert.equal(session.verdict(0), null);
+  assert.equal(session.verdicts.of(0), null);
   assert.equal(session.state.message?.text, "The verdict was not saved: read only.");
-  assert.equal(session.state.undo.length, 0);
+  assert.equal(session.verdicts.undoable(), undefined);
 });
 
 test("a verdict on a selection is one question", async () => {
   const [session, server] = await opened();
-  session.dispatch({ type: "mark", place: 0, how: "one" });
-  session.dispatch({ type: "mark", place: 2, how: "range" });
+  session.become(marked(session.state, 0, "one"));
+  session.become(marked(session.state, 2, "range"));
   press(session, "1");
   await settle();
   assert.deepEqual(server.asked[server.find("verdict")]?.params.pairs, [0, 3, 6]);
   assert.deepEqual(
-    [0, 3, 6, 9].map((pair) => session.verdict(pair)),
+    [0, 3, 6, 9].map((pair) => session.verdicts.of(pair)),
     ["fine", "fine", "fine", null],
   );
   assert.equal(session.state.pair, 0);
@@ -196,7 +256,7 @@ test("handed over pairs are the queue until they are left", async () => {
   });
   assert.deepEqual([...(session.state.queue?.pairs ?? [])], [7, 8, 2]);
   assert.deepEqual(session.state.pair, 7);
-  session.dispatch({ type: "stepQuery", by: 1 });
+  session.become(toQuery(session.state, 1));
   assert.deepEqual(session.state.pair, 2); // 8 is of the same query as 7
   await session.leaveHanded();
   assert.deepEqual([...(session.state.queue?.pairs ?? [])], [0, 3, 6, 9]);
@@ -221,7 +281,7 @@ test("a run that was made anew is opened again, with a sentence", async () => {
   const filtered = session.filter({ outcome: "a" });
   server.answer(server.asked.length - 1, { result: { problem: "it is gone.", stale: true } });
   await settle();
-  const run = { ...runInfo("u2"), pairs: 12, queries: 4 };
+  const run = runInfo("u2");
   server.answer(server.asked.length - 1, { result: { ...OPENED, run } });
   await settle();
   server.answer(server.asked.length - 1);
@@ -270,12 +330,12 @@ test("without a run the only model explains two samples; of several one is chose
   const session = new Session(server.client);
   const model = (name: string) => ({ name, label: name });
   const without = { ...OPENED, run: null, models: [model("a")] };
-  session.dispatch({ type: "opened", opened: without });
+  session.become(stateOf(session.state, without));
   server.held = true;
   void session.follow(["x", "y"]);
   assert.deepEqual(server.asked[0]?.params.model, "a");
   session.set({ two: null });
-  session.dispatch({ type: "opened", opened: { ...without, models: [model("a"), model("b")] } });
+  session.become(stateOf(session.state, { ...without, models: [model("a"), model("b")] }));
   void session.follow(["x", "z"]);
   assert.equal(server.asked[1]?.params.model, undefined);
   assert.deepEqual(session.state.two?.samples, ["x", "z"]);
@@ -299,7 +359,7 @@ test("keys change the opacity, open the filters, and close what is open", async 
   const { choices, filters, help } = session.state;
   assert.deepEqual([choices.opacity, choices.swipe, choices.loupe], [0.7, true, true]);
   assert.deepEqual([filters, help], [true, true]);
-  session.dispatch({ type: "mark", place: 1, how: "toggle" });
+  session.become(marked(session.state, 1, "toggle"));
   press(session, "Escape");
   assert.deepEqual([session.state.help, session.state.chosen.size], [false, 1]);
   press(session, "Escape");
