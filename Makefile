@@ -8,6 +8,7 @@
 #   make check-real   the real embedders against the bounds of the method
 #   make check-architectures   seventy networks of timm, torchvision, transformers and others: maps add up, and follow the image
 #   make check-regions, check-suspects   regions and suspects on the real images
+#   make check-crops  crops that are off, planted in the real images, from pixels alone
 #   make check-duplicates   copies planted among the real images
 #   make check-coherence   whether the way places match tells false matches, on the real embedders
 #   make bench-audit  every planted defect of the demo world: precision and recall
@@ -38,7 +39,7 @@ NPM := PATH="$$PATH:$(CURDIR)/$(BIN)" npm --silent --prefix fiftyone_sfam/app/vi
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 
-.PHONY: help demo test quick lint typecheck pytest viewer lint-viewer test-viewer audit-dependencies check-real check-architectures check-regions check-suspects check-duplicates \
+.PHONY: help demo test quick lint typecheck pytest viewer lint-viewer test-viewer audit-dependencies check-real check-architectures check-regions check-suspects check-crops check-duplicates \
   check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
@@ -100,6 +101,9 @@ check-regions: setup-test
 
 check-suspects: setup-test
 	$(BIN)/python benchmarks/check_suspects.py $(ARGS)
+
+check-crops: setup-test
+	$(BIN)/python benchmarks/check_crops.py $(ARGS)
 
 check-duplicates: setup-test
 	$(BIN)/python benchmarks/check_duplicates.py $(ARGS)

@@ -7,7 +7,7 @@ the photo, so that no continued edges help: 8 % of the images of each world. Pri
 average precision of the strengths, precision and recall of the images above the
 threshold, and how many untouched images are above it. Writes nothing.
 
-Usage: ``python benchmarks/check_crops.py [--assets DIR]``.
+Usage: ``make check-crops``, or ``python benchmarks/check_crops.py [--assets DIR]``.
 """
 
 from __future__ import annotations

@@ -15,9 +15,12 @@ from fiftyone_sfam.audit.suspects.measures import (
     measure,
 )
 from fiftyone_sfam.audit.suspects.neighbors import Links, correct, find_links
+from fiftyone_sfam.retrieval.search import UNKNOWN
 
-# What a link loses per nearer link of either image, in spreads of the links.
-RIVAL = 0.4
+# What counts of the lead of an identity over the next one, and of the logarithm of the
+# odds of the findings between two identities, and the least odds. Chosen on worlds of
+# other seeds.
+_LEAD, _FINDINGS, _LEAST = 0.25, 0.5, -8.0
 
 
 def rank_ours(images: Images) -> tuple[Ranking, Measured]:
@@ -26,7 +29,7 @@ def rank_ours(images: Images) -> tuple[Ranking, Measured]:
         images.embeddings, images.metric, images.identities, images.cameras
     )
     figures = measured.figures
-    count, groups = len(images.identities), len(figures.space.members)
+    groups = len(figures.space.members)
     split = np.full((groups, groups), -np.inf)
     first, second = figures.pairs.codes.T
     split[first, second] = split[second, first] = ONE_PERSON_MODEL.odds(
@@ -37,11 +40,11 @@ def rank_ours(images: Images) -> tuple[Ranking, Measured]:
         TWO_PERSONS_MODEL.odds(measured.division_features())
     )
     corrected = correct(figures.space, measured.nearest, by_identity=False)
-    links = link_scores(find_links(corrected, measured.nearest), count)
+    links = link_scores(find_links(corrected, measured.nearest), images.identities)
     scores = {
         MISLABELED: figures.images.mislabel,
         SPLIT: split,
-        LINKED: pairs_of(images, links),
+        LINKED: pairs_of(images, links) + _FINDINGS * found_between(measured),
         MERGED: merged,
     }
     if images.small is not None:
@@ -50,24 +53,53 @@ def rank_ours(images: Images) -> tuple[Ranking, Measured]:
     return Ranking(scores, links, flagged), measured
 
 
-def link_scores(found: Links, count: int) -> NDArray[np.float64]:
-    """Score links; an image's second and later links lose, as it is one person's.
+def link_scores(found: Links, identities: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score pairs of images of different identities, in spreads, (N, N).
 
-    Either image of a link may have nearer links; each of them costs RIVAL spreads.
-    The spread is the standard deviation of the images' best links.
+    The corrected nearness, and a part of its lead over that of either image to the next
+    identity, as an image is one person's. The spread is the standard deviation of the
+    images' best links.
     """
+    count, groups = len(identities), int(identities.max()) + 1
+    best = found.nearness[:, 0]
+    values = found.nearness / float(np.std(best[np.isfinite(best)]))
+    known = np.isfinite(values)
     links = np.full((count, count), -np.inf)
-    ranks = np.full((count, count), float(found.images.shape[1]))
-    for image, (others, values) in enumerate(
-        zip(found.images, found.nearness, strict=True)
-    ):
-        known = others >= 0
-        links[image, others[known]] = values[known]
-        ranks[image, others[known]] = np.arange(known.sum())
-    step = RIVAL * float(
-        np.std(found.nearness[:, 0][np.isfinite(found.nearness[:, 0])])
+    leads = np.repeat(np.where(known, values, np.inf).min(axis=1), groups)
+    leads = leads.reshape(count, groups) - values[:, :1]
+    for image, others in enumerate(found.images):
+        own = values[image, known[image]]
+        others = others[known[image]]
+        links[image, others] = own
+        # The nearest identity leads over the second one, the others trail behind it.
+        rivals = np.full(len(own), own[0])
+        rivals[0] = own[min(1, len(own) - 1)]
+        leads[image, identities[others]] = own - rivals
+    leads = leads[:, identities]
+    return np.maximum(links, links.T) + _LEAD * (leads + leads.T)
+
+
+def found_between(measured: Measured) -> NDArray[np.float64]:
+    """Return the logarithms of the odds of findings between two identities, (C, C).
+
+    That both are one person, or that an image of one belongs to the other one. Where
+    labels are not judged, all pairs have the least odds.
+    """
+    groups = len(measured.space.members)
+    first, second = measured.figures.pairs.codes.T
+    one_person, moved = np.full((2, groups, groups), _LEAST)
+    one_person[first, second] = measured.one_person()
+    others = measured.figures.images.other
+    judged = others != UNKNOWN
+    np.maximum.at(
+        moved,
+        (measured.space.identities[judged], others[judged]),
+        measured.mislabeled()[judged],
     )
-    return links - step * (ranks + ranks.T)
+    odds = np.logaddexp(
+        np.maximum(one_person, one_person.T), np.maximum(moved, moved.T)
+    )
+    return np.maximum(odds, _LEAST)
 
 
 def rank_crops(small: NDArray[np.uint8]) -> NDArray[np.float64]:

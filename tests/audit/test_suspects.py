@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fiftyone_sfam.audit.suspects.identities import best_cut, label_effect
+from fiftyone_sfam.audit.suspects.identities import best_cut
 from fiftyone_sfam.audit.suspects.images import ImageFigures
 from fiftyone_sfam.audit.suspects.labels import background_malus
 from fiftyone_sfam.audit.suspects.likelihood import probability
@@ -114,31 +112,6 @@ def test_center_of_a_group_is_drawn_towards_all() -> None:
     # Median of all is 0; four images count as much as those of all identities.
     assert spreads.center.tolist() == [0.0, 0.5]
     assert spreads.scale.tolist() == [0.5, 0.5]
-
-
-def test_effect_of_names_is_that_of_all_ways_to_deal_them() -> None:
-    similarity = np.random.default_rng(3).normal(size=(7, 7))
-    similarity += similarity.T
-    off = ~np.eye(7, dtype=bool)
-
-    def difference(second: np.ndarray) -> float:
-        same = (second[:, None] == second) & off
-        return float(
-            similarity[same].mean() - similarity[second[:, None] != second].mean()
-        )
-
-    second = np.arange(7) < 3
-    dealt = [difference(np.isin(np.arange(7), c)) for c in combinations(range(7), 3)]
-    found = label_effect(similarity, second)
-    assert found is not None
-    assert found.effect == pytest.approx(difference(second) - np.mean(dealt))
-    assert found.error == pytest.approx(np.std(dealt))
-    assert found.z == pytest.approx(found.effect / found.error)
-
-
-@pytest.mark.parametrize("second", [[True, False, True], [False] * 5, [True] * 5])
-def test_too_few_names_have_no_effect(second: list[bool]) -> None:
-    assert label_effect(np.ones((len(second),) * 2), np.array(second)) is None
 
 
 def test_confidence_is_a_half_at_the_threshold() -> None:

@@ -37,53 +37,6 @@ class Division:
     score: float  # larger is more likely two persons
 
 
-def one_person_score(space: Space, first: int, second: int) -> float:
-    """Score two identities as one person; larger is more likely.
-
-    The corrected nearness of each image to the two nearest images of the other
-    identity, averaged over the images of either identity; the lower of both averages. A
-    single stray image does not make two identities one person, as the other images of
-    its identity are far from its own person.
-    """
-    near = space.nearness(space.some_members(first), space.some_members(second))
-    return min(
-        float(_mean_of_largest(near).mean()), float(_mean_of_largest(near.T).mean())
-    )
-
-
-@dataclass(frozen=True)
-class LabelEffect:
-    """How much nearer images are within two labels than between them."""
-
-    effect: float
-    error: float  # standard deviation of the effect under random labels
-
-    @property
-    def z(self) -> float:
-        """The effect in units of its error; 0 if there is no variation."""
-        return self.effect / self.error if self.error > 0 else 0.0
-
-
-def label_effect(
-    similarity: NDArray[np.float64], second: NDArray[np.bool_]
-) -> LabelEffect | None:
-    """Measure the effect of two labels on similarities; None for too few images.
-
-    The effect is the mean similarity within the labels minus the mean between them,
-    compared with its mean and standard deviation over all permutations of the labels
-    (Mantel's exact moments). An effect of 0 means that the labels carry no information.
-    """
-    count = len(second)
-    if count < 4 or second.all() or not second.any():
-        return None
-    # The effect does not depend on the mean; centered values lose fewer digits.
-    off = ~np.eye(count, dtype=bool)
-    a = np.where(off, similarity - similarity[off].mean(), 0.0)
-    b = _contrast(second)
-    mean, error = _exact_moments(_moments(a), _moments(b), count)
-    return LabelEffect(float((a * b).sum() - mean), float(error))
-
-
 def _contrast(second: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the weights of pairs in the mean within minus the mean between labels."""
     same = (second[:, None] == second) & ~np.eye(len(second), dtype=bool)
@@ -113,15 +66,6 @@ def _exact_moments(
     return mean, np.sqrt(np.maximum(0.0, second_moment - mean**2))
 
 
-def labels_effect(space: Space, first: int, second: int) -> float:
-    """Return the effect of the labels of two identities, in errors; NaN if unknown."""
-    parts = space.some_members(first), space.some_members(second)
-    images = np.concatenate(parts)
-    is_second = np.arange(len(images)) >= len(parts[0])
-    found = label_effect(space.nearness(images, images), is_second)
-    return float("nan") if found is None else found.z
-
-
 def score_pairs(
     space: CorrectedSpace, codes: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -130,10 +74,16 @@ def score_pairs(
     Returns
     -------
     scores : ndarray of float64
-        The :func:`one_person_score` of each pair, shape (P,).
+        How much each pair looks like one person, shape (P,): the corrected nearness of
+        each image to the two nearest images of the other identity, averaged over the
+        images of either identity; the lower of both averages. A single stray image does
+        not make two identities one person, as the other images of its identity are far
+        from its own person.
     effects : ndarray of float64
-        The :func:`labels_effect` of each pair in the space without the correction for
-        hubs, shape (P,).
+        The mean nearness, without the correction for hubs, of images within the two
+        labels minus that between them, in standard deviations of the same under all
+        permutations of the labels (Mantel's exact moments), shape (P,). At 0 the labels
+        carry no information. NaN for fewer than four images.
     """
     scores, effects = np.empty(len(codes)), np.empty(len(codes))
     some = [space.some_members(code) for code in range(len(space.members))]
@@ -176,7 +126,7 @@ def _nearness_within(space: Space, images: NDArray[np.int64]) -> NDArray[np.floa
 
 
 def _effects(similarity: NDArray[np.float64], first: int) -> NDArray[np.float64]:
-    """Measure :func:`label_effect` of R matrices, in errors; NaN if unknown.
+    """Measure the effects of labels in R matrices of nearness, (R, S, S) to (R,).
 
     The first ``first`` images have one label, and the others have another one.
     """
@@ -184,6 +134,7 @@ def _effects(similarity: NDArray[np.float64], first: int) -> NDArray[np.float64]
     if count < 4:
         return np.full(len(similarity), np.nan)
     off = ~np.eye(count, dtype=bool)
+    # The effect does not depend on the mean; centered values lose fewer digits.
     means = similarity.sum(axis=(1, 2), where=off) / (count * (count - 1))
     a = np.where(off, similarity - means[:, None, None], 0.0)
     b = _contrast(np.arange(count) >= first)
