@@ -17,8 +17,16 @@ from plugin_support import MANIFEST
 
 VIEWER = ROOT / "fiftyone_sfam" / "app" / "viewer"
 
-MOST_LINES = 3300  # to be 2,500
-"""Lines of TypeScript. What needs more than drawing, pointing and keys is Python's."""
+MOST_LINES = 2600  # to be 2,500
+"""Lines of TypeScript that are neither blank nor comments only.
+
+What needs more than drawing, pointing and keys is Python's.
+"""
+
+# A string is kept, so that what is in it does not count as the start of a comment.
+COMMENTS = re.compile(
+    r"""("(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)|/\*.*?\*/|//[^\n]*""", re.DOTALL
+)
 
 
 def test_the_manifest_names_the_bundle(tmp_path: Path) -> None:
@@ -49,9 +57,26 @@ def test_the_bundle_is_what_the_sources_build(tmp_path: Path) -> None:
     )
 
 
+def code_lines(text: str) -> int:
+    code = COMMENTS.sub(lambda match: match[1] or "", text)
+    return sum(1 for line in code.splitlines() if line.strip())
+
+
+def test_code_lines_are_those_with_code() -> None:
+    text = """/** Two lines
+ * of a comment. */
+const url = "https://a"; // with a comment
+
+// alone
+const glob = `/* no
+comment */`;
+"""
+    assert code_lines(text) == 3
+
+
 def test_the_component_stays_small() -> None:
     sources = [*VIEWER.glob("src/*.ts"), *VIEWER.glob("src/*.tsx")]
-    lines = {one.name: len(one.read_text("utf-8").splitlines()) for one in sources}
+    lines = {one.name: code_lines(one.read_text("utf-8")) for one in sources}
     assert sum(lines.values()) <= MOST_LINES, lines
     assert max(lines.values()) <= 500, lines
 

@@ -56,6 +56,11 @@
 .sfam-f .sfam-f-rejected {
   color: color-mix(in srgb, #d9640f 60%, var(--fo-palette-text-primary));
 }
+.sfam-f label {
+  display: inline-flex;
+  gap: 4px;
+  align-items: baseline;
+}
 .sfam-f-groups {
   display: flex;
   flex-wrap: wrap;
@@ -269,9 +274,9 @@
       this.last = Promise.resolve();
     }
     /** Return the verdict that is shown: pending, stored meanwhile, or as it was listed. */
-    of(key) {
+    of(key, listed = this.listed(key)) {
       const known = [this.stored, ...this.pending].filter((verdicts) => verdicts.has(key));
-      return known.length ? known[known.length - 1].get(key) : this.listed(key);
+      return known.length ? known[known.length - 1].get(key) : listed;
     }
     isPending(key) {
       return this.pending.some((verdicts) => key === void 0 || verdicts.has(key));
@@ -338,9 +343,11 @@
       this.answer = null;
       this.problem = null;
       this.refused = /* @__PURE__ */ new Map();
-      const listed = (key) => this.answer?.findings.find((one) => one.key === key);
-      const known = (key) => listed(key)?.answer ?? "";
-      this.verdicts = new Optimistic(known, () => client.changed());
+      // why, by finding
+      this.verdicts = new Optimistic(
+        (key) => this.answer?.findings.find((one) => one.key === key)?.answer ?? "",
+        () => this.client.changed()
+      );
     }
     async load(place) {
       Object.assign(this, { place, problem: null });
@@ -380,7 +387,8 @@
   };
   function turned(place, total, by) {
     const start = place.start + by * place.count;
-    return start + place.count <= 0 || start >= total ? null : { ...place, start: Math.max(0, start) };
+    const isThere = start > -place.count && start < total;
+    return isThere ? { ...place, start: Math.max(0, start) } : null;
   }
   function stepped(key, at, count) {
     const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: count - 1 }[key];
@@ -504,8 +512,9 @@
     const { place, problem } = list;
     const { findings: findings2 = [], total = 0, kinds = [], expected } = list.answer ?? {};
     const first = { ...place, start: 0 };
+    const least = (to) => list.load({ ...first, min_probability: Number(to) });
     const open = (finding, item) => send({ mark: "finding", finding, item }, () => void 0);
-    const turn = (label, by) => {
+    const turn2 = (label, by) => {
       const to = turned(place, total, by);
       return push(label, () => to && list.load(to), { off: !to });
     };
@@ -515,13 +524,7 @@
       entry?.querySelector("button")?.focus();
       return to !== null;
     };
-    return /* @__PURE__ */ React3.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React3.createElement("style", null, findings_default), problem && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React3.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React3.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick(
-      "At least",
-      String(place.min_probability || ""),
-      LEAST,
-      (least) => list.load({ ...first, min_probability: Number(least) }),
-      "any score"
-    ), /* @__PURE__ */ React3.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn("Previous", -1), turn("Next", 1)), expected && /* @__PURE__ */ React3.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React3.createElement(
+    return /* @__PURE__ */ React3.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React3.createElement("style", null, findings_default), problem && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React3.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React3.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick("At least", String(place.min_probability || ""), LEAST, least, "any score"), /* @__PURE__ */ React3.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn2("Previous", -1), turn2("Next", 1)), expected && /* @__PURE__ */ React3.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React3.createElement(
       Entry,
       {
         key: finding.key,
@@ -1406,6 +1409,7 @@
   // src/keys.ts
   var step = (session, by) => session.become(toPair(session.state, by));
   var query = (session, by) => session.become(toQuery(session.state, by));
+  var turn = (session, by) => session.turn(by);
   var digit = (session, _, key) => session.giveDigit(key);
   var opacity = (session, by) => session.choose({ opacity: session.state.choices.opacity + by / 10 });
   var toggle = (name) => {
@@ -1413,7 +1417,7 @@
   };
   var KEYS = [
     ["↓ ↑", "Next and previous pair of the queue", "ArrowDown ArrowUp", step],
-    ["→ ←", "Next and previous neighbor", "ArrowRight ArrowLeft", (session, by) => session.turn(by)],
+    ["→ ←", "Next and previous neighbor of the query", "ArrowRight ArrowLeft", turn],
     ["Page ↓ ↑", "Next and previous query", "PageDown PageUp", query],
     ["1–9", "Give a verdict, to the selected pairs if there are any", "1 2 3 4 5 6 7 8 9", digit],
     ["U", "Undo the last verdict", "u", (session) => session.undo()],
@@ -1494,7 +1498,7 @@
   function rowOf(session, place, pair) {
     const { chosen: chosen2, opened: opened2, outside, two, queue } = session.state;
     const row = session.row(place);
-    const verdict = session.verdicts.of(pair);
+    const verdict = session.verdicts.of(pair, row?.verdict);
     return /* @__PURE__ */ React8.createElement(
       "div",
       {
@@ -1623,16 +1627,17 @@
     say(text, retry = false) {
       this.set({ message: { text, retry } });
     }
-    /** Ask a question of which only the latest of a name counts; say why it fails. */
-    async newest(name, question, params) {
-      try {
-        return await this.client.newest(name, question, params);
-      } catch (error) {
-        const { stale, message } = error;
-        if (stale) await this.reopen(message);
-        else this.say(message, true);
-        return null;
-      }
+    /** Say why something failed; open again where the run was deleted or made anew. */
+    async failed(error, what = "", retry = false) {
+      const { stale, message } = error;
+      if (stale) await this.open(this.state.run?.key);
+      this.say(what + message, retry && !stale);
+      return null;
+    }
+    /** Ask a question of which only the latest of a name counts. */
+    newest(name, question, params) {
+      const asked = this.client.newest(name, question, params);
+      return asked.catch((error) => this.failed(error, "", true));
     }
     of(more = {}) {
       return { run: this.state.run?.key, uid: this.state.run?.uid, ...more };
@@ -1645,11 +1650,6 @@
       if (opened2.run?.uid !== this.state.run?.uid) this.verdicts = this.noVerdicts();
       this.become(opened(this.state, opened2));
       if (opened2.run) await this.requeue();
-    }
-    /** Open again after the run was deleted or made anew, and say so. */
-    async reopen(text) {
-      await this.open(this.state.run?.key);
-      this.say(text);
     }
     async requeue() {
       const { run, spec, handed } = this.state;
@@ -1719,11 +1719,9 @@
       if (typeof answer?.pair === "number") this.become(located(this.state, answer.pair));
       else if (query2) this.set({ two: { samples, model, query: query2 }, pins: [], message: null });
     }
-    async show(what) {
-      await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
-    }
-    async explainRetrieval() {
-      await this.newest("show", "explain", {});
+    /** Let Python show samples or a form in the App. */
+    async tell(question, params = {}) {
+      await this.newest("tell", question, this.of({ pair: this.state.pair, ...params }));
     }
     // --- what is shown -----------------------------------------------------------------------
     queryParams(pair) {
@@ -1828,7 +1826,7 @@
       return this.of({ item, size: LARGE });
     }
     /** Return the larger picture of an item where one is zoomed into, once it is there. */
-    picture(picture, item) {
+    picture({ picture, item }) {
       if (this.state.two || !this.isZoomed(picture)) return picture;
       const larger = this.client.read("picture", this.pictureParams(item)).value;
       return larger?.picture.url ? larger.picture : picture;
@@ -1859,15 +1857,13 @@
     }
     // --- verdicts ----------------------------------------------------------------------------
     noVerdicts() {
-      const known = (pair) => this.find(pair)?.neighbor ?? this.listed(pair);
+      const rows = () => this.client.values("rows").flatMap((answer) => answer.rows);
+      const listed = (pair) => rows().find((row) => row.pair === pair);
+      const known = (pair) => this.find(pair)?.neighbor ?? listed(pair);
       return new Optimistic(
         (pair) => known(pair)?.verdict ?? null,
         () => this.client.changed()
       );
-    }
-    listed(pair) {
-      const rows = this.client.values("rows").flatMap((answer) => answer.rows);
-      return rows.find((row) => row.pair === pair);
     }
     giveDigit(key) {
       const verdict = this.state.opened?.verdicts.find((one) => one.key === key);
@@ -1886,7 +1882,7 @@
       );
       this.set({ message: null });
       if (advance && !chosen2.size) this.become(toPair(this.state, 1));
-      await this.confirmed(given, "saved");
+      await given.catch((error) => this.failed(error, "The verdict was not saved: "));
     }
     async undo() {
       const last = this.verdicts.undoable();
@@ -1900,18 +1896,7 @@
       this.set({ message: null });
       if (last.before.size === 1 && only !== void 0 && only !== this.state.pair)
         this.become(located(this.state, only));
-      await this.confirmed(undone, "taken back");
-    }
-    /** Wait for a verdict or an undo; say why it was refused. */
-    async confirmed(written, what) {
-      try {
-        await written;
-      } catch (error) {
-        const { message, stale } = error;
-        const text = `The verdict was not ${what}: ${message}`;
-        if (stale) await this.reopen(text);
-        else this.say(text);
-      }
+      await undone.catch((error) => this.failed(error, "The verdict was not taken back: "));
     }
     // --- other commands ----------------------------------------------------------------------
     /** Turn to the next neighbor of the query, or the previous one. */
@@ -2371,7 +2356,7 @@
         needs: [opened2, run, two, choices, shown2?.query.kinds, map?.kind, channels],
         draw: () => toolbar(session, shown2, map)
       }
-    ), waiting2 && /* @__PURE__ */ React11.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React11.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.explainRetrieval()), " ", push("Look again", () => session.open())), /* @__PURE__ */ React11.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React11.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React11.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React11.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React11.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React11.createElement("div", { key }, /* @__PURE__ */ React11.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    ), waiting2 && /* @__PURE__ */ React11.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React11.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React11.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React11.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React11.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React11.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React11.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React11.createElement("div", { key }, /* @__PURE__ */ React11.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
   var Part = React11.memo(
     ({ draw }) => draw(),
@@ -2391,10 +2376,6 @@
     const { value: points, problem } = session.points(neighbor.pair);
     const hint = map?.problem?.message ?? problem?.message ?? null;
     const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
-    const pictures2 = [
-      session.picture(query2.picture, query2.item),
-      session.picture(neighbor.picture, neighbor.item)
-    ];
     return /* @__PURE__ */ React11.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React11.createElement(
       "div",
       {
@@ -2407,8 +2388,18 @@
       /* @__PURE__ */ React11.createElement(
         Stage,
         {
-          query: imageOf(pictures2[0], sides.query_side, map, `Query ${query2.identity ?? ""}`),
-          neighbor: imageOf(pictures2[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`),
+          query: imageOf(
+            session.picture(query2),
+            sides.query_side,
+            map,
+            `Query ${query2.identity ?? ""}`
+          ),
+          neighbor: imageOf(
+            session.picture(neighbor),
+            sides.neighbor_side,
+            map,
+            `Neighbor ${neighbor.rank}`
+          ),
           swipe: next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null,
           look,
           zoom,
@@ -2426,7 +2417,7 @@
         needs: [query2.neighbors, neighbor.pair, opened2],
         draw: () => /* @__PURE__ */ React11.createElement(Strip, { session, shown: shown2 })
       }
-    ), !two && /* @__PURE__ */ React11.createElement(Verdicts, { session }), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React11.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.show("grid")), push("Open the query", () => session.show("query")), push("Open the neighbor", () => session.show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React11.createElement("p", { key: note }, note)));
+    ), !two && /* @__PURE__ */ React11.createElement(Verdicts, { session }), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React11.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.tell("show", { what: "grid" })), push("Open the query", () => session.tell("show", { what: "query" })), push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React11.createElement("p", { key: note }, note)));
   }
   function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;

@@ -97,6 +97,7 @@ export function SfamFindings(props: { schema: { view: View } }) {
   const { place, problem } = list;
   const { findings = [], total = 0, kinds = [], expected } = list.answer ?? {};
   const first = { ...place, start: 0 };
+  const least = (to: string | null) => list.load({ ...first, min_probability: Number(to) });
   const open = (finding: string, item: number | null) =>
     send({ mark: "finding", finding, item }, () => undefined);
   const turn = (label: string, by: number) => {
@@ -121,13 +122,7 @@ export function SfamFindings(props: { schema: { view: View } }) {
       {list.answer && (
         <nav className="sfam-f-row" aria-label="Findings">
           {pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds")}
-          {pick(
-            "At least",
-            String(place.min_probability || ""),
-            LEAST,
-            (least) => list.load({ ...first, min_probability: Number(least) }),
-            "any score",
-          )}
+          {pick("At least", String(place.min_probability || ""), LEAST, least, "any score")}
           <span>
             {findings.length && place.start + 1} to {place.start + findings.length} of {total}
           </span>

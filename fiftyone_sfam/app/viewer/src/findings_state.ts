@@ -15,17 +15,16 @@ export class FindingsList {
   answer: Findings | null = null;
   problem: string | null = null;
   readonly refused = new Map<string, string>(); // why, by finding
-  readonly verdicts: Optimistic<string, Settled>;
+  readonly verdicts = new Optimistic<string, Settled>(
+    (key) => this.answer?.findings.find((one) => one.key === key)?.answer ?? "",
+    () => this.client.changed(),
+  );
 
   /** `run` has the key and the unique id of a run. */
   constructor(
     private run: Params,
     readonly client = new Client(),
-  ) {
-    const listed = (key: string) => this.answer?.findings.find((one) => one.key === key);
-    const known = (key: string) => listed(key)?.answer ?? "";
-    this.verdicts = new Optimistic(known, () => client.changed());
-  }
+  ) {}
 
   async load(place: Place): Promise<void> {
     Object.assign(this, { place, problem: null });
@@ -69,9 +68,8 @@ export class FindingsList {
 /** Return the place of the page before (-1) or after (1); null if there is none. */
 export function turned(place: Place, total: number, by: number): Place | null {
   const start = place.start + by * place.count;
-  return start + place.count <= 0 || start >= total
-    ? null
-    : { ...place, start: Math.max(0, start) };
+  const isThere = start > -place.count && start < total;
+  return isThere ? { ...place, start: Math.max(0, start) } : null;
 }
 
 /** Return the number of the finding that a key goes to; null for other keys. */

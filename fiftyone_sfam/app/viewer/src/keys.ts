@@ -9,6 +9,7 @@ type Command = (session: Session, by: number, key: string) => unknown;
 
 const step: Command = (session, by) => session.become(toPair(session.state, by));
 const query: Command = (session, by) => session.become(toQuery(session.state, by));
+const turn: Command = (session, by) => session.turn(by);
 const digit: Command = (session, _, key) => session.giveDigit(key);
 const opacity: Command = (session, by) =>
   session.choose({ opacity: session.state.choices.opacity + by / 10 });
@@ -19,7 +20,7 @@ const toggle = (name: "swipe" | "loupe"): Command => {
 /** The keys in the order of the list that ? shows: labels, what they do, names, and how. */
 export const KEYS: readonly [string, string, string?, Command?][] = [
   ["↓ ↑", "Next and previous pair of the queue", "ArrowDown ArrowUp", step],
-  ["→ ←", "Next and previous neighbor", "ArrowRight ArrowLeft", (session, by) => session.turn(by)],
+  ["→ ←", "Next and previous neighbor of the query", "ArrowRight ArrowLeft", turn],
   ["Page ↓ ↑", "Next and previous query", "PageDown PageUp", query],
   ["1–9", "Give a verdict, to the selected pairs if there are any", "1 2 3 4 5 6 7 8 9", digit],
   ["U", "Undo the last verdict", "u", (session) => session.undo()],

@@ -26,9 +26,9 @@ export class Optimistic<K, V> {
   ) {}
 
   /** Return the verdict that is shown: pending, stored meanwhile, or as it was listed. */
-  of(key: K): V {
+  of(key: K, listed = this.listed(key)): V {
     const known = [this.stored, ...this.pending].filter((verdicts) => verdicts.has(key));
-    return known.length ? (known[known.length - 1]!.get(key) as V) : this.listed(key);
+    return known.length ? (known[known.length - 1]!.get(key) as V) : listed;
   }
 
   isPending(key?: K): boolean {

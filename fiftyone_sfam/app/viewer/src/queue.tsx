@@ -15,7 +15,7 @@ const SETTLED = 80; // milliseconds without scrolling before rows are asked for
 function rowOf(session: Session, place: number, pair: number) {
   const { chosen, opened, outside, two, queue } = session.state;
   const row = session.row(place);
-  const verdict = session.verdicts.of(pair);
+  const verdict = session.verdicts.of(pair, row?.verdict);
   return (
     <div
       key={place}

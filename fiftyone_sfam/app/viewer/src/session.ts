@@ -15,7 +15,7 @@ export interface Shown {
 }
 
 /** The map that is shown: as it was stored, or as the model computed it. */
-export type ShownMap = NonNullable<ReturnType<Session["map"]>>;
+export type ShownMap = ReturnType<Session["map"]>;
 
 const PATH = "path";
 export const CHANNEL = "channel";
@@ -62,16 +62,18 @@ export class Session {
     this.set({ message: { text, retry } });
   }
 
-  /** Ask a question of which only the latest of a name counts; say why it fails. */
-  private async newest<Q extends keyof Answers>(name: string, question: Q, params: Params) {
-    try {
-      return await this.client.newest(name, question, params);
-    } catch (error) {
-      const { stale, message } = error as Problem;
-      if (stale) await this.reopen(message);
-      else this.say(message, true);
-      return null;
-    }
+  /** Say why something failed; open again where the run was deleted or made anew. */
+  private async failed(error: unknown, what = "", retry = false): Promise<null> {
+    const { stale, message } = error as Problem;
+    if (stale) await this.open(this.state.run?.key);
+    this.say(what + message, retry && !stale);
+    return null;
+  }
+
+  /** Ask a question of which only the latest of a name counts. */
+  private newest<Q extends keyof Answers>(name: string, question: Q, params: Params) {
+    const asked = this.client.newest(name, question, params);
+    return asked.catch((error) => this.failed(error, "", true));
   }
 
   private of(more: Params = {}): Params {
@@ -87,12 +89,6 @@ export class Session {
     if (opened.run?.uid !== this.state.run?.uid) this.verdicts = this.noVerdicts();
     this.become(store.opened(this.state, opened));
     if (opened.run) await this.requeue();
-  }
-
-  /** Open again after the run was deleted or made anew, and say so. */
-  async reopen(text: string): Promise<void> {
-    await this.open(this.state.run?.key);
-    this.say(text);
   }
 
   async requeue(): Promise<void> {
@@ -172,12 +168,9 @@ export class Session {
     else if (query) this.set({ two: { samples, model, query }, pins: [], message: null });
   }
 
-  async show(what: "grid" | "query" | "neighbor"): Promise<void> {
-    await this.newest("show", "show", this.of({ pair: this.state.pair, what }));
-  }
-
-  async explainRetrieval(): Promise<void> {
-    await this.newest("show", "explain", {});
+  /** Let Python show samples or a form in the App. */
+  async tell(question: "show" | "explain", params: Params = {}): Promise<void> {
+    await this.newest("tell", question, this.of({ pair: this.state.pair, ...params }));
   }
 
   // --- what is shown -----------------------------------------------------------------------
@@ -278,7 +271,7 @@ export class Session {
   }
 
   /** Largest value of a kind of map over the shown neighbors of a query. */
-  limit(shown: Shown, map: ShownMap, signed: boolean): number {
+  limit(shown: Shown, map: NonNullable<ShownMap>, signed: boolean): number {
     const pairs = map.live ? shown.query.neighbors.map((one) => one.pair) : [];
     // Of neighbors whose maps have been computed before, so that one range serves all.
     const limits = pairs.map((pair) => {
@@ -298,7 +291,7 @@ export class Session {
   }
 
   /** Return the larger picture of an item where one is zoomed into, once it is there. */
-  picture(picture: Picture, item: number): Picture {
+  picture({ picture, item }: { picture: Picture; item: number }): Picture {
     if (this.state.two || !this.isZoomed(picture)) return picture;
     const larger = this.client.read("picture", this.pictureParams(item)).value;
     return larger?.picture.url ? larger.picture : picture;
@@ -337,16 +330,13 @@ export class Session {
   // --- verdicts ----------------------------------------------------------------------------
 
   private noVerdicts() {
-    const known = (pair: number) => this.find(pair)?.neighbor ?? this.listed(pair);
+    const rows = () => this.client.values("rows").flatMap((answer) => answer.rows);
+    const listed = (pair: number) => rows().find((row) => row.pair === pair);
+    const known = (pair: number) => this.find(pair)?.neighbor ?? listed(pair);
     return new Optimistic<number, string | null>(
       (pair) => known(pair)?.verdict ?? null,
       () => this.client.changed(),
     );
-  }
-
-  private listed(pair: number): Row | undefined {
-    const rows = this.client.values("rows").flatMap((answer) => answer.rows);
-    return rows.find((row) => row.pair === pair);
   }
 
   giveDigit(key: string): void {
@@ -365,7 +355,7 @@ export class Session {
     );
     this.set({ message: null });
     if (advance && !chosen.size) this.become(store.toPair(this.state, 1));
-    await this.confirmed(given, "saved");
+    await given.catch((error) => this.failed(error, "The verdict was not saved: "));
   }
 
   async undo(): Promise<void> {
@@ -379,19 +369,7 @@ export class Session {
     this.set({ message: null });
     if (last.before.size === 1 && only !== undefined && only !== this.state.pair)
       this.become(store.located(this.state, only));
-    await this.confirmed(undone, "taken back");
-  }
-
-  /** Wait for a verdict or an undo; say why it was refused. */
-  private async confirmed(written: Promise<unknown>, what: string): Promise<void> {
-    try {
-      await written;
-    } catch (error) {
-      const { message, stale } = error as Problem;
-      const text = `The verdict was not ${what}: ${message}`;
-      if (stale) await this.reopen(text);
-      else this.say(text);
-    }
+    await undone.catch((error) => this.failed(error, "The verdict was not taken back: "));
   }
 
   // --- other commands ----------------------------------------------------------------------

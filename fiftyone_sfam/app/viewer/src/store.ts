@@ -1,14 +1,10 @@
 /** What one open panel shows, and how it changes: all functions are pure. */
 
 import { FIT, type Look, type Pin } from "./drawing";
-import type { HandedOver, Opened, Query, RunInfo, Spec } from "./types";
+import type { HandedOver, Opened, Query, QueueAnswer, RunInfo, Spec } from "./types";
 
-export interface Queue {
-  pairs: Int32Array;
-  queries: Int32Array;
-  reviewed: number;
-  note: string | null;
-}
+export type Queue = Omit<QueueAnswer, "pairs" | "queries"> &
+  Record<"pairs" | "queries", Int32Array>;
 export interface TwoSamples {
   samples: readonly string[];
   model: string | null;

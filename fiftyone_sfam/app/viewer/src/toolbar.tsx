@@ -16,13 +16,13 @@ const MODES = [
 ];
 
 /** Return the color maps that fit a map, and the chosen one. */
-export function colorsOf({ opened, choices }: State, map: ShownMap | null) {
+export function colorsOf({ opened, choices }: State, map: ShownMap) {
   const signed = choices.signed || (map?.kind.signed ?? false);
   const colors = (opened?.colors ?? []).filter((one) => one.diverging === signed);
   return { signed, colors, color: colors.find((one) => one.name === choices.colors) ?? colors[0] };
 }
 
-export function toolbar(session: Session, shown: Shown | null, map: ShownMap | null) {
+export function toolbar(session: Session, shown: Shown | null, map: ShownMap) {
   const { opened, run, choices, two } = session.state;
   const { signed, colors, color } = colorsOf(session.state, map);
   const runs = (opened?.runs ?? []).map((name) => ({ name, label: name }));

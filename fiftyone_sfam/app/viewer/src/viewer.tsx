@@ -86,7 +86,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
       {opened?.empty && !two && (
         <div className="sfam-empty" data-testid="sfam-empty">
           <p>{opened.empty}</p>
-          {push("Explain the retrieval…", () => session.explainRetrieval())}{" "}
+          {push("Explain the retrieval…", () => session.tell("explain"))}{" "}
           {push("Look again", () => session.open())}
         </div>
       )}
@@ -114,7 +114,7 @@ const Part = React.memo(
   (before, now) => same(before.needs, now.needs),
 );
 
-function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; current: boolean }) {
+function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: boolean }) {
   const { session, shown, map, current } = props;
   const { query, neighbor, index } = shown;
   const { opened, choices, run, two, place, zoom, pins } = session.state;
@@ -128,10 +128,6 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
   const { value: points, problem } = session.points(neighbor.pair);
   const hint = map?.problem?.message ?? problem?.message ?? null;
   const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
-  const pictures = [
-    session.picture(query.picture, query.item),
-    session.picture(neighbor.picture, neighbor.item),
-  ] as const;
   return (
     <div className={current ? "sfam-pair" : "sfam-pair sfam-old"} aria-busy={!current}>
       {scores(session, shown)}
@@ -143,8 +139,18 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
         data-place={place}
       >
         <Stage
-          query={imageOf(pictures[0], sides.query_side, map, `Query ${query.identity ?? ""}`)}
-          neighbor={imageOf(pictures[1], sides.neighbor_side, map, `Neighbor ${neighbor.rank}`)}
+          query={imageOf(
+            session.picture(query),
+            sides.query_side,
+            map,
+            `Query ${query.identity ?? ""}`,
+          )}
+          neighbor={imageOf(
+            session.picture(neighbor),
+            sides.neighbor_side,
+            map,
+            `Neighbor ${neighbor.rank}`,
+          )}
           swipe={next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null}
           look={look}
           zoom={zoom}
@@ -179,9 +185,9 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap | null; cur
       </div>
       {!two && (
         <div className="sfam-tools">
-          {push("Show in the grid", () => session.show("grid"))}
-          {push("Open the query", () => session.show("query"))}
-          {push("Open the neighbor", () => session.show("neighbor"))}
+          {push("Show in the grid", () => session.tell("show", { what: "grid" }))}
+          {push("Open the query", () => session.tell("show", { what: "query" }))}
+          {push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))}
         </div>
       )}
       {[...new Set(notes)].map((note) => note && <p key={note}>{note}</p>)}
@@ -214,19 +220,14 @@ function scores(session: Session, { query, neighbor }: Shown) {
   );
 }
 
-function imageOf(
-  picture: Picture,
-  side: Side | null,
-  map: ShownMap | null,
-  label: string,
-): StageImage {
+function imageOf(picture: Picture, side: Side | null, map: ShownMap, label: string): StageImage {
   const encoded = map ? side?.maps[map.kind.name] : undefined;
   const [rows = 1, columns = 1] = encoded?.shape ?? [];
   const values = encoded ? once(encoded, decode) : null;
   return { picture, values, shape: [rows, columns], box: side?.box ?? [0, 0, 1, 1], label };
 }
 
-function lookOf(session: Session, shown: Shown, map: ShownMap | null): Look {
+function lookOf(session: Session, shown: Shown, map: ShownMap): Look {
   const { opacity, threshold, smooth, mode } = session.state.choices;
   const { signed, color } = colorsOf(session.state, map);
   const table = color ? once(color.table, colorTable) : new Uint8Array(768);
