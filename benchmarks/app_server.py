@@ -74,7 +74,7 @@ def stop_app(process: Popen[bytes]) -> None:
 
 
 def wait_until(
-    process: Popen[bytes], name: str, ready: Callable[[], bool], seconds: float = 90
+    process: Popen[bytes], name: str, ready: Callable[[], bool], seconds: float = 240
 ) -> None:
     """Wait until a server answers; raise a RuntimeError if it ends or stays silent."""
     deadline = time.monotonic() + seconds

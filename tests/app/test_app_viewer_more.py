@@ -14,7 +14,9 @@ from PIL import Image
 
 from app_support import Console, keep_screenshot, open_sample, pixels_of, until
 from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam.app.pairs.maps import limits_of
 from fiftyone_sfam.app.pairs.queue import Spec, build_queue
+from fiftyone_sfam.attribution.render import color_table
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
 from viewer_support import Viewer
@@ -79,11 +81,113 @@ def test_pins_zoom_and_swipe_by_mouse(run: Run, open_dataset: Open, page: Page) 
     viewer.press("0", "s")
     viewer.one("swipe").wait_for()
     keep_screenshot(page, "viewer_swipe")
-    viewer.press("s", "l")
-    viewer.point_at("query", 0.5, 0.3)
-    page.wait_for_timeout(300)
-    keep_screenshot(page, "viewer_loupe")
+    viewer.press("s")
+    check_loupe_and_drag(viewer)
+    check_colors(viewer, run, pair)
     assert console.errors == []
+
+
+def check_loupe_and_drag(viewer: Viewer) -> None:
+    """The loupe shows what is there three times as large; dragging moves both."""
+    page = viewer.page
+    choose_value(viewer, "Opacity", 0)
+    page.mouse.move(1, 1)
+    query = viewer.one("query")
+    until(page, lambda: not viewer.one("hover").inner_text(), "nothing is pointed at")
+    plain = pixels_of(query)
+    height, width, _ = plain.shape
+    x, y = width // 2, height // 3
+    offsets = np.arange(-45, 46, 6)
+    rows, columns = np.meshgrid(offsets, offsets, indexing="ij")
+    thirds = [np.rint(one / 3).astype(int) for one in (y * 3 + rows, x * 3 + columns)]
+    expected = plain[thirds[0], thirds[1]]
+    viewer.press("l")
+    viewer.point_at("query", x / width, y / height)
+
+    def distance() -> float:
+        found = pixels_of(query)[y + rows, x + columns]
+        return float(np.abs(found - expected).mean())
+
+    assert np.abs(plain[y + rows, x + columns] - expected).mean() > 15
+    until(page, lambda: distance() < 8, "the loupe magnifies three times")
+    keep_screenshot(page, "viewer_loupe")
+    viewer.press("l")
+
+    page.mouse.wheel(0, -200)
+    until(page, lambda: size_of(viewer, "query") > 1.9 * width, "it is zoomed")
+    before = [left_of(viewer, side) for side in ("query", "neighbor")]
+    box = query.bounding_box()
+    assert box is not None
+    page.mouse.down()
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.up()
+    until(page, lambda: left_of(viewer, "query") < before[0] - 20, "it is dragged")
+    after = [left_of(viewer, side) for side in ("query", "neighbor")]
+    assert after[1] - before[1] == pytest.approx(after[0] - before[0], abs=1)
+    viewer.press("0")
+
+
+def check_colors(viewer: Viewer, run: Run, pair: int) -> None:
+    """Sign, color map and threshold: pixels are those of the tables of Python."""
+    maps = run.many_maps(run.pairs.of_query(int(run.pairs.query[pair])).tolist())
+    limit = limits_of(maps)["evidence"]
+    side = run.maps(pair).query
+    assert side is not None
+    values = side.maps["evidence"]
+    viewer.root.get_by_label("Shown").select_option(label="maps only")
+    viewer.root.get_by_label("Smooth").uncheck()
+    viewer.page.mouse.move(1, 1)
+
+    def shown() -> np.ndarray:
+        """Pixels in the middle of each cell."""
+        pixels = pixels_of(viewer.one("query"))
+        rows, columns = (
+            ((np.arange(cells) + 0.5) * size / cells).astype(int)
+            for cells, size in zip(values.shape, pixels.shape[:2], strict=True)
+        )
+        return pixels[np.ix_(rows, columns)]
+
+    def expect(places: np.ndarray, table: str) -> np.ndarray:
+        """Maps are sent as bytes: a place is off by up to 1/254 of the limit."""
+        colors = color_table(table)[np.rint(255 * places).astype(int)].astype(float)
+        until(
+            viewer.page,
+            lambda: float(np.abs(shown() - colors).max()) < 12,
+            f"the map is drawn in {table}",
+        )
+        return colors
+
+    positive = np.clip(values / limit["positive"], 0, 1)
+    expect(positive, "Viridis")
+    viewer.root.get_by_label("Colors", exact=True).select_option(label="Inferno")
+    colors = expect(positive, "Inferno")
+    choose_value(viewer, "Threshold", 30)
+    strong, weak = positive > 0.32, positive < 0.28
+    assert strong.any()
+    assert weak.any()
+
+    def only_strong() -> bool:
+        pixels = shown()
+        empty = np.ptp(pixels[weak], axis=0).max() < 1
+        return bool(empty and np.abs(pixels - colors)[strong].max() < 12)
+
+    until(viewer.page, only_strong, "what is weak is not drawn")
+    choose_value(viewer, "Threshold", 0)
+    viewer.root.get_by_label("Signed").check()
+    signed = (np.clip(values / limit["signed"], -1, 1) + 1) / 2
+    assert signed.min() < 0.49
+    expect(signed, "RdBu_r")
+    keep_screenshot(viewer.page, "viewer_signed")
+
+
+def choose_value(viewer: Viewer, label: str, percent: int) -> None:
+    viewer.root.get_by_label(label, exact=True).fill(str(percent))
+
+
+def left_of(viewer: Viewer, side: str) -> float:
+    box = viewer.one(side).bounding_box()
+    assert box is not None
+    return box["x"]
 
 
 def test_in_the_modal(run: Run, open_dataset: Open, page: Page) -> None:

@@ -321,11 +321,9 @@ class SfamAudit(foo.Panel):
         if pairs:
             # In the page: no other tab and nobody else gets them.
             handed = {"run": run.key, "uid": run.config.uid, "title": title}
-            of = {
-                "pairs": list(pairs),
-                "queries": run.pairs.query[list(pairs)].tolist(),
-            }
-            ctx.trigger(VIEW_PAIRS, params={**handed, **of})
+            queries = run.pairs.query[list(pairs)].tolist()
+            handed = {**handed, "pairs": list(pairs), "queries": queries}
+            ctx.trigger(VIEW_PAIRS, params=handed)
             # In the pane of the grid, so that the audit stays in sight.
             ctx.ops.open_panel("sfam_pairs")
 

@@ -1465,12 +1465,9 @@
     const { session, shown: shown2 } = props;
     const list = React7.useRef(null);
     React7.useEffect(() => {
-      const current = list.current?.querySelector('[aria-current="true"]');
-      if (!current || !list.current) return;
-      const { scrollLeft, clientWidth } = list.current;
-      const { offsetLeft, offsetWidth } = current;
-      if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
-        list.current.scrollLeft = offsetLeft - clientWidth / 2;
+      const strip = list.current;
+      const current = strip.querySelector('[aria-current="true"]');
+      if (current) strip.scrollLeft = current.offsetLeft - strip.clientWidth / 2;
     }, [shown2.neighbor.pair]);
     return /* @__PURE__ */ React7.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React7.createElement(
       "button",

@@ -28,12 +28,9 @@ export function Strip(props: { session: Session; shown: Shown }) {
   const { session, shown } = props;
   const list = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
-    const current = list.current?.querySelector<HTMLElement>('[aria-current="true"]');
-    if (!current || !list.current) return;
-    const { scrollLeft, clientWidth } = list.current;
-    const { offsetLeft, offsetWidth } = current;
-    if (offsetLeft < scrollLeft || offsetLeft + offsetWidth > scrollLeft + clientWidth)
-      list.current.scrollLeft = offsetLeft - clientWidth / 2;
+    const strip = list.current!;
+    const current = strip.querySelector<HTMLElement>('[aria-current="true"]');
+    if (current) strip.scrollLeft = current.offsetLeft - strip.clientWidth / 2;
   }, [shown.neighbor.pair]);
   return (
     <div className="sfam-strip" role="group" aria-label="Neighbors of the query" ref={list}>
