@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -273,6 +274,7 @@ def _explain(args: argparse.Namespace) -> str:
         # The summary shows them; before the run, only what concerns the protocol.
         warnings.simplefilter("ignore", SfamWarning)
         warnings.simplefilter("always", ProtocolWarning)
+        warnings.showwarning = _show_warning
         run = explain_retrieval(
             dataset,
             model,
@@ -291,6 +293,11 @@ def _explain(args: argparse.Namespace) -> str:
             overwrite=args.overwrite,
         )
     return summary(run, started)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the place in the code that it comes from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _check_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
