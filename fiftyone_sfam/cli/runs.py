@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -272,6 +273,7 @@ def _explain(args: argparse.Namespace) -> str:
         # The summary shows them; before the run, only what concerns the protocol.
         warnings.simplefilter("ignore", SfamWarning)
         warnings.simplefilter("always", ProtocolWarning)
+        warnings.showwarning = _show_warning
         run = explain_retrieval(
             dataset,
             model,
@@ -281,6 +283,11 @@ def _explain(args: argparse.Namespace) -> str:
             **run_options(args),
         )
     return summary(run, started)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning without the place in the code that it comes from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _imported_protocol(dataset: fo.Dataset) -> Protocol | None:

@@ -106,6 +106,16 @@ def test_difference_by_hand(worked_out: LivePairs) -> None:
     close(one[1], np.zeros((2, 2)))
 
 
+def test_decision_by_hand(worked_out: LivePairs) -> None:
+    one, other = maps_of(worked_out.decision(0.5), "decision")
+    # The evidence, minus half of what each place adds to the image's own length.
+    close(one[0], np.array([[6, 4], [0, 0]]) / Z - np.array([[0.4, 0.1], [0, 0]]))
+    assert one[0].sum() == pytest.approx(10 / Z - 0.5)
+    assert other[0].sum() == pytest.approx(10 / Z - 0.5)
+    # Of an image with itself, half of that is left.
+    close(one[1], np.array([[0.4, 0.1], [0, 0]]))
+
+
 def test_contributions_by_hand(worked_out: LivePairs) -> None:
     query, gallery, same = worked_out.contributions()
     # A quarter of each pixel.
@@ -150,6 +160,9 @@ def test_as_two_images_at_a_time() -> None:
         apart = alone.difference()
         close(one[neighbor], apart[0].evidence)
         close(two[neighbor], -apart[1].evidence)
+        decided = maps_of(live.decision(0.3), "decision")
+        for maps, side in zip(decided, alone.decision(0.3), strict=True):
+            close(maps[neighbor], side.evidence)
         first, *rest = (one.contributions for one in live.contributions())
         found = points(first, rest[neighbor])
         close(found[3, 1], alone.point(3, 1))

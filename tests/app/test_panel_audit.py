@@ -727,7 +727,7 @@ def test_a_large_run_offers_the_evaluation(
     assert "144 pairs" in shown.block("unevaluated")["markdown"]
     labels = [card["label"] for card in shown.block("cards")["cards"]]
     reviewed = f"Reviewed of {len(run.pairs)}"
-    assert labels == ["First is true", "False matches", reviewed, "Queries"]
+    assert labels == ["Rank-1", "False matches", reviewed, "Queries"]
     assert "overview" not in run.store.names()
     evaluate_retrieval(run)
     shown.do("on_load")

@@ -24,13 +24,16 @@ from fiftyone_sfam.audit.report.write import make_report, render
 from fiftyone_sfam.cli import main
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
+from pairs_component import PairsComponent, decode
 from worlds import tiny_model
 
 
 @pytest.fixture
 def run(world: fo.Dataset) -> Run:
-    identities = world.values("identity")
-    world.set_values("identity", [*identities[:11], None])
+    # Two pairs of labels are swapped, so that there are errors of both kinds.
+    names = world.values("identity")
+    names[0], names[3], names[6], names[9] = names[3], names[0], names[9], names[6]
+    world.set_values("identity", [*names[:11], None])
     return explain_retrieval(
         world, tiny_model(), k=4, protocol=Protocol("identity"), contributions="float16"
     )
@@ -139,7 +142,8 @@ def test_why_a_pair_is_rejected(world: fo.Dataset, metric: str) -> None:
     run = explain_retrieval(
         world, model, protocol=Protocol("identity"), contributions="float16"
     )
-    threshold = 0.9 if metric == "cosine" else -float(np.median(run.pairs.distance))
+    scores = run.pairs.similarity if metric == "cosine" else -run.pairs.distance
+    threshold = float(np.median(scores))
     found = decide_pairs(run, threshold=threshold)
     rejected = int(found.pairs("true reject")[-1])
     at = float(found.similarities(run)[rejected])
@@ -162,6 +166,33 @@ def test_why_a_pair_is_rejected(world: fo.Dataset, metric: str) -> None:
     np.testing.assert_allclose(
         stored.decision(at)[0].evidence, query.evidence, atol=2e-2
     )
+
+
+def test_the_panel_filters_by_outcome_and_explains_decisions(run: Run) -> None:
+    labels = ("true match", "false match", "unlabeled")
+    before = PairsComponent(run.dataset)
+    assert tuple(one["name"] for one in before.opened["outcomes"]) == labels
+    assert "decision" not in [one["name"] for one in before.run["kinds"]]
+    said = before.problem("live", pairs=[0], kind="decision")
+    assert "there is no threshold" in said.lower()
+    found = decide_pairs(run, threshold=0.5)
+    panel = PairsComponent(run.dataset)
+    assert tuple(one["name"] for one in panel.opened["outcomes"]) == labels + DECISIONS
+    [kind] = [one for one in panel.run["kinds"] if one["name"] == "decision"]
+    assert (kind["signed"], kind["live"]) == (True, True)
+    name = max(DECISIONS, key=found.nearest.__getitem__)
+    queue, _ = panel.queue(outcome=name)
+    assert len(queue) == found.nearest[name] > 0
+    # From stored contributions: the model of this run is not registered.
+    answer = panel.ask("live", pairs=[queue[0]], kind="decision")
+    ends = run.pairs.query[queue[0]], run.pairs.gallery[queue[0]]
+    expected = run.explain_stored(*(str(run.items.ids[item]) for item in ends))
+    for side, shown in zip(
+        expected.decision(0.5), ("query_side", "neighbor_side"), strict=True
+    ):
+        values = decode(answer["maps"][0][shown]["maps"]["decision"])
+        np.testing.assert_allclose(values, side.evidence, atol=1e-3)
+    assert answer["signed"] is True
 
 
 def test_similarity_at_a_distance() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +198,7 @@ def evaluate_retrieval(
         galleries = None
         if comparisons.protocol.gallery_shots is not None:
             galleries = measure_galleries(comparisons, watch)
-    config = {
+    config: dict[str, Any] = {
         "cameras": cameras,
         "resamples": resamples,
         "seed": seed,
@@ -246,7 +247,7 @@ def load_evaluation(run: Run) -> Evaluation | None:
     arrays = result.arrays
     galleries = None
     if "galleries" in result.config:
-        drawn = {name: arrays[f"galleries_{name}"] for name in _DRAWN}
+        drawn: dict[str, Any] = {n: arrays[f"galleries_{n}"] for n in _DRAWN}
         galleries = RandomGalleries(**result.config["galleries"], **drawn)
     slices, pair_slices = unpack_slices(arrays)
     (overall,) = slices.pop(OVERALL)

@@ -53,6 +53,7 @@ from fiftyone_sfam.audit.verification.verify import (
     measure_pairs,
 )
 from fiftyone_sfam.data import text as text_of
+from fiftyone_sfam.data.protocol import Protocol, rule_name
 from fiftyone_sfam.data.text import counted, file_name, without_folders
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
@@ -313,7 +314,11 @@ def config_table(run: Run) -> Table:
     rows += [
         (f"protocol: {key.replace('_', ' ')}", value)
         for key, value in config.protocol.items()
+        if key != "exclude"
     ]
+    rules = Protocol.from_dict(config.protocol).exclude
+    if rules:
+        rows.append(("protocol: exclude", "; ".join(map(rule_name, rules))))
     rows += [(f"count: {key}", value) for key, value in run.counts.items()]
     return table(
         ("setting", "value"), [(text(key), _setting(value)) for key, value in rows]
