@@ -88,6 +88,7 @@ _QUICK = (
     "models/test_models_names.py",
     "models/test_models_registry.py",
     "models/test_models_weights.py",
+    "retrieval/test_given.py",
     "retrieval/test_retrieval.py",
     "runs/test_arrays.py",
     "runs/test_records.py",

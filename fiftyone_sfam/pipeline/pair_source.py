@@ -149,9 +149,7 @@ class Listed(PairSource):
     def __post_init__(self) -> None:
         listed = self.listed
         self.name = RANKING if listed.ranked else LIST
-        # The longest list of a query, or the last rank.
-        _, counts = np.unique(np.array(listed.query), return_counts=True)
-        self.k = int(listed.rank.max() if listed.ranked else counts.max())
+        self.k = int(max(1, listed.rank.max(initial=0)))
         digest = hashlib.sha256(repr((listed.query, listed.gallery)).encode())
         for column in (listed.label, listed.fold, listed.rank, listed.score):
             digest.update(column.tobytes())
@@ -167,6 +165,10 @@ class Listed(PairSource):
         place = np.full(len(items), NOT_FOUND, dtype=np.int32)
         place[chosen] = np.arange(len(chosen))
         self._rows = np.where(found == NOT_FOUND, NOT_FOUND, place[found])
+        if not self.listed.ranked:
+            # The longest list of a query.
+            pairs = np.unique(complete, axis=0)
+            self.k = int(np.unique(pairs[:, 0], return_counts=True)[1].max())
         return chosen
 
     def find(

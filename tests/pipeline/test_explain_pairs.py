@@ -126,7 +126,7 @@ def test_the_summary_counts_pairs_and_rows_and_claims_no_rank(run):
         "warnings": [],
     }
     assert run.config.pair_source == "list"
-    assert run.config.k == 4  # rows of the query with the most
+    assert run.config.k == 3  # pairs of the query with the most
 
 
 def test_the_queries_get_the_fields_of_their_pairs(run, people):
