@@ -43,11 +43,14 @@ def test_the_wall_is_named(compared: Comparison) -> None:
     assert compared.field == "scene"
     wall, *others = compared.regions
     assert wall.region == "wall"
-    assert wall.difference.value < -0.1
-    assert wall.difference.high < -0.05
-    assert {one.region for one in others} == {"person", "ground", "not on the map"}
+    assert wall.first - 0.12 < wall.second < wall.first - 0.05
+    assert -0.15 < wall.difference.low < wall.difference.high < -0.02
+    # Nothing is background: the masks leave no pixel out.
+    names = {"person", "ground", "background", "not on the map"}
+    assert {one.region for one in others} == names
+    assert [one.second for one in others if one.region == "background"] == [0]
     by_name = {one.region: one for one in compared.regions}
-    assert by_name["person"].difference.low > 0.05
+    assert by_name["person"].difference.low > 0.02
     # The head of either network has no bias, so all of the score is on the map.
     assert by_name["not on the map"].first == pytest.approx(0, abs=5e-3)
     said = " ".join(sentences(compared))
@@ -84,9 +87,11 @@ def test_who_gains_are_those_before_the_wall(compared: Comparison) -> None:
     )
     assert (striking.value, usual.value) == ("True", "False")
     assert striking.queries == 24
-    assert striking.change > 0.05
-    assert striking.change > usual.change + 0.05
-    assert striking.gained == len(compared.gained)
+    # The wall was why their first neighbor was wrong, and why their own other images
+    # were near: rank-1 rises, and the average precision falls.
+    assert (striking.gained, usual.gained) == (len(compared.gained), 0)
+    assert striking.change < usual.change - 0.05
+    assert striking.high < 0 < usual.low
     assert set(compared.groups) == {"identity", "camera", "striking", "view"}
 
 

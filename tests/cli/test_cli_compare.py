@@ -34,7 +34,7 @@ def test_compare(runs: list[Run], capsys: Output, tmp_path: Path) -> None:
     name, file = runs[0].dataset.name, tmp_path / "compare.html"
     text = printed(
         capsys,
-        *("compare", name, "one", "two", "--slice", "split", "--regions", "half"),
+        *("compare", name, "one", "two", "--slice", "camera", "--regions", "half"),
         *("--resamples", "40", "--seed", "3", "--top", "2", "--out", str(file)),
     )
     found = load_comparison(*runs)
@@ -50,14 +50,15 @@ def test_compare(runs: list[Run], capsys: Output, tmp_path: Path) -> None:
             f"{100 * figure.second:.1f} %",
         ]
         assert shown[2].startswith(f"{100 * figure.difference.value:+.1f} (")
-    counts = {row[0]: int(row[1]) for row in rows(text, "queries ")}
+    counts = {row[0]: int(row[1]) for row in rows(text, "queries  ")}
     assert counts == {row[0].text: row[1].value for row in counts_table(found).rows}
     regions = [row[0] for row in rows(text, "share of the score")]
     assert regions == [region.region for region in found.regions]
     assert {"foreground", "background", "not on the map"} == set(regions)
-    assert len(rows(text, "identity")) == 2
-    assert {row[0] for row in rows(text, "split")} == {"query", "gallery"}
-    changed = rows(text, "query ")
+    assert len(rows(text, "identity  ")) == 2
+    cameras = [group.value for group in found.groups["camera"]]
+    assert [row[0] for row in rows(text, "camera  ")] == cameras[:2]
+    changed = rows(text, "query  ")
     ids = runs[0].items.ids[found.query[found.changed[:2], 0]]
     assert [row[0] for row in changed] == ids.tolist()
     assert text.rstrip().endswith(str(file))

@@ -31,7 +31,7 @@ def page(run: Run, chosen: Choices) -> list[blocks.Block]:
     names = [(name, name) for name in one.groups]
     said, notes = (
         "  \n".join(map(escape_markdown, lines(one)))
-        for lines in (display.sentences, display.notes)
+        for lines in (display.isolated_sentences, display.notes)
     )
     changed = display.queries_table(one, run, one.changed[:MAX_ROWS].tolist())
     groups = display.groups_table(one, field, MAX_ROWS)

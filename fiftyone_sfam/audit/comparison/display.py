@@ -29,6 +29,7 @@ from fiftyone_sfam.audit.statistics.cells import (
     number,
     percent,
     points,
+    prose,
     table,
     text,
 )
@@ -184,6 +185,13 @@ def sentences(comparison: Comparison) -> tuple[str, ...]:
             if group.distance > 0
         ),
     )
+
+
+def isolated_sentences(comparison: Comparison) -> tuple[str, ...]:
+    """Return the sentences, their names kept from turning their direction."""
+    groups = [group for rows in comparison.groups.values() for group in rows[:_SAID]]
+    names = [group.value for group in groups]
+    return tuple(prose(line, names) for line in sentences(comparison))
 
 
 def notes(comparison: Comparison) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.slices import Values, group_by_value
 from fiftyone_sfam.audit.regions.shortcut_scores import score_groups
-from fiftyone_sfam.data.text import counted, percent, points_between, quoted
+from fiftyone_sfam.data.text import counted, percent, points_between, short
 from fiftyone_sfam.runs.blobs import Arrays, from_json_array, json_array
 
 
@@ -63,7 +63,7 @@ class GroupChange:
         """Return the change in words."""
         queries = counted(self.queries, "query", "queries")
         return (
-            f"{field} {quoted(self.value)}: mAP from {percent(self.first)} to "
+            f"{field} {short(self.value)}: mAP from {percent(self.first)} to "
             f"{percent(self.second)}, {100 * self.change:+.1f} points, where the other "
             f"queries have {100 * self.expected:+.1f}: "
             f"{points_between(self.effect, self.low, self.high)} beyond them, from "

@@ -12,13 +12,13 @@ from fiftyone_sfam.audit.comparison.display import (
     counts_table,
     figures_table,
     groups_table,
+    isolated_sentences,
     notes,
     places_figure,
     queries_table,
     ranks_figure,
     regions_figure,
     regions_table,
-    sentences,
 )
 from fiftyone_sfam.audit.comparison.result import Comparison, load_comparison
 from fiftyone_sfam.audit.report.findings import PairPicture, short_name
@@ -162,7 +162,7 @@ def _page(
         created=comparison.created,
         version=__version__,
         kind=first.config.kinds[0],
-        sentences=sentences(comparison),
+        sentences=isolated_sentences(comparison),
         notes=notes(comparison),
         figures=figures_table(comparison),
         counts=counts_table(comparison),

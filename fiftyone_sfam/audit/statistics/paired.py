@@ -105,7 +105,7 @@ def share_differences(
     parts = first.shape[1]
     columns = np.concatenate([first, second, wholes], axis=1)
 
-    def shares(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def shares(sums: NDArray[np.floating]) -> NDArray[np.float64]:
         wholes_of = np.where(sums[:, -2:] > 0, sums[:, -2:], NAN)
         pairs = sums[:, :-2].reshape(len(sums), 2, parts)
         return np.asarray(pairs / wholes_of[:, :, None])
