@@ -6,8 +6,9 @@ methods of suspects_rivals.py and by find_suspects: average precision per kind (
 scikit-learn), and hub concentration, the number of the first 50 links between images of
 different identities in which one and the same image takes part. Then 5 % of the labels
 of the whole collection are replaced at random, ten times. Last, the probabilities of
-find_suspects on a collection that was left out of their fit. Writes
-``benchmarks/out/suspects.json``: figures only, no names.
+find_suspects on a collection that was left out of their fit, and the calibration curve
+over all of these. Writes ``benchmarks/out/suspects.json``, figures only, no names, and
+draws the curves into ``benchmarks/out/suspects-calibration.html``.
 
 Usage: ``python benchmarks/check_suspects.py [--assets DIR] [--only TEXT] [--first]
 [--sheets DIR]``. With ``--first`` the first findings of find_suspects are printed as
@@ -30,7 +31,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
-from suspects_calibrated import CALIBRATED, Units, fit, left_out, no_defects, units_of
+from suspects_calibrated import (
+    CALIBRATED,
+    Bin,
+    Units,
+    curve,
+    draw_curves,
+    fit,
+    left_out,
+    no_defects,
+    units_of,
+)
+from suspects_calibrated import judge as judge_probabilities
 from suspects_demo import demo_units
 from suspects_methods import rank_ours
 from suspects_planted import KINDS, MERGED, MISLABELED, SPLIT, World, plant
@@ -41,6 +53,7 @@ from fiftyone_sfam.audit.suspects.measures import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out" / "suspects.json"
+CURVES = OUT.with_name("suspects-calibration.html")
 SEEDS = range(10)
 CORRUPTED = 0.05
 FIRST = 50
@@ -144,25 +157,46 @@ def check_calibration(
     """Fit probabilities on all collections but one; print and return their errors."""
     demo, clean = demo_units()
     result: dict[str, Any] = {}
+    curves: dict[str, list[Bin]] = {}
     for kind in CALIBRATED:
         print(f"\n{kind}: probabilities on a collection that was left out of the fit")
         always = [one[kind] for one in clean]
         if kind == MERGED:
             always += [one[kind] for one in as_they_are]
         worlds = {**units[kind], "demo": [one[kind] for one in demo]}
-        found = left_out(worlds, always)
+        tested = left_out(worlds, always)
+        found = {name: judge_probabilities(each) for name, each in tested.items()}
         for name, row in found.items():
             print(
                 f"  {name:22}error {row['error']:.3f}; expected {row['expected']:.0f}, "
-                f"found {row['found']:.0f} of {row['planted']:.0f}; at 0.9 precision "
-                f"{row['sure precision']:.2f}, recall {row['sure recall']:.2f}; at 0.5 "
-                f"{row['likely precision']:.2f}, {row['likely recall']:.2f}"
+                f"found {row['found']:.0f} of {row['planted']:.0f}; "
+                f"{above(row, 'sure', 0.9)}; {above(row, 'likely', 0.5)}"
+            )
+        curves[kind] = curve([*tested.values()])
+        print("  probability, share right with 95 % interval, units")
+        for each in curves[kind]:
+            print(
+                f"  {each.predicted:11.2f}  {each.right:.2f} "
+                f"({each.low:.2f} to {each.high:.2f})  {each.units}"
             )
         model = fit([one for each in worlds.values() for one in each] + always)
         slopes = ", ".join(f"{slope:.2f}" for slope in model.slopes)
         print(f"  on all: Model({model.intercept:.2f}, ({slopes}), {model.share:.4f})")
-        result[kind] = {"left out": found, "model": asdict(model)}
+        bins = [asdict(each) for each in curves[kind]]
+        result[kind] = {"left out": found, "curve": bins, "model": asdict(model)}
+    CURVES.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(curves, CURVES)
     return result
+
+
+def above(row: dict[str, float], name: str, threshold: float) -> str:
+    """Say how many units above a threshold are right, of how many planted ones."""
+    chosen, right = row[f"{name} chosen"], row[f"{name} right"]
+    share = f" ({right / chosen:.2f})" if chosen else ""
+    return (
+        f"above {threshold} {right:.0f} of {chosen:.0f} right{share}, "
+        f"recall {right / row['planted']:.2f}"
+    )
 
 
 def images_of(pool: Pool, world: World) -> Images:

@@ -16,9 +16,12 @@ mean probability, weighted by units, over the ``FIRST`` likeliest units per worl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from suspects_planted import MERGED, MISLABELED, SPLIT
 
@@ -108,23 +111,85 @@ def fit(worlds: list[Units]) -> Model:
     return Model(float(found.intercept_[0]), slopes, float(truth.mean()))
 
 
-def calibration_error(
-    predicted: NDArray[np.float64], truth: NDArray[np.bool_]
-) -> float:
-    """Return the expected calibration error."""
+@dataclass(frozen=True)
+class Tested:
+    """The probabilities of the likeliest units of some worlds, and which are right."""
+
+    predicted: NDArray[np.float64]  # (U,)
+    truth: NDArray[np.bool_]  # (U,)
+    planted: int
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The units with probabilities in one of :data:`BINS` ranges."""
+
+    units: int
+    predicted: float  # mean probability
+    right: float  # share of defects
+    low: float  # 95 % interval of this share (Wilson)
+    high: float
+
+
+def curve(tested: list[Tested]) -> list[Bin]:
+    """Compare probabilities with shares of defects in bins; empty ones are left out."""
+    predicted = np.concatenate([each.predicted for each in tested])
+    truth = np.concatenate([each.truth for each in tested])
     places = np.minimum((predicted * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for place in range(BINS):
+    bins = []
+    for place in np.unique(places):
         inside = places == place
-        if inside.any():
-            gap = abs(float(truth[inside].mean()) - float(predicted[inside].mean()))
-            error += gap * float(inside.mean())
-    return error
+        found, units = int(truth[inside].sum()), int(inside.sum())
+        interval = binomtest(found, units).proportion_ci(method="wilson")
+        bins.append(
+            Bin(
+                units,
+                float(predicted[inside].mean()),
+                found / units,
+                float(interval.low),
+                float(interval.high),
+            )
+        )
+    return bins
+
+
+def calibration_error(tested: Tested) -> float:
+    """Return the expected calibration error."""
+    bins = curve([tested])
+    gaps = [each.units * abs(each.right - each.predicted) for each in bins]
+    return sum(gaps) / sum(each.units for each in bins)
+
+
+def draw_curves(curves: dict[str, list[Bin]], target: Path) -> None:
+    """Draw the calibration curve of each kind into a page that needs no network."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot"}, name="calibrated"
+    )
+    for kind, bins in curves.items():
+        figure.add_scatter(
+            x=[each.predicted for each in bins],
+            y=[each.right for each in bins],
+            error_y={
+                "type": "data",
+                "array": [each.high - each.right for each in bins],
+                "arrayminus": [each.right - each.low for each in bins],
+            },
+            text=[f"{each.units} units" for each in bins],
+            mode="lines+markers",
+            name=kind,
+        )
+    figure.update_layout(
+        title="Probabilities of findings, on collections left out of the fit",
+        xaxis_title="mean probability",
+        yaxis_title="share that was planted",
+    )
+    figure.write_html(target)
 
 
 def left_out(
     by_collection: dict[str, list[Units]], always: list[Units]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Tested]:
     """Test each collection with what was fitted on the others, and on ``always``."""
     result = {}
     for name, test in by_collection.items():
@@ -143,7 +208,7 @@ def left_out(
             order = np.argsort(-found, kind="stable")[:FIRST]
             predicted.append(found[order])
             truth.append(units.truth[order])
-        result[name] = judge(
+        result[name] = Tested(
             np.concatenate(predicted),
             np.concatenate(truth),
             sum(units.planted for units in test),
@@ -151,19 +216,16 @@ def left_out(
     return result
 
 
-def judge(
-    predicted: NDArray[np.float64], truth: NDArray[np.bool_], planted: int
-) -> dict[str, float]:
-    """Return the calibration error, and precision and recall of two thresholds."""
+def judge(tested: Tested) -> dict[str, float]:
+    """Return the calibration error, and how many above two thresholds are right."""
     row = {
-        "error": calibration_error(predicted, truth),
-        "expected": float(predicted.sum()),
-        "found": float(truth.sum()),
-        "planted": float(planted),
+        "error": calibration_error(tested),
+        "expected": float(tested.predicted.sum()),
+        "found": float(tested.truth.sum()),
+        "planted": float(tested.planted),
     }
     for name, threshold in (("sure", SURE), ("likely", 0.5)):
-        chosen = predicted >= threshold
-        right = float(truth[chosen].sum())
-        row[f"{name} precision"] = right / chosen.sum() if chosen.any() else np.nan
-        row[f"{name} recall"] = right / planted if planted else np.nan
+        chosen = tested.predicted >= threshold
+        row[f"{name} chosen"] = float(chosen.sum())
+        row[f"{name} right"] = float(tested.truth[chosen].sum())
     return row

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fiftyone_sfam.audit.suspects.identities import (
     divide,
@@ -14,6 +15,7 @@ from fiftyone_sfam.audit.suspects.identities import (
     usual_nearness,
 )
 from fiftyone_sfam.audit.suspects.likelihood import (
+    Distances,
     Scores,
     adapt,
     measure_distances,
@@ -274,8 +276,16 @@ def test_distances_are_in_the_spreads_of_similar_sizes() -> None:
     # Three spreads above the usual ones of their size, half way to the planted ones.
     assert found.above == pytest.approx([3, 3], abs=0.8)
     assert found.below == pytest.approx([-3, -3], abs=0.8)
-    assert found.way == pytest.approx([0.5, 0.5], abs=0.06)
     assert found.apart == pytest.approx([6, 6], abs=1.5)
+
+
+def test_evidence_is_the_ratio_of_two_normal_densities() -> None:
+    values = np.array([1.0, 3.0, 4.5])
+    usual, planted, scale = 1.0, 4.0, 0.5
+    above, below = (values - usual) / scale, (values - planted) / scale
+    found = Distances(above, below, np.full(3, (planted - usual) / scale)).evidence
+    expected = norm.logpdf(values, planted, scale) - norm.logpdf(values, usual, scale)
+    assert found == pytest.approx(expected)
 
 
 def test_nothing_planted_leaves_the_usual_scores() -> None:
@@ -286,6 +296,7 @@ def test_nothing_planted_leaves_the_usual_scores() -> None:
     assert found.above[0] > 3
     assert found.below[0] == 0
     assert np.isinf(found.apart[0])
+    assert found.evidence[0] == 0
     # Too few to compare with: nothing is said.
     assert measure_distances(asked, empty, usual).above[0] == 0
 

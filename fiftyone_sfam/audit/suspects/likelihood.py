@@ -71,8 +71,16 @@ class Distances:
 
     above: NDArray[np.float64]  # to the usual ones, in their spreads, (U,)
     below: NDArray[np.float64]  # to the planted ones, in their spreads, (U,)
-    way: NDArray[np.float64]  # share of the way from the usual to the planted, (U,)
     apart: NDArray[np.float64]  # how far these are apart, in their common spread, (U,)
+
+    @property
+    def evidence(self) -> NDArray[np.float64]:
+        """Logarithm of how much likelier the scores are as planted than as usual, (U,).
+
+        Of two normal densities with one spread; 0 if nothing could be planted.
+        """
+        known = np.isfinite(self.apart)
+        return np.where(known, self.apart, 0.0) * (self.above + self.below) / 2
 
 
 def probability(odds: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -101,18 +109,17 @@ def measure_distances(scores: Scores, usual: Scores, planted: Scores) -> Distanc
     """Compare scores with the usual and with planted ones of similar sizes."""
     nothing = np.zeros(len(scores))
     if len(usual) < ENOUGH:
-        return Distances(nothing, nothing, nothing, nothing)
+        return Distances(nothing, nothing, nothing)
     center, scale = nearby(usual, scores.sizes)
     above = (scores.values - center) / scale
     if len(planted) < ENOUGH:
         # Nothing can be planted, for example where every identity has one image.
-        return Distances(above, nothing, nothing, np.full(len(scores), np.inf))
+        return Distances(above, nothing, np.full(len(scores), np.inf))
     other, other_scale = nearby(planted, scores.sizes)
     gap = other - center
     return Distances(
         above,
         (scores.values - other) / other_scale,
-        np.divide(scores.values - center, gap, out=nothing.copy(), where=gap > 0),
         gap / np.sqrt((scale**2 + other_scale**2) / 2),
     )
 

@@ -47,7 +47,7 @@ from fiftyone_sfam.retrieval.search import UNKNOWN
 
 MISLABELED_MODEL = Model(-2.44, (2.45, 1.27), 0.044)
 ONE_PERSON_MODEL = Model(-3.74, (0.67, 2.15, 0.41), 0.0145)
-TWO_PERSONS_MODEL = Model(-3.68, (4.12,), 0.081)
+TWO_PERSONS_MODEL = Model(-0.63, (2.30, 0.79), 0.081)
 """Printed by ``make check-suspects``, from which they are copied."""
 
 APART = 1.5
@@ -57,6 +57,9 @@ their labels."""
 
 # Distances beyond these say no more.
 _ABOVE, _BELOW, _LABELS = (-6.0, 10.0), (-6.0, 3.0), (-15.0, 15.0)
+# The same of likelihood ratios, as logarithms: of how two groups of images differ, and
+# of the number of images, which is larger if they are two persons.
+_EVIDENCE, _NUMBER = (-8.0, 8.0), (-2.0, 2.0)
 # Strength of a mislabeled image from which it counts by its logarithm.
 _STRENGTH = 3.0
 # Spread of the effect of labels of one person, in errors.
@@ -120,6 +123,7 @@ class Measured:
     image_distances: Distances  # (N,)
     pair_distances: Distances  # (P,)
     division_distances: Distances  # of each division
+    number_distances: Distances  # of the numbers of images in each division
 
     @property
     def space(self) -> Space:
@@ -149,11 +153,10 @@ class Measured:
         return np.stack([above, below, labels], axis=1)
 
     def division_features(self) -> NDArray[np.float64]:
-        """Return what speaks for two persons under one name, (I, 1)."""
-        distances = self.division_distances
-        product = np.clip(distances.above, *_ABOVE) * np.clip(distances.way, -2, 2)
-        sign = np.where(distances.above < 0, -1.0, 1.0)
-        return (sign * np.sqrt(np.abs(product)))[:, None]
+        """Return what speaks for two persons under one name, (I, 2)."""
+        difference = np.clip(self.division_distances.evidence, *_EVIDENCE)
+        number = np.clip(self.number_distances.evidence, *_NUMBER)
+        return np.stack([difference, number], axis=1)
 
     def mislabeled(self) -> NDArray[np.float64]:
         """Return the logarithms of the odds that images are mislabeled, (N,)."""
@@ -220,6 +223,7 @@ def measure_near(space: Space, nearest: Nearest) -> Measured:
         nearest = without(nearest, hubs)
         figures = measure_labels(space, nearest, reached, hubs)
     planted = _measure_planted(space, nearest)
+    divisions = figures.of_divisions()
     return Measured(
         figures,
         nearest,
@@ -230,7 +234,8 @@ def measure_near(space: Space, nearest: Nearest) -> Measured:
             _usual_pairs(figures, figures.pairs.scores),
             planted[1],
         ),
-        measure_distances(figures.of_divisions(), figures.of_divisions(), planted[2]),
+        measure_distances(divisions, divisions, planted[2]),
+        measure_distances(*map(_numbers, (divisions, divisions, planted[2]))),
     )
 
 
@@ -273,6 +278,11 @@ def _usual_images(figures: Figures) -> Scores:
     scores = figures.of_images()
     known = np.isfinite(scores.values)
     return Scores(scores.values[known], scores.sizes[known])
+
+
+def _numbers(scores: Scores) -> Scores:
+    """Return the numbers of images, as logarithms, as scores."""
+    return Scores(scores.sizes, np.zeros(len(scores)))
 
 
 def _usual_pairs(figures: Figures, values: NDArray[np.float64]) -> Scores:
