@@ -15,6 +15,7 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.retrieval.search import UNKNOWN
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SEARCH
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.metric import Metric
@@ -42,8 +43,8 @@ class Decisions:
     outcomes : ndarray of int8
         Index into ``DECISIONS`` of each pair of the run, shape (P,); -1 for pairs
         without two identities.
-    nearest : dict of str to int
-        First neighbors of the queries by outcome.
+    nearest : dict of str to int, optional
+        First neighbors of the queries by outcome; None for a list without ranks.
     every : dict of str to int
         All pairs of the run by outcome.
     """
@@ -52,7 +53,7 @@ class Decisions:
     far: float | None
     score_name: str
     outcomes: NDArray[np.int8]
-    nearest: dict[str, int]
+    nearest: dict[str, int] | None
     every: dict[str, int]
 
     def pairs(self, outcome: str) -> NDArray[np.int64]:
@@ -143,7 +144,8 @@ def decide_pairs(
         distance for Euclidean embeddings.
     far : float, optional
         Instead, a false accept rate in (0, 1): the least threshold is taken that
-        accepts no larger share of the impostor pairs of the run's evaluation.
+        accepts no larger share of the impostor pairs of the run's evaluation, or of a
+        given list.
 
     Returns
     -------
@@ -189,9 +191,7 @@ def load_decisions(run: Run) -> Decisions | None:
     threshold, far = result.config["threshold"], result.config["far"]
     pairs = run.pairs
     cosine = run.config.metric == "cosine"
-    # Rounded as the scores of the evaluation, which the threshold may be one of.
-    scores = np.round(pairs.similarity if cosine else -pairs.distance, 12)
-    rejected = (scores < threshold).astype(np.int8)
+    rejected = (_scores(run) < threshold).astype(np.int8)
     outcomes = np.full(len(pairs), UNKNOWN, dtype=np.int8)
     for code, first in ((TRUE_MATCH, 0), (FALSE_MATCH, 2)):
         # A false match is rejected rightly, a true one wrongly.
@@ -202,7 +202,7 @@ def load_decisions(run: Run) -> Decisions | None:
         far=far,
         score_name="similarity" if cosine else "negative distance",
         outcomes=outcomes,
-        nearest=_counts(outcomes[pairs.rank == 1]),
+        nearest=_counts(outcomes[pairs.rank == 1]) if run.ranked else None,
         every=_counts(outcomes),
     )
 
@@ -215,38 +215,40 @@ def stored_threshold(run: Run) -> float | None:
 
 def decisions_table(found: Decisions) -> Table:
     """Return the outcomes of the pairs of a run."""
-    nearest, every = (sum(v.values()) or None for v in (found.nearest, found.every))
-    rows = (
-        (
-            text(outcome),
-            count(found.nearest[outcome]),
-            percent(nearest and found.nearest[outcome] / nearest),
-            count(found.every[outcome]),
-            percent(every and found.every[outcome] / every),
-        )
-        for outcome in DECISIONS
-    )
-    head = (
-        "outcome",
-        "first neighbors",
-        "share",
-        "all pairs of the run",
-        "their share",
-    )
-    return Table(head, tuple(rows))
+    counted = {"all pairs of the run": found.every}
+    if found.nearest is not None:
+        counted = {"first neighbors": found.nearest, **counted}
+    head = ["outcome"]
+    rows = [[text(outcome)] for outcome in DECISIONS]
+    for title, counts in counted.items():
+        total = sum(counts.values()) or None
+        head += [title, "share" if len(head) == 1 else "their share"]
+        for row, outcome in zip(rows, DECISIONS, strict=True):
+            share = total and counts[outcome] / total
+            row += [count(counts[outcome]), percent(share)]
+    return Table(tuple(head), tuple(map(tuple, rows)))
 
 
 def decisions_sentence(found: Decisions) -> str:
     """Say how the pairs of a run are decided."""
     chosen = "" if found.far is None else f" (false accept rate {100 * found.far:g} %)"
+    counts, of = found.nearest, "first neighbors"
+    if counts is None:
+        counts, of = found.every, "pairs of the list"
     return (
         f"Pairs are accepted from a {found.score_name} of "
-        f"{number(found.threshold).text}{chosen}: of the first neighbors, "
-        f"{found.nearest['true accept']:,} true matches and "
-        f"{found.nearest['false accept']:,} false ones are accepted, "
-        f"{found.nearest['false reject']:,} true and "
-        f"{found.nearest['true reject']:,} false ones rejected."
+        f"{number(found.threshold).text}{chosen}: of the {of}, "
+        f"{counts['true accept']:,} true matches and "
+        f"{counts['false accept']:,} false ones are accepted, "
+        f"{counts['false reject']:,} true and "
+        f"{counts['true reject']:,} false ones rejected."
     )
+
+
+def _scores(run: Run) -> NDArray[np.float64]:
+    """Return the scores of the pairs, rounded as those of the evaluation."""
+    pairs, cosine = run.pairs, run.config.metric == "cosine"
+    return np.round(pairs.similarity if cosine else -pairs.distance, 12)
 
 
 def _counts(outcomes: NDArray[np.int8]) -> dict[str, int]:
@@ -256,10 +258,27 @@ def _counts(outcomes: NDArray[np.int8]) -> dict[str, int]:
     }
 
 
+def _threshold_in_list(run: Run, far: float) -> float:
+    """Return the least score of a given list with a false accept rate."""
+    scores, false = np.unique(_scores(run)), run.pairs.outcome == FALSE_MATCH
+    impostors = np.sort(_scores(run)[false])
+    accepted = len(impostors) - np.searchsorted(impostors, scores)
+    enough = scores[accepted <= far * len(impostors)]
+    if not len(impostors) or not len(enough):
+        raise DataError(
+            f"no threshold of the run '{run.key}' accepts so few pairs of two "
+            f"identities as a false accept rate of {far:g} ({len(impostors):,} such "
+            "pairs in the list); give a larger rate, or a threshold."
+        )
+    return float(enough[0])
+
+
 def _threshold_of(run: Run, far: float) -> float:
     """Return the threshold of a false accept rate."""
     if not 0 < far < 1:
         raise DataError(f"far is {far}; give a rate between 0 and 1.")
+    if run.config.pair_source != SEARCH:
+        return _threshold_in_list(run, far)
     evaluation = load_evaluation(run)
     if evaluation is None:
         raise DataError(

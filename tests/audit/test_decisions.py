@@ -13,16 +13,23 @@ from fiftyone_sfam import (
     decide_pairs,
     evaluate_retrieval,
     explain_pair,
+    explain_pairs,
     explain_retrieval,
     load_decisions,
     load_run,
 )
 from fiftyone_sfam.app.pairs.queue import ANY_OUTCOME, Spec, build_queue
-from fiftyone_sfam.audit.decisions import DECISIONS, decisions_table, similarity_at
+from fiftyone_sfam.audit.decisions import (
+    DECISIONS,
+    decisions_sentence,
+    decisions_table,
+    similarity_at,
+)
 from fiftyone_sfam.audit.report.summary import highlights, load_results
 from fiftyone_sfam.audit.report.write import make_report, render
 from fiftyone_sfam.cli import main
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.retrieval.pairs import TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 from pairs_component import PairsComponent, decode
 from worlds import tiny_model
@@ -96,6 +103,33 @@ def test_a_threshold_at_a_false_accept_rate(run: Run) -> None:
     assert 0 < np.mean(np.array(impostors) >= found.threshold) <= 0.1
     with pytest.raises(DataError, match="accepts so few impostors"):
         decide_pairs(run, far=1e-9)
+
+
+def test_a_given_list_is_decided_by_its_own_pairs(world: fo.Dataset) -> None:
+    paths = world.values("filepath")
+    listed = [
+        (paths[i], paths[j], "same" if (i + j) % 3 == 0 else "different")
+        for i in range(6)
+        for j in range(i + 1, 9)
+    ]
+    run = explain_pairs(world, tiny_model(), listed)
+    same = run.pairs.outcome == TRUE_MATCH
+    scores = np.round(run.pairs.similarity, 12)
+    found = decide_pairs(run, far=0.2)
+    # The least score of a pair that at most a fifth of the different pairs reaches.
+    impostors = scores[~same]
+    enough = [t for t in scores if np.mean(impostors >= t) <= 0.2]
+    assert found.threshold == min(enough)
+    accepted = scores >= found.threshold
+    assert found.nearest is None
+    assert found.every == {
+        "true accept": np.count_nonzero(accepted & same),
+        "false reject": np.count_nonzero(~accepted & same),
+        "false accept": np.count_nonzero(accepted & ~same),
+        "true reject": np.count_nonzero(~accepted & ~same),
+    }
+    assert len(decisions_table(found).head) == 3
+    assert ": of the pairs of the list, " in decisions_sentence(found)
 
 
 @pytest.mark.parametrize(

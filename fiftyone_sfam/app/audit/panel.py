@@ -322,8 +322,8 @@ class SfamAudit(foo.Panel):
             # In the page: no other tab and nobody else gets them.
             handed = {"run": run.key, "uid": run.config.uid, "title": title}
             queries = run.pairs.query[list(pairs)].tolist()
-            handed = {**handed, "pairs": list(pairs), "queries": queries}
-            ctx.trigger(VIEW_PAIRS, params=handed)
+            shown = {"pairs": list(pairs), "queries": queries}
+            ctx.trigger(VIEW_PAIRS, params={**handed, **shown})
             # In the pane of the grid, so that the audit stays in sight.
             ctx.ops.open_panel("sfam_pairs")
 

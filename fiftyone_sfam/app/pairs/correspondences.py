@@ -8,6 +8,7 @@ evidence at ``p``, up to what the other image's remainder adds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,7 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
         similarity = similarity_of(*embeddings, metric)
     query, neighbor = in_blocks(query), in_blocks(neighbor)
     values = points(query.contributions, neighbor.contributions, metric)
+    places = math.prod(query.contributions.shape)
     cells = [
         {"shape": list(one.contributions.shape), "box": list(one.crop)}
         for one in (query, neighbor)
@@ -63,7 +65,7 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
     return {
         "query": cells[0],
         "neighbor": cells[1],
-        "points": encode(values.reshape(np.prod(cells[0]["shape"]), -1), "f2"),
+        "points": encode(values.reshape(places, -1), "f2"),
         "similarity": similarity,
         "remainder": remainder,
         "source": source,
