@@ -46,19 +46,20 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
         similarity = similarity_of(*embeddings, metric)
     query, neighbor = in_blocks(query), in_blocks(neighbor)
     values = points(query.contributions, neighbor.contributions, metric)
-    cells = [
-        {"shape": list(one.contributions.shape), "box": list(one.crop)}
-        for one in (query, neighbor)
-    ]
+    places = int(np.prod(query.contributions.shape))
     return {
-        "query": cells[0],
-        "neighbor": cells[1],
-        "points": encode(values.reshape(np.prod(cells[0]["shape"]), -1), "f2"),
+        "query": _cells(query),
+        "neighbor": _cells(neighbor),
+        "points": encode(values.reshape(places, -1), "f2"),
         "similarity": similarity,
         "remainder": similarity - float(values.sum(dtype=np.float64)),
         "source": source,
         "notes": notes,
     }
+
+
+def _cells(image: KeptImage) -> dict[str, Any]:
+    return {"shape": list(image.contributions.shape), "box": list(image.crop)}
 
 
 def in_blocks(image: KeptImage) -> KeptImage:
