@@ -51,10 +51,6 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
     query, neighbor = in_blocks(query), in_blocks(neighbor)
     values = points(query.contributions, neighbor.contributions, metric)
     places = math.prod(query.contributions.shape)
-    cells = [
-        {"shape": list(one.contributions.shape), "box": list(one.crop)}
-        for one in (query, neighbor)
-    ]
     remainder = similarity - float(values.sum(dtype=np.float64))
     if abs(remainder) > _SMALL * abs(similarity):
         notes = [
@@ -63,14 +59,18 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
             f"similarity {similarity:.3f}: it can differ from the evidence map there.",
         ]
     return {
-        "query": cells[0],
-        "neighbor": cells[1],
+        "query": _cells(query),
+        "neighbor": _cells(neighbor),
         "points": encode(values.reshape(places, -1), "f2"),
         "similarity": similarity,
         "remainder": remainder,
         "source": source,
         "notes": notes,
     }
+
+
+def _cells(image: KeptImage) -> dict[str, Any]:
+    return {"shape": list(image.contributions.shape), "box": list(image.crop)}
 
 
 def in_blocks(image: KeptImage) -> KeptImage:

@@ -136,7 +136,11 @@
   white-space: normal;
 }
 .sfam-f [role="alert"] {
-  color: var(--fo-palette-error-main, #d32f2f);
+  color: color-mix(
+    in srgb,
+    var(--fo-palette-error-main, #d32f2f) 70%,
+    var(--fo-palette-text-primary)
+  );
 }
 `;
 
