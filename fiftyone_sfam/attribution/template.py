@@ -49,6 +49,17 @@ class TemplateExplanation:
         Metric, and names of the model and of the layer of the maps.
     normalized : bool
         Whether embeddings were divided by their lengths before the mean.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> from fiftyone_sfam import explain_template
+    >>> colors = ("red", "orange", "blue")
+    >>> red, *others = (Image.new("RGB", (64, 128), color) for color in colors)
+    >>> found = explain_template("demo", red, others)
+    >>> parts = found.toward(0) + found.toward(1)
+    >>> bool(abs(parts - found.probe[0].evidence).max() < 1e-5)
+    True
     """
 
     score: float
