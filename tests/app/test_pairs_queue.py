@@ -280,7 +280,7 @@ def store_suspects(run: Run, found: list[tuple[str, tuple[int, ...]]]) -> None:
 def test_conditions_that_make_no_sense(dataset: fo.Dataset) -> None:
     component = PairsComponent(dataset)
     for spec, problem in (
-        ({"outcome": "match"}, "give one of true match, false match, unlabeled."),
+        ({"outcome": "match"}, "give one of true match, false match, unlabeled, true"),
         ({"ranks": 7}, "give one of 1, k, all."),
         ({"order": "random"}, "give one of run, false matches"),
         ({"min_similarity": float("nan")}, "give a finite number."),

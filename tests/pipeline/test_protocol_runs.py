@@ -59,6 +59,10 @@ def test_rules_of_fields_days_and_spans(world: fo.Dataset) -> None:
     assert Protocol.from_dict(loaded.config.protocol).exclude == tuple(rules)
     out = candidates_of(loaded).left_out(np.arange(12), Protocol())
     assert (~out).sum() == len(every)
+    # A run after other clothes were entered is not taken for the same one.
+    world.set_values("clothes", ["red"] * 12)
+    again = explain(world, Protocol("identity", exclude=rules), overwrite=True)
+    assert again.config.fingerprint != loaded.config.fingerprint
 
 
 def test_dates_as_text_and_values_that_are_none(world: fo.Dataset) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation_support import identify
+from evaluation_support import identify, verify
 from fiftyone_sfam import Protocol, Within
 from fiftyone_sfam.audit.evaluation.blocks import compare
 from fiftyone_sfam.audit.evaluation.galleries import RANKS, measure_galleries
@@ -59,10 +59,34 @@ class World:
         """By the definition: one value after the other."""
         if query == other:
             return True
-        rules = list(self.protocol.exclude)
-        if self.protocol.camera_field:
-            rules.append(("identity", "camera"))
+        rules = self.rules()
         return any(all(self._holds(t, query, other) for t in rule) for rule in rules)
+
+    def rules(self) -> list[Rule]:
+        camera = [("identity", "camera")] if self.protocol.camera_field else []
+        return [*self.protocol.exclude, *camera]
+
+    def verification(self) -> tuple[list[float], list[float]]:
+        """Scores of pairs of one identity and of two; rules of one hold for both."""
+        rest = [
+            [term for term in rule if term != "identity"]
+            for rule in self.rules()
+            if "identity" in rule
+        ]
+        unit = self.embeddings / np.linalg.norm(self.embeddings, axis=1)[:, None]
+        scores: tuple[list[float], list[float]] = [], []
+        seen = set()
+        for query, ranking in self.rankings.items():
+            for other in ranking:
+                names = {self.columns["identity"][item] for item in (query, other)}
+                apart = any(
+                    all(self._holds(t, query, other) for t in terms) for terms in rest
+                )
+                if None not in names and not apart and {query, other} not in seen:
+                    seen.add(frozenset((query, other)))
+                    kind = scores[0 if self.match(query, other) else 1]
+                    kind.append(float(unit[query] @ unit[other]))
+        return scores
 
     def _holds(self, term: str | Within, query: int, other: int) -> bool:
         column = self.columns[term.field if isinstance(term, Within) else term]
@@ -194,6 +218,11 @@ def test_equal_a_double_loop(
         assert ranked.inverse_negative_penalty[row] == len(ranks) / ranks[-1]
     labeled = [query for query in queries if world.columns["identity"][query]]
     assert ranked.without_match == len(labeled) - len(ranked.query)
+
+    genuine, impostor = world.verification()
+    scores = verify(world.embeddings, candidates, protocol)
+    assert scores.genuine == pytest.approx(sorted(genuine), abs=1e-7)
+    assert scores.impostor == pytest.approx(sorted(impostor), abs=1e-7)
 
     found = find_neighbors(world.embeddings, candidates, protocol, 1)
     assert found.true_rank.tolist() == [(matches[q] or [0])[0] for q in queries]
