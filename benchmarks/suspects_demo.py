@@ -2,68 +2,53 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-from isolated import isolated_database
+import torch
 from suspects_calibrated import Truth, Units, no_defects, units_of
 from suspects_planted import MERGED, MISLABELED, SPLIT
 
-from audit import SEEDS, explained
+from audit import SEEDS
 from fiftyone_sfam.audit.suspects.measures import Measured, measure
+from fiftyone_sfam.demo.world import DefectPlan, World, generate_world, render
+from fiftyone_sfam.models import load_model
+from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.retrieval.search import encode
 
 
 def demo_units() -> tuple[list[dict[str, Units]], list[dict[str, Units]]]:
     """Measure the demo worlds: those with defects, and those without."""
-    with (
-        isolated_database("sfam_check_suspects_demo"),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        return (
-            [_world(seed, Path(folder), planted=True) for seed in SEEDS],
-            [_world(seed, Path(folder), planted=False) for seed in SEEDS],
-        )
+    model = load_model("demo")
+    planted = [_units(generate_world(seed), model) for seed in SEEDS]
+    none = DefectPlan.none()
+    clean = [_units(generate_world(seed, defects=none), model) for seed in SEEDS]
+    return planted, clean
 
 
-def _world(seed: int, folder: Path, planted: bool) -> dict[str, Units]:
-    import fiftyone as fo
-
-    from fiftyone_sfam.demo.dataset import load_demo_dataset
-    from fiftyone_sfam.demo.world import DefectPlan
-
-    fo.config.show_progress_bars = False
-    options: dict[str, Any] = {} if planted else {"defects": DefectPlan.none()}
-    name = f"{'planted' if planted else 'clean'}-{seed}"
-    dataset = load_demo_dataset(f"check-{name}", seed, folder / name, **options)
-    run = explained(dataset)
-    items = run.items
+def _units(world: World, model: EmbeddingModel) -> dict[str, Units]:
+    images = torch.stack([model.prepare(render(crop).image) for crop in world.crops])
+    with torch.inference_mode():
+        parts = [model.embed(part).numpy() for part in images.split(32)]
     measured = measure(
-        run.embeddings(),
-        run.config.metric,
-        encode(list(items.identities)),
-        encode(list(items.cameras)),
+        np.concatenate(parts),
+        model.metric,
+        encode([crop.identity for crop in world.crops]),
+        encode([crop.camera for crop in world.crops]),
     )
-    truth = _truth(measured, run, dataset.info["sfam_demo"]["planted"])
-    dataset.delete()
-    return units_of(measured, truth)
+    return units_of(measured, _truth(measured, world))
 
 
-def _truth(measured: Measured, run: Any, planted: list[dict[str, Any]]) -> Truth:
+def _truth(measured: Measured, world: World) -> Truth:
     truth = no_defects(measured)
-    codes = {
-        name: code for code, name in enumerate(dict.fromkeys(run.items.identities))
-    }
-    samples = [str(sample) for sample in run.items.sample_ids]
-    for one in planted:
-        identities = [codes[name] for name in one["identities"] if name in codes]
-        if one["kind"] == "wrong_label":
-            truth[MISLABELED][np.isin(samples, one["samples"])] = 1
-        elif one["kind"] == "split_identity":
+    names = [crop.identity for crop in world.crops]
+    codes = dict(zip(names, measured.space.identities.tolist(), strict=True))
+    crops = [crop.crop_id for crop in world.crops]
+    for one in world.planted:
+        identities = [codes[name] for name in one.identities if name in codes]
+        if one.kind == "wrong_label":
+            truth[MISLABELED][np.isin(crops, one.crops)] = 1
+        elif one.kind == "split_identity":
             first, second = identities
             truth[SPLIT][[first, second], [second, first]] = 1
-        elif one["kind"] == "merged_identity":
+        elif one.kind == "merged_identity":
             truth[MERGED][identities[0]] = 1
     return truth
