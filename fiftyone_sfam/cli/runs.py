@@ -109,8 +109,15 @@ def _add_explain(commands: Any) -> None:
         "threads that read images (default: one per core, at most 8)",
         low=0,
     )
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--overwrite", action="store_true", help="replace an existing run of this key"
+    )
+    again.add_argument(
+        "--update",
+        action="store_true",
+        help="bring an existing run of this key up to date; only new images, and "
+        "those with new pairs, pass through the network",
     )
     _add_engine(parser)
     _add_protocol(parser)
@@ -257,6 +264,7 @@ def _explain(args: argparse.Namespace) -> str:
             engine=args.engine,
             engine_options=engine_options,
             overwrite=args.overwrite,
+            update=args.update,
         )
     return summary(run, started)
 
@@ -277,7 +285,7 @@ def _check_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
     from fiftyone_sfam.runs.run import list_runs
 
     check_key(dataset, args.key, args.patches_field)
-    if args.key in list_runs(dataset) and not args.overwrite:
+    if args.key in list_runs(dataset) and not (args.overwrite or args.update):
         raise RunError(
             f"'{dataset.name}' has a run '{args.key}' already; give --overwrite to "
             "replace it, or another --key."

@@ -39,6 +39,7 @@ from fiftyone_sfam.pipeline.manage import (
     check_existing,
     check_kept_index,
     fingerprint_of,
+    model_digest_of,
     replaced_runs,
     resumable_uid,
 )
@@ -52,6 +53,7 @@ from fiftyone_sfam.pipeline.passes import (
 )
 from fiftyone_sfam.pipeline.publish import publish_fields
 from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
+from fiftyone_sfam.pipeline.update import digest_items, kept_of
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.embeddings import (
     Embeddings,
@@ -120,6 +122,7 @@ def explain_retrieval(
     num_workers: int | None = None,
     cache_bytes: int = 2**30,
     overwrite: bool = False,
+    update: bool = False,
     progress: bool | Progress | None = None,
     engine: Literal["local", "ray"] = "local",
     engine_options: Mapping[str, Any] | None = None,
@@ -182,6 +185,13 @@ def explain_retrieval(
     overwrite : bool
         Replace an existing run of this key once the new run is complete. Otherwise an
         existing key raises.
+    update : bool
+        Bring an existing run of this key up to date: images were added, deleted or
+        changed, or have other labels. Only new images, and images with new pairs, pass
+        through the network; an image of a query whose neighbors are the same does not.
+        The run is then the one that ``overwrite=True`` makes, verdicts included. Needs
+        ``engine="local"`` and the model and settings of the run; ``k``, ``protocol``
+        and ``neighbors`` may differ. Makes the run if there is none.
     progress : bool or callable, optional
         Whether to show a bar, or a function that is called with the number of images
         done, their total, and the phase: ``"embedding"`` or ``"explaining"``. None
@@ -220,10 +230,11 @@ def explain_retrieval(
     dataset = samples._root_dataset
     protocol = protocol or Protocol()
     _check_options(kinds, weights, map_dtype, neighbors, batch_size, k)
+    _check_update(update, overwrite, engine)
     check_contributions(contributions, contribution_dims)
     check_engine(engine, engine_options)
     with making_run(dataset, key):
-        existing = check_existing(dataset, key, patches_field, overwrite)
+        existing = check_existing(dataset, key, patches_field, overwrite or update)
         check_kept_index(samples, keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
@@ -278,6 +289,13 @@ def explain_retrieval(
         fingerprint = fingerprint_of(
             settings, items, given, model, sample_input(items, model)
         )
+        digests, model_digest = digest_items(items), model_digest_of(settings, model)
+        kept = None
+        if update and existing is not None and existing.state == COMPLETE:
+            run = load_run(dataset, key)
+            if existing.fingerprint == fingerprint:
+                return run
+            kept = kept_of(run, settings, model_digest, items, digests, given)
         store = _make_store(dataset, key, fingerprint)
         work = Work(
             items=items,
@@ -287,10 +305,12 @@ def explain_retrieval(
             num_workers=num_workers,
             cache_bytes=cache_bytes,
             store=store,
+            kept=kept,
         )
         used, table, maps = _compute(
             work, settings, protocol, given, index, engine, engine_options, progress
         )
+        table = replace(table, items=replace(table.items, digests=digests))
         write_table(store, table)
         check_kept_index(samples, keep_index, existing, delete=True)
         config = RunConfig(
@@ -316,6 +336,7 @@ def explain_retrieval(
                 **count_outcomes(table.pairs),
             },
             replaces=replaced_runs(existing, store.uid),
+            model_digest=model_digest,
             keeps_index=keep_index,
         )
         record_run(dataset, key, config)
@@ -414,6 +435,19 @@ def _check_options(
             raise DataError(f"{name} is {number!r}; a whole number from 1 is needed.")
         if number > _LARGEST:
             raise DataError(f"{name} is {number}; at most {_LARGEST} can be stored.")
+
+
+def _check_update(update: bool, overwrite: bool, engine: str) -> None:
+    """Raise if an update cannot be made in this way."""
+    if update and overwrite:
+        raise DataError(
+            "update=True keeps what is stored of the run, and overwrite=True replaces "
+            "all of it; give one of them."
+        )
+    if update and engine != "local":
+        raise DataError(
+            f"update=True needs engine='local', but engine is {engine!r}; leave it out."
+        )
 
 
 def _make_store(dataset: fo.Dataset, key: str, fingerprint: str) -> BlobStore:

@@ -40,6 +40,8 @@ class RunItems:
     is_gallery: NDArray[np.bool_]  # (N,)
     # Shard and row of the stored contributions, shape (N, 2); -1 for items without.
     places: NDArray[np.int32] | None = None
+    # Of what the maps of each item depend on, shape (N, 16); None in earlier versions.
+    digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -145,6 +147,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         arrays["is_query"],
         arrays["is_gallery"],
         arrays.get("places"),
+        arrays.get("digests"),
     )
     return items, tuple(Skipped(**values) for values in texts["skipped"])
 
@@ -186,6 +189,8 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
         arrays["label_ids"] = items.label_ids.astype("S")
     if items.places is not None:
         arrays["places"] = items.places
+    if items.digests is not None:
+        arrays["digests"] = items.digests
     return arrays
 
 
