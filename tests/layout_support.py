@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
+
+from fiftyone_sfam.data.layouts.tree import Tree
 
 
 def draw(folder: Path, names: Iterable[str]) -> Path:
@@ -75,3 +78,11 @@ def cuhk03_matlab(folder: Path, kind: str = "detected") -> None:
         "gallery_idx": np.array([[4]]),
     }
     savemat(folder / f"cuhk03_new_protocol_config_{kind}.mat", content)
+
+
+def labels(tree: Tree, *fields: str) -> dict[str, tuple[Any, ...]]:
+    """The fields of each image by its name."""
+    return {
+        image.name: tuple(image.labels.get(field) for field in fields)
+        for image in tree.images
+    }

@@ -126,8 +126,15 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         "threads that read images (default: one per core, at most 8)",
         low=0,
     )
-    parser.add_argument(
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
         "--overwrite", action="store_true", help="replace an existing run of this key"
+    )
+    again.add_argument(
+        "--update",
+        action="store_true",
+        help="bring an existing run of this key up to date; only new images, and "
+        "those with new pairs, pass through the network",
     )
     _add_engine(parser)
 
@@ -280,6 +287,7 @@ def _explain(args: argparse.Namespace) -> str:
             k=args.k,
             protocol=protocol,
             neighbors=args.neighbors,
+            update=args.update,
             **run_options(args),
         )
     return summary(run, started)
@@ -341,7 +349,7 @@ def check_run_key(dataset: fo.Dataset, args: argparse.Namespace) -> None:
     from fiftyone_sfam.runs.run import list_runs
 
     check_key(dataset, args.key, args.patches_field)
-    if args.key in list_runs(dataset) and not args.overwrite:
+    if args.key in list_runs(dataset) and not (args.overwrite or args.update):
         raise RunError(
             f"'{dataset.name}' has a run '{args.key}' already; give --overwrite to "
             "replace it, or another --key."

@@ -39,6 +39,7 @@ from fiftyone_sfam.pipeline.manage import (
     check_existing,
     check_kept_index,
     fingerprint_of,
+    model_digest_of,
     replaced_runs,
     resumable_uid,
 )
@@ -53,6 +54,7 @@ from fiftyone_sfam.pipeline.passes import (
 )
 from fiftyone_sfam.pipeline.publish import publish_fields
 from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
+from fiftyone_sfam.pipeline.update import digest_items, kept_of
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.embeddings import (
     Embeddings,
@@ -108,6 +110,7 @@ def explain_retrieval(
     num_workers: int | None = None,
     cache_bytes: int = 2**30,
     overwrite: bool = False,
+    update: bool = False,
     progress: bool | Progress | None = None,
     engine: Literal["local", "ray"] = "local",
     engine_options: Mapping[str, Any] | None = None,
@@ -170,6 +173,13 @@ def explain_retrieval(
     overwrite : bool
         Replace an existing run of this key once the new run is complete. Otherwise an
         existing key raises.
+    update : bool
+        Bring an existing run of this key up to date: images were added, deleted or
+        changed, or have other labels. Only new images, and images with new pairs, pass
+        through the network; an image of a query whose neighbors are the same does not.
+        The run is then the one that ``overwrite=True`` makes, verdicts included. Needs
+        ``engine="local"`` and the model and settings of the run; ``k``, ``protocol``
+        and ``neighbors`` may differ. Makes the run if there is none.
     progress : bool or callable, optional
         Whether to show a bar, or a function that is called with the number of images
         done, their total, and the phase: ``"embedding"`` or ``"explaining"``. None
@@ -223,6 +233,7 @@ def explain_retrieval(
         num_workers=num_workers,
         cache_bytes=cache_bytes,
         overwrite=overwrite,
+        update=update,
         progress=progress,
         engine=engine,
         engine_options=engine_options,
@@ -239,7 +250,9 @@ def make_run(
     check_contributions(options.contributions, options.contribution_dims)
     check_engine(options.engine, options.engine_options)
     with making_run(dataset, key):
-        existing = check_existing(dataset, key, field, options.overwrite)
+        existing = check_existing(
+            dataset, key, field, options.overwrite or options.update
+        )
         check_kept_index(samples, options.keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
@@ -299,6 +312,13 @@ def make_run(
         fingerprint = fingerprint_of(
             settings, items, given, model, sample_input(items, model)
         )
+        digests, model_digest = digest_items(items), model_digest_of(settings, model)
+        kept = None
+        if options.update and existing is not None and existing.state == COMPLETE:
+            run = load_run(dataset, key)
+            if existing.fingerprint == fingerprint:
+                return run
+            kept = kept_of(run, settings, model_digest, items, digests, given)
         store = _make_store(dataset, key, fingerprint)
         work = Work(
             items=items,
@@ -308,10 +328,12 @@ def make_run(
             num_workers=options.num_workers,
             cache_bytes=options.cache_bytes,
             store=store,
+            kept=kept,
         )
         used, table, maps, outcomes = _compute(
             work, settings, source, given, index, options
         )
+        table = replace(table, items=replace(table.items, digests=digests))
         write_table(store, table)
         check_kept_index(samples, options.keep_index, existing, delete=True)
         config = RunConfig(
@@ -332,6 +354,7 @@ def make_run(
             counts=_counts(items, table) | outcomes,
             protocol_warnings=protocol_warnings,
             replaces=replaced_runs(existing, store.uid),
+            model_digest=model_digest,
             keeps_index=options.keep_index,
         )
         record_run(dataset, key, config)

@@ -63,10 +63,7 @@ def fingerprint_of(
     digest = hashlib.sha256()
     facts: dict[str, Any] = {
         "config": {**settings.facts(), "layer": model.requested_layer},
-        "output": [model._embedding_key, model._embedding_layer],
-        "preprocess": repr(model.preprocess)
-        if hasattr(model.preprocess, "__dataclass_fields__")
-        else getattr(model.preprocess, "__qualname__", type(model.preprocess).__name__),
+        **_model_facts(model),
         "ids": items.ids,
         "identities": items.identities,
         "cameras": items.cameras,
@@ -74,7 +71,7 @@ def fingerprint_of(
         if items.splits is None
         else [sorted(split) for split in items.splits],
         "boxes": None if items.boxes is None else items.boxes.tolist(),
-        "files": [_file_facts(path) for path in items.filepaths],
+        "files": [file_facts(path) for path in items.filepaths],
     }
     # Only where there are some, as for the settings of earlier versions.
     if items.terms:
@@ -89,7 +86,27 @@ def fingerprint_of(
     return digest.hexdigest()
 
 
-def _file_facts(filepath: str) -> tuple[str, int, int]:
+def _model_facts(model: EmbeddingModel) -> dict[str, Any]:
+    """Return what the settings of a run do not say about its model."""
+    return {
+        "output": [model._embedding_key, model._embedding_layer],
+        "preprocess": repr(model.preprocess)
+        if hasattr(model.preprocess, "__dataclass_fields__")
+        else getattr(model.preprocess, "__qualname__", type(model.preprocess).__name__),
+    }
+
+
+def model_digest_of(settings: RunSettings, model: EmbeddingModel) -> str:
+    """Digest what maps depend on beside the settings and the images."""
+    facts = {
+        **_model_facts(model),
+        "layer": model.requested_layer,
+        "dims": settings.contribution_dims,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def file_facts(filepath: str) -> tuple[str, int, int]:
     """Return what shows a change of a file: its path, size and time."""
     try:
         status = os.stat(filepath)

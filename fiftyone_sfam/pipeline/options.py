@@ -46,6 +46,7 @@ class RunOptions:
     num_workers: int | None = None
     cache_bytes: int = 2**30
     overwrite: bool = False
+    update: bool = False
     progress: bool | Progress | None = None
     engine: Literal["local", "ray"] = "local"
     engine_options: Mapping[str, Any] | None = None
@@ -76,3 +77,13 @@ class RunOptions:
                 raise DataError(
                     f"{name} is {number}; at most {_LARGEST} can be stored."
                 )
+        if self.update and self.overwrite:
+            raise DataError(
+                "update=True keeps what is stored of the run, and overwrite=True "
+                "replaces all of it; give one of them."
+            )
+        if self.update and self.engine != "local":
+            raise DataError(
+                f"update=True needs engine='local', but engine is {self.engine!r}; "
+                "leave it out."
+            )

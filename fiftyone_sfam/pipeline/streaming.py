@@ -132,7 +132,7 @@ class MapTask:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """An image prepared for the network."""
 
     tensor: torch.Tensor
@@ -166,7 +166,7 @@ class ImageStream:
 
     def embed(self, numbers: Sequence[int]) -> Iterator[Embedded]:
         """Compute the embeddings of blocks of items, and store them."""
-        blocks = self._load_blocks([self.block(number) for number in numbers])
+        blocks = self._load_blocks([self._to_embed(number) for number in numbers])
         for number, images in zip(numbers, blocks, strict=True):
             block = self._embed_block(number, images)
             store_embedded(self.store, block)
@@ -177,9 +177,13 @@ class ImageStream:
         start = number * self.batch_size
         return range(start, min(start + self.batch_size, len(self.items)))
 
-    def _embed_block(self, number: int, images: list[Loaded[_Prepared]]) -> Embedded:
+    def _to_embed(self, number: int) -> Sequence[int]:
+        """Return the items of a block whose embeddings are computed."""
+        return self.block(number)
+
+    def _embed_block(self, number: int, images: list[Loaded[Prepared]]) -> Embedded:
         """Embed the readable images of a block."""
-        readable, reasons = _split(images)
+        readable, reasons = split_readable(images)
         rows: dict[int, NDArray[np.float32]] = {}
         if readable:
             vectors = self._embed_images(readable)
@@ -196,9 +200,9 @@ class ImageStream:
                 block[place] = rows[image.index]
         return Embedded(number, block, reasons)
 
-    def _embed_images(self, readable: list[Loaded[_Prepared]]) -> NDArray[np.float32]:
+    def _embed_images(self, readable: list[Loaded[Prepared]]) -> NDArray[np.float32]:
         """Embed readable images; cache what their maps need if there is space."""
-        images, model = _stack(readable, self.model), self._model_of(readable)
+        images, model = stack(readable, self.model), self._model_of(readable)
         if not self.cache.reserve(images, model):
             return model.embed(images).cpu().numpy()
         head = model.linearize(images)
@@ -210,13 +214,12 @@ class ImageStream:
 
     def explain(self, task: MapTask, numbers: Sequence[int]) -> Iterator[Explained]:
         """Compute the maps of all sides of some shards, and store them."""
-        batches = [task.plan.batch_of(number, len(self.items)) for number in numbers]
-        cached = [self.cache.pop(batch.tolist()) for batch in batches]
+        batches = [self._batch(task, number) for number in numbers]
+        cached = [self.cache.pop(batch) for batch, _ in batches]
         loaded = self._load_blocks(
             [
-                # Images that could not be embedded are in no pair.
-                [] if images.keys() >= set(task.plan.images_of(number)) else list(batch)
-                for number, batch, images in zip(numbers, batches, cached, strict=True)
+                [] if images.keys() >= set(wanted) else batch
+                for (batch, wanted), images in zip(batches, cached, strict=True)
             ]
         )
         previous: tuple[Explained, Future[None]] | None = None
@@ -237,6 +240,14 @@ class ImageStream:
                 previous[1].result()
                 yield previous[0]
 
+    def _batch(self, task: MapTask, number: int) -> tuple[list[int], list[int]]:
+        """Return the items that are processed for a shard, and those it explains.
+
+        Images that could not be embedded are in no pair, and so only in the former.
+        """
+        batch = task.plan.batch_of(number, len(self.items))
+        return batch.tolist(), task.plan.images_of(number).tolist()
+
     def _store(
         self, number: int, shard: Arrays, rows: list[Arrays], summary: Arrays
     ) -> None:
@@ -252,16 +263,16 @@ class ImageStream:
         same images as a process that computes all of them.
         """
         for batch in batches:
-            readable, _ = _split(next(self._load_blocks([batch])))
+            readable, _ = split_readable(next(self._load_blocks([batch])))
             if readable:
-                images = _stack(readable, self.model)
+                images = stack(readable, self.model)
                 self._model_of(readable).find_layer(images)
                 return
 
     def _explain_block(
         self,
         images: dict[int, LinearizedImage],
-        block: list[Loaded[_Prepared]],
+        block: list[Loaded[Prepared]],
         number: int,
         task: MapTask,
     ) -> tuple[Arrays, list[Arrays]]:
@@ -269,9 +280,9 @@ class ImageStream:
 
         Returns the shard, and the contributions of its images if the run keeps them.
         """
-        readable, reasons = _split(block)
+        readable, reasons = split_readable(block)
         if readable:
-            images_of_batch = _stack(readable, self.model)
+            images_of_batch = stack(readable, self.model)
             head = self._model_of(readable).linearize(images_of_batch)
             images = _linearized(head, readable)
         indices = task.plan.images_of(number)
@@ -373,14 +384,12 @@ class ImageStream:
                 f"model '{self.model.name}' have {embedding.shape[1]}; compute them "
                 "again, or name the model that made them."
             )
-        similarities = _similarities(
-            embedding.astype(np.float64), stored, self.model.metric
-        )
-        return 1 - similarities
+        embedding = embedding.astype(np.float64)
+        return 1 - similarities(embedding, stored, self.model.metric)
 
     # -- images ------------------------------------------------------------------------
 
-    def _model_of(self, readable: list[Loaded[_Prepared]]) -> EmbeddingModel:
+    def _model_of(self, readable: list[Loaded[Prepared]]) -> EmbeddingModel:
         """Return the model with the further inputs of a batch, if it takes any."""
         if self.items.inputs is None:
             return self.model
@@ -391,7 +400,7 @@ class ImageStream:
 
     def _load_blocks(
         self, blocks: Sequence[Sequence[int]]
-    ) -> Iterator[list[Loaded[_Prepared]]]:
+    ) -> Iterator[list[Loaded[Prepared]]]:
         """Load blocks of images in the background, in order."""
         loaded = load_in_background(
             (int(index) for block in blocks for index in block),
@@ -403,7 +412,7 @@ class ImageStream:
         for size in sizes:
             yield next_block(loaded, size)
 
-    def _prepare(self, index: int) -> _Prepared:
+    def _prepare(self, index: int) -> Prepared:
         """Read and prepare an image."""
         return prepare_item(self.items, self.model, index, self._read)
 
@@ -413,7 +422,7 @@ def prepare_item(
     model: EmbeddingModel,
     index: int,
     read: Callable[[str], Image.Image],
-) -> _Prepared:
+) -> Prepared:
     """Read and prepare an image."""
     image = read(items.filepaths[index])
     size = image.size
@@ -422,19 +431,17 @@ def prepare_item(
     width, height = image.size
     left, top, right, bottom = model.crop_box(width, height)
     crop = (left / width, top / height, right / width, bottom / height)
-    return _Prepared(model.prepare(image), crop, size)
+    return Prepared(model.prepare(image), crop, size)
 
 
-def next_block(
-    loaded: Iterator[Loaded[_Prepared]], size: int
-) -> list[Loaded[_Prepared]]:
+def next_block(loaded: Iterator[Loaded[Prepared]], size: int) -> list[Loaded[Prepared]]:
     """Wait for the next images; a function of its own for benchmarks to measure."""
     return [next(loaded) for _ in range(size)]
 
 
-def _split(
-    block: list[Loaded[_Prepared]],
-) -> tuple[list[Loaded[_Prepared]], dict[int, str]]:
+def split_readable(
+    block: list[Loaded[Prepared]],
+) -> tuple[list[Loaded[Prepared]], dict[int, str]]:
     """Return the images that could be loaded, and the reasons of the others."""
     readable = [image for image in block if image.value is not None]
     reasons = {image.index: str(image.reason) for image in block if image.value is None}
@@ -442,7 +449,7 @@ def _split(
 
 
 def _linearized(
-    head: LinearizedHead, readable: list[Loaded[_Prepared]]
+    head: LinearizedHead, readable: list[Loaded[Prepared]]
 ) -> dict[int, LinearizedImage]:
     """Return the images of a linearized batch by index."""
     images = {}
@@ -454,7 +461,7 @@ def _linearized(
     return images
 
 
-def _stack(readable: list[Loaded[_Prepared]], model: EmbeddingModel) -> torch.Tensor:
+def stack(readable: list[Loaded[Prepared]], model: EmbeddingModel) -> torch.Tensor:
     """Stack prepared images into a batch."""
     tensors = [image.value.tensor for image in readable if image.value is not None]
     shapes = sorted({tuple(tensor.shape) for tensor in tensors})
@@ -467,7 +474,7 @@ def _stack(readable: list[Loaded[_Prepared]], model: EmbeddingModel) -> torch.Te
     return torch.stack(tensors)
 
 
-def _similarities(
+def similarities(
     first: NDArray[np.float64], second: NDArray[np.float64], metric: str
 ) -> NDArray[np.float64]:
     """Compute the similarity of embeddings row by row."""

@@ -98,6 +98,7 @@ class RunConfig(RunSettings):
     contribution_agreement: tuple[float, float] | None = None
     # Unique id and patches_field of the runs that it replaces, until they are deleted.
     replaces: tuple[tuple[str, str | None], ...] = ()
+    model_digest: str | None = None  # of its layer, output and preprocessing
     keeps_index: str | None = None  # brain key, until the index is stored
     renamed_to: str | None = None  # new key, until the renaming is finished
 

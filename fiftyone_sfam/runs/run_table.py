@@ -44,6 +44,8 @@ class RunItems:
     places: NDArray[np.int32] | None = None
     # Of the terms of the protocol's rules beside identity and camera, (N,) each.
     terms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    # Of what the maps of each item depend on, shape (N, 16); None in earlier versions.
+    digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -171,6 +173,7 @@ def read_items(store: BlobStore) -> tuple[RunItems, tuple[Skipped, ...]]:
         arrays["is_gallery"],
         arrays.get("places"),
         dict(zip(texts.get("terms", ()), arrays.get("terms", ()), strict=True)),
+        arrays.get("digests"),
     )
     return items, tuple(Skipped(**values) for values in texts["skipped"])
 
@@ -215,6 +218,8 @@ def _pack_items(items: RunItems, skipped: Iterable[Skipped]) -> Arrays:
         arrays["places"] = items.places
     if items.terms:
         arrays["terms"] = np.stack(list(items.terms.values()))
+    if items.digests is not None:
+        arrays["digests"] = items.digests
     return arrays
 
 

@@ -115,7 +115,7 @@ class LoadedLayout:
         return f"the protocol {compared}"
 
 
-class LayoutImporter(GenericSampleDatasetImporter):  # type: ignore[misc]
+class LayoutImporter(GenericSampleDatasetImporter):
     """Imports a folder that is laid out as a known data set.
 
     Parameters

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.pipeline.shards import Embedded, Explained
     from fiftyone_sfam.pipeline.streaming import MapTask
+    from fiftyone_sfam.pipeline.update import Kept
     from fiftyone_sfam.runs.blobs import BlobStore
 
 ENGINES = ("local", "ray")
@@ -33,6 +34,7 @@ class Work:
     num_workers: int | None  # threads that read images, of each process
     cache_bytes: int  # memory of the cache, of each process
     store: BlobStore
+    kept: Kept | None = None  # what an update takes from the run that it replaces
 
 
 class Engine(Protocol):
@@ -71,25 +73,26 @@ def check_engine(engine: str, options: Mapping[str, Any] | None) -> None:
 
 
 def make_engine(
-    engine: str, work: Work, options: Mapping[str, Any] | None
+    engine: str, work: Work, engine_options: Mapping[str, Any] | None
 ) -> AbstractContextManager[Engine]:
     """Start an engine."""
     if engine == "ray":
         from fiftyone_sfam.pipeline.engines.ray_engine import RayEngine, RayOptions
 
-        return RayEngine(work, RayOptions.of(options))
+        return RayEngine(work, RayOptions.of(engine_options))
     from fiftyone_sfam.pipeline.streaming import ImageStream
+    from fiftyone_sfam.pipeline.update import UpdatingStream
 
     threads = min(8, os.cpu_count() or 1)
     if work.num_workers is not None:
         threads = max(0, work.num_workers)
-    return nullcontext(
-        ImageStream(
-            work.items,
-            work.model,
-            work.store,
-            batch_size=work.batch_size,
-            num_workers=threads,
-            cache_bytes=work.cache_bytes,
-        )
-    )
+    options = {
+        "batch_size": work.batch_size,
+        "num_workers": threads,
+        "cache_bytes": work.cache_bytes,
+    }
+    if work.kept is None:
+        return nullcontext(ImageStream(work.items, work.model, work.store, **options))
+    stream = UpdatingStream(work.items, work.model, work.store, work.kept, **options)
+    stream.check_model()
+    return nullcontext(stream)
