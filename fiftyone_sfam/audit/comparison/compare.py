@@ -12,6 +12,7 @@ from fiftyone_sfam.audit.comparison.groups import (
     compare_groups,
 )
 from fiftyone_sfam.audit.comparison.places import (
+    RegionChange,
     compare_places,
     compare_regions,
     has_evidence,
@@ -26,6 +27,7 @@ from fiftyone_sfam.audit.comparison.result import (
 )
 from fiftyone_sfam.audit.comparison.shared import (
     Shared,
+    common_rows,
     measure_shared,
     share_images,
     shared_pairs,
@@ -138,7 +140,8 @@ def compare_runs(
         for name, values in (*label_columns(first), *sliced.items())
     }
     chosen = (shared_pairs if pairs == "stored" else true_pairs)(runs, shared)
-    field, changes, places = None, (), None
+    field, places = None, None
+    changes: tuple[RegionChange, ...] = ()
     if has_evidence(runs) and chosen.shape[1]:
         field = _region_field(runs) if regions is None else regions
         ledgers = ledger_of(first, field), ledger_of(second, field)
@@ -208,7 +211,7 @@ def _queries(
         shared.places(run, side)[of_run.query]
         for side, (run, of_run) in enumerate(zip(runs, ranked, strict=True))
     ]
-    both, *rows = np.intersect1d(*places, assume_unique=True, return_indices=True)
+    both, rows = common_rows(places[0], places[1])
     columns = [
         (of_run.first_match[row], of_run.average_precision[row])
         for of_run, row in zip(ranked, rows, strict=True)
@@ -230,34 +233,32 @@ def _figures(
 ) -> tuple[FigureChange, ...]:
     """Compare the figures of all queries."""
     by_query = np.stack([first_match == 1, precision])
-    rows: list[tuple[str, float, float]] = [
-        (name, *values.mean(axis=0).tolist())
-        for name, values in zip(("rank-1", "mAP"), by_query, strict=True)
-    ]
     estimates = mean_differences(by_query[:, :, 0], by_query[:, :, 1], resamples, seed)
-    scores = first.scores, second.scores
-    rates = [("equal error rate", *(one.equal_error for one in scores))]
-    points = [
-        (one.far, one.tar, other.tar)
-        for one, other in zip(*(of_run.operating for of_run in scores), strict=True)
-        if one.supported and other.supported
-    ]
-    rates += [(f"TAR at FAR {100 * far:g} %", *tars) for far, *tars in points]
+    means = by_query.mean(axis=1)
+    rates = [("equal error rate", first.scores.equal_error, second.scores.equal_error)]
+    fars = []
+    for one, other in zip(first.scores.operating, second.scores.operating, strict=True):
+        if one.supported and other.supported:
+            fars.append(one.far)
+            rates.append((f"TAR at FAR {100 * one.far:g} %", one.tar, other.tar))
     queries = shared.items[:, shared.is_query & shared.is_labeled]
-    tables = [
-        of_run.table.of(items)
-        for of_run, items in zip((first, second), queries, strict=True)
-    ]
     estimates += rate_differences(
-        *tables,
+        first.table.of(queries[0]),
+        second.table.of(queries[1]),
         [after - before for _, before, after in rates],
-        [far for far, *_ in points],
+        fars,
         resamples,
         seed,
     )
+    rows = [
+        (name, float(mean[0]), float(mean[1]))
+        for name, mean in zip(("rank-1", "mAP"), means, strict=True)
+    ]
     return tuple(
-        FigureChange(*row, estimate)
-        for row, estimate in zip((*rows, *rates), estimates, strict=True)
+        FigureChange(name, before, after, estimate)
+        for (name, before, after), estimate in zip(
+            [*rows, *rates], estimates, strict=True
+        )
     )
 
 

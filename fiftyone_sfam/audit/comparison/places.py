@@ -103,11 +103,11 @@ def compare_regions(
     ]
     known = ~np.isnan(parts).any(axis=(0, 2))
     queries = ledgers[0].query[rows[0]]
-    summed = [
+    carried, other, wholes = (
         _by_query(values[known], queries[known])
         for values in (*parts, np.stack(scores, axis=1))
-    ]
-    value, low, high = share_differences(*summed, resamples, seed)
+    )
+    value, low, high = share_differences(carried, other, wholes, resamples, seed)
     changes = [
         RegionChange(
             name,

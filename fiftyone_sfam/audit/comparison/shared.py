@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,23 @@ class Shared:
         return places
 
 
+def common_rows(
+    first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the values that two columns share, and their rows in either, (2, C)."""
+    values, rows, others = np.intersect1d(
+        first, second, assume_unique=True, return_indices=True
+    )
+    return values, np.stack([rows, others])
+
+
 def share_images(runs: tuple[Run, Run]) -> Shared:
     """Find the images of both runs; raise if the runs cannot be compared."""
     first, second = runs
     _check_settings(first, second)
     used = [run.items.is_query | run.items.is_gallery for run in runs]
     ids = [run.items.ids[chosen] for run, chosen in zip(runs, used, strict=True)]
-    _, *places = np.intersect1d(*ids, assume_unique=True, return_indices=True)
+    _, places = common_rows(ids[0], ids[1])
     items = np.stack(
         [
             np.flatnonzero(chosen)[place]
@@ -97,7 +108,7 @@ def shared_pairs(runs: tuple[Run, Run], shared: Shared) -> NDArray[np.int64]:
         number = np.flatnonzero((query != UNKNOWN) & (gallery != UNKNOWN))
         keys.append(query[number] * shared.items.shape[1] + gallery[number])
         numbers.append(number)
-    _, *places_of = np.intersect1d(*keys, assume_unique=True, return_indices=True)
+    _, places_of = common_rows(keys[0], keys[1])
     return np.stack(
         [number[place] for number, place in zip(numbers, places_of, strict=True)]
     )
@@ -114,7 +125,7 @@ def true_pairs(runs: tuple[Run, Run], shared: Shared) -> NDArray[np.int64]:
         query, first = np.unique(places[columns.query[number]], return_index=True)
         queries.append(query[query != UNKNOWN])
         numbers.append(number[first][query != UNKNOWN])
-    _, *rows = np.intersect1d(*queries, assume_unique=True, return_indices=True)
+    _, rows = common_rows(queries[0], queries[1])
     return np.stack([number[row] for number, row in zip(numbers, rows, strict=True)])
 
 
