@@ -256,18 +256,7 @@ def make_run(
         check_kept_index(samples, options.keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
-        items = collect_items(samples, source.protocol, field)
-        given = None
-        origin = COMPUTED
-        if options.embeddings is not None:
-            origin = "array"
-            if isinstance(options.embeddings, str):
-                origin = options.embeddings
-            given = stored_embeddings(samples, items, options.embeddings, field)
-        chosen = source.choose(samples, items)
-        if chosen is not None:
-            items = items.take(chosen.tolist())
-            given = None if given is None else given.take(chosen)
+        items, given = _read_items(samples, source, options)
         source, protocol_warnings = source.checked(items)
         for text in protocol_warnings:
             warnings.warn(text, ProtocolWarning, stacklevel=3)
@@ -292,7 +281,7 @@ def make_run(
             map_dtype=options.map_dtype,
             protocol=source.protocol.to_dict(),
             patches_field=field,
-            embeddings=origin,
+            embeddings=_origin(options.embeddings),
             shard_images=options.batch_size,
             order=_order(field, options.embeddings),
             neighbors=source.neighbors,
@@ -422,6 +411,27 @@ def _compute(
 # --------------------------------------------------------------------------------------
 # Helpers
 # --------------------------------------------------------------------------------------
+
+
+def _read_items(
+    samples: SampleCollection, source: PairSource, options: RunOptions
+) -> tuple[Items, Embeddings | None]:
+    """Read the images that the pairs are chosen from, and embeddings that are given."""
+    field = options.patches_field
+    items, given = collect_items(samples, source.protocol, field), None
+    if options.embeddings is not None:
+        given = stored_embeddings(samples, items, options.embeddings, field)
+    chosen = source.choose(samples, items)
+    if chosen is None:
+        return items, given
+    return items.take(chosen.tolist()), None if given is None else given.take(chosen)
+
+
+def _origin(embeddings: object) -> str:
+    """Name the source of the embeddings."""
+    if embeddings is None:
+        return COMPUTED
+    return embeddings if isinstance(embeddings, str) else "array"
 
 
 def _counts(items: Items, table: RunTable) -> dict[str, int]:

@@ -64,8 +64,9 @@ def explain_pairs(
         ``patches_field``, ``embeddings``, ``kinds``, ``weights``, ``map_dtype``,
         ``contributions``, ``contribution_dims``, ``batch_size``, ``num_workers``,
         ``cache_bytes``, ``overwrite``, ``update``, ``progress``, ``engine``,
-        ``engine_options`` and ``keep_index`` of :func:`fiftyone_sfam.explain_retrieval`. With
-        ``patches_field``, names are ids of detections, or of images with one detection.
+        ``engine_options`` and ``keep_index`` of
+        :func:`fiftyone_sfam.explain_retrieval`. With ``patches_field``, names are ids
+        of detections, or of images with one detection.
 
     Returns
     -------

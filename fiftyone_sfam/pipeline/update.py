@@ -287,9 +287,9 @@ class UpdatingStream(ImageStream):
             known = (old[items] != _NEW) & (old[others] != _NEW)
             known &= before[mapped[places]] == keys
             found[known] = mapped[places[known]]
-        items = task.pairs.sides()
-        in_pair = np.bincount(items, minlength=count) > 0
-        is_new = np.bincount(items[found == _NEW], minlength=count) > 0
+        sides = task.pairs.sides()
+        in_pair = np.bincount(sides, minlength=count) > 0
+        is_new = np.bincount(sides[found == _NEW], minlength=count) > 0
         return found, in_pair & ~is_new
 
 
