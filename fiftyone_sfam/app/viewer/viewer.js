@@ -272,6 +272,7 @@
     constructor(listed, changed) {
       this.listed = listed;
       this.changed = changed;
+      this.version = 0;
       this.stored = /* @__PURE__ */ new Map();
       this.pending = [];
       this.given = [];
@@ -314,9 +315,13 @@
     forget() {
       this.stored.clear();
     }
-    write(shown2, store, given, undone) {
-      this.pending = [...this.pending, shown2];
+    show(pending) {
+      this.pending = pending;
+      this.version += 1;
       this.changed();
+    }
+    write(shown2, store, given, undone) {
+      this.show([...this.pending, shown2]);
       const written = this.last.then(store).then(
         ({ verdicts, previous }) => {
           for (const [key, verdict] of verdicts) this.stored.set(key, verdict);
@@ -327,10 +332,7 @@
           throw problem;
         }
       );
-      const done = () => {
-        this.pending = this.pending.filter((one) => one !== shown2);
-        this.changed();
-      };
+      const done = () => this.show(this.pending.filter((one) => one !== shown2));
       this.last = written.then(done, done);
       return written;
     }
@@ -2337,7 +2339,7 @@
     React11.useEffect(() => session.fetch());
     const { choices, pair, zoom, pins, help, ...rest } = session.state;
     const { opened: opened2, run, two, message, queue } = rest;
-    const listed = [rest, session.client.values("rows")];
+    const listed = [rest, session.client.values("rows"), session.verdicts.version];
     const { shown: shown2, current, problem } = session.shown();
     const map = shown2 && session.map(shown2);
     const channels = shown2 && session.channels(shown2.neighbor.pair);

@@ -14,6 +14,7 @@ export interface Given<K, V> {
 }
 
 export class Optimistic<K, V> {
+  version = 0;
   private stored = new Map<K, V>();
   private pending: ReadonlyMap<K, V>[] = [];
   private given: Given<K, V>[] = [];
@@ -69,14 +70,19 @@ export class Optimistic<K, V> {
     this.stored.clear();
   }
 
+  private show(pending: ReadonlyMap<K, V>[]): void {
+    this.pending = pending;
+    this.version += 1;
+    this.changed();
+  }
+
   private write(
     shown: ReadonlyMap<K, V>,
     store: () => Promise<Stored<K, V>>,
     given: Given<K, V>,
     undone: boolean, // where it is refused
   ): Promise<Previous[]> {
-    this.pending = [...this.pending, shown];
-    this.changed();
+    this.show([...this.pending, shown]);
     const written = this.last.then(store).then(
       ({ verdicts, previous }) => {
         for (const [key, verdict] of verdicts) this.stored.set(key, verdict);
@@ -87,10 +93,7 @@ export class Optimistic<K, V> {
         throw problem;
       },
     );
-    const done = () => {
-      this.pending = this.pending.filter((one) => one !== shown);
-      this.changed();
-    };
+    const done = () => this.show(this.pending.filter((one) => one !== shown));
     this.last = written.then(done, done);
     return written;
   }

@@ -52,7 +52,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   React.useEffect(() => session.fetch());
   const { choices, pair, zoom, pins, help, ...rest } = session.state;
   const { opened, run, two, message, queue } = rest;
-  const listed = [rest, session.client.values("rows")];
+  const listed = [rest, session.client.values("rows"), session.verdicts.version];
   const { shown, current, problem } = session.shown();
   const map = shown && session.map(shown);
   const channels = shown && session.channels(shown.neighbor.pair);
