@@ -113,6 +113,7 @@ class AuditPanel:
             "uid": run.config.uid,
             "title": shown,
             "pairs": wanted,
+            "queries": run.pairs.query[wanted].tolist(),
         }
         queries = run.items.sample_ids[run.pairs.query[wanted]]
         assert self.view == list(dict.fromkeys(queries.tolist()))

@@ -98,8 +98,9 @@ def parameters(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-# These want more than chance gives: verdicts, a registered model, a key that is free.
-CHOOSY = ("apply_verdicts", "check_faithfulness", "explain_retrieval")
+# These want more than chance gives: verdicts, a registered model, a second run, a key
+# that is free.
+CHOOSY = ("apply_verdicts", "check_faithfulness", "compare_runs", "explain_retrieval")
 
 
 @pytest.fixture(scope="module")

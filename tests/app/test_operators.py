@@ -352,6 +352,7 @@ def test_form_of_a_dataset(crops: fo.Dataset) -> None:
         "identity_field",
         "camera_field",
         "split_field",
+        "exclude",
         "exclude_duplicates",
         "embeddings_from",
         "keep_index",

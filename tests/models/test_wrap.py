@@ -20,7 +20,8 @@ from torchvision.models import ResNet, resnet18
 from torchvision.models.resnet import BasicBlock
 
 import fiftyone_zoo as zoo
-from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair, explain_path
+from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
+from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.audit.faithfulness.check import check_faithfulness
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.ledger import build_ledger

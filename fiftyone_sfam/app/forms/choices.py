@@ -162,7 +162,9 @@ def rule_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:
     dates = (fo.FloatField, fo.DateField, fo.DateTimeField)
     fields = _fields(dataset, prefix).items()
     labels = label_fields(dataset, prefix)
-    return [*labels, *(name for name, field in fields if isinstance(field, dates))]
+    times = [] if prefix else ["created_at", "last_modified_at"]
+    others = [name for name, field in fields if isinstance(field, dates)]
+    return [*labels, *others, *times]
 
 
 def boolean_fields(dataset: fo.Dataset, prefix: str = "") -> list[str]:

@@ -66,8 +66,13 @@ def kinds_of(run: Run) -> tuple[str, ...]:
     kinds = stored_kinds(run)
     labeled = any(identity is not None for identity in run.items.identities)
     derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
-    decided = stored_threshold(run) is not None
-    return (*kinds, *derived, *(kind for kind in LIVE if decided or kind != DECISION))
+    return (*kinds, *derived, *live_kinds(run))
+
+
+def live_kinds(run: Run | None) -> tuple[str, ...]:
+    """Return the kinds that are computed; that of the decision needs a threshold."""
+    decided = run is not None and stored_threshold(run) is not None
+    return LIVE if decided else tuple(kind for kind in LIVE if kind != DECISION)
 
 
 def describe_kinds(kinds: Iterable[str]) -> list[Plain]:

@@ -11,9 +11,9 @@ from fiftyone_sfam.app.pairs.bounded import fill
 from fiftyone_sfam.app.pairs.contributed import evidence_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
     EVIDENCE,
-    LIVE,
     describe_kinds,
     limits_of,
+    live_kinds,
     receipt,
 )
 from fiftyone_sfam.app.pairs.places import stored_pair
@@ -71,13 +71,14 @@ def _describe(subject: Subject) -> Plain:
         "verdict": None,
         "receipt": receipt(query, numbers["similarity"], thirds),
     }
+    run = subject.source if isinstance(subject.source, Run) else None
     answer = {
         "item": SELECTED,
         **labels[0],
         "count": 1,
         "neighbors": [neighbor],
         "limits": limits_of([maps]),
-        "kinds": describe_kinds([*query.maps, *LIVE]),
+        "kinds": describe_kinds([*query.maps, *live_kinds(run)]),
         "notes": [sentence(note) for note in notes],
     }
     fill(answer, subject.images, [maps], 0)
