@@ -1,6 +1,6 @@
 /** Asks Python, keeps answers for a while, and asks again where a server did not answer. */
 
-import type { Answers, Refusal } from "./types";
+import type { Answers } from "./types";
 
 export interface Reply {
   result?: unknown;
@@ -11,14 +11,9 @@ type Question = keyof Answers;
 export type Params = Record<string, unknown>;
 export type Send = (params: Params, done: (reply: Reply) => void) => void;
 
-/** Why there is no answer. `stale`: the run is gone. */
+/** Why there is no answer. `stale`: the run is gone or another one, ask `open` again. */
 export class Problem extends Error {
-  constructor(
-    text: string,
-    readonly stale = false,
-  ) {
-    super(text);
-  }
+  stale = false;
 }
 
 /** An answer that is kept; neither a value nor a problem: it is on its way. */
@@ -52,8 +47,8 @@ function answerOf<T>({ result, error, errorMessage }: Reply): T | null {
   if (typeof error === "string")
     throw new Problem(`The server failed: ${String(errorMessage || error).split("\n")[0]}`);
   if (error || !result) return null;
-  const { problem, stale } = result as Partial<Refusal>;
-  if (problem !== undefined) throw new Problem(problem, stale);
+  const { problem, stale = false } = result as { problem?: string; stale?: boolean };
+  if (problem !== undefined) throw Object.assign(new Problem(problem), { stale });
   return result as T;
 }
 
@@ -93,13 +88,9 @@ export class Client {
   async newest<Q extends Question>(name: string, question: Q, params: Params) {
     const mine = {};
     this.latest.set(name, mine);
-    try {
-      const answer = await this.ask(question, params);
-      return this.latest.get(name) === mine ? answer : null;
-    } catch (error) {
-      if (this.latest.get(name) !== mine) return null;
-      throw error;
-    }
+    const asked = this.ask(question, params);
+    await asked.catch(() => undefined); // thrown below, if it is the latest still
+    return this.latest.get(name) === mine ? asked : null;
   }
 
   /** Do without the latest of a name that is on its way. */

@@ -1,19 +1,15 @@
 /** The list of findings of the audit panel: each with its pictures, and verdicts in place. */
 
-import { app } from "./app";
+import { React } from "./app";
 import css from "./findings.css";
 import { FIRST, FindingsList, stepped, turned } from "./findings_state";
-import type { Finding, FindingGroup } from "./findings_types";
 import { usePanel, useSend } from "./panel";
 import { pick, push } from "./parts";
-
-const { React } = app;
+import type { Finding, FindingGroup } from "./types";
 
 /** `ask` and `mark`: addresses of methods; `searched`: another one after each search. */
 type View = Record<"ask" | "mark" | "run" | "uid" | "searched", string>;
 
-/** The App may take a panel down and up again: what it shows stays. */
-const lists = new Map<string, FindingsList>();
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
 const LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
 
@@ -88,7 +84,7 @@ function Entry(props: Shown & { step: (key: string) => boolean }) {
 export function SfamFindings(props: { schema: { view: View } }) {
   const { ask, mark, run, uid, searched } = props.schema.view;
   const make = () => new FindingsList({ run, uid });
-  const list = usePanel(lists, ask, make, `${uid} ${searched}`);
+  const list = usePanel(ask, make, `${uid} ${searched}`);
   const send = useSend(mark);
   const root = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {

@@ -1,8 +1,9 @@
 /** One open panel: its state, its questions, and what each key or click does. */
 
 import { Client, type Params, type Problem } from "./client";
-import { integers, preload } from "./drawing";
+import { integers } from "./decode";
 import { Optimistic } from "./optimistic";
+import { preload } from "./pictures";
 import * as store from "./store";
 import { BEST, type Choices, type State } from "./store";
 import type { Answers, HandedOver, Kind, Neighbor, Picture, Query, Row, Spec } from "./types";

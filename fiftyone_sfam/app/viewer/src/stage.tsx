@@ -1,11 +1,8 @@
-import { app } from "./app";
-import type { StageProps } from "./drawing";
+import { React } from "./app";
 import css from "./drawing.css";
-import { FIT, type Rect, type Size, type View, viewsOf } from "./geometry";
+import { FIT, type Rect, type Size, type StageProps, type View, viewsOf } from "./geometry";
 import { pictureOf } from "./pictures";
 import { Surface } from "./surface";
-
-const { React } = app;
 
 /** Both images with their maps; fills the element that it is in. */
 export function Stage(props: StageProps) {

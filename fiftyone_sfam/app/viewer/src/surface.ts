@@ -1,8 +1,7 @@
 /** Pointing at the stage and painting it, at most once in a frame and without React. */
 
-import type { Pin, SideName, Zoom } from "./drawing";
 import { shareText } from "./formats";
-import type { Match, View } from "./geometry";
+import type { Match, Pin, SideName, View, Zoom } from "./geometry";
 import * as geometry from "./geometry";
 import * as painting from "./painting";
 import { same } from "./same";

@@ -1,10 +1,8 @@
 /** Verdicts on the shown pair, or on the selected ones. */
 
-import { app } from "./app";
+import { React } from "./app";
 import { nameOf, push, tick } from "./parts";
 import type { Session } from "./session";
-
-const { React } = app;
 
 export function Verdicts(props: { session: Session }) {
   const { session } = props;
