@@ -247,7 +247,8 @@
         (problem) => Object.assign(task, { problem })
       );
       this.running -= 1;
-      const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
+      const others = [...this.tasks].filter(([, one]) => one.question === question);
+      const done = others.filter(([, one]) => one.value ?? one.problem);
       const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
       for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
       this.startNext();
@@ -258,9 +259,6 @@
       for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
     }
   };
-  function isDone({ value, problem }) {
-    return value !== void 0 || problem !== void 0;
-  }
 
   // src/optimistic.ts
   var MOST_UNDO = 100;
@@ -530,7 +528,7 @@
     const { findings: findings2 = [], total = 0, kinds = [], expected } = list.answer ?? {};
     const first = { ...place, start: 0 };
     const least = (to) => list.load({ ...first, min_probability: Number(to) });
-    const open = (finding, item) => send({ mark: "finding", finding, item }, () => void 0);
+    const open = (finding) => (item) => send({ mark: "finding", finding, item: item ?? null }, () => void 0);
     const turn2 = (label, by) => {
       const to = turned(place, total, by);
       return push(label, () => to && list.load(to), { off: !to });
@@ -541,14 +539,7 @@
       entry?.querySelector("button")?.focus();
       return to !== null;
     };
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, findings_default), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick("At least", String(place.min_probability || ""), LEAST, least, "any score"), /* @__PURE__ */ React.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn2("Previous", -1), turn2("Next", 1)), expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React.createElement(
-      Entry,
-      {
-        key: finding.key,
-        ...{ list, finding, step: step2(at) },
-        open: (item) => open(finding.key, item ?? null)
-      }
-    )));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, findings_default), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick("At least", String(place.min_probability || ""), LEAST, least, "any score"), /* @__PURE__ */ React.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn2("Previous", -1), turn2("Next", 1)), expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React.createElement(Entry, { key: finding.key, ...{ list, finding, step: step2(at), open: open(finding.key) } })));
   }
 
   // src/handover.ts
@@ -1030,8 +1021,7 @@
     const best = one.best_true ? ", nearest true match" : "";
     return `${scores2}${best}, ${one.identity ?? "no identity"}`;
   }
-  function Strip(props) {
-    const { session, shown: shown2 } = props;
+  function Strip({ session, shown: shown2 }) {
     const list = React.useRef(null);
     React.useEffect(() => {
       const strip = list.current;
@@ -1089,8 +1079,7 @@
       row && /* @__PURE__ */ React.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
     );
   }
-  function QueueList(props) {
-    const { session } = props;
+  function QueueList({ session }) {
     const { queue, place, handed, spec, chosen: chosen2, filters, opened: opened2 } = session.state;
     const list = React.useRef(null);
     const [seen, setSeen] = React.useState({ top: 0, height: 600 });
@@ -1201,14 +1190,11 @@
     choose(change) {
       this.become(chosen(this.state, change));
     }
-    say(text, retry = false) {
-      this.set({ message: { text, retry } });
-    }
     /** Say why something failed; open again where the run was deleted or made anew. */
     async failed(error, what = "", retry = false) {
       const { stale, message } = error;
       if (stale) await this.open(this.state.run?.key);
-      this.say(what + message, retry && !stale);
+      this.set({ message: { text: what + message, retry: retry && !stale } });
       return null;
     }
     /** Ask a question of which only the latest of a name counts. */
@@ -1246,12 +1232,12 @@
     }
     async handOver(handed) {
       if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
-      if (this.state.run?.uid !== handed.uid)
-        this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
-      else {
+      if (this.state.run?.uid === handed.uid) {
         this.set({ handed, chosen: /* @__PURE__ */ new Set(), outside: false, two: null });
-        await this.requeue();
+        return this.requeue();
       }
+      const gone = `The run '${handed.run}' of "${handed.title}" was deleted or made again.`;
+      await this.failed(new Problem(gone));
     }
     async leaveHanded() {
       this.set({ handed: null, chosen: /* @__PURE__ */ new Set() });
@@ -1352,16 +1338,15 @@
         this.client.want("correspondences", this.of({ pair: next }), false);
     }
     /** What a question is about: a pair of the run, or the two selected samples. */
-    about(pair, more = {}) {
+    about(pair) {
       const { two, run } = this.state;
-      if (!two) return this.of({ pair, ...more });
-      const model = two.model && { model: two.model };
-      return { ...run && this.of(), samples: two.samples, ...model, ...more };
+      if (!two) return this.of({ pair });
+      return { ...run && this.of(), samples: two.samples, ...two.model && { model: two.model } };
     }
     liveParams(kind, pair) {
       const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-      if (this.state.two) return this.about(pair, { kind, ...channel });
-      return this.of({ pairs: [pair], kind, ...channel });
+      const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
+      return { ...about, kind, ...channel };
     }
     wantMap({ query: query2, neighbor }) {
       const { kind } = this.state.choices;
@@ -1388,12 +1373,9 @@
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */
     limit(shown2, map, signed) {
-      const pairs2 = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
-      const limits = pairs2.map((pair) => {
-        const params = this.liveParams(map.kind.name, pair);
-        return this.client.read("live", params).value?.limit;
-      });
-      if (!map.live) limits.push(shown2.query.limits[map.kind.name]);
+      const { name } = map.kind;
+      const live = (pair) => this.client.read("live", this.liveParams(name, pair)).value;
+      const limits = map.live ? shown2.query.neighbors.map(({ pair }) => live(pair)?.limit) : [shown2.query.limits[name]];
       return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
     }
     points(pair) {
@@ -2102,23 +2084,19 @@
       const { zoom, onZoom } = this.scene;
       onZoom(zoomAround(zoom, factor, ...relative(place, view)));
     }
-    /** Move the cursor, pin its cell or put it away; return whether the key is one of these. */
+    /** Move the cursor, also to its match on the other image, pin its cell or put it away; return
+     * whether the key is one of these. */
     key({ key, shiftKey }) {
       const { cursor } = this;
       const { points, pins } = this.scene;
       const step2 = shiftKey ? STEPS[key] : void 0;
       if (!points) return false;
-      if (step2) {
-        this.cursor = moved(points, cursor ?? pins.at(-1) ?? START2, step2);
-      } else if (key === " " && cursor) {
-        this.cursor = matched(points, cursor)?.best ?? cursor;
-      } else if (key === "Enter" && cursor) {
-        this.toggle(cursor);
-      } else if (key === "Escape" && cursor) {
-        this.cursor = null;
-      } else {
-        return false;
-      }
+      if (step2) this.cursor = moved(points, cursor ?? pins.at(-1) ?? START2, step2);
+      else if (!cursor) return false;
+      else if (key === " ") this.cursor = matched(points, cursor)?.best ?? cursor;
+      else if (key === "Enter") this.toggle(cursor);
+      else if (key === "Escape") this.cursor = null;
+      else return false;
       this.pointer = null;
       this.request();
       return true;
@@ -2151,12 +2129,10 @@
     const swiped = scene.views.find(({ side }) => side === "swiped");
     React.useLayoutEffect(() => {
       const element = root.current;
-      const made = new Surface(element, scene);
-      const measure = () => setSize([element.clientWidth, element.clientHeight]);
-      const observer = new ResizeObserver(measure);
-      surface.current = made;
+      const observer = new ResizeObserver(() => setSize([element.clientWidth, element.clientHeight]));
+      surface.current = new Surface(element, scene);
       observer.observe(element);
-      element.onwheel = (event) => made.wheel(event);
+      element.onwheel = (event) => surface.current?.wheel(event);
       return () => observer.disconnect();
     }, []);
     React.useLayoutEffect(() => {
@@ -2261,8 +2237,7 @@
   }
 
   // src/verdicts.tsx
-  function Verdicts(props) {
-    const { session } = props;
+  function Verdicts({ session }) {
     const { verdicts } = session;
     const { opened: opened2, chosen: chosen2, pair, advance } = session.state;
     const [own, setOwn] = React.useState("");
@@ -2359,7 +2334,6 @@
     const drawn = (one, side, label) => imageOf(session.picture(one), side, map, label);
     const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
     const { value: points, problem } = session.points(neighbor.pair);
-    const hint = map?.problem?.message ?? problem?.message ?? null;
     const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
     return /* @__PURE__ */ React.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React.createElement(
       "div",
@@ -2383,7 +2357,7 @@
           pins,
           onPins: (now) => session.set({ pins: now }),
           loupe: choices.loupe,
-          hint
+          hint: map?.problem?.message ?? problem?.message ?? null
         }
       )
     ), !two && /* @__PURE__ */ React.createElement(

@@ -2,11 +2,7 @@
 
 import type { Answers } from "./types";
 
-export interface Reply {
-  result?: unknown;
-  error?: unknown;
-  errorMessage?: unknown;
-}
+export type Reply = Partial<Record<"result" | "error" | "errorMessage", unknown>>;
 type Question = keyof Answers;
 export type Params = Record<string, unknown>;
 export type Send = (params: Params, done: (reply: Reply) => void) => void;
@@ -141,7 +137,8 @@ export class Client {
       (problem: Problem) => Object.assign(task, { problem }),
     );
     this.running -= 1;
-    const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
+    const others = [...this.tasks].filter(([, one]) => one.question === question);
+    const done = others.filter(([, one]) => one.value ?? one.problem);
     const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
     for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
     this.startNext();
@@ -152,8 +149,4 @@ export class Client {
   forget(isMeant: (task: Task) => unknown = () => true): void {
     for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
   }
-}
-
-function isDone({ value, problem }: Entry<unknown>): boolean {
-  return value !== undefined || problem !== undefined;
 }

@@ -16,7 +16,7 @@ const LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
 interface Shown {
   list: FindingsList;
   finding: Finding;
-  open: (item?: number) => void; // the pairs of the finding, those with an item first
+  open: (item?: number) => unknown; // the pairs of the finding, those with an item first
 }
 
 function groupOf({ list, open }: Shown, { role, title, items, more }: FindingGroup) {
@@ -94,8 +94,8 @@ export function SfamFindings(props: { schema: { view: View } }) {
   const { findings = [], total = 0, kinds = [], expected } = list.answer ?? {};
   const first = { ...place, start: 0 };
   const least = (to: string | null) => list.load({ ...first, min_probability: Number(to) });
-  const open = (finding: string, item: number | null) =>
-    send({ mark: "finding", finding, item }, () => undefined);
+  const open = (finding: string) => (item?: number) =>
+    send({ mark: "finding", finding, item: item ?? null }, () => undefined);
   const turn = (label: string, by: number) => {
     const to = turned(place, total, by);
     return push(label, () => to && list.load(to), { off: !to });
@@ -128,11 +128,7 @@ export function SfamFindings(props: { schema: { view: View } }) {
       )}
       {expected && <p role="status">{expected}</p>}
       {findings.map((finding, at) => (
-        <Entry
-          key={finding.key}
-          {...{ list, finding, step: step(at) }}
-          open={(item) => open(finding.key, item ?? null)}
-        />
+        <Entry key={finding.key} {...{ list, finding, step: step(at), open: open(finding.key) }} />
       ))}
     </div>
   );

@@ -22,12 +22,9 @@ export interface Look {
   mode: "overlay" | "side" | "maps";
 }
 
-/** Of both images: `x` and `y` (from 0 to 1) are the place shown in the middle of a frame. */
-export interface Zoom {
-  scale: number; // 1: the whole image fits
-  x: number;
-  y: number;
-}
+/** Of both images: `x` and `y` (from 0 to 1) are the place shown in the middle of a frame. At a
+ * `scale` of 1 the whole image fits. */
+export type Zoom = Record<"scale" | "x" | "y", number>;
 
 /** What each place of the query adds with each place of the neighbor. */
 export interface Points extends Pick<Correspondences, "query" | "neighbor" | "similarity"> {

@@ -30,7 +30,8 @@ export function usePanel<P extends { client: Client }>(ask: string, make: () => 
   return panel;
 }
 
-/** Follow the selection, the open sample and the view of the App; `modal` is whether the panel is beside an open sample. */
+/** Follow the selection, the open sample and the view of the App; `modal` is whether the panel is
+ * beside an open sample. */
 export function useFollow(session: Session, ready: boolean, modal: boolean): void {
   const read = (name: string) => app.recoil.useRecoilValue(app.__fos__[name]);
   const selected = [...(read("selectedSamples") as Map<string, unknown>).keys()];

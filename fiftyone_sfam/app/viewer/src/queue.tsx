@@ -52,8 +52,7 @@ function rowOf(session: Session, place: number, pair: number) {
   );
 }
 
-export function QueueList(props: { session: Session }) {
-  const { session } = props;
+export function QueueList({ session }: { session: Session }) {
   const { queue, place, handed, spec, chosen, filters, opened } = session.state;
   const list = React.useRef<HTMLDivElement>(null);
   const [seen, setSeen] = React.useState({ top: 0, height: 600 });

@@ -17,12 +17,11 @@ export function Stage(props: StageProps) {
 
   React.useLayoutEffect(() => {
     const element = root.current!;
-    const made = new Surface(element, scene);
-    const measure = () => setSize([element.clientWidth, element.clientHeight]);
-    const observer = new ResizeObserver(measure); // measures once at the beginning
-    surface.current = made;
+    // It measures once at the beginning, too.
+    const observer = new ResizeObserver(() => setSize([element.clientWidth, element.clientHeight]));
+    surface.current = new Surface(element, scene);
     observer.observe(element);
-    element.onwheel = (event) => made.wheel(event); // React's cannot be prevented
+    element.onwheel = (event) => surface.current?.wheel(event); // React's cannot be prevented
     return () => observer.disconnect();
   }, []);
   React.useLayoutEffect(() => {

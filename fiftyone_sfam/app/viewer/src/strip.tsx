@@ -22,8 +22,7 @@ function describe(one: Neighbor): string {
   return `${scores}${best}, ${one.identity ?? "no identity"}`;
 }
 
-export function Strip(props: { session: Session; shown: Shown }) {
-  const { session, shown } = props;
+export function Strip({ session, shown }: { session: Session; shown: Shown }) {
   const list = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
     const strip = list.current!;

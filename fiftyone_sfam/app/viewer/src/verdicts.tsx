@@ -4,8 +4,7 @@ import { React } from "./app";
 import { nameOf, push, tick } from "./parts";
 import type { Session } from "./session";
 
-export function Verdicts(props: { session: Session }) {
-  const { session } = props;
+export function Verdicts({ session }: { session: Session }) {
   const { verdicts } = session;
   const { opened, chosen, pair, advance } = session.state;
   const [own, setOwn] = React.useState("");

@@ -118,7 +118,6 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
     imageOf(session.picture(one), side, map, label);
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
   const { value: points, problem } = session.points(neighbor.pair);
-  const hint = map?.problem?.message ?? problem?.message ?? null;
   const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
   return (
     <div className={current ? "sfam-pair" : "sfam-pair sfam-old"} aria-busy={!current}>
@@ -141,7 +140,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
           pins={pins}
           onPins={(now) => session.set({ pins: now })}
           loupe={choices.loupe}
-          hint={hint}
+          hint={map?.problem?.message ?? problem?.message ?? null}
         />
       </div>
       {!two && (
