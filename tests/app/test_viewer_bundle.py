@@ -17,7 +17,7 @@ from plugin_support import MANIFEST
 
 VIEWER = ROOT / "fiftyone_sfam" / "app" / "viewer"
 
-MOST_LINES = 2620  # to be 2,500
+MOST_LINES = 2500
 """Lines of TypeScript that are neither blank nor comments only.
 
 What needs more than drawing, pointing and keys is Python's.

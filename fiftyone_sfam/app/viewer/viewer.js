@@ -3,6 +3,7 @@
 (() => {
   // src/app.ts
   var app = globalThis;
+  var { React } = app;
 
   // src/findings.css
   var findings_default = `/* The list of findings; its colors are the App's, light and dark. */
@@ -146,9 +147,9 @@
 
   // src/client.ts
   var Problem = class extends Error {
-    constructor(text, stale = false) {
-      super(text);
-      this.stale = stale;
+    constructor() {
+      super(...arguments);
+      this.stale = false;
     }
   };
   var KEPT = { query: 40, correspondences: 8, rows: 40, live: 80 };
@@ -162,8 +163,8 @@
     if (typeof error === "string")
       throw new Problem(`The server failed: ${String(errorMessage || error).split("\n")[0]}`);
     if (error || !result) return null;
-    const { problem, stale } = result;
-    if (problem !== void 0) throw new Problem(problem, stale);
+    const { problem, stale = false } = result;
+    if (problem !== void 0) throw Object.assign(new Problem(problem), { stale });
     return result;
   }
   var Client = class {
@@ -200,13 +201,9 @@
     async newest(name, question, params) {
       const mine = {};
       this.latest.set(name, mine);
-      try {
-        const answer = await this.ask(question, params);
-        return this.latest.get(name) === mine ? answer : null;
-      } catch (error) {
-        if (this.latest.get(name) !== mine) return null;
-        throw error;
-      }
+      const asked = this.ask(question, params);
+      await asked.catch(() => void 0);
+      return this.latest.get(name) === mine ? asked : null;
     }
     /** Do without the latest of a name that is on its way. */
     drop(name) {
@@ -250,7 +247,8 @@
         (problem) => Object.assign(task, { problem })
       );
       this.running -= 1;
-      const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
+      const others = [...this.tasks].filter(([, one]) => one.question === question);
+      const done = others.filter(([, one]) => one.value ?? one.problem);
       const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
       for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
       this.startNext();
@@ -261,9 +259,6 @@
       for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
     }
   };
-  function isDone({ value, problem }) {
-    return value !== void 0 || problem !== void 0;
-  }
 
   // src/optimistic.ts
   var MOST_UNDO = 100;
@@ -297,7 +292,8 @@
       const given = { before, previous: Promise.resolve([]), undone: false };
       const request = `${Date.now()} ${Math.random()}`;
       const shown2 = new Map(keys.map((key) => [key, verdict]));
-      const written = this.write(shown2, () => store(request), given, true);
+      const refused = () => Object.assign(given, { undone: true });
+      const written = this.write(shown2, () => store(request), refused);
       given.previous = written.catch(() => []);
       this.given = [...this.given, given].slice(-MOST_UNDO);
       return written;
@@ -309,7 +305,7 @@
         const entries = await given.previous;
         return entries.length ? store(entries) : { verdicts: [], previous: [] };
       };
-      return this.write(given.before, restore, given, false);
+      return this.write(given.before, restore, () => Object.assign(given, { undone: false }));
     }
     /** Forget what was stored, which has been listed anew. */
     forget() {
@@ -320,7 +316,7 @@
       this.version += 1;
       this.changed();
     }
-    write(shown2, store, given, undone) {
+    write(shown2, store, refused) {
       this.show([...this.pending, shown2]);
       const written = this.last.then(store).then(
         ({ verdicts, previous }) => {
@@ -328,7 +324,7 @@
           return previous;
         },
         (problem) => {
-          given.undone = undone;
+          refused();
           throw problem;
         }
       );
@@ -358,15 +354,14 @@
     async load(place) {
       Object.assign(this, { place, problem: null });
       this.client.changed();
-      try {
-        const params = { ...this.run, ...place };
-        const answer = await this.client.newest("findings", "findings", params);
-        if (!answer) return;
+      const asked = this.client.newest("findings", "findings", { ...this.run, ...place });
+      const answer = await asked.catch(({ message }) => {
+        this.problem = message;
+      });
+      if (answer) {
         this.answer = answer;
         this.refused.clear();
         this.verdicts.forget();
-      } catch (error) {
-        this.problem = error.message;
       }
       this.client.changed();
     }
@@ -402,7 +397,6 @@
   }
 
   // src/panel.ts
-  var { React } = app;
   function useSend(operator) {
     const panelId = app.__fosp__.usePanelId();
     const trigger = app.__foo__.usePanelEvent();
@@ -414,7 +408,8 @@
       trigger(panelId, { operator, params, callback });
     };
   }
-  function usePanel(kept, ask, make, id = "") {
+  var kept = /* @__PURE__ */ new Map();
+  function usePanel(ask, make, id = "") {
     const key = `${app.__fosp__.usePanelId()} ${id}`;
     const panel = kept.get(key) ?? make();
     kept.set(key, panel);
@@ -422,45 +417,61 @@
     React.useSyncExternalStore(panel.client.subscribe, () => panel.client.version);
     return panel;
   }
+  function useFollow(session, ready, modal) {
+    const read = (name) => app.recoil.useRecoilValue(app.__fos__[name]);
+    const selected = [...read("selectedSamples").keys()];
+    const open = read("nullableModalSampleId");
+    const view = JSON.stringify([read("view"), read("filters")]);
+    const samples = open && (modal || !selected.length) ? [open] : selected;
+    const followed = samples.join(" ");
+    const before = React.useRef({ followed: "", view });
+    React.useEffect(() => {
+      if (!ready) return;
+      const last = before.current;
+      before.current = { followed, view };
+      if (followed !== last.followed) void session.follow(samples);
+      const { spec, handed } = session.state;
+      if (view !== last.view && spec.in_view && !handed) void session.requeue();
+    }, [followed, view, ready]);
+  }
 
   // src/parts.tsx
-  var { React: React2 } = app;
   function nameOf(text, none = "", className = "") {
-    return /* @__PURE__ */ React2.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
+    return /* @__PURE__ */ React.createElement("bdi", { className: `sfam-name ${className}`, dir: "auto", title: text ?? none }, text ?? none);
   }
   function labeled(...parts) {
-    return React2.createElement("label", { className: "sfam-pick" }, ...parts);
+    return React.createElement("label", { className: "sfam-pick" }, ...parts);
   }
   function pick(label, value, options, onPick, none) {
     const all = none === void 0 ? options : [{ name: "", label: none }, ...options];
     const choose = (name) => onPick(name === "" ? null : name);
     return labeled(
       label,
-      /* @__PURE__ */ React2.createElement("select", { "aria-label": label, value: value ?? "", onChange: ({ target }) => choose(target.value) }, all.map((option) => /* @__PURE__ */ React2.createElement("option", { key: option.name, value: option.name }, option.label)))
+      /* @__PURE__ */ React.createElement("select", { "aria-label": label, value: value ?? "", onChange: ({ target }) => choose(target.value) }, all.map((option) => /* @__PURE__ */ React.createElement("option", { key: option.name, value: option.name }, option.label)))
     );
   }
   function tick(label, on, onTick) {
-    return labeled(/* @__PURE__ */ React2.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
+    return labeled(/* @__PURE__ */ React.createElement("input", { type: "checkbox", checked: on, onChange: () => onTick(!on) }), label);
   }
   function slide(label, value, onSlide) {
     const at = Math.round(value * 100);
     const change = (text) => onSlide(Number(text) / 100);
-    const input = /* @__PURE__ */ React2.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) });
+    const input = /* @__PURE__ */ React.createElement("input", { type: "range", value: at, onChange: ({ target }) => change(target.value) });
     return labeled(label, input);
   }
   function push(label, onPush, more = {}) {
     const { on, off, hint, testId, children = label } = more;
     const states = { "aria-pressed": on, "aria-disabled": off, "data-testid": testId };
-    return /* @__PURE__ */ React2.createElement("button", { key: label, type: "button", title: hint, "aria-label": label, onClick: onPush, ...states }, children);
+    return /* @__PURE__ */ React.createElement("button", { key: label, type: "button", title: hint, "aria-label": label, onClick: onPush, ...states }, children);
   }
   function Field(props) {
     const { label, value, type: type2, onEnter } = props;
-    const [text, setText] = React2.useState(value);
-    React2.useEffect(() => setText(value), [value]);
+    const [text, setText] = React.useState(value);
+    React.useEffect(() => setText(value), [value]);
     const enter = () => text !== value && onEnter(text);
     return labeled(
       label,
-      /* @__PURE__ */ React2.createElement(
+      /* @__PURE__ */ React.createElement(
         "input",
         {
           "aria-label": label,
@@ -477,17 +488,15 @@
   }
 
   // src/findings.tsx
-  var { React: React3 } = app;
-  var lists = /* @__PURE__ */ new Map();
   var SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
   var LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
   function groupOf({ list, open }, { role, title, items, more }) {
     const pictured = (item) => {
       const { url = "", label = "", problem = null } = list.answer?.pictures[item] ?? {};
-      const missing = /* @__PURE__ */ React3.createElement("span", { className: "sfam-f-missing" }, problem ?? "No picture.");
-      return /* @__PURE__ */ React3.createElement("button", { key: item, type: "button", "data-item": item, title: label, onClick: () => open(item) }, url ? /* @__PURE__ */ React3.createElement("img", { src: url, alt: `${title}: ${label}` }) : missing, /* @__PURE__ */ React3.createElement("span", { dir: "auto" }, label));
+      const missing = /* @__PURE__ */ React.createElement("span", { className: "sfam-f-missing" }, problem ?? "No picture.");
+      return /* @__PURE__ */ React.createElement("button", { key: item, type: "button", "data-item": item, title: label, onClick: () => open(item) }, url ? /* @__PURE__ */ React.createElement("img", { src: url, alt: `${title}: ${label}` }) : missing, /* @__PURE__ */ React.createElement("span", { dir: "auto" }, label));
     };
-    return /* @__PURE__ */ React3.createElement("figure", { key: title, className: `sfam-f-${role}` }, /* @__PURE__ */ React3.createElement("figcaption", { dir: "auto" }, title), /* @__PURE__ */ React3.createElement("div", null, items.map(pictured), more > 0 && /* @__PURE__ */ React3.createElement("span", null, "+", more)));
+    return /* @__PURE__ */ React.createElement("figure", { key: title, className: `sfam-f-${role}` }, /* @__PURE__ */ React.createElement("figcaption", { dir: "auto" }, title), /* @__PURE__ */ React.createElement("div", null, items.map(pictured), more > 0 && /* @__PURE__ */ React.createElement("span", null, "+", more)));
   }
   function Entry(props) {
     const { list, finding, open, step: step2 } = props;
@@ -504,22 +513,22 @@
       event.stopPropagation();
     };
     const button = (label, question, hint) => push(label, () => settle(question), { hint, on: verdict === `${question}ed` });
-    return /* @__PURE__ */ React3.createElement("article", { "data-finding": key, "aria-label": finding.sentence, onKeyDown }, /* @__PURE__ */ React3.createElement("header", null, /* @__PURE__ */ React3.createElement("strong", null, finding.kind), /* @__PURE__ */ React3.createElement("span", null, `${finding.probable ? "probability" : "score"} ${finding.score}`), /* @__PURE__ */ React3.createElement("b", { className: `sfam-f-${verdict}` }, SIGNS[verdict]), list.verdicts.isPending(key) && /* @__PURE__ */ React3.createElement("span", { role: "status" }, "Saving…")), /* @__PURE__ */ React3.createElement("div", { className: "sfam-f-groups" }, finding.groups.map((group) => groupOf(props, group))), /* @__PURE__ */ React3.createElement("p", { dir: "auto" }, finding.sentence), /* @__PURE__ */ React3.createElement("p", { dir: "auto" }, /* @__PURE__ */ React3.createElement("b", null, "Proposal:"), " ", finding.proposal, " ", finding.note), /* @__PURE__ */ React3.createElement("div", { className: "sfam-f-row" }, can_settle && button("Accept", "accept", "Accept the proposal (A)"), can_settle && button("Reject", "reject", "Reject the proposal (R)"), list.verdicts.undoable(key) && push("Undo", () => settle("restore"), { hint: "(U)" }), push("Show pairs", () => open())), list.refused.has(key) && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, list.refused.get(key)));
+    return /* @__PURE__ */ React.createElement("article", { "data-finding": key, "aria-label": finding.sentence, onKeyDown }, /* @__PURE__ */ React.createElement("header", null, /* @__PURE__ */ React.createElement("strong", null, finding.kind), /* @__PURE__ */ React.createElement("span", null, `${finding.probable ? "probability" : "score"} ${finding.score}`), /* @__PURE__ */ React.createElement("b", { className: `sfam-f-${verdict}` }, SIGNS[verdict]), list.verdicts.isPending(key) && /* @__PURE__ */ React.createElement("span", { role: "status" }, "Saving…")), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-groups" }, finding.groups.map((group) => groupOf(props, group))), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, finding.sentence), /* @__PURE__ */ React.createElement("p", { dir: "auto" }, /* @__PURE__ */ React.createElement("b", null, "Proposal:"), " ", finding.proposal, " ", finding.note), /* @__PURE__ */ React.createElement("div", { className: "sfam-f-row" }, can_settle && button("Accept", "accept", "Accept the proposal (A)"), can_settle && button("Reject", "reject", "Reject the proposal (R)"), list.verdicts.undoable(key) && push("Undo", () => settle("restore"), { hint: "(U)" }), push("Show pairs", () => open())), list.refused.has(key) && /* @__PURE__ */ React.createElement("p", { role: "alert" }, list.refused.get(key)));
   }
   function SfamFindings(props) {
     const { ask, mark, run, uid, searched } = props.schema.view;
     const make = () => new FindingsList({ run, uid });
-    const list = usePanel(lists, ask, make, `${uid} ${searched}`);
+    const list = usePanel(ask, make, `${uid} ${searched}`);
     const send = useSend(mark);
-    const root = React3.useRef(null);
-    React3.useEffect(() => {
+    const root = React.useRef(null);
+    React.useEffect(() => {
       if (!list.answer) void list.load(FIRST);
     }, [list]);
     const { place, problem } = list;
     const { findings: findings2 = [], total = 0, kinds = [], expected } = list.answer ?? {};
     const first = { ...place, start: 0 };
     const least = (to) => list.load({ ...first, min_probability: Number(to) });
-    const open = (finding, item) => send({ mark: "finding", finding, item }, () => void 0);
+    const open = (finding) => (item) => send({ mark: "finding", finding, item: item ?? null }, () => void 0);
     const turn2 = (label, by) => {
       const to = turned(place, total, by);
       return push(label, () => to && list.load(to), { off: !to });
@@ -530,14 +539,7 @@
       entry?.querySelector("button")?.focus();
       return to !== null;
     };
-    return /* @__PURE__ */ React3.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React3.createElement("style", null, findings_default), problem && /* @__PURE__ */ React3.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React3.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React3.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick("At least", String(place.min_probability || ""), LEAST, least, "any score"), /* @__PURE__ */ React3.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn2("Previous", -1), turn2("Next", 1)), expected && /* @__PURE__ */ React3.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React3.createElement(
-      Entry,
-      {
-        key: finding.key,
-        ...{ list, finding, step: step2(at) },
-        open: (item) => open(finding.key, item ?? null)
-      }
-    )));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-f", "data-testid": "sfam-findings", ref: root }, /* @__PURE__ */ React.createElement("style", null, findings_default), problem && /* @__PURE__ */ React.createElement("p", { role: "alert" }, problem, " ", push("Try again", () => list.load(place))), !list.answer && !problem && /* @__PURE__ */ React.createElement("p", null, "Looking up the findings …"), list.answer && /* @__PURE__ */ React.createElement("nav", { className: "sfam-f-row", "aria-label": "Findings" }, pick("Kind", place.kind, kinds, (kind) => list.load({ ...first, kind }), "all kinds"), pick("At least", String(place.min_probability || ""), LEAST, least, "any score"), /* @__PURE__ */ React.createElement("span", null, findings2.length && place.start + 1, " to ", place.start + findings2.length, " of ", total), turn2("Previous", -1), turn2("Next", 1)), expected && /* @__PURE__ */ React.createElement("p", { role: "status" }, expected), findings2.map((finding, at) => /* @__PURE__ */ React.createElement(Entry, { key: finding.key, ...{ list, finding, step: step2(at), open: open(finding.key) } })));
   }
 
   // src/handover.ts
@@ -649,8 +651,8 @@
   }
   function zoomAround(zoom, factor, u, v) {
     const scale = clamp(zoom.scale * factor, 1, LARGEST);
-    const kept = zoom.scale / scale;
-    return bounded(scale, u - (u - zoom.x) * kept, v - (v - zoom.y) * kept);
+    const kept2 = zoom.scale / scale;
+    return bounded(scale, u - (u - zoom.x) * kept2, v - (v - zoom.y) * kept2);
   }
   function matched(points, pin) {
     const [rows, columns] = points[pin.side].shape;
@@ -754,10 +756,9 @@
   }
 
   // src/bars.tsx
-  var { React: React4 } = app;
   function Receipt({ shares, total }) {
-    const { parts, zero, end } = React4.useMemo(() => receiptParts(shares), [shares]);
-    return /* @__PURE__ */ React4.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-receipt" }, /* @__PURE__ */ React4.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map(({ name, text, ...style }) => /* @__PURE__ */ React4.createElement("div", { key: name, title: `${name}: ${text}`, style })), /* @__PURE__ */ React4.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React4.createElement("div", { className: "sfam-mark", style: { left: `${end}%` } })), /* @__PURE__ */ React4.createElement("ul", null, parts.map(({ name, text, background }) => /* @__PURE__ */ React4.createElement("li", { key: name }, /* @__PURE__ */ React4.createElement("span", { className: "sfam-swatch", style: { background } }), /* @__PURE__ */ React4.createElement("bdi", null, name), " ", text)), /* @__PURE__ */ React4.createElement("li", null, /* @__PURE__ */ React4.createElement("span", { className: "sfam-swatch sfam-total" }), "= ", total.toFixed(3))));
+    const { parts, zero, end } = React.useMemo(() => receiptParts(shares), [shares]);
+    return /* @__PURE__ */ React.createElement("div", { "data-testid": "sfam-receipt", className: "sfam-receipt" }, /* @__PURE__ */ React.createElement("div", { className: "sfam-parts", "aria-hidden": true }, parts.map(({ name, text, ...style }) => /* @__PURE__ */ React.createElement("div", { key: name, title: `${name}: ${text}`, style })), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${zero}%` } }), /* @__PURE__ */ React.createElement("div", { className: "sfam-mark", style: { left: `${end}%` } })), /* @__PURE__ */ React.createElement("ul", null, parts.map(({ name, text, background }) => /* @__PURE__ */ React.createElement("li", { key: name }, /* @__PURE__ */ React.createElement("span", { className: "sfam-swatch", style: { background } }), /* @__PURE__ */ React.createElement("bdi", null, name), " ", text)), /* @__PURE__ */ React.createElement("li", null, /* @__PURE__ */ React.createElement("span", { className: "sfam-swatch sfam-total" }), "= ", total.toFixed(3))));
   }
   function ColorBar({ look, unit }) {
     const high = look.limit > 0 ? look.limit : 1;
@@ -769,7 +770,7 @@
       return `rgb(${red} ${green} ${blue} / ${alpha ? 1 : 0})`;
     });
     const [first, last] = [low, high].map((value) => Number(value.toPrecision(3)));
-    return /* @__PURE__ */ React4.createElement(
+    return /* @__PURE__ */ React.createElement(
       "div",
       {
         "data-testid": "sfam-colorbar",
@@ -777,8 +778,8 @@
         role: "img",
         "aria-label": `Colors from ${first} to ${last} ${unit}`
       },
-      /* @__PURE__ */ React4.createElement("div", { style: { background: `linear-gradient(90deg, ${colors.join(", ")})` } }),
-      /* @__PURE__ */ React4.createElement("div", { className: "sfam-marks" }, /* @__PURE__ */ React4.createElement("span", null, first), " ", unit, " ", /* @__PURE__ */ React4.createElement("span", null, last))
+      /* @__PURE__ */ React.createElement("div", { style: { background: `linear-gradient(90deg, ${colors.join(", ")})` } }),
+      /* @__PURE__ */ React.createElement("div", { className: "sfam-marks" }, /* @__PURE__ */ React.createElement("span", null, first), " ", unit, " ", /* @__PURE__ */ React.createElement("span", null, last))
     );
   }
 
@@ -814,479 +815,6 @@
     const fraction = bits & 1023;
     if (exponent === 0) return sign * fraction * 2 ** -24;
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  }
-
-  // src/pictures.ts
-  var KEPT2 = 96;
-  var pictures = /* @__PURE__ */ new Map();
-  function pictureOf(url, then) {
-    const loaded = pictures.get(url) ?? load(url);
-    pictures.delete(url);
-    pictures.set(url, loaded);
-    if (then && loaded.state === "loading") loaded.waiting.add(then);
-    const [oldest = url] = pictures.keys();
-    if (pictures.size > KEPT2) pictures.delete(oldest);
-    return loaded;
-  }
-  function load(url) {
-    const loaded = { image: new Image(), state: "loading", waiting: /* @__PURE__ */ new Set() };
-    const end = (state) => () => {
-      loaded.state = state;
-      for (const call of loaded.waiting) call();
-      loaded.waiting.clear();
-    };
-    loaded.image.src = url;
-    loaded.image.decode().then(end("ready"), end("broken"));
-    return loaded;
-  }
-  function preload(urls) {
-    for (const url of urls) if (url) pictureOf(url);
-  }
-
-  // src/drawing.css
-  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
-
-  // src/painting.ts
-  var DETAIL = 192;
-  var PIXELATED = 8;
-  var MAGNIFIED = 3;
-  var LOUPE = 128;
-  var DOT = 6;
-  function paintViews(ctx, { views, look }) {
-    for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
-    return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
-  }
-  function clipped(ctx, { x, y, width, height }, draw) {
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(x, y, width, height);
-    ctx.clip();
-    draw();
-    ctx.restore();
-  }
-  function paintView(ctx, { what, image, at }, look) {
-    if (what !== "map") paintPicture(ctx, image, at);
-    if (what === "picture" || !image.values) return;
-    ctx.globalAlpha = what === "map" ? 1 : look.opacity;
-    const map = mapOf(image, image.values, look, what === "map");
-    drawScaled(ctx, map, partOf(at, image.box), look.smooth);
-    ctx.globalAlpha = 1;
-  }
-  function paintPicture(ctx, image, at) {
-    const loaded = pictureOf(image.picture.url);
-    if (loaded.state !== "ready") return;
-    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
-  }
-  function drawScaled(ctx, source, at, smooth) {
-    ctx.imageSmoothingEnabled = smooth;
-    ctx.imageSmoothingQuality = "low";
-    ctx.drawImage(source, at.x, at.y, at.width, at.height);
-  }
-  var maps = /* @__PURE__ */ new WeakMap();
-  function mapOf(image, values, look, solid) {
-    const { table, limit, signed, threshold } = look;
-    const [rows, columns] = image.shape;
-    const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
-    const size = [columns * detail, rows * detail];
-    const key = [size, limit, signed, threshold, solid].join();
-    const kept = maps.get(values);
-    if (kept?.key === key && kept.table === table) return kept.map;
-    const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
-    maps.set(values, { key, table, map });
-    return map;
-  }
-  function canvasOf(pixels, [width, height]) {
-    const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
-    return canvas;
-  }
-  function paintMatch(ctx, { views, look }, match) {
-    const pixels = colored(match.values, { ...MATCHES, limit: match.limit });
-    for (const { side, what, image, frame, at, grid } of views) {
-      if (!grid || side === match.pin.side) continue;
-      const [rows, columns] = grid.shape;
-      clipped(ctx, frame, () => {
-        if (what !== "map") paintPicture(ctx, image, at);
-        ctx.fillStyle = what === "map" ? "#282828" : "rgb(0 0 0 / 0.55)";
-        ctx.fillRect(at.x, at.y, at.width, at.height);
-        drawScaled(ctx, canvasOf(pixels, [columns, rows]), grid.rect, look.smooth);
-      });
-    }
-    outline(ctx, views, match.pin, "#ffffff");
-    if (match.best) outline(ctx, views, match.best, "#ffffff");
-  }
-  function outline(ctx, views, pin, color) {
-    for (const { side, frame, grid } of views) {
-      if (!grid || side !== pin.side) continue;
-      const { x, y, width, height } = cellRect(pin, grid);
-      clipped(ctx, frame, () => stroke(ctx, color, () => ctx.rect(x, y, width, height)));
-    }
-  }
-  function stroke(ctx, color, path) {
-    ctx.beginPath();
-    path();
-    ctx.lineWidth = 4;
-    ctx.strokeStyle = "rgb(0 0 0 / 0.7)";
-    ctx.stroke();
-    ctx.lineWidth = 2;
-    ctx.strokeStyle = color;
-    ctx.stroke();
-  }
-  function middleOf(views, pin) {
-    const { frame, grid } = views.find(({ side }) => side === pin.side);
-    const cell = cellRect(pin, grid);
-    const { x, y, width, height } = frame;
-    const middle = [cell.x + cell.width / 2, cell.y + cell.height / 2];
-    return [clamp(middle[0], x, x + width), clamp(middle[1], y, y + height)];
-  }
-  function paintPin(ctx, views, match, index) {
-    const color = COLORS[(index + 1) % COLORS.length];
-    const [x, y] = middleOf(views, match.pin);
-    outline(ctx, views, match.pin, color);
-    if (match.best) {
-      const end = middleOf(views, match.best);
-      outline(ctx, views, match.best, color);
-      stroke(ctx, color, () => {
-        ctx.moveTo(x, y);
-        ctx.lineTo(...end);
-      });
-    }
-    stroke(ctx, color, () => ctx.arc(x, y, DOT, 0, 2 * Math.PI));
-    ctx.fillStyle = color;
-    ctx.fill();
-  }
-  function paintLoupe(ctx, view, look, u, v) {
-    const { x, y, width, height } = partOf(view.at, [u, v, u + MAGNIFIED, v + MAGNIFIED]);
-    if (!contains(view.frame, x, y)) return;
-    const at = { x: x - u * width, y: y - v * height, width, height };
-    const frame = { x: x - LOUPE / 2, y: y - LOUPE / 2, width: LOUPE, height: LOUPE };
-    clipped(ctx, frame, () => {
-      ctx.fillStyle = "#808080";
-      ctx.fillRect(frame.x, frame.y, LOUPE, LOUPE);
-      paintView(ctx, { ...view, at, what: view.what === "map" ? "map" : "picture" }, look);
-    });
-    stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
-  }
-
-  // src/same.ts
-  function same(one, other) {
-    if (Object.is(one, other)) return true;
-    if (typeof one === "function") return typeof other === "function";
-    if (!isPlain(one) || !isPlain(other)) return false;
-    const keys = Object.keys(one);
-    return keys.length === Object.keys(other).length && keys.every((key) => same(one[key], other[key]));
-  }
-  function isPlain(value) {
-    return Array.isArray(value) || Object.prototype.toString.call(value) === "[object Object]";
-  }
-
-  // src/surface.ts
-  var CLICK = 4;
-  var START = { side: "query", row: 0, column: 0 };
-  var NAMES = { query: "Query", neighbor: "Neighbor" };
-  var STEPS = {
-    ArrowUp: [-1, 0],
-    ArrowDown: [1, 0],
-    ArrowLeft: [0, -1],
-    ArrowRight: [0, 1]
-  };
-  var Surface = class {
-    constructor(root, scene) {
-      this.root = root;
-      this.scene = scene;
-      this.pointer = null;
-      this.cursor = null;
-      this.press = null;
-      this.fingers = /* @__PURE__ */ new Map();
-      // or the mouse, while they are down
-      this.frame = 0;
-      this.stale = true;
-      // the views have to be painted again
-      this.complete = false;
-      // all of their pictures were there
-      this.painted = 0;
-    }
-    /** Take over a new state of the component. */
-    show(scene) {
-      const before = this.scene;
-      this.scene = scene;
-      this.stale ||= !this.complete || !same(below(scene), below(before));
-      if (this.stale || !same(scene, before)) this.request();
-    }
-    request() {
-      if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
-    }
-    paint() {
-      this.frame = 0;
-      if (this.stale) this.complete = paintViews(this.cleared(0), this.scene);
-      this.stale = false;
-      const { points, pins, loupe } = this.scene;
-      const active = this.cellUnder(this.pointer) ?? this.cursor ?? pins.at(-1);
-      const match = active && points ? matched(points, active) : null;
-      const under = loupe && this.pointer ? this.viewAt(this.pointer) : void 0;
-      const shown2 = match !== null || under !== void 0;
-      this.root.querySelectorAll("canvas")[1].style.visibility = shown2 ? "" : "hidden";
-      if (shown2) this.paintOver(this.cleared(1), match, under);
-      this.write(match);
-      if (this.complete) this.root.dataset.painted = String(++this.painted);
-    }
-    paintOver(ctx, match, under) {
-      const { scene } = this;
-      if (match) paintMatch(ctx, scene, match);
-      scene.pins.forEach((pin, at) => {
-        const pinned = scene.points && matched(scene.points, pin);
-        if (pinned) paintPin(ctx, scene.views, pinned, at);
-      });
-      if (!under || !this.pointer) return;
-      const place = relative(this.pointer, under);
-      for (const view of scene.views) paintLoupe(ctx, view, scene.look, ...place);
-    }
-    /** Clear a canvas, at the size of the stage in pixels of the screen. */
-    cleared(index) {
-      const canvas = this.root.querySelectorAll("canvas")[index];
-      const { clientWidth, clientHeight } = this.root;
-      const ratio = window.devicePixelRatio || 1;
-      const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
-      if (canvas.width !== width) canvas.width = width;
-      if (canvas.height !== height) canvas.height = height;
-      const ctx = canvas.getContext("2d");
-      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-      ctx.clearRect(0, 0, clientWidth, clientHeight);
-      return ctx;
-    }
-    /** Write the share of a cell; of the cursor also where that is. */
-    write(match) {
-      const { points } = this.scene;
-      const share = match && points ? shareText(match.share, points.similarity) : "";
-      const said = match && match.pin === this.cursor ? `${named(match.pin)}: ${share}` : share;
-      const text = this.root.querySelector(".sfam-hover");
-      if (text.textContent !== said) text.textContent = said;
-    }
-    viewAt({ x, y }) {
-      return this.scene.views.find((view) => contains(view.frame, x, y));
-    }
-    cellUnder(place) {
-      const view = place ? this.viewAt(place) : void 0;
-      if (!place || !view?.grid || view.side === "swiped" || this.press?.moved) return null;
-      const cell = cellAt(place.x, place.y, view.grid);
-      return cell && { side: view.side, ...cell };
-    }
-    placeOf(event) {
-      const { left, top } = this.root.getBoundingClientRect();
-      return { x: event.clientX - left, y: event.clientY - top };
-    }
-    down(event) {
-      const place = this.placeOf(event);
-      const view = this.viewAt(place);
-      this.pointer = place;
-      this.fingers.set(event.pointerId, place);
-      this.press = null;
-      if (event.button === 0 && view && this.fingers.size === 1)
-        this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
-    }
-    move(event) {
-      const place = this.placeOf(event);
-      const { press, scene } = this;
-      this.pointer = place;
-      if (this.fingers.size > 1) this.pinch(event.pointerId, place);
-      if (press) {
-        const [dx, dy] = [place.x - press.x, place.y - press.y];
-        if (!press.moved && Math.hypot(dx, dy) > CLICK) {
-          press.moved = true;
-          this.root.setPointerCapture(event.pointerId);
-        }
-        const { width, height } = press.view.at;
-        const { scale, x, y } = press.zoom;
-        if (press.moved) scene.onZoom(bounded(scale, x - dx / width, y - dy / height));
-      }
-      this.request();
-    }
-    /** Zoom around the finger that rests, by how the other one's distance from it changes. */
-    pinch(finger, to) {
-      const from = this.fingers.get(finger);
-      const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
-      const view = rest && this.viewAt(rest);
-      if (!from || !view) return;
-      const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
-      this.fingers.set(finger, to);
-      const { zoom, onZoom } = this.scene;
-      if (before) onZoom(zoomAround(zoom, now / before, ...relative(rest, view)));
-    }
-    up(event) {
-      const clicked = this.press && this.cellUnder(this.pointer);
-      if (clicked) this.toggle(clicked);
-      this.leave(event, this.pointer);
-    }
-    leave({ pointerId }, pointer = null) {
-      this.fingers.delete(pointerId);
-      this.pointer = pointer;
-      this.press = null;
-      this.request();
-    }
-    wheel(event) {
-      const place = this.placeOf(event);
-      const view = this.viewAt(place);
-      if (!view || event.deltaY === 0) return;
-      event.preventDefault();
-      const factor = 2 ** (-clamp(event.deltaY, -400, 400) / 200);
-      const { zoom, onZoom } = this.scene;
-      onZoom(zoomAround(zoom, factor, ...relative(place, view)));
-    }
-    /** Move the cursor, pin its cell or put it away; return whether the key is one of these. */
-    key({ key, shiftKey }) {
-      const { cursor } = this;
-      const { points, pins } = this.scene;
-      const step2 = shiftKey ? STEPS[key] : void 0;
-      if (!points) return false;
-      if (step2) {
-        this.cursor = moved(points, cursor ?? pins.at(-1) ?? START, step2);
-      } else if (key === " " && cursor) {
-        this.cursor = matched(points, cursor)?.best ?? cursor;
-      } else if (key === "Enter" && cursor) {
-        this.toggle(cursor);
-      } else if (key === "Escape" && cursor) {
-        this.cursor = null;
-      } else {
-        return false;
-      }
-      this.pointer = null;
-      this.request();
-      return true;
-    }
-    toggle(cell) {
-      const { pins, onPins } = this.scene;
-      const others = pins.filter((pin) => named(pin) !== named(cell));
-      onPins(others.length < pins.length ? others : [...pins, cell]);
-    }
-  };
-  function below({ views, look }) {
-    return [look, ...views.map((view) => ({ ...view, grid: null }))];
-  }
-  function named({ side, row, column }) {
-    return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
-  }
-  function relative({ x, y }, { at }) {
-    return [(x - at.x) / at.width, (y - at.y) / at.height];
-  }
-
-  // src/stage.tsx
-  var { React: React5 } = app;
-  function Stage(props) {
-    const { look, hint } = props;
-    const root = React5.useRef(null);
-    const surface = React5.useRef(null);
-    const [size, setSize] = React5.useState([0, 0]);
-    const [split, setSplit] = React5.useState(0.5);
-    const [, again] = React5.useReducer((count) => count + 1, 0);
-    const scene = { ...props, views: viewsOf(props, size, split) };
-    const swiped = scene.views.find(({ side }) => side === "swiped");
-    React5.useLayoutEffect(() => {
-      const element = root.current;
-      const made = new Surface(element, scene);
-      const measure = () => setSize([element.clientWidth, element.clientHeight]);
-      const observer = new ResizeObserver(measure);
-      surface.current = made;
-      observer.observe(element);
-      element.onwheel = (event) => made.wheel(event);
-      return () => observer.disconnect();
-    }, []);
-    React5.useLayoutEffect(() => {
-      if (Math.min(...size) > 0) surface.current?.show(scene);
-    });
-    return /* @__PURE__ */ React5.createElement(
-      "div",
-      {
-        ref: root,
-        role: "group",
-        tabIndex: 0,
-        className: "sfam-stage",
-        "data-testid": "sfam-stage",
-        "aria-label": "Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins.",
-        onPointerDown: (event) => surface.current?.down(event.nativeEvent),
-        onPointerMove: (event) => surface.current?.move(event.nativeEvent),
-        onPointerUp: (event) => surface.current?.up(event.nativeEvent),
-        onPointerCancel: (event) => surface.current?.leave(event.nativeEvent),
-        onPointerLeave: (event) => surface.current?.leave(event.nativeEvent),
-        onDoubleClick: () => props.onZoom(FIT),
-        onKeyDown: (event) => {
-          if (event.target !== event.currentTarget || !surface.current?.key(event)) return;
-          event.preventDefault();
-          event.stopPropagation();
-        }
-      },
-      /* @__PURE__ */ React5.createElement("style", null, drawing_default),
-      /* @__PURE__ */ React5.createElement("canvas", { "aria-hidden": true }),
-      scene.views.map((view) => /* @__PURE__ */ React5.createElement(
-        Frame,
-        {
-          key: view.side + view.what,
-          view,
-          testId: look.mode === "side" && view.what === "map" ? void 0 : `sfam-${view.side}`,
-          again
-        }
-      )),
-      /* @__PURE__ */ React5.createElement("canvas", { "aria-hidden": true }),
-      swiped && /* @__PURE__ */ React5.createElement(
-        "input",
-        {
-          type: "range",
-          className: "sfam-swipe",
-          "data-testid": "sfam-swipe",
-          "aria-label": `Divider before ${swiped.image.label}`,
-          step: 0.5,
-          value: 100 * split,
-          style: styleOf(swiped.room),
-          onChange: ({ target }) => setSplit(Number(target.value) / 100),
-          onPointerDown: (event) => event.stopPropagation(),
-          onDoubleClick: (event) => event.stopPropagation()
-        }
-      ),
-      /* @__PURE__ */ React5.createElement("div", { className: "sfam-texts" }, /* @__PURE__ */ React5.createElement("div", { className: "sfam-pill sfam-hover", "data-testid": "sfam-hover", "aria-live": "polite" }), hint && /* @__PURE__ */ React5.createElement("div", { className: "sfam-pill" }, hint))
-    );
-  }
-  function Frame(props) {
-    const { image, at } = props.view;
-    const { url, problem } = image.picture;
-    const missing = pictureOf(url, props.again).state === "broken";
-    const sentence = problem ?? (url && missing ? "The browser cannot show this image." : null);
-    return /* @__PURE__ */ React5.createElement(
-      "div",
-      {
-        role: "img",
-        className: missing ? "sfam-view sfam-missing" : "sfam-view",
-        "data-testid": props.testId,
-        "aria-label": sentence ? `${image.label}: ${sentence}` : image.label,
-        style: styleOf(at)
-      },
-      sentence && /* @__PURE__ */ React5.createElement("span", { className: "sfam-pill" }, sentence)
-    );
-  }
-  function styleOf({ x, y, width, height }) {
-    return { left: x, top: y, width, height };
-  }
-
-  // src/follow.ts
-  var { React: React6 } = app;
-  function useFollow(session, ready, modal) {
-    const read = (name) => app.recoil.useRecoilValue(app.__fos__[name]);
-    const selected = [...read("selectedSamples").keys()];
-    const open = read("nullableModalSampleId");
-    const view = JSON.stringify([read("view"), read("filters")]);
-    const samples = open && (modal || !selected.length) ? [open] : selected;
-    const followed = samples.join(" ");
-    const before = React6.useRef({ followed: "", view });
-    React6.useEffect(() => {
-      if (!ready || followed === before.current.followed) return;
-      before.current.followed = followed;
-      void session.follow(samples);
-    }, [followed, ready]);
-    React6.useEffect(() => {
-      if (!ready || view === before.current.view) return;
-      before.current.view = view;
-      if (session.state.spec.in_view && !session.state.handed) void session.requeue();
-    }, [view, ready]);
   }
 
   // src/store.ts
@@ -1325,7 +853,7 @@
     anchor: 0
     // where a range of chosen pairs starts
   };
-  var START2 = {
+  var START = {
     ...OF_RUN,
     opened: null,
     run: null,
@@ -1339,12 +867,12 @@
     message: null
   };
   function opened(state, answer) {
-    const kept = { ...state, opened: answer, run: answer.run, message: null };
-    if (state.run && state.run.uid === answer.run?.uid) return kept;
+    const kept2 = { ...state, opened: answer, run: answer.run, message: null };
+    if (state.run && state.run.uid === answer.run?.uid) return kept2;
     const handed = state.handed && state.handed.uid === answer.run?.uid ? state.handed : null;
     const { in_view = false } = state.spec;
     const choices = { ...state.choices, region: null, channel: null };
-    return { ...kept, ...OF_RUN, spec: { in_view }, handed, choices };
+    return { ...kept2, ...OF_RUN, spec: { in_view }, handed, choices };
   }
   function queued(before, queue) {
     const state = { ...before, queue };
@@ -1456,26 +984,51 @@
     return element.tagName === "INPUT" && !/^(checkbox|button)$/.test(element.type ?? "");
   }
 
+  // src/pictures.ts
+  var KEPT2 = 96;
+  var pictures = /* @__PURE__ */ new Map();
+  function pictureOf(url, then) {
+    const loaded = pictures.get(url) ?? load(url);
+    pictures.delete(url);
+    pictures.set(url, loaded);
+    if (then && loaded.state === "loading") loaded.waiting.add(then);
+    const [oldest = url] = pictures.keys();
+    if (pictures.size > KEPT2) pictures.delete(oldest);
+    return loaded;
+  }
+  function load(url) {
+    const loaded = { image: new Image(), state: "loading", waiting: /* @__PURE__ */ new Set() };
+    const end = (state) => () => {
+      loaded.state = state;
+      for (const call of loaded.waiting) call();
+      loaded.waiting.clear();
+    };
+    loaded.image.src = url;
+    loaded.image.decode().then(end("ready"), end("broken"));
+    return loaded;
+  }
+  function preload(urls) {
+    for (const url of urls) if (url) pictureOf(url);
+  }
+
   // src/strip.tsx
-  var { React: React7 } = app;
   function outcomeOf(opened2, name, words = false) {
     const outcome = opened2?.outcomes.find((one) => one.name === name);
-    return /* @__PURE__ */ React7.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React7.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React7.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
+    return /* @__PURE__ */ React.createElement("span", { className: "sfam-outcome", style: { background: outcome?.color }, title: outcome?.label }, /* @__PURE__ */ React.createElement("span", { "aria-hidden": "true" }, outcome?.sign, " "), /* @__PURE__ */ React.createElement("span", { className: words ? "" : "sfam-unseen" }, outcome?.label ?? name));
   }
   function describe(one) {
     const scores2 = `Rank ${one.rank}, similarity ${one.similarity.toFixed(4)}, ${one.outcome}`;
     const best = one.best_true ? ", nearest true match" : "";
     return `${scores2}${best}, ${one.identity ?? "no identity"}`;
   }
-  function Strip(props) {
-    const { session, shown: shown2 } = props;
-    const list = React7.useRef(null);
-    React7.useEffect(() => {
+  function Strip({ session, shown: shown2 }) {
+    const list = React.useRef(null);
+    React.useEffect(() => {
       const strip = list.current;
       const current = strip.querySelector('[aria-current="true"]');
       if (current) strip.scrollLeft = current.offsetLeft - strip.clientWidth / 2;
     }, [shown2.neighbor.pair]);
-    return /* @__PURE__ */ React7.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React7.createElement(
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-strip", role: "group", "aria-label": "Neighbors of the query", ref: list }, shown2.query.neighbors.map((one) => /* @__PURE__ */ React.createElement(
       "button",
       {
         type: "button",
@@ -1488,21 +1041,20 @@
         title: describe(one),
         onClick: () => session.become(toNeighbor(session.state, one.pair))
       },
-      /* @__PURE__ */ React7.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
-      /* @__PURE__ */ React7.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React7.createElement("b", null, " ★")),
-      /* @__PURE__ */ React7.createElement("span", null, one.similarity.toFixed(3))
+      /* @__PURE__ */ React.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
+      /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React.createElement("b", null, " ★")),
+      /* @__PURE__ */ React.createElement("span", null, one.similarity.toFixed(3))
     )));
   }
 
   // src/queue.tsx
-  var { React: React8 } = app;
   var HEIGHT = 60;
   var SETTLED = 80;
   function rowOf(session, place, pair) {
     const { chosen: chosen2, opened: opened2, outside, two, queue } = session.state;
     const row = session.row(place);
     const verdict = session.verdicts.of(pair, row?.verdict);
-    return /* @__PURE__ */ React8.createElement(
+    return /* @__PURE__ */ React.createElement(
       "div",
       {
         key: place,
@@ -1523,15 +1075,14 @@
         },
         onKeyDown: () => void 0
       },
-      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React8.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
-      row && /* @__PURE__ */ React8.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React8.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React8.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
+      row?.pictures.map(({ url }, side) => /* @__PURE__ */ React.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
+      row && /* @__PURE__ */ React.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
     );
   }
-  function QueueList(props) {
-    const { session } = props;
+  function QueueList({ session }) {
     const { queue, place, handed, spec, chosen: chosen2, filters, opened: opened2 } = session.state;
-    const list = React8.useRef(null);
-    const [seen, setSeen] = React8.useState({ top: 0, height: 600 });
+    const list = React.useRef(null);
+    const [seen, setSeen] = React.useState({ top: 0, height: 600 });
     const look = () => {
       const { scrollTop: top = 0, clientHeight: height = 600 } = list.current ?? {};
       setSeen({ top, height });
@@ -1539,19 +1090,19 @@
     const pairs2 = queue?.pairs ?? new Int32Array();
     const first = Math.max(Math.floor(seen.top / HEIGHT) - 2, 0);
     const last = Math.min(Math.ceil((seen.top + seen.height) / HEIGHT) + 2, pairs2.length - 1);
-    React8.useEffect(() => {
+    React.useEffect(() => {
       const observer = new ResizeObserver(look);
       if (list.current) observer.observe(list.current);
       return () => observer.disconnect();
     }, []);
-    React8.useEffect(() => {
+    React.useEffect(() => {
       if (!list.current) return;
       const { scrollTop, clientHeight } = list.current;
       const [from, to] = [place * HEIGHT, (place + 1) * HEIGHT];
       if (from < scrollTop) list.current.scrollTop = from;
       else if (to > scrollTop + clientHeight) list.current.scrollTop = to - clientHeight;
     }, [place, queue]);
-    React8.useEffect(() => {
+    React.useEffect(() => {
       const timer = setTimeout(() => last >= first && session.wantRows(first, last), SETTLED);
       return () => clearTimeout(timer);
     }, [first, last, queue, session.state.message]);
@@ -1559,7 +1110,7 @@
     const orders = opened2?.orders ?? [];
     const reorder = (order) => session.filter({ order: order ?? "" });
     const toggle2 = () => session.set({ filters: !filters });
-    return /* @__PURE__ */ React8.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React8.createElement("b", { "data-testid": "sfam-place" }, pairs2.length && place + 1, " of ", pairs2.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React8.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick("Order", spec.order ?? orders[0]?.name, orders, reorder), !handed && push("Filters", toggle2, { hint: "Filters (F)", on: filters }), chosen2.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React8.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React8.createElement(
+    return /* @__PURE__ */ React.createElement("section", { className: "sfam-queue", "aria-label": "Queue" }, /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("b", { "data-testid": "sfam-place" }, pairs2.length && place + 1, " of ", pairs2.length), handed && nameOf(handed.title), handed && push("Leave these pairs", () => session.leaveHanded()), !handed && queue && /* @__PURE__ */ React.createElement("span", null, queue.reviewed, " reviewed"), !handed && pick("Order", spec.order ?? orders[0]?.name, orders, reorder), !handed && push("Filters", toggle2, { hint: "Filters (F)", on: filters }), chosen2.size > 0 && push("Drop selection", () => session.set({ chosen: /* @__PURE__ */ new Set() }))), filters && !handed && filterBar(session), queue?.note && /* @__PURE__ */ React.createElement("p", { "data-testid": "sfam-queue-note" }, queue.note), /* @__PURE__ */ React.createElement(
       "div",
       {
         className: "sfam-list",
@@ -1572,7 +1123,7 @@
         "aria-activedescendant": `sfam-row-${place}`,
         "data-testid": "sfam-queue"
       },
-      /* @__PURE__ */ React8.createElement("div", { style: { height: pairs2.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
+      /* @__PURE__ */ React.createElement("div", { style: { height: pairs2.length * HEIGHT } }, rows.map((pair, at) => rowOf(session, first + at, pair)))
     ));
   }
   function filterBar(session) {
@@ -1587,9 +1138,21 @@
     const field = (label, name, type2) => {
       const read = (text) => text === "" ? null : type2 === "text" ? text : Number(text);
       const enter = (text) => void session.filter({ [name]: read(text) });
-      return /* @__PURE__ */ React8.createElement(Field, { label, type: type2, value: String(spec[name] ?? ""), onEnter: enter });
+      return /* @__PURE__ */ React.createElement(Field, { label, type: type2, value: String(spec[name] ?? ""), onEnter: enter });
     };
-    return /* @__PURE__ */ React8.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Filters" }, choose("Outcome", "outcome", opened2.outcomes, "any"), choose("Ranks", "ranks", opened2.ranks), choose("Review", "reviewed", opened2.reviewed, "any"), choose("Suspects", "suspect", run.suspects, "any"), choose("Query camera", "query_camera", cameras, "any"), choose("Neighbor camera", "neighbor_camera", cameras, "any"), field("Similarity from", "min_similarity", "number"), field("to", "max_similarity", "number"), field("Identity", "identity", "text"), tick("Only the view", spec.in_view ?? false, (in_view) => session.filter({ in_view })), push("Clear filters", () => session.filter(null)));
+  }
+
+  // src/same.ts
+  function same(one, other) {
+    if (Object.is(one, other)) return true;
+    if (typeof one === "function") return typeof other === "function";
+    if (!isPlain(one) || !isPlain(other)) return false;
+    const keys = Object.keys(one);
+    return keys.length === Object.keys(other).length && keys.every((key) => same(one[key], other[key]));
+  }
+  function isPlain(value) {
+    return Array.isArray(value) || Object.prototype.toString.call(value) === "[object Object]";
   }
 
   // src/session.ts
@@ -1602,7 +1165,7 @@
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
-      this.state = START2;
+      this.state = START;
       this.verdicts = this.noVerdicts();
       this.last = null;
       this.rested = null;
@@ -1627,14 +1190,11 @@
     choose(change) {
       this.become(chosen(this.state, change));
     }
-    say(text, retry = false) {
-      this.set({ message: { text, retry } });
-    }
     /** Say why something failed; open again where the run was deleted or made anew. */
     async failed(error, what = "", retry = false) {
       const { stale, message } = error;
       if (stale) await this.open(this.state.run?.key);
-      this.say(what + message, retry && !stale);
+      this.set({ message: { text: what + message, retry: retry && !stale } });
       return null;
     }
     /** Ask a question of which only the latest of a name counts. */
@@ -1672,12 +1232,12 @@
     }
     async handOver(handed) {
       if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
-      if (this.state.run?.uid !== handed.uid)
-        this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
-      else {
+      if (this.state.run?.uid === handed.uid) {
         this.set({ handed, chosen: /* @__PURE__ */ new Set(), outside: false, two: null });
-        await this.requeue();
+        return this.requeue();
       }
+      const gone = `The run '${handed.run}' of "${handed.title}" was deleted or made again.`;
+      await this.failed(new Problem(gone));
     }
     async leaveHanded() {
       this.set({ handed: null, chosen: /* @__PURE__ */ new Set() });
@@ -1686,8 +1246,8 @@
     /** Change conditions of the queue, or leave all open but order and view. */
     async filter(change) {
       const { order, in_view, ...others } = this.state.spec;
-      const kept = { ...order && { order }, ...in_view && { in_view } };
-      this.set({ spec: { ...kept, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
+      const kept2 = { ...order && { order }, ...in_view && { in_view } };
+      this.set({ spec: { ...kept2, ...change && others, ...change }, chosen: /* @__PURE__ */ new Set() });
       await this.requeue();
     }
     /** Repeat what failed. */
@@ -1778,16 +1338,15 @@
         this.client.want("correspondences", this.of({ pair: next }), false);
     }
     /** What a question is about: a pair of the run, or the two selected samples. */
-    about(pair, more = {}) {
+    about(pair) {
       const { two, run } = this.state;
-      if (!two) return this.of({ pair, ...more });
-      const model = two.model && { model: two.model };
-      return { ...run && this.of(), samples: two.samples, ...model, ...more };
+      if (!two) return this.of({ pair });
+      return { ...run && this.of(), samples: two.samples, ...two.model && { model: two.model } };
     }
     liveParams(kind, pair) {
       const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-      if (this.state.two) return this.about(pair, { kind, ...channel });
-      return this.of({ pairs: [pair], kind, ...channel });
+      const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
+      return { ...about, kind, ...channel };
     }
     wantMap({ query: query2, neighbor }) {
       const { kind } = this.state.choices;
@@ -1814,12 +1373,9 @@
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */
     limit(shown2, map, signed) {
-      const pairs2 = map.live ? shown2.query.neighbors.map((one) => one.pair) : [];
-      const limits = pairs2.map((pair) => {
-        const params = this.liveParams(map.kind.name, pair);
-        return this.client.read("live", params).value?.limit;
-      });
-      if (!map.live) limits.push(shown2.query.limits[map.kind.name]);
+      const { name } = map.kind;
+      const live = (pair) => this.client.read("live", this.liveParams(name, pair)).value;
+      const limits = map.live ? shown2.query.neighbors.map(({ pair }) => live(pair)?.limit) : [shown2.query.limits[name]];
       return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
     }
     points(pair) {
@@ -2249,8 +1805,412 @@
 }
 `;
 
+  // src/drawing.css
+  var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
+
+  // src/painting.ts
+  var DETAIL = 192;
+  var PIXELATED = 8;
+  var MAGNIFIED = 3;
+  var LOUPE = 128;
+  var DOT = 6;
+  function paintViews(ctx, { views, look }) {
+    for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
+    return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
+  }
+  function clipped(ctx, { x, y, width, height }, draw) {
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(x, y, width, height);
+    ctx.clip();
+    draw();
+    ctx.restore();
+  }
+  function paintView(ctx, { what, image, at }, look) {
+    if (what !== "map") paintPicture(ctx, image, at);
+    if (what === "picture" || !image.values) return;
+    ctx.globalAlpha = what === "map" ? 1 : look.opacity;
+    const map = mapOf(image, image.values, look, what === "map");
+    drawScaled(ctx, map, partOf(at, image.box), look.smooth);
+    ctx.globalAlpha = 1;
+  }
+  function paintPicture(ctx, image, at) {
+    const loaded = pictureOf(image.picture.url);
+    if (loaded.state !== "ready") return;
+    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
+  }
+  function drawScaled(ctx, source, at, smooth) {
+    ctx.imageSmoothingEnabled = smooth;
+    ctx.imageSmoothingQuality = "low";
+    ctx.drawImage(source, at.x, at.y, at.width, at.height);
+  }
+  var maps = /* @__PURE__ */ new WeakMap();
+  function mapOf(image, values, look, solid) {
+    const { table, limit, signed, threshold } = look;
+    const [rows, columns] = image.shape;
+    const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
+    const size = [columns * detail, rows * detail];
+    const key = [size, limit, signed, threshold, solid].join();
+    const kept2 = maps.get(values);
+    if (kept2?.key === key && kept2.table === table) return kept2.map;
+    const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
+    maps.set(values, { key, table, map });
+    return map;
+  }
+  function canvasOf(pixels, [width, height]) {
+    const canvas = document.createElement("canvas");
+    canvas.width = width;
+    canvas.height = height;
+    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+    return canvas;
+  }
+  function paintMatch(ctx, { views, look }, match) {
+    const pixels = colored(match.values, { ...MATCHES, limit: match.limit });
+    for (const { side, what, image, frame, at, grid } of views) {
+      if (!grid || side === match.pin.side) continue;
+      const [rows, columns] = grid.shape;
+      clipped(ctx, frame, () => {
+        if (what !== "map") paintPicture(ctx, image, at);
+        ctx.fillStyle = what === "map" ? "#282828" : "rgb(0 0 0 / 0.55)";
+        ctx.fillRect(at.x, at.y, at.width, at.height);
+        drawScaled(ctx, canvasOf(pixels, [columns, rows]), grid.rect, look.smooth);
+      });
+    }
+    outline(ctx, views, match.pin, "#ffffff");
+    if (match.best) outline(ctx, views, match.best, "#ffffff");
+  }
+  function outline(ctx, views, pin, color) {
+    for (const { side, frame, grid } of views) {
+      if (!grid || side !== pin.side) continue;
+      const { x, y, width, height } = cellRect(pin, grid);
+      clipped(ctx, frame, () => stroke(ctx, color, () => ctx.rect(x, y, width, height)));
+    }
+  }
+  function stroke(ctx, color, path) {
+    ctx.beginPath();
+    path();
+    ctx.lineWidth = 4;
+    ctx.strokeStyle = "rgb(0 0 0 / 0.7)";
+    ctx.stroke();
+    ctx.lineWidth = 2;
+    ctx.strokeStyle = color;
+    ctx.stroke();
+  }
+  function middleOf(views, pin) {
+    const { frame, grid } = views.find(({ side }) => side === pin.side);
+    const cell = cellRect(pin, grid);
+    const { x, y, width, height } = frame;
+    const middle = [cell.x + cell.width / 2, cell.y + cell.height / 2];
+    return [clamp(middle[0], x, x + width), clamp(middle[1], y, y + height)];
+  }
+  function paintPin(ctx, views, match, index) {
+    const color = COLORS[(index + 1) % COLORS.length];
+    const [x, y] = middleOf(views, match.pin);
+    outline(ctx, views, match.pin, color);
+    if (match.best) {
+      const end = middleOf(views, match.best);
+      outline(ctx, views, match.best, color);
+      stroke(ctx, color, () => {
+        ctx.moveTo(x, y);
+        ctx.lineTo(...end);
+      });
+    }
+    stroke(ctx, color, () => ctx.arc(x, y, DOT, 0, 2 * Math.PI));
+    ctx.fillStyle = color;
+    ctx.fill();
+  }
+  function paintLoupe(ctx, view, look, u, v) {
+    const { x, y, width, height } = partOf(view.at, [u, v, u + MAGNIFIED, v + MAGNIFIED]);
+    if (!contains(view.frame, x, y)) return;
+    const at = { x: x - u * width, y: y - v * height, width, height };
+    const frame = { x: x - LOUPE / 2, y: y - LOUPE / 2, width: LOUPE, height: LOUPE };
+    clipped(ctx, frame, () => {
+      ctx.fillStyle = "#808080";
+      ctx.fillRect(frame.x, frame.y, LOUPE, LOUPE);
+      paintView(ctx, { ...view, at, what: view.what === "map" ? "map" : "picture" }, look);
+    });
+    stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
+  }
+
+  // src/surface.ts
+  var CLICK = 4;
+  var START2 = { side: "query", row: 0, column: 0 };
+  var NAMES = { query: "Query", neighbor: "Neighbor" };
+  var STEPS = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1]
+  };
+  var Surface = class {
+    constructor(root, scene) {
+      this.root = root;
+      this.scene = scene;
+      this.pointer = null;
+      this.cursor = null;
+      this.press = null;
+      this.fingers = /* @__PURE__ */ new Map();
+      // or the mouse, while they are down
+      this.frame = 0;
+      this.stale = true;
+      // the views have to be painted again
+      this.complete = false;
+      // all of their pictures were there
+      this.painted = 0;
+    }
+    /** Take over a new state of the component. */
+    show(scene) {
+      const before = this.scene;
+      this.scene = scene;
+      this.stale ||= !this.complete || !same(below(scene), below(before));
+      if (this.stale || !same(scene, before)) this.request();
+    }
+    request() {
+      if (this.frame === 0) this.frame = requestAnimationFrame(() => this.paint());
+    }
+    paint() {
+      this.frame = 0;
+      if (this.stale) this.complete = paintViews(this.cleared(0), this.scene);
+      this.stale = false;
+      const { points, pins, loupe } = this.scene;
+      const active = this.cellUnder(this.pointer) ?? this.cursor ?? pins.at(-1);
+      const match = active && points ? matched(points, active) : null;
+      const under = loupe && this.pointer ? this.viewAt(this.pointer) : void 0;
+      const shown2 = match !== null || under !== void 0;
+      this.root.querySelectorAll("canvas")[1].style.visibility = shown2 ? "" : "hidden";
+      if (shown2) this.paintOver(this.cleared(1), match, under);
+      this.write(match);
+      if (this.complete) this.root.dataset.painted = String(++this.painted);
+    }
+    paintOver(ctx, match, under) {
+      const { scene } = this;
+      if (match) paintMatch(ctx, scene, match);
+      scene.pins.forEach((pin, at) => {
+        const pinned = scene.points && matched(scene.points, pin);
+        if (pinned) paintPin(ctx, scene.views, pinned, at);
+      });
+      if (!under || !this.pointer) return;
+      const place = relative(this.pointer, under);
+      for (const view of scene.views) paintLoupe(ctx, view, scene.look, ...place);
+    }
+    /** Clear a canvas, at the size of the stage in pixels of the screen. */
+    cleared(index) {
+      const canvas = this.root.querySelectorAll("canvas")[index];
+      const { clientWidth, clientHeight } = this.root;
+      const ratio = window.devicePixelRatio || 1;
+      const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
+      if (canvas.width !== width) canvas.width = width;
+      if (canvas.height !== height) canvas.height = height;
+      const ctx = canvas.getContext("2d");
+      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+      ctx.clearRect(0, 0, clientWidth, clientHeight);
+      return ctx;
+    }
+    /** Write the share of a cell; of the cursor also where that is. */
+    write(match) {
+      const { points } = this.scene;
+      const share = match && points ? shareText(match.share, points.similarity) : "";
+      const said = match && match.pin === this.cursor ? `${named(match.pin)}: ${share}` : share;
+      const text = this.root.querySelector(".sfam-hover");
+      if (text.textContent !== said) text.textContent = said;
+    }
+    viewAt({ x, y }) {
+      return this.scene.views.find((view) => contains(view.frame, x, y));
+    }
+    cellUnder(place) {
+      const view = place ? this.viewAt(place) : void 0;
+      if (!place || !view?.grid || view.side === "swiped" || this.press?.moved) return null;
+      const cell = cellAt(place.x, place.y, view.grid);
+      return cell && { side: view.side, ...cell };
+    }
+    placeOf(event) {
+      const { left, top } = this.root.getBoundingClientRect();
+      return { x: event.clientX - left, y: event.clientY - top };
+    }
+    down(event) {
+      const place = this.placeOf(event);
+      const view = this.viewAt(place);
+      this.pointer = place;
+      this.fingers.set(event.pointerId, place);
+      this.press = null;
+      if (event.button === 0 && view && this.fingers.size === 1)
+        this.press = { ...place, view, zoom: this.scene.zoom, moved: false };
+    }
+    move(event) {
+      const place = this.placeOf(event);
+      const { press, scene } = this;
+      this.pointer = place;
+      if (this.fingers.size > 1) this.pinch(event.pointerId, place);
+      if (press) {
+        const [dx, dy] = [place.x - press.x, place.y - press.y];
+        if (!press.moved && Math.hypot(dx, dy) > CLICK) {
+          press.moved = true;
+          this.root.setPointerCapture(event.pointerId);
+        }
+        const { width, height } = press.view.at;
+        const { scale, x, y } = press.zoom;
+        if (press.moved) scene.onZoom(bounded(scale, x - dx / width, y - dy / height));
+      }
+      this.request();
+    }
+    /** Zoom around the finger that rests, by how the other one's distance from it changes. */
+    pinch(finger, to) {
+      const from = this.fingers.get(finger);
+      const rest = [...this.fingers].find(([one]) => one !== finger)?.[1];
+      const view = rest && this.viewAt(rest);
+      if (!from || !view) return;
+      const [before, now] = [from, to].map(({ x, y }) => Math.hypot(x - rest.x, y - rest.y));
+      this.fingers.set(finger, to);
+      const { zoom, onZoom } = this.scene;
+      if (before) onZoom(zoomAround(zoom, now / before, ...relative(rest, view)));
+    }
+    up(event) {
+      const clicked = this.press && this.cellUnder(this.pointer);
+      if (clicked) this.toggle(clicked);
+      this.leave(event, this.pointer);
+    }
+    leave({ pointerId }, pointer = null) {
+      this.fingers.delete(pointerId);
+      this.pointer = pointer;
+      this.press = null;
+      this.request();
+    }
+    wheel(event) {
+      const place = this.placeOf(event);
+      const view = this.viewAt(place);
+      if (!view || event.deltaY === 0) return;
+      event.preventDefault();
+      const factor = 2 ** (-clamp(event.deltaY, -400, 400) / 200);
+      const { zoom, onZoom } = this.scene;
+      onZoom(zoomAround(zoom, factor, ...relative(place, view)));
+    }
+    /** Move the cursor, also to its match on the other image, pin its cell or put it away; return
+     * whether the key is one of these. */
+    key({ key, shiftKey }) {
+      const { cursor } = this;
+      const { points, pins } = this.scene;
+      const step2 = shiftKey ? STEPS[key] : void 0;
+      if (!points) return false;
+      if (step2) this.cursor = moved(points, cursor ?? pins.at(-1) ?? START2, step2);
+      else if (!cursor) return false;
+      else if (key === " ") this.cursor = matched(points, cursor)?.best ?? cursor;
+      else if (key === "Enter") this.toggle(cursor);
+      else if (key === "Escape") this.cursor = null;
+      else return false;
+      this.pointer = null;
+      this.request();
+      return true;
+    }
+    toggle(cell) {
+      const { pins, onPins } = this.scene;
+      const others = pins.filter((pin) => named(pin) !== named(cell));
+      onPins(others.length < pins.length ? others : [...pins, cell]);
+    }
+  };
+  function below({ views, look }) {
+    return [look, ...views.map((view) => ({ ...view, grid: null }))];
+  }
+  function named({ side, row, column }) {
+    return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
+  }
+  function relative({ x, y }, { at }) {
+    return [(x - at.x) / at.width, (y - at.y) / at.height];
+  }
+
+  // src/stage.tsx
+  function Stage(props) {
+    const { look, hint } = props;
+    const root = React.useRef(null);
+    const surface = React.useRef(null);
+    const [size, setSize] = React.useState([0, 0]);
+    const [split, setSplit] = React.useState(0.5);
+    const [, again] = React.useReducer((count) => count + 1, 0);
+    const scene = { ...props, views: viewsOf(props, size, split) };
+    const swiped = scene.views.find(({ side }) => side === "swiped");
+    React.useLayoutEffect(() => {
+      const element = root.current;
+      const observer = new ResizeObserver(() => setSize([element.clientWidth, element.clientHeight]));
+      surface.current = new Surface(element, scene);
+      observer.observe(element);
+      element.onwheel = (event) => surface.current?.wheel(event);
+      return () => observer.disconnect();
+    }, []);
+    React.useLayoutEffect(() => {
+      if (Math.min(...size) > 0) surface.current?.show(scene);
+    });
+    return /* @__PURE__ */ React.createElement(
+      "div",
+      {
+        ref: root,
+        role: "group",
+        tabIndex: 0,
+        className: "sfam-stage",
+        "data-testid": "sfam-stage",
+        "aria-label": "Query and neighbor. Shift and arrows move a cursor, Space switches, Enter pins.",
+        onPointerDown: (event) => surface.current?.down(event.nativeEvent),
+        onPointerMove: (event) => surface.current?.move(event.nativeEvent),
+        onPointerUp: (event) => surface.current?.up(event.nativeEvent),
+        onPointerCancel: (event) => surface.current?.leave(event.nativeEvent),
+        onPointerLeave: (event) => surface.current?.leave(event.nativeEvent),
+        onDoubleClick: () => props.onZoom(FIT),
+        onKeyDown: (event) => {
+          if (event.target !== event.currentTarget || !surface.current?.key(event)) return;
+          event.preventDefault();
+          event.stopPropagation();
+        }
+      },
+      /* @__PURE__ */ React.createElement("style", null, drawing_default),
+      /* @__PURE__ */ React.createElement("canvas", { "aria-hidden": true }),
+      scene.views.map((view) => /* @__PURE__ */ React.createElement(
+        Frame,
+        {
+          key: view.side + view.what,
+          view,
+          testId: look.mode === "side" && view.what === "map" ? void 0 : `sfam-${view.side}`,
+          again
+        }
+      )),
+      /* @__PURE__ */ React.createElement("canvas", { "aria-hidden": true }),
+      swiped && /* @__PURE__ */ React.createElement(
+        "input",
+        {
+          type: "range",
+          className: "sfam-swipe",
+          "data-testid": "sfam-swipe",
+          "aria-label": `Divider before ${swiped.image.label}`,
+          step: 0.5,
+          value: 100 * split,
+          style: styleOf(swiped.room),
+          onChange: ({ target }) => setSplit(Number(target.value) / 100),
+          onPointerDown: (event) => event.stopPropagation(),
+          onDoubleClick: (event) => event.stopPropagation()
+        }
+      ),
+      /* @__PURE__ */ React.createElement("div", { className: "sfam-texts" }, /* @__PURE__ */ React.createElement("div", { className: "sfam-pill sfam-hover", "data-testid": "sfam-hover", "aria-live": "polite" }), hint && /* @__PURE__ */ React.createElement("div", { className: "sfam-pill" }, hint))
+    );
+  }
+  function Frame(props) {
+    const { image, at } = props.view;
+    const { url, problem } = image.picture;
+    const missing = pictureOf(url, props.again).state === "broken";
+    const sentence = problem ?? (url && missing ? "The browser cannot show this image." : null);
+    return /* @__PURE__ */ React.createElement(
+      "div",
+      {
+        role: "img",
+        className: missing ? "sfam-view sfam-missing" : "sfam-view",
+        "data-testid": props.testId,
+        "aria-label": sentence ? `${image.label}: ${sentence}` : image.label,
+        style: styleOf(at)
+      },
+      sentence && /* @__PURE__ */ React.createElement("span", { className: "sfam-pill" }, sentence)
+    );
+  }
+  function styleOf({ x, y, width, height }) {
+    return { left: x, top: y, width, height };
+  }
+
   // src/toolbar.tsx
-  var { React: React9 } = app;
   var MODES = [
     { name: "overlay", label: "over the image" },
     { name: "side", label: "beside the image" },
@@ -2273,16 +2233,14 @@
     const models = opened2?.models ?? [];
     const explain = (model) => two && session.explain(two.samples, model);
     const set = (name) => (value) => session.choose({ [name]: value });
-    return /* @__PURE__ */ React9.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick("Model", two.model, models, explain, run ? "of the run" : "choose"), pick("Map", choices.kind, kinds, set("kind")), channels && pick("Channel", choices.channel, channels, set("channel"), "most important"), pick("Colors", color?.name, colors, set("colors")), pick("Shown", choices.mode, MODES, set("mode")), slide("Opacity", choices.opacity, set("opacity")), slide("Threshold", choices.threshold, set("threshold")), tick("Signed", signed, set("signed")), tick("Smooth", choices.smooth, set("smooth")), tick("Loupe", choices.loupe, set("loupe")), tick("Swipe", choices.swipe, set("swipe")), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick("Model", two.model, models, explain, run ? "of the run" : "choose"), pick("Map", choices.kind, kinds, set("kind")), channels && pick("Channel", choices.channel, channels, set("channel"), "most important"), pick("Colors", color?.name, colors, set("colors")), pick("Shown", choices.mode, MODES, set("mode")), slide("Opacity", choices.opacity, set("opacity")), slide("Threshold", choices.threshold, set("threshold")), tick("Signed", signed, set("signed")), tick("Smooth", choices.smooth, set("smooth")), tick("Loupe", choices.loupe, set("loupe")), tick("Swipe", choices.swipe, set("swipe")), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
   }
 
   // src/verdicts.tsx
-  var { React: React10 } = app;
-  function Verdicts(props) {
-    const { session } = props;
+  function Verdicts({ session }) {
     const { verdicts } = session;
     const { opened: opened2, chosen: chosen2, pair, advance } = session.state;
-    const [own, setOwn] = React10.useState("");
+    const [own, setOwn] = React.useState("");
     const shown2 = chosen2.size || pair === null ? null : verdicts.of(pair);
     const known = opened2?.verdicts ?? [];
     const label = verdicts.isPending() ? "Saving…" : "Verdict:";
@@ -2292,7 +2250,7 @@
       testId: `sfam-verdict-${name}`,
       children: `${key} ${label2}`
     });
-    return /* @__PURE__ */ React10.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React10.createElement("span", { role: "status" }, chosen2.size ? `${chosen2.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React10.createElement(
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", role: "group", "aria-label": "Verdict" }, /* @__PURE__ */ React.createElement("span", { role: "status" }, chosen2.size ? `${chosen2.size} selected:` : label), known.map(button), shown2 !== null && !known.some(({ name }) => name === shown2) && nameOf(shown2, "", "sfam-own"), /* @__PURE__ */ React.createElement(
       "form",
       {
         onSubmit: (event) => {
@@ -2301,7 +2259,7 @@
           setOwn("");
         }
       },
-      /* @__PURE__ */ React10.createElement(
+      /* @__PURE__ */ React.createElement(
         "input",
         {
           "aria-label": "Verdict in your own words",
@@ -2316,8 +2274,6 @@
   }
 
   // src/viewer.tsx
-  var { React: React11 } = app;
-  var sessions = /* @__PURE__ */ new Map();
   var decoded = /* @__PURE__ */ new WeakMap();
   function once(encoded, make) {
     const value = decoded.get(encoded) ?? make(encoded);
@@ -2325,10 +2281,10 @@
     return value;
   }
   function Viewer(props) {
-    const session = usePanel(sessions, props.schema.view.ask, () => new Session());
-    const root = React11.useRef(null);
-    const [modal, setModal] = React11.useState(false);
-    React11.useEffect(() => {
+    const session = usePanel(props.schema.view.ask, () => new Session());
+    const root = React.useRef(null);
+    const [modal, setModal] = React.useState(false);
+    React.useEffect(() => {
       const inModal = root.current?.closest('[data-cy="modal"]') !== null;
       setModal(inModal);
       if (!inModal && document.activeElement === document.body) root.current?.focus();
@@ -2336,7 +2292,7 @@
       return onHandedOver((handed) => void session.handOver(handed));
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
-    React11.useEffect(() => session.fetch());
+    React.useEffect(() => session.fetch());
     const { choices, pair, zoom, pins, help, ...rest } = session.state;
     const { opened: opened2, run, two, message, queue } = rest;
     const listed = [rest, session.client.values("rows"), session.verdicts.version];
@@ -2353,15 +2309,15 @@
       command(session);
     };
     const named2 = { "data-testid": "sfam-viewer", "aria-label": "SFAM pairs" };
-    return /* @__PURE__ */ React11.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React11.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React11.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React11.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && /* @__PURE__ */ React11.createElement(
+    return /* @__PURE__ */ React.createElement("section", { className: "sfam", tabIndex: 0, ref: root, onKeyDown, ...named2 }, /* @__PURE__ */ React.createElement("style", null, shell_default), said !== null && /* @__PURE__ */ React.createElement("div", { className: "sfam-message", role: "alert", "data-testid": "sfam-message" }, /* @__PURE__ */ React.createElement("span", null, said), (message?.retry ?? true) && push("Retry", () => session.again()), message && push("Dismiss", () => session.set({ message: null }))), (run || two) && /* @__PURE__ */ React.createElement(
       Part,
       {
         needs: [opened2, run, two, choices, shown2?.query.kinds, map?.kind, channels],
         draw: () => toolbar(session, shown2, map)
       }
-    ), waiting2 && /* @__PURE__ */ React11.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React11.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React11.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React11.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React11.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React11.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React11.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React11.createElement("div", { key }, /* @__PURE__ */ React11.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
+    ), waiting2 && /* @__PURE__ */ React.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React.createElement("div", { key }, /* @__PURE__ */ React.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
-  var Part = React11.memo(
+  var Part = React.memo(
     ({ draw }) => draw(),
     (before, now) => same(before.needs, now.needs)
   );
@@ -2369,17 +2325,17 @@
     const { session, shown: shown2, map, current } = props;
     const { query: query2, neighbor, index } = shown2;
     const { opened: opened2, choices, run, two, place, zoom, pins } = session.state;
-    const [, again] = React11.useReducer((count) => count + 1, 0);
+    const [, again] = React.useReducer((count) => count + 1, 0);
     const loading = [query2.picture, neighbor.picture].some(
       ({ url }) => url && pictureOf(url, again).state === "loading"
     );
     const look = lookOf(session, shown2, map);
     const sides = map?.live?.maps[0] ?? neighbor;
+    const drawn = (one, side, label) => imageOf(session.picture(one), side, map, label);
     const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
     const { value: points, problem } = session.points(neighbor.pair);
-    const hint = map?.problem?.message ?? problem?.message ?? null;
     const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
-    return /* @__PURE__ */ React11.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React11.createElement(
+    return /* @__PURE__ */ React.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React.createElement(
       "div",
       {
         className: "sfam-shown",
@@ -2388,21 +2344,11 @@
         "data-kind": map?.kind.name,
         "data-place": place
       },
-      /* @__PURE__ */ React11.createElement(
+      /* @__PURE__ */ React.createElement(
         Stage,
         {
-          query: imageOf(
-            session.picture(query2),
-            sides.query_side,
-            map,
-            `Query ${query2.identity ?? ""}`
-          ),
-          neighbor: imageOf(
-            session.picture(neighbor),
-            sides.neighbor_side,
-            map,
-            `Neighbor ${neighbor.rank}`
-          ),
+          query: drawn(query2, sides.query_side, `Query ${query2.identity ?? ""}`),
+          neighbor: drawn(neighbor, sides.neighbor_side, `Neighbor ${neighbor.rank}`),
           swipe: next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null,
           look,
           zoom,
@@ -2411,22 +2357,22 @@
           pins,
           onPins: (now) => session.set({ pins: now }),
           loupe: choices.loupe,
-          hint
+          hint: map?.problem?.message ?? problem?.message ?? null
         }
       )
-    ), !two && /* @__PURE__ */ React11.createElement(
+    ), !two && /* @__PURE__ */ React.createElement(
       Part,
       {
         needs: [query2.neighbors, neighbor.pair, opened2],
-        draw: () => /* @__PURE__ */ React11.createElement(Strip, { session, shown: shown2 })
+        draw: () => /* @__PURE__ */ React.createElement(Strip, { session, shown: shown2 })
       }
-    ), !two && /* @__PURE__ */ React11.createElement(Verdicts, { session }), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React11.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React11.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.tell("show", { what: "grid" })), push("Open the query", () => session.tell("show", { what: "query" })), push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React11.createElement("p", { key: note }, note)));
+    ), !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.tell("show", { what: "grid" })), push("Open the query", () => session.tell("show", { what: "query" })), push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
   }
   function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
-    const who = ({ identity, camera }) => /* @__PURE__ */ React11.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
+    const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
     const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
-    return /* @__PURE__ */ React11.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React11.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React11.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React11.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React11.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;

@@ -27,3 +27,4 @@ interface Globals {
 }
 
 export const app = globalThis as unknown as Globals;
+export const { React } = app;

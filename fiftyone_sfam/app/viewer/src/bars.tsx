@@ -1,10 +1,8 @@
-import { app } from "./app";
+import { React } from "./app";
 import { colored } from "./coloring";
-import type { Look } from "./drawing";
 import { receiptParts } from "./formats";
+import type { Look } from "./geometry";
 import type { Share } from "./types";
-
-const { React } = app;
 
 /** A bar of the parts of a similarity, which adds up to it; styled by the stage. */
 export function Receipt({ shares, total }: { shares: Share[]; total: number }) {

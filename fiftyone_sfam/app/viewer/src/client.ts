@@ -1,24 +1,15 @@
 /** Asks Python, keeps answers for a while, and asks again where a server did not answer. */
 
-import type { Answers, Refusal } from "./types";
+import type { Answers } from "./types";
 
-export interface Reply {
-  result?: unknown;
-  error?: unknown;
-  errorMessage?: unknown;
-}
+export type Reply = Partial<Record<"result" | "error" | "errorMessage", unknown>>;
 type Question = keyof Answers;
 export type Params = Record<string, unknown>;
 export type Send = (params: Params, done: (reply: Reply) => void) => void;
 
-/** Why there is no answer. `stale`: the run is gone. */
+/** Why there is no answer. `stale`: the run is gone or another one, ask `open` again. */
 export class Problem extends Error {
-  constructor(
-    text: string,
-    readonly stale = false,
-  ) {
-    super(text);
-  }
+  stale = false;
 }
 
 /** An answer that is kept; neither a value nor a problem: it is on its way. */
@@ -52,8 +43,8 @@ function answerOf<T>({ result, error, errorMessage }: Reply): T | null {
   if (typeof error === "string")
     throw new Problem(`The server failed: ${String(errorMessage || error).split("\n")[0]}`);
   if (error || !result) return null;
-  const { problem, stale } = result as Partial<Refusal>;
-  if (problem !== undefined) throw new Problem(problem, stale);
+  const { problem, stale = false } = result as { problem?: string; stale?: boolean };
+  if (problem !== undefined) throw Object.assign(new Problem(problem), { stale });
   return result as T;
 }
 
@@ -93,13 +84,9 @@ export class Client {
   async newest<Q extends Question>(name: string, question: Q, params: Params) {
     const mine = {};
     this.latest.set(name, mine);
-    try {
-      const answer = await this.ask(question, params);
-      return this.latest.get(name) === mine ? answer : null;
-    } catch (error) {
-      if (this.latest.get(name) !== mine) return null;
-      throw error;
-    }
+    const asked = this.ask(question, params);
+    await asked.catch(() => undefined); // thrown below, if it is the latest still
+    return this.latest.get(name) === mine ? asked : null;
   }
 
   /** Do without the latest of a name that is on its way. */
@@ -150,7 +137,8 @@ export class Client {
       (problem: Problem) => Object.assign(task, { problem }),
     );
     this.running -= 1;
-    const done = [...this.tasks].filter(([, one]) => one.question === question && isDone(one));
+    const others = [...this.tasks].filter(([, one]) => one.question === question);
+    const done = others.filter(([, one]) => one.value ?? one.problem);
     const spare = Math.max(done.length - (KEPT[question] ?? KEPT_OTHERS), 0);
     for (const [oldest] of done.slice(0, spare)) this.tasks.delete(oldest);
     this.startNext();
@@ -161,8 +149,4 @@ export class Client {
   forget(isMeant: (task: Task) => unknown = () => true): void {
     for (const [key, task] of this.tasks) if (isMeant(task)) this.tasks.delete(key);
   }
-}
-
-function isDone({ value, problem }: Entry<unknown>): boolean {
-  return value !== undefined || problem !== undefined;
 }

@@ -1,7 +1,6 @@
 /** From values to pixels, as fiftyone_sfam/attribution/render.py draws them. */
 
-import type { Look } from "./drawing";
-import { clamp } from "./geometry";
+import { clamp, type Look } from "./geometry";
 
 type Coloring = Pick<Look, "table" | "diverging" | "signed" | "threshold" | "limit">;
 

@@ -1,26 +1,22 @@
 /** The list of findings of the audit panel: each with its pictures, and verdicts in place. */
 
-import { app } from "./app";
+import { React } from "./app";
 import css from "./findings.css";
 import { FIRST, FindingsList, stepped, turned } from "./findings_state";
-import type { Finding, FindingGroup } from "./findings_types";
 import { usePanel, useSend } from "./panel";
 import { pick, push } from "./parts";
-
-const { React } = app;
+import type { Finding, FindingGroup } from "./types";
 
 /** `ask` and `mark`: addresses of methods; `searched`: another one after each search. */
 type View = Record<"ask" | "mark" | "run" | "uid" | "searched", string>;
 
-/** The App may take a panel down and up again: what it shows stays. */
-const lists = new Map<string, FindingsList>();
 const SIGNS = { accepted: "✓ accepted", rejected: "✗ rejected", "": "" };
 const LEAST = ["0.5", "0.7", "0.9"].map((name) => ({ name, label: name }));
 
 interface Shown {
   list: FindingsList;
   finding: Finding;
-  open: (item?: number) => void; // the pairs of the finding, those with an item first
+  open: (item?: number) => unknown; // the pairs of the finding, those with an item first
 }
 
 function groupOf({ list, open }: Shown, { role, title, items, more }: FindingGroup) {
@@ -88,7 +84,7 @@ function Entry(props: Shown & { step: (key: string) => boolean }) {
 export function SfamFindings(props: { schema: { view: View } }) {
   const { ask, mark, run, uid, searched } = props.schema.view;
   const make = () => new FindingsList({ run, uid });
-  const list = usePanel(lists, ask, make, `${uid} ${searched}`);
+  const list = usePanel(ask, make, `${uid} ${searched}`);
   const send = useSend(mark);
   const root = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
@@ -98,8 +94,8 @@ export function SfamFindings(props: { schema: { view: View } }) {
   const { findings = [], total = 0, kinds = [], expected } = list.answer ?? {};
   const first = { ...place, start: 0 };
   const least = (to: string | null) => list.load({ ...first, min_probability: Number(to) });
-  const open = (finding: string, item: number | null) =>
-    send({ mark: "finding", finding, item }, () => undefined);
+  const open = (finding: string) => (item?: number) =>
+    send({ mark: "finding", finding, item: item ?? null }, () => undefined);
   const turn = (label: string, by: number) => {
     const to = turned(place, total, by);
     return push(label, () => to && list.load(to), { off: !to });
@@ -132,11 +128,7 @@ export function SfamFindings(props: { schema: { view: View } }) {
       )}
       {expected && <p role="status">{expected}</p>}
       {findings.map((finding, at) => (
-        <Entry
-          key={finding.key}
-          {...{ list, finding, step: step(at) }}
-          open={(item) => open(finding.key, item ?? null)}
-        />
+        <Entry key={finding.key} {...{ list, finding, step: step(at), open: open(finding.key) }} />
       ))}
     </div>
   );

@@ -1,8 +1,8 @@
 /** The list of findings: what is shown, and how verdicts are given. */
 
 import { Client, type Params, type Problem } from "./client";
-import type { Findings, Settled } from "./findings_types";
 import { Optimistic } from "./optimistic";
+import type { Findings, Settled } from "./types";
 
 /** Which findings are listed. */
 export const FIRST = { start: 0, count: 8, kind: null as string | null, min_probability: 0 };
@@ -29,15 +29,14 @@ export class FindingsList {
   async load(place: Place): Promise<void> {
     Object.assign(this, { place, problem: null });
     this.client.changed();
-    try {
-      const params = { ...this.run, ...place };
-      const answer = await this.client.newest("findings", "findings", params);
-      if (!answer) return;
+    const asked = this.client.newest("findings", "findings", { ...this.run, ...place });
+    const answer = await asked.catch(({ message }: Problem) => {
+      this.problem = message;
+    });
+    if (answer) {
       this.answer = answer;
       this.refused.clear();
       this.verdicts.forget();
-    } catch (error) {
-      this.problem = (error as Problem).message;
     }
     this.client.changed();
   }

@@ -1,6 +1,6 @@
 /** Which key does what. */
 
-import { FIT } from "./drawing";
+import { FIT } from "./geometry";
 import type { Session } from "./session";
 import { toPair, toQuery } from "./store";
 

@@ -49,7 +49,8 @@ export class Optimistic<K, V> {
     // A request that is repeated, because its answer was lost, is known by its number.
     const request = `${Date.now()} ${Math.random()}`;
     const shown = new Map(keys.map((key) => [key, verdict]));
-    const written = this.write(shown, () => store(request), given, true);
+    const refused = () => Object.assign(given, { undone: true });
+    const written = this.write(shown, () => store(request), refused);
     given.previous = written.catch(() => []);
     this.given = [...this.given, given].slice(-MOST_UNDO);
     return written;
@@ -62,7 +63,7 @@ export class Optimistic<K, V> {
       const entries = await given.previous;
       return entries.length ? store(entries) : { verdicts: [], previous: [] };
     };
-    return this.write(given.before, restore, given, false);
+    return this.write(given.before, restore, () => Object.assign(given, { undone: false }));
   }
 
   /** Forget what was stored, which has been listed anew. */
@@ -76,12 +77,7 @@ export class Optimistic<K, V> {
     this.changed();
   }
 
-  private write(
-    shown: ReadonlyMap<K, V>,
-    store: () => Promise<Stored<K, V>>,
-    given: Given<K, V>,
-    undone: boolean, // where it is refused
-  ): Promise<Previous[]> {
+  private write(shown: ReadonlyMap<K, V>, store: () => Promise<Stored<K, V>>, refused: () => void) {
     this.show([...this.pending, shown]);
     const written = this.last.then(store).then(
       ({ verdicts, previous }) => {
@@ -89,7 +85,7 @@ export class Optimistic<K, V> {
         return previous;
       },
       (problem) => {
-        given.undone = undone;
+        refused();
         throw problem;
       },
     );

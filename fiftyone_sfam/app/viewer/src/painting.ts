@@ -1,9 +1,8 @@
 /** Draws views, matches, pins and the loupe on a canvas. */
 
 import { colored, MATCHES, resized } from "./coloring";
-import type { Look, Pin, StageImage, StageProps } from "./drawing";
 import { COLORS } from "./formats";
-import type { Match, Rect, Size, View } from "./geometry";
+import type { Look, Match, Pin, Rect, Size, StageImage, StageProps, View } from "./geometry";
 import * as geometry from "./geometry";
 import { pictureOf } from "./pictures";
 

@@ -1,9 +1,7 @@
 /** Small parts that the others are made of, most as functions to be called. */
 
-import { app } from "./app";
+import { React } from "./app";
 import type { Choice } from "./types";
-
-const { React } = app;
 
 /** A text from the data, as it is: cut by the style, whole in its title. */
 export function nameOf(text: string | null, none = "", className = "") {

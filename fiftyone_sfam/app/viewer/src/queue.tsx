@@ -1,13 +1,11 @@
 /** The queue as a list: pictures and labels of the rows that are in sight. */
 
-import { app } from "./app";
+import { React } from "./app";
 import { Field, nameOf, pick, push, tick } from "./parts";
 import type { Session } from "./session";
 import { marked } from "./store";
 import { outcomeOf } from "./strip";
 import type { Choice, Spec } from "./types";
-
-const { React } = app;
 
 const HEIGHT = 60; // pixels of a row
 const SETTLED = 80; // milliseconds without scrolling before rows are asked for
@@ -54,8 +52,7 @@ function rowOf(session: Session, place: number, pair: number) {
   );
 }
 
-export function QueueList(props: { session: Session }) {
-  const { session } = props;
+export function QueueList({ session }: { session: Session }) {
   const { queue, place, handed, spec, chosen, filters, opened } = session.state;
   const list = React.useRef<HTMLDivElement>(null);
   const [seen, setSeen] = React.useState({ top: 0, height: 600 });

@@ -1,8 +1,9 @@
 /** One open panel: its state, its questions, and what each key or click does. */
 
-import { Client, type Params, type Problem } from "./client";
-import { integers, preload } from "./drawing";
+import { Client, type Params, Problem } from "./client";
+import { integers } from "./decode";
 import { Optimistic } from "./optimistic";
+import { preload } from "./pictures";
 import * as store from "./store";
 import { BEST, type Choices, type State } from "./store";
 import type { Answers, HandedOver, Kind, Neighbor, Picture, Query, Row, Spec } from "./types";
@@ -58,15 +59,11 @@ export class Session {
     this.become(store.chosen(this.state, change));
   }
 
-  private say(text: string, retry = false): void {
-    this.set({ message: { text, retry } });
-  }
-
   /** Say why something failed; open again where the run was deleted or made anew. */
   private async failed(error: unknown, what = "", retry = false): Promise<null> {
     const { stale, message } = error as Problem;
     if (stale) await this.open(this.state.run?.key);
-    this.say(what + message, retry && !stale);
+    this.set({ message: { text: what + message, retry: retry && !stale } });
     return null;
   }
 
@@ -110,12 +107,12 @@ export class Session {
 
   async handOver(handed: HandedOver): Promise<void> {
     if (this.state.run?.uid !== handed.uid) await this.open(handed.run);
-    if (this.state.run?.uid !== handed.uid)
-      this.say(`The run '${handed.run}' of "${handed.title}" was deleted or made again.`);
-    else {
+    if (this.state.run?.uid === handed.uid) {
       this.set({ handed, chosen: new Set(), outside: false, two: null });
-      await this.requeue();
+      return this.requeue();
     }
+    const gone = `The run '${handed.run}' of "${handed.title}" was deleted or made again.`;
+    await this.failed(new Problem(gone));
   }
 
   async leaveHanded(): Promise<void> {
@@ -231,17 +228,16 @@ export class Session {
   }
 
   /** What a question is about: a pair of the run, or the two selected samples. */
-  private about(pair: number, more: Params = {}): Params {
+  private about(pair: number): Params {
     const { two, run } = this.state;
-    if (!two) return this.of({ pair, ...more });
-    const model = two.model && { model: two.model };
-    return { ...(run && this.of()), samples: two.samples, ...model, ...more };
+    if (!two) return this.of({ pair });
+    return { ...(run && this.of()), samples: two.samples, ...(two.model && { model: two.model }) };
   }
 
   private liveParams(kind: string, pair: number): Params {
     const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-    if (this.state.two) return this.about(pair, { kind, ...channel });
-    return this.of({ pairs: [pair], kind, ...channel });
+    const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
+    return { ...about, kind, ...channel };
   }
 
   private wantMap({ query, neighbor }: Shown): void {
@@ -272,13 +268,12 @@ export class Session {
 
   /** Largest value of a kind of map over the shown neighbors of a query. */
   limit(shown: Shown, map: NonNullable<ShownMap>, signed: boolean): number {
-    const pairs = map.live ? shown.query.neighbors.map((one) => one.pair) : [];
+    const { name } = map.kind;
+    const live = (pair: number) => this.client.read("live", this.liveParams(name, pair)).value;
     // Of neighbors whose maps have been computed before, so that one range serves all.
-    const limits = pairs.map((pair) => {
-      const params = this.liveParams(map.kind.name, pair);
-      return this.client.read("live", params).value?.limit;
-    });
-    if (!map.live) limits.push(shown.query.limits[map.kind.name]);
+    const limits = map.live
+      ? shown.query.neighbors.map(({ pair }) => live(pair)?.limit)
+      : [shown.query.limits[name]];
     return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
   }
 

@@ -1,11 +1,8 @@
-import { app } from "./app";
-import type { StageProps } from "./drawing";
+import { React } from "./app";
 import css from "./drawing.css";
-import { FIT, type Rect, type Size, type View, viewsOf } from "./geometry";
+import { FIT, type Rect, type Size, type StageProps, type View, viewsOf } from "./geometry";
 import { pictureOf } from "./pictures";
 import { Surface } from "./surface";
-
-const { React } = app;
 
 /** Both images with their maps; fills the element that it is in. */
 export function Stage(props: StageProps) {
@@ -20,12 +17,11 @@ export function Stage(props: StageProps) {
 
   React.useLayoutEffect(() => {
     const element = root.current!;
-    const made = new Surface(element, scene);
-    const measure = () => setSize([element.clientWidth, element.clientHeight]);
-    const observer = new ResizeObserver(measure); // measures once at the beginning
-    surface.current = made;
+    // It measures once at the beginning, too.
+    const observer = new ResizeObserver(() => setSize([element.clientWidth, element.clientHeight]));
+    surface.current = new Surface(element, scene);
     observer.observe(element);
-    element.onwheel = (event) => made.wheel(event); // React's cannot be prevented
+    element.onwheel = (event) => surface.current?.wheel(event); // React's cannot be prevented
     return () => observer.disconnect();
   }, []);
   React.useLayoutEffect(() => {

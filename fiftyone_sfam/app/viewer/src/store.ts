@@ -1,10 +1,9 @@
 /** What one open panel shows, and how it changes: all functions are pure. */
 
-import { FIT, type Look, type Pin } from "./drawing";
+import { FIT, type Look, type Pin } from "./geometry";
 import type { HandedOver, Opened, Query, QueueAnswer, RunInfo, Spec } from "./types";
 
-export type Queue = Omit<QueueAnswer, "pairs" | "queries"> &
-  Record<"pairs" | "queries", Int32Array>;
+export type Queue = QueueAnswer<Int32Array>;
 export interface TwoSamples {
   samples: readonly string[];
   model: string | null;

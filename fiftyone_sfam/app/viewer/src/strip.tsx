@@ -1,11 +1,9 @@
 /** All neighbors of the query, the true match beyond them included. */
 
-import { app } from "./app";
+import { React } from "./app";
 import type { Session, Shown } from "./session";
 import { toNeighbor } from "./store";
 import type { Neighbor, Opened } from "./types";
-
-const { React } = app;
 
 /** The sign of an outcome, in its color, with its name at least for screen readers. */
 export function outcomeOf(opened: Opened | null, name: string, words = false) {
@@ -24,8 +22,7 @@ function describe(one: Neighbor): string {
   return `${scores}${best}, ${one.identity ?? "no identity"}`;
 }
 
-export function Strip(props: { session: Session; shown: Shown }) {
-  const { session, shown } = props;
+export function Strip({ session, shown }: { session: Session; shown: Shown }) {
   const list = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
     const strip = list.current!;

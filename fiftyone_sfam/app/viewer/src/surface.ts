@@ -1,8 +1,7 @@
 /** Pointing at the stage and painting it, at most once in a frame and without React. */
 
-import type { Pin, SideName, Zoom } from "./drawing";
 import { shareText } from "./formats";
-import type { Match, View } from "./geometry";
+import type { Match, Pin, SideName, View, Zoom } from "./geometry";
 import * as geometry from "./geometry";
 import * as painting from "./painting";
 import { same } from "./same";
@@ -176,23 +175,19 @@ export class Surface {
     onZoom(geometry.zoomAround(zoom, factor, ...relative(place, view)));
   }
 
-  /** Move the cursor, pin its cell or put it away; return whether the key is one of these. */
+  /** Move the cursor, also to its match on the other image, pin its cell or put it away; return
+   * whether the key is one of these. */
   key({ key, shiftKey }: { key: string; shiftKey: boolean }): boolean {
     const { cursor } = this;
     const { points, pins } = this.scene;
     const step = shiftKey ? STEPS[key] : undefined;
     if (!points) return false;
-    if (step) {
-      this.cursor = geometry.moved(points, cursor ?? pins.at(-1) ?? START, step);
-    } else if (key === " " && cursor) {
-      this.cursor = geometry.matched(points, cursor)?.best ?? cursor; // on the other image
-    } else if (key === "Enter" && cursor) {
-      this.toggle(cursor);
-    } else if (key === "Escape" && cursor) {
-      this.cursor = null;
-    } else {
-      return false;
-    }
+    if (step) this.cursor = geometry.moved(points, cursor ?? pins.at(-1) ?? START, step);
+    else if (!cursor) return false;
+    else if (key === " ") this.cursor = geometry.matched(points, cursor)?.best ?? cursor;
+    else if (key === "Enter") this.toggle(cursor);
+    else if (key === "Escape") this.cursor = null;
+    else return false;
     this.pointer = null; // the cursor was moved last
     this.request();
     return true;

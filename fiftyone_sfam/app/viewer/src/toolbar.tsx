@@ -1,13 +1,11 @@
 /** Which run and which map is shown, and how it is drawn. */
 
-import { app } from "./app";
-import { FIT } from "./drawing";
+// biome-ignore lint/correctness/noUnusedImports: JSX is made of it
+import { React } from "./app";
+import { FIT } from "./geometry";
 import { pick, push, slide, tick } from "./parts";
 import { CHANNEL, type Session, type Shown, type ShownMap } from "./session";
 import { BEST, type Choices, type State } from "./store";
-
-// biome-ignore lint/correctness/noUnusedVariables: JSX is made of it
-const { React } = app;
 
 const MODES = [
   { name: "overlay", label: "over the image" },

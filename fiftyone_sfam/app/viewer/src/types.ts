@@ -1,8 +1,6 @@
 /** What Python answers, see fiftyone_sfam/app/pairs. Numbers, rules and texts are made there.
  * Declared is what the component uses. */
 
-import type { FindingAnswers } from "./findings_types";
-
 /** An array: little-endian base64. Values of "i1" are multiplied by `scale`. */
 export interface Encoded {
   shape: number[];
@@ -27,6 +25,9 @@ export interface Side {
   maps: Record<string, Encoded>;
   box: Box; // part of the image that the maps cover
 }
+
+/** Both images' maps of a pair, null where there are none. */
+type Sides = Record<"query_side" | "neighbor_side", Side | null>;
 
 /** Largest value of a kind of map over all shown neighbors of a query, and absolute value. */
 export type Limit = Record<"positive" | "signed", number>;
@@ -55,10 +56,7 @@ export interface ColorMap extends Choice {
 }
 
 /** What is known of an image. */
-export interface Labels {
-  identity: string | null;
-  camera: string | null;
-}
+export type Labels = Record<"identity" | "camera", string | null>;
 
 /** What is known of a pair, see `describe_pairs` in Python. */
 export interface Described {
@@ -108,9 +106,9 @@ export interface Spec {
 }
 
 /** Answer to `queue`: the pairs in order, each with the item of its query. */
-export interface QueueAnswer {
-  pairs: Encoded; // i4, shape (n,)
-  queries: Encoded; // i4, shape (n,)
+export interface QueueAnswer<Numbers = Encoded> {
+  pairs: Numbers; // i4, shape (n,)
+  queries: Numbers; // i4, shape (n,)
   reviewed: number; // how many have a verdict
   note: string | null; // why it is empty, what was left out
 }
@@ -120,14 +118,12 @@ export interface Row extends Described, Labels {
   pictures: [Picture, Picture]; // small
 }
 
-export interface Neighbor extends Described, Labels {
+export interface Neighbor extends Described, Labels, Sides {
   item: number;
   distance: number;
   best_true: boolean; // the query's nearest true match
   margin: number | null; // similarity of the nearest true match minus this one's
   picture: Picture;
-  query_side: Side | null;
-  neighbor_side: Side | null;
   receipt: Share[];
 }
 
@@ -158,16 +154,13 @@ export interface Correspondences {
 
 /** Answer to `live`: maps that the model computes now, for some pairs of one query. */
 export interface LiveMaps {
-  maps: { query_side: Side | null; neighbor_side: Side | null }[];
+  maps: Sides[];
   limit: Limit;
   notes: string[];
 }
 
 /** A verdict as it was before, to be given back unchanged to `undo`. */
-export interface Previous {
-  pair: number;
-  verdict: Record<string, unknown> | null;
-}
+export type Previous = Record<string, unknown>;
 
 /** What is stored now, by key (a pair or a finding), and what there was before. */
 export interface Stored<K, V> {
@@ -175,8 +168,46 @@ export interface Stored<K, V> {
   previous: Previous[];
 }
 
+// --- the list of findings, see fiftyone_sfam/app/audit/findings.py ----------------------------
+
+export interface FindingGroup {
+  role: "doubted" | "own" | "other";
+  title: string;
+  items: number[]; // keys of `pictures`
+  more: number; // images that are left out
+}
+
+export type Settled = "" | "accepted" | "rejected";
+
+export interface Finding {
+  key: string;
+  kind: string;
+  score: string;
+  probable: boolean; // the score is a probability
+  sentence: string;
+  proposal: string;
+  answer: Settled;
+  note: string; // why there is no verdict to give, or what to do after it
+  can_settle: boolean;
+  groups: FindingGroup[];
+}
+
+/** Answer to `findings`. */
+export interface Findings {
+  findings: Finding[];
+  total: number;
+  kinds: Choice[];
+  expected: string;
+  pictures: Record<string, Pick<Picture, "url" | "problem"> & { label: string }>;
+}
+
+/** Answer to `accept`, `reject` and `restore`. */
+interface SettledNow extends Stored<string, Settled> {
+  expected: string;
+}
+
 /** What each question is answered with, unless there is a problem. */
-export interface Answers extends FindingAnswers {
+export interface Answers {
   open: Opened;
   explain: object;
   queue: QueueAnswer;
@@ -191,12 +222,10 @@ export interface Answers extends FindingAnswers {
   verdict: Stored<number, string | null>;
   undo: Stored<number, string | null>;
   show: object;
-}
-
-/** `stale`: the run is gone or another one, ask `open` again. */
-export interface Refusal {
-  problem: string;
-  stale: boolean;
+  findings: Findings;
+  accept: SettledNow;
+  reject: SettledNow;
+  restore: SettledNow;
 }
 
 /** What the audit panel hands over, to the operator `view_pairs` in the same tab. */

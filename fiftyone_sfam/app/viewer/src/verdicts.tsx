@@ -1,13 +1,10 @@
 /** Verdicts on the shown pair, or on the selected ones. */
 
-import { app } from "./app";
+import { React } from "./app";
 import { nameOf, push, tick } from "./parts";
 import type { Session } from "./session";
 
-const { React } = app;
-
-export function Verdicts(props: { session: Session }) {
-  const { session } = props;
+export function Verdicts({ session }: { session: Session }) {
   const { verdicts } = session;
   const { opened, chosen, pair, advance } = session.state;
   const [own, setOwn] = React.useState("");

@@ -1,34 +1,24 @@
 /** The whole panel: tools, both images, the strip, verdicts, the queue. */
 
-import { app } from "./app";
-import {
-  ColorBar,
-  colorTable,
-  decode,
-  type Look,
-  Receipt,
-  Stage,
-  type StageImage,
-} from "./drawing";
-import { useFollow } from "./follow";
+import { React } from "./app";
+import { ColorBar, Receipt } from "./bars";
+import { colorTable, decode } from "./decode";
+import type { Look, StageImage } from "./geometry";
 import { onHandedOver } from "./handover";
 import { commandOf, KEYS } from "./keys";
-import { usePanel } from "./panel";
+import { useFollow, usePanel } from "./panel";
 import { nameOf, pick, push } from "./parts";
 import { pictureOf } from "./pictures";
 import { QueueList } from "./queue";
 import { same } from "./same";
 import { Session, type Shown, type ShownMap } from "./session";
 import css from "./shell.css";
+import { Stage } from "./stage";
 import { outcomeOf, Strip } from "./strip";
 import { colorsOf, toolbar } from "./toolbar";
-import type { Encoded, Labels, Picture, Side } from "./types";
+import type { Encoded, Labels, Neighbor, Picture, Query, Side } from "./types";
 import { Verdicts } from "./verdicts";
 
-const { React } = app;
-
-/** The App may take a panel down and up again: what it shows stays. */
-const sessions = new Map<string, Session>();
 const decoded = new WeakMap<Encoded, Float32Array | Uint8Array>();
 
 function once<T extends Float32Array | Uint8Array>(encoded: Encoded, make: (one: Encoded) => T): T {
@@ -38,7 +28,7 @@ function once<T extends Float32Array | Uint8Array>(encoded: Encoded, make: (one:
 }
 
 export function Viewer(props: { schema: { view: { ask: string } } }) {
-  const session = usePanel(sessions, props.schema.view.ask, () => new Session());
+  const session = usePanel(props.schema.view.ask, () => new Session());
   const root = React.useRef<HTMLElement>(null);
   const [modal, setModal] = React.useState(false);
   React.useEffect(() => {
@@ -124,9 +114,10 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
   );
   const look = lookOf(session, shown, map);
   const sides = map?.live?.maps[0] ?? neighbor;
+  const drawn = (one: Query | Neighbor, side: Side | null, label: string) =>
+    imageOf(session.picture(one), side, map, label);
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
   const { value: points, problem } = session.points(neighbor.pair);
-  const hint = map?.problem?.message ?? problem?.message ?? null;
   const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
   return (
     <div className={current ? "sfam-pair" : "sfam-pair sfam-old"} aria-busy={!current}>
@@ -139,18 +130,8 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
         data-place={place}
       >
         <Stage
-          query={imageOf(
-            session.picture(query),
-            sides.query_side,
-            map,
-            `Query ${query.identity ?? ""}`,
-          )}
-          neighbor={imageOf(
-            session.picture(neighbor),
-            sides.neighbor_side,
-            map,
-            `Neighbor ${neighbor.rank}`,
-          )}
+          query={drawn(query, sides.query_side, `Query ${query.identity ?? ""}`)}
+          neighbor={drawn(neighbor, sides.neighbor_side, `Neighbor ${neighbor.rank}`)}
           swipe={next ? imageOf(next.picture, next.neighbor_side, map, `Rank ${next.rank}`) : null}
           look={look}
           zoom={zoom}
@@ -159,7 +140,7 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
           pins={pins}
           onPins={(now) => session.set({ pins: now })}
           loupe={choices.loupe}
-          hint={hint}
+          hint={map?.problem?.message ?? problem?.message ?? null}
         />
       </div>
       {!two && (

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { colored, resized } from "../src/coloring";
-import type { Look } from "../src/drawing";
+import type { Look } from "../src/geometry";
 
 /** A color map of which only the entries that a test reads are filled. */
 function table(entries: Record<number, number[]>): Uint8Array {

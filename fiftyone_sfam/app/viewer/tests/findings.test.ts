@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as lists from "../src/findings_state";
-import type { Finding, Findings } from "../src/findings_types";
+import type { Finding, Findings } from "../src/types";
 import { type Params, Server, settle } from "./fakes";
 
 const finding = (key: string, answer: Finding["answer"] = ""): Finding => ({

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Look, Pin, Points, SideName, StageImage, StageProps } from "../src/drawing";
+import type { Look, Pin, Points, SideName, StageImage, StageProps } from "../src/geometry";
 import * as geometry from "../src/geometry";
 
 const { FIT } = geometry;
