@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
+from fiftyone_sfam.runs.blobs import Arrays, BlobStore, unpack_maps
+from fiftyone_sfam.runs.run_table import shard_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,22 @@ class PairMaps:
 
     query: SideMaps | None
     gallery: SideMaps | None
+
+
+def read_sides(
+    store: BlobStore,
+    shards: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    kinds: tuple[str, ...],
+) -> list[SideMaps | None]:
+    """Read sides by their shards and the rows in these, each shard once."""
+    sides: list[SideMaps | None] = [None] * len(shards)
+    used = np.unique(shards).tolist()
+    blobs = store.get_many([shard_name(number) for number in used])
+    for number, shard in zip(used, blobs, strict=True):
+        for place in np.flatnonzero(shards == number).tolist():
+            sides[place] = read_side(shard, int(rows[place]), kinds)
+    return sides
 
 
 def read_side(shard: Arrays, row: int, kinds: tuple[str, ...]) -> SideMaps | None:

@@ -33,21 +33,21 @@ from fiftyone_sfam.runs.contributions import (
     stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
-from fiftyone_sfam.runs.maps import PairMaps, SideMaps, read_side
+from fiftyone_sfam.runs.maps import PairMaps, read_sides
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
     COMPLETE,
-    DELETING,
     LIST,
     METHOD,
     SEARCH,
     RunConfig,
+    check_complete,
     run_config,
 )
 from fiftyone_sfam.runs.run_table import (
     BY_COUNT,
     BY_ITEM,
-    PairPart,
+    PairParts,
     Plan,
     RunItems,
     RunTable,
@@ -55,8 +55,6 @@ from fiftyone_sfam.runs.run_table import (
     read_embeddings,
     read_items,
     read_pairs,
-    read_part,
-    shard_name,
 )
 
 if TYPE_CHECKING:
@@ -64,9 +62,6 @@ if TYPE_CHECKING:
 
     from fiftyone_sfam.attribution.contributions import Contributions
     from fiftyone_sfam.retrieval.given import GivenPairs
-
-# Parts of the table that a run holds in memory.
-_CACHED_PARTS = 16
 
 
 class Run:
@@ -95,7 +90,6 @@ class Run:
         self.dataset = dataset
         self.key = key
         self.config = config
-        self._parts: dict[int, PairPart] = {}
         if table is not None:
             self._pairs = table.pairs, table.remainders
             self._items = table.items, table.skipped
@@ -266,14 +260,9 @@ class Run:
                 f"0; there is no pair {pair}."
             )
         sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
-        numbers, rows = self.locate(sides.reshape(-1))
-        used = np.unique(numbers).tolist()
-        blobs = self.store.get_many([shard_name(number) for number in used])
-        maps: dict[int, SideMaps | None] = {}
-        for number, shard in zip(used, blobs, strict=True):
-            for place in np.flatnonzero(numbers == number).tolist():
-                maps[place] = read_side(shard, int(rows[place]), self.config.kinds)
-        return [PairMaps(maps[2 * at], maps[2 * at + 1]) for at in range(len(chosen))]
+        places = self.locate(sides.reshape(-1))
+        maps = read_sides(self.store, *places, self.config.kinds)
+        return [PairMaps(*both) for both in zip(maps[::2], maps[1::2], strict=True)]
 
     def locate(
         self, sides: NDArray[np.int64]
@@ -291,17 +280,7 @@ class Run:
         shards, rows : ndarray of int64
             Shard of each side, and its row in the shard, shape (S,).
         """
-        size = self.config.part_pairs
-        if not size:
-            return self.plan.locate(sides)
-        shards, rows = (np.empty(len(sides), dtype=np.int64) for _ in range(2))
-        parts = sides // (2 * size)
-        for number in np.unique(parts):
-            part, here = self._part(int(number)), np.flatnonzero(parts == number)
-            inside = sides[here] - 2 * size * int(number)
-            shards[here] = part.shards.reshape(-1)[inside]
-            rows[here] = part.rows.reshape(-1)[inside]
-        return shards, rows
+        return (self._parts if self.config.part_pairs else self.plan).locate(sides)
 
     def to_pairs_dataset(
         self, selection: Iterable[int] | None = None, name: str | None = None
@@ -450,13 +429,9 @@ class Run:
     def _items(self) -> tuple[RunItems, tuple[Skipped, ...]]:
         return read_items(self.store)
 
-    def _part(self, number: int) -> PairPart:
-        """Read a part of the pairs, and hold it in memory with the last ones read."""
-        if number not in self._parts:
-            while len(self._parts) >= _CACHED_PARTS:
-                self._parts.pop(next(iter(self._parts)))
-            self._parts[number] = read_part(self.store, number)
-        return self._parts[number]
+    @cached_property
+    def _parts(self) -> PairParts:
+        return PairParts(self.store, self.config.part_pairs)
 
 
 def list_runs(samples: SampleCollection) -> list[str]:
@@ -509,15 +484,5 @@ def load_run(samples: SampleCollection, key: str) -> Run:
             "one with explain_retrieval, or call dataset.reload() if another process "
             "has made it."
         )
-    if config.state == DELETING:
-        raise RunError(
-            f"the run '{key}' of '{dataset.name}' was interrupted while it was "
-            "deleted; delete it again."
-        )
-    if config.state != COMPLETE:
-        raise RunError(
-            f"the run '{key}' of '{dataset.name}' was interrupted while its fields "
-            "were written; repeat explain_retrieval with the same settings to finish "
-            "it, or delete it."
-        )
+    check_complete(dataset, key, config)
     return Run(dataset, key, config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import fiftyone as fo
 from fiftyone.core.odm import create_field
 
+from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.lock import one_at_a_time
 
 if TYPE_CHECKING:
@@ -121,6 +122,21 @@ def run_config(dataset: fo.Dataset, key: str) -> RunConfig | None:
     if key not in dataset.list_runs(method=METHOD):
         return None
     return RunConfig.from_dict(dataset.get_run_info(key).config.serialize())
+
+
+def check_complete(dataset: fo.Dataset, key: str, config: RunConfig) -> None:
+    """Raise a RunError if the writing or the deletion of a run was interrupted."""
+    if config.state == DELETING:
+        raise RunError(
+            f"the run '{key}' of '{dataset.name}' was interrupted while it was "
+            "deleted; delete it again."
+        )
+    if config.state != COMPLETE:
+        raise RunError(
+            f"the run '{key}' of '{dataset.name}' was interrupted while its fields "
+            "were written; repeat explain_retrieval with the same settings to finish "
+            "it, or delete it."
+        )
 
 
 def record_run(dataset: fo.Dataset, key: str, config: RunConfig) -> None:

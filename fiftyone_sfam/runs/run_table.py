@@ -29,6 +29,8 @@ _SHARD = "maps-"
 PART_PAIRS = 2048
 """Pairs per part of the table."""
 
+_HELD_PARTS = 16  # in memory
+
 
 @dataclass(frozen=True)
 class RunItems:
@@ -118,6 +120,35 @@ def read_part(store: BlobStore, number: int) -> PairPart:
         arrays["shards"],
         arrays["rows"],
     )
+
+
+class PairParts:
+    """The parts of a run's table; the last ones read are held in memory."""
+
+    def __init__(self, store: BlobStore, part_pairs: int) -> None:
+        self._store = store
+        self._size = part_pairs
+        self._held: dict[int, PairPart] = {}
+
+    def locate(
+        self, sides: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the shard of each side, and its row in it, each of shape (S,)."""
+        shards, rows = (np.empty(len(sides), dtype=np.int64) for _ in range(2))
+        parts = sides // (2 * self._size)
+        for number in np.unique(parts).tolist():
+            part, here = self._part(number), np.flatnonzero(parts == number)
+            inside = sides[here] - 2 * self._size * number
+            shards[here] = part.shards.reshape(-1)[inside]
+            rows[here] = part.rows.reshape(-1)[inside]
+        return shards, rows
+
+    def _part(self, number: int) -> PairPart:
+        if number not in self._held:
+            while len(self._held) >= _HELD_PARTS:
+                self._held.pop(next(iter(self._held)))
+            self._held[number] = read_part(self._store, number)
+        return self._held[number]
 
 
 def read_pairs(
