@@ -113,8 +113,8 @@ class TemplateExplanation:
         ):
             if not 0 <= number < most:
                 raise DataError(
-                    f"there is no {name} {number}; they are numbered from 0 to "
-                    f"{most - 1}."
+                    f"there is no {name} with the number {number}; they are numbered "
+                    f"from 0 to {most - 1}."
                 )
         head = self._head
         rows = torch.tensor([image], device=head.embedding.device)
@@ -158,8 +158,8 @@ def explain_template(
     Raises
     ------
     DataError
-        If there is no image on a side, an image cannot be read, or an embedding or the
-        mean of a side has no length.
+        If a side has no images, an image cannot be read, or an embedding or the mean
+        of a side is zero.
     ModelError
         If the model cannot be explained.
 

@@ -171,7 +171,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(DataError, match="a template add up to zero, so its similarity"):
         template_vectors(np.array([[1.0, 0]]), np.array([[0, 2.0], [0, -3.0]]))
     found = explain_template(averaging(), PROBE, [FIRST])
-    with pytest.raises(DataError, match="there is no member 1; they are numbered from"):
+    with pytest.raises(
+        DataError, match="there is no member with the number 1; they are numbered from"
+    ):
         found.toward(1)
-    with pytest.raises(DataError, match="there is no image of the probe -1; they"):
+    with pytest.raises(
+        DataError, match="there is no image of the probe with the number -1; they"
+    ):
         found.toward(0, -1)

@@ -201,7 +201,7 @@ def test_it_is_stored_until_a_run_is_made_anew(tmp_path: Path) -> None:
     assert (found.first_key, found.second_key) == ("upper", "other")
     compare_runs(first, renamed, resamples=20)
     assert first.results.names() == ["comparison_other"]
-    # Made anew, it is another one.
+    # A run that is computed again is a different run.
     second = run_half(dataset, 1, key="other", k=2, overwrite=True)
     assert load_comparison(first, second) is None
     assert load_comparisons(first) == ()
