@@ -475,7 +475,7 @@ def _flags(columns: _Columns, field: str | None, what: str) -> list[bool]:
 
 
 def _terms(columns: _Columns, protocol: Protocol) -> dict[str, NDArray[np.int64]]:
-    """Read the terms of the rules beside the identity and the camera."""
+    """Read what the rules compare beside the identity and the camera."""
     known = (protocol.identity_field, protocol.camera_field)
     return {
         str(term): read_term(
@@ -484,7 +484,7 @@ def _terms(columns: _Columns, protocol: Protocol) -> dict[str, NDArray[np.int64]
                 term.field if isinstance(term, Within) else term, "rule", DATES
             ),
         )
-        for rule in protocol.exclude
+        for rule in (*protocol.exclude, protocol.gallery_per)
         for term in rule
         if term not in known
     }

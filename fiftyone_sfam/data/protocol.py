@@ -152,6 +152,10 @@ class Protocol:
         gallery shot, as the first protocol of CUHK03), see
         :func:`fiftyone_sfam.evaluate_retrieval`. Neighbors and maps are those of the
         whole gallery.
+    gallery_per : sequence of str
+        Fields, the identity field among them: the images are drawn for each combination
+        of their values, such as ``("identity", "camera")`` for SYSU-MM01. By default
+        for each identity.
     draws, seed : int
         Number of such galleries, whose measures are averaged, and their seed.
 
@@ -196,6 +200,7 @@ class Protocol:
     query_field: str | None = None
     gallery_field: str | None = None
     gallery_shots: int | None = None
+    gallery_per: tuple[str, ...] = ()
     draws: int = 10
     seed: int = 0
 
@@ -233,6 +238,7 @@ class Protocol:
                 f"query_value and gallery_value are both {self.query_value!r}; leave "
                 "them out with boolean fields."
             )
+        object.__setattr__(self, "gallery_per", _drawn_per(self))
         _check_shots(self)
 
     @property
@@ -300,7 +306,10 @@ _FIELDS = (
 )
 # Rules that runs of earlier versions do not have.
 _LATER = frozenset(
-    ("exclude", "query_field", "gallery_field", "gallery_shots", "draws", "seed")
+    (
+        *("exclude", "query_field", "gallery_field", "gallery_shots", "gallery_per"),
+        *("draws", "seed"),
+    )
 )
 
 
@@ -349,6 +358,29 @@ def _rule(given: object) -> Rule:
         problem = "names a field twice" if names else "is empty"
         raise DataError(f"the rule {tuple(given)!r} {problem}; give each field once.")
     return tuple(terms)
+
+
+def _drawn_per(protocol: Protocol) -> tuple[str, ...]:
+    """Check the fields of ``gallery_per``; none stand for the identity alone."""
+    given, identity = protocol.gallery_per, protocol.identity_field
+    named = isinstance(given, Sequence) and not isinstance(given, str)
+    if not named or not all(isinstance(name, str) and name for name in given):
+        raise DataError(
+            f"gallery_per is {given!r}; give a list of fields, such as "
+            f'("{identity or "identity"}", "camera").'
+        )
+    if len(set(given)) < len(given):
+        raise DataError(
+            f"gallery_per {tuple(given)!r} names a field twice; give each field once."
+        )
+    if given and protocol.gallery_shots is None:
+        raise DataError("gallery_per needs gallery_shots to be given.")
+    if given and identity not in given:
+        raise DataError(
+            f"gallery_per {tuple(given)!r} is without the identity field '{identity}'; "
+            "add it, so that images of each identity are drawn."
+        )
+    return () if tuple(given) == (identity,) else tuple(given)
 
 
 def _check_shots(protocol: Protocol) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,18 +62,7 @@ def compile_rules(
 ) -> tuple[ExclusionRule, ...]:
     """Prepare the rules of a protocol; its terms are those of ``data/terms.py``."""
     identity, camera = protocol.identity_field, protocol.camera_field
-
-    def column(term: str | Within) -> NDArray[np.int64]:
-        if term == identity:
-            return identities
-        if term == camera:
-            return cameras
-        values = terms[str(term)]
-        if isinstance(term, Within):
-            # Combined with the fields, so that missing times agree with nothing.
-            return np.where(values == MISSING, UNKNOWN, 0)
-        return np.where(values == MISSING, UNKNOWN, values)
-
+    column = _columns(protocol, identities, cameras, terms)
     rules = []
     for rule in protocol.rules:
         rest = [column(term) for term in rule if term != identity]
@@ -92,6 +81,41 @@ def compile_rules(
             )
         )
     return tuple(rules)
+
+
+def gallery_groups(
+    protocol: Protocol,
+    identities: NDArray[np.int64],
+    cameras: NDArray[np.int64],
+    terms: Mapping[str, NDArray[np.int64]],
+) -> NDArray[np.int64] | None:
+    """Return codes of the groups that random galleries take images of."""
+    if not protocol.gallery_per:
+        return None
+    column = _columns(protocol, identities, cameras, terms)
+    return _combined(map(column, protocol.gallery_per), len(identities))
+
+
+def _columns(
+    protocol: Protocol,
+    identities: NDArray[np.int64],
+    cameras: NDArray[np.int64],
+    terms: Mapping[str, NDArray[np.int64]],
+) -> Callable[[str | Within], NDArray[np.int64]]:
+    """Return what gives the codes of a term, UNKNOWN where it is missing."""
+
+    def column(term: str | Within) -> NDArray[np.int64]:
+        if term == protocol.identity_field:
+            return identities
+        if term == protocol.camera_field:
+            return cameras
+        values = terms[str(term)]
+        if isinstance(term, Within):
+            # Combined with the fields, so that missing times agree with nothing.
+            return np.where(values == MISSING, UNKNOWN, 0)
+        return np.where(values == MISSING, UNKNOWN, values)
+
+    return column
 
 
 def _combined(columns: Iterable[NDArray[np.int64]], count: int) -> NDArray[np.int64]:

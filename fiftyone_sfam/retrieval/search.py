@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.rules import UNKNOWN as UNKNOWN
-from fiftyone_sfam.retrieval.rules import ExclusionRule, compile_rules
+from fiftyone_sfam.retrieval.rules import (
+    ExclusionRule,
+    compile_rules,
+    gallery_groups,
+)
 
 # Bytes of one block of query-gallery similarities.
 _BLOCK_BYTES = 64 * 2**20
@@ -41,6 +45,8 @@ class Candidates:
     gallery: NDArray[np.int64]  # (G,)
     distractors: NDArray[np.bool_]  # images that match nobody, shape (N,)
     rules: tuple[ExclusionRule, ...] = ()  # that leave out pairs
+    # Whose images random galleries take some of, shape (N,); None for the identities.
+    groups: NDArray[np.int64] | None = None
 
     def is_true_match(
         self, query: NDArray[np.int64], other: NDArray[np.int64]
@@ -135,6 +141,7 @@ def select_candidates(
         np.flatnonzero(gallery),
         distractors,
         compile_rules(protocol, *codes, terms or {}),
+        gallery_groups(protocol, *codes, terms or {}),
     )
 
 

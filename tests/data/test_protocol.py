@@ -15,6 +15,7 @@ RULES = Protocol(
     exclude=[("identity", "clothes"), ["encounter"], (Within("date", hours=36),)],
     query_field="is_query",
     gallery_shots=1,
+    gallery_per=["identity", "camera"],
     seed=3,
 )
 
@@ -26,6 +27,7 @@ def test_rules_survive_json() -> None:
         ["encounter"],
         [{"field": "date", "seconds": 129600.0}],
     ]
+    assert stored["gallery_per"] == ["identity", "camera"]
     assert Protocol.from_dict(stored) == RULES
     assert RULES.junk == ("-1", "7")
     assert RULES.rules == (("identity", "camera"), *RULES.exclude)
@@ -37,6 +39,12 @@ def test_rules_of_earlier_versions_are_stored_as_before() -> None:
         *("distractors", "split_field", "query_value", "gallery_value"),
         *("exclude_self", "exclude_duplicates"),
     ]
+
+
+def test_galleries_are_drawn_per_identity_by_default() -> None:
+    rules = Protocol("name", gallery_shots=1, gallery_per=("name",))
+    assert rules == Protocol("name", gallery_shots=1)
+    assert "gallery_per" not in rules.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +80,16 @@ def test_a_rule_is_named_with_the_longest_unit() -> None:
         ({"split_field": "split", "gallery_field": "g"}, "give one or the other"),
         ({"gallery_shots": 0, "identity_field": "i"}, "gallery_shots is 0"),
         ({"gallery_shots": 1}, "gallery_shots needs identity_field"),
+        (
+            {"gallery_per": ("i",), "identity_field": "i"},
+            "gallery_per needs gallery_sh",
+        ),
+        (
+            {"gallery_per": ["c"], "identity_field": "i", "gallery_shots": 1},
+            r"gallery_per \('c',\) is without the identity field 'i'; add it",
+        ),
+        ({"gallery_per": "i"}, r"gallery_per is 'i'; give a list of fields, such as"),
+        ({"gallery_per": ["i", "i"]}, "names a field twice; give each field once"),
         ({"draws": 0}, "draws is 0; give a whole number from 1"),
         ({"seed": -1}, "seed is -1; give a whole number from 0"),
     ],

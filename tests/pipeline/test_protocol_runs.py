@@ -198,3 +198,32 @@ def test_random_galleries_are_stored_and_shown(world: fo.Dataset) -> None:
     title = "rank-1 with 1 gallery image per identity (mean of 5 draws)"
     assert rows[title] == f"{100 * found.cmc[:, 0].mean():.1f} %"
     assert evaluate_retrieval(explain(world, REID, overwrite=True)).galleries is None
+
+
+def test_galleries_are_drawn_per_identity_and_another_field(world: fo.Dataset) -> None:
+    # Three people under each name, the second of them in another coat.
+    world.set_values("identity", [f"p{number % 4}" for number in range(12)])
+    world.set_values("coat", ["red"] * 4 + ["blue"] * 4 + ["red"] * 4)
+    per = ("identity", "coat")
+    rules = Protocol("identity", gallery_shots=1, gallery_per=per, draws=5)
+    run = explain(world, rules)
+    assert Protocol.from_dict(load_run(world, "sfam").config.protocol) == rules
+    found = evaluate_retrieval(run).galleries
+    loaded = load_evaluation(run)
+    assert found is not None
+    assert loaded is not None
+    assert loaded.galleries is not None
+    assert loaded.galleries.per == found.per == per
+    np.testing.assert_array_equal(loaded.galleries.cmc, found.cmc)
+    # One image of each coat is more to confuse with than one of each identity.
+    fewer = replace(rules, gallery_per=())
+    other = evaluate_retrieval(explain(world, fewer, overwrite=True)).galleries
+    assert other is not None
+    assert found.cmc[:, 2].mean() < other.cmc[:, 2].mean()
+    rows = dict(measures_table(loaded).texts())
+    title = "mAP with 1 gallery image per identity and coat (mean of 5 draws)"
+    mean = found.mean_average_precision.mean()
+    assert rows[title] == f"{100 * mean:.1f} %"
+    gone = replace(rules, gallery_per=("identity", "hat"))
+    with pytest.raises(DataError, match="has no rule field 'hat'"):
+        explain(world, gone, overwrite=True)

@@ -91,7 +91,8 @@ def _galleries(found: RandomGalleries | None) -> dict[str, Shown]:
         return {}
     images = counted(found.shots, "gallery image")
     draws = counted(len(found.cmc), "draw")
-    of = f"with {images} per identity (mean of {draws})"
+    per = " and ".join(found.per) or "identity"
+    of = f"with {images} per {per} (mean of {draws})"
     return {
         f"rank-1 {of}": percent(found.cmc[:, 0].mean()),
         f"mAP {of}": percent(found.mean_average_precision.mean()),

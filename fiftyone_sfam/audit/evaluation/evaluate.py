@@ -214,7 +214,11 @@ def evaluate_retrieval(
     }
     arrays = _pack(measures, rows, pair_rows)
     if galleries is not None:
-        config["galleries"] = {"shots": galleries.shots, "seed": galleries.seed}
+        config["galleries"] = {
+            "shots": galleries.shots,
+            "seed": galleries.seed,
+            "per": list(galleries.per),
+        }
         arrays |= {f"galleries_{name}": getattr(galleries, name) for name in _DRAWN}
     run.results.save(NAME, config, arrays, paths, finished=False)
     write_measures(run, measures.identification)
@@ -248,7 +252,9 @@ def load_evaluation(run: Run) -> Evaluation | None:
     galleries = None
     if "galleries" in result.config:
         drawn: dict[str, Any] = {n: arrays[f"galleries_{n}"] for n in _DRAWN}
-        galleries = RandomGalleries(**result.config["galleries"], **drawn)
+        settings = result.config["galleries"]
+        per = tuple(settings.get("per", ()))  # not in evaluations of earlier versions
+        galleries = RandomGalleries(**{**settings, "per": per}, **drawn)
     slices, pair_slices = unpack_slices(arrays)
     (overall,) = slices.pop(OVERALL)
     values = {

@@ -2,6 +2,8 @@
 
 The first protocol of CUHK03 has one gallery image per identity: W. Li et al.,
 "DeepReID: Deep Filter Pairing Neural Network for Person Re-Identification", CVPR 2014.
+That of SYSU-MM01 has one, or ten, per identity and camera: A. Wu et al., "RGB-Infrared
+Cross-Modality Person Re-Identification", ICCV 2017.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ RANKS = 20
 class RandomGalleries:
     """Measures of T draws of a gallery.
 
-    For each query, a draw takes ``shots`` images of every identity at random from those
-    that the protocol compares with the query. Images without an identity, and
+    For each query, a draw takes ``shots`` images of every identity, or of every
+    combination of the fields ``per``, at random from those that the protocol compares
+    with the query. Images without an identity or another value of these fields, and
     distractors, stay in the gallery.
 
     Attributes
@@ -38,6 +41,8 @@ class RandomGalleries:
         Cumulative match characteristic, shape (T, 20).
     mean_average_precision, mean_inverse_negative_penalty : ndarray of float64
         Means over the queries with a true match to find, shape (T,).
+    per : tuple of str
+        Fields of whose values images are drawn; empty for the identity alone.
     """
 
     shots: int
@@ -45,6 +50,7 @@ class RandomGalleries:
     cmc: NDArray[np.float64]
     mean_average_precision: NDArray[np.float64]
     mean_inverse_negative_penalty: NDArray[np.float64]
+    per: tuple[str, ...] = ()
 
 
 def measure_galleries(
@@ -72,17 +78,19 @@ def measure_galleries(
         mean_inverse_negative_penalty=np.array(
             [one.mean_inverse_negative_penalty for one in found]
         ),
+        per=protocol.gallery_per,
     )
 
 
 class _Draw:
-    """A random order of the gallery, of which each identity's first images count."""
+    """A random order of the gallery, of which each group's first images count."""
 
     def __init__(self, candidates: Candidates, generator: np.random.Generator) -> None:
         gallery = candidates.gallery
-        groups = candidates.identities[gallery]
+        groups = candidates.groups
+        groups = (candidates.identities if groups is None else groups)[gallery]
         alone = (groups == UNKNOWN) | candidates.distractors[gallery]
-        # Numbers that no identity has, a different one for each image.
+        # Numbers that no group has, a different one for each image.
         groups = np.where(alone, -2 - np.arange(len(gallery)), groups)
         self._order = np.lexsort((generator.permutation(len(gallery)), groups))
         ordered = groups[self._order]

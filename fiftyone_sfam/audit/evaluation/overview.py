@@ -13,7 +13,7 @@ from fiftyone_sfam.audit.evaluation.scores import ScoreSummary
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, QUERY, TRUE_MATCH
-from fiftyone_sfam.retrieval.rules import compile_rules
+from fiftyone_sfam.retrieval.rules import compile_rules, gallery_groups
 from fiftyone_sfam.retrieval.search import Candidates, encode
 from fiftyone_sfam.runs.blobs import Arrays, unpack_maps
 from fiftyone_sfam.runs.results import restore
@@ -64,6 +64,7 @@ def candidates_of(run: Run) -> Candidates:
             [identity in distractors for identity in items.identities], dtype=bool
         ),
         compile_rules(protocol, *codes, items.terms),
+        gallery_groups(protocol, *codes, items.terms),
     )
 
 
