@@ -1,11 +1,16 @@
-"""The command that reads the folder of a known data set: ``import``."""
+"""The command that reads the folder of a known data set: ``import``; what it leaves."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.support import add_command, add_repeated
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+    from fiftyone_sfam.data.protocol import Protocol
 
 
 def add_commands(commands: Any) -> None:
@@ -68,3 +73,23 @@ def _import(args: argparse.Namespace) -> str:
         f"made the dataset '{loaded.dataset.name}': fiftyone-sfam explain "
         f"{loaded.dataset.name} --model MODEL"
     )
+
+
+def imported_protocol(dataset: fo.Dataset) -> Protocol | None:
+    """Return the protocol of an imported data set, and say that it is used."""
+    from fiftyone_sfam.data.layouts.importer import load_protocol
+
+    protocol = load_protocol(dataset)
+    if protocol is not None:
+        print("Using the protocol that was imported with the dataset.", flush=True)
+    return protocol
+
+
+def use_imported_boxes(dataset: fo.Dataset, args: argparse.Namespace) -> None:
+    """Compare the boxes of an imported table, if no field is named."""
+    from fiftyone_sfam.data.layouts.importer import load_patches_field
+
+    field = load_patches_field(dataset)
+    if field is not None and args.patches_field is None:
+        print(f"Using the boxes that were imported, in '{field}'.", flush=True)
+        args.patches_field = field

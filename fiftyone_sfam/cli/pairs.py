@@ -125,11 +125,7 @@ def _explain_pairs(args: argparse.Namespace) -> str:
             **run_options(args),
         )
     assert run.given is not None
-    reasons = sorted(run.given.reasons.items())
-    lines = [f"skipped row {row}: {reason}" for row, reason in reasons[:MOST_REASONS]]
-    if len(reasons) > MOST_REASONS:
-        lines.append(f"and {len(reasons) - MOST_REASONS:,} more.")
-    return "\n".join([summary(run, started), *lines])
+    return "\n".join([summary(run, started), *run.given.skipped(MOST_REASONS)])
 
 
 # --------------------------------------------------------------------------------------

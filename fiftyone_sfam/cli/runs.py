@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
+from fiftyone_sfam.cli.layouts import imported_protocol, use_imported_boxes
 from fiftyone_sfam.cli.support import (
     add_command,
     add_number,
@@ -23,7 +24,6 @@ from fiftyone_sfam.errors import DataError, ProtocolWarning, RunError, SfamWarni
 if TYPE_CHECKING:
     import fiftyone as fo
 
-    from fiftyone_sfam.data.protocol import Protocol
     from fiftyone_sfam.runs.run import Run
 
 _LARGEST = 2**31 - 1
@@ -139,6 +139,11 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     _add_engine(parser)
 
 
+def _fields(text: str) -> tuple[str, ...]:
+    """Read names of fields between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _json_object(text: str) -> dict[str, Any]:
     """Read an object in JSON."""
     try:
@@ -237,6 +242,14 @@ def _add_protocol(parser: argparse.ArgumentParser) -> None:
         "also evaluate with a gallery of this many random images per identity",
         high=_LARGEST,
     )
+    rules.add_argument(
+        "--gallery-per",
+        type=_fields,
+        default=(),
+        metavar="FIELDS",
+        help="draw them for each combination of these fields, such as identity,camera "
+        "(default: the identity field)",
+    )
     add_number(rules, "--draws", 10, "number of such galleries", high=_LARGEST)
     add_number(rules, "--draw-seed", 0, "seed of these", low=0, high=2**32 - 1)
 
@@ -263,13 +276,15 @@ def _explain(args: argparse.Namespace) -> str:
         query_field=args.query_field,
         gallery_field=args.gallery_field,
         gallery_shots=args.gallery_shots,
+        gallery_per=args.gallery_per,
         draws=args.draws,
         seed=args.draw_seed,
     )
     dataset = load_dataset(args.dataset)
+    use_imported_boxes(dataset, args)
     check_run_key(dataset, args)
     if protocol == Protocol():
-        protocol = _imported_protocol(dataset) or protocol
+        protocol = imported_protocol(dataset) or protocol
 
     # Only here, since it imports torch.
     from fiftyone_sfam.pipeline.explain import explain_retrieval
@@ -287,7 +302,6 @@ def _explain(args: argparse.Namespace) -> str:
             k=args.k,
             protocol=protocol,
             neighbors=args.neighbors,
-            update=args.update,
             **run_options(args),
         )
     return summary(run, started)
@@ -296,16 +310,6 @@ def _explain(args: argparse.Namespace) -> str:
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning without the place in the code that it comes from."""
     print(f"warning: {message}", file=sys.stderr)
-
-
-def _imported_protocol(dataset: fo.Dataset) -> Protocol | None:
-    """Return the protocol of an imported data set, and say that it is used."""
-    from fiftyone_sfam.data.layouts.importer import load_protocol
-
-    protocol = load_protocol(dataset)
-    if protocol is not None:
-        print("Using the protocol that was imported with the dataset.", flush=True)
-    return protocol
 
 
 def check_engine_options(args: argparse.Namespace) -> None:
@@ -332,7 +336,7 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of a run that do not depend on where its pairs come from."""
     names = (
         *("key", "patches_field", "contributions", "contribution_dims", "batch_size"),
-        *("num_workers", "engine", "overwrite"),
+        *("num_workers", "engine", "overwrite", "update"),
     )
     engine = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
     embeddings = args.brain_key

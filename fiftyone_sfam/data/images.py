@@ -106,6 +106,17 @@ def read_shrunk(
         raise DataError(f"the file cannot be read as an image: {reason}.") from error
 
 
+def shown_size(filepath: str | Path) -> tuple[int, int]:
+    """Return the width and height of an image as the App shows it; reads its header."""
+    try:
+        with Image.open(filepath) as image:
+            width, height = image.size
+            turned = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+            return (height, width) if turned else (width, height)
+    except BROKEN as error:
+        raise DataError(f"'{filepath}' cannot be read as an image.") from error
+
+
 def read_part(
     filepath: str | Path, box: Sequence[float] | NDArray[np.float64] | None
 ) -> Image.Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +120,8 @@ def read_pairs(
     if isinstance(pairs, (str, Path)):
         separator = {".csv": ",", ".tsv": "\t"}.get(Path(pairs).suffix.lower())
         if separator is not None:
-            return _from_table(_read_csv(pairs, separator), columns, f"'{pairs}'")
+            rows = _cells(_read_text(pairs), separator, f"'{pairs}'")
+            return _from_rows(rows, columns, f"'{pairs}'")
         if columns is not None:
             raise DataError(
                 f"columns names columns of a table, but '{pairs}' does not end in .csv "
@@ -126,8 +129,62 @@ def read_pairs(
                 "out."
             )
         return parse_lfw(_read_text(pairs), f"'{pairs}'")
-    rows = [_row(row, number) for number, row in enumerate(pairs)]
-    return _from_table(pd.DataFrame(rows, columns=list(COLUMNS[:3])), None, "the list")
+    triples = [_row(row, number) for number, row in enumerate(pairs)]
+    table = pd.DataFrame(triples, columns=list(COLUMNS[:3]))
+    return _from_table(table, None, "the list")
+
+
+def parse_pairs(
+    text: str, columns: Mapping[str, str] | None = None, origin: str = "the text"
+) -> PairList:
+    r"""Parse a list of pairs whose form its first line shows.
+
+    Parameters
+    ----------
+    text : str
+        A table with a head line that names the query and the gallery; the same without
+        a head line, ``query, gallery`` or ``query, gallery, label`` on each line; or
+        LFW's ``pairs.txt``, which begins with one or two numbers. Tabs, commas or
+        semicolons, or else spaces, separate the columns.
+    columns : mapping, optional
+        Names of the columns of a head line, as in :func:`read_pairs`.
+    origin : str
+        What messages call it.
+
+    Returns
+    -------
+    PairList
+        The pairs, in the text's order.
+
+    Raises
+    ------
+    DataError
+        If the text has none of these forms, or a value cannot be used.
+
+    Examples
+    --------
+    >>> from fiftyone_sfam.data.pair_list import parse_pairs
+    >>> pairs = parse_pairs("a.jpg, b.jpg, same\na.jpg, c.jpg\n")
+    >>> pairs.gallery, pairs.label.tolist()
+    (('b.jpg', 'c.jpg'), [1, -1])
+    >>> parse_pairs("gallery;query\nb.jpg;a.jpg\n").query
+    ('a.jpg',)
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if columns is None and all(map(_is_number, first.lstrip("\ufeff").split())):
+        return parse_lfw(text, origin)
+    rows = _cells(text, next((c for c in "\t,;" if c in first), " "), origin)
+    if columns is None and not {"query", "gallery"} <= set(rows[0]):
+        for row in rows:
+            if not 2 <= len(row) <= 3:
+                raise DataError(
+                    f"the line {_shown(row)} of {origin} has "
+                    f"{counted(len(row), 'column')}; give two images and possibly a "
+                    "label on each line, or a head line that names the columns: "
+                    f"{','.join(COLUMNS)}."
+                )
+        rows.insert(0, list(COLUMNS[:3]))
+    return _from_rows(rows, columns, origin)
 
 
 def parse_lfw(text: str, origin: str = "the text") -> PairList:
@@ -365,20 +422,40 @@ def _is_missing(value: Any) -> bool:
     return value is None or value == "" or (isinstance(value, float) and value != value)
 
 
-def _read_csv(path: str | Path, separator: str) -> pd.DataFrame:
+def _cells(text: str, separator: str, origin: str) -> list[list[str]]:
+    """Return the cells of the lines that are not empty; at least one line."""
+    lines: Iterable[str] = io.StringIO(text.lstrip("\ufeff"), newline="")
+    if separator == " ":
+        lines = (" ".join(line.split()) for line in lines)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    try:
+        rows = [[cell.strip() for cell in row] for row in reader]
+    except csv.Error as error:
+        raise DataError(
+            f"{origin} cannot be read: {first_line(error)} (line {reader.line_num})."
+        ) from error
+    rows = [row for row in rows if any(row)]
+    if not rows:
+        raise DataError(f"{origin} is empty; a list of pairs is needed.")
+    return rows
+
+
+def _from_rows(
+    rows: list[list[str]], columns: Mapping[str, str] | None, origin: str
+) -> PairList:
+    """Read rows of cells, of which the first is the head."""
     import pandas as pd
 
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"'{path}' cannot be read: {first_line(error)}.") from error
+    head, *rest = rows
+    for number, row in enumerate(rest):
+        if len(row) > len(head):
+            raise DataError(
+                f"row {number} of {origin} has {len(row)} cells, but its head has "
+                f"{counted(len(head), 'column')}; a text with a separator in it needs "
+                "quotation marks."
+            )
+        row += [""] * (len(head) - len(row))
+    return _from_table(pd.DataFrame(rest, columns=head, dtype=str), columns, origin)
 
 
 def _read_text(path: str | Path) -> str:

@@ -58,6 +58,14 @@ class GivenPairs:
         pairs, rows = np.unique(self.pair, return_index=True)
         return rows[pairs != NO_PAIR]
 
+    def skipped(self, most: int) -> list[str]:
+        """Return lines that say why the first rows are not explained."""
+        reasons = sorted(self.reasons.items())
+        lines = [f"skipped row {row}: {reason}" for row, reason in reasons[:most]]
+        if len(reasons) > most:
+            lines.append(f"and {len(reasons) - most:,} more.")
+        return lines
+
 
 def give_pairs(
     listed: PairList,

@@ -128,6 +128,50 @@ def test_explain_and_runs(
     assert capsys.readouterr().out == f"'{people.name}' has no runs.\n"
 
 
+def test_runs_are_brought_up_to_date(
+    people: fo.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [Path(path).name for path in people.values("filepath")]
+    listed = tmp_path / "pairs.csv"
+    listed.write_text(f"query,gallery\n{names[0]},{names[1]}\n{names[0]},{names[2]}\n")
+    for command, key in (
+        (["explain", people.name, "--k", "2"], "sfam"),
+        (["explain-pairs", people.name, "--pairs", str(listed)], "pairs"),
+    ):
+        argv = [*command, "--model", "demo"]
+        assert main(argv) == 0
+        first = load_run(people, key).config
+        assert main(argv) == 2  # the run exists
+        assert main([*argv, "--update"]) == 0
+        # Nothing has changed, and so nothing is made anew.
+        assert load_run(people, key).config.uid == first.uid
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main([*argv, "--update", "--overwrite"])
+        assert "not allowed with argument --update" in capsys.readouterr().err
+    listed.write_text(f"query,gallery\n{names[1]},{names[2]}\n{names[1]},{names[3]}\n")
+    assert main([*argv, "--update"]) == 0
+    run = load_run(people, "pairs")
+    ids = people.values("id")
+    assert run.items.sample_ids.tolist() == ids[1:4]
+    people.delete_samples(ids[:1])
+    capsys.readouterr()
+    assert (
+        main(["explain", people.name, "--model", "demo", "--k", "2", "--update"]) == 0
+    )
+    assert re.search(rf"images +{len(ids) - 1}\n", capsys.readouterr().out)
+    run = load_run(people, "sfam")
+    assert run.items.sample_ids.tolist() == ids[1:]
+    assert ids[0] not in run.items.sample_ids[run.pairs.gallery]
+    assert (
+        main(["explain", people.name, "--model", "demo", "--key", "new", "--k", "2"])
+        == 0
+    )
+    fresh = load_run(people, "new")
+    np.testing.assert_array_equal(run.pairs.gallery, fresh.pairs.gallery)
+    np.testing.assert_allclose(run.pairs.similarity, fresh.pairs.similarity, atol=1e-6)
+
+
 def test_protocol_and_stored_embeddings_reach_the_run(
     people: fo.Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +188,7 @@ def test_protocol_and_stored_embeddings_reach_the_run(
         "--identity-field identity --split-field tags --query-value probe"
         f" --junk {junk} --distractor {distractor} --exclude-duplicates"
         " --exclude identity,camera --exclude camera,created_at:1.5s"
-        " --gallery-shots 2 --draws 3 --draw-seed 4"
+        " --gallery-shots 2 --gallery-per identity,camera --draws 3 --draw-seed 4"
     )
     more = ["--contributions", "int8", "--contribution-dims", "16"]
     assert main([*explain, *options.split(), "--batch-size", "7", *more]) == 0
@@ -164,6 +208,7 @@ def test_protocol_and_stored_embeddings_reach_the_run(
         exclude_duplicates=True,
         exclude=[("identity", "camera"), ("camera", Within("created_at", seconds=1.5))],
         gallery_shots=2,
+        gallery_per=("identity", "camera"),
         draws=3,
         seed=4,
     )

@@ -79,6 +79,7 @@ def test_the_commands_of_the_page(
     rules = load_protocol(fo.load_dataset("sysu-mm01"))
     assert rules is not None
     assert rules.exclude == (("place",),)
+    assert rules.gallery_per == ("identity", "camera")
 
 
 def test_the_page_lists_the_layouts_and_variants() -> None:
@@ -118,6 +119,20 @@ def test_explain_uses_the_imported_protocol(tmp_path: Path, capsys: Output) -> N
     assert note not in printed(capsys, *own)
     protocol = Protocol.from_dict(load_run(dataset, "own").config.protocol)
     assert protocol == Protocol("identity")
+
+
+def test_explain_compares_the_imported_boxes(tmp_path: Path, capsys: Output) -> None:
+    draw(tmp_path, ["1.png", "2.png"])
+    text = "path,identity,x,y,w,h\n1.png,a,0,0,2,8\n1.png,b,2,0,2,8\n2.png,a,0,0,4,8\n"
+    write(tmp_path, {"metadata.csv": text})
+    made = printed(capsys, "import", "csv", str(tmp_path), "--name", "tiny-boxes")
+    assert made.startswith("2 images with 3 boxes of 2 identities\n")
+    explain = ["explain", "tiny-boxes", "--model", "demo", "--k", "1"]
+    note = "Using the boxes that were imported, in 'detections'."
+    assert printed(capsys, *explain).startswith(f"{note}\n")
+    run = load_run(fo.load_dataset("tiny-boxes"), "sfam")
+    assert run.config.patches_field == "detections"
+    assert list(run.items.identities) == ["a", "b", "a"]
 
 
 def test_market_gives_the_figures_of_osnet(

@@ -8,13 +8,22 @@ from datetime import datetime
 from pathlib import Path
 
 import fiftyone as fo
+import numpy as np
 import pytest
+from PIL import Image
 
-from fiftyone_sfam import LayoutImporter, Protocol, load_layout, load_protocol
+from fiftyone_sfam import (
+    LayoutImporter,
+    Protocol,
+    explain_retrieval,
+    load_layout,
+    load_protocol,
+)
 from fiftyone_sfam.data.items import collect_items
-from fiftyone_sfam.data.layouts.importer import LoadedLayout
+from fiftyone_sfam.data.layouts.importer import LoadedLayout, load_patches_field
 from fiftyone_sfam.errors import DataError
 from layout_support import MARKET, draw, write
+from worlds import HEIGHT, WIDTH, person, tiny_model
 
 Load = Callable[..., LoadedLayout]
 
@@ -91,6 +100,52 @@ def test_dates_and_unlabeled_images(load: Load, tmp_path: Path) -> None:
     assert dataset.values("date") == [datetime(2020, 2, 3), None]
 
 
+def test_boxes_are_compared_as_their_crops_are(load: Load, tmp_path: Path) -> None:
+    rows = ["path,identity,camera,date,x,y,w,h"]
+    crops = []
+    for frame in range(3):
+        image = Image.new("RGB", (48, 40), (90, 90, 90))
+        for number, (left, top) in enumerate(((2, 3), (30, 20))):
+            shown = person(number, frame)
+            image.paste(shown, (left, top))
+            cells = f"p{number},c{frame},2024-05-0{frame + 1},{left},{top}"
+            rows.append(f"{frame}.png,{cells},{WIDTH},{HEIGHT}")
+            path = tmp_path / "crops" / f"{frame}-{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            shown.save(path)
+            crops.append(fo.Sample(filepath=str(path), identity=f"p{number}"))
+        image.save(tmp_path / f"{frame}.png")
+    write(tmp_path, {"metadata.csv": "\n".join(rows)})
+    loaded = load("csv", tmp_path)
+    dataset = loaded.dataset
+    assert (loaded.patches_field, loaded.boxes) == ("detections", 6)
+    assert load_patches_field(dataset) == "detections"
+    assert loaded.protocol == Protocol("identity", camera_field="camera")
+    assert loaded.summary().startswith("3 images with 6 boxes of 2 identities\n")
+    detections = dataset.values("detections.detections", unwind=True)
+    assert [one.label for one in detections] == ["p0", "p1"] * 3
+    assert detections[0].bounding_box == [2 / 48, 3 / 40, WIDTH / 48, HEIGHT / 40]
+    attribute = dataset.get_field("detections.detections.date")
+    assert isinstance(attribute, fo.DateTimeField)
+    run = explain_retrieval(
+        dataset,
+        tiny_model(),
+        k=5,
+        protocol=Protocol("identity", exclude=[("identity", "date")]),
+        patches_field=loaded.patches_field,
+    )
+    assert len(run.items) == 6
+    whole = fo.Dataset()
+    try:
+        whole.add_samples(crops)
+        other = explain_retrieval(whole, tiny_model(), k=5)
+        np.testing.assert_allclose(run.embeddings(), other.embeddings(), atol=1e-6)
+    finally:
+        whole.delete()
+    # No identity was seen twice on a day, so that nothing but the query is left out.
+    assert len(run.pairs) == 30
+
+
 def test_names_that_are_taken(load: Load, tmp_path: Path) -> None:
     draw(tmp_path, ["Ayo/1.png", "Bo/1.png"])
     loaded = load("folders", tmp_path, persistent=True)
@@ -119,6 +174,7 @@ def test_an_import_that_fails_leaves_no_dataset(load: Load, tmp_path: Path) -> N
 
 def test_stored_rules_that_are_none(dataset: fo.Dataset) -> None:
     assert load_protocol(dataset) is None
+    assert load_patches_field(dataset) is None
     for stored in ("x", {}, {"protocol": []}):
         dataset.info["sfam_layout"] = stored
         dataset.save()

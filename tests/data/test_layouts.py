@@ -169,7 +169,12 @@ CASES = {
             ("0001", "1", "train"),
             ("0333", "3", "val"),
         },
-        {**SPLIT, "exclude": [("place",)]},
+        {
+            **SPLIT,
+            "exclude": [("place",)],
+            "gallery_shots": 1,
+            "gallery_per": ("identity", "camera"),
+        },
     ),
     "mars": (
         mars,
@@ -249,6 +254,37 @@ def test_further_labels(tmp_path: Path) -> None:
     tracklets = labels(tree, "tracklet", "split")
     assert tracklets["bbox_test/0002/0002C2T0001F002.jpg"] == ("0002C2T0001", "query")
     assert tracklets["bbox_test/00-1/00-1C1T0001F001.jpg"][0] == "00-1C1T0001"
+
+
+TRACKED = (
+    "image_query/0002_c002_00030600_0.jpg",
+    "image_test/0002_c002_00030600_0.jpg",
+    "image_test/0002_c002_00030605_1.jpg",
+    "image_test/0002_c003_00031100_0.jpg",
+    "image_test/0005_c003_00031200_0.jpg",
+)
+
+
+@pytest.mark.parametrize("name", ["test_track.txt", "test_track_VeRi.txt"])
+def test_tracks_of_veri776(name: str, tmp_path: Path) -> None:
+    draw(tmp_path, ["image_train/0001_c001_00016450_0.jpg", *TRACKED])
+    lines = (
+        "0002_c002_t01 0002_c002_00030600_0.jpg 0002_c002_00030605_1.jpg \n"
+        "0002_c003_00031100_0.jpg 0002_c003_00031100_0.jpg 0002_c003_00031105_0.jpg\n"
+    )
+    write(tmp_path, {name: lines})
+    tree = read_layout("veri776", tmp_path)
+    assert labels(tree, "split", "tracklet") == {
+        "image_train/0001_c001_00016450_0.jpg": ("train", None),
+        TRACKED[0]: ("query", "0002_c002_t01"),
+        TRACKED[1]: ("gallery", "0002_c002_t01"),
+        TRACKED[2]: ("gallery", "0002_c002_t01"),
+        # A track that is named by its first image.
+        TRACKED[3]: ("gallery", "0002_c003_00031100_0"),
+        TRACKED[4]: ("gallery", None),
+    }
+    assert tree.missing == ["image_test/0002_c003_00031105_0.jpg"]
+    assert protocol_of("veri776", tree.images) == Protocol.from_dict(SPLIT)
 
 
 def test_variants(tmp_path: Path) -> None:

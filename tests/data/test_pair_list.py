@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fiftyone_sfam.data.image_names import ImageNames, find_images
-from fiftyone_sfam.data.pair_list import parse_lfw, read_pairs
+from fiftyone_sfam.data.pair_list import parse_lfw, parse_pairs, read_pairs
 from fiftyone_sfam.errors import DataError
 
 # -- LFW -------------------------------------------------------------------------------
@@ -153,6 +153,72 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path):
         read_pairs(str(tmp_path / "missing.txt"))
     with pytest.raises(DataError, match=r"read as LFW's pairs\.txt; rename it, or"):
         read_pairs(tmp_path / "pairs.txt", {"query": "a"})
+
+
+# -- text whose form its first line shows ----------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [",", ", ", "\t", ";", " ", "  "])
+@pytest.mark.parametrize("head", [[], [["label", "gallery", "query"]]])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_pasted_list(separator: str, head: list[list[str]], end: str):
+    rows = [["a/1.jpg", "b", "same"], ["a/1.jpg", "c", "0"], ["c", "b", "1"]]
+    lines = [*head, *(row[::-1] if head else row for row in rows)]
+    text = end.join(map(separator.join, lines)) + end + end
+    pairs = parse_pairs("\ufeff" + text)
+    assert pairs.query == ("a/1.jpg", "a/1.jpg", "c")
+    assert pairs.gallery == ("b", "c", "b")
+    assert pairs.label.tolist() == [1, 0, 1]
+
+
+def test_some_pasted_lines_have_no_label():
+    pairs = parse_pairs("a,b\n\na,c,different\n")
+    assert (pairs.query, pairs.gallery) == (("a", "a"), ("b", "c"))
+    assert pairs.label.tolist() == [-1, 0]
+
+
+def test_a_pasted_list_of_lfw_and_one_with_named_columns():
+    assert parse_pairs("1\t1\nA\t1\t2\nA\t1\tB\t3\n").gallery == ("A_0002", "B_0003")
+    columns = {"query": "file 1", "gallery": "file 2", "fold": "10"}
+    pairs = parse_pairs('"file 1",10,"file 2"\n"x, y.jpg",3,z\n', columns)
+    assert (pairs.query, pairs.gallery) == (("x, y.jpg",), ("z",))
+    assert pairs.fold.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("", None, "the text is empty; a list of pairs is needed."),
+        (" \n", {"query": "q"}, "the text is empty; a list of pairs is needed."),
+        ("a\n", None, "the line 'a' of the text has 1 column; give two images and"),
+        ("a,b\na,b,1,2\n", None, "the line 'a b 1 2' of the text has 4 columns"),
+        ("query,gallery\na,b,c\n", None, "row 0 of the text has 3 cells, but its head"),
+        ("query,gallery\na\n", None, "row 0 of the text has no gallery; every pair"),
+        ("query,gallery\n", None, "the text has no rows; at least one pair"),
+        ("a,b\n", {"query": "q"}, "the text has no column 'q' for the query"),
+        ("query,query,gallery\na,b,c\n", None, "the text has two columns 'query'"),
+        ("a,b,maybe\n", None, "row 0 of the text has the label 'maybe'"),
+        ('a,"' + "x" * 200_000, None, "the text cannot be read: field larger than"),
+    ],
+)
+def test_a_broken_text_is_refused(text, columns, message):
+    with pytest.raises(DataError) as error:
+        parse_pairs(text, columns)
+    assert message in str(error.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_list_or_a_sentence(text):
+    told = ""
+    try:
+        pairs = parse_pairs(text)
+    except DataError as error:
+        told = str(error)
+    if told:
+        assert "\n" not in told
+        assert told.endswith(".")
+    else:
+        assert len(pairs.query) == len(pairs.gallery) > 0
 
 
 # -- images ----------------------------------------------------------------------------

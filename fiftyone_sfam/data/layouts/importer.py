@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import fiftyone as fo
 from fiftyone.utils.data.importers import GenericSampleDatasetImporter
 
 from fiftyone_sfam.data.layouts.read import protocol_of, read_layout
+from fiftyone_sfam.data.layouts.table import CSV
 from fiftyone_sfam.data.layouts.tree import Image, Tree
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.data.text import counted, one_line
@@ -19,6 +20,9 @@ from fiftyone_sfam.errors import DataError
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+
+BOXES = "detections"
+"""Field of the boxes of a table."""
 
 _INFO = "sfam_layout"
 # Names in sentences.
@@ -51,6 +55,11 @@ class LoadedLayout:
         Links that lead out of the folder, which are not followed.
     unlisted : int
         Number of images that no list of the data set names.
+    patches_field : str or None
+        Field of the boxes that a table has, for ``explain_retrieval``; None if whole
+        images are compared.
+    boxes : int
+        Number of boxes.
     """
 
     dataset: fo.Dataset
@@ -63,6 +72,8 @@ class LoadedLayout:
     missing: tuple[str, ...]
     outside: tuple[str, ...]
     unlisted: int
+    patches_field: str | None
+    boxes: int
 
     def summary(self) -> str:
         """Describe the dataset in a few lines.
@@ -73,14 +84,20 @@ class LoadedLayout:
             Lines of text.
         """
         images, *splits = self.counts.items()
-        first = (
-            f"{counted(images[1], 'image')} of "
-            f"{counted(self.identities, 'identity', 'identities')}"
-        )
+        first = counted(images[1], "image")
+        if self.patches_field is not None:
+            first += f" with {counted(self.boxes, 'box', 'boxes')}"
+        first += f" of {counted(self.identities, 'identity', 'identities')}"
         if splits:
             first += f" ({', '.join(f'{name} {n:,}' for name, n in splits)})"
         listed = (
-            (self.unreadable, "image", f"not named as in {self.layout}"),
+            (
+                self.unreadable,
+                "image",
+                "that cannot be read"
+                if self.layout == CSV
+                else f"not named as in {self.layout}",
+            ),
             (self.missing, "listed image", "not in the folder"),
             (
                 self.outside,
@@ -179,9 +196,21 @@ class LayoutImporter(GenericSampleDatasetImporter):
     def __next__(self) -> fo.Sample:
         image = next(self._left)
         split = image.labels.get("split")
-        return fo.Sample(
+        sample = fo.Sample(
             filepath=str(image.path), tags=[split] if split else [], **image.labels
         )
+        if image.parts is not None:
+            sample[BOXES] = fo.Detections(
+                detections=[
+                    fo.Detection(
+                        label=part.labels.get("identity"),
+                        bounding_box=list(part.box),
+                        **part.labels,
+                    )
+                    for part in image.parts
+                ]
+            )
+        return sample
 
     @property
     def has_dataset_info(self) -> bool:
@@ -195,6 +224,7 @@ class LayoutImporter(GenericSampleDatasetImporter):
             _INFO: {
                 "layout": self.layout,
                 "variant": tree.variant,
+                "patches_field": _patches_field(tree),
                 "protocol": protocol_of(self.layout, tree.images).to_dict(),
             }
         }
@@ -206,17 +236,20 @@ class LayoutImporter(GenericSampleDatasetImporter):
 
     def get_sample_field_schema(self) -> dict[str, Any]:
         """Return the fields of the labels."""
-        dates = {
-            field
-            for image in self._read().images
-            for field, value in image.labels.items()
-            if value is not None and not isinstance(value, str)
-        }
-        fields = {field for image in self._read().images for field in image.labels}
-        return {
-            field: fo.DateTimeField() if field in dates else fo.StringField()
-            for field in sorted(fields)
-        }
+        schema: dict[str, Any] = {}
+        columns: dict[str, list[Any]] = defaultdict(list)
+        for image in self._read().images:
+            for field, value in image.labels.items():
+                columns[field].append(value)
+            for part in image.parts or ():
+                for field, value in part.labels.items():
+                    columns[f"{BOXES}.detections.{field}"].append(value)
+        if _patches_field(self._read()) is not None:
+            schema[BOXES] = fo.EmbeddedDocumentField(fo.Detections)
+        for path, values in sorted(columns.items()):
+            texts = all(value is None or isinstance(value, str) for value in values)
+            schema[path] = fo.StringField() if texts else fo.DateTimeField()
+        return schema
 
     def _read(self) -> Tree:
         if self.tree is None:
@@ -241,7 +274,9 @@ def load_layout(
     The samples have the fields that the names, folders and official lists of the data
     set give: ``identity``, ``camera``, ``split`` (also a tag), ``tracklet``,
     ``clothes``, ``place``, ``date``. All of them are text but dates of a table. The
-    rules by which the data set is evaluated are stored with it. No image is opened.
+    rules by which the data set is evaluated are stored with it. If a table has boxes,
+    they are detections in the field ``detections``, which have all fields but the
+    split. Images are opened only to learn the sizes that boxes in pixels need.
 
     Parameters
     ----------
@@ -260,8 +295,8 @@ def load_layout(
         the number of identities, by default ``800``, for ``vehicleid``; ``all`` or
         ``indoor`` for ``sysu-mm01``.
     columns : mapping, optional
-        For ``csv``: the column of each field, and of ``path``. Columns with the names
-        of fields are read anyway.
+        For ``csv``: the column of each field, of ``path``, and of a box's ``x``, ``y``,
+        ``w`` and ``h``. Columns with the names of fields are read anyway.
     persistent : bool
         Keep the dataset when the session ends.
     overwrite : bool
@@ -315,6 +350,7 @@ def load_layout(
         raise
     tree = importer._read()
     splits = Counter(image.labels.get("split") for image in tree.images)
+    rows = [labels for image in tree.images for labels in image.all_labels()]
     return LoadedLayout(
         dataset=dataset,
         layout=layout,
@@ -324,13 +360,13 @@ def load_layout(
             "images": len(tree.images),
             **{split: count for split, count in splits.items() if split is not None},
         },
-        identities=len(
-            {image.labels.get("identity") for image in tree.images} - {None}
-        ),
+        identities=len({labels.get("identity") for labels in rows} - {None}),
         unreadable=tuple(tree.unreadable),
         missing=tuple(tree.missing),
         outside=tuple(tree.outside),
         unlisted=tree.unlisted,
+        patches_field=_patches_field(tree),
+        boxes=sum(len(image.parts or ()) for image in tree.images),
     )
 
 
@@ -358,7 +394,7 @@ def load_protocol(samples: SampleCollection) -> Protocol | None:
     >>> load_protocol(dataset) is None  # made in another way
     True
     """
-    stored = samples._root_dataset.info.get(_INFO)
+    stored = _stored(samples)
     if stored is None:
         return None
     rules = stored.get("protocol") if isinstance(stored, dict) else None
@@ -368,3 +404,17 @@ def load_protocol(samples: SampleCollection) -> Protocol | None:
             "no protocol; import the data set again."
         )
     return Protocol.from_dict(rules)
+
+
+def load_patches_field(samples: SampleCollection) -> str | None:
+    """Return the field of the boxes that were imported; None if there are none."""
+    stored = _stored(samples)
+    return stored.get("patches_field") if isinstance(stored, dict) else None
+
+
+def _stored(samples: SampleCollection) -> Any:
+    return samples._root_dataset.info.get(_INFO)
+
+
+def _patches_field(tree: Tree) -> str | None:
+    return BOXES if any(image.parts is not None for image in tree.images) else None

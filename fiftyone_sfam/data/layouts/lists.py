@@ -6,6 +6,7 @@ Each function returns the labels of the listed images by their names in the fold
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiftyone_sfam.data.images import BROKEN
-from fiftyone_sfam.data.layouts.tree import Tree
+from fiftyone_sfam.data.layouts.tree import IMAGES, Tree
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.errors import DataError
 
@@ -42,13 +43,7 @@ def find_list(root: Path, *names: str) -> Path:
 def read_rows(root: Path, *names: str, columns: int = 1) -> Iterator[list[str]]:
     """Yield the rows of the first of some lists that exists."""
     path = find_list(root, *names)
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not a text in UTF-8; copy the list of the data set again."
-        ) from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         cells = line.split()
         if not cells:
             continue
@@ -59,6 +54,15 @@ def read_rows(root: Path, *names: str, columns: int = 1) -> Iterator[list[str]]:
                 "set again."
             )
         yield cells
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not a text in UTF-8; copy the list of the data set again."
+        ) from error
 
 
 def read_matrix(path: Path, name: str, dtype: type = int) -> NDArray[Any]:
@@ -219,6 +223,35 @@ def mars(tree: Tree) -> Listed | None:
         for name in names[start - 1 : end]:
             listed[f"{tree.folders['test']}/{name[:4]}/{name}"] = {"split": split}
     return listed
+
+
+def veri776(tree: Tree) -> Listed:
+    """Read the tracks of the test images, if the list of them is there.
+
+    Each line has the name of a track and its images; queries are images of tracks, too.
+    """
+    gallery, query = (tree.folders.get(part) for part in ("gallery", "query"))
+    listed: Listed = {image.name: {} for image in tree.images}
+    for name in ("test_track.txt", "test_track_VeRi.txt"):
+        path = tree.root / name
+        if not path.is_file():
+            continue
+        for line in _lines(path):
+            track, *images = line.split()
+            # Some copies of the list begin lines with the first image.
+            images = [track, *images] if _is_image(track) else images
+            for image in images:
+                labels = {"tracklet": track.partition(".")[0]}
+                if gallery is not None:
+                    listed[f"{gallery}/{image}"] = labels
+                if f"{query}/{image}" in listed:
+                    listed[f"{query}/{image}"] = labels
+        break
+    return listed
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGES
 
 
 def celeba(tree: Tree) -> Listed:

@@ -53,13 +53,11 @@ def get_layout(name: str) -> Layout:
 def protocol_of(name: str, images: list[Image]) -> Protocol:
     """Return the rules by which a data set is evaluated, for the images that it has."""
     layout = get_layout(name)
-    identities = {image.labels.get("identity") for image in images} - {None}
-    splits = {image.labels.get("split") for image in images}
+    rows = [labels for image in images for labels in image.all_labels()]
+    identities = {labels.get("identity") for labels in rows} - {None}
+    splits = {labels.get("split") for labels in rows}
     fields = {
-        field
-        for image in images
-        for field, value in image.labels.items()
-        if value is not None
+        field for labels in rows for field, value in labels.items() if value is not None
     }
     rules: dict[str, object] = {
         "exclude": [rule for rule in layout.exclude if fields.issuperset(rule)]
@@ -68,6 +66,7 @@ def protocol_of(name: str, images: list[Image]) -> Protocol:
         rules |= {
             "identity_field": "identity",
             "gallery_shots": layout.gallery_shots,
+            "gallery_per": layout.gallery_per,
             "junk": [value for value in layout.junk if value in identities],
             "distractors": [v for v in layout.distractors if v in identities],
         }

@@ -40,6 +40,7 @@ class Layout:
     # Rules of the protocol beside that of identity and camera.
     exclude: tuple[tuple[str, ...], ...] = ()
     gallery_shots: int | None = None
+    gallery_per: tuple[str, ...] = ()
 
 
 def _patterns(*patterns: str) -> tuple[re.Pattern[str], ...]:
@@ -116,6 +117,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             },
             splits=("train", "query", "gallery"),
             flat=True,
+            listed=lists.veri776,
         ),
         "vehicleid": Layout(
             title="VehicleID",
@@ -134,6 +136,8 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             variants=("all", "indoor"),
             listed=lists.sysu_mm01,
             exclude=(("place",),),
+            gallery_shots=1,
+            gallery_per=("identity", "camera"),
         ),
         "mars": Layout(
             title="MARS",

@@ -32,12 +32,27 @@ def _refuse(error: OSError) -> None:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A box in an image, and its labels."""
+
+    box: tuple[float, float, float, float]  # left, top, width, height; relative
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Image:
     """An image and its labels."""
 
     path: Path
     name: str  # relative to the folder of the data set, with slashes
     labels: dict[str, Any]
+    parts: tuple[Part, ...] | None = None  # None: the whole image is compared
+
+    def all_labels(self) -> list[dict[str, Any]]:
+        """Return the labels of what is compared: of each part, or of the image."""
+        if self.parts is None:
+            return [self.labels]
+        return [self.labels | part.labels for part in self.parts]
 
 
 @dataclass
