@@ -25,15 +25,24 @@ from fiftyone.operators import types
 from fiftyone.operators.executor import execute_or_delegate_operator
 
 import fiftyone_sfam
-from fiftyone_sfam import Protocol, explain_retrieval, get_verdicts, set_verdict
+from fiftyone_sfam import (
+    Protocol,
+    explain_pairs,
+    explain_retrieval,
+    get_verdicts,
+    set_verdict,
+)
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
+from fiftyone_sfam.app.operators.decide_pairs import DecidePairs
 from fiftyone_sfam.app.operators.evaluate_retrieval import EvaluateRetrieval
+from fiftyone_sfam.app.operators.explain_pairs import ExplainPairs
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
+from fiftyone_sfam.app.operators.verify_pairs import VerifyPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
 from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.registration import OPERATORS
@@ -52,6 +61,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run of a model that is not registered: nothing can be computed with it."""
     dataset = fill(fo.Dataset(), tmp_path_factory.mktemp("images"))
     protocol = Protocol(identity_field="identity", camera_field="camera")
+    first, second, *_, last = dataset.values("filepath")
+    pairs = [(first, second, "same"), (first, last, "different")]
+    explain_pairs(dataset, tiny_model(), pairs, key="given")
     yield explain_retrieval(dataset, tiny_model(), k=2, protocol=protocol)
     dataset.delete()
 
@@ -108,11 +120,12 @@ def test_the_watch_hears_what_it_should(watch: Watch, canary: Path) -> None:
 def test_what_is_typed_is_never_opened(
     run: Run, watch: Watch, canary: Path, operator: type[foo.Operator]
 ) -> None:
-    fields = _fields_of_form(operator(), run)
+    key = "given" if operator is VerifyPairs else "sfam"
+    fields = _fields_of_form(operator(), run, key)
     others = {"path", "registry", "out", "weights"}
     texts = {name for name, takes_text in fields.items() if takes_text} | others
-    # One form asks for nothing but the run.
-    assert len(texts) > len(others) or operator is WriteReport, fields
+    # One form asks for nothing but the run, and one for numbers.
+    assert len(texts) > len(others) or operator in (WriteReport, DecidePairs), fields
     for text in (
         f"{canary / 'canary.pth'}",
         f"{canary / 'canary.json'}",
@@ -126,12 +139,21 @@ def test_what_is_typed_is_never_opened(
         # not keep others from being read.
         each = ({name: text} for name in (*fields, *others, "key"))
         for given in (*each, dict.fromkeys(texts, text)):
-            params = {"key": "sfam", "model": "demo", "causal": True, "pairs": 1}
+            params = {"key": key, "model": "demo", "causal": True, "pairs": 1}
             ctx = context(run.dataset, params | given)
             watch.on, watch.seen = True, []
             try:
                 operator().resolve_input(ctx)
-                if len(given) > 1 or "model" in given or operator is FindSuspects:
+                if (
+                    len(given) > 1
+                    or "model" in given
+                    or operator
+                    in (
+                        FindSuspects,
+                        ExplainPairs,
+                        VerifyPairs,
+                    )
+                ):
                     operator().execute(ctx)
             # Whatever else is wrong with it is other tests' business.
             except (ValueError, KeyError):
@@ -142,9 +164,11 @@ def test_what_is_typed_is_never_opened(
             assert [one for one in watch.seen if one.startswith("pickle")] == []
 
 
-def _fields_of_form(operator: foo.Operator, run: Run) -> dict[str, bool]:
+def _fields_of_form(
+    operator: foo.Operator, run: Run, key: str = "sfam"
+) -> dict[str, bool]:
     """Names of everything that a form asks for, and whether it takes a text."""
-    form = operator.resolve_input(context(run.dataset, {"key": "sfam"}))
+    form = operator.resolve_input(context(run.dataset, {"key": key}))
     return {
         name: isinstance(one.type, (types.String, types.Enum))
         for name, one in form.type.properties.items()
@@ -203,6 +227,13 @@ def test_sizes_are_bounded(
             {"min_score": math.nan},
             "min_score is nan; give a number that is at least 0",
         ),
+        (
+            ExplainPairs,
+            {"model": "demo", "list_file": ["x"]},
+            "list_file is .*; give a",
+        ),
+        (DecidePairs, {"threshold": math.nan}, "threshold is nan; give a number"),
+        (DecidePairs, {"far": 1}, "far is 1; give a rate between 0 and 1"),
         (FindSuspects, {"kinds": [["x"]]}, "kinds is .*; give a list of"),
         (FindSuspects, {"region_field": 3}, "region_field is 3; give a text"),
         (

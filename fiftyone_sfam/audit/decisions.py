@@ -14,14 +14,19 @@ from fiftyone_sfam.audit.statistics.cells import Table, count, number, percent, 
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.retrieval.search import UNKNOWN
+from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import SEARCH
 
 if TYPE_CHECKING:
     from fiftyone_sfam.network.metric import Metric
+    from fiftyone_sfam.runs.contributions import StoredPair
 
 NAME = "decisions"
 """Name of the stored result."""
+
+DECISION = "decision"
+"""Kind of map that explains a decision."""
 
 DECISIONS = ("true accept", "false reject", "false accept", "true reject")
 """Outcomes of a decision: of pairs of one identity, then of two."""
@@ -161,7 +166,7 @@ def decide_pairs(
     if (threshold is None) == (far is None):
         raise DataError("give either a threshold or a false accept rate (far).")
     if far is not None:
-        threshold = _threshold_of(run, far)
+        threshold = find_threshold(run, far)
     if threshold is None or not math.isfinite(threshold):
         raise DataError(f"the threshold is {threshold}; give a finite number.")
     run.results.check_fields(NAME, [])
@@ -170,6 +175,29 @@ def decide_pairs(
     stored = load_decisions(run)
     assert stored is not None
     return stored
+
+
+def find_threshold(run: Run, far: float) -> float:
+    """Return the threshold of a run at a false accept rate, without storing it."""
+    if not 0 < far < 1:
+        raise DataError(f"far is {far}; give a rate between 0 and 1.")
+    if run.config.pair_source != SEARCH:
+        return _threshold_in_list(run, far)
+    evaluation = load_evaluation(run)
+    if evaluation is None:
+        raise DataError(
+            f"a threshold at a false accept rate needs the evaluation of the run "
+            f"'{run.key}'; evaluate it first, or give a threshold."
+        )
+    threshold = evaluation.verification.threshold_for(far)
+    if math.isnan(threshold):
+        impostors = evaluation.verification.impostor_pairs
+        raise DataError(
+            f"no threshold of the run '{run.key}' accepts so few impostors as a false "
+            f"accept rate of {far:g} ({impostors:,} impostor pairs); give a larger "
+            "rate, or a threshold."
+        )
+    return threshold
 
 
 def load_decisions(run: Run) -> Decisions | None:
@@ -211,6 +239,18 @@ def stored_threshold(run: Run) -> float | None:
     """Return the threshold of a run without reading its pairs; None if none was set."""
     result = run.results.load(NAME)
     return None if result is None else float(result.config["threshold"])
+
+
+def decision_maps(pair: StoredPair, threshold: float) -> PairMaps:
+    """Explain a decision by stored contributions; positive speaks for acceptance."""
+    lengths = sum(np.sum(np.square(one)) for one in pair.embeddings)
+    [similarity] = similarity_at(threshold, pair.metric, np.array([lengths]))
+    return PairMaps(
+        *(
+            SideMaps({DECISION: s.evidence}, s.score, math.nan, s.crop, s.size)
+            for s in pair.decision(float(similarity))
+        )
+    )
 
 
 def decisions_table(found: Decisions) -> Table:
@@ -271,26 +311,3 @@ def _threshold_in_list(run: Run, far: float) -> float:
             "pairs in the list); give a larger rate, or a threshold."
         )
     return float(enough[0])
-
-
-def _threshold_of(run: Run, far: float) -> float:
-    """Return the threshold of a false accept rate."""
-    if not 0 < far < 1:
-        raise DataError(f"far is {far}; give a rate between 0 and 1.")
-    if run.config.pair_source != SEARCH:
-        return _threshold_in_list(run, far)
-    evaluation = load_evaluation(run)
-    if evaluation is None:
-        raise DataError(
-            f"a threshold at a false accept rate needs the evaluation of the run "
-            f"'{run.key}'; evaluate it first, or give a threshold."
-        )
-    threshold = evaluation.verification.threshold_for(far)
-    if math.isnan(threshold):
-        impostors = evaluation.verification.impostor_pairs
-        raise DataError(
-            f"no threshold of the run '{run.key}' accepts so few impostors as a false "
-            f"accept rate of {far:g} ({impostors:,} impostor pairs); give a larger "
-            "rate, or a threshold."
-        )
-    return threshold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fiftyone as fo
@@ -23,7 +24,14 @@ from app_support import (
     ticked,
     until,
 )
-from fiftyone_sfam import Protocol, explain_pair, explain_retrieval, list_runs, load_run
+from fiftyone_sfam import (
+    Protocol,
+    explain_pair,
+    explain_retrieval,
+    list_runs,
+    load_run,
+    load_verification,
+)
 from operator_support import PLUGIN
 from stored import assert_same, stored_numbers
 from worlds import IMAGES, small_crops
@@ -151,6 +159,55 @@ def test_the_form_stores_what_every_other_way_does(
         "the heatmap can be hidden",
     )
     assert np.abs(drawn - before)[middle].max() > 40
+    assert console.errors == []
+
+
+def test_a_list_of_pairs_in_the_app(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    open_dataset(crops)
+    open_operator(page, "SFAM: explain given pairs")
+    execute = page.get_by_role("button", name="Execute").first
+    choose(page, "Model", "demo")
+    choose(page, "Identity field", "identity")
+    page.get_by_text("there are no pairs; paste some, or choose a file.").wait_for()
+    text = page.locator('xpath=//p[text()="Pairs"]/following::textarea[1]')
+    text.fill("/etc/hosts")
+    page.get_by_text("the line '/etc/hosts' of the text has 1 column;").wait_for()
+    assert not execute.is_enabled()
+    text.fill("")
+    names = [Path(path).name for path in crops.values("filepath")]
+    rows = [("query", "gallery"), *((names[0], names[n]) for n in (1, 2, 12, 30))]
+    table = "\n".join(map(",".join, rows)).encode()
+    file = {"name": "mine.csv", "mimeType": "text/csv", "buffer": table}
+    page.locator('input[type="file"]').first.set_input_files([file])
+    page.get_by_text("4 pairs of 5 images: up to 10 forward passes.").wait_for()
+    keep_screenshot(page, "explain_pairs_form")
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    page.get_by_text("Rows of the list").wait_for(timeout=90_000)
+    keep_screenshot(page, "explain_pairs_result")
+    page.get_by_role("button", name="Close").click()
+    crops.reload()
+    run = load_run(crops, "pairs")
+    ids = crops.values("id")
+    assert set(run.items.ids) == {ids[n] for n in (0, 1, 2, 12, 30)}
+
+    open_operator(page, "SFAM: verify given pairs")
+    form_field(page, "Threshold").fill("0.5")
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    page.get_by_text("True accepts at false accept rates").wait_for(timeout=60_000)
+    keep_screenshot(page, "verify_pairs_result")
+    found = load_verification(load_run(crops, "pairs"))
+    assert found is not None
+    assert found.decided is not None
+    assert found.decided.threshold == 0.5
+    assert (found.scores.genuine_pairs, found.scores.impostor_pairs) == (2, 2)
+    shown = page.get_by_role("dialog").inner_text().replace("\n", "")
+    assert f"AUC:{found.scores.auc:.4}" in shown
+    page.get_by_role("button", name="Close").click()
     assert console.errors == []
 
 

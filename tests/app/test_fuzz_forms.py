@@ -41,13 +41,16 @@ OPERATORS = (
     "apply_verdicts",
     "check_faithfulness",
     "compare_runs",
+    "decide_pairs",
     "evaluate_retrieval",
+    "explain_pairs",
     "explain_regions",
     "explain_retrieval",
     "explain_selected",
     "find_suspects",
     "manage_runs",
     "show_pairs",
+    "verify_pairs",
     "write_report",
 )
 EVIL = Path(__file__).parent / "nothing-that-exists.py"
@@ -72,14 +75,19 @@ KINDS: dict[st.SearchStrategy[Any], tuple[str, ...]] = {
         *("gallery_value", "identity_field", "junk", "keep_index", "key", "kind"),
         *("model", "new_key", "outcome", "patches_field", "query_value", "region"),
         *("region_field", "show", "side", "split_field", "undo_field", "weights"),
-        *("target", "view_target", "other", "regions"),
+        *("target", "view_target", "other", "regions", "columns", "list_file"),
+        *("list_text", "name_field", "scores"),
     ),
-    st.lists(TEXTS, max_size=2) | TEXTS: ("by", "kinds", "pair_slices", "slices"),
+    st.lists(TEXTS, max_size=2) | TEXTS: (
+        *("by", "gallery_per", "kinds", "pair_slices", "slices"),
+    ),
     st.integers(-2, 5) | st.sampled_from([10**9, 10**30, 2.5, 1.0]): (
         *("batch_size", "k", "limit", "max_rank", "pairs", "resamples", "seed"),
         *("stripes", "gallery_shots", "draws", "draw_seed"),
     ),
-    st.floats() | st.integers(-2, 2): ("max_similarity", "min_score", "min_similarity"),
+    st.floats() | st.integers(-2, 2): (
+        *("far", "max_similarity", "min_score", "min_similarity", "threshold"),
+    ),
     st.booleans(): (
         *("causal", "exclude_duplicates", "exclude_same_camera", "images", "layers"),
         *("overwrite", "shortcuts"),
@@ -99,8 +107,11 @@ def parameters(draw: st.DrawFn) -> dict[str, Any]:
 
 
 # These want more than chance gives: verdicts, a registered model, a second run, a key
-# that is free.
-CHOOSY = ("apply_verdicts", "check_faithfulness", "compare_runs", "explain_retrieval")
+# that is free, a list of pairs, one of two numbers but not both.
+CHOOSY = (
+    *("apply_verdicts", "check_faithfulness", "compare_runs", "decide_pairs"),
+    *("explain_pairs", "explain_retrieval", "verify_pairs"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +347,7 @@ def test_every_parameter_of_a_form_is_in_the_schema(people: fo.Dataset) -> None:
             {},
             {**texts, "split_field": "tags", "causal": True, "action": "rename"},
             {"embeddings_from": "index", "field": "(stripes)", "action": "undo"},
+            {"list_text": "a,b", "far": 0.1},
         ):
             form = operator.resolve_input(context(people, {"key": "sfam", **params}))
             asked = {

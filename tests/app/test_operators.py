@@ -138,6 +138,7 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
         junk="p001",
         exclude="identity,camera; camera,created_at:2h",
         gallery_shots=2,
+        gallery_per=["identity", "camera"],
         draws=3,
         contributions="int8",
         batch_size=7,
@@ -161,6 +162,7 @@ def test_settings_arrive(crops: fo.Dataset) -> None:
             junk=("p001",),
             exclude=[("identity", "camera"), ("camera", Within("created_at", hours=2))],
             gallery_shots=2,
+            gallery_per=("identity", "camera"),
             draws=3,
         ).to_dict()
     )
@@ -483,6 +485,16 @@ def test_the_owners_models_are_first(
         ({"exclude": "identity,,camera"}, "exclude", "a term without a name"),
         ({"exclude": "camera; shoes"}, "exclude", "the rules name the field 'shoes'"),
         ({"exclude": "camera,camera"}, "exclude", "names a field twice"),
+        (
+            {**SETTINGS, "gallery_shots": 1, "gallery_per": ["camera"]},
+            "gallery_per",
+            "is without the identity field 'identity'; add it",
+        ),
+        (
+            {**SETTINGS, "gallery_shots": 1, "gallery_per": ["shoes"]},
+            "gallery_per",
+            "'shoes' is not a field to draw by; choose from the list.",
+        ),
     ],
 )
 def test_form_says_what_is_wrong_beside_the_field(
@@ -506,6 +518,9 @@ def test_form_accepts_what_is_right(crops: fo.Dataset) -> None:
         {"k": 1000},
         {**SETTINGS, "junk": "-1", "distractors": "0"},
         {**SETTINGS, "exclude": "identity, camera", "gallery_shots": 1, "draws": 2},
+        {**SETTINGS, "gallery_shots": 1, "gallery_per": ["camera", "identity"]},
+        # Random galleries that were cleared again.
+        {**SETTINGS, "gallery_per": ["camera"]},
         # A split field that was chosen after boolean fields.
         {**SETTINGS, "split_field": "tags", "query_field": "gone"},
     ):

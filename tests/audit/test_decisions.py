@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from pathlib import Path
 
 import fiftyone as fo
 import numpy as np
+import pyarrow.parquet
 import pytest
+from PIL import Image
 
 from fiftyone_sfam import (
     Protocol,
@@ -17,14 +21,23 @@ from fiftyone_sfam import (
     explain_retrieval,
     load_decisions,
     load_run,
+    write_report,
 )
 from fiftyone_sfam.app.pairs.queue import ANY_OUTCOME, Spec, build_queue
+from fiftyone_sfam.attribution.render import (
+    data_url,
+    fitted,
+    overlay,
+    shared_range,
+)
 from fiftyone_sfam.audit.decisions import (
     DECISIONS,
     decisions_sentence,
     decisions_table,
     similarity_at,
 )
+from fiftyone_sfam.audit.report.decisions import examples
+from fiftyone_sfam.audit.report.pictures import BOX, OPACITY
 from fiftyone_sfam.audit.report.summary import highlights, load_results
 from fiftyone_sfam.audit.report.write import make_report, render
 from fiftyone_sfam.cli import main
@@ -32,6 +45,7 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 from pairs_component import PairsComponent, decode
+from report_support import Page
 from worlds import tiny_model
 
 
@@ -168,6 +182,88 @@ def test_report_and_command_line_have_the_outcomes(
     assert re.search(rf"true accept +{accepted} ", printed)
     page = render(make_report(run, results))
     assert "Accepted and rejected at the threshold" in page
+
+
+def test_the_report_shows_examples_with_their_decision_maps(
+    run: Run, tmp_path: Path
+) -> None:
+    middle = float(np.median(run.pairs.similarity))
+    found = decide_pairs(run, threshold=middle)
+    files = write_report(run, tmp_path, images=True)
+    page = Page(files.page)
+    rows = page.table("decisions")
+    assert [row["outcome"].text for row in rows] == list(DECISIONS)
+    assert [row["all pairs of the run"].value for row in rows] == list(
+        found.every.values()
+    )
+    titles = [one.get_text() for one in page.section("decisions").select("b")]
+    assert titles == [name.capitalize() for name in DECISIONS]
+    shown = page.section("decisions").select(".pictures")
+    scores = np.abs(run.pairs.similarity - middle)
+    for name, pictures in zip(DECISIONS, shown, strict=True):
+        own = found.pairs(name)
+        # Mirrored pairs have the same score, and are shown once.
+        order = np.unique(np.round(scores[own], 9))
+        if name.startswith("false"):
+            order = order[::-1]
+        chosen = examples(run, found, name)
+        assert len(chosen) == min(4, len(order)) == len(pictures.select("figure"))
+        assert set(chosen) <= set(own.tolist())
+        np.testing.assert_allclose(scores[chosen], order[: len(chosen)], atol=1e-9)
+    # The picture is the image under the signed map of the decision.
+    pair = examples(run, found, "false accept")[0]
+    every = [one for name in DECISIONS for one in examples(run, found, name)]
+    largest = []
+    for one in every:
+        ids = (
+            run.items.ids[side[one]] for side in (run.pairs.query, run.pairs.gallery)
+        )
+        sides = run.explain_stored(*map(str, ids)).decision(middle)
+        largest += [np.abs(side.evidence).max() for side in sides]
+        if one == pair:
+            evidence = sides[0].evidence
+    sample = run.dataset[str(run.items.sample_ids[run.pairs.query[pair]])]
+    with Image.open(sample.filepath) as opened:
+        drawn = overlay(
+            fitted(opened, *BOX),
+            evidence,
+            shared_range(np.array(largest)),
+            signed=True,
+            opacity=OPACITY,
+        )
+    [image] = page.section("decisions").find_all("img", alt=f"query of pair {pair}")
+    assert image["src"] == data_url(drawn)
+    assert "red places speak for acceptance" in page.section("decisions").get_text()
+    # Without images there are the counts alone.
+    bare = Page(write_report(run, tmp_path, overwrite=True).page)
+    assert bare.section("decisions").select("img") == []
+    assert len(bare.table("decisions")) == 4
+
+
+def test_pairs_without_contributions_show_the_maps_of_the_run(
+    world: fo.Dataset, tmp_path: Path
+) -> None:
+    run = explain_retrieval(world, tiny_model(), k=2, protocol=Protocol("identity"))
+    found = decide_pairs(run, threshold=0.5)
+    page = Page(write_report(run, tmp_path, images=True).page).section("decisions")
+    shown = [name for name in DECISIONS if found.every[name]]
+    assert len(page.select(".pictures")) == len(shown) > 0
+    assert "make the run with contributions='int8'" in page.get_text()
+
+
+def test_the_table_of_pairs_has_their_decisions(run: Run, tmp_path: Path) -> None:
+    with write_report(run, tmp_path).pairs_csv.open(newline="") as stream:
+        assert "decision" not in next(csv.reader(stream))
+    found = decide_pairs(run, threshold=float(np.median(run.pairs.similarity)))
+    expected = [None if c < 0 else DECISIONS[c] for c in found.outcomes]
+    assert None in expected
+    files = write_report(run, tmp_path, overwrite=True)
+    with files.pairs_csv.open(newline="") as stream:
+        read = [row["decision"] for row in csv.DictReader(stream)]
+    assert read == [one or "" for one in expected]
+    assert files.pairs_parquet is not None
+    column = pyarrow.parquet.read_table(files.pairs_parquet)["decision"]
+    assert column.to_pylist() == expected
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])

@@ -92,6 +92,7 @@ def main() -> None:
     from fiftyone_sfam.audit.evaluation import evaluate  # noqa: F401
     from fiftyone_sfam.audit.regions import ledger  # noqa: F401
     from fiftyone_sfam.audit.suspects import search  # noqa: F401
+    from fiftyone_sfam.audit.verification import verify  # noqa: F401
     from fiftyone_sfam.pipeline.explain import explain_retrieval  # noqa: F401
     from fiftyone_sfam.runs import run as runs  # noqa: F401
 
@@ -209,6 +210,19 @@ def do_explain(request: Request) -> str:
     return ""
 
 
+def do_verify(request: Request) -> None:
+    """Verify and decide the pairs of the run 'given'."""
+    import fiftyone as fo
+
+    from fiftyone_sfam.audit.decisions import decide_pairs
+    from fiftyone_sfam.audit.verification.verify import verify_pairs
+    from fiftyone_sfam.runs.run import load_run
+
+    run = load_run(fo.load_dataset(request["dataset"]), "given")
+    verify_pairs(run, threshold=request["threshold"], fars=(0.5,))
+    decide_pairs(run, threshold=request["threshold"])
+
+
 def do_fill(request: Request) -> None:
     """Make the dataset, in whatever database this process has."""
     from pathlib import Path
@@ -265,6 +279,7 @@ JOBS = {
     "delete": do_delete,
     "rename": do_rename,
     "explain": do_explain,
+    "verify": do_verify,
     "fill": do_fill,
     "digest": do_digest,
     "delegated": do_delegated,

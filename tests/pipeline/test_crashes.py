@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 
 from crash_support import CrashWorld, crash_world
+from fiftyone_sfam.audit.decisions import decide_pairs, load_decisions
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
+from fiftyone_sfam.audit.verification.verify import load_verification, verify_pairs
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.pipeline.explain import explain_retrieval
+from fiftyone_sfam.pipeline.explain_pairs import explain_pairs
 from fiftyone_sfam.pipeline.manage import delete_run, rename_run
 from fiftyone_sfam.review.verdicts import get_verdicts, set_verdict
 from fiftyone_sfam.runs.run import list_runs, load_run
@@ -159,6 +162,73 @@ def test_killed_while_a_run_is_renamed(
         assert dataset.list_runs() == []
     finally:
         dataset.delete()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_killed_while_pairs_are_verified_and_decided(
+    world: CrashWorld, earlier: bool, tmp_path: Path
+) -> None:
+    """At every write, before and after it; an earlier result stays until then."""
+    dataset = fill(fo.Dataset(persistent=True), tmp_path)
+    paths = dataset.values("filepath")
+    listed = [
+        (paths[first], paths[second], "same" if first // 3 == second // 3 else 0)
+        for first, second in itertools.combinations(range(6), 2)
+    ]
+    told = {"dataset": dataset.name, "threshold": 0.5}
+    try:
+        run = explain_pairs(dataset, tiny_model(), listed, key="given")
+        set_verdict(run, 2, "wrong label")
+        own = contents(dataset, "given")
+        none = stored_results(dataset)
+        assert none == (None, None)
+
+        def restore() -> tuple[str | None, ...]:
+            for name in ("verification", "decisions"):
+                run.results.delete(name)
+            if earlier:
+                verify_pairs(run, threshold=0.1)
+                decide_pairs(run, threshold=0.1)
+            return stored_results(dataset)
+
+        old = restore()
+        whole = world.worker.do(job="verify", **told)
+        assert whole.status == 0
+        new = stored_results(dataset)
+        assert None not in new
+        assert len({*old, *new, None}) == (5 if earlier else 3)
+        every = itertools.product(range(1, len(whole.writes) + 1), (False, True))
+        states = []
+        for write, after in every:
+            print(write, after, whole.writes[write - 1])
+            assert restore() == old
+            killed = world.worker.do(job="verify", write=write, after=after, **told)
+            assert killed.status == -signal.SIGKILL
+            states.append(stored_results(dataset))
+            kept = contents(dataset, "given")
+            assert {name: kept[name] for name in own} == own
+            assert world.worker.do(job="verify", **told).status == 0
+            assert stored_results(dataset) == new
+        # One after the other, and nothing in between.
+        order = [old, (new[0], old[1]), new]
+        assert list(dict.fromkeys(states)) == order
+        assert [order.index(one) for one in states] == sorted(map(order.index, states))
+        delete_run(dataset, "given")
+        assert stored_blobs(dataset) == 0
+        assert dataset.list_runs() == []
+    finally:
+        dataset.delete()
+
+
+def stored_results(dataset: fo.Dataset) -> tuple[str | None, ...]:
+    """The verification and the decisions of the run 'given', but their times."""
+    dataset.reload()
+    run = load_run(dataset, "given")
+    found = load_verification(run), load_decisions(run)
+    return tuple(
+        None if one is None else repr(one).replace(getattr(one, "created", "-"), "")
+        for one in found
+    )
 
 
 def everything(dataset: fo.Dataset, key: str) -> tuple[Any, ...]:

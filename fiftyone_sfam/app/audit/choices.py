@@ -74,11 +74,13 @@ OVERVIEW = "overview"
 
 CHECK_FAITHFULNESS = "check_faithfulness"
 COMPARE_RUNS = "compare_runs"
+DECIDE_PAIRS = "decide_pairs"
 EVALUATE = "evaluate_retrieval"
 EXPLAIN_REGIONS = "explain_regions"
 FIND_SUSPECTS = "find_suspects"
+VERIFY_PAIRS = "verify_pairs"
 WRITE_REPORT = "write_report"
-"""The operators that compute what a page shows."""
+"""The operators that compute what a page shows, or go on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from fiftyone_sfam.app.audit.blocks import (
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
+    VERIFY_PAIRS,
     WRITE_REPORT,
     Choices,
     Mark,
@@ -34,12 +35,12 @@ from fiftyone_sfam.audit.verification.display import (
 )
 from fiftyone_sfam.audit.verification.verify import (
     Verification,
+    has_both_kinds,
     measure_pairs,
     pair_scores,
 )
 from fiftyone_sfam.data.text import counted, escape_markdown, percent
 from fiftyone_sfam.retrieval.given import NO_PAIR
-from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed
 from fiftyone_sfam.runs.run import Run
 
@@ -70,8 +71,11 @@ def page(run: Run, done: Reviewed) -> list[Block]:
             )
             table = folds_table(verified)
             blocks.append(result_block("folds", "Accuracy by folds", hint, table))
-    button = ("Write report", "on_operator", {"operator": WRITE_REPORT})
-    return [*blocks, buttons_block("operators", [button])]
+    operators = [("Write report", "on_operator", {"operator": WRITE_REPORT})]
+    if verified is not None:
+        verify = ("Verify at a threshold", "on_operator", {"operator": VERIFY_PAIRS})
+        operators.insert(0, verify)
+    return [*blocks, buttons_block("operators", operators)]
 
 
 def cards(run: Run, verified: Verification | None, done: Reviewed) -> list[Card]:
@@ -186,10 +190,7 @@ def accepted(run: Run) -> NDArray[np.bool_]:
 @lru_cache(maxsize=4)
 def verification_of(run: Run) -> Verification | None:
     """Measure a list; a run is never changed, so this is kept. None without labels."""
-    outcome = run.pairs.outcome
-    if not all((outcome == code).any() for code in (TRUE_MATCH, FALSE_MATCH)):
-        return None
-    return measure_pairs(run)
+    return measure_pairs(run) if has_both_kinds(run) else None
 
 
 def _on_fold(run: Run, params: Params, chosen: Choices) -> Opened:

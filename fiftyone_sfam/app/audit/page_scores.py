@@ -17,6 +17,7 @@ from fiftyone_sfam.app.audit.blocks import (
     text_block,
 )
 from fiftyone_sfam.app.audit.choices import (
+    DECIDE_PAIRS,
     EVALUATE,
     Choices,
     Mark,
@@ -79,7 +80,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             threshold,
         ),
         text_block("rates", rates_text(figures, threshold)),
-        buttons_block("thresholds", _buttons(figures)),
+        buttons_block("thresholds", _buttons(figures, threshold)),
         plot_block(
             "roc",
             "ROC",
@@ -124,19 +125,23 @@ def rates_text(figures: Overview, threshold: float) -> str:
     )
 
 
-def _buttons(figures: Overview) -> list[tuple[str, str, dict[str, object]]]:
+def _buttons(
+    figures: Overview, threshold: float
+) -> list[tuple[str, str, dict[str, object]]]:
+    keep = {"operator": DECIDE_PAIRS, "threshold": threshold}
     marks: list[tuple[str, str, dict[str, object]]] = [
         ("Equal error", "on_mark", {"mark": "at", "threshold": None})
     ]
     for far in BUTTON_FARS:
-        threshold = threshold_at(figures, far)
-        if threshold is not None:
-            params = {"mark": "at", "threshold": threshold}
+        at = threshold_at(figures, far)
+        if at is not None:
+            params = {"mark": "at", "threshold": at}
             marks.append((f"FMR {100 * far:g} %", "on_mark", params))
     return [
         *marks,
         ("Open false accepts", "on_mark", {"mark": "accepted"}),
         ("Open false rejects", "on_mark", {"mark": "refused"}),
+        ("Decide pairs", "on_operator", keep),
     ]
 
 

@@ -204,9 +204,12 @@ class SfamAudit(foo.Panel):
 
     def on_operator(self, ctx: foo.ExecutionContext) -> None:
         """Open the form of an operator that computes what a page lacks."""
+        params = {"key": ctx.panel.get_state("run")}
+        if "threshold" in ctx.params:
+            params["threshold"] = ctx.params["threshold"]
         ctx.prompt(
             f"{PLUGIN}/{ctx.params['operator']}",
-            params={"key": ctx.panel.get_state("run")},
+            params=params,
             on_success=self.on_load,
         )
 

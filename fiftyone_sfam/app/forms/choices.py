@@ -101,6 +101,16 @@ def add_list(
         mark(field, f"'{unknown[0]}' {problem}")
 
 
+def add_rates(inputs: types.Object, default: Sequence[float]) -> None:
+    """Add false accept rates, as a text."""
+    inputs.str(
+        "fars",
+        label="False accept rates",
+        description="Rates to find thresholds for; separate by commas",
+        default=", ".join(f"{far:g}" for far in default),
+    )
+
+
 def add_estimate(inputs: types.Object, text: str, large: bool) -> None:
     """Add a notice about the size of an operation."""
     if large:

@@ -39,9 +39,33 @@ def _as_int(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _as_rates(text: Any) -> tuple[float, ...]:
+    """Read false accept rates, which a form asks for as a text."""
+    parts = str(text)[:MAX_TEXT].split(",")
+    if len(parts) > MAX_LISTED:
+        raise DataError(
+            f"{len(parts)} false accept rates are too many; give at most {MAX_LISTED}."
+        )
+    try:
+        rates = tuple(float(part) for part in parts)
+    except ValueError as error:
+        raise DataError(
+            f"the false accept rates {str(text)[:60]!r} are not all numbers; give "
+            "numbers separated by commas, such as 0.1, 0.01."
+        ) from error
+    for rate in rates:
+        if not 0 < rate <= 1:
+            raise DataError(
+                f"the false accept rate {rate} is out of range; give rates above 0, up "
+                "to 1."
+            )
+    return rates
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_without_nul)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MAX_LISTED)]
 Whole = Annotated[int, BeforeValidator(_as_int)]
+Rates = Annotated[tuple[float, ...], BeforeValidator(_as_rates)]
 
 
 def whole(default: int | None, least: int, most: int) -> Any:

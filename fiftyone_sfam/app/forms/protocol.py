@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fiftyone.operators import types
@@ -12,6 +13,7 @@ from fiftyone_sfam.app.forms.parameters import (
     MAX_SEED,
     Parameters,
     Text,
+    Texts,
     Whole,
     whole,
 )
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import fiftyone as fo
+
+    from fiftyone_sfam.app.forms.making import MakingParameters
 
 MAX_DRAWS = 10_000
 
@@ -42,6 +46,7 @@ class ProtocolParameters(Parameters):
     query_field: Text | None = None
     gallery_field: Text | None = None
     gallery_shots: Whole | None = whole(None, 1, MAX_RANK)
+    gallery_per: Texts = ()
     draws: Whole = whole(10, 1, MAX_DRAWS)
     draw_seed: Whole = whole(0, 0, MAX_SEED)
 
@@ -50,13 +55,11 @@ class ProtocolParameters(Parameters):
 
         What the form does not ask any more, because of a later choice, does not count.
         """
-        split, identity = self.split_field, self.identity_field
-        return Protocol(
-            identity_field=self.identity_field,
+        split, drawn = self.split_field, self.drawn()
+        return replace(
+            self.identities(),
             camera_field=self.camera_field,
             exclude_same_camera=self.exclude_same_camera,
-            junk=_split(self.junk),
-            distractors=_split(self.distractors),
             split_field=self.split_field,
             query_value=self.query_value,
             gallery_value=self.gallery_value,
@@ -64,9 +67,28 @@ class ProtocolParameters(Parameters):
             exclude=self.rules(),
             query_field=self.query_field if split is None else None,
             gallery_field=self.gallery_field if split is None else None,
-            gallery_shots=None if identity is None else self.gallery_shots,
+            gallery_shots=drawn.gallery_shots,
+            gallery_per=drawn.gallery_per,
             draws=self.draws,
             seed=self.draw_seed,
+        )
+
+    def identities(self) -> Protocol:
+        """Return the rules about identities alone."""
+        return Protocol(
+            self.identity_field,
+            junk=_split(self.junk),
+            distractors=_split(self.distractors),
+        )
+
+    def drawn(self) -> Protocol:
+        """Return the rules of the random galleries alone."""
+        if self.identity_field is None or self.gallery_shots is None:
+            return Protocol()
+        return Protocol(
+            self.identity_field,
+            gallery_shots=self.gallery_shots,
+            gallery_per=self.gallery_per,
         )
 
     def rules(self) -> tuple[Rule, ...]:
@@ -84,30 +106,8 @@ def add_protocol(
     dataset: fo.Dataset, params: ProtocolParameters, inputs: types.Object
 ) -> None:
     """Add the fields that labels, cameras, splits and detections come from."""
-    detections = choices.detection_fields(dataset)
-    if detections:
-        choices.add_choice(
-            inputs,
-            "patches_field",
-            detections,
-            label="Detections",
-            description="Compare detections instead of whole images",
-        )
-    names = _names(dataset, params, choices.label_fields)
-    choices.add_choice(
-        inputs,
-        "identity_field",
-        names,
-        label="Identity field",
-        description="Who is shown; needed to separate true from false matches",
-    )
-    choices.add_choice(
-        inputs,
-        "camera_field",
-        names,
-        label="Camera field",
-        description="Needed to leave out images of the same identity and camera",
-    )
+    camera = "Needed to leave out images of the same identity and camera"
+    names = add_labels(dataset, params, inputs, camera)
     choices.add_choice(
         inputs,
         "split_field",
@@ -138,7 +138,7 @@ def add_protocol(
             label="Distractor identities",
             description="In the gallery, but match nobody; separate by commas",
         )
-        problem = choices.problem_of(params.protocol)
+        problem = choices.problem_of(params.identities)
         choices.mark(distractors if params.distractors else junk, problem)
     _add_rules(params, _names(dataset, params, choices.rule_fields), inputs)
     inputs.bool(
@@ -148,9 +148,39 @@ def add_protocol(
     )
 
 
+def add_labels(
+    dataset: fo.Dataset,
+    params: ProtocolParameters | MakingParameters,
+    inputs: types.Object,
+    camera: str,
+) -> list[str]:
+    """Add the fields of detections, identities and cameras; return those of labels."""
+    detections = choices.detection_fields(dataset)
+    if detections:
+        choices.add_choice(
+            inputs,
+            "patches_field",
+            detections,
+            label="Detections",
+            description="Compare detections instead of whole images",
+        )
+    names = _names(dataset, params, choices.label_fields)
+    choices.add_choice(
+        inputs,
+        "identity_field",
+        names,
+        label="Identity field",
+        description="Who is shown; needed to separate true from false matches",
+    )
+    choices.add_choice(
+        inputs, "camera_field", names, label="Camera field", description=camera
+    )
+    return names
+
+
 def _names(
     dataset: fo.Dataset,
-    params: ProtocolParameters,
+    params: ProtocolParameters | MakingParameters,
     list_fields: Callable[..., list[str]],
 ) -> list[str]:
     """List fields of the samples, after those of the detections that are compared."""
@@ -200,6 +230,19 @@ def _add_rules(
             max=MAX_RANK,
         )
     if params.identity_field and params.gallery_shots:
+        choices.add_list(
+            inputs,
+            "gallery_per",
+            names,
+            params.gallery_per,
+            label="Drawn for each value of",
+            description="By default the identity; identity and camera draw images of "
+            "each camera",
+            problem="is not a field to draw by; choose from the list.",
+        )
+        per = inputs.properties["gallery_per"]
+        if not per.invalid:
+            choices.mark(per, choices.problem_of(params.drawn))
         inputs.int("draws", label="Draws", default=10, min=1, max=MAX_DRAWS)
         inputs.int("draw_seed", label="Seed", default=0, min=0, max=MAX_SEED)
 

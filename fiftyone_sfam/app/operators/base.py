@@ -117,6 +117,12 @@ class SfamOperator(foo.Operator, Generic[P]):
 class RunOperator(SfamOperator[R]):
     """An operator on one of the runs of a dataset."""
 
+    makes_runs = "SFAM: explain retrieval"  # the operator that makes such runs
+
+    def keys(self, dataset: fo.Dataset) -> list[str]:
+        """List the runs that the operator may be about."""
+        return list_runs(dataset)
+
     def add_run_inputs(
         self, ctx: Context, params: R, inputs: types.Object, run: Run
     ) -> None:
@@ -133,14 +139,14 @@ class RunOperator(SfamOperator[R]):
 
     def chosen_run(self, ctx: Context, params: R) -> Run | None:
         """Return the run that a form is about; None if there is no such run."""
-        key = params.key or next(iter(list_runs(ctx.dataset)), None)
+        key = params.key or next(iter(self.keys(ctx.dataset)), None)
         return current_run(ctx.dataset, key)
 
     def add_inputs(self, ctx: Context, params: R, inputs: types.Object) -> str | None:
         """Add the choice of the run, and the fields below."""
-        keys = list_runs(ctx.dataset)
+        keys = self.keys(ctx.dataset)
         if not keys:
-            return no_runs(inputs)
+            return no_runs(inputs, self.makes_runs)
         run = self.chosen_run(ctx, params)
         problem = "there is no such run; choose another."
         choices.add_choice(
@@ -161,13 +167,13 @@ class RunOperator(SfamOperator[R]):
         return self.perform_on(ctx, params, load_run(ctx.dataset, params.key or ""))
 
 
-def no_runs(inputs: types.Object) -> str:
+def no_runs(inputs: types.Object, makes_runs: str = RunOperator.makes_runs) -> str:
     """Say in a form that the dataset has no runs; return that as its problem."""
     inputs.view(
         "none",
         types.Warning(
             label="No runs yet",
-            description="Make one with the operator 'SFAM: explain retrieval'.",
+            description=f"Make one with the operator '{makes_runs}'.",
         ),
     )
     return "there are no runs."

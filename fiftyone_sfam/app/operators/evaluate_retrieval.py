@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
-from pydantic import BeforeValidator
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import (
-    MAX_LISTED,
     MAX_SEED,
-    MAX_TEXT,
+    Rates,
     RunParameters,
     Texts,
     Whole,
@@ -28,7 +26,6 @@ from fiftyone_sfam.audit.evaluation.overview import compared_pairs
 from fiftyone_sfam.audit.evaluation.scores import FARS
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES
 from fiftyone_sfam.data.text import counted
-from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
@@ -48,36 +45,13 @@ MAX_RESAMPLES = 100_000
 """Most draws per interval that can be asked for from the App."""
 
 
-def _rates(text: Any) -> tuple[float, ...]:
-    """Read false accept rates, which a form asks for as a text."""
-    parts = str(text)[:MAX_TEXT].split(",")
-    if len(parts) > MAX_LISTED:
-        raise DataError(
-            f"{len(parts)} false accept rates are too many; give at most {MAX_LISTED}."
-        )
-    try:
-        rates = tuple(float(part) for part in parts)
-    except ValueError as error:
-        raise DataError(
-            f"the false accept rates {str(text)[:60]!r} are not all numbers; give "
-            "numbers separated by commas, such as 0.1, 0.01."
-        ) from error
-    for rate in rates:
-        if not 0 < rate <= 1:
-            raise DataError(
-                f"the false accept rate {rate} is out of range; give rates above 0, up "
-                "to 1."
-            )
-    return rates
-
-
 class EvaluationParameters(RunParameters):
     """What to measure, over which pairs."""
 
     slices: Texts = ()
     pair_slices: Texts = ()
     cameras: Literal["protocol", "all", "cross", "single"] = "protocol"
-    fars: Annotated[tuple[float, ...], BeforeValidator(_rates)] = FARS
+    fars: Rates = FARS
     resamples: Whole = whole(RESAMPLES, 1, MAX_RESAMPLES)
     seed: Whole = whole(0, 0, MAX_SEED)
 
@@ -139,12 +113,7 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
                 label="Pairs of cameras",
                 default="protocol",
             )
-        inputs.str(
-            "fars",
-            label="False accept rates",
-            description="Rates to find thresholds for; separate by commas",
-            default=", ".join(f"{far:g}" for far in FARS),
-        )
+        choices.add_rates(inputs, FARS)
         count = compared_pairs(run)
         text = f"Compares {counted(count, 'pair')} of a query and a gallery image."
         choices.add_estimate(inputs, text, count >= LARGE)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
-from fiftyone_sfam.app.forms.parameters import Text, Whole, whole
+from fiftyone_sfam.app.forms.making import (
+    COMPUTE,
+    MakingParameters,
+    add_embeddings,
+    add_maps,
+    add_model,
+)
+from fiftyone_sfam.app.forms.parameters import Whole, whole
 from fiftyone_sfam.app.forms.protocol import ProtocolParameters, add_protocol
 from fiftyone_sfam.app.operators.base import (
     Context,
@@ -18,12 +25,6 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.data.text import counted
-from fiftyone_sfam.errors import DataError
-from fiftyone_sfam.models import known_name
-from fiftyone_sfam.pipeline.manage import check_key
-from fiftyone_sfam.retrieval.embeddings import check_index_key
-from fiftyone_sfam.runs.run import list_runs
-from fiftyone_sfam.runs.run_config import run_config
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -32,57 +33,12 @@ LARGE = 2000
 """Images from which a run is delegated unless the user says otherwise."""
 
 MAX_K = 1000
-MAX_BATCH_SIZE = 1024
-
-COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
 
-class RunSettings(ProtocolParameters):
+class RunSettings(ProtocolParameters, MakingParameters):
     """The model, the rules of the retrieval, and the maps."""
 
-    model: Text | None = None
-    key: Text = "sfam"
     k: Whole = whole(5, 1, MAX_K)
-    kind: Literal["sfam", "evidence"] = "sfam"  # map shown as the heatmap field
-    weights: Literal["signed", "minmax"] = "signed"
-    embeddings_from: Literal["compute", "index", "field"] = "compute"
-    brain_key: Text | None = None
-    embeddings_field: Text | None = None
-    keep_index: Text | None = None
-    contributions: Literal["none", "int8", "float16"] = "none"
-    batch_size: Whole = whole(32, 1, MAX_BATCH_SIZE)
-    overwrite: bool = False
-
-    def embeddings(self) -> str | None:
-        """Return the brain key or field that embeddings come from."""
-        if self.embeddings_from == COMPUTE:
-            return None
-        if self.embeddings_from == INDEX:
-            source, name = "similarity index", self.brain_key
-        else:
-            source, name = "field", self.embeddings_field
-        if name is None:
-            raise DataError(f"choose the {source} that holds the embeddings.")
-        return name
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of ``explain_retrieval``, without the model."""
-        kinds = ["sfam", "evidence"]
-        return {
-            "key": self.key,
-            "k": self.k,
-            "protocol": self.protocol(),
-            "patches_field": self.patches_field,
-            "embeddings": self.embeddings(),
-            "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
-            "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
-            "weights": self.weights,
-            "contributions": None
-            if self.contributions == "none"
-            else self.contributions,
-            "batch_size": self.batch_size,
-            "overwrite": self.overwrite,
-        }
 
 
 class ExplainRetrieval(SfamOperator[RunSettings]):
@@ -108,10 +64,11 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
     ) -> str | None:
         """Add the target, the model, the protocol, the embeddings and the maps."""
         inputs.view_target(ctx, require_flat=True, action_description="Explain")
-        _add_model(ctx, params, inputs)
+        add_model(ctx, params, inputs)
+        inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
         add_protocol(ctx.dataset, params, inputs)
-        _add_embeddings(ctx, params, inputs)
-        _add_maps(inputs)
+        add_embeddings(ctx, params, inputs)
+        add_maps(inputs)
         _add_estimate(ctx, params, inputs)
         return None
 
@@ -119,17 +76,13 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         """Run; see :func:`fiftyone_sfam.explain_retrieval`."""
         from fiftyone_sfam.pipeline.explain import explain_retrieval
 
-        if params.model is None:
-            raise DataError("choose a model to explain.")
-        # Computing the embeddings takes one pass over the images, explaining another.
-        computing = params.embeddings_from == COMPUTE
         run = explain_retrieval(
             ctx.target_view(require_flat=True),
-            known_name(params.model),
-            progress=progress_of(
-                ctx, phases=("embedding", "explaining") if computing else ()
-            ),
-            **params.arguments(),
+            params.known_model(),
+            k=params.k,
+            protocol=params.protocol(),
+            progress=progress_of(ctx, phases=params.phases),
+            **params.options(),
         )
         if not ctx.delegated:
             ctx.ops.reload_dataset()
@@ -155,155 +108,13 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         **settings: Any,
     ) -> Any:
         """Run the operator from Python."""
-        fields = RunSettings.model_fields
-        unknown = [name for name in settings if name not in fields]
-        if unknown:
-            raise TypeError(f"explain_retrieval has no setting {unknown[0]!r}.")
-        for source, name in ((INDEX, "brain_key"), (FIELD, "embeddings_field")):
-            if settings.get(name) is not None:
-                settings.setdefault("embeddings_from", source)
-        params = {name: field.default for name, field in fields.items()}
-        return self.call(
-            sample_collection, {**params, "model": model, **settings}, delegate
-        )
+        params = RunSettings.of_call("explain_retrieval", model, settings)
+        return self.call(sample_collection, params, delegate)
 
 
 # --------------------------------------------------------------------------------------
 # The form
 # --------------------------------------------------------------------------------------
-
-
-def _add_model(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
-    """Add the model, the key of the run and the number of neighbors."""
-    models, problem = choices.model_choices()
-    choices.add_choice(
-        inputs,
-        "model",
-        models,
-        label="Model",
-        description="Registered by the owner of this machine, or packaged",
-        required=True,
-        problem=problem,
-    )
-    key = params.key
-    exists = key in list_runs(ctx.dataset)
-    problem = choices.problem_of(check_key, ctx.dataset, key, params.patches_field)
-    if exists and not params.overwrite:
-        problem = f"there is a run '{key}' already; replace it, or change the key."
-    if "key" in ctx.params and not ctx.params["key"]:
-        problem = "give the run a key."
-    field = inputs.str(
-        "key",
-        label="Run key",
-        description="Also the name of the heatmap field",
-        default="sfam",
-    )
-    choices.mark(field, problem)
-    if exists:
-        inputs.bool("overwrite", label=f"Replace the run '{key}'", default=False)
-    inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
-
-
-def _add_embeddings(ctx: Context, params: RunSettings, inputs: types.Object) -> None:
-    """Add where embeddings come from."""
-    dataset = ctx.dataset
-    indexes = dataset.list_brain_runs(type="similarity")
-    prefix = ""
-    if params.patches_field in choices.detection_fields(dataset):
-        prefix = choices.patches_prefix(dataset, params.patches_field)
-    vectors = choices.vector_fields(dataset, prefix)
-    sources = [(COMPUTE, "compute them: a second forward pass per image")]
-    if indexes:
-        sources.append((INDEX, "take them from a similarity index"))
-    if vectors:
-        sources.append((FIELD, "take them from a field"))
-    choices.add_choice(
-        inputs, "embeddings_from", sources, label="Embeddings", default=COMPUTE
-    )
-    if params.embeddings_from == INDEX:
-        problem = _index_problem(ctx, params) if params.brain_key in indexes else None
-        choices.add_choice(
-            inputs,
-            "brain_key",
-            indexes,
-            label="Similarity index",
-            required=True,
-            problem=problem,
-        )
-    elif params.embeddings_from == FIELD:
-        choices.add_choice(
-            inputs,
-            "embeddings_field",
-            vectors,
-            label="Embeddings field",
-            required=True,
-        )
-    else:
-        field = inputs.str(
-            "keep_index",
-            label="Keep the embeddings as similarity index",
-            description="A brain key; leave it empty to keep no index",
-        )
-        begun = run_config(dataset, params.key)
-        # The index that an interrupted run has begun is replaced.
-        if params.keep_index and params.keep_index != (begun and begun.keeps_index):
-            problem = choices.problem_of(check_index_key, dataset, params.keep_index)
-            choices.mark(field, problem)
-
-
-def _index_problem(ctx: Context, params: RunSettings) -> str | None:
-    """Return why a similarity index does not fit the form."""
-    indexed = ctx.dataset.get_brain_info(params.brain_key).config.patches_field
-    if indexed == params.patches_field:
-        return None
-    return (
-        f"this index was made for {indexed or 'whole images'}, not for "
-        f"{params.patches_field or 'whole images'}; choose another."
-    )
-
-
-def _add_maps(inputs: types.Object) -> None:
-    """Add the kind of map that is shown, and how maps are computed."""
-    choices.add_choice(
-        inputs,
-        "kind",
-        [
-            ("sfam", "SFAM (channels weighted by their importance)"),
-            ("evidence", "evidence (adds up to the similarity)"),
-        ],
-        label="Map shown as heatmap",
-        description="Both kinds are stored",
-        default="sfam",
-    )
-    choices.add_choice(
-        inputs,
-        "weights",
-        [
-            ("signed", "signed (depends on the partner)"),
-            ("minmax", "min-max (as in the authors' published code)"),
-        ],
-        label="Channel weights",
-        default="signed",
-    )
-    choices.add_choice(
-        inputs,
-        "contributions",
-        [
-            ("none", "not stored"),
-            ("int8", "8 bits"),
-            ("float16", "16 bits"),
-        ],
-        label="Contributions of positions",
-        description="They explain any two images later, without the model",
-        default="none",
-    )
-    inputs.int(
-        "batch_size",
-        label="Images per forward pass",
-        default=32,
-        min=1,
-        max=MAX_BATCH_SIZE,
-    )
 
 
 def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> None:

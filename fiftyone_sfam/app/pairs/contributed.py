@@ -10,18 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import numpy as np
-
 from fiftyone_sfam.app.pairs.maps import (
     CONTRAST,
-    DECISION,
     DIFFERENCE,
     EVIDENCE,
     Map,
     stored_kinds,
 )
 from fiftyone_sfam.app.pairs.run_question import items_of
-from fiftyone_sfam.audit.decisions import similarity_at
 from fiftyone_sfam.runs.contributions import (
     KeptImage,
     StoredPair,
@@ -86,15 +82,6 @@ def difference_of(pair: StoredPair) -> PairMaps:
     return PairMaps(
         _side(query, DIFFERENCE, query.evidence),
         _side(gallery, DIFFERENCE, -gallery.evidence),
-    )
-
-
-def decision_of(pair: StoredPair, threshold: float) -> PairMaps:
-    """Return the decision maps of two images; positive speaks for acceptance."""
-    lengths = [np.sum(np.square(one)) for one in pair.embeddings]
-    [similarity] = similarity_at(threshold, pair.metric, np.array([sum(lengths)]))
-    return PairMaps(
-        *(_side(s, DECISION, s.evidence) for s in pair.decision(float(similarity)))
     )
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.forms.parameters import Whole
 from fiftyone_sfam.app.pairs.bounded import MOST_BYTES, MOST_CELLS, fit_maps
-from fiftyone_sfam.app.pairs.contributed import decision_of, difference_of, kept_pair
+from fiftyone_sfam.app.pairs.contributed import difference_of, kept_pair
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
-    DECISION,
     PATH,
     SIGNED,
     Map,
@@ -32,7 +31,7 @@ from fiftyone_sfam.app.pairs.subjects import (
     SubjectQuestion,
     score_notes,
 )
-from fiftyone_sfam.audit.decisions import stored_threshold
+from fiftyone_sfam.audit.decisions import DECISION, decision_maps, stored_threshold
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.contributions import StoredPair
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
@@ -72,7 +71,7 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
         maps, notes = _computed(subject, lambda live: live.channel(int(channel or 0)))
     elif kind == DECISION:
         at = _threshold(subject)
-        maps, notes = _stored(subject, lambda pair: decision_of(pair, at)) or (
+        maps, notes = _stored(subject, lambda pair: decision_maps(pair, at)) or (
             _computed(subject, lambda live: live.decision(at))
         )
     else:

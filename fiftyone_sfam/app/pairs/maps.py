@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
-from fiftyone_sfam.audit.decisions import stored_threshold
+from fiftyone_sfam.audit.decisions import DECISION, stored_threshold
 from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
@@ -20,8 +20,8 @@ from fiftyone_sfam.runs.run import Run
 SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 """Kinds of map: two that may be stored, and one that is made of stored evidence."""
 
-DECISION, DIFFERENCE, PATH, CHANNEL = "decision", "difference", "path", "channel"
-"""Kinds of map that are asked for; the first where the run has a threshold."""
+DIFFERENCE, PATH, CHANNEL = "difference", "path", "channel"
+"""Kinds of map that are asked for, beside that of a decision."""
 
 LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
 SIGNED = (CONTRAST, DECISION, DIFFERENCE)

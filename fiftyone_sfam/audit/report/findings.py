@@ -137,12 +137,7 @@ class _Facts:
 
     def caption(self, pair: int) -> str:
         """Say who a pair shows."""
-        columns, names = self.run.pairs, self.run.items.identities
-        query, neighbor = self.ends(pair)
-        return (
-            f"{short_name(names[query])} and {short_name(names[neighbor])}, "
-            f"{columns.similarity[pair]:.3f} at rank {columns.rank[pair]}"
-        )
+        return f"{pair_caption(self.run, pair)} at rank {self.run.pairs.rank[pair]}"
 
     def pairs(self, pairs: Sequence[int]) -> Table:
         """List pairs."""
@@ -230,6 +225,15 @@ def _finding(
         pictures=tuple(drawn),
         alone=tuple(alone),
     )
+
+
+def pair_caption(run: Run, pair: int) -> str:
+    """Say who a pair shows, and how similar they are."""
+    pairs, names = run.pairs, run.items.identities
+    first, second = (
+        short_name(names[side[pair]]) for side in (pairs.query, pairs.gallery)
+    )
+    return f"{first} and {second}, {pairs.similarity[pair]:.3f}"
 
 
 def short_name(identity: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,25 +51,35 @@ class Picture:
 
 
 class Pictures:
-    """Draws pictures of a run, all with one range of the maps."""
+    """Draws pictures of a run, all with one range of the maps.
+
+    By default they show the positive part of the stored maps; given maps are signed.
+    """
 
     def __init__(
-        self, run: Run, pairs: Iterable[int], items: Iterable[int] = ()
+        self,
+        run: Run,
+        pairs: Iterable[int],
+        items: Iterable[int] = (),
+        maps: Mapping[int, PairMaps] | None = None,
+        kind: str | None = None,
     ) -> None:
         self._run = run
         chosen = sorted({int(pair) for pair in pairs})
-        self._maps: dict[int, PairMaps] = {}
-        for start in range(0, len(chosen), _BATCH):
-            batch = chosen[start : start + _BATCH]
-            self._maps.update(zip(batch, run.many_maps(batch), strict=True))
-        self.kind = run.config.kinds[0]
-        sides = [
-            side
-            for maps in self._maps.values()
-            for side in (maps.query, maps.gallery)
+        self._signed = maps is not None
+        self._maps: dict[int, PairMaps] = dict(maps or {})
+        if maps is None:
+            for start in range(0, len(chosen), _BATCH):
+                batch = chosen[start : start + _BATCH]
+                self._maps.update(zip(batch, run.many_maps(batch), strict=True))
+        self.kind = kind or run.config.kinds[0]
+        values = [
+            side.maps[self.kind]
+            for both in self._maps.values()
+            for side in (both.query, both.gallery)
             if side is not None
         ]
-        largest = [float(side.maps[self.kind].max()) for side in sides]
+        largest = [float((np.abs(v) if self._signed else v).max()) for v in values]
         self.limit = shared_range(np.array(largest))
         shown = {int(item) for item in items}
         for pair in chosen:
@@ -98,7 +108,14 @@ class Pictures:
         problem = None if plain or side is not None else "no map: image was skipped."
         if side is not None:
             values = side.maps[self.kind]
-            small = overlay(small, values, self.limit, opacity=OPACITY, crop=side.crop)
+            small = overlay(
+                small,
+                values,
+                self.limit,
+                signed=self._signed,
+                opacity=OPACITY,
+                crop=side.crop,
+            )
         return Picture(data_url(small), small.width, small.height, problem)
 
 

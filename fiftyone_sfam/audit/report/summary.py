@@ -49,13 +49,14 @@ from fiftyone_sfam.audit.verification.display import (
 )
 from fiftyone_sfam.audit.verification.verify import (
     Verification,
+    has_both_kinds,
     load_verification,
     measure_pairs,
 )
 from fiftyone_sfam.data import text as text_of
 from fiftyone_sfam.data.protocol import Protocol, rule_name
 from fiftyone_sfam.data.text import counted, file_name, without_folders
-from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
+from fiftyone_sfam.retrieval.pairs import WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import Reviewed, Verdict, get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import LIST, RANKING, SEARCH
@@ -105,10 +106,7 @@ def load_results(run: Run) -> Results:
 
 def _verification(run: Run) -> Verification | None:
     """Read or compute the verification of a given list that has labels."""
-    if run.given is None:
-        return None
-    outcome = run.pairs.outcome
-    if not all((outcome == code).any() for code in (TRUE_MATCH, FALSE_MATCH)):
+    if run.given is None or not has_both_kinds(run):
         return None
     return load_verification(run) or measure_pairs(run)
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fiftyone_sfam.audit.decisions import DECISIONS
 from fiftyone_sfam.data.items import all_samples
 from fiftyone_sfam.data.text import file_name
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 
 if TYPE_CHECKING:
+    from fiftyone_sfam.audit.decisions import Decisions
     from fiftyone_sfam.audit.regions.ledger import Ledger
     from fiftyone_sfam.audit.suspects.finding import Finding
     from fiftyone_sfam.review.verdicts import Verdict
@@ -58,13 +60,21 @@ def finding_frame(findings: Sequence[Finding]) -> pd.DataFrame:
 
 
 def pair_frames(
-    run: Run, verdicts: Mapping[int, Verdict], ledger: Ledger | None
+    run: Run,
+    verdicts: Mapping[int, Verdict],
+    ledger: Ledger | None,
+    decisions: Decisions | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the pairs of a run as tables, some rows at a time."""
     files = _files(run)
     for start in range(0, max(len(run.pairs), 1), _ROWS):
         rows = range(start, min(start + _ROWS, len(run.pairs)))
         columns = _pair_columns(run, files, verdicts, rows)
+        if decisions is not None:
+            codes = decisions.outcomes[rows.start : rows.stop].tolist()
+            columns["decision"] = _texts(
+                None if code < 0 else DECISIONS[code] for code in codes
+            )
         if ledger is not None:
             columns |= _region_columns(ledger, rows)
         yield pd.DataFrame(columns)

@@ -25,9 +25,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fiftyone_sfam._version import __version__
-from fiftyone_sfam.audit.decisions import decisions_table
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.fixes.find import dump_fixes
+from fiftyone_sfam.audit.report.decisions import DecisionsPart, decisions_part
 from fiftyone_sfam.audit.report.findings import (
     FindingsPart,
     VerdictsPart,
@@ -87,7 +87,7 @@ class Report:
     cards: list[Card]  # the summary
     highlights: list[str]  # the most important results
     evaluation: EvaluationPart | Missing
-    decisions: Table | None  # accepted and rejected pairs, if a threshold was set
+    decisions: DecisionsPart | None  # accepted and rejected, if a threshold was set
     findings: FindingsPart | Missing
     regions: RegionsPart | Missing
     shortcuts: ShortcutsPart | Missing
@@ -320,7 +320,7 @@ def make_report(
         evaluation=_evaluation(run, results),
         decisions=None
         if results.decisions is None
-        else decisions_table(results.decisions),
+        else decisions_part(run, results.decisions, images),
         findings=missing(
             run, "Nobody has looked for suspects.", "find suspects", "suspects"
         )
@@ -364,7 +364,7 @@ def _write_tables(folder: Path, run: Run, results: Results, parquet: bool) -> No
     if parquet:
         writers["parquet"] = write_parquet
     for ending, write in writers.items():
-        frames = pair_frames(run, results.verdicts, results.ledger)
+        frames = pair_frames(run, results.verdicts, results.ledger, results.decisions)
         write(folder / f"pairs.{ending}", frames)
         if results.suspects is not None:
             frame = finding_frame(results.suspects.findings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS
+from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
 from fiftyone_sfam.audit.statistics.cells import (
     Shown,
     Table,
@@ -71,6 +71,15 @@ def folds_table(verification: Verification) -> Table:
         for fold in verification.folds
     )
     return Table(("fold", "pairs", "accuracy", "threshold of the others"), tuple(rows))
+
+
+def rates_text(point: OperatingPoint) -> str:
+    """Say what is accepted at a false accept rate."""
+    text = (
+        f"FAR {100 * point.far:g} %: TAR {percent_text(point.tar, 2)} at the threshold "
+        f"{point.threshold:.4f}"
+    )
+    return text if point.supported else f"{text}; too few pairs of two identities"
 
 
 def sentences(verification: Verification) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from fiftyone_sfam.audit.verification.accuracy import (
 from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.given import NO_PAIR, GivenPairs
-from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
+from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, UNLABELED
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
@@ -219,6 +219,12 @@ def measure_pairs(
         score_name=score_name,
         created="",
     )
+
+
+def has_both_kinds(run: Run) -> bool:
+    """Return whether a run has pairs of one identity and of two."""
+    outcome = run.pairs.outcome
+    return all((outcome == code).any() for code in (TRUE_MATCH, FALSE_MATCH))
 
 
 def pair_scores(run: Run) -> Scores:
