@@ -131,14 +131,14 @@ def test_explain_and_runs(
 def test_runs_are_brought_up_to_date(
     people: fo.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = [Path(path).name for path in people.values("filepath")]
+    ids, paths = people.values(["id", "filepath"])
+    names = [Path(path).name for path in paths]
     listed = tmp_path / "pairs.csv"
-    listed.write_text(f"query,gallery\n{names[0]},{names[1]}\n{names[0]},{names[2]}\n")
-    for command, key in (
-        (["explain", people.name, "--k", "2"], "sfam"),
-        (["explain-pairs", people.name, "--pairs", str(listed)], "pairs"),
-    ):
-        argv = [*command, "--model", "demo"]
+    rows = [f"{names[first]},{names[second]}" for first, second in ((0, 1), (1, 3))]
+    listed.write_text("\n".join(["query,gallery", *rows]))
+    explain = ["explain", people.name, "--model", "demo", "--k", "2"]
+    given = ["explain-pairs", people.name, "--model", "demo", "--pairs", str(listed)]
+    for argv, key in ((explain, "sfam"), (given, "pairs")):
         assert main(argv) == 0
         first = load_run(people, key).config
         assert main(argv) == 2  # the run exists
@@ -149,24 +149,26 @@ def test_runs_are_brought_up_to_date(
         with pytest.raises(SystemExit):
             main([*argv, "--update", "--overwrite"])
         assert "not allowed with argument --update" in capsys.readouterr().err
-    listed.write_text(f"query,gallery\n{names[1]},{names[2]}\n{names[1]},{names[3]}\n")
-    assert main([*argv, "--update"]) == 0
-    run = load_run(people, "pairs")
-    ids = people.values("id")
-    assert run.items.sample_ids.tolist() == ids[1:4]
-    people.delete_samples(ids[:1])
-    capsys.readouterr()
-    assert (
-        main(["explain", people.name, "--model", "demo", "--k", "2", "--update"]) == 0
+    listed.write_text("\n".join(["query,gallery", rows[1]]))
+    assert main([*given, "--update"]) == 2
+    message = (
+        "other settings (list_digest), so nothing of it can be kept; give --overwr"
     )
+    assert message in capsys.readouterr().err
+    listed.write_text("\n".join(["query,gallery", *rows]))
+
+    people.delete_samples(ids[:1])
+    assert main([*given, "--update"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"pairs +1\n", shown)
+    assert f"skipped row 0: '{names[0]}' is not in the view." in shown
+    run = load_run(people, "pairs")
+    assert run.items.sample_ids.tolist() == [ids[1], ids[3]]
+    assert main([*explain, "--update"]) == 0
     assert re.search(rf"images +{len(ids) - 1}\n", capsys.readouterr().out)
     run = load_run(people, "sfam")
     assert run.items.sample_ids.tolist() == ids[1:]
-    assert ids[0] not in run.items.sample_ids[run.pairs.gallery]
-    assert (
-        main(["explain", people.name, "--model", "demo", "--key", "new", "--k", "2"])
-        == 0
-    )
+    assert main([*explain, "--key", "new"]) == 0
     fresh = load_run(people, "new")
     np.testing.assert_array_equal(run.pairs.gallery, fresh.pairs.gallery)
     np.testing.assert_allclose(run.pairs.similarity, fresh.pairs.similarity, atol=1e-6)
