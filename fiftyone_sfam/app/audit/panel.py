@@ -104,8 +104,8 @@ _ROW_STYLE = {
 _TAB_STYLE = {
     "minHeight": 40,
     "minWidth": 0,
-    "px": 0.6,
-    "fontSize": "0.8rem",
+    "px": 0.7,
+    "fontSize": "0.82rem",
     "&.Mui-selected": {"boxShadow": "inset 0 -2px"},
 }
 _TABS_STYLE = {

@@ -1046,10 +1046,9 @@
     ctx.globalAlpha = 1;
   }
   function paintCard(canvas, image, look) {
-    const ctx = canvas.getContext("2d");
-    const { width, height } = canvas;
-    ctx.clearRect(0, 0, width, height);
-    paintMap(ctx, image, { x: 0, y: 0, width, height }, look);
+    const { width, height } = image.picture;
+    Object.assign(canvas, { width, height });
+    paintMap(canvas.getContext("2d"), image, { x: 0, y: 0, width, height }, look);
   }
   function paintPicture(ctx, image, at) {
     const loaded = pictureOf(image.picture.url);
@@ -1180,14 +1179,7 @@
         onClick: () => session.become(toNeighbor(session.state, one.pair))
       },
       /* @__PURE__ */ React.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
-      paint && /* @__PURE__ */ React.createElement(
-        "canvas",
-        {
-          width: one.picture.width,
-          height: one.picture.height,
-          ref: (canvas) => canvas && paint(one, canvas)
-        }
-      ),
+      paint && /* @__PURE__ */ React.createElement("canvas", { ref: (canvas) => canvas && paint(one, canvas) }),
       /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React.createElement("b", null, " ★")),
       /* @__PURE__ */ React.createElement("span", null, one.similarity.toFixed(3))
     )));
@@ -1509,10 +1501,12 @@
       const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
       return query2.kinds.find((one) => one.name === wanted);
     }
-    /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-    map({ query: query2, neighbor }) {
+    /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
+     * strip the stored one is the best available. */
+    map({ query: query2, neighbor }, strip = false) {
       const first = query2.kinds.find((one) => !one.live) ?? query2.kinds[0];
-      const kind = this.chosen(query2) ?? first;
+      const isStored = strip && this.state.choices.kind === BEST;
+      const kind = (isStored ? null : this.chosen(query2)) ?? first;
       if (!kind || !first) return null;
       const params = this.liveParams(kind.name, neighbor.pair);
       const { value, problem } = kind.live ? this.client.read("live", params) : {};
@@ -2363,8 +2357,10 @@
     const sides = map?.live ?? neighbor;
     const drawn = (one, side, label) => imageOf(session.picture(one), side, map, label);
     const paint = (one, canvas) => {
-      const side = (map?.live ? session.live(map.kind.name, one.pair) : one)?.neighbor_side;
-      paintCard(canvas, imageOf(one.picture, side ?? null, map, ""), look);
+      const small = session.map(shown2, true);
+      const side = (small?.live ? session.live(small.kind.name, one.pair) : one)?.neighbor_side;
+      const card = imageOf(one.picture, side ?? null, small, "");
+      paintCard(canvas, card, lookOf(session, shown2, small));
     };
     const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
     const { value: points, problem } = session.points(neighbor.pair);

@@ -48,10 +48,9 @@ function paintMap(ctx: Context, image: StageImage, at: Rect, look: Look, alone =
 
 /** Draw the map of an image on a canvas that lies over its small picture. */
 export function paintCard(canvas: HTMLCanvasElement, image: StageImage, look: Look): void {
-  const ctx = canvas.getContext("2d")!;
-  const { width, height } = canvas;
-  ctx.clearRect(0, 0, width, height);
-  paintMap(ctx, image, { x: 0, y: 0, width, height }, look);
+  const { width, height } = image.picture;
+  Object.assign(canvas, { width, height }); // which clears it
+  paintMap(canvas.getContext("2d")!, image, { x: 0, y: 0, width, height }, look);
 }
 
 function paintPicture(ctx: Context, image: StageImage, at: Rect): void {

@@ -254,10 +254,12 @@ export class Session {
     return query.kinds.find((one) => one.name === wanted);
   }
 
-  /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-  map({ query, neighbor }: Shown) {
+  /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
+   * strip the stored one is the best available. */
+  map({ query, neighbor }: Shown, strip = false) {
     const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
-    const kind = this.chosen(query) ?? first;
+    const isStored = strip && this.state.choices.kind === BEST;
+    const kind = (isStored ? null : this.chosen(query)) ?? first;
     if (!kind || !first) return null;
     const params = this.liveParams(kind.name, neighbor.pair);
     const { value, problem } = kind.live ? this.client.read("live", params) : {};

@@ -48,13 +48,7 @@ export function Strip({ session, shown, paint }: Props) {
           onClick={() => session.become(toNeighbor(session.state, one.pair))}
         >
           <img src={one.picture.url || undefined} alt="" draggable={false} />
-          {paint && (
-            <canvas
-              width={one.picture.width}
-              height={one.picture.height}
-              ref={(canvas) => canvas && paint(one, canvas)}
-            />
-          )}
+          {paint && <canvas ref={(canvas) => canvas && paint(one, canvas)} />}
           <span className="sfam-line">
             {outcomeOf(session.state.opened, one.outcome)} {one.rank}
             {one.best_true && <b> ★</b>}

@@ -119,8 +119,10 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
   const drawn = (one: Query | Neighbor, side: Side | null, label: string) =>
     imageOf(session.picture(one), side, map, label);
   const paint = (one: Neighbor, canvas: HTMLCanvasElement) => {
-    const side = (map?.live ? session.live(map.kind.name, one.pair) : one)?.neighbor_side;
-    paintCard(canvas, imageOf(one.picture, side ?? null, map, ""), look);
+    const small = session.map(shown, true);
+    const side = (small?.live ? session.live(small.kind.name, one.pair) : one)?.neighbor_side;
+    const card = imageOf(one.picture, side ?? null, small, "");
+    paintCard(canvas, card, lookOf(session, shown, small));
   };
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
   const { value: points, problem } = session.points(neighbor.pair);

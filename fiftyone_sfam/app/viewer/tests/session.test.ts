@@ -218,6 +218,11 @@ test("the stored map is shown until the best one is there; one range serves all"
   await settle();
   assert.equal(mapOf(session).kind.name, "path");
   assert.equal(session.limit(shown, mapOf(session), false), 5);
+  session.choose({ kind: "best" });
+  assert.equal(mapOf(session).kind.name, "path");
+  assert.equal(session.map(shown, true)?.kind.name, "sfam"); // which all neighbors have
+  session.choose({ kind: "path" });
+  assert.equal(session.map(shown, true)?.kind.name, "path");
   press(session, "ArrowRight", "ArrowRight");
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
