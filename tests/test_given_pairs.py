@@ -193,10 +193,6 @@ def test_the_panel_of_pairs_answers(run: Run) -> None:
     shown = {one["pair"]: one for one in answer["neighbors"]}
     same_query = np.flatnonzero(run.pairs.query == run.pairs.query[first])
     assert set(shown) == set(same_query.tolist())
-    assert run.given is not None
-    row = run.given.row[first]
-    assert shown[first]["list_row"] == row
-    assert shown[first]["list_fold"] == row // (2 * EACH)
     assert shown[first]["list_score"] is None
     assert names(answer["kinds"])
     component.ask("verdict", pairs=[first], verdict="fine")

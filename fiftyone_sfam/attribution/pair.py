@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fiftyone_sfam.attribution.contributions import Contributions
 from fiftyone_sfam.attribution.map_share import LEAST_SCORE, map_warnings, share_of
 from fiftyone_sfam.attribution.maps import (
     SIDES,
@@ -91,6 +92,8 @@ class PairExplanation:
     >>> pair = explain_pair("demo", red, blue)
     >>> pair.point(3, 2).shape, pair.channel(0, "gallery").shape
     ((16, 8), (16, 8))
+    >>> pair.contributions()[0].shape
+    (16, 8)
     >>> query, gallery = pair.difference()
     >>> bool(query.score - gallery.score >= 0)
     True
@@ -115,6 +118,29 @@ class PairExplanation:
         """Warnings about the maps of both sides; empty if there are none."""
         sides = self.query, self.gallery
         return _warnings(sides, self.layer, "similarity score", self._fullest)
+
+    @property
+    def embeddings(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of the query and the gallery image, shape (D,) each."""
+        query, gallery = as_array(self._head.embedding)
+        return query, gallery
+
+    def contributions(self) -> tuple[Contributions, Contributions]:
+        """Compute what each place of either image adds to its embedding.
+
+        Returns
+        -------
+        tuple of Contributions
+            Those of the query and of the gallery image; every map but ``sfam``, toward
+            any partner, is an inner product with them.
+        """
+        shape = self.query.evidence.shape
+        values = as_array(self._head.position_contributions())
+        query, gallery = (
+            Contributions(own.reshape(*shape, -1), whole - own.sum(0), whole)
+            for own, whole in zip(values, self.embeddings, strict=True)
+        )
+        return query, gallery
 
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map which places of the other image a place of one image is matched with.
@@ -261,13 +287,28 @@ def explain_pair(
     """
     model = as_model(model)
     head, crops = linearize_images(model, [query, gallery])
+    explained = explain_head(model, head, crops, weights)
+    if explained.warnings:
+        explained = replace(explained, _fullest=_fullest_layer(model, query))
+    for text in explained.warnings:
+        warnings.warn(text, SfamWarning, stacklevel=2)
+    return explained
+
+
+def explain_head(
+    model: EmbeddingModel,
+    head: LinearizedHead,
+    crops: Sequence[tuple[float, float, float, float]],
+    weights: Weights = "signed",
+) -> PairExplanation:
+    """Explain the similarity of the two images that a model was run on."""
     rows = torch.tensor([0, 1], device=head.embedding.device)
     both = attribute(head, rows, head.embedding[[1, 0]], model.metric, weights)
     check_maps(model, both)
     ends = head.embedding.double()
     normal = normalizer(ends[0], ends[1], model.metric)
     prefix = head.prefix_evidence(rows, both.cotangents)
-    explained = PairExplanation(
+    return PairExplanation(
         score=float(similarity(ends[0], ends[1], model.metric)),
         distance=float(distance(ends[0], ends[1], model.metric)),
         query=side_of(both, 0, crops[0], prefix),
@@ -281,11 +322,6 @@ def explain_pair(
         },
         _head=head,
     )
-    if explained.warnings:
-        explained = replace(explained, _fullest=_fullest_layer(model, query))
-    for text in explained.warnings:
-        warnings.warn(text, SfamWarning, stacklevel=2)
-    return explained
 
 
 def explain_contrast(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import SEARCH
 
 if TYPE_CHECKING:
+    from fiftyone_sfam.attribution.pair import PairExplanation
     from fiftyone_sfam.network.metric import Metric
     from fiftyone_sfam.runs.contributions import StoredPair
 
@@ -241,14 +243,19 @@ def stored_threshold(run: Run) -> float | None:
     return None if result is None else float(result.config["threshold"])
 
 
+def decision_of(pair: StoredPair | PairExplanation, threshold: float) -> Sequence[Any]:
+    """Explain a decision about a pair, both sides; positive speaks for acceptance."""
+    squares = np.sum(np.square(pair.embeddings, dtype=np.float64), keepdims=True)
+    [similarity] = similarity_at(threshold, pair.metric, squares.ravel())
+    return pair.decision(float(similarity))
+
+
 def decision_maps(pair: StoredPair, threshold: float) -> PairMaps:
-    """Explain a decision by stored contributions; positive speaks for acceptance."""
-    lengths = sum(np.sum(np.square(one)) for one in pair.embeddings)
-    [similarity] = similarity_at(threshold, pair.metric, np.array([lengths]))
+    """Return the maps that explain a decision by stored contributions."""
     return PairMaps(
         *(
             SideMaps({DECISION: s.evidence}, s.score, math.nan, s.crop, s.size)
-            for s in pair.decision(float(similarity))
+            for s in decision_of(pair, threshold)
         )
     )
 

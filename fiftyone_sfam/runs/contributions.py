@@ -90,6 +90,17 @@ class StoredPair:
         query, gallery = (kept.contributions.embedding for kept in self._images)
         return query, gallery
 
+    def contributions(self) -> tuple[Contributions, Contributions]:
+        """Return what each place of either image adds to its embedding.
+
+        Returns
+        -------
+        tuple of Contributions
+            Those of the query and of the gallery image.
+        """
+        query, gallery = self._images
+        return query.contributions, gallery.contributions
+
     def point(self, row: int, column: int, side: Side = "query") -> NDArray[np.float32]:
         """Map which places of the other image a place of one image is matched with.
 

@@ -13,10 +13,10 @@ import pytest
 
 from app_support import Console, keep_screenshot, until
 from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam.app.audit.choices import Choices, Selection
 from fiftyone_sfam.app.audit.findings import finding_key
 from fiftyone_sfam.app.audit.page_matches import tallies
-from fiftyone_sfam.app.audit.page_scores import score_selection
-from fiftyone_sfam.app.audit.page_suspects import finding_selection
+from fiftyone_sfam.app.audit.panel import open_mark
 from fiftyone_sfam.audit.evaluation.display import coarse
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.evaluation.overview import overview
@@ -43,8 +43,16 @@ PAGES = {
     "Regions": "Share of the score by region",
     "Maps": "A map that looks right may be wrong",
     "Suspects": "Expected among all labels:",
+    "Compare": "Which of two models is better",
 }
 """What each page shows."""
+
+
+def behind(run: Run, mark: str, **params: Any) -> Selection:
+    """What a click on a mark opens."""
+    selection = open_mark(run, mark, params, Choices()).selection
+    assert selection is not None
+    return selection
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +184,7 @@ def test_marks_are_doors(audited: Run, open_dataset: Open, page: Page) -> None:
     edges, genuine, _ = coarse(figures)
     place = int(genuine.argmax())
     click_mark(page, bars.locator(".point path").nth(place))
-    selection = score_selection(run, figures, 0, place)
+    selection = behind(run, "scores", trace_idx=0, idx=place)
     assert 0 < len(selection.samples) != len(false)
     assert handed.take() == {
         "run": run.key,
@@ -304,11 +312,15 @@ def test_both_themes_in_a_narrow_pane(
         wider = panel.evaluate(
             "panel => [...panel.querySelectorAll('*')].filter(one =>"
             " one.scrollWidth > one.clientWidth + 2 && one.clientWidth > 300 &&"
-            # Tabs that do not fit are reached with arrows.
-            " getComputedStyle(one).overflowX === 'auto' && !one"
-            ".matches('.MuiTabs-scroller')).map(one => one.className)"
+            " getComputedStyle(one).overflowX === 'auto').map(one => one.className)"
         )
         assert wider == []
+    # All tabs are in one row, without arrows.
+    tops = panel.get_by_role("tab").evaluate_all(
+        "tabs => tabs.map(tab => tab.getBoundingClientRect().top)"
+    )
+    assert len(tops) == len(PAGES) == tops.count(tops[0])
+    assert panel.locator(".MuiTabs-scrollButtons").count() == 0
     turn_to(panel, "Scores")
     assert_legible(panel, light=True)
     page.locator('[title="Dark mode"]').click()
@@ -468,9 +480,8 @@ def test_two_pages_and_a_panel_that_is_made_anew(
     shown.get_by_label("Kind").select_option(kind)
     shown.get_by_text(f"1 to {min(8, len(own))} of {len(own)}").wait_for()
     shown.locator("[data-item]").first.click()
-    assert sorted(handed.pairs(audited)) == sorted(
-        finding_selection(audited, own[0]).pairs
-    )
+    expected = behind(audited, "finding", finding=finding_key(own[0]))
+    assert sorted(handed.pairs(audited)) == sorted(expected.pairs)
     # The list keeps its place over other pages of the panel.
     turn_to(panel, "Scores")
     panel.get_by_text("Scores of all pairs").wait_for()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import fiftyone as fo
 import numpy as np
+import pandas as pd
 import pytest
 
 from app_support import Console, keep_screenshot, pixels_of, until
-from fiftyone_sfam import Protocol, explain_retrieval, load_model
+from fiftyone_sfam import Protocol, explain_pairs, explain_retrieval, load_model
 from fiftyone_sfam.app.pairs.queue import Spec, build_queue
 from fiftyone_sfam.attribution.pair import explain_pair
 from fiftyone_sfam.review.verdicts import get_verdicts
@@ -134,6 +135,61 @@ def test_hovering_says_what_a_place_adds(
         lambda: f"{points.sum():+.4f}" in hover.inner_text(),
         f"the share is {points.sum():+.4f}",
     )
+    assert console.errors == []
+
+
+PAINTED = """canvas => {
+  const { width, height } = canvas;
+  const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+  return data.filter((_, at) => at % 4 === 3 && data[at] > 100).length;
+}"""
+"""Counts the pixels of a canvas that are not transparent."""
+
+
+def test_a_list_with_its_own_scores_and_maps_on_the_strip(
+    crops: fo.Dataset,
+    make_dataset: Callable[..., fo.Dataset],
+    open_dataset: Open,
+    page: Page,
+) -> None:
+    console = Console(page)
+    dataset = make_dataset("listed")
+    dataset.add_samples([fo.Sample(path) for path in crops.limit(4).values("filepath")])
+    query, *others = dataset.values("id")
+    scores = [0.25, float("nan"), -12.5]
+    table = pd.DataFrame({"query": query, "gallery": others, "score": scores})
+    run = explain_pairs(dataset, "demo", table)
+    pairs = run.given.pair.tolist()
+    open_dataset(dataset)
+    viewer = Viewer.open(page, int(build_queue(run, Spec())[0]))
+    for pair, said in zip(pairs, ("list 0.25", "", "list -12.5"), strict=True):
+        row = viewer.root.locator(f'[data-testid="sfam-queue-row"][data-pair="{pair}"]')
+        row.click()
+        viewer.shows(pair)
+        for place in (viewer.one("scores"), row):
+            text = place.inner_text()
+            assert f"{run.pairs.similarity[pair]:.3f}" in text
+            assert ("score in the list" in text) == bool(said)
+            assert said in text
+    keep_screenshot(page, "viewer_list")
+
+    cards = viewer.one("strip-item")
+    assert cards.locator("canvas").count() == 0
+    viewer.root.get_by_label("On the strip").check()
+    maps = cards.locator("canvas")
+    assert maps.count() == cards.count() == 3
+    for at in range(3):
+        picture, own = cards.locator("img").nth(at), maps.nth(at)
+        assert own.bounding_box() == picture.bounding_box()
+        assert own.evaluate(PAINTED) > 100
+    keep_screenshot(page, "viewer_strip")
+    # Once the best map of the pair has been computed, all still have the stored one.
+    viewer.one("map").get_by_text("path of several scales", exact=True).wait_for()
+    assert min(maps.nth(at).evaluate(PAINTED) for at in range(3)) > 100
+    # A threshold that next to nothing reaches leaves the pictures bare.
+    threshold = viewer.root.get_by_label("Threshold")
+    threshold.fill("100")
+    until(page, lambda: maps.nth(0).evaluate(PAINTED) < 50, "the map is weaker")
     assert console.errors == []
 
 

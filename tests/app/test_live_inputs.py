@@ -13,8 +13,9 @@ import pytest
 
 from fiftyone_sfam import explain_pair, explain_path, explain_retrieval, load_model
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
-from fiftyone_sfam.app.pairs.live import live_pairs
+from fiftyone_sfam.app.pairs.live import live_pair
 from fiftyone_sfam.app.pairs.pictures import image_file
+from fiftyone_sfam.attribution.pair import PairExplanation
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -63,27 +64,25 @@ def run(dataset: fo.Dataset, tmp_path: Path, model: EmbeddingModel) -> Run:
 
 def test_live_maps_are_the_stored_ones(run: Run) -> None:
     item = 4
-    pairs = run.pairs.of_query(item)
-    items = [item, *(int(other) for other in run.pairs.gallery[pairs])]
     paths = run.dataset.values("filepath")
-    files = tuple(image_file(paths[one]) for one in items)
-    live = live_pairs(run, files, partial(item_inputs, run, items))
-    np.testing.assert_allclose(live.scores, run.pairs.similarity[pairs], atol=1e-6)
-    for pair, now in zip(pairs, live.explained(), strict=True):
-        maps = run.maps(int(pair))
+
+    def explained(pair: int) -> PairExplanation:
+        items = item, int(run.pairs.gallery[pair])
+        files = image_file(paths[item]), image_file(paths[items[1]])
+        return live_pair(run, files, partial(item_inputs, run, items))
+
+    for pair in run.pairs.of_query(item).tolist():
+        now, maps = explained(pair), run.maps(pair)
+        assert now.score == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
         for found, stored in ((now.query, maps.query), (now.gallery, maps.gallery)):
-            assert found is not None
             assert stored is not None
             for kind in ("sfam", "evidence"):
-                largest = np.abs(stored.maps[kind]).max()
-                gap = np.abs(found.maps[kind] - stored.maps[kind]).max()
-                assert gap <= 1e-5 * largest
+                gap = np.abs(getattr(found, kind) - stored.maps[kind]).max()
+                assert gap <= 1e-5 * np.abs(stored.maps[kind]).max()
     # What was computed is not computed again, unless a field changes.
-    again = live_pairs(run, files, partial(item_inputs, run, items))
-    assert again is live
+    assert explained(pair) is now
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
-    other = live_pairs(run, files, partial(item_inputs, run, items))
-    before, after = (one.explained()[0].query.maps["evidence"] for one in (live, other))
+    before, after = now.query.evidence, explained(pair).query.evidence
     assert np.abs(before - after).max() > 0.01 * np.abs(before).max()
 
 
@@ -95,36 +94,35 @@ def test_the_panel_reads_the_fields(run: Run, model: EmbeddingModel) -> None:
     item = 7
     pair = int(run.pairs.of_query(item)[1])
     component = PairsComponent(run.dataset)
-    found = component.ask("live", pairs=[pair], kind="difference")
+    found = component.ask("live", pair=pair, kind="difference")
     assert found["notes"] == []
     samples = list(run.dataset)
     both = samples[item], samples[int(run.pairs.gallery[pair])]
     query, gallery = explain_pair(model, *both).difference()
-    [maps] = found["maps"]
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-6)
-    close(shown(maps["query_side"], "difference"), query.evidence)
-    close(shown(maps["neighbor_side"], "difference"), -gallery.evidence)
-    stored = run.maps(pair).query
-    assert stored is not None
-    text = component.ask("channels", pair=pair)["text"]
-    assert f"the map carries {stored.maps['evidence'].sum():+.3f}" in text
-    found = component.ask("live", pairs=[pair], kind="path")
+    close(shown(found["query_side"], "difference"), query.evidence)
+    close(shown(found["neighbor_side"], "difference"), -gallery.evidence)
+    channels = component.ask("channels", pair=pair)["channels"]
+    importance = explain_pair(model, *both).query.cis
+    assert channels[0]["value"] == pytest.approx(
+        importance[np.abs(importance).argmax()], abs=1e-6
+    )
+    found = component.ask("live", pair=pair, kind="path")
     one, two = explain_path(model, *both, several_scales=True)
-    [maps] = found["maps"]
-    close(shown(maps["query_side"], "path"), one.path)
-    close(shown(maps["neighbor_side"], "path"), two.path)
+    close(shown(found["query_side"], "path"), one.path)
+    close(shown(found["neighbor_side"], "path"), two.path)
     assert found["notes"] == []
     points = component.ask("correspondences", pair=pair)
     assert points["similarity"] == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
     for kind in ("difference", "path"):
-        [note] = component.ask("live", pairs=[pair], kind=kind)["notes"]
+        [note] = component.ask("live", pair=pair, kind=kind)["notes"]
         assert "an image, a field that the model reads or the preprocessing" in note
     [note] = component.ask("correspondences", pair=pair)["notes"]
     assert "an image, a field that the model reads or the preprocessing" in note
     run.dataset.set_values("time", [None] * 12)
     for question in ({"kind": "difference"}, {"kind": "path"}):
-        note = component.problem("live", pairs=[pair], **question)
+        note = component.problem("live", pair=pair, **question)
         assert "he field 'time', which holds the argument 'hour' of the model" in note
     # What was stored can still be looked at.
     assert component.ask("query", pair=pair)["neighbors"][1]["pair"] == pair

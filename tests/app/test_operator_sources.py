@@ -17,7 +17,7 @@ from fiftyone_sfam.app.operators.check_faithfulness import CheckFaithfulness
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
-from fiftyone_sfam.app.pairs.live import live_pairs
+from fiftyone_sfam.app.pairs.live import live_pair
 from fiftyone_sfam.app.pairs.pictures import ImageFile
 from fiftyone_sfam.errors import ModelError
 from fiftyone_sfam.runs.run import Run, load_run
@@ -92,7 +92,7 @@ def test_a_source_in_the_state_of_a_panel_is_refused(
     filepath = run.dataset.first().filepath
     images = (ImageFile(filepath, (0, 0)), ImageFile(filepath, (0, 0)))
     with pytest.raises(ModelError, match="there is no model '"):
-        live_pairs(source.format(path=trap), images)
+        live_pair(source.format(path=trap), images)
     assert not (trap / "ran").exists()
 
 
@@ -116,7 +116,7 @@ def test_a_zoo_model_whose_code_is_downloaded_is_refused(
         for refuse in (
             lambda: ExplainRetrieval().execute(ctx),
             lambda: ExplainSelected().execute(ctx),
-            lambda: live_pairs("own-dinov2", images),
+            lambda: live_pair("own-dinov2", images),
         ):
             with pytest.raises(ModelError, match="with code that it downloads"):
                 refuse()

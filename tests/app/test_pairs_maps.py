@@ -27,8 +27,8 @@ from pairs_component import decode
 CROP = (0.0, 0.0, 1.0, 1.0)
 
 
-def side(values: np.ndarray, remainder: float = 0.25) -> SideMaps:
-    return SideMaps({"evidence": values}, 1.0, remainder, CROP, (10, 20))
+def side(values: np.ndarray) -> SideMaps:
+    return SideMaps({"evidence": values}, 1.0, 0.25, CROP, (10, 20))
 
 
 def test_thirds_by_hand() -> None:
@@ -98,10 +98,7 @@ def test_the_error_of_maps_as_bytes() -> None:
         error = np.abs(decode(sent["maps"]["evidence"]) - values)
         assert (error <= bound).all()
         assert error.max() > 0
-        assert (sent["box"], sent["remainder"]) == ([0, 0, 1, 1], 0.25)
-    unknown = side_json(side(values, float("nan")), 4096)
-    assert unknown is not None
-    assert unknown["remainder"] is None
+        assert sent["box"] == [0, 0, 1, 1]
     assert side_json(None, 4096) is None
 
 

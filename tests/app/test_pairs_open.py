@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from fiftyone_sfam.attribution.render import DIVERGING, SEQUENTIAL, color_table
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import record_run
 from fuzzing import anything, fuzz
 from operator_support import PLUGIN, context, requests
 from pairs_component import PairsComponent, decode, names
@@ -58,28 +56,23 @@ def test_without_a_run(make_dataset: Callable[..., fo.Dataset]) -> None:
 
 
 def test_a_run(run: Run, dataset: fo.Dataset) -> None:
-    opened = PairsComponent(dataset).opened
+    component = PairsComponent(dataset)
+    opened = component.opened
     assert set(opened) == {
         *("runs", "run", "empty", "models", "colors", "verdicts", "outcomes"),
         *("ranks", "orders", "reviewed"),
     }
     assert (opened["runs"], opened["empty"]) == (["sfam"], None)
     about = dict(opened["run"])
-    kinds, fields = about.pop("kinds"), about.pop("fields")
+    fields = about.pop("fields")
     assert about == {
         "key": "sfam",
         "uid": run.config.uid,
-        "model": "tiny-0",
-        "layer": run.config.layer,
-        "metric": "cosine",
-        "k": 2,
-        "shape": list(run.maps(0).query.maps["sfam"].shape),
-        "pairs": len(run.pairs),
-        "queries": 12,
         "notes": [],
         "cameras": ["c0", "c1", "c2"],
         "suspects": [],
     }
+    kinds = component.ask("query", pair=0)["kinds"]
     assert {kind["name"]: (kind["signed"], kind["live"]) for kind in kinds} == {
         "sfam": (False, False),
         "evidence": (False, False),
@@ -126,16 +119,18 @@ def test_fields_and_kinds_of_other_runs(tmp_path: Path) -> None:
     crops = small_crops(tmp_path, "sfam-open")
     try:
         explain_retrieval(crops, "demo", k=1)
-        about = PairsComponent(crops).run
-        assert names(about["fields"]) == ["", "person", "parts"]
+        component = PairsComponent(crops)
+        assert names(component.run["fields"]) == ["", "person", "parts"]
         # That run has no identities, so it has no true matches to contrast with.
-        assert "contrast" not in names(about["kinds"])
+        kinds = component.ask("query", pair=0)["kinds"]
+        assert "contrast" not in names(kinds)
         explain_retrieval(crops, "demo", key="zz", k=2, kinds=["evidence"])
         component = PairsComponent(crops, "zz")
         assert component.opened["runs"] == ["sfam", "zz"]
-        assert (component.run["key"], component.run["k"]) == ("zz", 2)
-        assert names(component.run["kinds"])[0] == "evidence"
-        assert "sfam" not in names(component.run["kinds"])
+        assert component.run["key"] == "zz"
+        kinds = component.ask("query", pair=0)["kinds"]
+        assert names(kinds)[0] == "evidence"
+        assert "sfam" not in names(kinds)
         # A run that is gone is replaced by the first one that there is.
         delete_run(crops, "zz")
         assert component.raw("queue")["stale"] is True
@@ -178,7 +173,7 @@ def test_a_run_that_cannot_be_read(tmp_path: Path) -> None:
         assert opened["runs"] == ["sfam", "whole"]
         assert opened["run"] is None
         assert "'sfam'" in opened["empty"] or "incomplete" in opened["empty"]
-        assert PairsComponent(dataset, "whole").run["k"] == 2
+        assert PairsComponent(dataset, "whole").run["key"] == "whole"
     finally:
         dataset.delete()
 
@@ -200,13 +195,11 @@ def test_the_dataset_decides(
 def test_names_of_others_are_plain_text(tmp_path: Path) -> None:
     dataset = fill(fo.Dataset(), tmp_path, identities=2)
     try:
-        config = explain_retrieval(dataset, tiny_model(), k=1).config
         name = "<img src=x onerror=alert(1)> **[a](http://b)**" + "x" * 300
-        record_run(dataset, "sfam", replace(config, model=name, layer="`**a**`"))
-        about = PairsComponent(dataset).run
+        dataset.set_values("camera", [name, "`**a**`"] * (len(dataset) // 2))
+        explain_retrieval(dataset, tiny_model(), k=1, protocol=REID)
         # As they are, for React escapes them; and of a bounded length.
-        assert about["model"] == name[:199] + "…"
-        assert about["layer"] == "`**a**`"
+        assert PairsComponent(dataset).run["cameras"] == [name[:199] + "…", "`**a**`"]
     finally:
         dataset.delete()
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import fiftyone as fo
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from fiftyone_sfam import Protocol, explain_retrieval, load_run
+from fiftyone_sfam import Protocol, explain_pairs, explain_retrieval, load_run
 from fiftyone_sfam.app.pairs import pictures as pictures_module
 from fiftyone_sfam.app.pairs import queue as queue_module
 from fiftyone_sfam.app.pairs.queue import (
@@ -364,18 +365,15 @@ def test_rows(run: Run, dataset: fo.Dataset) -> None:
     for row, verdict in zip(rows, ("look-alike", None), strict=True):
         pair = row["pair"]
         query, neighbor = int(pairs.query[pair]), int(pairs.gallery[pair])
-        assert (row["query"], row["neighbor"]) == (query, neighbor)
         assert row["rank"] == pairs.rank[pair]
         assert row["similarity"] == pairs.similarity[pair]
+        assert row["list_score"] is None
         assert row["outcome"] == OUTCOMES[pairs.outcome[pair]]
         assert (row["identity"], row["camera"]) == (
             items.identities[query],
             items.cameras[query],
         )
-        assert (row["neighbor_identity"], row["neighbor_camera"]) == (
-            items.identities[neighbor],
-            items.cameras[neighbor],
-        )
+        assert row["neighbor_identity"] == items.identities[neighbor]
         assert row["verdict"] == verdict
         for item, picture in zip((query, neighbor), row["pictures"], strict=True):
             assert picture["problem"] is None
@@ -433,7 +431,7 @@ def test_pictures_of_odd_shapes(
         )
         picture = row["pictures"][0]
         width, height = picture["full"]
-        assert (width, height) == sizes[row["query"]]
+        assert (width, height) == sizes[run.pairs.query[row["pair"]]]
         assert 1 <= picture["width"] <= 96
         assert 1 <= picture["height"] <= 96
         # Never enlarged, and as large as it may be otherwise.
@@ -479,6 +477,33 @@ def test_broken_and_missing_images(
     dataset.delete_samples([dataset.values("id")[2]])
     [row] = component.ask("rows", pairs=pairs[:1])["rows"]
     assert row["pictures"][0]["problem"] == "The sample was deleted."
+
+
+def test_the_own_scores_of_a_list(tmp_path: Path) -> None:
+    dataset = fill(fo.Dataset(), tmp_path)
+    try:
+        ids = dataset.values("id")
+        table = pd.DataFrame(
+            {
+                "query": [ids[0], ids[0], ids[5]],
+                "gallery": [ids[1], ids[2], ids[4]],
+                "score": [0.25, float("nan"), -12.5],
+            }
+        )
+        run = explain_pairs(dataset, tiny_model(), table, key="list")
+        component = PairsComponent(dataset, "list")
+        pairs = run.given.pair.tolist()
+        rows = component.ask("rows", pairs=pairs)["rows"]
+        assert [row["list_score"] for row in rows] == [0.25, None, -12.5]
+        neighbors = component.ask("query", pair=pairs[0])["neighbors"]
+        scores = {one["pair"]: one["list_score"] for one in neighbors}
+        assert scores == {pairs[0]: 0.25, pairs[1]: None}
+        # Beside the similarity of the model, which is another number.
+        assert [row["similarity"] for row in rows] == run.pairs.similarity[
+            pairs
+        ].tolist()
+    finally:
+        dataset.delete()
 
 
 def test_memory_is_bounded() -> None:

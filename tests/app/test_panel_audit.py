@@ -14,9 +14,8 @@ import pytest
 
 from evaluation_support import verify
 from fiftyone_sfam.app.audit import page_overview as audit_page_overview
-from fiftyone_sfam.app.audit.choices import Choices
+from fiftyone_sfam.app.audit.choices import Choices, Selection
 from fiftyone_sfam.app.audit.page_matches import tallies
-from fiftyone_sfam.app.audit.page_scores import score_selection
 from fiftyone_sfam.app.audit.panel import open_mark, page_of
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.panel_state import current_run
@@ -274,6 +273,12 @@ def test_slices_are_listed_and_opened(audited: Run) -> None:
 # --------------------------------------------------------------------------------------
 
 
+def in_bar(run: Run, trace: int, place: int) -> Selection:
+    opened = open_mark(run, "scores", {"trace_idx": trace, "idx": place}, Choices())
+    assert opened.selection is not None
+    return opened.selection
+
+
 def test_bars_open_all_stored_pairs_of_an_outcome(run: Run) -> None:
     shown = Shown(run.dataset, "scores")
     figures = overview(run)
@@ -282,14 +287,14 @@ def test_bars_open_all_stored_pairs_of_an_outcome(run: Run) -> None:
         width = centers[1] - centers[0]
         opened: list[int] = []
         for place in range(len(centers)):
-            pairs = list(score_selection(run, figures, trace, place).pairs)
+            pairs = list(in_bar(run, trace, place).pairs)
             if pairs and 0 < place < len(centers) - 1:
                 score = run.pairs.similarity[pairs]
                 assert np.abs(score - centers[place]).max() <= width / 2 + 1e-9
             opened += pairs
         wanted = np.flatnonzero(run.pairs.outcome == outcome)
         assert sorted(opened) == wanted.tolist()
-    selection = score_selection(run, figures, 1, 79)
+    selection = in_bar(run, 1, 79)
     shown.click("scores", trace_idx=1, idx=79, shift_pressed=False)
     shown.assert_open(run, selection.pairs, selection.title)
     edge = figures.edges[79 * 5]
@@ -690,7 +695,7 @@ def test_results_that_were_deleted_meanwhile(tiny_world: World) -> None:
     [(name, given)] = shown.asked
     assert name == "notify"
     assert given["variant"] == "error"
-    assert given["message"].startswith("the regions of the run 'sfam' are gone")
+    assert given["message"].startswith("the result 'regions' of the run 'sfam' is")
 
 
 def test_rows_that_are_gone_meanwhile(audited: Run) -> None:

@@ -23,6 +23,12 @@ MOST_LINES = 2500
 What needs more than drawing, pointing and keys is Python's.
 """
 
+MOST_PYTHON = 5500
+"""Lines of Python of the two panels, blank ones and comments included.
+
+A rule that the report or a command needs, too, belongs to ``fiftyone_sfam/audit``.
+"""
+
 # A string is kept, so that what is in it does not count as the start of a comment.
 COMMENTS = re.compile(
     r"""("(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)|/\*.*?\*/|//[^\n]*""", re.DOTALL
@@ -79,6 +85,14 @@ def test_the_component_stays_small() -> None:
     lines = {one.name: code_lines(one.read_text("utf-8")) for one in sources}
     assert sum(lines.values()) <= MOST_LINES, lines
     assert max(lines.values()) <= 500, lines
+
+
+def test_the_panels_stay_small() -> None:
+    folders = [VIEWER.parent / "pairs", VIEWER.parent / "audit"]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    lines = {str(one): len(one.read_text("utf-8").splitlines()) for one in files}
+    assert {Path(one).parent for one in lines} == {*folders}
+    assert sum(lines.values()) <= MOST_PYTHON, lines
 
 
 def test_the_component_brings_no_library_and_no_react() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from fiftyone_sfam.attribution.contributions import points
 from fiftyone_sfam.attribution.pair import (
     PairExplanation,
     SideExplanation,
@@ -26,6 +27,7 @@ from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import METRICS
 from fiftyone_sfam.network.preprocess import Preprocessing
 from networks import build
+from worlds import person, tiny_model
 
 PIXELS = Preprocessing((2, 2), mean=(0, 0, 0), std=(1, 1, 1), scale=1)
 
@@ -102,6 +104,41 @@ def test_difference(metric: str) -> None:
     close(gallery.evidence, [[(6 * c + 8 * d) / 4, 6 * c / 4], [0, 2 * d]])
     close(query.score - gallery.score, squared)
     close(query.evidence.sum() - gallery.evidence.sum(), squared)
+
+
+def test_decision() -> None:
+    # The evidence, minus half of what each place adds to the image's own length.
+    query, gallery = explain_pair(averaging(), QUERY, GALLERY).decision(0.5)
+    z = ZS["cosine"]
+    close(query.evidence, [[6 / z - 0.4, 4 / z - 0.1], [0, 0]])
+    for side in (query, gallery):
+        assert side.evidence.sum() == pytest.approx(10 / z - 0.5, abs=1e-6)
+
+
+def test_contributions() -> None:
+    result = explain_pair(averaging(), QUERY, GALLERY)
+    query, gallery = result.contributions()
+    # A quarter of each pixel.
+    close(query.values, [[[2, 0, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]])
+    close(query.remainder, [0, 0, 0])
+    for one, whole in zip((query, gallery), result.embeddings, strict=True):
+        close(one.embedding, whole)
+    close(result.embeddings, [[2, 1, 0], [3, 4, 0]])
+    close(points(query, gallery)[0, 0], result.point(0, 0))
+
+
+def test_contributions_with_a_remainder() -> None:
+    result = explain_pair(tiny_model(), person(0), person(1))
+    query, gallery = result.contributions()
+    # What a head leaves of the embedding belongs to no place.
+    assert np.abs(query.remainder).max() > 0.01
+    whole = query.values.sum((0, 1)) + query.remainder
+    np.testing.assert_allclose(whole, query.embedding, rtol=1e-5, atol=1e-6)
+    found = points(query, gallery)
+    for row, column, side in ((3, 1, "query"), (5, 2, "gallery")):
+        of_place = found[row, column] if side == "query" else found[:, :, row, column]
+        expected = result.point(row, column, side)
+        np.testing.assert_allclose(of_place, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", METRICS)

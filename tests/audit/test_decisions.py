@@ -302,27 +302,28 @@ def test_the_panel_filters_by_outcome_and_explains_decisions(run: Run) -> None:
     labels = ("true match", "false match", "unlabeled")
     before = PairsComponent(run.dataset)
     assert tuple(one["name"] for one in before.opened["outcomes"]) == labels
-    assert "decision" not in [one["name"] for one in before.run["kinds"]]
-    said = before.problem("live", pairs=[0], kind="decision")
+    kinds = before.ask("query", pair=0)["kinds"]
+    assert "decision" not in [one["name"] for one in kinds]
+    said = before.problem("live", pair=0, kind="decision")
     assert "there is no threshold" in said.lower()
     found = decide_pairs(run, threshold=0.5)
     panel = PairsComponent(run.dataset)
     assert tuple(one["name"] for one in panel.opened["outcomes"]) == labels + DECISIONS
-    [kind] = [one for one in panel.run["kinds"] if one["name"] == "decision"]
+    kinds = panel.ask("query", pair=0)["kinds"]
+    [kind] = [one for one in kinds if one["name"] == "decision"]
     assert (kind["signed"], kind["live"]) == (True, True)
     name = max(DECISIONS, key=found.nearest.__getitem__)
     queue, _ = panel.queue(outcome=name)
     assert len(queue) == found.nearest[name] > 0
     # From stored contributions: the model of this run is not registered.
-    answer = panel.ask("live", pairs=[queue[0]], kind="decision")
+    answer = panel.ask("live", pair=queue[0], kind="decision")
     ends = run.pairs.query[queue[0]], run.pairs.gallery[queue[0]]
     expected = run.explain_stored(*(str(run.items.ids[item]) for item in ends))
     for side, shown in zip(
         expected.decision(0.5), ("query_side", "neighbor_side"), strict=True
     ):
-        values = decode(answer["maps"][0][shown]["maps"]["decision"])
+        values = decode(answer[shown]["maps"]["decision"])
         np.testing.assert_allclose(values, side.evidence, atol=1e-3)
-    assert answer["signed"] is True
 
 
 def test_similarity_at_a_distance() -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fiftyone_sfam.app.pairs.live import LivePairs
 from fiftyone_sfam.attribution.pair import explain_contrast, explain_pair
 from fiftyone_sfam.cli.entry import main
 from fiftyone_sfam.data.images import read_image
@@ -129,9 +128,6 @@ def test_maps_that_are_no_numbers_in_twos_and_threes(world) -> None:
         explain_pair(model, first, black)
     with pytest.raises(DataError, match=message):
         explain_contrast(model, black, first, second)
-    live = LivePairs(model, [read_image(one) for one in (first, second, black)])
-    with pytest.raises(DataError, match=message):
-        live.explained()
 
 
 def test_maps_none_of_which_is_numbers(world) -> None:

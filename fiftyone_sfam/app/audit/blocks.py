@@ -8,7 +8,7 @@ traces of a figure, the rows of a table) goes to the App once, as the panel's da
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,15 @@ from fiftyone.operators import types
 
 from fiftyone_sfam.audit.evaluation.display import Figure
 from fiftyone_sfam.audit.statistics.cells import Table
-from fiftyone_sfam.data.text import short
+from fiftyone_sfam.data.text import escape_markdown, short
 
 BODY = "body"
 HEIGHT = 300
 """Height of a figure, in pixels."""
 
 Handler = Callable[[foo.ExecutionContext], Any]
+Handlers = Mapping[str, Handler]
+Layout = Mapping[str, Any]
 
 _SMALL = "0.85rem"
 _BORDER = "rgba(var(--fo-palette-common-onBackgroundChannel) / 0.2)"
@@ -120,12 +122,12 @@ class Block:
 # --------------------------------------------------------------------------------------
 
 
-def cards_block(name: str, cards: Sequence[Card]) -> Block:
+def cards(name: str, listed: Sequence[Card]) -> Block:
     """Return a block of cards."""
-    return Block("cards", name, {"cards": [vars(card) for card in cards]}, wide=True)
+    return Block("cards", name, {"cards": [vars(card) for card in listed]}, wide=True)
 
 
-def plot_block(
+def plot(
     name: str,
     title: str,
     hint: str,
@@ -145,9 +147,9 @@ def plot_block(
     return Block("plot", name, settings, figure.data, wide=wide)
 
 
-def result_block(name: str, title: str, hint: str, table: Table) -> Block:
+def table(name: str, title: str, hint: str, result: Table) -> Block:
     """Return a block of a result's table."""
-    names = [re.sub(r"\W+", "_", column).lower() for column in table.head]
+    names = [re.sub(r"\W+", "_", column).lower() for column in result.head]
     rows = [
         {
             "id": str(place),
@@ -156,53 +158,60 @@ def result_block(name: str, title: str, hint: str, table: Table) -> Block:
                 for key, cell in zip(names, row, strict=True)
             },
         }
-        for place, row in enumerate(table.rows)
+        for place, row in enumerate(result.rows)
     ]
     columns = [
-        [key, short(column, 32)] for key, column in zip(names, table.head, strict=True)
+        [key, short(column, 32)] for key, column in zip(names, result.head, strict=True)
     ]
     settings = {"title": title, "hint": hint, "columns": columns}
     return Block("table", name, settings, rows, wide=True)
 
 
-def text_block(name: str, markdown: str) -> Block:
+def text(name: str, markdown: str) -> Block:
     """Return a block of text."""
     return Block("text", name, {"markdown": markdown}, wide=True)
 
 
-def choice_block(
-    name: str, label: str, choices: Sequence[tuple[str, str]], value: str
-) -> Block:
-    """Return a block of a drop-down list: values with their labels."""
-    settings = {"label": label, "choices": [list(choice) for choice in choices]}
+def warnings(texts: Iterable[str]) -> list[Block]:
+    """Return blocks of warnings."""
+    return [
+        text(f"warning_{number}", f"**{escape_markdown(one)}**")
+        for number, one in enumerate(texts)
+    ]
+
+
+def choice(name: str, label: str, values: Iterable[str], value: str) -> Block:
+    """Return a block of a drop-down list."""
+    settings = {"label": label, "choices": [[one, one] for one in values]}
     return Block("choice", name, settings, value=value, wide=True)
 
 
-def slider_block(name: str, label: str, low: float, high: float, value: float) -> Block:
+def slider(name: str, label: str, low: float, high: float, value: float) -> Block:
     """Return a block of a slider."""
     settings = {"label": label, "low": low, "high": high}
     return Block("slider", name, settings, value=value, wide=True)
 
 
-def buttons_block(
-    name: str, buttons: Sequence[tuple[str, str, dict[str, Any]]]
-) -> Block:
+def buttons(name: str, listed: Sequence[tuple[str, str, dict[str, Any]]]) -> Block:
     """Return a block of buttons: label, name of the event's handler, parameters."""
-    listed = [
+    settings = [
         {"label": label, "handler": handler, "params": params}
-        for label, handler, params in buttons
+        for label, handler, params in listed
     ]
-    return Block("buttons", name, {"buttons": listed}, wide=True)
+    return Block("buttons", name, {"buttons": settings}, wide=True)
 
 
-def operator_block(name: str, label: str, operator: str) -> Block:
-    """Return a block of a button that opens the form of an operator."""
-    return buttons_block(name, [(label, "on_operator", {"operator": operator})])
+def operators(name: str, **labels: str) -> Block:
+    """Return a block of buttons that open the forms of operators, by their names."""
+    return buttons(
+        name,
+        [(label, "on_operator", {"operator": one}) for one, label in labels.items()],
+    )
 
 
-def component_block(name: str, component: str, **settings: Any) -> Block:
+def component(name: str, view: str, **settings: Any) -> Block:
     """Return a block of a component of the plugin's bundle, with what it is given."""
-    settings = {"component": component, "settings": settings}
+    settings = {"component": view, "settings": settings}
     return Block("component", name, settings, wide=True)
 
 
@@ -217,9 +226,7 @@ def styled(**styles: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def render_blocks(
-    panel: types.Object,
-    blocks: Sequence[Mapping[str, Any]],
-    handlers: Mapping[str, Handler],
+    panel: types.Object, blocks: Sequence[Layout], handlers: Handlers
 ) -> None:
     """Add blocks to a panel."""
     body = panel.grid(BODY, **styled(grid=_BODY_STYLE))
@@ -236,7 +243,11 @@ def render_blocks(
                 grid={"gridTemplateColumns": "minmax(0, 1fr)"},
             ),
         )
-        _render_title(holder, block)
+        if block.get("title"):
+            view = types.HeaderView(
+                label=block["title"], description=block["hint"] or None
+            )
+            holder.view(f"{block['name']}_title", view)
         _DRAWN[block["kind"]](holder, block, handlers)
 
 
@@ -246,7 +257,6 @@ def small_button(
     label: str,
     on_click: Handler,
     params: Mapping[str, Any] | None = None,
-    **kwargs: Any,
 ) -> None:
     """Add a button of the size of text."""
     row.btn(
@@ -254,23 +264,11 @@ def small_button(
         label=label,
         on_click=on_click,
         params=dict(params or {}),
-        **kwargs,
         **styled(button=_SMALL_BUTTON, item={"width": "auto"}),
     )
 
 
-def _render_title(holder: types.Object, block: Mapping[str, Any]) -> None:
-    title, hint = block.get("title"), block.get("hint")
-    if title:
-        holder.view(
-            f"{block['name']}_title",
-            types.HeaderView(label=title, description=hint or None),
-        )
-
-
-def _render_cards(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_cards(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     grid = holder.grid(block["name"], **styled(grid=_CARDS_STYLE))
     for place, card in enumerate(block["cards"]):
         # What is behind a card is opened by the card; a bare figure is no button.
@@ -281,16 +279,11 @@ def _render_cards(
             title=card["hint"],
             on_click=handlers["on_mark"] if card["mark"] else None,
             params={"mark": card["mark"]},
-            componentsProps={
-                "button": {"sx": {**_CARD_STYLE, **dead}},
-                "container": {"sx": {"height": "100%"}},
-            },
+            **styled(button={**_CARD_STYLE, **dead}, container={"height": "100%"}),
         )
 
 
-def _render_plot(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_plot(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     holder.plot(
         block["name"],
         layout=block["layout"],
@@ -302,11 +295,9 @@ def _render_plot(
     )
 
 
-def _render_table(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_table(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     cell = {"fontSize": _SMALL, "py": 0.6, "px": 1, "verticalAlign": "top"}
-    table = types.TableView(
+    view = types.TableView(
         on_click_row=handlers["on_mark"],
         **styled(
             table={
@@ -326,19 +317,15 @@ def _render_table(
         ),
     )
     for key, label in block["columns"]:
-        table.add_column(key, label=label)
-    holder.list(block["name"], types.Object(), view=table)
+        view.add_column(key, label=label)
+    holder.list(block["name"], types.Object(), view=view)
 
 
-def _render_text(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_text(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     holder.md(block["markdown"], name=block["name"])
 
 
-def _render_choice(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_choice(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     view = types.DropdownView(**styled(item={"maxWidth": 320}))
     for value, label in block["choices"]:
         view.add_choice(value, label=label)
@@ -352,9 +339,7 @@ def _render_choice(
     )
 
 
-def _render_slider(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_slider(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     holder.float(
         block["name"],
         min=block["low"],
@@ -366,26 +351,17 @@ def _render_slider(
     )
 
 
-def _render_buttons(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_buttons(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     row = holder.grid(
         block["name"],
         **styled(grid={"display": "flex", "flexWrap": "wrap", "gap": 1}),
     )
     for place, button in enumerate(block["buttons"]):
-        small_button(
-            row,
-            f"button_{place}",
-            button["label"],
-            handlers[button["handler"]],
-            button["params"],
-        )
+        handler, params = handlers[button["handler"]], button["params"]
+        small_button(row, f"button_{place}", button["label"], handler, params)
 
 
-def _render_component(
-    holder: types.Object, block: Mapping[str, Any], handlers: Mapping[str, Handler]
-) -> None:
+def _draw_component(holder: types.Object, block: Layout, handlers: Handlers) -> None:
     view = types.View(
         component=block["component"],
         composite_view=True,
@@ -396,15 +372,13 @@ def _render_component(
     holder.define_property(block["name"], types.Object(), view=view)
 
 
-_DRAWN: Mapping[
-    str, Callable[[types.Object, Mapping[str, Any], Mapping[str, Handler]], None]
-] = {
-    "cards": _render_cards,
-    "plot": _render_plot,
-    "table": _render_table,
-    "text": _render_text,
-    "choice": _render_choice,
-    "slider": _render_slider,
-    "buttons": _render_buttons,
-    "component": _render_component,
+_DRAWN: Mapping[str, Callable[[types.Object, Layout, Handlers], None]] = {
+    "cards": _draw_cards,
+    "plot": _draw_plot,
+    "table": _draw_table,
+    "text": _draw_text,
+    "choice": _draw_choice,
+    "slider": _draw_slider,
+    "buttons": _draw_buttons,
+    "component": _draw_component,
 }

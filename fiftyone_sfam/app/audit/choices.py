@@ -39,11 +39,6 @@ def to_queries(run: Run, title: str, queries: NDArray[np.integer]) -> Selection:
     return Selection(title, tuple(pairs[order].tolist()), samples_of(run, queries))
 
 
-def to_samples(title: str, samples: Iterable[str]) -> Selection:
-    """Select samples without pairs."""
-    return Selection(title, (), tuple(dict.fromkeys(samples)))
-
-
 def to_outcome(run: Run, outcome: int) -> Selection:
     """Select the first neighbors of an outcome, or all pairs of a list with it."""
     chosen = run.pairs.outcome == outcome
@@ -71,16 +66,6 @@ def samples_of(run: Run, items: NDArray[np.integer]) -> tuple[str, ...]:
 
 OVERVIEW = "overview"
 """The first page of the panel."""
-
-CHECK_FAITHFULNESS = "check_faithfulness"
-COMPARE_RUNS = "compare_runs"
-DECIDE_PAIRS = "decide_pairs"
-EVALUATE = "evaluate_retrieval"
-EXPLAIN_REGIONS = "explain_regions"
-FIND_SUSPECTS = "find_suspects"
-VERIFY_PAIRS = "verify_pairs"
-WRITE_REPORT = "write_report"
-"""The operators that compute what a page shows, or go on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)

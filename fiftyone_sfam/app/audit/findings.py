@@ -18,6 +18,7 @@ from pydantic import Field
 from fiftyone_sfam.app.audit.results import stored
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.forms.parameters import Text, Texts, Whole, whole
+from fiftyone_sfam.app.pairs.bounded import MOST_BYTES
 from fiftyone_sfam.app.pairs.pictures import ImageFile, image_file
 from fiftyone_sfam.app.pairs.run_question import Plain, Questions, RunQuestion
 from fiftyone_sfam.app.pairs.verdicts import (
@@ -48,9 +49,6 @@ from fiftyone_sfam.runs.run import Run
 
 MOST_FINDINGS = 20
 """Most findings of an answer."""
-
-MOST_BYTES = 250_000
-"""Longest answer, as JSON in UTF-8."""
 
 MOST_PICTURES = 4
 """Most pictures of a group of a finding."""

@@ -24,30 +24,29 @@ def page(run: Run, chosen: Choices) -> list[blocks.Block]:
     found = load_comparisons(run)
     if not found:
         text = "Which of two models is better, for whom, and where do they differ?"
-        button = blocks.operator_block("compare", "Compare", choices.COMPARE_RUNS)
-        return [blocks.text_block("no_comparison", text), button]
+        button = blocks.operators("compare", compare_runs="Compare")
+        return [blocks.text("no_comparison", text), button]
     one, field = _chosen(run, chosen)
-    keys = [(other.second_key, f"with {other.second_key}") for other in found]
-    names = [(name, name) for name in one.groups]
+    keys = [other.second_key for other in found]
     said, notes = (
         "  \n".join(map(escape_markdown, lines(one)))
         for lines in (display.isolated_sentences, display.notes)
     )
     changed = display.queries_table(one, run, one.changed[:MAX_ROWS].tolist())
     groups = display.groups_table(one, field, MAX_ROWS)
-    plot, table = blocks.plot_block, blocks.result_block
+    plot, table = blocks.plot, blocks.table
     return [
-        blocks.choice_block("other", "Compared", keys, one.second_key),
-        blocks.text_block("compared", said),
+        blocks.choice("other", "Compared with", keys, one.second_key),
+        blocks.text("compared", said),
         plot("moved", "Nearest true match", _CLICK, display.ranks_figure(one)),
         plot("regions_of_two", "Regions", _SHARE, display.regions_figure(one)),
         plot("places", "Places", _SHARE, display.places_figure(one), wide=True),
         table("changed", "Queries that changed the most", _CLICK, changed),
-        blocks.choice_block("group", "Groups", names, field),
+        blocks.choice("group", "Groups", one.groups, field),
         table("changed_groups", "", _CLICK, groups),
         table("figures_of_two", "Figures", "", display.figures_table(one)),
-        blocks.text_block("compare_notes", notes),
-        blocks.operator_block("again", "Compare again", choices.COMPARE_RUNS),
+        blocks.text("compare_notes", notes),
+        blocks.operators("again", compare_runs="Compare again"),
     ]
 
 

@@ -8,17 +8,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.audit.blocks import (
-    Block,
-    Card,
-    buttons_block,
-    cards_block,
-    result_block,
-    text_block,
-)
+from fiftyone_sfam.app.audit import blocks
+from fiftyone_sfam.app.audit.blocks import Block, Card
 from fiftyone_sfam.app.audit.choices import (
-    VERIFY_PAIRS,
-    WRITE_REPORT,
     Choices,
     Mark,
     Opened,
@@ -28,20 +20,16 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import Overview
-from fiftyone_sfam.audit.verification.display import (
-    folds_table,
-    measures_table,
-    sentences,
-)
+from fiftyone_sfam.audit.verification import display
 from fiftyone_sfam.audit.verification.verify import (
     Verification,
     has_both_kinds,
     measure_pairs,
     pair_scores,
 )
-from fiftyone_sfam.data.text import counted, escape_markdown, percent
+from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.retrieval.given import NO_PAIR
-from fiftyone_sfam.review.verdicts import Reviewed
+from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
 
 NO_LABELS = (
@@ -50,41 +38,33 @@ NO_LABELS = (
 )
 
 
-def page(run: Run, done: Reviewed) -> list[Block]:
-    """Return the blocks of the page."""
-    blocks = [
-        text_block(f"warning_{number}", f"**{escape_markdown(text)}**")
-        for number, text in enumerate(run.warnings)
-    ]
+def tables(run: Run) -> list[Block]:
+    """Return the figures of the list, by folds if it has them."""
     verified = verification_of(run)
-    blocks.append(cards_block("cards", cards(run, verified, done)))
     if verified is None:
-        blocks.append(text_block("no_labels", NO_LABELS))
-    else:
-        note = " ".join(sentences(verified))
-        measures = measures_table(verified)
-        blocks.append(result_block("verification", "Verification", note, measures))
-        if verified.folds:
-            hint = (
-                "Each at the threshold that is most accurate on all others. Click a "
-                "row: the pairs of the fold."
-            )
-            table = folds_table(verified)
-            blocks.append(result_block("folds", "Accuracy by folds", hint, table))
-    operators = [("Write report", "on_operator", {"operator": WRITE_REPORT})]
-    if verified is not None:
-        verify = ("Verify at a threshold", "on_operator", {"operator": VERIFY_PAIRS})
-        operators.insert(0, verify)
-    return [*blocks, buttons_block("operators", operators)]
+        return [blocks.text("no_labels", NO_LABELS)]
+    note, table = (
+        " ".join(display.sentences(verified)),
+        display.measures_table(verified),
+    )
+    shown = [blocks.table("verification", "Verification", note, table)]
+    if verified.folds:
+        hint = (
+            "Each at the threshold that is most accurate on all others. Click a row: "
+            "the pairs of the fold."
+        )
+        table = display.folds_table(verified)
+        shown.append(blocks.table("folds", "Accuracy by folds", hint, table))
+    return shown
 
 
-def cards(run: Run, verified: Verification | None, done: Reviewed) -> list[Card]:
-    """Return the cards."""
-    counts, shown = run.config.counts, []
+def cards(run: Run) -> list[Card]:
+    """Return the cards of the figures."""
+    verified, counts, shown = verification_of(run), run.config.counts, []
+    if verified is not None and verified.folds:
+        hint = "Mean accuracy of the folds, each at the threshold of the others."
+        shown.append(Card(percent(verified.accuracy, 2), "Accuracy", hint))
     if verified is not None:
-        if verified.folds:
-            hint = "Mean accuracy of the folds, each at the threshold of the others."
-            shown.append(Card(percent(verified.accuracy, 2), "Accuracy", hint, ""))
         hint = (
             "Error rate at the threshold where both error rates meet. Opens the pairs "
             "of two identities that it accepts."
@@ -96,87 +76,23 @@ def cards(run: Run, verified: Verification | None, done: Reviewed) -> list[Card]
             ("true match", "One identity", "true_matches"),
             ("false match", "Two identities", "false_matches"),
         ):
-            hint = f"Pairs of {title.lower()}."
-            count = counts[name]
+            hint, count = f"Pairs of {title.lower()}.", counts[name]
             shown.append(Card(f"{count:,}", title, hint, mark if count else ""))
-    return [*shown, *common_cards(run, done)]
-
-
-def common_cards(run: Run, done: Reviewed) -> list[Card]:
-    """Return the cards of every run."""
-    counts = run.config.counts
-    shown = [
-        Card(
-            f"{done.pairs:,}",
-            f"Reviewed of {done.total_pairs:,}",
-            f"Pairs with a verdict, of {done.queries:,} of the "
-            f"{counted(done.total_queries, 'query', 'queries')}.",
-            "reviewed" if done.pairs else "",
-        ),
-        Card(
-            f"{counts['queries']:,}",
-            "Queries",
-            "Images with neighbors to look at. Opens their first neighbors.",
-            "queries",
-        ),
-    ]
-    if counts["skipped"]:
-        shown.append(
-            Card(
-                f"{counts['skipped']:,}",
-                "Skipped",
-                "Images that could not be used.",
-                "skipped",
-            )
-        )
-    if counts.get("rows skipped"):
-        shown.append(
-            Card(
-                f"{counts['rows skipped']:,}",
-                f"Rows skipped of {counts['rows']:,}",
-                "Rows of the list whose images are missing or could not be used.",
-                "",
-            )
-        )
     return shown
 
 
-def figures_of(run: Run) -> Overview:
-    """Return the figures that the page of scores shows; empty without labels."""
+def figures_of(run: Run) -> Overview | None:
+    """Return the figures that the page of scores shows; None without labels."""
     verified = verification_of(run)
-    none, counts = np.empty(0), np.zeros(0, dtype=np.int64)
-    unranked = Identification(counts, none, none, counts, 0)
-    nan = float("nan")
     if verified is None:
-        return Overview(
-            identification=unranked,
-            edges=none,
-            genuine=counts,
-            impostor=counts,
-            roc_fmr=none,
-            roc_fnmr=none,
-            roc_threshold=none,
-            auc=nan,
-            equal_error=nan,
-            equal_error_threshold=nan,
-            score_name="",
-            evidence=None,
-        )
-    scores = verified.scores
-    return Overview(
-        identification=unranked,
-        edges=scores.edges,
-        genuine=scores.genuine,
-        impostor=scores.impostor,
-        roc_fmr=scores.roc_fmr,
-        roc_fnmr=scores.roc_fnmr,
-        roc_threshold=scores.roc_threshold,
-        auc=scores.auc,
-        equal_error=scores.equal_error,
-        equal_error_threshold=scores.equal_error_threshold,
-        score_name=verified.score_name,
-        evidence=None,
-    )
+        return None
+    none, counts = np.empty(0), np.zeros(0, dtype=np.int64)
+    others = {
+        "identification": Identification(counts, none, none, counts, 0),
+        "score_name": verified.score_name,
+        "evidence": None,
+    }
+    return restore(Overview, {**vars(verified.scores), **others})
 
 
 def accepted(run: Run) -> NDArray[np.bool_]:

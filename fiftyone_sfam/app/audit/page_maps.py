@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fiftyone_sfam.app.audit.blocks import (
-    Block,
-    operator_block,
-    plot_block,
-    result_block,
-    text_block,
-)
-from fiftyone_sfam.app.audit.choices import (
-    CHECK_FAITHFULNESS,
-    Choices,
-    Mark,
-    Opened,
-    Params,
-    to_pairs,
-)
-from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.audit import blocks
+from fiftyone_sfam.app.audit.choices import Choices, Mark, Opened, Params, to_pairs
+from fiftyone_sfam.app.audit.results import needed, stored
 from fiftyone_sfam.audit.faithfulness.display import curve_figure, maps_table
 from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
 from fiftyone_sfam.data.text import escape_markdown
@@ -37,50 +24,48 @@ _TITLES = {
 """Titles of the columns that are shown, by their names in the result."""
 
 
-def page(run: Run, chosen: Choices) -> list[Block]:
+def page(run: Run, chosen: Choices) -> list[blocks.Block]:
     """Return the blocks of the page."""
     result = stored(run, load_faithfulness)
     if result is None:
         return [
-            text_block(
+            blocks.text(
                 "no_verdict",
                 "A map that looks right may be wrong. Hide the pixels that the maps "
                 "call important, see how far the similarity falls, and compare with "
                 "maps that know less. The verdict is stored with the run.",
             ),
-            operator_block("check", "Check faithfulness", CHECK_FAITHFULNESS),
+            blocks.operators("check", check_faithfulness="Check faithfulness"),
         ]
     return [
-        text_block("verdict", escape_markdown(result.sentence)),
-        plot_block(
+        blocks.text("verdict", escape_markdown(result.sentence)),
+        blocks.plot(
             "hidden",
             "First pixels hidden",
             "Mean similarity; the lower the curve, the better the map. A click opens "
             "the pairs.",
             curve_figure(result, "deletion"),
         ),
-        plot_block(
+        blocks.plot(
             "shown",
             "Only first pixels shown",
             "Mean similarity; the higher the curve, the better the map. A click opens "
             "the pairs.",
             curve_figure(result, "insertion"),
         ),
-        result_block(
+        blocks.table(
             "map_figures",
             "Maps, the most faithful first",
             "With 95 % intervals over queries. Click a row: the pairs of the check.",
             maps_table(result).columns(_TITLES),
         ),
-        operator_block("check", "Check faithfulness again", CHECK_FAITHFULNESS),
+        blocks.operators("check", check_faithfulness="Check faithfulness again"),
     ]
 
 
 def _on_curve(run: Run, params: Params, chosen: Choices) -> Opened:
-    result = stored(run, load_faithfulness)
-    if result is None:
-        return Opened()
-    return Opened(to_pairs(run, "pairs of the check of maps", result.pairs))
+    pairs = needed(run, load_faithfulness).pairs
+    return Opened(to_pairs(run, "pairs of the check of maps", pairs))
 
 
 MARKS: Mapping[str, Mark] = dict.fromkeys(("hidden", "shown", "map_figures"), _on_curve)

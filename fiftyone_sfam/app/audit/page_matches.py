@@ -9,23 +9,22 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.app.audit import page_given
-from fiftyone_sfam.app.audit.blocks import Block, choice_block, plot_block, text_block
+from fiftyone_sfam.app.audit import blocks, page_given
+from fiftyone_sfam.app.audit.blocks import Block
 from fiftyone_sfam.app.audit.choices import (
     Choices,
     Mark,
     Opened,
     Params,
-    Selection,
     one_of,
     place_of,
     to_pairs,
 )
 from fiftyone_sfam.app.audit.page_overview import NO_IDENTITIES
-from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.audit.results import needed, stored
 from fiftyone_sfam.app.audit.view import grid_figure, row_figure
 from fiftyone_sfam.audit.evaluation.display import FALSE_COLOR, Figure
-from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.evaluation.slices import PairSliceRow
 from fiftyone_sfam.data.text import NO_LABEL, counted, percent_between, quoted, short
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
@@ -57,14 +56,6 @@ class Tallies:
     identity_of: NDArray[np.int64]  # (N,)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Pair slices as a table of values by values; None where there is no slice."""
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[PairSliceRow | None, ...], ...]
-
-
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
     matches = tallies(run)
@@ -74,29 +65,30 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         text = NO_IDENTITIES
         if labeled:
             text = "Every first neighbor is a true match." if run.ranked else _NONE
-        return [text_block("none", text), *_error_blocks(run, chosen)]
-    blocks = []
-    if not run.ranked:
-        blocks.append(text_block("listed", _ACCEPTED))
+        return [blocks.text("none", text), *_errors(run, chosen)]
+    shown = [] if run.ranked else [blocks.text("listed", _ACCEPTED)]
     if any(camera is not None for camera in run.items.cameras):
         hint = "Click a cell: its false matches."
         if len(matches.cameras) < matches.all_cameras:
             hint += (
                 f" The {len(matches.cameras)} of {matches.all_cameras} with the most."
             )
-        figure = camera_figure(matches)
-        blocks.append(plot_block("cameras", "By camera pair", hint, figure))
-    shown = counted(len(matches.identities), "identity", "identities")
-    blocks.append(
-        plot_block(
+        shown.append(
+            blocks.plot("cameras", "By camera pair", hint, _camera_figure(matches))
+        )
+    count = counted(len(matches.identities), "identity", "identities")
+    counts = matches.by_identity.tolist()
+    axis = "queries with a false match"
+    shown.append(
+        blocks.plot(
             "identities",
             "By identity",
-            f"The {shown} with the most. Click a bar: its false matches.",
-            identity_figure(matches),
+            f"The {count} with the most. Click a bar: its false matches.",
+            row_figure(matches.identities, counts, axis, FALSE_COLOR),
             height=max(160, 60 + 18 * len(matches.identities)),
         )
     )
-    return [*blocks, *_error_blocks(run, chosen)]
+    return [*shown, *_errors(run, chosen)]
 
 
 @lru_cache(maxsize=4)
@@ -131,178 +123,6 @@ def tallies(run: Run) -> Tallies:
     )
 
 
-# --------------------------------------------------------------------------------------
-# Figures
-# --------------------------------------------------------------------------------------
-
-
-def camera_figure(matches: Tallies) -> Figure:
-    """Draw the false matches by the cameras of query and neighbor."""
-    names = [short(name) for name in matches.cameras]
-    return grid_figure(
-        names,
-        matches.by_camera.tolist(),
-        [
-            [
-                f"query {row}, neighbor {column}: {_matches(count)}"
-                for column, count in zip(names, counts, strict=True)
-            ]
-            for row, counts in zip(names, matches.by_camera, strict=True)
-        ],
-        ("neighbor's camera", "query's camera"),
-    )
-
-
-def _matches(count: int) -> str:
-    return counted(int(count), "false match", "false matches")
-
-
-def identity_figure(matches: Tallies) -> Figure:
-    """Draw the identities with the most false matches."""
-    return row_figure(
-        matches.identities,
-        matches.by_identity.tolist(),
-        "queries with a false match",
-        FALSE_COLOR,
-    )
-
-
-def _error_blocks(run: Run, chosen: Choices) -> list[Block]:
-    """Return the equal error by pairs of slices, where that was evaluated."""
-    evaluation = stored(run, load_evaluation)
-    if evaluation is None or not evaluation.pair_slices:
-        return []
-    name = one_of(chosen.pair_slices, evaluation.pair_slices)
-    grid = _grid(evaluation, name)
-    shown = [short(value) for value in grid.names]
-    figure = grid_figure(
-        shown,
-        [
-            [
-                None
-                if row is None or np.isnan(row.equal_error.value)
-                else 100 * row.equal_error.value
-                for row in rows
-            ]
-            for rows in grid.rows
-        ],
-        [
-            [
-                _error_text(row, query, neighbor)
-                for row, neighbor in zip(rows, shown, strict=True)
-            ]
-            for rows, query in zip(grid.rows, shown, strict=True)
-        ],
-        (f"neighbor's {short(name)}", f"query's {short(name)}"),
-    )
-    hint = "Equal error, in percent, of all pairs. Click a cell: its stored pairs."
-    block = plot_block("errors", f"Equal error by {short(name)} pair", hint, figure)
-    fields = [(field, field) for field in evaluation.pair_slices]
-    if len(fields) == 1:
-        return [block]
-    return [choice_block("pair_slices", "Pairs of", fields, name), block]
-
-
-def _grid(evaluation: Evaluation, name: str) -> _Grid:
-    rows = evaluation.pair_slices[name]
-    size: dict[str, int] = {}
-    for row in rows:
-        for value in (row.query_value, row.gallery_value):
-            size[value] = size.get(value, 0) + row.genuine + row.impostor
-    largest = sorted(size, key=lambda value: -size[value])[:SHOWN_CAMERAS]
-    names = tuple(sorted(largest))
-    by_values = {(row.query_value, row.gallery_value): row for row in rows}
-    return _Grid(
-        names,
-        tuple(
-            tuple(by_values.get((first, second)) for second in names) for first in names
-        ),
-    )
-
-
-def _error_text(row: PairSliceRow | None, query: str, neighbor: str) -> str:
-    if row is None:
-        return f"query {query}, neighbor {neighbor}: not compared"
-    error = row.equal_error
-    return (
-        f"query {query}, neighbor {neighbor}: equal error "
-        f"{percent_between(error.value, error.low, error.high)}, "
-        f"{counted(row.genuine, 'pair')} of one identity, {row.impostor:,} of two"
-    )
-
-
-# --------------------------------------------------------------------------------------
-# Selections
-# --------------------------------------------------------------------------------------
-
-
-def camera_selection(run: Run, row: int, column: int) -> Selection:
-    """Open the false matches between two cameras of the figure."""
-    matches = tallies(run)
-    query = matches.camera_of[run.pairs.query[matches.false]]
-    gallery = matches.camera_of[run.pairs.gallery[matches.false]]
-    names = quoted(matches.cameras[row]), quoted(matches.cameras[column])
-    title = f"false matches of camera {names[0]} with camera {names[1]}"
-    return to_pairs(run, title, matches.false[(query == row) & (gallery == column)])
-
-
-def identity_selection(run: Run, place: int) -> Selection:
-    """Open the false matches of an identity of the figure."""
-    matches = tallies(run)
-    own = matches.identity_of[run.pairs.query[matches.false]] == place
-    title = f"false matches of {quoted(matches.identities[place])}"
-    return to_pairs(run, title, matches.false[own])
-
-
-def _on_camera(run: Run, params: Params, chosen: Choices) -> Opened:
-    row, column = params["idx"]
-    return Opened(camera_selection(run, int(row), int(column)))
-
-
-def _on_identity(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(identity_selection(run, place_of(params)))
-
-
-def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = stored(run, load_evaluation)
-    if evaluation is None:
-        return Opened()
-    name = one_of(chosen.pair_slices, evaluation.pair_slices)
-    row, column = params["idx"]
-    slice_row = _grid(evaluation, name).rows[int(row)][int(column)]
-    if slice_row is None:
-        return Opened()
-    values = quoted(slice_row.query_value), quoted(slice_row.gallery_value)
-    title = f"{short(name)} {values[0]} with {values[1]}"
-    others = [
-        pair_slice.items
-        for pair_slice in evaluation.pair_slices[name]
-        if pair_slice.query_value == slice_row.gallery_value
-    ]
-    return Opened(_between(run, title, slice_row.items, others))
-
-
-def _between(
-    run: Run, title: str, queries: NDArray[np.int64], others: list[NDArray[np.int64]]
-) -> Selection:
-    """Open the stored pairs of queries with others, false matches first."""
-    pairs = run.pairs
-    inside = np.isin(pairs.query, queries)
-    if others:
-        inside &= np.isin(pairs.gallery, np.concatenate(others))
-    chosen = np.flatnonzero(inside)
-    order = np.argsort(pairs.outcome[chosen] != FALSE_MATCH, kind="stable")
-    return to_pairs(run, title, chosen[order])
-
-
-MARKS: Mapping[str, Mark] = {
-    "cameras": _on_camera,
-    "identities": _on_identity,
-    "errors": _on_error,
-}
-"""Effects of clicks, by the name of the block."""
-
-
 def _codes(labels: tuple[str | None, ...]) -> tuple[list[str], NDArray[np.int64]]:
     """Give each label the place of its name, in order."""
     filled = [NO_LABEL if label is None else label for label in labels]
@@ -317,3 +137,133 @@ def _places(chosen: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     positions = np.full(count, -1, dtype=np.int64)
     positions[chosen] = np.arange(len(chosen))
     return positions
+
+
+# --------------------------------------------------------------------------------------
+# Figures
+# --------------------------------------------------------------------------------------
+
+
+def _camera_figure(matches: Tallies) -> Figure:
+    """Draw the false matches by the cameras of query and neighbor."""
+    names = [short(name) for name in matches.cameras]
+    values = matches.by_camera.tolist()
+    texts = [
+        [
+            f"query {row}, neighbor {column}: "
+            f"{counted(count, 'false match', 'false matches')}"
+            for column, count in zip(names, counts, strict=True)
+        ]
+        for row, counts in zip(names, values, strict=True)
+    ]
+    return grid_figure(names, values, texts, ("neighbor's camera", "query's camera"))
+
+
+Cells = list[list[PairSliceRow | None]]
+
+
+def _errors(run: Run, chosen: Choices) -> list[Block]:
+    """Return the equal error by pairs of slices, where that was evaluated."""
+    evaluation = stored(run, load_evaluation)
+    if evaluation is None or not evaluation.pair_slices:
+        return []
+    name = one_of(chosen.pair_slices, evaluation.pair_slices)
+    values, cells = _grid(evaluation.pair_slices[name])
+    names, by = [short(value) for value in values], short(name)
+    errors = [
+        [
+            None
+            if cell is None or np.isnan(cell.equal_error.value)
+            else 100 * cell.equal_error.value
+            for cell in row
+        ]
+        for row in cells
+    ]
+    texts = [
+        [
+            f"query {query}, neighbor {neighbor}: {_error_text(cell)}"
+            for cell, neighbor in zip(row, names, strict=True)
+        ]
+        for row, query in zip(cells, names, strict=True)
+    ]
+    figure = grid_figure(names, errors, texts, (f"neighbor's {by}", f"query's {by}"))
+    hint = "Equal error, in percent, of all pairs. Click a cell: its stored pairs."
+    block = blocks.plot("errors", f"Equal error by {by} pair", hint, figure)
+    if len(evaluation.pair_slices) == 1:
+        return [block]
+    choice = blocks.choice("pair_slices", "Pairs of", evaluation.pair_slices, name)
+    return [choice, block]
+
+
+def _grid(rows: tuple[PairSliceRow, ...]) -> tuple[list[str], Cells]:
+    """Return the largest values, and pair slices as a table of values by values."""
+    size: dict[str, int] = {}
+    for row in rows:
+        for value in (row.query_value, row.gallery_value):
+            size[value] = size.get(value, 0) + row.genuine + row.impostor
+    names = sorted(sorted(size, key=lambda value: -size[value])[:SHOWN_CAMERAS])
+    found = {(row.query_value, row.gallery_value): row for row in rows}
+    return names, [[found.get((one, other)) for other in names] for one in names]
+
+
+def _error_text(row: PairSliceRow | None) -> str:
+    if row is None:
+        return "not compared"
+    error = row.equal_error
+    return (
+        f"equal error {percent_between(error.value, error.low, error.high)}, "
+        f"{counted(row.genuine, 'pair')} of one identity, {row.impostor:,} of two"
+    )
+
+
+# --------------------------------------------------------------------------------------
+# Clicks
+# --------------------------------------------------------------------------------------
+
+
+def _on_camera(run: Run, params: Params, chosen: Choices) -> Opened:
+    """Open the false matches between two cameras of the figure."""
+    matches, (row, column) = tallies(run), map(int, params["idx"])
+    query = matches.camera_of[run.pairs.query[matches.false]]
+    gallery = matches.camera_of[run.pairs.gallery[matches.false]]
+    names = quoted(matches.cameras[row]), quoted(matches.cameras[column])
+    title = f"false matches of camera {names[0]} with camera {names[1]}"
+    inside = (query == row) & (gallery == column)
+    return Opened(to_pairs(run, title, matches.false[inside]))
+
+
+def _on_identity(run: Run, params: Params, chosen: Choices) -> Opened:
+    """Open the false matches of an identity of the figure."""
+    matches, place = tallies(run), place_of(params)
+    own = matches.identity_of[run.pairs.query[matches.false]] == place
+    title = f"false matches of {quoted(matches.identities[place])}"
+    return Opened(to_pairs(run, title, matches.false[own]))
+
+
+def _on_error(run: Run, params: Params, chosen: Choices) -> Opened:
+    """Open the stored pairs of two slices, false matches first."""
+    slices = needed(run, load_evaluation).pair_slices
+    name = one_of(chosen.pair_slices, slices)
+    row, column = map(int, params["idx"])
+    cell = _grid(slices[name])[1][row][column]
+    if cell is None:
+        return Opened()
+    values, pairs = (quoted(cell.query_value), quoted(cell.gallery_value)), run.pairs
+    others = [
+        one.items for one in slices[name] if one.query_value == cell.gallery_value
+    ]
+    inside = np.isin(pairs.query, cell.items)
+    if others:
+        inside &= np.isin(pairs.gallery, np.concatenate(others))
+    found = np.flatnonzero(inside)
+    order = np.argsort(pairs.outcome[found] != FALSE_MATCH, kind="stable")
+    title = f"{short(name)} {values[0]} with {values[1]}"
+    return Opened(to_pairs(run, title, found[order]))
+
+
+MARKS: Mapping[str, Mark] = {
+    "cameras": _on_camera,
+    "identities": _on_identity,
+    "errors": _on_error,
+}
+"""Effects of clicks, by the name of the block."""

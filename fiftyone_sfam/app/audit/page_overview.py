@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from fiftyone_sfam.app.audit import page_given
-from fiftyone_sfam.app.audit.blocks import (
-    Block,
-    Card,
-    buttons_block,
-    cards_block,
-    choice_block,
-    operator_block,
-    plot_block,
-    result_block,
-    text_block,
-)
-from fiftyone_sfam.app.audit.choices import (
-    EVALUATE,
-    WRITE_REPORT,
-    Choices,
-    Mark,
-    Opened,
-    Params,
-    Selection,
-    one_of,
-    place_of,
-    to_outcome,
-    to_pairs,
-    to_queries,
-    to_samples,
-)
-from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.audit import blocks, choices, page_given
+from fiftyone_sfam.app.audit.blocks import Block, Card
+from fiftyone_sfam.app.audit.choices import Choices, Mark, Opened, Params
+from fiftyone_sfam.app.audit.results import needed, stored
 from fiftyone_sfam.audit.evaluation.display import (
     cmc_figure,
     evidence_figure,
@@ -41,7 +17,6 @@ from fiftyone_sfam.audit.evaluation.display import (
     slices_table,
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
-from fiftyone_sfam.audit.evaluation.measures import Identification
 from fiftyone_sfam.audit.evaluation.overview import (
     LARGE_PAIRS,
     Overview,
@@ -49,17 +24,10 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.data.text import (
-    NOT_KNOWN,
-    counted,
-    escape_markdown,
-    percent,
-    quoted,
-    short,
-)
+from fiftyone_sfam.data.text import NOT_KNOWN, counted, percent, quoted, short
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
-from fiftyone_sfam.review.verdicts import Reviewed, get_verdicts, reviewed
+from fiftyone_sfam.review.verdicts import get_verdicts, reviewed
 from fiftyone_sfam.runs.run import Run
 
 NO_IDENTITIES = (
@@ -75,20 +43,25 @@ MOST_SLICES = 100
 
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
-    if run.given is not None:
-        return page_given.page(run, reviewed(run))
     figures = figures_of(run)
-    blocks = [
-        text_block(f"warning_{number}", f"**{escape_markdown(text)}**")
-        for number, text in enumerate(run.warnings)
+    given = run.given is not None
+    measures = page_given.cards(run) if given else _measures(run, figures)
+    shown = [
+        *blocks.warnings(run.warnings),
+        blocks.cards("cards", [*measures, *_counts(run)]),
     ]
-    blocks.append(cards_block("cards", cards(run, figures, reviewed(run))))
+    report = {"write_report": "Write report"}
+    if given:
+        shown += page_given.tables(run)
+        if page_given.verification_of(run) is not None:
+            report = {"verify_pairs": "Verify at a threshold", **report}
+        return [*shown, blocks.operators("operators", **report)]
     if figures is None:
-        return [*blocks, *offer_evaluation(run)]
+        return [*shown, *offer_evaluation(run)]
     if not len(figures.identification.query):
-        return [*blocks, text_block("no_labels", nothing_to_measure(run))]
-    blocks.append(
-        plot_block(
+        return [*shown, blocks.text("no_labels", _nothing_to_measure(run))]
+    shown.append(
+        blocks.plot(
             "cmc",
             "Rank of the nearest true match (CMC)",
             "Click a point: the queries whose nearest true match has this rank.",
@@ -96,33 +69,23 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         )
     )
     if figures.evidence is not None:
-        blocks.append(
-            plot_block(
+        titles = ("true matches", "false matches")
+        shown.append(
+            blocks.plot(
                 "evidence",
                 "Where the similarity comes from, on average",
                 "Evidence on the query for its first neighbor. Click a map: its pairs.",
-                evidence_figure(
-                    list(figures.evidence), ("true matches", "false matches")
-                ),
+                evidence_figure(list(figures.evidence), titles),
             )
         )
     evaluation = stored(run, load_evaluation)
     if evaluation is not None and evaluation.slices:
-        blocks += slice_blocks(evaluation, chosen)
+        shown += _slices(evaluation, chosen)
     again = "Evaluate again" if evaluation else "Evaluate with slices and intervals"
-    blocks.append(
-        buttons_block(
-            "operators",
-            [
-                (again, "on_operator", {"operator": EVALUATE}),
-                ("Write report", "on_operator", {"operator": WRITE_REPORT}),
-            ],
-        )
-    )
-    return blocks
+    return [*shown, blocks.operators("operators", evaluate_retrieval=again, **report)]
 
 
-def nothing_to_measure(run: Run) -> str:
+def _nothing_to_measure(run: Run) -> str:
     """Say why no query has a true match to find."""
     without = run.counts[WITHOUT_MATCH]
     if not without:
@@ -154,13 +117,13 @@ def known_figures(run: Run) -> Overview:
 def offer_evaluation(run: Run) -> list[Block]:
     """Return the blocks that replace figures that take long to compute."""
     return [
-        text_block(
+        blocks.text(
             "unevaluated",
             "The other figures compare "
             f"{counted(compared_pairs(run), 'pair')} of images. "
             "Compute them once; they are stored with the run.",
         ),
-        operator_block("evaluate", "Evaluate retrieval", EVALUATE),
+        blocks.operators("evaluate", evaluate_retrieval="Evaluate retrieval"),
     ]
 
 
@@ -169,36 +132,23 @@ def offer_evaluation(run: Run) -> list[Block]:
 # --------------------------------------------------------------------------------------
 
 
-def cards(run: Run, figures: Overview | None, done: Reviewed) -> list[Card]:
-    """Return the cards."""
-    counts = run.counts
-    shown = [*_measures(run, figures)]
-    wrong = counts["false match"]
-    shown += [
-        Card(
-            f"{wrong:,}",
-            "False matches",
-            "Queries whose nearest neighbor is another identity.",
-            "false_matches" if wrong else "",
-        ),
-        *page_given.common_cards(run, done),
-    ]
-    return shown
-
-
 def _measures(run: Run, figures: Overview | None) -> list[Card]:
-    """Return the cards of the measures."""
+    """Return the cards of the measures, and of the false matches."""
+    wrong = run.counts["false match"]
+    hint = "Queries whose nearest neighbor is another identity."
+    last = Card(f"{wrong:,}", "False matches", hint, "false_matches" if wrong else "")
     if figures is None:
         hint = (
             "Queries whose nearest neighbor is a true match, of those that have one to "
             "find. The other figures need an evaluation."
         )
         rate = run.summary()["rank1"]
-        return [Card(percent(rate), "Rank-1", hint, "true_matches")]
+        return [Card(percent(rate), "Rank-1", hint, "true_matches"), last]
     shown = headline(figures.identification, figures.equal_error)
     names = ("Rank-1", "Rank-5", "mAP", "mINP", "Equal error")
     if not len(figures.identification.query):
-        return [Card(NOT_KNOWN, name, nothing_to_measure(run)) for name in names]
+        hint = _nothing_to_measure(run)
+        return [*(Card(NOT_KNOWN, name, hint) for name in names), last]
     of_those = "of those that have one to find. Opens the others."
     hints = (
         f"Queries whose nearest neighbor is a true match, {of_those}",
@@ -210,116 +160,135 @@ def _measures(run: Run, figures: Overview | None) -> list[Card]:
         "false matches that it accepts.",
     )
     marks = ("missed_1", "missed_5", "worst", "last", "equal_error")
-    return [
-        Card(value.text, name, hint, mark)
-        for value, name, hint, mark in zip(
-            shown.values(), names, hints, marks, strict=True
-        )
+    values = [value.text for value in shown.values()]
+    return [*map(Card, values, names, hints, marks), last]
+
+
+def _counts(run: Run) -> list[Card]:
+    """Return the cards of every run."""
+    counts, done = run.config.counts, reviewed(run)
+    shown = [
+        Card(
+            f"{done.pairs:,}",
+            f"Reviewed of {done.total_pairs:,}",
+            f"Pairs with a verdict, of {done.queries:,} of the "
+            f"{counted(done.total_queries, 'query', 'queries')}.",
+            "reviewed" if done.pairs else "",
+        ),
+        Card(
+            f"{counts['queries']:,}",
+            "Queries",
+            "Images with neighbors to look at. Opens their first neighbors.",
+            "queries",
+        ),
     ]
+    if counts["skipped"]:
+        hint = "Images that could not be used."
+        shown.append(Card(f"{counts['skipped']:,}", "Skipped", hint, "skipped"))
+    if counts.get("rows skipped"):
+        title = f"Rows skipped of {counts['rows']:,}"
+        hint = "Rows of the list whose images are missing or could not be used."
+        shown.append(Card(f"{counts['rows skipped']:,}", title, hint))
+    return shown
 
 
-# --------------------------------------------------------------------------------------
-# Slices
-# --------------------------------------------------------------------------------------
-
-
-def slice_blocks(evaluation: Evaluation, chosen: Choices) -> list[Block]:
+def _slices(evaluation: Evaluation, chosen: Choices) -> list[Block]:
     """Return the choice of a field and the table of its slices."""
-    name = one_of(chosen.slices, evaluation.slices)
+    name = choices.one_of(chosen.slices, evaluation.slices)
     table = slices_table(evaluation.slices[name]).first(MOST_SLICES)
     hint = "Figures with 95 % intervals. Click a row: its queries."
     if table.left_out:
         hint += f" The {MOST_SLICES} largest of {len(evaluation.slices[name]):,}."
-    shown = [result_block("slice_rows", f"Slices by {short(name)}", hint, table)]
-    fields = [(field, field) for field in evaluation.slices]
-    if len(fields) > 1:
-        shown.insert(0, choice_block("slices", "Sliced by", fields, name))
+    shown = [blocks.table("slice_rows", f"Slices by {short(name)}", hint, table)]
+    if len(evaluation.slices) > 1:
+        shown.insert(0, blocks.choice("slices", "Sliced by", evaluation.slices, name))
     return shown
 
 
 # --------------------------------------------------------------------------------------
-# Selections
+# Clicks
 # --------------------------------------------------------------------------------------
 
 
-def rank_selection(run: Run, ranked: Identification, place: int) -> Selection:
-    """Open the queries whose nearest true match has a rank, with that match."""
-    queries = ranked.query[ranked.first_match == place + 1]
-    wanted = np.isin(run.pairs.query, queries) & (run.pairs.outcome == TRUE_MATCH)
-    pairs = np.flatnonzero(wanted & (run.pairs.rank == place + 1))
-    return to_pairs(run, f"nearest true match at rank {place + 1}", pairs)
-
-
-def missed_selection(run: Run, ranked: Identification, rank: int) -> Selection:
-    """Open the queries without a true match up to a rank, with what came first."""
-    queries = ranked.query[ranked.first_match > rank]
-    return to_queries(run, f"no true match up to rank {rank}", queries)
-
-
-def worst_selection(run: Run, ranked: Identification, measure: str) -> Selection:
-    """Open the queries of the lowest values of a measure, the worst first."""
-    values = getattr(ranked, measure)
-    order = np.argsort(values, kind="stable")[:MOST_WORST]
-    queries = counted(len(order), "query", "queries")
-    title = f"the {queries} of the lowest {measure.replace('_', ' ')}"
-    return to_queries(run, title, ranked.query[order])
-
-
-def reviewed_selection(run: Run) -> Selection:
-    """Open the pairs with a verdict."""
-    pairs = np.array(list(get_verdicts(run)), dtype=np.int64)
-    return to_pairs(run, "pairs with a verdict", pairs)
-
-
-def skipped_selection(run: Run) -> Selection:
-    """Open the images that could not be used."""
-    skipped = (str(run.items.sample_ids[image.index]) for image in run.skipped)
-    return to_samples("images that were skipped", skipped)
-
-
-def _on_ranked(find: Callable[[Run, Identification], Selection]) -> Mark:
-    """Open what depends on the queries' measures alone."""
-    return lambda run, params, chosen: Opened(
-        find(run, known_figures(run).identification)
-    )
-
-
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
-    ranked = known_figures(run).identification
-    return Opened(rank_selection(run, ranked, place_of(params)))
+    """Open the queries whose nearest true match has a rank, with that match."""
+    ranked, rank = known_figures(run).identification, choices.place_of(params) + 1
+    queries = ranked.query[ranked.first_match == rank]
+    wanted = np.isin(run.pairs.query, queries) & (run.pairs.outcome == TRUE_MATCH)
+    pairs = np.flatnonzero(wanted & (run.pairs.rank == rank))
+    return Opened(choices.to_pairs(run, f"nearest true match at rank {rank}", pairs))
+
+
+def _missed(rank: int) -> Mark:
+    """Open the queries without a true match up to a rank, with what came first."""
+
+    def mark(run: Run, params: Params, chosen: Choices) -> Opened:
+        ranked = known_figures(run).identification
+        queries = ranked.query[ranked.first_match > rank]
+        title = f"no true match up to rank {rank}"
+        return Opened(choices.to_queries(run, title, queries))
+
+    return mark
+
+
+def _worst(measure: str) -> Mark:
+    """Open the queries of the lowest values of a measure, the worst first."""
+
+    def mark(run: Run, params: Params, chosen: Choices) -> Opened:
+        ranked = known_figures(run).identification
+        order = np.argsort(getattr(ranked, measure), kind="stable")[:MOST_WORST]
+        queries = counted(len(order), "query", "queries")
+        title = f"the {queries} of the lowest {measure.replace('_', ' ')}"
+        return Opened(choices.to_queries(run, title, ranked.query[order]))
+
+    return mark
+
+
+def _outcome(outcome: int) -> Mark:
+    return lambda run, params, chosen: Opened(choices.to_outcome(run, outcome))
 
 
 def _on_map(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(to_outcome(run, (TRUE_MATCH, FALSE_MATCH)[int(params["trace_idx"])]))
+    outcome = (TRUE_MATCH, FALSE_MATCH)[int(params["trace_idx"])]
+    return Opened(choices.to_outcome(run, outcome))
 
 
 def _on_slice(run: Run, params: Params, chosen: Choices) -> Opened:
-    evaluation = stored(run, load_evaluation)
-    if evaluation is None:
-        raise DataError(f"the evaluation of the run '{run.key}' is gone.")
-    name = one_of(chosen.slices, evaluation.slices)
-    row = evaluation.slices[name][place_of(params)]
-    return Opened(to_queries(run, f"{short(name)} {quoted(row.value)}", row.items))
+    slices = needed(run, load_evaluation).slices
+    name = choices.one_of(chosen.slices, slices)
+    row = slices[name][choices.place_of(params)]
+    title = f"{short(name)} {quoted(row.value)}"
+    return Opened(choices.to_queries(run, title, row.items))
+
+
+def _on_queries(run: Run, params: Params, chosen: Choices) -> Opened:
+    pairs = np.flatnonzero(run.pairs.rank == 1)
+    return Opened(choices.to_pairs(run, "first neighbors", pairs))
+
+
+def _on_reviewed(run: Run, params: Params, chosen: Choices) -> Opened:
+    pairs = np.array(list(get_verdicts(run)), dtype=np.int64)
+    return Opened(choices.to_pairs(run, "pairs with a verdict", pairs))
+
+
+def _on_skipped(run: Run, params: Params, chosen: Choices) -> Opened:
+    skipped = (str(run.items.sample_ids[image.index]) for image in run.skipped)
+    samples = tuple(dict.fromkeys(skipped))
+    return Opened(choices.Selection("images that were skipped", (), samples))
 
 
 MARKS: Mapping[str, Mark] = {
     "cmc": _on_point,
     "evidence": _on_map,
     "slice_rows": _on_slice,
-    "missed_1": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 1)),
-    "missed_5": _on_ranked(lambda run, ranked: missed_selection(run, ranked, 5)),
-    "worst": _on_ranked(
-        lambda run, ranked: worst_selection(run, ranked, "average_precision")
-    ),
-    "last": _on_ranked(
-        lambda run, ranked: worst_selection(run, ranked, "inverse_negative_penalty")
-    ),
-    "true_matches": lambda run, params, chosen: Opened(to_outcome(run, TRUE_MATCH)),
-    "false_matches": lambda run, params, chosen: Opened(to_outcome(run, FALSE_MATCH)),
-    "queries": lambda run, params, chosen: Opened(
-        to_pairs(run, "first neighbors", np.flatnonzero(run.pairs.rank == 1))
-    ),
-    "reviewed": lambda run, params, chosen: Opened(reviewed_selection(run)),
-    "skipped": lambda run, params, chosen: Opened(skipped_selection(run)),
+    "missed_1": _missed(1),
+    "missed_5": _missed(5),
+    "worst": _worst("average_precision"),
+    "last": _worst("inverse_negative_penalty"),
+    "true_matches": _outcome(TRUE_MATCH),
+    "false_matches": _outcome(FALSE_MATCH),
+    "queries": _on_queries,
+    "reviewed": _on_reviewed,
+    "skipped": _on_skipped,
 }
 """Effects of clicks, by the name of the block or the card."""

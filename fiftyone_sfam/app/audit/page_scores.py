@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from fiftyone_sfam.app.audit import page_given
-from fiftyone_sfam.app.audit.blocks import (
-    Block,
-    buttons_block,
-    plot_block,
-    result_block,
-    slider_block,
-    text_block,
-)
+from fiftyone_sfam.app.audit import blocks, page_given
+from fiftyone_sfam.app.audit.blocks import Block
 from fiftyone_sfam.app.audit.choices import (
-    DECIDE_PAIRS,
-    EVALUATE,
     Choices,
     Mark,
     Opened,
@@ -33,7 +25,7 @@ from fiftyone_sfam.app.audit.page_overview import (
     known_figures,
     offer_evaluation,
 )
-from fiftyone_sfam.app.audit.results import stored
+from fiftyone_sfam.app.audit.results import needed, stored
 from fiftyone_sfam.audit.evaluation.display import (
     coarse,
     operating_table,
@@ -46,7 +38,6 @@ from fiftyone_sfam.audit.evaluation.overview import Overview
 from fiftyone_sfam.audit.evaluation.scores import MIN_FALSE_ACCEPTS, OperatingPoint
 from fiftyone_sfam.audit.verification.verify import pair_scores
 from fiftyone_sfam.data.text import counted, percent
-from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 
@@ -57,14 +48,15 @@ BUTTON_FARS = (1e-2, 1e-3)
 def page(run: Run, chosen: Choices) -> list[Block]:
     """Return the blocks of the page."""
     figures = figures_of(run)
-    if figures is None:
+    if figures is None and run.given is None:
         return offer_evaluation(run)
-    if not len(figures.roc_fmr):
+    if figures is None or not len(figures.roc_fmr):
         text = NO_IDENTITIES if run.given is None else page_given.NO_LABELS
-        return [text_block("no_labels", text)]
+        return [blocks.text("no_labels", text)]
     threshold = threshold_of(figures, chosen)
+    low, high = float(figures.edges[0]), float(figures.edges[-1])
     return [
-        plot_block(
+        blocks.plot(
             "scores",
             "Scores of all pairs",
             "Click a bar: the stored pairs with this score. Shift-click: the threshold "
@@ -72,16 +64,10 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             score_figure(figures, figures.score_name, threshold),
             wide=True,
         ),
-        slider_block(
-            "threshold",
-            "Threshold",
-            float(figures.edges[0]),
-            float(figures.edges[-1]),
-            threshold,
-        ),
-        text_block("rates", rates_text(figures, threshold)),
-        buttons_block("thresholds", _buttons(figures, threshold)),
-        plot_block(
+        blocks.slider("threshold", "Threshold", low, high, threshold),
+        blocks.text("rates", _rates(figures, threshold)),
+        blocks.buttons("thresholds", _buttons(figures, threshold)),
+        blocks.plot(
             "roc",
             "ROC",
             "Click a point: the threshold moves there, and the stored false matches "
@@ -89,7 +75,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             roc_figure(figures, [roc_point(figures, threshold)], "the threshold"),
             wide=True,
         ),
-        *_operating_blocks(_points(run)),
+        *_operating(_points(run)),
     ]
 
 
@@ -114,7 +100,7 @@ def roc_point(figures: Overview, threshold: float) -> tuple[float, float]:
     return max(fmr, float(figures.roc_fmr.min())), 1 - fnmr
 
 
-def rates_text(figures: Overview, threshold: float) -> str:
+def _rates(figures: Overview, threshold: float) -> str:
     """Say what a threshold does."""
     fmr, fnmr = rates_at(figures, threshold)
     return (
@@ -127,18 +113,18 @@ def rates_text(figures: Overview, threshold: float) -> str:
 
 def _buttons(
     figures: Overview, threshold: float
-) -> list[tuple[str, str, dict[str, object]]]:
-    keep = {"operator": DECIDE_PAIRS, "threshold": threshold}
-    marks: list[tuple[str, str, dict[str, object]]] = [
-        ("Equal error", "on_mark", {"mark": "at", "threshold": None})
-    ]
+) -> list[tuple[str, str, dict[str, Any]]]:
+    keep = {"operator": "decide_pairs", "threshold": threshold}
+    at: dict[str, float | None] = {"Equal error": None}
     for far in BUTTON_FARS:
-        at = threshold_at(figures, far)
-        if at is not None:
-            params = {"mark": "at", "threshold": at}
-            marks.append((f"FMR {100 * far:g} %", "on_mark", params))
+        found = threshold_at(figures, far)
+        if found is not None:
+            at[f"FMR {100 * far:g} %"] = found
     return [
-        *marks,
+        *(
+            (label, "on_mark", {"mark": "at", "threshold": threshold})
+            for label, threshold in at.items()
+        ),
         ("Open false accepts", "on_mark", {"mark": "accepted"}),
         ("Open false rejects", "on_mark", {"mark": "refused"}),
         ("Decide pairs", "on_operator", keep),
@@ -154,22 +140,19 @@ def _points(run: Run) -> tuple[OperatingPoint, ...] | None:
     return None if evaluation is None else evaluation.verification.operating
 
 
-def _operating_blocks(points: Sequence[OperatingPoint] | None) -> list[Block]:
+def _operating(points: Sequence[OperatingPoint] | None) -> list[Block]:
     """Return the table of operating points, or the offer to compute them."""
     if points is None:
         return [
-            text_block(
+            blocks.text(
                 "no_points",
                 "The evaluation adds the rate of true accepts (TAR) at false accept "
                 "rates from 10 % to 0.01 %, and how many pairs support each.",
             ),
-            buttons_block(
-                "evaluate",
-                [("Evaluate retrieval", "on_operator", {"operator": EVALUATE})],
-            ),
+            blocks.operators("evaluate", evaluate_retrieval="Evaluate retrieval"),
         ]
     return [
-        result_block(
+        blocks.table(
             "points",
             "True accepts at a false accept rate",
             "Click a row: the threshold moves there, and the stored false matches that "
@@ -180,71 +163,50 @@ def _operating_blocks(points: Sequence[OperatingPoint] | None) -> list[Block]:
 
 
 # --------------------------------------------------------------------------------------
-# Selections
+# Clicks
 # --------------------------------------------------------------------------------------
 
 
-def score_selection(run: Run, figures: Overview, trace: int, place: int) -> Selection:
+def _accepted(run: Run, threshold: float) -> Selection:
+    """Open the stored false matches that a threshold accepts, the surest first."""
+    score = pair_scores(run)
+    chosen = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
+    chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+    return to_pairs(run, f"false matches accepted at {threshold:.3f}", chosen)
+
+
+def _on_bar(run: Run, params: Params, chosen: Choices) -> Opened:
     """Open the stored pairs in a bar of the figure of scores.
 
     Stored pairs that the figure does not count, as those of one camera may be, can lie
     beyond its ends: they belong to the first and the last bar.
     """
-    edges, _, _ = coarse(figures)
-    score = pair_scores(run)
-    bar = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, len(edges) - 2)
-    wanted, name = ((TRUE_MATCH, "true"), (FALSE_MATCH, "false"))[trace]
+    (edges, _, _), place = coarse(known_figures(run)), place_of(params)
+    if params.get("shift_pressed"):
+        return Opened(chosen={"threshold": float(edges[place])})
+    score, last = pair_scores(run), len(edges) - 2
+    bar = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, last)
+    outcomes = ((TRUE_MATCH, "true"), (FALSE_MATCH, "false"))
+    wanted, name = outcomes[int(params["trace_idx"])]
     title = f"{name} matches, score {edges[place]:.3f} to {edges[place + 1]:.3f}"
     inside = (bar == place) & (run.pairs.outcome == wanted)
-    return to_pairs(run, title, np.flatnonzero(inside))
-
-
-def accepted_selection(run: Run, threshold: float) -> Selection:
-    """Open the stored false matches that a threshold accepts, the surest first."""
-    score = pair_scores(run)
-    chosen = np.flatnonzero((run.pairs.outcome == FALSE_MATCH) & (score >= threshold))
-    return to_pairs(
-        run,
-        f"false matches accepted at {threshold:.3f}",
-        chosen[np.argsort(-score[chosen], kind="stable")],
-    )
-
-
-def refused_selection(run: Run, threshold: float) -> Selection:
-    """Open the stored true matches that a threshold refuses, the lowest first."""
-    score = pair_scores(run)
-    chosen = np.flatnonzero((run.pairs.outcome == TRUE_MATCH) & (score < threshold))
-    return to_pairs(
-        run,
-        f"true matches refused at {threshold:.3f}",
-        chosen[np.argsort(score[chosen], kind="stable")],
-    )
-
-
-def _on_bar(run: Run, params: Params, chosen: Choices) -> Opened:
-    figures, place = known_figures(run), place_of(params)
-    if params.get("shift_pressed"):
-        edges, _, _ = coarse(figures)
-        return Opened(chosen={"threshold": float(edges[place])})
-    return Opened(score_selection(run, figures, int(params["trace_idx"]), place))
+    return Opened(to_pairs(run, title, np.flatnonzero(inside)))
 
 
 def _on_roc(run: Run, params: Params, chosen: Choices) -> Opened:
     figures = known_figures(run)
     if int(params["trace_idx"]) == 1:
-        return Opened(accepted_selection(run, threshold_of(figures, chosen)))
+        return Opened(_accepted(run, threshold_of(figures, chosen)))
     threshold = float(figures.roc_threshold[place_of(params)])
-    return Opened(accepted_selection(run, threshold), {"threshold": threshold})
+    return Opened(_accepted(run, threshold), {"threshold": threshold})
 
 
 def _on_point(run: Run, params: Params, chosen: Choices) -> Opened:
-    points = _points(run)
-    if points is None:
-        raise DataError(f"the evaluation of the run '{run.key}' is gone.")
+    points = _points(run) or needed(run, load_evaluation).verification.operating
     threshold = points[place_of(params)].threshold
     if math.isnan(threshold):
         return Opened()
-    return Opened(accepted_selection(run, threshold), {"threshold": threshold})
+    return Opened(_accepted(run, threshold), {"threshold": threshold})
 
 
 def _on_at(run: Run, params: Params, chosen: Choices) -> Opened:
@@ -252,16 +214,19 @@ def _on_at(run: Run, params: Params, chosen: Choices) -> Opened:
 
 
 def _on_accepted(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(accepted_selection(run, threshold_of(known_figures(run), chosen)))
+    return Opened(_accepted(run, threshold_of(known_figures(run), chosen)))
 
 
 def _on_refused(run: Run, params: Params, chosen: Choices) -> Opened:
-    return Opened(refused_selection(run, threshold_of(known_figures(run), chosen)))
+    """Open the stored true matches that the threshold refuses, the lowest first."""
+    threshold, score = threshold_of(known_figures(run), chosen), pair_scores(run)
+    pairs = np.flatnonzero((run.pairs.outcome == TRUE_MATCH) & (score < threshold))
+    pairs = pairs[np.argsort(score[pairs], kind="stable")]
+    return Opened(to_pairs(run, f"true matches refused at {threshold:.3f}", pairs))
 
 
 def _on_equal_error(run: Run, params: Params, chosen: Choices) -> Opened:
-    threshold = known_figures(run).equal_error_threshold
-    return Opened(accepted_selection(run, threshold))
+    return Opened(_accepted(run, known_figures(run).equal_error_threshold))
 
 
 MARKS: Mapping[str, Mark] = {

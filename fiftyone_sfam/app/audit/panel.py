@@ -21,7 +21,7 @@ from fiftyone_sfam.app.audit import (
 )
 from fiftyone_sfam.app.audit.blocks import (
     Block,
-    Handler,
+    Handlers,
     render_blocks,
     small_button,
     styled,
@@ -99,8 +99,21 @@ _ROW_STYLE = {
     "alignItems": "center",
     "gap": "4px 10px",
 }
-# Narrow enough for all tabs to fit into half of a small screen.
-_TAB_STYLE = {"minHeight": 40, "minWidth": 0, "px": 0.9, "fontSize": "0.82rem"}
+# Narrow enough for all tabs to fit into half of a small screen; else they wrap, so the
+# one line below all of them that shows the selected tab is of no use.
+_TAB_STYLE = {
+    "minHeight": 40,
+    "minWidth": 0,
+    "px": 0.7,
+    "fontSize": "0.82rem",
+    "&.Mui-selected": {"boxShadow": "inset 0 -2px"},
+}
+_TABS_STYLE = {
+    "borderBottom": 1,
+    "borderColor": "divider",
+    "& .MuiTabs-flexContainer": {"flexWrap": "wrap"},
+    "& .MuiTabs-indicator": {"display": "none"},
+}
 # What is open, and the way back, stay in sight.
 _HEAD_STYLE = {
     "position": "sticky",
@@ -270,7 +283,7 @@ class SfamAudit(foo.Panel):
                 **styled(item={"width": "auto", "flex": "1 1 140px"}),
             )
             small_button(row, "all", "Show all images", self.on_all)
-        tabs = types.TabsView(**styled(tab=_TAB_STYLE))
+        tabs = types.TabsView(**styled(tab=_TAB_STYLE, tabs=_TABS_STYLE))
         for value, label in TABS.items():
             tabs.add_choice(value, label=label)
         panel.enum(
@@ -284,7 +297,7 @@ class SfamAudit(foo.Panel):
     # -- how it is done ----------------------------------------------------------------
 
     @property
-    def _handlers(self) -> dict[str, Handler]:
+    def _handlers(self) -> Handlers:
         return {
             "on_mark": self.on_mark,
             "on_choice": self.on_choice,

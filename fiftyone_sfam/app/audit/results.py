@@ -16,6 +16,7 @@ from fiftyone_sfam.audit.regions.causal_result import load_causal_check
 from fiftyone_sfam.audit.regions.ledger import load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import load_shortcuts
 from fiftyone_sfam.audit.suspects.search import load_suspects
+from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
 
 Result = TypeVar("Result")
@@ -39,3 +40,14 @@ def stored(run: Run, load: Callable[[Run], Result | None]) -> Result | None:
 @lru_cache(maxsize=8)
 def _read(load: Callable[[Run], Any], run: Run, blob: str) -> Any:
     return load(run)
+
+
+def needed(run: Run, load: Callable[[Run], Result | None]) -> Result:
+    """Return what ``load`` reads, for a mark that was drawn from it."""
+    result = stored(run, load)
+    if result is None:
+        raise DataError(
+            f"the result '{_NAMES[load]}' of the run '{run.key}' is gone; compute it "
+            "again."
+        )
+    return result

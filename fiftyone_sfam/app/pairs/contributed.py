@@ -5,26 +5,13 @@ Nothing here needs the run's model, and nothing imports torch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from fiftyone_sfam.app.pairs.maps import (
-    CONTRAST,
-    DIFFERENCE,
-    EVIDENCE,
-    Map,
-    stored_kinds,
-)
+from fiftyone_sfam.app.pairs.maps import CONTRAST, EVIDENCE, stored_kinds
 from fiftyone_sfam.app.pairs.run_question import items_of
-from fiftyone_sfam.runs.contributions import (
-    KeptImage,
-    StoredPair,
-    StoredSide,
-    find_images,
-    stored_pair,
-)
+from fiftyone_sfam.runs.contributions import StoredPair, find_images, stored_pair
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 
@@ -41,7 +28,9 @@ def pair_maps(run: Run, pairs: tuple[int, ...]) -> tuple[PairMaps, ...]:
     sides = [items_of(run, pair) for pair in pairs]
     kept = find_images(run, [item for both in sides for item in both])
     return tuple(
-        _with_evidence(maps, kept_pair(run, *both, kept))
+        _with_evidence(maps, stored_pair([kept[item] for item in both], run))
+        if kept.keys() >= {*both}
+        else maps
         for maps, both in zip(stored, sides, strict=True)
     )
 
@@ -61,45 +50,13 @@ def with_contrast(maps: Sequence[PairMaps], true: int | None) -> list[PairMaps]:
     return found
 
 
-def kept_pair(
-    run: Run | None, query: int, gallery: int, kept: Mapping[int, KeptImage]
-) -> StoredPair | None:
-    """Explain two items from contributions; None without those of both."""
-    if run is None or query not in kept or gallery not in kept:
-        return None
-    return stored_pair([kept[query], kept[gallery]], run)
-
-
-def evidence_of(pair: StoredPair) -> PairMaps:
-    """Return the evidence maps of two images."""
-    sides = (pair.query, pair.gallery)
-    return PairMaps(*(_side(side, EVIDENCE, side.evidence) for side in sides))
-
-
-def difference_of(pair: StoredPair) -> PairMaps:
-    """Return the difference maps of two images; positive sets them apart."""
-    query, gallery = pair.difference()
-    return PairMaps(
-        _side(query, DIFFERENCE, query.evidence),
-        _side(gallery, DIFFERENCE, -gallery.evidence),
-    )
-
-
-def _side(stored: StoredSide, kind: str, values: Map) -> SideMaps:
-    # What remains of a difference is not of the similarity.
-    remainder = stored.remainder if kind == EVIDENCE else math.nan
-    return SideMaps({kind: values}, stored.score, remainder, stored.crop, stored.size)
-
-
-def _with_evidence(maps: PairMaps, pair: StoredPair | None) -> PairMaps:
+def _with_evidence(maps: PairMaps, pair: StoredPair) -> PairMaps:
     """Add the evidence of both sides of a pair."""
-    if pair is None:
-        return maps
-    made = evidence_of(pair)
-    sides = ((maps.query, made.query), (maps.gallery, made.gallery))
-    return PairMaps(
-        *(
-            replace(new, maps=old.maps | new.maps) if old and new else new
-            for old, new in sides
+    query, gallery = (
+        SideMaps(
+            {**(old.maps if old else {}), EVIDENCE: new.evidence},
+            *(new.score, new.remainder, new.crop, new.size),
         )
+        for old, new in ((maps.query, pair.query), (maps.gallery, pair.gallery))
     )
+    return PairMaps(query, gallery)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.app.pairs.maps import block_side
-from fiftyone_sfam.app.pairs.subjects import SubjectQuestion, score_notes
-from fiftyone_sfam.attribution.contributions import points, similarity_of
-from fiftyone_sfam.runs.contributions import KeptImage
+from fiftyone_sfam.app.pairs.subjects import SubjectQuestion
+from fiftyone_sfam.attribution.contributions import Contributions, points
+
+Crop = tuple[float, float, float, float]
 
 MOST_PLACES = 256
 """Places of an image; those of a finer map are added up in blocks."""
@@ -33,69 +34,45 @@ def answer_correspondences(ctx: foo.ExecutionContext) -> dict[str, Any]:
     """Answer ``correspondences``: of a pair of a run, or of two selected samples.
 
     They are sent as float16: a value is off by at most 1/2048 of itself, or 3e-8 if it
-    is smaller than 6e-5. The remainder belongs to the values before that.
+    is smaller than 6e-5.
     """
     subject = SubjectQuestion.read(ctx.params).subject(ctx)
-    kept, stored, notes = subject.kept(), subject.similarity[0], []
-    source, similarity = "stored", stored
-    if subject.run is not None and {0, 1} <= kept.keys():
-        query, neighbor, metric = kept[0], kept[1], subject.run.config.metric
-    else:
-        live, _ = subject.live([0])
-        (query, neighbor), metric = live.contributions(), live.metric
-        notes = score_notes([(stored, float(live.scores[0]))])
-        source, similarity = "live", None
-    if similarity is None:
-        embeddings = query.contributions.embedding, neighbor.contributions.embedding
-        similarity = similarity_of(*embeddings, metric)
-    query, neighbor = in_blocks(query), in_blocks(neighbor)
-    values = points(query.contributions, neighbor.contributions, metric)
-    places = math.prod(query.contributions.shape)
-    remainder = similarity - float(values.sum(dtype=np.float64))
-    if abs(remainder) > _SMALL * abs(similarity):
-        notes = [
-            *notes,
+    pair, both, notes = subject.explain(lambda pair: pair.contributions())
+    query, query_crop = in_blocks(both[0], pair.query.crop)
+    neighbor, neighbor_crop = in_blocks(both[1], pair.gallery.crop)
+    values = points(query, neighbor, pair.metric)
+    remainder = pair.score - float(values.sum(dtype=np.float64))
+    if abs(remainder) > _SMALL * abs(pair.score):
+        notes.append(
             f"What a place adds leaves out the remainders, {remainder:+.3f} of the "
-            f"similarity {similarity:.3f}: it can differ from the evidence map there.",
-        ]
+            f"similarity {pair.score:.3f}: it can differ from the evidence map there."
+        )
     return {
-        "query": _cells(query),
-        "neighbor": _cells(neighbor),
-        "points": encode(values.reshape(places, -1), "f2"),
-        "similarity": similarity,
-        "remainder": remainder,
-        "source": source,
+        "query": {"shape": list(query.shape), "box": list(query_crop)},
+        "neighbor": {"shape": list(neighbor.shape), "box": list(neighbor_crop)},
+        "points": encode(values.reshape(math.prod(query.shape), -1), "f2"),
+        "similarity": pair.score,
         "notes": notes,
     }
 
 
-def _cells(image: KeptImage) -> dict[str, Any]:
-    return {"shape": list(image.contributions.shape), "box": list(image.crop)}
-
-
-def in_blocks(image: KeptImage) -> KeptImage:
+def in_blocks(image: Contributions, crop: Crop) -> tuple[Contributions, Crop]:
     """Add up the contributions of neighboring places, so that few places are left.
 
     Each place belongs to one block. Blocks at the right and lower edges can extend
     beyond the map: the crop is then that of all blocks.
     """
-    values = image.contributions.values
-    height, width, size = values.shape
+    height, width, size = image.values.shape
     across = block_side(height, width, MOST_PLACES)
     if across == 1:
-        return image
+        return image, crop
     rows, columns = -(-height // across), -(-width // across)
     padding = (rows * across - height, columns * across - width)
-    padded = np.pad(values, ((0, padding[0]), (0, padding[1]), (0, 0)))
+    padded = np.pad(image.values, ((0, padding[0]), (0, padding[1]), (0, 0)))
     summed: NDArray[np.float32] = padded.reshape(
         rows, across, columns, across, size
     ).sum((1, 3))
-    left, top, right, bottom = image.crop
-    crop = (
-        left,
-        top,
-        left + (right - left) * columns * across / width,
-        top + (bottom - top) * rows * across / height,
-    )
-    contributions = replace(image.contributions, values=summed)
-    return replace(image, contributions=contributions, crop=crop)
+    left, top, right, bottom = crop
+    right = left + (right - left) * columns * across / width
+    bottom = top + (bottom - top) * rows * across / height
+    return replace(image, values=summed), (left, top, right, bottom)

@@ -61,11 +61,10 @@ def stored_kinds(run: Run) -> tuple[str, ...]:
     return (*kinds, EVIDENCE)
 
 
-def kinds_of(run: Run) -> tuple[str, ...]:
-    """Return the kinds of map that can be asked for of a run, stored ones first."""
+def kinds_of(run: Run, contrast: bool) -> tuple[str, ...]:
+    """Return the kinds of map that can be asked for of a query, stored ones first."""
     kinds = stored_kinds(run)
-    labeled = any(identity is not None for identity in run.items.identities)
-    derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
+    derived = (CONTRAST,) if contrast and EVIDENCE in kinds else ()
     return (*kinds, *derived, *live_kinds(run))
 
 
@@ -88,11 +87,6 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
         for kind in kinds
         for text, unit in [_TEXTS[kind]]
     ]
-
-
-def unit_of(kind: str, channel: int | None) -> str:
-    """Say what the values of a kind of map are, or those of a channel."""
-    return f"activation of channel {channel}" if kind == CHANNEL else _TEXTS[kind][1]
 
 
 def limit_of(maps: Sequence[Map]) -> dict[str, float]:
@@ -151,8 +145,7 @@ def side_json(
         kind: encode(averaged(values, most_cells), dtype)
         for kind, values in side.maps.items()
     }
-    remainder = side.remainder if math.isfinite(side.remainder) else None
-    return {"maps": maps, "box": list(side.crop), "remainder": remainder}
+    return {"maps": maps, "box": list(side.crop)}
 
 
 REMAINDER = "not on the map"

@@ -10,7 +10,6 @@ import fiftyone.operators as foo
 from fiftyone_sfam.app.forms.choices import model_choices
 from fiftyone_sfam.app.forms.parameters import Parameters, Text
 from fiftyone_sfam.app.pairs.encode import encode
-from fiftyone_sfam.app.pairs.maps import describe_kinds, kinds_of
 from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.pairs.queue import LISTED, RANKS, REVIEWED, suspect_kinds
 from fiftyone_sfam.app.panel_state import current_run
@@ -124,21 +123,12 @@ def answer_explain(ctx: foo.ExecutionContext) -> dict[str, Any]:
 
 def _about(run: Run) -> dict[str, Any]:
     """Describe a run."""
-    config = run.config
     cameras = {label(one) for one in run.items.cameras if one is not None}
     fields = [(THIRDS, "thirds"), *((name, name) for name in region_fields(run))]
     return {
         "key": run.key,
-        "uid": config.uid,
-        "model": label(config.model),
-        "layer": label(config.layer),
-        "metric": config.metric,
-        "k": config.k,
-        "shape": list(config.map_shape[1:]),
-        "pairs": run.num_pairs,
-        "queries": config.counts["queries"],
+        "uid": run.config.uid,
         "notes": [sentence(note) for note in run.warnings],
-        "kinds": describe_kinds(kinds_of(run)),
         "fields": _choices(fields[:MAX_LISTED]),
         "cameras": sorted(cameras)[:MAX_LISTED],
         "suspects": _choices((kind, kind) for kind in suspect_kinds(run)),

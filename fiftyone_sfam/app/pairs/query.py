@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import fiftyone.operators as foo
 import numpy as np
@@ -14,7 +13,6 @@ from fiftyone_sfam.app.forms.parameters import Text, Whole, whole
 from fiftyone_sfam.app.pairs.bounded import fill
 from fiftyone_sfam.app.pairs.contributed import pair_maps, with_contrast
 from fiftyone_sfam.app.pairs.maps import (
-    CONTRAST,
     EVIDENCE,
     describe_kinds,
     kinds_of,
@@ -24,6 +22,7 @@ from fiftyone_sfam.app.pairs.maps import (
 from fiftyone_sfam.app.pairs.pictures import LARGEST, ShownImage, item_images
 from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.run_question import (
+    Plain,
     RunQuestion,
     check_number,
     check_pairs,
@@ -37,8 +36,6 @@ from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH
 from fiftyone_sfam.runs.maps import PairMaps
 from fiftyone_sfam.runs.run import Run
-
-Plain = dict[str, Any]
 
 MOST_SHOWN = 50
 """Neighbors of a query that are shown, beside the nearest true match."""
@@ -76,12 +73,9 @@ def answer_query(ctx: foo.ExecutionContext) -> Plain:
     answer = {
         "item": item,
         **item_labels(run, item),
-        "count": len(pairs),
         "neighbors": _neighbors(run, shown, nearest, stored, regions),
         "limits": limits_of(maps),
-        "kinds": describe_kinds(
-            kind for kind in kinds_of(run) if kind != CONTRAST or true is not None
-        ),
+        "kinds": describe_kinds(kinds_of(run, true is not None)),
         "notes": notes,
     }
     items = [item, *(one["item"] for one in answer["neighbors"])]

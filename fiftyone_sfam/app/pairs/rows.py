@@ -39,10 +39,8 @@ def answer_rows(ctx: foo.ExecutionContext) -> dict[str, Any]:
     read_ahead([(image, SMALL) for image in images.values()])
     rows = []
     for row, both in zip(describe_pairs(run, chosen), sides, strict=True):
-        query, neighbor = both
-        row |= {"query": query, "neighbor": neighbor, **item_labels(run, query)}
-        for name, text in item_labels(run, neighbor).items():
-            row[f"neighbor_{name}"] = text
+        query, neighbor = (item_labels(run, item) for item in both)
+        row |= query | {"neighbor_identity": neighbor["identity"]}
         row["pictures"] = [asdict(images[item].picture(SMALL)) for item in both]
         rows.append(row)
     return {"rows": rows}

@@ -12,7 +12,6 @@ from pydantic import Field
 from fiftyone_sfam.app.forms.parameters import Parameters, Text, Whole
 from fiftyone_sfam.app.pairs.plain import label, sentence
 from fiftyone_sfam.app.panel_state import current_run
-from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.data.text import counted, shorten
 from fiftyone_sfam.errors import DataError, RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
@@ -102,28 +101,23 @@ def item_labels(run: Run, item: int) -> Plain:
     return {"identity": label(identity), "camera": label(camera)}
 
 
-def _listed(run: Run, pair: int) -> Plain:
-    """Return what a given list says of a pair: its row, fold and own score."""
+def _list_score(run: Run, pair: int) -> float | None:
+    """Return the own score that a given list has of a pair; None if it has none."""
     if run.given is None:
-        return {}
-    listed, row = run.given.listed, int(run.given.row[pair])
-    fold, score = int(listed.fold[row]), float(listed.score[row])
-    return {
-        "list_row": row,
-        "list_fold": None if fold == NO_FOLD else fold,
-        "list_score": None if math.isnan(score) else score,
-    }
+        return None
+    score = float(run.given.listed.score[run.given.row[pair]])
+    return None if math.isnan(score) else score
 
 
 def describe_pairs(run: Run, chosen: Sequence[int]) -> list[Plain]:
     """Describe pairs, without their images."""
     pairs, verdicts = run.pairs, get_verdicts(run, chosen)
     return [
-        _listed(run, pair)
-        | {
+        {
             "pair": pair,
             "rank": int(pairs.rank[pair]),
             "similarity": float(pairs.similarity[pair]),
+            "list_score": _list_score(run, pair),
             "outcome": OUTCOMES[pairs.outcome[pair]],
             "verdict": verdicts[pair].text if pair in verdicts else None,
         }

@@ -730,6 +730,9 @@
   function signedText(value, digits) {
     return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
   }
+  function listScore({ list_score }) {
+    return list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
+  }
   function shareText(share, score) {
     const percent = score > 0 ? `, ${(100 * share / score).toFixed(1)} %` : "";
     return `${signedText(share, 4)}${percent} of ${score.toFixed(3)}`;
@@ -834,6 +837,8 @@
     mode: "overlay",
     loupe: false,
     swipe: false,
+    strip: false,
+    // whether the map is drawn on the strip too
     region: null
     // field that divides the similarity
   };
@@ -1011,6 +1016,138 @@
     for (const url of urls) if (url) pictureOf(url);
   }
 
+  // src/painting.ts
+  var DETAIL = 192;
+  var PIXELATED = 8;
+  var MAGNIFIED = 3;
+  var LOUPE = 128;
+  var DOT = 6;
+  function paintViews(ctx, { views, look }) {
+    for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
+    return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
+  }
+  function clipped(ctx, { x, y, width, height }, draw) {
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(x, y, width, height);
+    ctx.clip();
+    draw();
+    ctx.restore();
+  }
+  function paintView(ctx, { what, image, at }, look) {
+    if (what !== "map") paintPicture(ctx, image, at);
+    if (what !== "picture") paintMap(ctx, image, at, look, what === "map");
+  }
+  function paintMap(ctx, image, at, look, alone = false) {
+    if (!image.values) return;
+    ctx.globalAlpha = alone ? 1 : look.opacity;
+    const map = mapOf(image, image.values, look, alone);
+    drawScaled(ctx, map, partOf(at, image.box), look.smooth);
+    ctx.globalAlpha = 1;
+  }
+  function paintCard(canvas, image, look) {
+    const { width, height } = image.picture;
+    Object.assign(canvas, { width, height });
+    paintMap(canvas.getContext("2d"), image, { x: 0, y: 0, width, height }, look);
+  }
+  function paintPicture(ctx, image, at) {
+    const loaded = pictureOf(image.picture.url);
+    if (loaded.state !== "ready") return;
+    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
+  }
+  function drawScaled(ctx, source, at, smooth) {
+    ctx.imageSmoothingEnabled = smooth;
+    ctx.imageSmoothingQuality = "low";
+    ctx.drawImage(source, at.x, at.y, at.width, at.height);
+  }
+  var maps = /* @__PURE__ */ new WeakMap();
+  function mapOf(image, values, look, solid) {
+    const { table, limit, signed, threshold } = look;
+    const [rows, columns] = image.shape;
+    const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
+    const size = [columns * detail, rows * detail];
+    const key = [size, limit, signed, threshold, solid].join();
+    const kept2 = maps.get(values);
+    if (kept2?.key === key && kept2.table === table) return kept2.map;
+    const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
+    maps.set(values, { key, table, map });
+    return map;
+  }
+  function canvasOf(pixels, [width, height]) {
+    const canvas = document.createElement("canvas");
+    canvas.width = width;
+    canvas.height = height;
+    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
+    return canvas;
+  }
+  function paintMatch(ctx, { views, look }, match) {
+    const pixels = colored(match.values, { ...MATCHES, limit: match.limit });
+    for (const { side, what, image, frame, at, grid } of views) {
+      if (!grid || side === match.pin.side) continue;
+      const [rows, columns] = grid.shape;
+      clipped(ctx, frame, () => {
+        if (what !== "map") paintPicture(ctx, image, at);
+        ctx.fillStyle = what === "map" ? "#282828" : "rgb(0 0 0 / 0.55)";
+        ctx.fillRect(at.x, at.y, at.width, at.height);
+        drawScaled(ctx, canvasOf(pixels, [columns, rows]), grid.rect, look.smooth);
+      });
+    }
+    outline(ctx, views, match.pin, "#ffffff");
+    if (match.best) outline(ctx, views, match.best, "#ffffff");
+  }
+  function outline(ctx, views, pin, color) {
+    for (const { side, frame, grid } of views) {
+      if (!grid || side !== pin.side) continue;
+      const { x, y, width, height } = cellRect(pin, grid);
+      clipped(ctx, frame, () => stroke(ctx, color, () => ctx.rect(x, y, width, height)));
+    }
+  }
+  function stroke(ctx, color, path) {
+    ctx.beginPath();
+    path();
+    ctx.lineWidth = 4;
+    ctx.strokeStyle = "rgb(0 0 0 / 0.7)";
+    ctx.stroke();
+    ctx.lineWidth = 2;
+    ctx.strokeStyle = color;
+    ctx.stroke();
+  }
+  function middleOf(views, pin) {
+    const { frame, grid } = views.find(({ side }) => side === pin.side);
+    const cell = cellRect(pin, grid);
+    const { x, y, width, height } = frame;
+    const middle = [cell.x + cell.width / 2, cell.y + cell.height / 2];
+    return [clamp(middle[0], x, x + width), clamp(middle[1], y, y + height)];
+  }
+  function paintPin(ctx, views, match, index) {
+    const color = COLORS[(index + 1) % COLORS.length];
+    const [x, y] = middleOf(views, match.pin);
+    outline(ctx, views, match.pin, color);
+    if (match.best) {
+      const end = middleOf(views, match.best);
+      outline(ctx, views, match.best, color);
+      stroke(ctx, color, () => {
+        ctx.moveTo(x, y);
+        ctx.lineTo(...end);
+      });
+    }
+    stroke(ctx, color, () => ctx.arc(x, y, DOT, 0, 2 * Math.PI));
+    ctx.fillStyle = color;
+    ctx.fill();
+  }
+  function paintLoupe(ctx, view, look, u, v) {
+    const { x, y, width, height } = partOf(view.at, [u, v, u + MAGNIFIED, v + MAGNIFIED]);
+    if (!contains(view.frame, x, y)) return;
+    const at = { x: x - u * width, y: y - v * height, width, height };
+    const frame = { x: x - LOUPE / 2, y: y - LOUPE / 2, width: LOUPE, height: LOUPE };
+    clipped(ctx, frame, () => {
+      ctx.fillStyle = "#808080";
+      ctx.fillRect(frame.x, frame.y, LOUPE, LOUPE);
+      paintView(ctx, { ...view, at, what: view.what === "map" ? "map" : "picture" }, look);
+    });
+    stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
+  }
+
   // src/strip.tsx
   function outcomeOf(opened2, name, words = false) {
     const outcome = opened2?.outcomes.find((one) => one.name === name);
@@ -1021,7 +1158,7 @@
     const best = one.best_true ? ", nearest true match" : "";
     return `${scores2}${best}, ${one.identity ?? "no identity"}`;
   }
-  function Strip({ session, shown: shown2 }) {
+  function Strip({ session, shown: shown2, paint }) {
     const list = React.useRef(null);
     React.useEffect(() => {
       const strip = list.current;
@@ -1042,6 +1179,7 @@
         onClick: () => session.become(toNeighbor(session.state, one.pair))
       },
       /* @__PURE__ */ React.createElement("img", { src: one.picture.url || void 0, alt: "", draggable: false }),
+      paint && /* @__PURE__ */ React.createElement("canvas", { ref: (canvas) => canvas && paint(one, canvas) }),
       /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(session.state.opened, one.outcome), " ", one.rank, one.best_true && /* @__PURE__ */ React.createElement("b", null, " ★")),
       /* @__PURE__ */ React.createElement("span", null, one.similarity.toFixed(3))
     )));
@@ -1076,7 +1214,7 @@
         onKeyDown: () => void 0
       },
       row?.pictures.map(({ url }, side) => /* @__PURE__ */ React.createElement("img", { key: side ? "neighbor" : "query", src: url || void 0, alt: "" })),
-      row && /* @__PURE__ */ React.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), verdict !== null && nameOf(verdict, "", "sfam-own"))
+      row && /* @__PURE__ */ React.createElement("div", { className: "sfam-cells" }, /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, outcomeOf(opened2, row.outcome), " rank ", row.rank, ", ", row.similarity.toFixed(3)), /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, nameOf(row.identity, "?"), " → ", nameOf(row.neighbor_identity, "?")), /* @__PURE__ */ React.createElement("span", { className: "sfam-line" }, listScore(row), " ", verdict !== null && nameOf(verdict, "", "sfam-own")))
     );
   }
   function QueueList({ session }) {
@@ -1345,8 +1483,11 @@
     }
     liveParams(kind, pair) {
       const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-      const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
-      return { ...about, kind, ...channel };
+      return { ...this.about(pair), kind, ...channel };
+    }
+    /** Return the map of a kind of a pair, if it has been computed. */
+    live(kind, pair) {
+      return this.client.read("live", this.liveParams(kind, pair)).value;
     }
     wantMap({ query: query2, neighbor }) {
       const { kind } = this.state.choices;
@@ -1360,10 +1501,12 @@
       const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
       return query2.kinds.find((one) => one.name === wanted);
     }
-    /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-    map({ query: query2, neighbor }) {
+    /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
+     * strip the stored one is the best available. */
+    map({ query: query2, neighbor }, strip = false) {
       const first = query2.kinds.find((one) => !one.live) ?? query2.kinds[0];
-      const kind = this.chosen(query2) ?? first;
+      const isStored = strip && this.state.choices.kind === BEST;
+      const kind = (isStored ? null : this.chosen(query2)) ?? first;
       if (!kind || !first) return null;
       const params = this.liveParams(kind.name, neighbor.pair);
       const { value, problem } = kind.live ? this.client.read("live", params) : {};
@@ -1374,8 +1517,7 @@
     /** Largest value of a kind of map over the shown neighbors of a query. */
     limit(shown2, map, signed) {
       const { name } = map.kind;
-      const live = (pair) => this.client.read("live", this.liveParams(name, pair)).value;
-      const limits = map.live ? shown2.query.neighbors.map(({ pair }) => live(pair)?.limit) : [shown2.query.limits[name]];
+      const limits = map.live ? shown2.query.neighbors.map(({ pair }) => this.live(name, pair)?.limit) : [shown2.query.limits[name]];
       return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
     }
     points(pair) {
@@ -1644,6 +1786,7 @@
   padding: 2px;
 }
 .sfam button.sfam-card {
+  position: relative;
   display: flex;
   flex-direction: column;
   align-items: center;
@@ -1652,7 +1795,11 @@
   font-size: 11px;
   border-width: 2px;
 }
-.sfam-card img {
+.sfam-card canvas {
+  position: absolute;
+}
+.sfam-card img,
+.sfam-card canvas {
   height: 64px;
   min-width: 24px;
   max-width: 96px;
@@ -1719,6 +1866,7 @@
 .sfam-cells {
   flex: 1 1 0;
   min-width: 0;
+  overflow: hidden;
   font-size: 12px;
 }
 .sfam-own {
@@ -1807,130 +1955,6 @@
 
   // src/drawing.css
   var drawing_default = ".sfam-stage {\n  position: relative;\n  width: 100%;\n  height: 100%;\n  overflow: clip;\n  user-select: none;\n  cursor: crosshair;\n  touch-action: none;\n}\n.sfam-stage > * {\n  position: absolute;\n  pointer-events: none;\n}\n.sfam-stage > canvas {\n  inset: 0;\n  width: 100%;\n  height: 100%;\n}\n.sfam-stage:focus-visible {\n  outline: 2px solid var(--fo-palette-primary-plainColor, Highlight);\n  outline-offset: -2px;\n}\n.sfam-pill {\n  padding: 2px 8px;\n  border-radius: 4px;\n  font-size: 12px;\n  color: #ffffff;\n  background: rgb(0 0 0 / 0.8);\n  overflow-wrap: anywhere;\n}\n.sfam-pill:empty {\n  padding: 0;\n}\n.sfam-texts {\n  inset: auto 8px 8px;\n  display: flex;\n  flex-wrap: wrap;\n  gap: 4px;\n  align-items: flex-end;\n  justify-content: center;\n}\n.sfam-view {\n  display: flex;\n  align-items: flex-start;\n  justify-content: center;\n  text-align: center;\n}\n.sfam-view > .sfam-pill {\n  flex: none;\n  width: max-content;\n  max-width: 160px;\n  margin: 8px 0;\n}\n.sfam-view.sfam-missing {\n  align-items: center;\n  border: 1px dashed currentColor;\n}\n.sfam-stage > input.sfam-swipe {\n  --thumb: 20px;\n  margin: 0 calc(var(--thumb) / -2);\n  padding: 0 calc(var(--thumb) / 2);\n  box-sizing: content-box;\n  appearance: none;\n  border: none;\n  background: none;\n}\n.sfam-swipe::-webkit-slider-runnable-track {\n  height: 100%;\n  margin: 0 calc(var(--thumb) / -2);\n}\n.sfam-swipe::-webkit-slider-thumb {\n  appearance: none;\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-swipe::-moz-range-thumb {\n  pointer-events: auto;\n  width: var(--thumb);\n  height: 100%;\n  border: none;\n  border-radius: 0;\n  cursor: ew-resize;\n  background: linear-gradient(\n    90deg,\n    #0000 8px,\n    #000 8px 9px,\n    #fff 9px 11px,\n    #000 11px 12px,\n    #0000 12px\n  );\n}\n.sfam-receipt,\n.sfam-colorbar {\n  flex: none;\n  width: 100%;\n  font-size: 12px;\n  line-height: 1.4;\n  font-variant-numeric: tabular-nums;\n}\n.sfam-colorbar {\n  max-width: 480px;\n}\n.sfam-colorbar > div:first-child {\n  height: 12px;\n  box-shadow: inset 0 0 0 1px rgb(128 128 128 / 0.6);\n}\n.sfam-marks {\n  display: flex;\n  justify-content: space-between;\n  gap: 8px;\n}\n.sfam-parts {\n  position: relative;\n  display: flex;\n  height: 20px;\n  padding: 2px 0;\n  margin: 0 1px 2px;\n}\n.sfam-parts > div {\n  box-shadow: inset 0 0 0 0.5px rgb(0 0 0 / 0.5);\n}\n.sfam-parts > .sfam-mark {\n  position: absolute;\n  top: 0;\n  bottom: 0;\n  margin-left: -1px;\n  border-left: 2px solid currentColor;\n  box-shadow: none;\n}\n.sfam-parts > .sfam-mark + .sfam-mark {\n  border-left-style: dashed;\n}\n.sfam-receipt > ul {\n  display: flex;\n  flex-wrap: wrap;\n  gap: 2px 14px;\n  margin: 0;\n  padding: 0;\n  list-style: none;\n  overflow-wrap: anywhere;\n}\n.sfam-receipt > ul > li {\n  min-width: 0;\n}\n.sfam-swatch {\n  display: inline-block;\n  width: 10px;\n  height: 10px;\n  margin-inline-end: 5px;\n}\n.sfam-swatch.sfam-total {\n  width: 0;\n  border-left: 2px dashed currentColor;\n}\n";
-
-  // src/painting.ts
-  var DETAIL = 192;
-  var PIXELATED = 8;
-  var MAGNIFIED = 3;
-  var LOUPE = 128;
-  var DOT = 6;
-  function paintViews(ctx, { views, look }) {
-    for (const view of views) clipped(ctx, view.frame, () => paintView(ctx, view, look));
-    return views.every(({ image }) => pictureOf(image.picture.url).state !== "loading");
-  }
-  function clipped(ctx, { x, y, width, height }, draw) {
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(x, y, width, height);
-    ctx.clip();
-    draw();
-    ctx.restore();
-  }
-  function paintView(ctx, { what, image, at }, look) {
-    if (what !== "map") paintPicture(ctx, image, at);
-    if (what === "picture" || !image.values) return;
-    ctx.globalAlpha = what === "map" ? 1 : look.opacity;
-    const map = mapOf(image, image.values, look, what === "map");
-    drawScaled(ctx, map, partOf(at, image.box), look.smooth);
-    ctx.globalAlpha = 1;
-  }
-  function paintPicture(ctx, image, at) {
-    const loaded = pictureOf(image.picture.url);
-    if (loaded.state !== "ready") return;
-    drawScaled(ctx, loaded.image, at, at.width < PIXELATED * loaded.image.naturalWidth);
-  }
-  function drawScaled(ctx, source, at, smooth) {
-    ctx.imageSmoothingEnabled = smooth;
-    ctx.imageSmoothingQuality = "low";
-    ctx.drawImage(source, at.x, at.y, at.width, at.height);
-  }
-  var maps = /* @__PURE__ */ new WeakMap();
-  function mapOf(image, values, look, solid) {
-    const { table, limit, signed, threshold } = look;
-    const [rows, columns] = image.shape;
-    const detail = look.smooth ? Math.ceil(DETAIL / Math.max(rows, columns)) : 1;
-    const size = [columns * detail, rows * detail];
-    const key = [size, limit, signed, threshold, solid].join();
-    const kept2 = maps.get(values);
-    if (kept2?.key === key && kept2.table === table) return kept2.map;
-    const map = canvasOf(colored(resized(values, image.shape, size), look, solid), size);
-    maps.set(values, { key, table, map });
-    return map;
-  }
-  function canvasOf(pixels, [width, height]) {
-    const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    canvas.getContext("2d")?.putImageData(new ImageData(pixels, width, height), 0, 0);
-    return canvas;
-  }
-  function paintMatch(ctx, { views, look }, match) {
-    const pixels = colored(match.values, { ...MATCHES, limit: match.limit });
-    for (const { side, what, image, frame, at, grid } of views) {
-      if (!grid || side === match.pin.side) continue;
-      const [rows, columns] = grid.shape;
-      clipped(ctx, frame, () => {
-        if (what !== "map") paintPicture(ctx, image, at);
-        ctx.fillStyle = what === "map" ? "#282828" : "rgb(0 0 0 / 0.55)";
-        ctx.fillRect(at.x, at.y, at.width, at.height);
-        drawScaled(ctx, canvasOf(pixels, [columns, rows]), grid.rect, look.smooth);
-      });
-    }
-    outline(ctx, views, match.pin, "#ffffff");
-    if (match.best) outline(ctx, views, match.best, "#ffffff");
-  }
-  function outline(ctx, views, pin, color) {
-    for (const { side, frame, grid } of views) {
-      if (!grid || side !== pin.side) continue;
-      const { x, y, width, height } = cellRect(pin, grid);
-      clipped(ctx, frame, () => stroke(ctx, color, () => ctx.rect(x, y, width, height)));
-    }
-  }
-  function stroke(ctx, color, path) {
-    ctx.beginPath();
-    path();
-    ctx.lineWidth = 4;
-    ctx.strokeStyle = "rgb(0 0 0 / 0.7)";
-    ctx.stroke();
-    ctx.lineWidth = 2;
-    ctx.strokeStyle = color;
-    ctx.stroke();
-  }
-  function middleOf(views, pin) {
-    const { frame, grid } = views.find(({ side }) => side === pin.side);
-    const cell = cellRect(pin, grid);
-    const { x, y, width, height } = frame;
-    const middle = [cell.x + cell.width / 2, cell.y + cell.height / 2];
-    return [clamp(middle[0], x, x + width), clamp(middle[1], y, y + height)];
-  }
-  function paintPin(ctx, views, match, index) {
-    const color = COLORS[(index + 1) % COLORS.length];
-    const [x, y] = middleOf(views, match.pin);
-    outline(ctx, views, match.pin, color);
-    if (match.best) {
-      const end = middleOf(views, match.best);
-      outline(ctx, views, match.best, color);
-      stroke(ctx, color, () => {
-        ctx.moveTo(x, y);
-        ctx.lineTo(...end);
-      });
-    }
-    stroke(ctx, color, () => ctx.arc(x, y, DOT, 0, 2 * Math.PI));
-    ctx.fillStyle = color;
-    ctx.fill();
-  }
-  function paintLoupe(ctx, view, look, u, v) {
-    const { x, y, width, height } = partOf(view.at, [u, v, u + MAGNIFIED, v + MAGNIFIED]);
-    if (!contains(view.frame, x, y)) return;
-    const at = { x: x - u * width, y: y - v * height, width, height };
-    const frame = { x: x - LOUPE / 2, y: y - LOUPE / 2, width: LOUPE, height: LOUPE };
-    clipped(ctx, frame, () => {
-      ctx.fillStyle = "#808080";
-      ctx.fillRect(frame.x, frame.y, LOUPE, LOUPE);
-      paintView(ctx, { ...view, at, what: view.what === "map" ? "map" : "picture" }, look);
-    });
-    stroke(ctx, "#ffffff", () => ctx.rect(frame.x, frame.y, LOUPE, LOUPE));
-  }
 
   // src/surface.ts
   var CLICK = 4;
@@ -2233,7 +2257,7 @@
     const models = opened2?.models ?? [];
     const explain = (model) => two && session.explain(two.samples, model);
     const set = (name) => (value) => session.choose({ [name]: value });
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick("Model", two.model, models, explain, run ? "of the run" : "choose"), pick("Map", choices.kind, kinds, set("kind")), channels && pick("Channel", choices.channel, channels, set("channel"), "most important"), pick("Colors", color?.name, colors, set("colors")), pick("Shown", choices.mode, MODES, set("mode")), slide("Opacity", choices.opacity, set("opacity")), slide("Threshold", choices.threshold, set("threshold")), tick("Signed", signed, set("signed")), tick("Smooth", choices.smooth, set("smooth")), tick("Loupe", choices.loupe, set("loupe")), tick("Swipe", choices.swipe, set("swipe")), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", role: "toolbar", "aria-label": "How maps are drawn" }, runs.length > 1 && pick("Run", run?.key, runs, (name) => session.open(name ?? "")), two && pick("Model", two.model, models, explain, run ? "of the run" : "choose"), pick("Map", choices.kind, kinds, set("kind")), channels && pick("Channel", choices.channel, channels, set("channel"), "most important"), pick("Colors", color?.name, colors, set("colors")), pick("Shown", choices.mode, MODES, set("mode")), slide("Opacity", choices.opacity, set("opacity")), slide("Threshold", choices.threshold, set("threshold")), tick("Signed", signed, set("signed")), tick("Smooth", choices.smooth, set("smooth")), tick("Loupe", choices.loupe, set("loupe")), tick("Swipe", choices.swipe, set("swipe")), tick("On the strip", choices.strip, set("strip")), push("Zoom to fit", () => session.set({ zoom: FIT })), push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" }));
   }
 
   // src/verdicts.tsx
@@ -2330,8 +2354,14 @@
       ({ url }) => url && pictureOf(url, again).state === "loading"
     );
     const look = lookOf(session, shown2, map);
-    const sides = map?.live?.maps[0] ?? neighbor;
+    const sides = map?.live ?? neighbor;
     const drawn = (one, side, label) => imageOf(session.picture(one), side, map, label);
+    const paint = (one, canvas) => {
+      const small = session.map(shown2, true);
+      const side = (small?.live ? session.live(small.kind.name, one.pair) : one)?.neighbor_side;
+      const card = imageOf(one.picture, side ?? null, small, "");
+      paintCard(canvas, card, lookOf(session, shown2, small));
+    };
     const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
     const { value: points, problem } = session.points(neighbor.pair);
     const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
@@ -2363,8 +2393,8 @@
     ), !two && /* @__PURE__ */ React.createElement(
       Part,
       {
-        needs: [query2.neighbors, neighbor.pair, opened2],
-        draw: () => /* @__PURE__ */ React.createElement(Strip, { session, shown: shown2 })
+        needs: [query2.neighbors, neighbor.pair, opened2, choices.strip && [look, map]],
+        draw: () => /* @__PURE__ */ React.createElement(Strip, { ...{ session, shown: shown2 }, paint: choices.strip ? paint : null })
       }
     ), !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.tell("show", { what: "grid" })), push("Open the query", () => session.tell("show", { what: "query" })), push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
   }
@@ -2372,7 +2402,7 @@
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
     const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), (best_true || apart) && /* @__PURE__ */ React.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), listScore(neighbor), (best_true || apart) && /* @__PURE__ */ React.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;

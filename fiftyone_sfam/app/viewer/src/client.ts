@@ -13,10 +13,7 @@ export class Problem extends Error {
 }
 
 /** An answer that is kept; neither a value nor a problem: it is on its way. */
-export interface Entry<T> {
-  value?: T;
-  problem?: Problem;
-}
+export type Entry<T> = { value?: T; problem?: Problem };
 
 /** An answer that is kept, and how it is asked for. */
 interface Task extends Entry<unknown> {

@@ -1,6 +1,6 @@
 /** Numbers as text, and the parts of a bar. */
 
-import type { Share } from "./types";
+import type { Described, Share } from "./types";
 
 /** The Okabe-Ito palette, which the color-blind can tell apart. */
 export const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
@@ -11,6 +11,11 @@ const HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px
 /** Write a number with its sign. */
 export function signedText(value: number, digits: number): string {
   return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
+}
+
+/** Name the own score that a given list has of a pair; empty if it has none. */
+export function listScore({ list_score }: Described): string {
+  return list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
 }
 
 /** Write a share of a score, such as "+0.0412, 6.0 % of 0.683". */

@@ -33,11 +33,7 @@ export interface Points extends Pick<Correspondences, "query" | "neighbor" | "si
 
 export type SideName = "query" | "neighbor";
 
-export interface Pin {
-  side: SideName;
-  row: number;
-  column: number;
-}
+export type Pin = { side: SideName; row: number; column: number };
 
 export interface StageProps {
   query: StageImage;

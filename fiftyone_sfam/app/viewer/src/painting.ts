@@ -34,11 +34,23 @@ function clipped(ctx: Context, { x, y, width, height }: Rect, draw: () => void):
 
 function paintView(ctx: Context, { what, image, at }: View, look: Look): void {
   if (what !== "map") paintPicture(ctx, image, at);
-  if (what === "picture" || !image.values) return;
-  ctx.globalAlpha = what === "map" ? 1 : look.opacity;
-  const map = mapOf(image, image.values, look, what === "map");
+  if (what !== "picture") paintMap(ctx, image, at, look, what === "map");
+}
+
+/** Draw the map of an image, if it has one: over its picture, or alone. */
+function paintMap(ctx: Context, image: StageImage, at: Rect, look: Look, alone = false): void {
+  if (!image.values) return;
+  ctx.globalAlpha = alone ? 1 : look.opacity;
+  const map = mapOf(image, image.values, look, alone);
   drawScaled(ctx, map, geometry.partOf(at, image.box), look.smooth);
   ctx.globalAlpha = 1;
+}
+
+/** Draw the map of an image on a canvas that lies over its small picture. */
+export function paintCard(canvas: HTMLCanvasElement, image: StageImage, look: Look): void {
+  const { width, height } = image.picture;
+  Object.assign(canvas, { width, height }); // which clears it
+  paintMap(canvas.getContext("2d")!, image, { x: 0, y: 0, width, height }, look);
 }
 
 function paintPicture(ctx: Context, image: StageImage, at: Rect): void {

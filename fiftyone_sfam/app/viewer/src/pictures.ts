@@ -1,10 +1,7 @@
 /** Pictures that were loaded, by their URL. */
 
-interface Loaded {
-  image: HTMLImageElement;
-  state: "loading" | "ready" | "broken";
-  waiting: Set<() => void>;
-}
+type State = "loading" | "ready" | "broken";
+type Loaded = { image: HTMLImageElement; state: State; waiting: Set<() => void> };
 
 const KEPT = 96;
 const pictures = new Map<string, Loaded>();
@@ -22,7 +19,7 @@ export function pictureOf(url: string, then?: () => void): Loaded {
 
 function load(url: string): Loaded {
   const loaded: Loaded = { image: new Image(), state: "loading", waiting: new Set() };
-  const end = (state: Loaded["state"]) => () => {
+  const end = (state: State) => () => {
     loaded.state = state;
     for (const call of loaded.waiting) call();
     loaded.waiting.clear();

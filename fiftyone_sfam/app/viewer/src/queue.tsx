@@ -1,6 +1,7 @@
 /** The queue as a list: pictures and labels of the rows that are in sight. */
 
 import { React } from "./app";
+import { listScore } from "./formats";
 import { Field, nameOf, pick, push, tick } from "./parts";
 import type { Session } from "./session";
 import { marked } from "./store";
@@ -45,7 +46,9 @@ function rowOf(session: Session, place: number, pair: number) {
           <span className="sfam-line">
             {nameOf(row.identity, "?")} → {nameOf(row.neighbor_identity, "?")}
           </span>
-          {verdict !== null && nameOf(verdict, "", "sfam-own")}
+          <span className="sfam-line">
+            {listScore(row)} {verdict !== null && nameOf(verdict, "", "sfam-own")}
+          </span>
         </div>
       )}
     </div>

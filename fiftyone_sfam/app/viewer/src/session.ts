@@ -8,12 +8,8 @@ import * as store from "./store";
 import { BEST, type Choices, type State } from "./store";
 import type { Answers, HandedOver, Kind, Neighbor, Picture, Query, Row, Spec } from "./types";
 
-/** The pair that is shown. */
-export interface Shown {
-  query: Query;
-  neighbor: Neighbor;
-  index: number; // of the neighbor
-}
+/** The pair that is shown; `index` is that of the neighbor. */
+export type Shown = { query: Query; neighbor: Neighbor; index: number };
 
 /** The map that is shown: as it was stored, or as the model computed it. */
 export type ShownMap = ReturnType<Session["map"]>;
@@ -236,8 +232,12 @@ export class Session {
 
   private liveParams(kind: string, pair: number): Params {
     const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-    const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
-    return { ...about, kind, ...channel };
+    return { ...this.about(pair), kind, ...channel };
+  }
+
+  /** Return the map of a kind of a pair, if it has been computed. */
+  live(kind: string, pair: number): Answers["live"] | undefined {
+    return this.client.read("live", this.liveParams(kind, pair)).value;
   }
 
   private wantMap({ query, neighbor }: Shown): void {
@@ -254,10 +254,12 @@ export class Session {
     return query.kinds.find((one) => one.name === wanted);
   }
 
-  /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-  map({ query, neighbor }: Shown) {
+  /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
+   * strip the stored one is the best available. */
+  map({ query, neighbor }: Shown, strip = false) {
     const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
-    const kind = this.chosen(query) ?? first;
+    const isStored = strip && this.state.choices.kind === BEST;
+    const kind = (isStored ? null : this.chosen(query)) ?? first;
     if (!kind || !first) return null;
     const params = this.liveParams(kind.name, neighbor.pair);
     const { value, problem } = kind.live ? this.client.read("live", params) : {};
@@ -269,10 +271,9 @@ export class Session {
   /** Largest value of a kind of map over the shown neighbors of a query. */
   limit(shown: Shown, map: NonNullable<ShownMap>, signed: boolean): number {
     const { name } = map.kind;
-    const live = (pair: number) => this.client.read("live", this.liveParams(name, pair)).value;
     // Of neighbors whose maps have been computed before, so that one range serves all.
     const limits = map.live
-      ? shown.query.neighbors.map(({ pair }) => live(pair)?.limit)
+      ? shown.query.neighbors.map(({ pair }) => this.live(name, pair)?.limit)
       : [shown.query.limits[name]];
     return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
   }

@@ -4,11 +4,8 @@ import { FIT, type Look, type Pin } from "./geometry";
 import type { HandedOver, Opened, Query, QueueAnswer, RunInfo, Spec } from "./types";
 
 export type Queue = QueueAnswer<Int32Array>;
-export interface TwoSamples {
-  samples: readonly string[];
-  model: string | null;
-  query: Query | null; // not there yet
-}
+/** Two samples that are explained; the query is null until they are. */
+type TwoSamples = { samples: readonly string[]; model: string | null; query: Query | null };
 
 export const BEST = "best";
 /** Pairs that a verdict can be given to at once, as Python bounds them. */
@@ -26,6 +23,7 @@ const CHOICES = {
   mode: "overlay" as Look["mode"],
   loupe: false,
   swipe: false,
+  strip: false, // whether the map is drawn on the strip too
   region: null as string | null, // field that divides the similarity
 };
 export type Choices = typeof CHOICES;

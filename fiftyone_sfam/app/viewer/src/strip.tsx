@@ -22,7 +22,11 @@ function describe(one: Neighbor): string {
   return `${scores}${best}, ${one.identity ?? "no identity"}`;
 }
 
-export function Strip({ session, shown }: { session: Session; shown: Shown }) {
+/** Draws the map of a neighbor on a canvas over its picture. */
+type Paint = (one: Neighbor, canvas: HTMLCanvasElement) => void;
+type Props = { session: Session; shown: Shown; paint: Paint | null };
+
+export function Strip({ session, shown, paint }: Props) {
   const list = React.useRef<HTMLDivElement>(null);
   React.useEffect(() => {
     const strip = list.current!;
@@ -44,6 +48,7 @@ export function Strip({ session, shown }: { session: Session; shown: Shown }) {
           onClick={() => session.become(toNeighbor(session.state, one.pair))}
         >
           <img src={one.picture.url || undefined} alt="" draggable={false} />
+          {paint && <canvas ref={(canvas) => canvas && paint(one, canvas)} />}
           <span className="sfam-line">
             {outcomeOf(session.state.opened, one.outcome)} {one.rank}
             {one.best_true && <b> ★</b>}

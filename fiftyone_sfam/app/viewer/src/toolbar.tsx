@@ -46,6 +46,7 @@ export function toolbar(session: Session, shown: Shown | null, map: ShownMap) {
       {tick("Smooth", choices.smooth, set("smooth"))}
       {tick("Loupe", choices.loupe, set("loupe"))}
       {tick("Swipe", choices.swipe, set("swipe"))}
+      {tick("On the strip", choices.strip, set("strip"))}
       {push("Zoom to fit", () => session.set({ zoom: FIT }))}
       {push("Keys", () => session.set({ help: !session.state.help }), { hint: "Keys (?)" })}
     </div>

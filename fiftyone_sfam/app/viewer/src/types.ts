@@ -39,10 +39,8 @@ export interface Share {
   remainder: boolean;
 }
 
-export interface Choice {
-  name: string; // what is sent
-  label: string; // what is shown
-}
+/** What can be chosen: its name is sent, its label is shown. */
+export type Choice = Record<"name" | "label", string>;
 
 export interface Kind extends Choice {
   signed: boolean; // means nothing without its negative values
@@ -50,10 +48,8 @@ export interface Kind extends Choice {
   unit: string;
 }
 
-export interface ColorMap extends Choice {
-  diverging: boolean;
-  table: Encoded; // u1, shape (256, 3)
-}
+/** A color map: "u1", of shape (256, 3). */
+type ColorMap = Choice & { diverging: boolean; table: Encoded };
 
 /** What is known of an image. */
 export type Labels = Record<"identity" | "camera", string | null>;
@@ -63,6 +59,7 @@ export interface Described {
   pair: number; // -1 for two selected samples
   rank: number;
   similarity: number;
+  list_score: number | null; // the own score of a given list
   outcome: string;
   verdict: string | null;
 }
@@ -138,10 +135,7 @@ export interface Query extends Labels {
 }
 
 /** The places of an image: rows and columns, and the part of the image that they cover. */
-export interface Cells {
-  shape: [number, number];
-  box: Box;
-}
+type Cells = { shape: [number, number]; box: Box };
 
 /** Answer to `correspondences`: what each place of one image adds with each of the other. */
 export interface Correspondences {
@@ -152,12 +146,8 @@ export interface Correspondences {
   notes: string[];
 }
 
-/** Answer to `live`: maps that the model computes now, for some pairs of one query. */
-export interface LiveMaps {
-  maps: Sides[];
-  limit: Limit;
-  notes: string[];
-}
+/** Answer to `live`: maps of a pair that are computed now. */
+export type LiveMaps = Sides & { limit: Limit; notes: string[] };
 
 /** A verdict as it was before, to be given back unchanged to `undo`. */
 export type Previous = Record<string, unknown>;
@@ -202,9 +192,7 @@ export interface Findings {
 }
 
 /** Answer to `accept`, `reject` and `restore`. */
-interface SettledNow extends Stored<string, Settled> {
-  expected: string;
-}
+type SettledNow = Stored<string, Settled> & { expected: string };
 
 /** What each question is answered with, unless there is a problem. */
 export interface Answers {

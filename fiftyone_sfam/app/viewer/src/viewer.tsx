@@ -3,9 +3,11 @@
 import { React } from "./app";
 import { ColorBar, Receipt } from "./bars";
 import { colorTable, decode } from "./decode";
+import { listScore } from "./formats";
 import type { Look, StageImage } from "./geometry";
 import { onHandedOver } from "./handover";
 import { commandOf, KEYS } from "./keys";
+import { paintCard } from "./painting";
 import { useFollow, usePanel } from "./panel";
 import { nameOf, pick, push } from "./parts";
 import { pictureOf } from "./pictures";
@@ -113,9 +115,15 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
     ({ url }) => url && pictureOf(url, again).state === "loading",
   );
   const look = lookOf(session, shown, map);
-  const sides = map?.live?.maps[0] ?? neighbor;
+  const sides = map?.live ?? neighbor;
   const drawn = (one: Query | Neighbor, side: Side | null, label: string) =>
     imageOf(session.picture(one), side, map, label);
+  const paint = (one: Neighbor, canvas: HTMLCanvasElement) => {
+    const small = session.map(shown, true);
+    const side = (small?.live ? session.live(small.kind.name, one.pair) : one)?.neighbor_side;
+    const card = imageOf(one.picture, side ?? null, small, "");
+    paintCard(canvas, card, lookOf(session, shown, small));
+  };
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
   const { value: points, problem } = session.points(neighbor.pair);
   const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
@@ -145,8 +153,8 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
       </div>
       {!two && (
         <Part
-          needs={[query.neighbors, neighbor.pair, opened]}
-          draw={() => <Strip session={session} shown={shown} />}
+          needs={[query.neighbors, neighbor.pair, opened, choices.strip && [look, map]]}
+          draw={() => <Strip {...{ session, shown }} paint={choices.strip ? paint : null} />}
         />
       )}
       {!two && <Verdicts session={session} />}
@@ -194,6 +202,7 @@ function scores(session: Session, { query, neighbor }: Shown) {
         <span>
           similarity {similarity.toFixed(4)}, distance {distance.toFixed(4)}
         </span>
+        {listScore(neighbor)}
         {(best_true || apart) && <span>nearest true match{best_true ? "" : `: ${apart}`}</span>}
       </span>
       {who(neighbor)}

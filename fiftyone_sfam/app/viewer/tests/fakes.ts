@@ -43,17 +43,19 @@ const STORED = { name: "sfam", label: "SFAM", signed: false, live: false, unit: 
 const PATH = { name: "path", label: "path", signed: false, live: true, unit: "" };
 
 function neighbor(pair: number): Neighbor {
-  const scores = { rank: (pair % 3) + 1, similarity: 0.5, distance: 0.5, margin: null };
-  const names = { outcome: "true match", identity: "a", camera: null, best_true: false };
+  const scores = { rank: (pair % 3) + 1, similarity: 0.5, list_score: null, distance: 0.5 };
+  const names = { outcome: "true match", identity: "a", camera: null };
+  const nearest = { best_true: false, margin: null };
   const sides = { query_side: null, neighbor_side: null };
-  return { pair, item: pair, ...scores, ...names, picture, ...sides, verdict: null, receipt: [] };
+  const rest = { ...nearest, picture, verdict: null, receipt: [] };
+  return { pair, item: pair, ...scores, ...names, ...sides, ...rest };
 }
 
 export function queryOf(pair: number): Query {
   const item = Math.floor(pair / 3);
   const neighbors = [0, 1, 2].map((one) => neighbor(3 * item + one));
   const limits = { sfam: { positive: 2, signed: 3 } };
-  const rest = { count: 3, limits, kinds: [STORED, PATH], notes: [] };
+  const rest = { limits, kinds: [STORED, PATH], notes: [] };
   return { item, identity: "a", camera: null, picture, neighbors, ...rest };
 }
 
@@ -69,9 +71,8 @@ function answerTo(params: Params): unknown {
   if (params.question === "rows")
     return { rows: pairs.map((one) => ({ pair: one, verdict: null }) as Row) };
   if (params.question === "live") {
-    const maps = pairs.map((one) => ({ pair: one, query_side: null, neighbor_side: null }));
-    const limit = { positive: 5 + (pairs[0] ?? 0), signed: 9 };
-    return { kind: params.kind, maps, limit, signed: false, unit: "", notes: [] };
+    const limit = { positive: 5 + pair, signed: 9 };
+    return { query_side: null, neighbor_side: null, limit, notes: [] };
   }
   if (params.question === "verdict") {
     const verdicts = pairs.map((one) => [one, params.verdict]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { receiptParts, shareText } from "../src/formats";
-import type { Share } from "../src/types";
+import { listScore, receiptParts, shareText } from "../src/formats";
+import type { Described, Share } from "../src/types";
 
 test("a share is written with its sign, four decimals, and as a part of the score", () => {
   assert.equal(shareText(0.0412, 0.683), "+0.0412, 6.0 % of 0.683");
@@ -56,4 +56,12 @@ test("parts have their own colors, the remainder is gray", () => {
       ["#e69f00", "+0.300"],
     ],
   );
+});
+
+test("a list's own score is named, whatever its size; without one nothing is said", () => {
+  const said = (list_score: number | null) => listScore({ list_score } as Described);
+  assert.equal(said(0.913456), "score in the list 0.91346");
+  assert.equal(said(-120000), "score in the list -120000");
+  assert.equal(said(0), "score in the list 0");
+  assert.equal(said(null), "");
 });

@@ -214,14 +214,19 @@ test("the stored map is shown until the best one is there; one range serves all"
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
   assert.equal(mapOf(session).waiting?.name, "path");
-  server.answer(server.find("live", { pairs: [0] }));
+  server.answer(server.find("live", { pair: 0 }));
   await settle();
   assert.equal(mapOf(session).kind.name, "path");
   assert.equal(session.limit(shown, mapOf(session), false), 5);
+  session.choose({ kind: "best" });
+  assert.equal(mapOf(session).kind.name, "path");
+  assert.equal(session.map(shown, true)?.kind.name, "sfam"); // which all neighbors have
+  session.choose({ kind: "path" });
+  assert.equal(session.map(shown, true)?.kind.name, "path");
   press(session, "ArrowRight", "ArrowRight");
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
-  server.answer(server.find("live", { pairs: [2] }));
+  server.answer(server.find("live", { pair: 2 }));
   await settle();
   assert.equal(session.limit(shown, mapOf(session), false), 7);
 });
