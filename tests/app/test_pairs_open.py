@@ -127,7 +127,7 @@ def test_fields_and_kinds_of_other_runs(tmp_path: Path) -> None:
     try:
         explain_retrieval(crops, "demo", k=1)
         about = PairsComponent(crops).run
-        assert names(about["fields"]) == ["", "person", "parts"]
+        assert names(about["fields"]) == ["", "person", "scene", "parts"]
         # That run has no identities, so it has no true matches to contrast with.
         assert "contrast" not in names(about["kinds"])
         explain_retrieval(crops, "demo", key="zz", k=2, kinds=["evidence"])

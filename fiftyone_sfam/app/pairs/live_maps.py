@@ -1,26 +1,39 @@
-"""Answers with maps that are asked for: of differences, channels and paths."""
+"""Answers with maps that are asked for: differences, channels, paths, other runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import fiftyone.operators as foo
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from fiftyone_sfam.app.forms.parameters import Whole
+from fiftyone_sfam.app.forms.parameters import Text, Whole
 from fiftyone_sfam.app.pairs.bounded import MOST_BYTES, MOST_CELLS, fit_maps
-from fiftyone_sfam.app.pairs.contributed import decision_of, difference_of, kept_pair
+from fiftyone_sfam.app.pairs.contributed import (
+    decision_of,
+    difference_of,
+    evidence_of,
+    kept_pair,
+    pair_maps,
+)
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
+    COMPARED,
     DECISION,
+    DIFFERENCE,
+    EVIDENCE,
+    LIVE,
     PATH,
     SIGNED,
     Map,
     averaged,
     limit_of,
+    stored_kinds,
     unit_of,
 )
 from fiftyone_sfam.app.pairs.pictures import MIDDLE
@@ -32,7 +45,10 @@ from fiftyone_sfam.app.pairs.subjects import (
     SubjectQuestion,
     score_notes,
 )
+from fiftyone_sfam.app.panel_state import current_run
+from fiftyone_sfam.audit.comparison.result import compared_keys, same_pair
 from fiftyone_sfam.audit.decisions import stored_threshold
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.contributions import StoredPair
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
@@ -55,7 +71,11 @@ _NO_MAPS = PairMaps(None, None)
 class LiveQuestion(SubjectQuestion):
     """Which maps are asked for."""
 
-    kind: Literal["decision", "difference", "path", "channel"] = "difference"
+    kind: Text = Field(
+        DIFFERENCE,
+        pattern=rf"^({'|'.join(LIVE)}|{COMPARED}.*)$",
+        description=f"one of {', '.join(LIVE)}, or {COMPARED} with the key of a run",
+    )
     channel: Whole | None = from_zero(None)
 
 
@@ -75,6 +95,8 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
         maps, notes = _stored(subject, lambda pair: decision_of(pair, at)) or (
             _computed(subject, lambda live: live.decision(at))
         )
+    elif kind.startswith(COMPARED):
+        maps, notes = _of_other(subject, kind)
     else:
         maps, notes = _stored(subject, difference_of) or (
             _computed(subject, lambda live: live.difference())
@@ -149,6 +171,50 @@ def _stored(
     if not any(pairs):
         return None
     return [explain(pair) if pair else _NO_MAPS for pair in pairs], []
+
+
+def _of_other(subject: Subject, kind: str) -> Explained:
+    """Explain pairs by another run that theirs was compared with."""
+    run, key = subject.run, kind.removeprefix(COMPARED)
+    known = run is not None and key in compared_keys(run)
+    other = current_run(run.dataset, key) if run is not None and known else None
+    if run is None or other is None:
+        raise DataError(f"the run was not compared with a run '{shorten(key, 100)}'.")
+    numbers = [same_pair(run, pair, other) for pair in subject.pairs]
+    stored = [number for number in numbers if number is not None]
+    if len(stored) == len(numbers) and EVIDENCE in stored_kinds(other):
+        maps: Sequence[PairMaps] = pair_maps(other, tuple(stored))
+    else:
+        items = [other.items.index(str(run.items.ids[item])) for item in subject.items]
+        there = tuple(items) if min(items) >= 0 else ()
+        asked = replace(
+            subject,
+            source=other,
+            run=other,
+            items=there,
+            similarity=(None,) * len(numbers),
+        )
+        maps, _ = _stored(asked, evidence_of) or _computed(
+            asked, lambda live: live.explained()
+        )
+    notes = []
+    for pair, number in zip(maps, numbers, strict=True):
+        if pair.query is not None:
+            rank = "" if number is None else f", at rank {other.pairs.rank[number]:,}"
+            notes.append(f"In '{key}', the similarity is {pair.query.score:.4f}{rank}.")
+    return [_renamed(pair, kind) for pair in maps], notes
+
+
+def _renamed(pair: PairMaps, kind: str) -> PairMaps:
+    """Keep the evidence of a pair, as another kind of map."""
+    return PairMaps(
+        *(
+            replace(side, maps={kind: side.maps[EVIDENCE]})
+            if side and EVIDENCE in side.maps
+            else None
+            for side in (pair.query, pair.gallery)
+        )
+    )
 
 
 def _path(subject: Subject) -> Explained:

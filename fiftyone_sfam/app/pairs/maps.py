@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
+from fiftyone_sfam.audit.comparison.result import compared_keys
 from fiftyone_sfam.audit.decisions import stored_threshold
 from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
@@ -22,6 +23,9 @@ SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 
 DECISION, DIFFERENCE, PATH, CHANNEL = "decision", "difference", "path", "channel"
 """Kinds of map that are asked for; the first where the run has a threshold."""
+
+COMPARED = "compared:"
+"""Begins the kinds of map that other runs have of a pair; the key of a run follows."""
 
 LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
 SIGNED = (CONTRAST, DECISION, DIFFERENCE)
@@ -66,7 +70,8 @@ def kinds_of(run: Run) -> tuple[str, ...]:
     kinds = stored_kinds(run)
     labeled = any(identity is not None for identity in run.items.identities)
     derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
-    return (*kinds, *derived, *live_kinds(run))
+    others = (COMPARED + key for key in compared_keys(run))
+    return (*kinds, *derived, *live_kinds(run), *others)
 
 
 def live_kinds(run: Run | None) -> tuple[str, ...]:
@@ -82,17 +87,24 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
             "name": kind,
             "label": text,
             "signed": kind in SIGNED,
-            "live": kind in LIVE,
+            "live": kind in LIVE or kind.startswith(COMPARED),
             "unit": unit,
         }
         for kind in kinds
-        for text, unit in [_TEXTS[kind]]
+        for text, unit in [_texts(kind)]
     ]
 
 
 def unit_of(kind: str, channel: int | None) -> str:
     """Say what the values of a kind of map are, or those of a channel."""
-    return f"activation of channel {channel}" if kind == CHANNEL else _TEXTS[kind][1]
+    return f"activation of channel {channel}" if kind == CHANNEL else _texts(kind)[1]
+
+
+def _texts(kind: str) -> tuple[str, str]:
+    """Return label and unit of a kind."""
+    if kind.startswith(COMPARED):
+        return f"evidence in '{kind.removeprefix(COMPARED)}'", _TEXTS[EVIDENCE][1]
+    return _TEXTS[kind]
 
 
 def limit_of(maps: Sequence[Map]) -> dict[str, float]:
