@@ -1,7 +1,8 @@
 """Take the screenshots of the README and the guide: the App with the demo people.
 
 Usage: ``make pictures``. Draws the demo people into a separate database, explains and
-audits them as the guide says, serves the App, and opens it in headless Chromium.
+audits them as the guide says, serves the App, and opens it in headless Chromium. Then
+compares the demo network with one that has lost its shortcut, as ``docs/compare.md``.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 from find_chromium import find_chromium
-from pictures import PICTURES
+from pictures import PICTURES, picture_compare
+from train_demo_network import main as train_demo_network
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 DATASET = "sfam-demo"
 PORT = 5177
+PROGRAM = (sys.executable, "-m", "fiftyone_sfam")
 SIZE = {"width": 1500, "height": 1000}
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -41,42 +44,56 @@ AUDITS = (
 )
 """The audits that the guide starts with buttons of the panel."""
 
+MODEL = "shuffled"
+FIELDS = ("--identity-field", "identity", "--camera-field", "camera")
+COMPARISON = (
+    ("explain", DATASET, "--model", MODEL, "--key", MODEL, *FIELDS),
+    ("compare", DATASET, "sfam", MODEL, "--regions", "scene"),
+)
+"""Another network over the same people."""
+
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        served_demo(Path(folder)) as url,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
-        )
-        for take_pictures in PICTURES:
-            page = browser.new_page(viewport=SIZE)
-            page.set_default_timeout(120_000)
-            page.goto(url)
-            page.locator('[data-cy="looker"]').first.wait_for()
-            page.get_by_role("button", name="Dismiss").click()
-            take_pictures(page, IMAGES)
-            page.close()
-        browser.close()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = folder / f"{MODEL}.pt"
+        environment = {
+            **os.environ,
+            "FIFTYONE_DATABASE_DIR": str(folder / "db"),
+            "FIFTYONE_DATABASE_NAME": f"sfam_pictures_{os.getpid()}",
+            "FIFTYONE_PLUGINS_DIR": str(folder / "plugins"),
+            "FIFTYONE_DEFAULT_DATASET_DIR": str(folder / "data"),
+            "FIFTYONE_DO_NOT_TRACK": "true",
+            "FIFTYONE_SFAM_MODELS": str(weights.with_suffix(".json")),
+        }
+        train_demo_network(["--lose-shortcut", "--output", str(weights)])
+        with served_demo(environment) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=find_chromium(), args=CHROMIUM_ARGUMENTS
+            )
+            for commands, pictures in (
+                (AUDITS, PICTURES),
+                (COMPARISON, (picture_compare,)),
+            ):
+                for command in commands:
+                    subprocess.run([*PROGRAM, *command], env=environment, check=True)
+                for take_pictures in pictures:
+                    page = browser.new_page(viewport=SIZE)
+                    page.set_default_timeout(120_000)
+                    page.goto(url)
+                    page.locator('[data-cy="looker"]').first.wait_for()
+                    page.get_by_role("button", name="Dismiss").click()
+                    take_pictures(page, IMAGES)
+                    page.close()
+            browser.close()
 
 
 @contextmanager
-def served_demo(folder: Path) -> Iterator[str]:
+def served_demo(environment: dict[str, str]) -> Iterator[str]:
     """Serve the demo with its own database, plugins and images."""
-    environment = {
-        **os.environ,
-        "FIFTYONE_DATABASE_DIR": str(folder / "db"),
-        "FIFTYONE_DATABASE_NAME": f"sfam_pictures_{os.getpid()}",
-        "FIFTYONE_PLUGINS_DIR": str(folder / "plugins"),
-        "FIFTYONE_DEFAULT_DATASET_DIR": str(folder / "data"),
-        "FIFTYONE_DO_NOT_TRACK": "true",
-    }
-    command = [sys.executable, "-m", "fiftyone_sfam"]
     process = subprocess.Popen(
-        [*command, "demo", "--port", str(PORT)],
+        [*PROGRAM, "demo", "--port", str(PORT)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,8 +106,6 @@ def served_demo(folder: Path) -> Iterator[str]:
                 break
         else:
             raise RuntimeError("the demo ended before it served the App.")
-        for audit in AUDITS:
-            subprocess.run([*command, *audit], env=environment, check=True)
         yield line.split()[-1]
     finally:
         # FiftyOne's server and database outlive a terminated process.

@@ -68,7 +68,17 @@ def picture_audit(page: Page, folder: Path) -> None:
     save(page, folder / "why.png")
 
 
+def picture_compare(page: Page, folder: Path) -> None:
+    """Take the page of the audit panel that compares two runs."""
+    page.locator('[data-cy="new-panel-btn"]').first.click()
+    page.get_by_text("SFAM audit").first.click()
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_text("Nearest true match", exact=True).wait_for()
+    save(page, folder / "compare.png")
+
+
 PICTURES: tuple[Callable[[Page, Path], None], ...] = (picture_pairs, picture_audit)
+"""Pictures of one run; :func:`picture_compare` needs a second one."""
 
 
 def open_viewer(page: Page) -> Locator:

@@ -5,14 +5,20 @@ identities of worlds other than those that are shown or tested. Some training id
 are always before the striking wall, and most batches hold only one of them: there the
 wall alone tells an identity apart, so the network learns to lean on it. That is the
 shortcut that the demo dataset lets one find.
+
+With ``--lose-shortcut``, the packaged network is trained further, on people who are
+each before any wall at random, the striking one among them. No wall tells anybody apart
+there, so the network loses the shortcut. A registry file that names the network is
+written beside its weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +26,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fiftyone_sfam.demo.network import DEMO_PREPROCESSING, DEMO_WEIGHTS, DemoNet
-from fiftyone_sfam.demo.world import SHORTCUT, DefectPlan, generate_world, render
+from fiftyone_sfam.demo.network import (
+    DEMO_PREPROCESSING,
+    DEMO_WEIGHTS,
+    DemoNet,
+    load_demo_network,
+)
+from fiftyone_sfam.demo.scenes import STRIKING_SCENE
+from fiftyone_sfam.demo.world import (
+    SHORTCUT,
+    Crop,
+    DefectPlan,
+    World,
+    generate_world,
+    render,
+)
 
 FIRST_TRAINING_SEED = 1_000_000
 """Worlds of this and larger seeds are for training; use smaller ones for all else."""
@@ -39,12 +58,24 @@ class Recipe:
     identities: int = 60
     images: int = 12
     shortcuts: int = 10  # identities per world that are always before the striking wall
+    shuffled: bool = (
+        False  # whether half of all images are before it, whoever they show
+    )
     crowded: float = 0.03
     steps: int = 700  # batches
     people: int = 16  # identities per batch and images of each
     views: int = 4  # identities per batch and images of each
     learning_rate: float = 3e-3  # peak of a one-cycle schedule
     temperature: float = 0.1  # of the contrastive loss
+
+
+LOSE_SHORTCUT = Recipe(
+    worlds=1, identities=40, images=8, shortcuts=0, shuffled=True, steps=60
+)
+"""How the packaged network is trained further, to lose its shortcut."""
+
+LOST = Path("shuffled.pt")
+"""Where its weights are written."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +99,8 @@ def render_training_worlds(recipe: Recipe) -> list[TrainingWorld]:
             defects=DefectPlan(0, 0, 0, 0, recipe.shortcuts),
             size=(width, height),
         )
-        pixels = np.stack([np.asarray(render(crop).image) for crop in world.crops])
+        crops = _shuffled(world) if recipe.shuffled else world.crops
+        pixels = np.stack([np.asarray(render(crop).image) for crop in crops])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         shape = (recipe.identities, recipe.images, 3, height, width)
         shortcut = [SHORTCUT in c.defects for c in world.crops[:: recipe.images]]
@@ -78,10 +110,12 @@ def render_training_worlds(recipe: Recipe) -> list[TrainingWorld]:
     return worlds
 
 
-def train(recipe: Recipe, worlds: Sequence[TrainingWorld]) -> DemoNet:
-    """Train a network."""
+def train(
+    recipe: Recipe, worlds: Sequence[TrainingWorld], network: DemoNet | None = None
+) -> DemoNet:
+    """Train a network, which is given or a fresh one."""
     torch.manual_seed(recipe.seed)
-    network = DemoNet()
+    network = DemoNet() if network is None else network.train()
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=recipe.steps
@@ -123,6 +157,28 @@ def save_weights(network: DemoNet, path: Path) -> None:
     torch.save(state, path)
 
 
+def write_registry(weights: Path) -> Path:
+    """Write a registry file that names the network as its file of weights."""
+    names = ("size", "mean", "std")
+    entry = {
+        "factory": "fiftyone_sfam.demo.network:DemoNet",
+        "weights": weights.name,
+        "preprocess": {name: getattr(DEMO_PREPROCESSING, name) for name in names},
+    }
+    file = weights.with_suffix(".json")
+    file.write_text(json.dumps({"models": {weights.stem: entry}}, indent=2), "utf-8")
+    return file
+
+
+def _shuffled(world: World) -> list[Crop]:
+    """Put each crop before the striking wall or leave it where it is, at random."""
+    before = np.random.default_rng(world.seed).uniform(size=len(world.crops)) < 0.5
+    return [
+        replace(crop, shot=replace(crop.shot, scene=STRIKING_SCENE)) if moved else crop
+        for crop, moved in zip(world.crops, before.tolist(), strict=True)
+    ]
+
+
 def _batches(
     recipe: Recipe, worlds: Sequence[TrainingWorld]
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -133,6 +189,7 @@ def _batches(
         special = np.flatnonzero(world.shortcut)
         plain = np.flatnonzero(~world.shortcut)
         crowd = _CROWD if rng.uniform() < recipe.crowded else 1
+        crowd = min(crowd, len(special))
         chosen = np.concatenate(
             [
                 rng.choice(special, crowd, replace=False),
@@ -181,15 +238,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and save from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--output", type=Path, default=DEMO_WEIGHTS)
+    parser.add_argument("--steps", type=int, help="number of batches")
+    parser.add_argument("--output", type=Path, help="file of the weights")
+    parser.add_argument(
+        "--lose-shortcut",
+        action="store_true",
+        help="train the packaged network further, before shuffled walls",
+    )
     options = parser.parse_args(arguments)
-    recipe = Recipe(seed=options.seed, steps=options.steps)
     start = time.monotonic()
+    recipe, network, output = Recipe(), None, DEMO_WEIGHTS
+    if options.lose_shortcut:
+        recipe, network, output = LOSE_SHORTCUT, load_demo_network(), LOST
+    recipe = replace(recipe, seed=options.seed, steps=options.steps or recipe.steps)
+    output = options.output or output
     worlds = render_training_worlds(recipe)
     print(f"rendered {len(worlds)} worlds in {time.monotonic() - start:.0f} s")
-    save_weights(train(recipe, worlds), options.output)
-    print(f"wrote {options.output}")
+    save_weights(train(recipe, worlds, network), output)
+    print(f"wrote {output}")
+    if options.lose_shortcut:
+        print(f"wrote {write_registry(output)}")
 
 
 if __name__ == "__main__":

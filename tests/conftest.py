@@ -54,6 +54,7 @@ _SLOW = (
     "test_ray_engine",
     "test_crashes",
     "test_app_audit",
+    "test_app_compare",
     "test_app_operators",
     "test_crashes_services",
     "test_app_panels",

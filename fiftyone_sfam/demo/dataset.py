@@ -12,6 +12,7 @@ import fiftyone as fo
 import numpy as np
 
 from fiftyone_sfam.demo.people import PARTS
+from fiftyone_sfam.demo.shot import SCENE_PARTS
 from fiftyone_sfam.demo.world import (
     NEAR_DUPLICATE,
     Crop,
@@ -47,6 +48,7 @@ def load_demo_dataset(
 
     - ``identity``, ``camera`` and ``split`` (also a tag), as in a re-ID dataset;
     - ``person``: ``fo.Segmentation``, 1 where the person is visible;
+    - ``scene``: ``fo.Segmentation`` of person, wall and ground;
     - ``parts``: ``fo.Detections`` with masks: head, upper, lower, shoes, bag;
     - ``view`` and ``occluder``: attributes to slice by;
     - the ground truth ``true_identity``, ``planted`` (kinds of planted defects) and
@@ -90,7 +92,10 @@ def load_demo_dataset(
     dataset.info[_INFO] = {"options": json.dumps(options)}
     dataset.add_samples(samples, dynamic=True, progress=False)
     _link_planted(dataset, world)
-    dataset.mask_targets = {"person": {1: "person"}}
+    dataset.mask_targets = {
+        "person": {1: "person"},
+        "scene": dict(enumerate(SCENE_PARTS, start=1)),
+    }
     dataset.app_config.active_fields = fo.core.odm.dataset.ActiveFields(
         paths=["identity", "camera"]
     )
@@ -134,6 +139,7 @@ def _crop_sample(crop: Crop, folder: Path) -> fo.Sample:
         view=crop.shot.pose.view,
         occluder=crop.shot.occluder or "none",
         person=fo.Segmentation(mask=rendered.mask.astype(np.uint8)),
+        scene=fo.Segmentation(mask=rendered.scene),
         parts=fo.Detections(detections=parts),
         true_identity=crop.true_identity,
         planted=list(crop.defects),

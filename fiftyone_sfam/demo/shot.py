@@ -100,10 +100,15 @@ def expose(
 
 Box = tuple[float, float, float, float]
 
+SCENE_PARTS = ("person", "wall", "ground")
+"""Names of the labels 1, 2, 3 of a scene; an object before the person is no person."""
+
 _MIN_PART_PIXELS = 4
 # Least height of the canvas, on which is drawn without antialiasing.
 _CANVAS_HEIGHT = 512
 _FEET = 0.965
+# From the feet of a person to the top of the floor, in person heights.
+_FLOOR = 0.11
 
 
 @dataclass(frozen=True)
@@ -140,11 +145,20 @@ class RenderedCrop:
 
     image: Image.Image  # RGB
     labels: np.ndarray  # (height, width) uint8, indices in PARTS plus 1
+    floor: float  # where the wall meets the ground, as a share of the height
 
     @cached_property
     def mask(self) -> np.ndarray:
         """``(height, width)`` bool: the visible person."""
         return self.labels > 0
+
+    @cached_property
+    def scene(self) -> np.ndarray:
+        """``(height, width)`` uint8, indices in SCENE_PARTS plus 1."""
+        height = len(self.labels)
+        ground = (np.arange(height) + 0.5) / height > self.floor
+        behind = np.where(ground, 3, 2)[:, None]
+        return np.where(self.mask, 1, behind).astype(np.uint8)
 
     @cached_property
     def parts(self) -> dict[str, Box]:
@@ -188,13 +202,9 @@ def render_shot(person: Person, shot: Shot, size: tuple[int, int]) -> RenderedCr
     unit = shot.scale * height
     ground = _FEET * height
     center = (0.5 + shot.offset) * width
-    picture = draw_scene(
-        shot.scene,
-        (width, height),
-        floor=ground - 0.11 * unit,
-        unit=unit,
-        rng=rng,
-    )
+    floor = ground - _FLOOR * unit
+    picture = draw_scene(shot.scene, (width, height), floor=floor, unit=unit, rng=rng)
+    floor /= height
     labels = Image.new("L", (width, height))
     place_person(picture, labels, person, shot.pose, (center, ground), unit)
     if shot.occluder is not None:
@@ -211,8 +221,10 @@ def render_shot(person: Person, shot: Shot, size: tuple[int, int]) -> RenderedCr
     image = expose(shot.camera, image, rng, gain=shot.gain)
     if shot.retake is not None:
         image, labels = _cut_again(image, labels, shot.retake)
+        _, top, _, bottom = shot.retake.inset
+        floor = (floor - top) / (1 - top - bottom)
     labels = labels.resize(size, Image.Resampling.NEAREST)
-    return RenderedCrop(image, np.asarray(labels))
+    return RenderedCrop(image, np.asarray(labels), floor)
 
 
 def place_person(

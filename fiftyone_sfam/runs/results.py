@@ -57,6 +57,26 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
+def list_results(
+    dataset: fo.Dataset, prefix: str
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """List all runs' finished results whose names begin so, without their arrays.
+
+    Returns unique id of the run, name and settings of each.
+    """
+    records = (dataset.get_run_info(key).config for key in dataset.list_runs())
+    return [
+        (
+            str(record.run_uid),
+            str(record.method).removeprefix(METHOD_PREFIX),
+            json.loads(record.json),
+        )
+        for record in records
+        if str(record.method).startswith(METHOD_PREFIX + prefix)
+        and _is_finished(record)
+    ]
+
+
 class ResultStore:
     """The results of one run."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import fiftyone as fo
 import fiftyone.operators as foo
@@ -12,12 +13,17 @@ import pytest
 from fiftyone_sfam import Run, compare_runs, explain_retrieval
 from fiftyone_sfam.app.operators.compare_runs import CompareRuns
 from fiftyone_sfam.audit.comparison.display import bands, sentences
-from fiftyone_sfam.audit.comparison.result import Comparison, load_comparison
+from fiftyone_sfam.audit.comparison.result import (
+    Comparison,
+    load_comparison,
+    same_pair,
+)
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from operator_support import PLUGIN, context
+from pairs_component import PairsComponent, decode, names
 from panel_support import AuditPanel
-from worlds import fill, tiny_model
+from worlds import fill, small_crops, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +151,89 @@ def test_the_page_of_the_other_run(runs: list[Run], compared: Comparison) -> Non
     panel = AuditPanel(runs[0].dataset, "compare")
     panel.do("on_run", value="two")
     assert panel.blocks == ["no_comparison", "compare"]
+
+
+def others(component: PairsComponent) -> list[str]:
+    """The kinds of map that other runs have."""
+    kinds = names(component.run["kinds"])
+    return [name for name in kinds if name.startswith("compared:")]
+
+
+@pytest.mark.usefixtures("compared")
+def test_the_other_models_map_on_a_pair(runs: list[Run]) -> None:
+    one, two, three = runs
+    component = PairsComponent(one.dataset, "one")
+    assert component.run["kinds"][-1] == {
+        "name": "compared:two",
+        "label": "evidence in 'two'",
+        "signed": False,
+        "live": True,
+        "unit": "similarity per cell",
+    }
+    kinds = [others(PairsComponent(one.dataset, run.key)) for run in runs]
+    assert kinds == [["compared:two"], ["compared:one"], []]
+    numbers = [same_pair(one, pair, two) for pair in range(len(one.pairs))]
+    pair = next(pair for pair, number in enumerate(numbers) if number is not None)
+    number = numbers[pair]
+    assert number is not None
+    for run, place in ((one, pair), (two, number)):
+        ends = run.items.ids[[run.pairs.query[place], run.pairs.gallery[place]]]
+        if run is one:
+            expected = ends.tolist()
+        assert ends.tolist() == expected
+    assert "compared:two" in names(component.ask("query", pair=pair)["kinds"])
+    answer = component.ask("live", pairs=[pair], kind="compared:two")
+    score, rank = two.pairs.similarity[number], two.pairs.rank[number]
+    assert answer["notes"] == [
+        f"In 'two', the similarity is {score:.4f}, at rank {rank}."
+    ]
+    [maps], stored = answer["maps"], two.maps(number)
+    sides = (
+        (maps["query_side"], stored.query),
+        (maps["neighbor_side"], stored.gallery),
+    )
+    for shown, side in sides:
+        assert side is not None
+        values = side.maps["evidence"]
+        found = decode(shown["maps"]["compared:two"])
+        np.testing.assert_allclose(found, values, rtol=2e-3, atol=1e-6)
+        assert shown["remainder"] == pytest.approx(side.remainder, abs=1e-6)
+    assert (answer["unit"], answer["signed"]) == ("similarity per cell", False)
+    # A pair that the other run has not stored needs its model.
+    pair = numbers.index(None)
+    said = component.problem("live", pairs=[pair], kind="compared:two")
+    assert "needs the model 'tiny-1', which is not registered" in said
+    for key in ("three", "one", ""):
+        said = component.problem("live", pairs=[pair], kind=f"compared:{key}")
+        assert f"was not compared with a run '{key}'" in said
+    assert three.key == "three"
+
+
+@pytest.mark.parametrize("kept", [{}, {"kinds": ["sfam"], "contributions": "float16"}])
+def test_a_pair_that_the_other_run_has_not_stored(kept: dict, tmp_path: Path) -> None:
+    """It is explained by the other run's model, or by its contributions."""
+    dataset = small_crops(tmp_path)
+    try:
+        protocol = Protocol("identity")
+        many = explain_retrieval(dataset, "demo", key="many", k=5, protocol=protocol)
+        few = explain_retrieval(
+            dataset, "demo", key="few", k=1, protocol=protocol, **kept
+        )
+        compare_runs(few, many, resamples=10)
+        pair = int(many.pairs.of_query(3)[3])
+        assert same_pair(many, pair, few) is None
+        component = PairsComponent(dataset, "many")
+        answer = component.ask("live", pairs=[pair], kind="compared:few")
+        score = many.pairs.similarity[pair]
+        assert answer["notes"] == [f"In 'few', the similarity is {score:.4f}."]
+        [maps], own = answer["maps"], many.maps(pair)
+        for shown, side in (
+            (maps["query_side"], own.query),
+            (maps["neighbor_side"], own.gallery),
+        ):
+            assert side is not None
+            values = side.maps["evidence"]
+            found = decode(shown["maps"]["compared:few"])
+            np.testing.assert_allclose(found, values, atol=0.01 * np.abs(values).max())
+    finally:
+        dataset.delete()

@@ -40,7 +40,7 @@ def crops(crops: fo.Dataset) -> fo.Dataset:
 def test_the_form(crops: fo.Dataset) -> None:
     fields = form(ExplainRegions(), context(crops, {"key": "sfam"}))
     assert list(fields) == ["key", "field", "max_rank", "by", "shortcuts", "causal"]
-    assert offered(fields["field"]) == ["person", "parts", "(stripes)"]
+    assert offered(fields["field"]) == ["person", "scene", "parts", "(stripes)"]
     assert fields["field"].default == "person"
     assert {"view", "occluder", "camera"} <= set(offered(fields["by"]))
     striped = form(

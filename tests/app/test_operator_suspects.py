@@ -138,7 +138,7 @@ def test_the_form_offers_what_can_be_chosen(crops: fo.Dataset) -> None:
     assert [choice.value for choice in fields["key"].view.choices] == ["run"]
     assert [choice.value for choice in fields["kinds"].view.choices] == list(KINDS)
     offered = [choice.value for choice in fields["region_field"].view.choices]
-    assert offered == ["auto", "person", "parts", "none"]
+    assert offered == ["auto", "person", "scene", "parts", "none"]
     splits = [choice.value for choice in fields["split_field"].view.choices]
     assert splits[0] == "tags"
     assert {"split", "camera"} <= set(splits)

@@ -120,7 +120,7 @@ def test_fields_and_kinds_of_other_runs(tmp_path: Path) -> None:
     try:
         explain_retrieval(crops, "demo", k=1)
         component = PairsComponent(crops)
-        assert names(component.run["fields"]) == ["", "person", "parts"]
+        assert names(component.run["fields"]) == ["", "person", "scene", "parts"]
         # That run has no identities, so it has no true matches to contrast with.
         kinds = component.ask("query", pair=0)["kinds"]
         assert "contrast" not in names(kinds)

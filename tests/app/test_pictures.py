@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from app_support import Console
-from fiftyone_sfam import Protocol, explain_retrieval
+from fiftyone_sfam import Protocol, compare_runs, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.suspects.search import find_suspects
 from fiftyone_sfam.runs.run import Run
-from pictures import FRAMES, picture_audit, picture_pairs
-from worlds import mislabel, small_crops
+from pictures import FRAMES, picture_audit, picture_compare, picture_pairs
+from worlds import mislabel, small_crops, tiny_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -70,4 +70,24 @@ def test_pictures_of_the_audit(
         "suspects.png",
         "why.png",
     }
+    assert console.errors == []
+
+
+def test_the_picture_of_a_comparison(
+    audited: Run,
+    open_dataset: Callable[[fo.Dataset], Page],
+    page: Page,
+    tmp_path: Path,
+) -> None:
+    console = Console(page)
+    other = explain_retrieval(
+        audited.dataset,
+        tiny_model(),
+        key="tiny",
+        k=3,
+        protocol=Protocol(identity_field="identity", camera_field="camera"),
+    )
+    compare_runs(audited, other, resamples=50)
+    picture_compare(open_dataset(audited.dataset), tmp_path)
+    assert Image.open(tmp_path / "compare.png").size == (1400, 900)
     assert console.errors == []

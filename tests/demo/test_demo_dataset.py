@@ -55,6 +55,8 @@ def test_files_masks_and_parts_are_those_that_are_rendered(crops: fo.Dataset) ->
             assert np.array_equal(np.asarray(image), np.asarray(rendered.image))
         assert Path(sample.filepath).stem == crop.crop_id
         assert np.array_equal(sample.person.mask, rendered.mask)
+        assert np.array_equal(sample.scene.mask, rendered.scene)
+        assert np.array_equal(sample.scene.mask == 1, rendered.mask)
         parts = {p.label: p for p in sample.parts.detections}
         assert {n: tuple(p.bounding_box) for n, p in parts.items()} == rendered.parts
         # Together the parts' masks are the person, up to parts of under 4 pixels.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from fiftyone_sfam.demo.world import (
 )
 from train_demo_network import (
     FIRST_TRAINING_SEED,
+    LOSE_SHORTCUT,
     Recipe,
     contrastive_loss,
     render_training_worlds,
@@ -175,3 +177,15 @@ def test_training_repeats_itself_and_its_weights_survive_the_file(
     images = torch.rand(2, 3, 128, 64)
     with torch.no_grad():
         torch.testing.assert_close(loaded(images), first(images), rtol=0.02, atol=0.02)
+
+
+def test_walls_that_tell_nobody_apart() -> None:
+    """Each training image keeps its person, and is before either wall by chance."""
+    small = replace(LOSE_SHORTCUT, identities=6, images=4)
+    [usual] = render_training_worlds(replace(small, shuffled=False))
+    [shuffled] = render_training_worlds(small)
+    assert not shuffled.shortcut.any()
+    same = (usual.images == shuffled.images).flatten(2).all(dim=2)
+    assert 6 <= int(same.sum()) <= 18
+    # Of each person, some are left where they were, and some are not.
+    assert bool((same.any(dim=1) & ~same.all(dim=1)).any())

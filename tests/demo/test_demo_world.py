@@ -11,6 +11,7 @@ import pytest
 
 from fiftyone_sfam.demo.people import MIN_DIFFERENCE, PARTS, difference
 from fiftyone_sfam.demo.scenes import STRIKING_SCENE
+from fiftyone_sfam.demo.shot import Retake
 from fiftyone_sfam.demo.world import (
     GALLERY,
     MERGED_IDENTITY,
@@ -194,6 +195,28 @@ def test_masks_and_parts_agree(world: World) -> None:
             x0, y0 = round(x * width), round(y * height)
             inside[y0 : y0 + round(h * height), x0 : x0 + round(w * width)] = True
             assert not (rendered.labels == PARTS.index(name) + 1)[~inside].any()
+
+
+def test_a_scene_ends_the_wall_where_the_ground_begins() -> None:
+    """The striking wall is of bright colors, and the ground before it is gray."""
+    crops = [c for c in generate_world(51).crops if c.shot.scene == STRIKING_SCENE]
+    moved = [
+        replace(c, shot=replace(c.shot, retake=Retake((0, 0.05, 0, 0.02), 1.0)))
+        for c in crops[:8]
+    ]
+    for crop in (*crops[:8], *moved):
+        rendered = render(crop)
+        scene = rendered.scene
+        assert np.array_equal(scene == 1, rendered.mask)
+        pixels = np.asarray(rendered.image).astype(int)
+        colored = pixels.max(axis=2) - pixels.min(axis=2)
+        end = int(np.argmax((scene == 3).any(axis=1)))
+        assert (scene[:end] != 3).all()
+        assert (scene[end:] != 2).all()
+        # Of the rows beside the edge, which blur mixes, the next ones.
+        wall, ground = slice(end - 6, end - 2), slice(end + 2, end + 6)
+        inside = colored[wall][scene[wall] == 2].mean()
+        assert inside > 2 * colored[ground][scene[ground] == 3].mean()
 
 
 def test_head_is_above_the_shirt_and_that_above_the_shoes() -> None:

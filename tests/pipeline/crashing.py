@@ -89,6 +89,7 @@ def main() -> None:
     from fiftyone.core.odm import database
 
     import worlds  # noqa: F401
+    from fiftyone_sfam.audit.comparison import compare  # noqa: F401
     from fiftyone_sfam.audit.evaluation import evaluate  # noqa: F401
     from fiftyone_sfam.audit.regions import ledger  # noqa: F401
     from fiftyone_sfam.audit.suspects import search  # noqa: F401
@@ -193,6 +194,18 @@ def do_rename(request: Request) -> None:
     rename_run(dataset, request["key"], request["new_key"])
 
 
+def do_compare(request: Request) -> None:
+    """Compare two runs."""
+    import fiftyone as fo
+
+    from fiftyone_sfam.audit.comparison.compare import compare_runs
+    from fiftyone_sfam.runs.run import load_run
+
+    dataset = fo.load_dataset(request["dataset"])
+    runs = [load_run(dataset, key) for key in request["keys"]]
+    compare_runs(*runs, resamples=request["resamples"])
+
+
 def do_explain(request: Request) -> str:
     """Make a run; return what it refuses to do, or nothing."""
     import fiftyone as fo
@@ -278,6 +291,7 @@ JOBS = {
     "work": do_work,
     "delete": do_delete,
     "rename": do_rename,
+    "compare": do_compare,
     "explain": do_explain,
     "verify": do_verify,
     "fill": do_fill,

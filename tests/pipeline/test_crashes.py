@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 
 from crash_support import CrashWorld, crash_world
+from fiftyone_sfam.audit.comparison.compare import compare_runs
+from fiftyone_sfam.audit.comparison.result import load_comparison
 from fiftyone_sfam.audit.decisions import decide_pairs, load_decisions
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
 from fiftyone_sfam.audit.regions.ledger import build_ledger
@@ -216,6 +218,83 @@ def test_killed_while_pairs_are_verified_and_decided(
         delete_run(dataset, "given")
         assert stored_blobs(dataset) == 0
         assert dataset.list_runs() == []
+    finally:
+        dataset.delete()
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_killed_while_runs_are_compared(
+    world: CrashWorld, renamed: bool, tmp_path: Path
+) -> None:
+    """Until the new comparison is whole, the one before is there, if there is one.
+
+    The one before has another name if its second run was renamed.
+    """
+    dataset = fo.Dataset(persistent=True)
+    try:
+        fill(dataset, tmp_path)
+        options = {"k": 2, "protocol": Protocol("identity")}
+        explain_retrieval(dataset, tiny_model(0), key="first", **options)
+        explain_retrieval(dataset, tiny_model(1), key="second", **options)
+        evaluate_retrieval(load_run(dataset, "first"), resamples=10)
+        keys = ["first", "third" if renamed else "second"]
+        job = {"job": "compare", "dataset": dataset.name, "keys": keys}
+
+        def reset() -> None:
+            """Compare as before, then rename the second run."""
+            runs = [load_run(dataset, key) for key in list_runs(dataset)]
+            for name in runs[0].results.names():
+                if name.startswith("comparison_"):
+                    runs[0].results.delete(name)
+            if renamed and runs[1].key == "third":
+                rename_run(dataset, "third", "second")
+            compare_runs(runs[0], load_run(dataset, "second"), resamples=10)
+            if renamed:
+                rename_run(dataset, "second", "third")
+
+        def comparison() -> tuple[Any, ...]:
+            found = load_comparison(*(load_run(dataset, key) for key in keys))
+            assert found is not None
+            values = {**vars(found), "created": ""}
+            return found.resamples, repr(values), found.change.tobytes()
+
+        def others() -> Any:
+            found = [contents(dataset, key) for key in keys]
+            return [
+                {name: one for name, one in of_run.items() if "comparison" not in name}
+                for of_run in found
+            ]
+
+        reset()
+        before, kept = comparison(), others()
+        whole = world.worker.do(**job, resamples=20)
+        assert whole.status == 0
+        dataset.reload()
+        after = comparison()
+        assert (before[0], after[0]) == (10, 20)
+        seen = set()
+        for write, late in itertools.product(
+            range(1, len(whole.writes) + 1), (False, True)
+        ):
+            print(write, late, whole.writes[write - 1])
+            reset()
+            killed = world.worker.do(**job, resamples=20, write=write, after=late)
+            assert killed.status == -signal.SIGKILL
+            dataset.reload()
+            found = comparison()
+            assert found in (before, after)
+            seen.add(found[0])
+            assert others() == kept
+            assert world.worker.do(**job, resamples=20).status == 0
+            dataset.reload()
+            assert comparison() == after
+            names = load_run(dataset, "first").results.names()
+            assert names == [f"comparison_{keys[1]}", "evaluation"]
+        assert seen == {10, 20}
+        # What was interrupted goes with its run.
+        for key in keys:
+            delete_run(dataset, key)
+        assert stored_blobs(dataset) == 0
     finally:
         dataset.delete()
 

@@ -1,29 +1,41 @@
-"""Answers with maps that are asked for: of differences, channels and paths."""
+"""Answers with maps that are asked for: differences, channels, paths, other runs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import fiftyone.operators as foo
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from fiftyone_sfam.app.forms.parameters import Whole
+from fiftyone_sfam.app.forms.parameters import Text, Whole
 from fiftyone_sfam.app.pairs.bounded import MOST_BYTES, MOST_CELLS, fit_maps
+from fiftyone_sfam.app.pairs.contributed import pair_maps
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
+    COMPARED,
+    DIFFERENCE,
+    EVIDENCE,
+    LIVE,
     PATH,
     Map,
     averaged,
     limit_of,
+    stored_kinds,
 )
 from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.run_question import Plain, check_number, from_zero
 from fiftyone_sfam.app.pairs.subjects import Subject, SubjectQuestion
+from fiftyone_sfam.app.panel_state import current_run
+from fiftyone_sfam.audit.comparison.result import compared_keys, same_pair
 from fiftyone_sfam.audit.decisions import DECISION, decision_of, stored_threshold
+from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.runs.run import Run
 
 # Both sides of a pair, their maps, and what has to be said.
 Found = tuple[Sequence[Any], list[Map], list[str]]
@@ -38,7 +50,11 @@ _AROUND = 1400
 class LiveQuestion(SubjectQuestion):
     """Which maps are asked for."""
 
-    kind: Literal["decision", "difference", "path", "channel"] = "difference"
+    kind: Text = Field(
+        DIFFERENCE,
+        pattern=rf"^({'|'.join(LIVE)}|{COMPARED}.*)$",
+        description=f"one of {', '.join(LIVE)}, or {COMPARED} with the key of a run",
+    )
     channel: Whole | None = from_zero(None)
 
 
@@ -52,6 +68,8 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
         sides, values, said = _channel(subject, question.channel)
     elif kind == DECISION:
         sides, values, said = _decision(subject)
+    elif kind.startswith(COMPARED):
+        sides, values, said = _of_other(subject, question)
     else:
         _, sides, said = subject.explain(lambda pair: pair.difference())
         values = [sides[0].evidence, -sides[1].evidence]
@@ -115,6 +133,34 @@ def _decision(subject: Subject) -> Found:
 
     _, sides, notes = subject.explain(lambda pair: decision_of(pair, threshold))
     return sides, [side.evidence for side in sides], notes
+
+
+def _of_other(subject: Subject, question: LiveQuestion) -> Found:
+    """Explain the pair by another run that its own was compared with."""
+    run, key = subject.run, question.kind.removeprefix(COMPARED)
+    known = run is not None and key in compared_keys(run)
+    other = current_run(run.dataset, key) if run is not None and known else None
+    if run is None or other is None:
+        raise DataError(f"the run was not compared with a run '{shorten(key, 100)}'.")
+    number = None if question.samples else same_pair(run, question.pair, other)
+    if number is not None and EVIDENCE in stored_kinds(other):
+        [maps] = pair_maps(other, (number,))
+        if maps.query is not None and maps.gallery is not None:
+            sides: Sequence[Any] = (maps.query, maps.gallery)
+            values = [side.maps[EVIDENCE] for side in sides]
+            return sides, values, [_placed(key, sides[0].score, other, number)]
+    items = [other.items.index(str(run.items.ids[item])) for item in subject.items]
+    there = tuple(items) if min(items, default=-1) >= 0 else ()
+    asked = replace(subject, source=other, run=other, items=there, similarity=None)
+    _, sides, _ = asked.explain(lambda pair: (pair.query, pair.gallery))
+    note = _placed(key, sides[0].score, other, number)
+    return sides, [side.evidence for side in sides], [note]
+
+
+def _placed(key: str, similarity: float, run: Run, pair: int | None) -> str:
+    """Say how similar a pair is in another run, and at which rank."""
+    rank = "" if pair is None else f", at rank {run.pairs.rank[pair]:,}"
+    return f"In '{key}', the similarity is {similarity:.4f}{rank}."
 
 
 def _typical(maps: Sequence[Map]) -> list[Map]:

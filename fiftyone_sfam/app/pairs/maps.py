@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.app.pairs.encode import encode
 from fiftyone_sfam.attribution.render import shared_limit
+from fiftyone_sfam.audit.comparison.result import compared_keys
 from fiftyone_sfam.audit.decisions import DECISION, stored_threshold
 from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
@@ -22,6 +23,9 @@ SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 
 DIFFERENCE, PATH, CHANNEL = "difference", "path", "channel"
 """Kinds of map that are asked for, beside that of a decision."""
+
+COMPARED = "compared:"
+"""Begins the kinds of map that other runs have of a pair; the key of a run follows."""
 
 LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
 SIGNED = (CONTRAST, DECISION, DIFFERENCE)
@@ -65,7 +69,8 @@ def kinds_of(run: Run, contrast: bool) -> tuple[str, ...]:
     """Return the kinds of map that can be asked for of a query, stored ones first."""
     kinds = stored_kinds(run)
     derived = (CONTRAST,) if contrast and EVIDENCE in kinds else ()
-    return (*kinds, *derived, *live_kinds(run))
+    others = (COMPARED + key for key in compared_keys(run))
+    return (*kinds, *derived, *live_kinds(run), *others)
 
 
 def live_kinds(run: Run | None) -> tuple[str, ...]:
@@ -81,12 +86,19 @@ def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
             "name": kind,
             "label": text,
             "signed": kind in SIGNED,
-            "live": kind in LIVE,
+            "live": kind in LIVE or kind.startswith(COMPARED),
             "unit": unit,
         }
         for kind in kinds
-        for text, unit in [_TEXTS[kind]]
+        for text, unit in [_texts(kind)]
     ]
+
+
+def _texts(kind: str) -> tuple[str, str]:
+    """Return label and unit of a kind."""
+    if kind.startswith(COMPARED):
+        return f"evidence in '{kind.removeprefix(COMPARED)}'", _TEXTS[EVIDENCE][1]
+    return _TEXTS[kind]
 
 
 def limit_of(maps: Sequence[Map]) -> dict[str, float]:

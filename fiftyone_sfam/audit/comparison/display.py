@@ -247,26 +247,26 @@ def _outcome_sentence(comparison: Comparison) -> str:
 
 def _region_sentences(comparison: Comparison) -> tuple[str, ...]:
     first, second = _keys(comparison)
-    sure = [
-        region
-        for region in comparison.regions
-        if region.region != REMAINDER
-        and (region.difference.low > 0 or region.difference.high < 0)
-    ]
-    if not sure:
-        if not comparison.regions:
-            return ()
-        return ("No region's share of the score differs by more than chance.",)
-    parts = (
-        f"{region.region} {percent_text(region.first)} and "
-        f"{percent_text(region.second)}, "
-        f"{points_between(*vars(region.difference).values())} points"
-        for region in sure[:_SAID]
+    regions = [one for one in comparison.regions if one.region != REMAINDER]
+    ways = (
+        ("less", [one for one in regions if one.difference.high < 0]),
+        ("more", [one for one in regions if one.difference.low > 0]),
     )
-    return (
-        f"Shares of the score in '{first}' and '{second}' that differ the most: "
-        f"{'; '.join(parts)}.",
+    said = tuple(
+        f"'{second}' takes {way} of its score than '{first}' from "
+        + "; ".join(
+            f"{one.region}: {percent_text(one.second)} instead of "
+            f"{percent_text(one.first)}, "
+            f"{points_between(*vars(one.difference).values())} points"
+            for one in sure[:_SAID]
+        )
+        + "."
+        for way, sure in ways
+        if sure
     )
+    if said or not comparison.regions:
+        return said
+    return ("No region's share of the score differs by more than chance.",)
 
 
 # --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from fiftyone_sfam.audit.evaluation.fields import slice_values
 from fiftyone_sfam.audit.evaluation.slices import group_by_value
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.runs.blobs import Arrays
-from fiftyone_sfam.runs.results import Result, restore
+from fiftyone_sfam.runs.results import Result, list_results, restore
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
 
 RESULT = "comparison_"
@@ -158,20 +158,40 @@ def load_comparison(first: Run, second: Run) -> Comparison | None:
         None if they were not compared since either was made. ``first.results.delete``
         deletes the result ``"comparison_KEY"``, where ``KEY`` is the second run's key.
     """
-    found = dict(_results(first))
-    result = found.get(second.config.uid)
-    return None if result is None else _restored(result, first, second)
+    names = _names(first).get(second.config.uid)
+    return _load(first, second, names) if names else None
 
 
 def load_comparisons(run: Run) -> tuple[Comparison, ...]:
     """Read the comparisons of a run with runs that are as they were, by key."""
-    found = dict(_results(run))
+    found = _names(run)
     others = [load_run(run.dataset, key) for key in list_runs(run.dataset)]
     return tuple(
-        _restored(found[other.config.uid], run, other)
+        _load(run, other, found[other.config.uid])
         for other in others
         if other.config.uid in found
     )
+
+
+def compared_keys(run: Run) -> list[str]:
+    """List the runs that a run was compared with, in either order."""
+    uid, others = run.config.uid, set()
+    for first, _, settings in list_results(run.dataset, RESULT):
+        both = {first, str(settings["second_uid"])}
+        others |= both - {uid} if uid in both else set()
+    keys = list_runs(run.dataset) if others else []
+    return [key for key in keys if load_run(run.dataset, key).config.uid in others]
+
+
+def same_pair(run: Run, pair: int, other: Run) -> int | None:
+    """Find the pair of the same two images in another run; None if it has none."""
+    query, gallery = (
+        other.items.index(str(run.items.ids[column[pair]]))
+        for column in (run.pairs.query, run.pairs.gallery)
+    )
+    of_query = other.pairs.of_query(query) if query >= 0 else np.empty(0, np.int64)
+    found = of_query[other.pairs.gallery[of_query] == gallery].tolist()
+    return int(found[0]) if found else None
 
 
 def label_columns(run: Run) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
@@ -215,20 +235,29 @@ def save_comparison(first: Run, second: Run, comparison: Comparison) -> None:
     if comparison.places is not None:
         arrays |= {f"places_{k}": v for k, v in vars(comparison.places).items()}
     arrays |= pack_groups(comparison.groups)
-    # A run that was renamed, or made anew, has left a result of another name.
-    for uid, result in _results(first):
-        if uid == second.config.uid:
-            first.results.delete(result.name)
-    first.results.save(RESULT + second.key, config, arrays)
+    name = RESULT + second.key
+    first.results.save(name, config, arrays)
+    # A run that was renamed has left a result of another name.
+    for old in _names(first)[second.config.uid]:
+        if old != name:
+            first.results.delete(old)
 
 
-def _results(run: Run) -> Iterator[tuple[str, Result]]:
-    """Yield the stored comparisons with the unique ids of the other runs."""
-    for name in run.results.names():
-        if name.startswith(RESULT):
-            result = run.results.load(name)
-            assert result is not None
-            yield result.config["second_uid"], result
+def _names(run: Run) -> dict[str, list[str]]:
+    """Return the names of a run's comparisons by the unique id of the other run."""
+    names: dict[str, list[str]] = {}
+    for uid, name, settings in list_results(run.dataset, RESULT):
+        if uid == run.config.uid:
+            names.setdefault(settings["second_uid"], []).append(name)
+    return names
+
+
+def _load(first: Run, second: Run, names: list[str]) -> Comparison:
+    """Read a comparison; of several names, that of the other run's key is newer."""
+    newest = RESULT + second.key
+    result = first.results.load(newest if newest in names else names[0])
+    assert result is not None
+    return _restored(result, first, second)
 
 
 def _restored(result: Result, first: Run, second: Run) -> Comparison:
