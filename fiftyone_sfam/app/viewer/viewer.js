@@ -580,9 +580,7 @@
     side: ["picture", "map"],
     maps: ["map"]
   };
-  function clamp(value, low, high) {
-    return Math.min(Math.max(value, low), high);
-  }
+  var clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   function sizeOf(image) {
     const [rows, columns] = image.shape;
     const [w, h] = Math.min(...image.picture.full) > 0 ? image.picture.full : [columns, rows];
@@ -633,9 +631,7 @@
       height: (bottom - top) * whole.height
     };
   }
-  function contains(rect, x, y) {
-    return x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
-  }
+  var contains = (rect, x, y) => x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
   function cellAt(x, y, { shape, rect }) {
     const row = Math.floor((y - rect.y) / rect.height * shape[0]);
     const column = Math.floor((x - rect.x) / rect.width * shape[1]);
@@ -711,9 +707,7 @@
     }
     return result;
   }
-  function mixed(first, second, part) {
-    return first + (second - first) * part;
-  }
+  var mixed = (first, second, part) => first + (second - first) * part;
   var BLUE = [86, 180, 233];
   var ORANGE = [255, 160, 20];
   var MATCHES = {
@@ -727,18 +721,14 @@
   // src/formats.ts
   var COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"];
   var HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
-  function signedText(value, digits) {
-    return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
-  }
-  function listScore({ list_score }) {
-    return list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
-  }
+  var signedText = (value, digits) => (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
+  var listScore = ({ list_score }) => list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
   function shareText(share, score) {
     const percent = score > 0 ? `, ${(100 * share / score).toFixed(1)} %` : "";
     return `${signedText(share, 4)}${percent} of ${score.toFixed(3)}`;
   }
   function receiptParts(shares) {
-    const sum = (sign) => shares.reduce((result, { value }) => result + Math.max(sign * value, 0), 0);
+    const sum = (sign) => shares.reduce((all, one) => all + Math.max(sign * one.value, 0), 0);
     const [below2, above] = [sum(-1), sum(1)];
     const percent = (value) => 100 * value / (below2 + above || 1);
     const named2 = shares.filter(({ remainder }) => !remainder);
@@ -796,12 +786,8 @@
       else if (dtype === "i1") values[at] *= scale;
     return values;
   }
-  function integers(encoded) {
-    return new Int32Array(bytesOf(encoded, "i4").buffer);
-  }
-  function colorTable(encoded) {
-    return bytesOf(encoded, "u1");
-  }
+  var integers = (encoded) => new Int32Array(bytesOf(encoded, "i4").buffer);
+  var colorTable = (encoded) => bytesOf(encoded, "u1");
   function bytesOf({ data, dtype, shape }, wanted = dtype) {
     if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);
     const text = atob(data);
@@ -897,9 +883,7 @@
   function toPair(state, by) {
     return toPlace(state, state.place + (state.outside ? 0 : by));
   }
-  function toQuery(state, by) {
-    return toPlace(state, placeOfQuery(state, by));
-  }
+  var toQuery = (state, by) => toPlace(state, placeOfQuery(state, by));
   function toNeighbor(state, pair) {
     return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
   }
@@ -1299,7 +1283,7 @@
   var PAGE = 30;
   var LARGE = 1600;
   var ZOOMED = 1.5;
-  var REST = 400;
+  var REST = 150;
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
@@ -1314,8 +1298,8 @@
       this.state = state;
       if (now !== pair) {
         this.client.giveUp();
-        setTimeout(() => {
-          if (this.state.pair !== now) return;
+        clearTimeout(this.resting);
+        this.resting = setTimeout(() => {
           this.rested = now;
           this.client.changed();
         }, REST);
@@ -1456,7 +1440,8 @@
       const { pair, two, run, choices, queue, place, outside } = this.state;
       const { shown: shown2, current } = this.shown();
       if (shown2 && current) {
-        this.client.want("correspondences", this.about(shown2.neighbor.pair));
+        if (two || this.rested === pair)
+          this.client.want("correspondences", this.about(shown2.neighbor.pair));
         if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
         this.wantMap(shown2);
       }
@@ -1641,6 +1626,12 @@
   color: var(--text);
   font-size: 13px;
   line-height: 1.35;
+  /* A group of its own: otherwise a change of a text costs the browser 30 ms, as it looks for room
+     for each of our layers among those of the grid. */
+  will-change: opacity;
+}
+.sfam-part {
+  display: contents;
 }
 .sfam *,
 .sfam *::before {
@@ -1724,8 +1715,8 @@
 .sfam-pair {
   display: contents;
 }
-.sfam-old > * {
-  opacity: 0.6;
+.sfam-old {
+  color: var(--soft);
 }
 .sfam-shown {
   position: sticky;
@@ -2134,9 +2125,7 @@
   function below({ views, look }) {
     return [look, ...views.map((view) => ({ ...view, grid: null }))];
   }
-  function named({ side, row, column }) {
-    return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
-  }
+  var named = ({ side, row, column }) => `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
   function relative({ x, y }, { at }) {
     return [(x - at.x) / at.width, (y - at.y) / at.height];
   }
@@ -2230,9 +2219,7 @@
       sentence && /* @__PURE__ */ React.createElement("span", { className: "sfam-pill" }, sentence)
     );
   }
-  function styleOf({ x, y, width, height }) {
-    return { left: x, top: y, width, height };
-  }
+  var styleOf = ({ x, y, width, height }) => ({ left: x, top: y, width, height });
 
   // src/toolbar.tsx
   var MODES = [
@@ -2261,6 +2248,7 @@
   }
 
   // src/verdicts.tsx
+  var UNDO = { hint: "Undo (U)", testId: "sfam-undo" };
   function Verdicts({ session }) {
     const { verdicts } = session;
     const { opened: opened2, chosen: chosen2, pair, advance } = session.state;
@@ -2294,7 +2282,7 @@
           onChange: ({ target }) => setOwn(target.value)
         }
       )
-    ), verdicts.undoable() && push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" }), tick("then the next", advance, (on) => session.set({ advance: on })));
+    ), verdicts.undoable() && push("Undo", () => session.undo(), UNDO), tick("then the next", advance, (on) => session.set({ advance: on })));
   }
 
   // src/viewer.tsx
@@ -2316,11 +2304,11 @@
       return onHandedOver((handed) => void session.handOver(handed));
     }, [session]);
     useFollow(session, session.state.opened !== null, modal);
-    React.useEffect(() => session.fetch());
     const { choices, pair, zoom, pins, help, ...rest } = session.state;
     const { opened: opened2, run, two, message, queue } = rest;
     const listed = [rest, session.client.values("rows"), session.verdicts.version];
     const { shown: shown2, current, problem } = session.shown();
+    React.useEffect(() => current ? afterFrame(() => session.fetch()) : session.fetch());
     const map = shown2 && session.map(shown2);
     const channels = shown2 && session.channels(shown2.neighbor.pair);
     const said = message?.text ?? problem?.message ?? null;
@@ -2341,18 +2329,25 @@
       }
     ), waiting2 && /* @__PURE__ */ React.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React.createElement("div", { key }, /* @__PURE__ */ React.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
-  var Part = React.memo(
-    ({ draw }) => draw(),
-    (before, now) => same(before.needs, now.needs)
-  );
+  function Part(props) {
+    const root = React.useRef(null);
+    const latest = React.useRef(props);
+    const [drawn, setDrawn] = React.useState(props);
+    const stale = !same(drawn.needs, props.needs);
+    latest.current = props;
+    if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
+    React.useEffect(() => stale ? afterFrame(() => setDrawn(latest.current)) : void 0);
+    const content = React.useMemo(drawn.draw, [drawn]);
+    return React.createElement("div", { className: "sfam-part", ref: root }, content);
+  }
   function Pair(props) {
     const { session, shown: shown2, map, current } = props;
     const { query: query2, neighbor, index } = shown2;
-    const { opened: opened2, choices, run, two, place, zoom, pins } = session.state;
+    const { zoom, pins, ...others } = session.state;
+    const { opened: opened2, choices, two, place } = others;
     const [, again] = React.useReducer((count) => count + 1, 0);
-    const loading = [query2.picture, neighbor.picture].some(
-      ({ url }) => url && pictureOf(url, again).state === "loading"
-    );
+    const isLoading = ({ url }) => url && pictureOf(url, again).state === "loading";
+    const loading = [query2.picture, neighbor.picture].some(isLoading);
     const look = lookOf(session, shown2, map);
     const sides = map?.live ?? neighbor;
     const drawn = (one, side, label) => imageOf(session.picture(one), side, map, label);
@@ -2364,8 +2359,7 @@
     };
     const next = choices.swipe ? query2.neighbors[index + 1] : void 0;
     const { value: points, problem } = session.points(neighbor.pair);
-    const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
-    return /* @__PURE__ */ React.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, scores(session, shown2), /* @__PURE__ */ React.createElement(
+    return /* @__PURE__ */ React.createElement("div", { className: current ? "sfam-pair" : "sfam-pair sfam-old", "aria-busy": !current }, /* @__PURE__ */ React.createElement(Part, { needs: [shown2, current, opened2], draw: () => scores(session, shown2) }), /* @__PURE__ */ React.createElement(
       "div",
       {
         className: "sfam-shown",
@@ -2396,8 +2390,24 @@
         needs: [query2.neighbors, neighbor.pair, opened2, choices.strip && [look, map]],
         draw: () => /* @__PURE__ */ React.createElement(Strip, { ...{ session, shown: shown2 }, paint: choices.strip ? paint : null })
       }
-    ), !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), run && run.fields.length > 1 && !two && pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))), !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, push("Show in the grid", () => session.tell("show", { what: "grid" })), push("Open the query", () => session.tell("show", { what: "query" })), push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
+    ), /* @__PURE__ */ React.createElement(
+      Part,
+      {
+        needs: [shown2, map, look, points?.notes, others, session.verdicts.version],
+        draw: () => details(session, shown2, map, look)
+      }
+    ));
   }
+  function details(session, { query: query2, neighbor }, map, look) {
+    const { run, two, choices } = session.state;
+    const points = session.points(neighbor.pair).value;
+    const notes = [run?.notes, query2.notes, points?.notes, map?.live?.notes].flat();
+    const fields = !two && run?.fields || [];
+    const divide = (region) => session.choose({ region });
+    const show = (what) => () => session.tell("show", { what });
+    return /* @__PURE__ */ React.createElement(React.Fragment, null, !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), fields.length > 1 && pick("Divided by", choices.region, fields, divide)), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, !two && push("Show in the grid", show("grid")), !two && push("Open the query", show("query")), !two && push("Open the neighbor", show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
+  }
+  var afterFrame = (call) => void requestAnimationFrame(() => setTimeout(call));
   function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));

@@ -46,9 +46,7 @@ export function resized(
   return result;
 }
 
-function mixed(first: number, second: number, part: number): number {
-  return first + (second - first) * part;
-}
+const mixed = (first: number, second: number, part: number) => first + (second - first) * part;
 
 const BLUE = [86, 180, 233];
 const ORANGE = [255, 160, 20];

@@ -16,14 +16,10 @@ export function decode(encoded: Encoded): Float32Array {
 }
 
 /** Decode an array of "i4" without loss above 2 ** 24. */
-export function integers(encoded: Encoded): Int32Array {
-  return new Int32Array(bytesOf(encoded, "i4").buffer);
-}
+export const integers = (encoded: Encoded) => new Int32Array(bytesOf(encoded, "i4").buffer);
 
 /** Decode a color map of shape (256, 3). */
-export function colorTable(encoded: Encoded): Uint8Array {
-  return bytesOf(encoded, "u1");
-}
+export const colorTable = (encoded: Encoded): Uint8Array => bytesOf(encoded, "u1");
 
 function bytesOf({ data, dtype, shape }: Encoded, wanted = dtype): Uint8Array<ArrayBuffer> {
   if (dtype !== wanted) throw new Error(`Expected ${wanted}, got ${dtype}.`);

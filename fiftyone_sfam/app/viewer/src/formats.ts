@@ -9,14 +9,12 @@ export const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#
 const HATCHED = "repeating-linear-gradient(45deg, #999999 0 4px, #d0d0d0 4px 7px)";
 
 /** Write a number with its sign. */
-export function signedText(value: number, digits: number): string {
-  return (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
-}
+export const signedText = (value: number, digits: number) =>
+  (value < 0 ? "-" : "+") + Math.abs(value).toFixed(digits);
 
 /** Name the own score that a given list has of a pair; empty if it has none. */
-export function listScore({ list_score }: Described): string {
-  return list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
-}
+export const listScore = ({ list_score }: Described) =>
+  list_score === null ? "" : `score in the list ${Number(list_score.toPrecision(5))}`;
 
 /** Write a share of a score, such as "+0.0412, 6.0 % of 0.683". */
 export function shareText(share: number, score: number): string {
@@ -26,8 +24,7 @@ export function shareText(share: number, score: number): string {
 
 /** Lay the parts of a score on a bar, negative ones first: from `zero` to `end` they add up. */
 export function receiptParts(shares: Share[]) {
-  const sum = (sign: number) =>
-    shares.reduce((result, { value }) => result + Math.max(sign * value, 0), 0);
+  const sum = (sign: number) => shares.reduce((all, one) => all + Math.max(sign * one.value, 0), 0);
   const [below, above] = [sum(-1), sum(1)];
   const percent = (value: number) => (100 * value) / (below + above || 1);
   const named = shares.filter(({ remainder }) => !remainder);

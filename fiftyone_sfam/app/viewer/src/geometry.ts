@@ -80,9 +80,8 @@ const WHATS: Record<Look["mode"], View["what"][]> = {
   maps: ["map"],
 };
 
-export function clamp(value: number, low: number, high: number): number {
-  return Math.min(Math.max(value, low), high);
-}
+export const clamp = (value: number, low: number, high: number) =>
+  Math.min(Math.max(value, low), high);
 
 /** Return an image's size, of a shape that can be seen; without an image its map's. */
 export function sizeOf(image: StageImage): Size {
@@ -146,9 +145,8 @@ export function partOf(whole: Rect, [left, top, right, bottom]: Box): Rect {
   };
 }
 
-export function contains(rect: Rect, x: number, y: number): boolean {
-  return x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
-}
+export const contains = (rect: Rect, x: number, y: number) =>
+  x >= rect.x && y >= rect.y && x < rect.x + rect.width && y < rect.y + rect.height;
 
 /** Find the row and the column of a place on the stage. */
 export function cellAt(x: number, y: number, { shape, rect }: Grid) {

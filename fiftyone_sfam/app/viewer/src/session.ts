@@ -21,14 +21,15 @@ const PAGE = 30;
 /** Pixels of a picture that is asked for where one is zoomed into, and from which scale on. */
 const LARGE = 1600;
 const ZOOMED = 1.5;
-/** Milliseconds that a pair is shown before the model computes its best map. */
-const REST = 400;
+/** Milliseconds that a pair is shown before what is asked for that only a closer look needs. */
+const REST = 150;
 
 export class Session {
   state: State = store.START;
   verdicts = this.noVerdicts();
   private last: Shown | null = null;
   private rested: number | null = null;
+  private resting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(readonly client = new Client()) {}
 
@@ -38,8 +39,8 @@ export class Session {
     this.state = state;
     if (now !== pair) {
       this.client.giveUp();
-      setTimeout(() => {
-        if (this.state.pair !== now) return;
+      clearTimeout(this.resting);
+      this.resting = setTimeout(() => {
         this.rested = now;
         this.client.changed();
       }, REST);
@@ -203,7 +204,8 @@ export class Session {
     const { pair, two, run, choices, queue, place, outside } = this.state;
     const { shown, current } = this.shown();
     if (shown && current) {
-      this.client.want("correspondences", this.about(shown.neighbor.pair));
+      if (two || this.rested === pair)
+        this.client.want("correspondences", this.about(shown.neighbor.pair));
       if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
       this.wantMap(shown);
     }

@@ -100,6 +100,4 @@ function Frame(props: { view: View; testId: string | undefined; again: () => voi
   );
 }
 
-function styleOf({ x, y, width, height }: Rect) {
-  return { left: x, top: y, width, height };
-}
+const styleOf = ({ x, y, width, height }: Rect) => ({ left: x, top: y, width, height });

@@ -88,9 +88,7 @@ export function toPair(state: State, by: number): State {
   return toPlace(state, state.place + (state.outside ? 0 : by));
 }
 
-export function toQuery(state: State, by: number): State {
-  return toPlace(state, placeOfQuery(state, by));
-}
+export const toQuery = (state: State, by: number) => toPlace(state, placeOfQuery(state, by));
 
 export function toNeighbor(state: State, pair: number): State {
   return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });

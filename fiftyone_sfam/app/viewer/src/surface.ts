@@ -205,9 +205,8 @@ function below({ views, look }: painting.Scene) {
   return [look, ...views.map((view) => ({ ...view, grid: null }))];
 }
 
-function named({ side, row, column }: Pin): string {
-  return `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
-}
+const named = ({ side, row, column }: Pin) =>
+  `${NAMES[side]}, row ${row + 1}, column ${column + 1}`;
 
 /** Return a place on the stage relative to an image. */
 function relative({ x, y }: Place, { at }: View): [number, number] {

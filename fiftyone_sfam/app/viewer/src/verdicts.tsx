@@ -4,6 +4,8 @@ import { React } from "./app";
 import { nameOf, push, tick } from "./parts";
 import type { Session } from "./session";
 
+const UNDO = { hint: "Undo (U)", testId: "sfam-undo" };
+
 export function Verdicts({ session }: { session: Session }) {
   const { verdicts } = session;
   const { opened, chosen, pair, advance } = session.state;
@@ -39,8 +41,7 @@ export function Verdicts({ session }: { session: Session }) {
           onChange={({ target }) => setOwn(target.value)}
         />
       </form>
-      {verdicts.undoable() &&
-        push("Undo", () => session.undo(), { hint: "Undo (U)", testId: "sfam-undo" })}
+      {verdicts.undoable() && push("Undo", () => session.undo(), UNDO)}
       {tick("then the next", advance, (on) => session.set({ advance: on }))}
     </div>
   );

@@ -41,11 +41,11 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
     return onHandedOver((handed) => void session.handOver(handed));
   }, [session]);
   useFollow(session, session.state.opened !== null, modal);
-  React.useEffect(() => session.fetch());
   const { choices, pair, zoom, pins, help, ...rest } = session.state;
   const { opened, run, two, message, queue } = rest;
   const listed = [rest, session.client.values("rows"), session.verdicts.version];
   const { shown, current, problem } = session.shown();
+  React.useEffect(() => (current ? afterFrame(() => session.fetch()) : session.fetch()));
   const map = shown && session.map(shown);
   const channels = shown && session.channels(shown.neighbor.pair);
   const said = message?.text ?? problem?.message ?? null;
@@ -100,20 +100,28 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   );
 }
 
-/** Draws again only where something has changed that it needs. */
-const Part = React.memo(
-  ({ draw }: { needs: unknown; draw: () => React.ReactNode }) => draw(),
-  (before, now) => same(before.needs, now.needs),
-);
+/** Draws again where something has changed that it needs, after the images: a text or a list can
+ * cost the browser more than a frame. What has the focus needs its values at once. */
+function Part(props: { needs: unknown; draw: () => React.ReactNode }) {
+  const root = React.useRef<HTMLDivElement>(null);
+  const latest = React.useRef(props);
+  const [drawn, setDrawn] = React.useState(props);
+  const stale = !same(drawn.needs, props.needs);
+  latest.current = props;
+  if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
+  React.useEffect(() => (stale ? afterFrame(() => setDrawn(latest.current)) : undefined));
+  const content = React.useMemo(drawn.draw, [drawn]);
+  return React.createElement("div", { className: "sfam-part", ref: root }, content);
+}
 
 function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: boolean }) {
   const { session, shown, map, current } = props;
   const { query, neighbor, index } = shown;
-  const { opened, choices, run, two, place, zoom, pins } = session.state;
+  const { zoom, pins, ...others } = session.state;
+  const { opened, choices, two, place } = others;
   const [, again] = React.useReducer((count: number) => count + 1, 0);
-  const loading = [query.picture, neighbor.picture].some(
-    ({ url }) => url && pictureOf(url, again).state === "loading",
-  );
+  const isLoading = ({ url }: Picture) => url && pictureOf(url, again).state === "loading";
+  const loading = [query.picture, neighbor.picture].some(isLoading);
   const look = lookOf(session, shown, map);
   const sides = map?.live ?? neighbor;
   const drawn = (one: Query | Neighbor, side: Side | null, label: string) =>
@@ -126,10 +134,9 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
   };
   const next = choices.swipe ? query.neighbors[index + 1] : undefined;
   const { value: points, problem } = session.points(neighbor.pair);
-  const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
   return (
     <div className={current ? "sfam-pair" : "sfam-pair sfam-old"} aria-busy={!current}>
-      {scores(session, shown)}
+      <Part needs={[shown, current, opened]} draw={() => scores(session, shown)} />
       <div
         className="sfam-shown"
         data-testid="sfam-shown"
@@ -157,6 +164,24 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
           draw={() => <Strip {...{ session, shown }} paint={choices.strip ? paint : null} />}
         />
       )}
+      <Part
+        needs={[shown, map, look, points?.notes, others, session.verdicts.version]}
+        draw={() => details(session, shown, map, look)}
+      />
+    </div>
+  );
+}
+
+/** What stands below the images and the strip. */
+function details(session: Session, { query, neighbor }: Shown, map: ShownMap, look: Look) {
+  const { run, two, choices } = session.state;
+  const points = session.points(neighbor.pair).value;
+  const notes = [run?.notes, query.notes, points?.notes, map?.live?.notes].flat();
+  const fields = (!two && run?.fields) || [];
+  const divide = (region: string | null) => session.choose({ region });
+  const show = (what: string) => () => session.tell("show", { what });
+  return (
+    <>
       {!two && <Verdicts session={session} />}
       <div className="sfam-tools">
         <span data-testid="sfam-map">
@@ -167,22 +192,20 @@ function Pair(props: { session: Session; shown: Shown; map: ShownMap; current: b
       </div>
       <div className="sfam-tools">
         <Receipt shares={neighbor.receipt} total={neighbor.similarity} />
-        {run &&
-          run.fields.length > 1 &&
-          !two &&
-          pick("Divided by", choices.region, run.fields, (region) => session.choose({ region }))}
+        {fields.length > 1 && pick("Divided by", choices.region, fields, divide)}
       </div>
-      {!two && (
-        <div className="sfam-tools">
-          {push("Show in the grid", () => session.tell("show", { what: "grid" }))}
-          {push("Open the query", () => session.tell("show", { what: "query" }))}
-          {push("Open the neighbor", () => session.tell("show", { what: "neighbor" }))}
-        </div>
-      )}
+      <div className="sfam-tools">
+        {!two && push("Show in the grid", show("grid"))}
+        {!two && push("Open the query", show("query"))}
+        {!two && push("Open the neighbor", show("neighbor"))}
+      </div>
       {[...new Set(notes)].map((note) => note && <p key={note}>{note}</p>)}
-    </div>
+    </>
   );
 }
+
+/** Call once the next frame is painted. */
+const afterFrame = (call: () => void) => void requestAnimationFrame(() => setTimeout(call));
 
 function scores(session: Session, { query, neighbor }: Shown) {
   const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
