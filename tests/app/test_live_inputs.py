@@ -108,22 +108,22 @@ def test_the_panel_reads_the_fields(run: Run, model: EmbeddingModel) -> None:
     assert stored is not None
     text = component.ask("channels", pair=pair)["text"]
     assert f"the map carries {stored.maps['evidence'].sum():+.3f}" in text
-    found = component.ask("live", pairs=[pair], kind="path")
+    found = component.ask("live", pairs=[pair], kind="scales")
     one, two = explain_path(model, *both, several_scales=True)
     [maps] = found["maps"]
-    close(shown(maps["query_side"], "path"), one.path)
-    close(shown(maps["neighbor_side"], "path"), two.path)
+    close(shown(maps["query_side"], "scales"), one.path)
+    close(shown(maps["neighbor_side"], "scales"), two.path)
     assert found["notes"] == []
     points = component.ask("correspondences", pair=pair)
     assert points["similarity"] == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
-    for kind in ("difference", "path"):
+    for kind in ("difference", "scales"):
         [note] = component.ask("live", pairs=[pair], kind=kind)["notes"]
         assert "an image, a field that the model reads or the preprocessing" in note
     [note] = component.ask("correspondences", pair=pair)["notes"]
     assert "an image, a field that the model reads or the preprocessing" in note
     run.dataset.set_values("time", [None] * 12)
-    for question in ({"kind": "difference"}, {"kind": "path"}):
+    for question in ({"kind": "difference"}, {"kind": "scales"}):
         note = component.problem("live", pairs=[pair], **question)
         assert "he field 'time', which holds the argument 'hour' of the model" in note
     # What was stored can still be looked at.

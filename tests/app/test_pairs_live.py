@@ -191,7 +191,7 @@ def test_evidence_that_was_not_stored_is_made(kept: Run, run: Run) -> None:
     pairs = run.pairs.of_query(4)
     component = PairsComponent(kept.dataset, "kept")
     names = [kind["name"] for kind in component.run["kinds"]]
-    assert names == ["sfam", "evidence", "contrast", "difference", "path", "channel"]
+    assert names == ["sfam", "evidence", "contrast", "difference", "scales", "channel"]
     found = component.ask("query", pair=int(pairs[0]))
     expected = PairsComponent(run.dataset, "sfam").ask("query", pair=int(pairs[0]))
     for one, other in zip(found["neighbors"], expected["neighbors"], strict=True):
@@ -251,7 +251,7 @@ def test_a_run_with_contributions_needs_no_model(fine: Run) -> None:
     assert neighbor["distance"] == pytest.approx(1 - expected.score)
     assert neighbor["identity"] == fine.items.identities[other]
     assert [kind["name"] for kind in answer["query"]["kinds"]] == [
-        *("evidence", "difference", "path", "channel")
+        *("evidence", "difference", "scales", "channel")
     ]
     np.testing.assert_allclose(
         shown(neighbor["neighbor_side"], "evidence"),
@@ -271,7 +271,7 @@ def test_a_run_with_contributions_needs_no_model(fine: Run) -> None:
         atol=1e-7,
     )
     # Only what no contribution explains needs the model.
-    for question in ({"kind": "path"}, {"kind": "channel", "channel": 0}):
+    for question in ({"kind": "scales"}, {"kind": "channel", "channel": 0}):
         text = component.problem("live", pairs=pairs[:1], **question)
         assert "This map needs the model 'fine', which is not registered" in text
     text = component.problem("channels", pair=pairs[0])
@@ -341,11 +341,11 @@ def test_a_path(run: Run) -> None:
 
     pairs = [int(pair) for pair in run.pairs.of_query(2)]
     component = PairsComponent(run.dataset, "sfam")
-    found = component.ask("live", pairs=pairs[:1], kind="path")
+    found = component.ask("live", pairs=pairs[:1], kind="scales")
     sides = explain_path("demo", *ends(run, pairs[0]), several_scales=True)
     [maps] = found["maps"]
     for side, expected in zip(("query_side", "neighbor_side"), sides, strict=True):
-        values = shown(maps[side], "path")
+        values = shown(maps[side], "scales")
         assert values.shape == (128, 64)
         np.testing.assert_allclose(values, expected.path, rtol=1e-3, atol=1e-6)
         assert maps[side]["remainder"] == pytest.approx(expected.remainder, abs=1e-6)
@@ -355,7 +355,7 @@ def test_a_path(run: Run) -> None:
     assert found["limit"]["signed"] == pytest.approx(limit, rel=1e-5)
     assert limit < 0.8 * pixels.max()
     assert (found["signed"], found["notes"]) == (False, [])
-    text = component.problem("live", pairs=pairs[:2], kind="path")
+    text = component.problem("live", pairs=pairs[:2], kind="scales")
     assert text == "A path is of one pair at a time."
 
 
@@ -401,7 +401,7 @@ def test_images_that_are_missing(tmp_path: Path) -> None:
             for question in (
                 {"question": "correspondences", "pair": pair},
                 {"question": "channels", "pair": pair},
-                {"question": "live", "pairs": [pair], "kind": "path"},
+                {"question": "live", "pairs": [pair], "kind": "scales"},
                 {"question": "live", "pairs": [pair]},
             ):
                 text = component.problem(**question)
@@ -423,7 +423,7 @@ def test_a_model_that_is_not_registered(tmp_path: Path) -> None:
         component = PairsComponent(dataset)
         for question in (
             ("live", {"pairs": [0]}),
-            ("live", {"pairs": [0], "kind": "path"}),
+            ("live", {"pairs": [0], "kind": "scales"}),
             ("correspondences", {"pair": 0}),
             ("channels", {"pair": 0}),
         ):
@@ -459,7 +459,7 @@ def test_two_samples_without_a_pair(run: Run) -> None:
         assert (found["item"], found["count"]) == (-1, 1)
         assert found["notes"] == ["Explained now by the model 'demo'."]
         assert [kind["name"] for kind in found["kinds"]] == [
-            *("sfam", "evidence", "difference", "path", "channel")
+            *("sfam", "evidence", "difference", "scales", "channel")
         ]
         [one] = found["neighbors"]
         assert (one["pair"], one["rank"], one["margin"]) == (-1, 1, None)
@@ -483,8 +483,8 @@ def test_two_samples_without_a_pair(run: Run) -> None:
         assert found["picture"]["full"] == one["picture"]["full"] == [64, 128]
         points = component.ask("correspondences", samples=ids, **source)
         assert points["similarity"] == pytest.approx(explained.score, abs=1e-6)
-        [maps] = component.ask("live", samples=ids, kind="path", **source)["maps"]
-        assert shown(maps["query_side"], "path").shape == (128, 64)
+        [maps] = component.ask("live", samples=ids, kind="scales", **source)["maps"]
+        assert shown(maps["query_side"], "scales").shape == (128, 64)
 
 
 def test_two_samples_that_cannot_be_explained(run: Run, tmp_path: Path) -> None:

@@ -23,7 +23,15 @@ from fiftyone_sfam.models import known_name
 from fiftyone_sfam.pipeline.manage import check_key
 from fiftyone_sfam.retrieval.embeddings import check_index_key
 from fiftyone_sfam.runs.run import list_runs
-from fiftyone_sfam.runs.run_config import run_config
+from fiftyone_sfam.runs.run_config import (
+    ALL_PAIRS,
+    FALSE_RANK1,
+    PATH,
+    PATH_KINDS,
+    RANK1,
+    SCALES,
+    run_config,
+)
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -43,7 +51,9 @@ class RunSettings(ProtocolParameters):
     model: Text | None = None
     key: Text = "sfam"
     k: Whole = whole(5, 1, MAX_K)
-    kind: Literal["sfam", "evidence"] = "sfam"  # map shown as the heatmap field
+    # The map shown as the heatmap field.
+    kind: Literal["sfam", "evidence", "path", "scales"] = "sfam"
+    path_pairs: Literal["rank1", "false", "all"] = "rank1"
     weights: Literal["signed", "minmax"] = "signed"
     embeddings_from: Literal["compute", "index", "field"] = "compute"
     brain_key: Text | None = None
@@ -65,9 +75,14 @@ class RunSettings(ProtocolParameters):
             raise DataError(f"choose the {source} that holds the embeddings.")
         return name
 
+    @property
+    def along_path(self) -> bool:
+        """Whether maps along paths are stored too."""
+        return self.kind in PATH_KINDS
+
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of ``explain_retrieval``, without the model."""
-        kinds = ["sfam", "evidence"]
+        kinds = ["sfam", "evidence", *((self.kind,) if self.along_path else ())]
         return {
             "key": self.key,
             "k": self.k,
@@ -76,6 +91,7 @@ class RunSettings(ProtocolParameters):
             "embeddings": self.embeddings(),
             "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
             "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
+            "path_pairs": self.path_pairs,
             "weights": self.weights,
             "contributions": None
             if self.contributions == "none"
@@ -111,7 +127,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         _add_model(ctx, params, inputs)
         add_protocol(ctx.dataset, params, inputs)
         _add_embeddings(ctx, params, inputs)
-        _add_maps(inputs)
+        _add_maps(params, inputs)
         _add_estimate(ctx, params, inputs)
         return None
 
@@ -262,7 +278,7 @@ def _index_problem(ctx: Context, params: RunSettings) -> str | None:
     )
 
 
-def _add_maps(inputs: types.Object) -> None:
+def _add_maps(params: RunSettings, inputs: types.Object) -> None:
     """Add the kind of map that is shown, and how maps are computed."""
     choices.add_choice(
         inputs,
@@ -270,11 +286,25 @@ def _add_maps(inputs: types.Object) -> None:
         [
             ("sfam", "SFAM (channels weighted by their importance)"),
             ("evidence", "evidence (adds up to the similarity)"),
+            (SCALES, "path of several scales (finer and more faithful, slow)"),
+            (PATH, "path of the pixels (the finest, slow)"),
         ],
         label="Map shown as heatmap",
-        description="Both kinds are stored",
+        description="The first two kinds are always stored",
         default="sfam",
     )
+    if params.along_path:
+        choices.add_choice(
+            inputs,
+            "path_pairs",
+            [
+                (RANK1, "those of rank 1"),
+                (FALSE_RANK1, "the false matches of rank 1"),
+                (ALL_PAIRS, "all"),
+            ],
+            label="Pairs that get this map",
+            default=RANK1,
+        )
     choices.add_choice(
         inputs,
         "weights",

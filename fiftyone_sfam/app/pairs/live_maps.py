@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
@@ -16,11 +16,10 @@ from fiftyone_sfam.app.pairs.contributed import decision_of, difference_of, kept
 from fiftyone_sfam.app.pairs.maps import (
     CHANNEL,
     DECISION,
-    PATH,
     SIGNED,
-    Map,
     averaged,
     limit_of,
+    typical,
     unit_of,
 )
 from fiftyone_sfam.app.pairs.pictures import MIDDLE
@@ -36,6 +35,7 @@ from fiftyone_sfam.audit.decisions import stored_threshold
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.contributions import StoredPair
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
+from fiftyone_sfam.runs.run_config import SCALES
 
 if TYPE_CHECKING:
     from fiftyone_sfam.app.pairs.live import LivePairs
@@ -55,7 +55,7 @@ _NO_MAPS = PairMaps(None, None)
 class LiveQuestion(SubjectQuestion):
     """Which maps are asked for."""
 
-    kind: Literal["decision", "difference", "path", "channel"] = "difference"
+    kind: Literal["decision", "difference", "scales", "channel"] = "difference"
     channel: Whole | None = from_zero(None)
 
 
@@ -66,7 +66,7 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
     subject = question.subject(ctx)
     if kind == CHANNEL and channel is None:
         raise DataError("channel is missing; give a whole number from 0.")
-    if kind == PATH:
+    if kind == SCALES:
         maps, notes = _path(subject)
     elif kind == CHANNEL:
         maps, notes = _computed(subject, lambda live: live.channel(int(channel or 0)))
@@ -93,7 +93,7 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
             {"pair": pair, "query_side": both[0], "neighbor_side": both[1]}
             for pair, both in zip(subject.pairs, sides, strict=True)
         ],
-        "limit": limit_of(_typical(values) if kind == PATH else values),
+        "limit": limit_of(typical(values) if kind == SCALES else values),
         "signed": kind in SIGNED or negative,
         "unit": unit_of(kind, channel),
         "notes": notes,
@@ -161,7 +161,7 @@ def _path(subject: Subject) -> Explained:
     both = live_paths(subject.source, files, subject.inputs([0, 1]))
     sides = (
         SideMaps(
-            {PATH: averaged(side.path, MOST_CELLS)},
+            {SCALES: averaged(side.path, MOST_CELLS)},
             side.score,
             side.remainder,
             side.crop,
@@ -185,16 +185,3 @@ def _computed(
             maps[place] = pair
             scores.append((subject.similarity[place], float(score)))
     return maps, score_notes(scores)
-
-
-def _typical(maps: Sequence[Map]) -> list[Map]:
-    """Cut maps of pixels at the value that one pixel in a hundred exceeds.
-
-    A few pixels at edges would make all others too weak to be seen.
-    """
-    if not maps:
-        return []
-    most = float(
-        np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99)
-    )
-    return [np.clip(one, -most, most) for one in maps]

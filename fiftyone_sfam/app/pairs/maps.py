@@ -16,14 +16,17 @@ from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import PATH, PATH_KINDS, SCALES
 
 SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 """Kinds of map: two that may be stored, and one that is made of stored evidence."""
 
-DECISION, DIFFERENCE, PATH, CHANNEL = "decision", "difference", "path", "channel"
+DECISION, DIFFERENCE, CHANNEL = "decision", "difference", "channel"
 """Kinds of map that are asked for; the first where the run has a threshold."""
 
-LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
+LIVE = (DECISION, DIFFERENCE, SCALES, CHANNEL)
+"""Kinds that the model computes of pairs whose maps the run has not stored."""
+
 SIGNED = (CONTRAST, DECISION, DIFFERENCE)
 """Kinds that mean nothing without their negative values."""
 
@@ -48,7 +51,8 @@ _TEXTS = {
         "difference",
         "squared distance per cell: positive sets the images apart",
     ),
-    PATH: ("path of several scales", "similarity per pixel of the network's input"),
+    PATH: ("path", "similarity per pixel of the network's input"),
+    SCALES: ("path of several scales", "similarity per pixel of the network's input"),
     CHANNEL: ("one channel", "activation of one channel"),
 }
 
@@ -66,7 +70,8 @@ def kinds_of(run: Run) -> tuple[str, ...]:
     kinds = stored_kinds(run)
     labeled = any(identity is not None for identity in run.items.identities)
     derived = (CONTRAST,) if labeled and EVIDENCE in kinds else ()
-    return (*kinds, *derived, *live_kinds(run))
+    live = (kind for kind in live_kinds(run) if kind not in kinds)
+    return (*kinds, *derived, *live)
 
 
 def live_kinds(run: Run | None) -> tuple[str, ...]:
@@ -108,7 +113,23 @@ def limits_of(pairs: Iterable[PairMaps]) -> dict[str, dict[str, float]]:
         for side in (pair.query, pair.gallery):
             for kind, values in side.maps.items() if side else ():
                 maps.setdefault(kind, []).append(values)
-    return {kind: limit_of(values) for kind, values in maps.items()}
+    return {
+        kind: limit_of(typical(values) if kind in PATH_KINDS else values)
+        for kind, values in maps.items()
+    }
+
+
+def typical(maps: Sequence[Map]) -> list[Map]:
+    """Cut maps of pixels at the value that one pixel in a hundred exceeds.
+
+    A few pixels at edges would make all others too weak to be seen.
+    """
+    if not maps:
+        return []
+    most = float(
+        np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99)
+    )
+    return [np.clip(one, -most, most) for one in maps]
 
 
 def averaged(values: Map, most_cells: int) -> Map:

@@ -1156,12 +1156,14 @@
   }
 
   // src/session.ts
-  var PATH = "path";
+  var SCALES = "scales";
+  var FINE = [SCALES, "path"];
   var CHANNEL = "channel";
   var PAGE = 30;
   var LARGE = 1600;
   var ZOOMED = 1.5;
   var REST = 400;
+  var isStored = ({ query_side, neighbor_side }, { name }) => [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
@@ -1348,27 +1350,35 @@
       const about = this.state.two ? this.about(pair) : this.of({ pairs: [pair] });
       return { ...about, kind, ...channel };
     }
-    wantMap({ query: query2, neighbor }) {
+    wantMap(shown2) {
       const { kind } = this.state.choices;
-      const chosen2 = this.chosen(query2);
-      if (!chosen2?.live || kind === BEST && this.rested !== this.state.pair) return;
-      if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
-      this.client.want("live", this.liveParams(chosen2.name, neighbor.pair), kind !== BEST);
+      const { pair } = shown2.neighbor;
+      const chosen2 = this.chosen(shown2);
+      if (!chosen2?.live || isStored(shown2.neighbor, chosen2)) return;
+      if (kind === BEST && this.rested !== this.state.pair) return;
+      if (kind === CHANNEL && this.channel(pair) === null) return;
+      this.client.want("live", this.liveParams(chosen2.name, pair), kind !== BEST);
     }
-    /** The kind of map that is chosen; of the best, the path of several scales. */
-    chosen(query2) {
-      const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
-      return query2.kinds.find((one) => one.name === wanted);
+    /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
+    chosen({ query: { kinds }, neighbor }) {
+      const { kind } = this.state.choices;
+      if (kind !== BEST) return kinds.find(({ name }) => name === kind);
+      const fine = kinds.filter(({ name }) => FINE.includes(name));
+      return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
     }
-    /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-    map({ query: query2, neighbor }) {
-      const first = query2.kinds.find((one) => !one.live) ?? query2.kinds[0];
-      const kind = this.chosen(query2) ?? first;
+    /** Return the map that is drawn, a stored one until the chosen one has been computed. */
+    map(shown2) {
+      const { kinds } = shown2.query;
+      const { neighbor } = shown2;
+      const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+      const first = kinds.find((one) => isStored(neighbor, one)) ?? others[0] ?? kinds[0];
+      const kind = this.chosen(shown2) ?? first;
       if (!kind || !first) return null;
+      const asked = kind.live && !isStored(neighbor, kind);
       const params = this.liveParams(kind.name, neighbor.pair);
-      const { value, problem } = kind.live ? this.client.read("live", params) : {};
-      const there = value !== void 0 || !kind.live;
-      const waiting2 = there || problem ? null : kind;
+      const { value, problem } = asked ? this.client.read("live", params) : {};
+      const there = value !== void 0 || isStored(neighbor, kind) || others.includes(kind);
+      const waiting2 = there || problem || !asked ? null : kind;
       return { kind: there ? kind : first, live: value ?? null, waiting: waiting2, problem };
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */

@@ -29,6 +29,7 @@ from fiftyone_sfam.audit.faithfulness.masks import (
 )
 from fiftyone_sfam.audit.faithfulness.result import (
     EVIDENCE,
+    SCALED,
     Faithfulness,
     save_faithfulness,
 )
@@ -41,11 +42,14 @@ from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, GALLERY, QUERY, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SCALES
 
 Sides = Literal["query", "gallery", "both"]
 SIDES: tuple[Sides, ...] = ("query", "gallery", "both")
 PAIRS = 100
 PHASE = "masking"
+# Names of maps that runs store under others.
+_NAMES = {SCALES: SCALED}
 AUTO = "auto"
 """Use the last layer of each resolution."""
 
@@ -232,7 +236,7 @@ def _measure(
         insertion.append(curves.insertion)
         ranks.append(_ranks(run, masked, pair, sides, embeddings, metric))
     return Faithfulness(
-        kind=run.config.kinds[0],
+        kind=_NAMES.get(run.config.kinds[0], run.config.kinds[0]),
         names=masker.names,
         side="both" if len(sides) == 2 else SIDES[sides[0]],
         fill=masker.fill,

@@ -16,7 +16,6 @@ from fiftyone_sfam.attribution.render import (
     data_url,
     fitted,
     overlay,
-    shared_range,
 )
 from fiftyone_sfam.audit.evaluation.display import (
     Figure,
@@ -25,10 +24,13 @@ from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.maps import shown_ranges
+from fiftyone_sfam.runs.run_config import ALL_PAIRS
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs.maps import PairMaps, SideMaps
     from fiftyone_sfam.runs.run import Run
+    from fiftyone_sfam.runs.run_config import RunConfig
 
 BOX = (72, 144)
 """Largest width and height of a picture, in pixels."""
@@ -51,7 +53,7 @@ class Picture:
 
 
 class Pictures:
-    """Draws pictures of a run, all with one range of the maps."""
+    """Draws pictures of a run with the first map of each pair, one range per kind."""
 
     def __init__(
         self, run: Run, pairs: Iterable[int], items: Iterable[int] = ()
@@ -62,15 +64,7 @@ class Pictures:
         for start in range(0, len(chosen), _BATCH):
             batch = chosen[start : start + _BATCH]
             self._maps.update(zip(batch, run.many_maps(batch), strict=True))
-        self.kind = run.config.kinds[0]
-        sides = [
-            side
-            for maps in self._maps.values()
-            for side in (maps.query, maps.gallery)
-            if side is not None
-        ]
-        largest = [float(side.maps[self.kind].max()) for side in sides]
-        self.limit = shared_range(np.array(largest))
+        self._ranges = shown_ranges(self._maps.values())
         shown = {int(item) for item in items}
         for pair in chosen:
             shown |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
@@ -97,9 +91,17 @@ class Pictures:
             return Picture("", *BOX, without_folders(str(error), path))
         problem = None if plain or side is not None else "no map: image was skipped."
         if side is not None:
-            values = side.maps[self.kind]
-            small = overlay(small, values, self.limit, opacity=OPACITY, crop=side.crop)
+            values, full = side.maps[side.shown], self._ranges[side.shown]
+            small = overlay(small, values, full, opacity=OPACITY, crop=side.crop)
         return Picture(data_url(small), small.width, small.height, problem)
+
+
+def shown_kinds(config: RunConfig) -> str:
+    """Name the kinds of map that pictures of a run's pairs show."""
+    first = config.kinds[0]
+    if first in config.layer_kinds or config.path_pairs == ALL_PAIRS:
+        return first
+    return f"{first} (or else {config.layer_kinds[0]})"
 
 
 def map_picture(values: NDArray[np.floating], limit: float) -> Picture:

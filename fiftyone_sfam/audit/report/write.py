@@ -34,6 +34,7 @@ from fiftyone_sfam.audit.report.findings import (
     findings_part,
     verdicts_part,
 )
+from fiftyone_sfam.audit.report.pictures import shown_kinds
 from fiftyone_sfam.audit.report.regions import (
     RegionsPart,
     ShortcutsPart,
@@ -312,7 +313,7 @@ def make_report(
         version=__version__,
         images=images,
         searched=run.given is None,
-        kind=run.config.kinds[0],
+        kind=shown_kinds(run.config),
         metric=run.config.metric,
         weights=run.config.weights,
         cards=cards(run, results),

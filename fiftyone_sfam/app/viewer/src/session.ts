@@ -18,7 +18,9 @@ export interface Shown {
 /** The map that is shown: as it was stored, or as the model computed it. */
 export type ShownMap = ReturnType<Session["map"]>;
 
-const PATH = "path";
+const SCALES = "scales";
+/** Kinds that a run may have stored of some pairs only, at the pixels. */
+const FINE = [SCALES, "path"];
 export const CHANNEL = "channel";
 /** Pairs of an answer of `rows`. */
 const PAGE = 30;
@@ -27,6 +29,10 @@ const LARGE = 1600;
 const ZOOMED = 1.5;
 /** Milliseconds that a pair is shown before the model computes its best map. */
 const REST = 400;
+
+/** Whether a run has stored a kind of map of a pair. */
+const isStored = ({ query_side, neighbor_side }: Neighbor, { name }: Kind): boolean =>
+  [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
 
 export class Session {
   state: State = store.START;
@@ -240,29 +246,37 @@ export class Session {
     return { ...about, kind, ...channel };
   }
 
-  private wantMap({ query, neighbor }: Shown): void {
+  private wantMap(shown: Shown): void {
     const { kind } = this.state.choices;
-    const chosen = this.chosen(query);
-    if (!chosen?.live || (kind === BEST && this.rested !== this.state.pair)) return;
-    if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
-    this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
+    const { pair } = shown.neighbor;
+    const chosen = this.chosen(shown);
+    if (!chosen?.live || isStored(shown.neighbor, chosen)) return;
+    if (kind === BEST && this.rested !== this.state.pair) return;
+    if (kind === CHANNEL && this.channel(pair) === null) return;
+    this.client.want("live", this.liveParams(chosen.name, pair), kind !== BEST);
   }
 
-  /** The kind of map that is chosen; of the best, the path of several scales. */
-  private chosen(query: Query): Kind | undefined {
-    const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
-    return query.kinds.find((one) => one.name === wanted);
+  /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
+  private chosen({ query: { kinds }, neighbor }: Shown): Kind | undefined {
+    const { kind } = this.state.choices;
+    if (kind !== BEST) return kinds.find(({ name }) => name === kind);
+    const fine = kinds.filter(({ name }) => FINE.includes(name));
+    return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
   }
 
-  /** Return the map that is drawn, the stored one until the chosen one has been computed. */
-  map({ query, neighbor }: Shown) {
-    const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
-    const kind = this.chosen(query) ?? first;
+  /** Return the map that is drawn, a stored one until the chosen one has been computed. */
+  map(shown: Shown) {
+    const { kinds } = shown.query;
+    const { neighbor } = shown;
+    const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+    const first = kinds.find((one) => isStored(neighbor, one)) ?? others[0] ?? kinds[0];
+    const kind = this.chosen(shown) ?? first;
     if (!kind || !first) return null;
+    const asked = kind.live && !isStored(neighbor, kind);
     const params = this.liveParams(kind.name, neighbor.pair);
-    const { value, problem } = kind.live ? this.client.read("live", params) : {};
-    const there = value !== undefined || !kind.live;
-    const waiting = there || problem ? null : kind; // the chosen one is being computed
+    const { value, problem } = asked ? this.client.read("live", params) : {};
+    const there = value !== undefined || isStored(neighbor, kind) || others.includes(kind);
+    const waiting = there || problem || !asked ? null : kind; // it is being computed
     return { kind: there ? kind : first, live: value ?? null, waiting, problem };
   }
 
