@@ -20,7 +20,11 @@ from fiftyone_sfam.app.audit.choices import (
     to_pairs,
 )
 from fiftyone_sfam.app.audit.results import stored
-from fiftyone_sfam.audit.faithfulness.display import curve_figure, maps_table
+from fiftyone_sfam.audit.faithfulness.display import (
+    curve_figure,
+    fill_columns,
+    maps_table,
+)
 from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
 from fiftyone_sfam.data.text import escape_markdown
 from fiftyone_sfam.runs.run import Run
@@ -28,6 +32,7 @@ from fiftyone_sfam.runs.run import Run
 _TITLES = {
     "map": "Map",
     "insertion - deletion": "Insertion - deletion",
+    "decisions": "Accuracy while hidden, mean",
     "x chance": "x chance",
     "x no partner": "x a map without partner",
     "accuracy, hidden": "Accuracy, first pixels hidden",
@@ -50,6 +55,8 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             ),
             operator_block("check", "Check faithfulness", CHECK_FAITHFULNESS),
         ]
+    figures = maps_table(result)
+    titles = _TITLES | {fill: fill.capitalize() for fill in fill_columns(result)}
     return [
         text_block("verdict", escape_markdown(result.sentence)),
         plot_block(
@@ -70,7 +77,9 @@ def page(run: Run, chosen: Choices) -> list[Block]:
             "map_figures",
             "Maps, the most faithful first",
             "With 95 % intervals over queries. Click a row: the pairs of the check.",
-            maps_table(result).columns(_TITLES),
+            figures.columns(
+                {name: titles[name] for name in figures.head if name in titles}
+            ),
         ),
         operator_block("check", "Check faithfulness again", CHECK_FAITHFULNESS),
     ]

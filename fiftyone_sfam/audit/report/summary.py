@@ -23,6 +23,9 @@ from fiftyone_sfam.audit.evaluation.display import (
     slice_tables,
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.faithfulness.display import maps_table
+from fiftyone_sfam.audit.faithfulness.display import notes as notes_of_maps
+from fiftyone_sfam.audit.faithfulness.result import Faithfulness, load_faithfulness
 from fiftyone_sfam.audit.fixes.find import Fixes, find_fixes
 from fiftyone_sfam.audit.regions.causal_result import CausalCheck, load_causal_check
 from fiftyone_sfam.audit.regions.display import shortcut_sentence
@@ -72,9 +75,24 @@ class Results:
     ledger: Ledger | None  # what regions carry
     causal: CausalCheck | None  # what changing a region did
     shortcuts: Shortcuts | None  # who is known by a region
+    faithfulness: Faithfulness | None  # how far to trust the maps
     verdicts: dict[int, Verdict]  # what people say, by pair
     reviewed: Reviewed  # how far they are
     fixes: Fixes | None  # corrections that follow
+
+
+@dataclass(frozen=True)
+class MapsPart:
+    """How far to trust the maps."""
+
+    sentences: tuple[str, ...]
+    figures: Table
+    notes: tuple[str, ...]
+
+
+def maps_part(result: Faithfulness) -> MapsPart:
+    """Lay out a check of the maps."""
+    return MapsPart(result.sentences, maps_table(result), notes_of_maps(result))
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,7 @@ def load_results(run: Run) -> Results:
         ledger=load_ledger(run),
         causal=load_causal_check(run),
         shortcuts=load_shortcuts(run),
+        faithfulness=load_faithfulness(run),
         verdicts=get_verdicts(run),
         reviewed=reviewed(run),
         fixes=find_fixes(run) if labeled else None,

@@ -44,6 +44,7 @@ from fiftyone_sfam.audit.report.regions import (
 from fiftyone_sfam.audit.report.summary import (
     Card,
     EvaluationPart,
+    MapsPart,
     Missing,
     Results,
     cards,
@@ -51,6 +52,7 @@ from fiftyone_sfam.audit.report.summary import (
     evaluation_part,
     highlights,
     load_results,
+    maps_part,
     missing,
     skipped_table,
     verification_part,
@@ -92,6 +94,7 @@ class Report:
     findings: FindingsPart | Missing
     regions: RegionsPart | Missing
     shortcuts: ShortcutsPart | Missing
+    maps: MapsPart | Missing
     verdicts: VerdictsPart
     config: Table  # settings of the run
     versions: Table  # versions of the packages
@@ -340,6 +343,14 @@ def make_report(
         )
         if shortcuts is None
         else shortcuts_part(shortcuts),
+        maps=missing(
+            run,
+            "Nobody has checked how far the maps are to be trusted.",
+            "check faithfulness",
+            "faithfulness",
+        )
+        if results.faithfulness is None
+        else maps_part(results.faithfulness),
         verdicts=verdicts_part(run, results.verdicts, results.reviewed, results.fixes),
         config=config_table(run),
         versions=versions_table(run.config.versions.items()),
