@@ -9,8 +9,8 @@ is done, so a run that was stopped goes on where it was. The table that is print
 ``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
-[--steps T] [--masks M] [--fill blur|mean|inpaint] [--half dev|report] [--trials]
-[--table] [--demo]``.
+[--steps T] [--masks M] [--fill all|blur|mean|inpaint|patches] [--half dev|report]
+[--trials] [--table] [--demo]``.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ NETWORKS = (
     "class_token_vit",
 )
 PAIRS = 300
-STEPS = 5
+STEPS = 10
 MASKS = 200
+FILLS = ("blur", "mean", "inpaint", "patches")
 # Identities by their place in alphabetical order, even or odd.
 HALVES = {"dev": 0, "report": 1}
 
@@ -65,7 +66,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs per network")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a curve")
     parser.add_argument("--masks", type=int, default=MASKS, help="masks of RISE")
-    parser.add_argument("--fill", choices=("blur", "mean", "inpaint"), default="blur")
+    parser.add_argument("--fill", choices=("all", *FILLS), default="all")
     parser.add_argument("--half", choices=tuple(HALVES), default="report")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table")
@@ -98,7 +99,7 @@ def main() -> int:
     ]
     arguments.out.mkdir(parents=True, exist_ok=True)
     name = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "blur" else f"_{arguments.fill}"
+    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
     (arguments.out / f"{name}{fill}.json").write_text(
         json.dumps(found, indent=1) + "\n"
     )
@@ -114,7 +115,7 @@ def main() -> int:
 def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     """Return the file of a network's lines."""
     folder = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "blur" else f"_{arguments.fill}"
+    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
     return arguments.out / folder / f"{title}{fill}.jsonl"
 
 
@@ -151,6 +152,7 @@ def measure(title: str, arguments: argparse.Namespace) -> None:
         "half": arguments.half,
         "steps": arguments.steps,
         "masks": arguments.masks,
+        "fills": fills_of(arguments),
         "images": len(data.images),
         "threshold": threshold(data),
         "metric": data.model.metric,
@@ -201,40 +203,54 @@ def measure_query(
     def embed(images: Any) -> Any:
         return data.model.embed(images.contiguous(memory_format=torch.channels_last))
 
-    masked = masked_embeddings(
-        embed,
-        image,
-        torch.cat([maps for _, maps in found]),
-        steps=arguments.steps,
-        fill=arguments.fill,
-        batch_size=BATCH,
-    )
-    rivals = data.identities != data.identities[query]
     line: dict[str, Any] = {
         "query": query,
         "partners": partners,
         "seconds": seconds,
-        "deletion": {},
-        "insertion": {},
-        "rank": {},
+        "fills": {},
     }
-    start = 0
-    for name, maps in found:
-        rows = [start] * 2 if len(maps) == 1 else [start, start + 1]
-        start += len(maps)
-        chosen = MaskedEmbeddings(masked.deletion[rows], masked.insertion[rows])
-        curves = similarity_curves(chosen, others, data.model.metric)
-        line["deletion"][name] = curves.deletion.round(6).tolist()
-        line["insertion"][name] = curves.insertion.round(6).tolist()
-        ranks = partner_ranks(
-            masked.deletion[rows[0]],
-            data.embeddings,
-            partners[0],
-            rivals,
-            data.model.metric,
+    every = torch.cat([maps for _, maps in found])
+    for fill in fills_of(arguments):
+        masked = masked_embeddings(
+            embed,
+            image,
+            every,
+            steps=arguments.steps,
+            fill=fill,
+            other=donor(data, query, partners),
+            batch_size=BATCH,
         )
-        line["rank"][name] = ranks.tolist()
+        of_fill: dict[str, Any] = {"deletion": {}, "insertion": {}, "rank": {}}
+        start = 0
+        for name, maps in found:
+            rows = [start] * 2 if len(maps) == 1 else [start, start + 1]
+            start += len(maps)
+            chosen = MaskedEmbeddings(masked.deletion[rows], masked.insertion[rows])
+            curves = similarity_curves(chosen, others, data.model.metric)
+            of_fill["deletion"][name] = curves.deletion.round(6).tolist()
+            of_fill["insertion"][name] = curves.insertion.round(6).tolist()
+            ranks = partner_ranks(
+                masked.deletion[rows[0]],
+                data.embeddings,
+                partners[0],
+                data.identities != data.identities[query],
+                data.model.metric,
+            )
+            of_fill["rank"][name] = ranks.tolist()
+        line["fills"][fill] = of_fill
     return line
+
+
+def fills_of(arguments: argparse.Namespace) -> list[Any]:
+    """List how pixels are hidden."""
+    return list(FILLS) if arguments.fill == "all" else [arguments.fill]
+
+
+def donor(data: Data, query: int, partners: tuple[int, int]) -> Any:
+    """Draw an image of another identity than a query's and its partners'."""
+    shown = data.identities[[query, *partners]]
+    others = np.flatnonzero(~np.isin(data.identities, shown))
+    return data.images[int(np.random.default_rng((0, query)).choice(others))]
 
 
 # --------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from faithfulness_methods import Method
 
-from fiftyone_sfam.audit.faithfulness.result import (
+from fiftyone_sfam.audit.faithfulness.curves import (
     area,
+    decision_estimate,
     mean_estimate,
     verification_accuracy,
 )
@@ -42,13 +43,19 @@ def summarize(
     Returns
     -------
     dict
-        Settings, and per method its figures with 95 % intervals over queries; in
-        ``differences`` path maps against the best other and two baselines.
+        Settings, and per method its figures with 95 % intervals over queries, means
+        over fills; in ``differences`` path maps against the best other and two
+        baselines, and in ``differences by fill`` against the best other.
     """
     queries = np.repeat(np.arange(len(lines)), 2)
-    margins = {method.name: _margins(lines, method.name) for method in listed}
+    fills = settings["fills"]
+    by_fill = {
+        method.name: np.stack([_margins(lines, method.name, fill) for fill in fills])
+        for method in listed
+    }
+    margins = {name: values.mean(axis=0) for name, values in by_fill.items()}
     rows = [
-        _row(settings, lines, method, margins[method.name], queries)
+        _row(settings, lines, method, by_fill[method.name], queries)
         for method in listed
     ]
     rows.sort(key=lambda row: -row["margin"]["value"])
@@ -58,6 +65,17 @@ def summarize(
         ours: {
             name: asdict(mean_estimate(margins[ours] - margins[name], queries))
             for name in against
+        }
+        for ours in OURS
+    }
+    differences_by_fill = {
+        ours: {
+            fill: asdict(
+                mean_estimate(
+                    by_fill[ours][number] - by_fill[others[0]][number], queries
+                )
+            )
+            for number, fill in enumerate(fills)
         }
         for ours in OURS
     }
@@ -75,21 +93,26 @@ def summarize(
         "pairs": 2 * len(lines),
         "best other": others[0],
         "differences": differences,
+        "differences by fill": differences_by_fill,
         "rows": rows,
     }
 
 
 def table(figures: dict[str, Any]) -> str:
     """Write a network's figures as Markdown."""
+    fills = figures["fills"]
     head = (
         f"### {figures['network']}\n\n{figures['pairs']} pairs of {figures['queries']} "
         f"queries, {figures['steps']} steps, layer `{figures['layer']}`.\n\n"
-        "| map | ins - del | genuine | impostor | accuracy, 1/3 hidden | 1/3 shown | "
-        "rank 1 kept | ms per pair |\n|---|---|---|---|---|---|---|---|"
+        f"| map | ins - del | {' | '.join(fills)} | genuine | impostor | accuracy, "
+        "mean | 1/3 hidden | 1/3 shown | rank 1 kept | ms per pair |\n"
+        f"|{'---|' * (9 + len(fills))}"
     )
     body = [
-        f"| {row['method']} | {_interval(row['margin'])} | {row['genuine']:.4f} | "
-        f"{row['impostor']:.4f} | {row['accuracy hidden']:.3f} | "
+        f"| {row['method']} | {_interval(row['margin'])} | "
+        f"{' | '.join(_interval(row['by fill'][fill]) for fill in fills)} | "
+        f"{row['genuine']:.4f} | {row['impostor']:.4f} | "
+        f"{_interval(row['decisions'], 3)} | {row['accuracy hidden']:.3f} | "
         f"{row['accuracy shown']:.3f} | {row['rank kept']:.3f} | "
         f"{1000 * row['seconds']:.0f} |"
         for row in figures["rows"]
@@ -99,14 +122,21 @@ def table(figures: dict[str, Any]) -> str:
         for ours, values in figures["differences"].items()
         for name, value in values.items()
     ]
+    tail += [
+        f"| {ours} minus {figures['best other']}, {fill} | "
+        f"{_interval(value, signed=True)} |"
+        for ours, values in figures["differences by fill"].items()
+        for fill, value in values.items()
+        if len(fills) > 1
+    ]
     between = ["", "| difference of ins - del | |", "|---|---|"]
     return "\n".join([head, *body, *between, *tail])
 
 
-def _margins(lines: list[dict[str, Any]], name: str) -> np.ndarray:
+def _margins(lines: list[dict[str, Any]], name: str, fill: str) -> np.ndarray:
     """Return insertion minus deletion of the pairs, genuine and impostor in turn."""
     inserted, deleted = (
-        area(np.array([line[kind][name] for line in lines]))
+        area(np.array([line["fills"][fill][kind][name] for line in lines]))
         for kind in ("insertion", "deletion")
     )
     return np.asarray((inserted - deleted).ravel())
@@ -116,42 +146,63 @@ def _row(
     settings: dict[str, Any],
     lines: list[dict[str, Any]],
     method: Method,
-    margins: np.ndarray,
+    by_fill: np.ndarray,
     queries: np.ndarray,
 ) -> dict[str, Any]:
-    name = method.name
+    name, fills, margins = method.name, settings["fills"], by_fill.mean(axis=0)
     genuine = np.tile([True, False], len(lines))
-    step = round(DECIDED_AT * settings["steps"])
+    step, threshold = round(DECIDED_AT * settings["steps"]), settings["threshold"]
+    # Of each fill, pair and step.
     curves = {
-        kind: np.concatenate([line[kind][name] for line in lines])
+        kind: np.stack(
+            [
+                np.concatenate([line["fills"][fill][kind][name] for line in lines])
+                for fill in fills
+            ]
+        )
         for kind in ("deletion", "insertion")
     }
     hidden, shown = (
-        verification_accuracy(curves[kind], genuine, settings["threshold"])[step]
+        np.mean(
+            [
+                verification_accuracy(of_fill, genuine, threshold)[step]
+                for of_fill in curves[kind]
+            ]
+        )
         for kind in ("deletion", "insertion")
     )
-    ranks = np.array([line["rank"][name] for line in lines])
-    first = ranks[:, 0] == 1
+    accepted = (curves["deletion"] >= threshold).mean(axis=0)
+    ranks = np.array(
+        [[line["fills"][fill]["rank"][name] for fill in fills] for line in lines]
+    )
+    first = ranks[:, 0, 0] == 1
     return {
         "method": name,
         "family": method.family,
         "margin": asdict(mean_estimate(margins, queries)),
+        "by fill": {
+            fill: asdict(mean_estimate(values, queries))
+            for fill, values in zip(fills, by_fill, strict=True)
+        },
+        "decisions": asdict(decision_estimate(accepted, genuine, queries)),
         "genuine": float(margins[genuine].mean()),
         "impostor": float(margins[~genuine].mean()),
         "insertion": float(area(curves["insertion"]).mean()),
         "deletion": float(area(curves["deletion"]).mean()),
         "accuracy hidden": float(hidden),
         "accuracy shown": float(shown),
-        "rank kept": float((ranks[first, step] == 1).mean()),
+        "rank kept": float((ranks[first, :, step] == 1).mean()),
         "seconds": float(np.median([line["seconds"][name] for line in lines])),
     }
 
 
-def _interval(value: dict[str, float] | Estimate, signed: bool = False) -> str:
+def _interval(
+    value: dict[str, float] | Estimate, digits: int = 4, *, signed: bool = False
+) -> str:
     estimate = value if isinstance(value, Estimate) else Estimate(**value)
     plus = "+" if signed else ""
     middle, low, high = (
-        f"{number:{plus}.4f}"
+        f"{number:{plus}.{digits}f}"
         for number in (estimate.value, estimate.low, estimate.high)
     )
     return f"{middle} ({low} to {high})"

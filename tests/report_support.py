@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup, Tag
 
 from fiftyone_sfam import Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.evaluate import evaluate_retrieval
+from fiftyone_sfam.audit.faithfulness.check import check_faithfulness
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.audit.regions.shortcuts import find_shortcuts
 from fiftyone_sfam.audit.suspects.search import find_suspects
@@ -34,6 +35,7 @@ def audit(run: Run, field: str = "camera") -> None:
     find_suspects(run)
     build_ledger(run, "person", by=["camera pair"], resamples=50)
     find_shortcuts(run)
+    check_faithfulness(run, "demo", 6, steps=2)
 
 
 def false_matches(run: Run) -> list[int]:

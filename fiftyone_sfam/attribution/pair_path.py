@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.maps import check_embeddings
 from fiftyone_sfam.attribution.pair import as_array
-from fiftyone_sfam.attribution.path import SCALES, STEPS, attribute_path, path_layers
+from fiftyone_sfam.attribution.path import (
+    attribute_paths,
+    fullest_image,
+    path_layers,
+    path_options,
+)
 from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
 from fiftyone_sfam.models.wrap import ModelLike, as_model
+from fiftyone_sfam.network.layouts import LayerInfo
 
 
 @dataclass(frozen=True)
@@ -97,24 +104,23 @@ def explain_path(
     given = with_inputs_of(model, [query, gallery])
     embeddings = given.embed(images)
     check_embeddings(model, embeddings)
-    sides = []
-    for row in (0, 1):
-        model = given._of_image(row)
-        result = attribute_path(
-            model,
-            images[row],
-            embeddings[[1 - row]],
-            steps=steps or (2 * STEPS if several_scales else STEPS),
-            scales=SCALES if several_scales else (0.0,),
-            layers=path_layers(model, images[row]) if several_scales else (),
+    layers: tuple[LayerInfo, ...] = ()
+    if several_scales:
+        row = fullest_image(images)
+        layers = path_layers(given._of_image(row), images[row])
+    options = path_options(several_scales, layers)
+    options["steps"] = steps or options["steps"]
+    result = attribute_paths(
+        given, images, torch.arange(2), embeddings.flip(0), **options
+    )
+    query, gallery = (
+        PathExplanation(
+            as_array(result.path[row]),
+            float(result.score[row]),
+            float(result.remainder[row]),
+            float(result.blurred_score[row]),
+            crops[row],
         )
-        sides.append(
-            PathExplanation(
-                as_array(result.path[0]),
-                float(result.score[0]),
-                float(result.remainder[0]),
-                float(result.blurred_score[0]),
-                crops[row],
-            )
-        )
-    return sides[0], sides[1]
+        for row in (0, 1)
+    )
+    return query, gallery

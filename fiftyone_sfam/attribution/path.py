@@ -18,7 +18,7 @@ similarity is taken. At the image itself it vanishes for near-duplicates; along 
 it does not.
 
 All partners of an image share one forward pass over the steps, and each partner needs
-one backward pass over them.
+one backward pass over them. Several images go through the network together.
 
 The same passes also give maps at the network's layers: with ``A(t)`` the layer's output
 for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of several
@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -122,11 +123,65 @@ def attribute_path(
     ValueError
         If there are no steps, or neither scales nor layers.
     """
+    rows = torch.zeros(len(partners), dtype=torch.long)
+    return attribute_paths(
+        model,
+        image[None],
+        rows,
+        partners,
+        steps=steps,
+        share=share,
+        scales=scales,
+        layers=layers,
+    )
+
+
+def attribute_paths(
+    model: EmbeddingModel,
+    images: Tensor,
+    rows: Tensor,
+    partners: Tensor,
+    *,
+    steps: int = STEPS,
+    share: float = BLUR,
+    scales: Sequence[float] = (0.0,),
+    layers: Sequence[LayerInfo] = (),
+) -> PathAttribution:
+    """Explain the similarities of several images with their partners along paths.
+
+    The images go through the network together, each with its steps; a backward pass
+    serves one partner of every image.
+
+    Parameters
+    ----------
+    model : EmbeddingModel
+        The network, with the further inputs of the images if it takes any.
+    images : Tensor
+        Prepared images, shape (B, 3, H, W).
+    rows : Tensor
+        For each pair the image that is explained, shape (P,), int64 in 0..B-1.
+    partners : Tensor
+        For each pair the embedding of the other image, shape (P, D).
+    steps, share, scales, layers
+        As for :func:`attribute_path`.
+
+    Returns
+    -------
+    PathAttribution
+        float32, on the network's device.
+
+    Raises
+    ------
+    ModelError
+        If the network cannot be differentiated down to its input.
+    ValueError
+        If there are no steps, or neither scales nor layers.
+    """
     if steps < 1:
         raise ValueError(f"steps is {steps!r}; a whole number from 1 is needed.")
     if not scales and not layers:
         raise ValueError("there are no scales and no layers; give at least one.")
-    clear = image[None].to(model.device, torch.float32)
+    clear = images.to(model.device, torch.float32)
     start = blur(clear, share)
     places = (torch.arange(steps, device=clear.device) + 0.5) / steps
     middle = slice(None)
@@ -135,35 +190,99 @@ def attribute_path(
         ends = torch.tensor([0.0, 1.0], device=clear.device)
         places = torch.cat([ends[:1], places, ends[1:]])
         middle = slice(1, -1)
-    images = start + places[:, None, None, None] * (clear - start)
-    leaf, outputs, embeddings = model.record(images, [info.name for info in layers])
+    count, along = len(clear), len(places)
+    paths = start[:, None] + places[:, None, None, None] * (clear - start)[:, None]
+    leaf, outputs, embeddings = model._repeated(along).record(
+        paths.flatten(0, 1), [info.name for info in layers]
+    )
     tensors = [leaf, *(outputs[info.name] for info in layers)]
-    changes = [(clear - start) / steps, *map(_changes, tensors[1:])]
-    size = (int(image.shape[-2]), int(image.shape[-1]))
-    maps = []
+    changes = [
+        ((clear - start) / steps)[:, None],
+        *(_changes(values.unflatten(0, (count, along))) for values in tensors[1:]),
+    ]
+    size = (int(images.shape[-2]), int(images.shape[-1]))
     with torch.inference_mode(False), torch.enable_grad():
+        path = torch.empty(len(rows), *size, device=clear.device)
         # A tensor made in inference mode cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
-        chosen = embeddings[middle].float()
-        # Without the factor, slopes of a network in half precision would vanish.
-        factor = float(chosen.detach().norm().clamp(min=1))
-        for partner in partners:
-            along = factor * similarity(chosen, partner, model.metric).sum()
-            slopes = torch.autograd.grad(along, tensors, retain_graph=True)
+        chosen = embeddings.unflatten(0, (count, along))[:, middle].float()
+        # Without the factors, slopes of a network in half precision would vanish.
+        factors = chosen.detach().flatten(1).norm(dim=1).clamp(min=1)
+        for pairs in _rounds(rows):
+            of = rows[pairs].to(clear.device)
+            alike = similarity(chosen[of], partners[pairs, None], model.metric)
+            total = (factors[of] * alike.sum(1)).sum()
+            slopes = torch.autograd.grad(total, tensors, retain_graph=True)
             pixels, *products = (
-                slope[middle].float() * change / factor
+                slope.unflatten(0, (count, along))[of][:, middle].float()
+                * change[of]
+                / factors[of].reshape(-1, *(1,) * slope.dim())
                 for slope, change in zip(slopes, changes, strict=True)
             )
-            pixels = pixels.sum((0, 1))
-            parts = [smooth(pixels[None], s)[0] if s else pixels for s in scales]
+            pixels = pixels.sum((1, 2))
+            parts = [smooth(pixels, s) if s else pixels for s in scales]
             for info, product in zip(layers, products, strict=True):
-                at_layer, _ = info.maps(product)
-                parts.append(_enlarged(at_layer.sum((0, 1)), size))
-            maps.append(_average(parts))
-    path = torch.stack(maps)
-    ends = model.embed(torch.cat([start, clear]))
-    blurred, score = (similarity(end, partners, model.metric) for end in ends)
+                at_layer, _ = info.maps(product.flatten(0, 1))
+                summed = at_layer.unflatten(0, (len(of), steps)).sum((1, 2))
+                parts.append(_enlarged(summed, size))
+            path[pairs] = _average(parts)
+    ends = model._repeated(2).embed(torch.stack([start, clear], 1).flatten(0, 1))
+    of = rows.to(ends.device)
+    blurred, score = (
+        similarity(end[of], partners, model.metric)
+        for end in ends.unflatten(0, (count, 2)).unbind(1)
+    )
     return PathAttribution(score, path, score - path.sum((1, 2)), blurred)
+
+
+def _rounds(rows: Tensor) -> list[Tensor]:
+    """Split pairs so that no two of one round have the same image."""
+    rounds: list[list[int]] = []
+    seen: dict[int, int] = {}
+    for pair, row in enumerate(rows.tolist()):
+        number = seen[row] = seen.get(row, -1) + 1
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(pair)
+    return [torch.tensor(pairs) for pairs in rounds]
+
+
+def path_options(
+    several_scales: bool, layers: Sequence[LayerInfo] = ()
+) -> dict[str, Any]:
+    """Return the options of :func:`attribute_paths` of one of the two kinds of map.
+
+    Parameters
+    ----------
+    several_scales : bool
+        Whether maps of several scales are averaged.
+    layers : sequence of LayerInfo
+        Their layers, as of :func:`path_layers`.
+
+    Returns
+    -------
+    dict
+        ``steps``, ``scales`` and ``layers``.
+    """
+    if not several_scales:
+        return {"steps": STEPS, "scales": (0.0,), "layers": ()}
+    return {"steps": 2 * STEPS, "scales": SCALES, "layers": layers}
+
+
+def fullest_image(images: Tensor) -> int:
+    """Return the image with the most contrast; a black one may have no derivative.
+
+    Parameters
+    ----------
+    images : Tensor
+        Prepared images, shape (B, 3, H, W).
+
+    Returns
+    -------
+    int
+        Its place in the batch.
+    """
+    return int(images.float().flatten(1).std(1).argmax())
 
 
 def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[LayerInfo, ...]:
@@ -218,33 +337,33 @@ def last_layers(
 
 
 def _changes(outputs: Tensor) -> Tensor:
-    """Return the change of a layer's output over each step, shape (steps, ...).
+    """Return the change of a layer's output over each step, shape (B, steps, ...).
 
     The output at the border of two steps is interpolated between their middles. The
     first image is the start of the first step, the last image the end of the last.
     """
     values = outputs.detach().float()
-    between = (values[1:-2] + values[2:-1]) / 2
-    edges = torch.cat([values[:1], between, values[-1:]])
-    return edges[1:] - edges[:-1]
+    between = (values[:, 1:-2] + values[:, 2:-1]) / 2
+    edges = torch.cat([values[:, :1], between, values[:, -1:]], 1)
+    return edges[:, 1:] - edges[:, :-1]
 
 
 def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a map (h, w) to the size of the image; its sum stays the same."""
-    large = F.interpolate(maps[None, None], size, mode="bilinear", align_corners=False)
-    total = maps.sum()
+    """Resize maps (n, h, w) to the size of the image; their sums stay the same."""
+    large = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
     # Bilinear weights lose a little at the borders.
-    scaled = large[0, 0] * (maps.numel() / (size[0] * size[1]))
-    return scaled + (total - scaled.sum()) / scaled.numel()
+    scaled = large[:, 0] * (maps[0].numel() / (size[0] * size[1]))
+    lost = maps.sum((1, 2)) - scaled.sum((1, 2))
+    return scaled + lost[:, None, None] / scaled[0].numel()
 
 
 def _average(maps: list[Tensor]) -> Tensor:
     """Average maps that have the same sum, weighted to have the same spread."""
     if len(maps) == 1:
         return maps[0]
-    spreads = torch.stack([m.std() for m in maps])
+    spreads = torch.stack([m.flatten(1).std(1) for m in maps])
     weights = 1 / spreads.clamp(min=torch.finfo(torch.float32).tiny)
-    weights = weights / weights.sum()
+    weights = (weights / weights.sum(0))[..., None, None]
     return sum((w * m for w, m in zip(weights, maps, strict=True)), maps[0] * 0)
 
 

@@ -73,6 +73,18 @@ def shared_range(largest: NDArray[np.floating]) -> float:
     return float(np.percentile(positive, 98)) if len(positive) else 1.0
 
 
+def top_value(values: NDArray[np.float32]) -> float:
+    """Return the value that a picture of a map of pixels shows at full strength.
+
+    One pixel in a hundred has a larger one, at the size of a heatmap: a few pixels at
+    edges would make all others too weak to be seen.
+    """
+    height, width = values.shape
+    if max(height, width) > LONG_SIDE:
+        values = upsample(values, *canvas_size(width, height, LONG_SIDE))
+    return float(np.percentile(values, 99))
+
+
 def to_bytes(canvas: NDArray[np.float32], full: float) -> NDArray[np.uint8]:
     """Scale the positive part of a map to the values of a heatmap."""
     scaled = np.clip(canvas / full, 0, 1) * 255

@@ -42,9 +42,10 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--fill",
-        choices=("blur", "mean", "inpaint"),
-        default="blur",
-        help="how pixels are hidden (default: %(default)s)",
+        choices=("all", "blur", "mean", "inpaint", "patches"),
+        default="all",
+        help="how pixels are hidden; patches are those of another image, and all is "
+        "the mean over the four (default: %(default)s)",
     )
     add_repeated(
         parser,

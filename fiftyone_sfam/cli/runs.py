@@ -118,6 +118,21 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         "directions that the contributions are projected to, for fewer bytes",
         high=_LARGEST,
     )
+    add_repeated(
+        parser,
+        "--kind",
+        "kinds",
+        "KIND",
+        "map to store, the first shown first: sfam, evidence, path, scales, or best, "
+        "which is scales; the last three are finer and slower (default: sfam evidence)",
+    )
+    parser.add_argument(
+        "--path-pairs",
+        choices=("rank1", "false", "all"),
+        default="rank1",
+        help="pairs that get the maps path and scales: those of rank 1, only the false "
+        "matches of these, or all (default: %(default)s)",
+    )
     add_number(parser, "--batch-size", 32, "images per forward pass", high=_LARGEST)
     add_number(
         parser,
@@ -336,12 +351,13 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of a run that do not depend on where its pairs come from."""
     names = (
         *("key", "patches_field", "contributions", "contribution_dims", "batch_size"),
-        *("num_workers", "engine", "overwrite", "update"),
+        *("num_workers", "engine", "overwrite", "update", "path_pairs"),
     )
     engine = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
     embeddings = args.brain_key
     return {
         **{name: getattr(args, name) for name in names},
+        **({"kinds": args.kinds} if args.kinds else {}),
         "embeddings": args.embeddings_field if embeddings is None else embeddings,
         "engine_options": {k: v for k, v in engine.items() if v is not None},
     }

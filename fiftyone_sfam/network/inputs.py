@@ -66,6 +66,14 @@ class TakesInputs:
             {name: value[index : index + 1] for name, value in self._given.items()}
         )
 
+    def _repeated(self: Taker, times: int) -> Taker:
+        """Return the model for a batch with each image so many times in a row."""
+        if not self._has_rows:
+            return self
+        return self.with_inputs(
+            {name: v.repeat_interleave(times, 0) for name, v in self._given.items()}
+        )
+
     @property
     def _has_rows(self) -> bool:
         """Whether the inputs are those of several images."""

@@ -7,7 +7,6 @@ passes for N images, whatever k is.
 
 from __future__ import annotations
 
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,11 +38,11 @@ from fiftyone_sfam.pipeline.manage import (
     check_existing,
     check_kept_index,
     fingerprint_of,
+    make_store,
     model_digest_of,
     replaced_runs,
-    resumable_uid,
 )
-from fiftyone_sfam.pipeline.options import KINDS, Kind, RunOptions
+from fiftyone_sfam.pipeline.options import KINDS, Kind, PathPairs, RunOptions
 from fiftyone_sfam.pipeline.pair_source import Found, PairSource, Searched
 from fiftyone_sfam.pipeline.passes import (
     RunMaps,
@@ -64,7 +63,7 @@ from fiftyone_sfam.retrieval.embeddings import (
 from fiftyone_sfam.retrieval.indexed import IndexSearch
 from fiftyone_sfam.review.verdicts import carry_over
 from fiftyone_sfam.runs.blobs import BlobStore
-from fiftyone_sfam.runs.lock import making_run, one_at_a_time, set_uid
+from fiftyone_sfam.runs.lock import making_run
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import (
@@ -102,6 +101,7 @@ def explain_retrieval(
     neighbors: Literal["exact", "index"] = "exact",
     keep_index: str | None = None,
     kinds: Sequence[Kind] = KINDS,
+    path_pairs: PathPairs = "rank1",
     weights: Weights = "signed",
     map_dtype: Literal["int8", "float16", "float32"] = "int8",
     contributions: Literal["int8", "float16"] | None = None,
@@ -146,8 +146,14 @@ def explain_retrieval(
         and a nearest true match that is not proposed is not added to the pairs.
     keep_index : str, optional
         Brain key under which computed embeddings are stored as a similarity index.
-    kinds : sequence of {"sfam", "evidence"}
-        Maps to store; the heatmap field shows the first.
+    kinds : sequence of {"sfam", "evidence", "path", "scales", "best"}
+        Maps to store; what shows one map of a pair shows the first that it has.
+        ``"path"`` and ``"scales"`` are those of :func:`fiftyone_sfam.explain_path`, the
+        latter of several scales, and ``"best"`` is another name of it. They are at the
+        pixels of the network's input and take many passes, see "Which map to use".
+    path_pairs : {"rank1", "false", "all"}
+        Pairs of which ``"path"`` and ``"scales"`` are stored: those of rank 1, only the
+        false matches of these, or all.
     weights : {"signed", "minmax"}
         Channel weights of the ``sfam`` map.
     map_dtype : {"int8", "float16", "float32"}
@@ -225,6 +231,7 @@ def explain_retrieval(
         embeddings=embeddings,
         keep_index=keep_index,
         kinds=kinds,
+        path_pairs=path_pairs,
         weights=weights,
         map_dtype=map_dtype,
         contributions=contributions,
@@ -276,7 +283,8 @@ def make_run(
             weights_hash=model.weights_hash(),
             metric=model.metric,
             k=source.k,
-            kinds=tuple(options.kinds),
+            kinds=options.stored_kinds,
+            path_pairs=options.stored_path_pairs,
             weights=options.weights,
             map_dtype=options.map_dtype,
             protocol=source.protocol.to_dict(),
@@ -308,7 +316,7 @@ def make_run(
             if existing.fingerprint == fingerprint:
                 return run
             kept = kept_of(run, settings, model_digest, items, digests, given)
-        store = _make_store(dataset, key, fingerprint)
+        store = make_store(dataset, key, fingerprint)
         work = Work(
             items=items,
             model=model,
@@ -448,16 +456,6 @@ def _counts(items: Items, table: RunTable) -> dict[str, int]:
             "rows skipped": len(table.given.reasons),
         }
     return counts
-
-
-def _make_store(dataset: fo.Dataset, key: str, fingerprint: str) -> BlobStore:
-    """Return the store of an interrupted run to resume, or of a new run."""
-    dataset_id = str(dataset._doc.id)
-    # Of two calls that start at once under different keys, only one may resume it.
-    with one_at_a_time(f"resume/{fingerprint}"):
-        uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
-        set_uid(dataset_id, key, uid)
-    return BlobStore(dataset_id, uid, fingerprint)
 
 
 def _order(patches_field: str | None, embeddings: object) -> str:

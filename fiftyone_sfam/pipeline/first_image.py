@@ -11,7 +11,7 @@ from fiftyone_sfam.data.images import read_image
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.pipeline.streaming import prepare_item
+from fiftyone_sfam.pipeline.prepared import prepare_item
 
 
 def sample_input(items: Items, model: EmbeddingModel) -> NDArray[Any] | None:

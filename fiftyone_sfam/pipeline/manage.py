@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,12 @@ from fiftyone_sfam.review.fields import (
     rename_verdicts,
 )
 from fiftyone_sfam.runs.blobs import BlobStore, unfinished_uids
-from fiftyone_sfam.runs.lock import server_time, uids_in_progress
+from fiftyone_sfam.runs.lock import (
+    one_at_a_time,
+    server_time,
+    set_uid,
+    uids_in_progress,
+)
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import load_run
 from fiftyone_sfam.runs.run_config import (
@@ -127,6 +133,16 @@ def resumable_uid(dataset: fo.Dataset, key: str, fingerprint: str) -> str | None
             taken.add(config.uid)
     uids = unfinished_uids(str(dataset._doc.id), fingerprint)
     return next((uid for uid in uids if uid not in taken), None)
+
+
+def make_store(dataset: fo.Dataset, key: str, fingerprint: str) -> BlobStore:
+    """Return the store of an interrupted run to resume, or of a new run."""
+    dataset_id = str(dataset._doc.id)
+    # Of two calls that start at once under different keys, only one may resume it.
+    with one_at_a_time(f"resume/{fingerprint}"):
+        uid = resumable_uid(dataset, key, fingerprint) or uuid.uuid4().hex
+        set_uid(dataset_id, key, uid)
+    return BlobStore(dataset_id, uid, fingerprint)
 
 
 def check_existing(

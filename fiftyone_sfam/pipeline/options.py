@@ -13,14 +13,22 @@ from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.runs.blobs import MAP_TYPES
+from fiftyone_sfam.runs.run_config import PATH_KINDS, SCALES
 
 if TYPE_CHECKING:
     from fiftyone_sfam.pipeline.pair_source import PairSource
 
-Kind = Literal["sfam", "evidence"]
+Kind = Literal["sfam", "evidence", "path", "scales", "best"]
 
 KINDS: tuple[Kind, ...] = ("sfam", "evidence")
-"""Kinds of map that a run can store; the others are computed for one pair at a time."""
+"""Kinds of map that a run stores of all pairs, in one pass."""
+
+BEST = "best"
+"""Another name of the kind that is the most faithful one on most networks."""
+
+PathPairs = Literal["rank1", "false", "all"]
+
+PATH_PAIRS: tuple[PathPairs, ...] = ("rank1", "false", "all")
 
 NEIGHBORS = ("exact", "index")
 """Sources of the neighbors."""
@@ -38,6 +46,7 @@ class RunOptions:
     embeddings: str | NDArray[np.floating] | None = None
     keep_index: str | None = None
     kinds: Sequence[Kind] = KINDS
+    path_pairs: PathPairs = "rank1"
     weights: Weights = "signed"
     map_dtype: Literal["int8", "float16", "float32"] = "int8"
     contributions: Literal["int8", "float16"] | None = None
@@ -51,16 +60,33 @@ class RunOptions:
     engine: Literal["local", "ray"] = "local"
     engine_options: Mapping[str, Any] | None = None
 
+    @property
+    def stored_kinds(self) -> tuple[str, ...]:
+        """The kinds of map under the names by which they are stored."""
+        return tuple(SCALES if kind == BEST else kind for kind in self.kinds)
+
+    @property
+    def stored_path_pairs(self) -> str | None:
+        """The pairs that have maps along paths; None if none are stored."""
+        return self.path_pairs if set(self.stored_kinds) & set(PATH_KINDS) else None
+
     def check(self, source: PairSource) -> None:
         """Raise if an option is not one of those that exist."""
-        kinds = self.kinds
-        unknown = [kind for kind in kinds if kind not in KINDS]
+        kinds, known = self.stored_kinds, (*KINDS, *PATH_KINDS)
+        unknown = [kind for kind in kinds if kind not in known]
         if unknown or not kinds or len(set(kinds)) != len(kinds):
             raise DataError(
-                f"kinds is {list(kinds)!r}; choose from {', '.join(KINDS)}, each once."
+                f"kinds is {list(self.kinds)!r}; choose from {', '.join(known)}, each "
+                f"once ('{BEST}' is '{SCALES}')."
+            )
+        if not set(kinds) & set(KINDS):
+            raise DataError(
+                f"kinds is {list(self.kinds)!r}, which not every pair has; add "
+                "'evidence', which takes no further pass."
             )
         for name, value, known in (
             ("weights", self.weights, WEIGHTS),
+            ("path_pairs", self.path_pairs, PATH_PAIRS),
             ("map_dtype", self.map_dtype, MAP_TYPES),
             ("neighbors", source.neighbors, NEIGHBORS),
         ):

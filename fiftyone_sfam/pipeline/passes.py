@@ -238,7 +238,7 @@ def explain_all(
             work.store.put(_JUDGED, {})
             check = None
 
-    kind = task.settings.kinds[0]
+    kind = task.settings.heatmap_kind
     for shard in read_explained(work.store, task.pairs, kind, stored):
         add(shard)
     for shard in engine.explain(task, left):

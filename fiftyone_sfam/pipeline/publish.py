@@ -30,8 +30,10 @@ from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.pipeline.shards import heatmap_rows
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.maps import path_map, paths_name
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import (
+    PATH_KINDS,
     FieldOptions,
     add_fields,
     delete_fields,
@@ -61,7 +63,7 @@ def publish_fields(run: Run, full: float) -> None:
 
 def _fields(run: Run) -> Mapping[str, FieldOptions]:
     """Describe the fields of a run."""
-    patches_field, kind = run.config.patches_field, run.config.kinds[0]
+    patches_field, kind = run.config.patches_field, run.config.heatmap_kind
     heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)
     label, text = fo.EmbeddedDocumentField, fo.StringField
     fields: dict[str, dict[str, Any]] = {
@@ -207,7 +209,7 @@ def _first_maps(
     tuple[int, NDArray[np.float32], tuple[float, float, float, float], tuple[int, int]]
 ]:
     """Yield item, map, crop and image size of each query's first pair, as stored."""
-    kind = run.config.kinds[0]
+    kind = run.config.heatmap_kind
     for number in range(run.plan.num_shards):
         sides, _ = run.plan.sides_of(number)
         rows = heatmap_rows(sides, run.pairs)
@@ -217,13 +219,31 @@ def _first_maps(
         rows = rows[~np.isnan(shard["score"][rows])]
         if len(rows) == 0:
             continue
-        maps = unpack_maps(shard[f"{kind}_values"][rows], shard[f"{kind}_scale"][rows])
+        if kind in PATH_KINDS:
+            rows = rows[shard["path_row"][rows] >= 0]
+            maps: Iterable[NDArray[np.float32]] = _path_maps(
+                run, number, shard["path_row"][rows], kind
+            )
+        else:
+            values, scale = shard[f"{kind}_values"], shard[f"{kind}_scale"]
+            maps = unpack_maps(values[rows], scale[rows])
         for row, values in zip(rows, maps, strict=True):
             image = shard["image"][row]
             left, top, right, bottom = (float(v) for v in shard["crop"][image])
             width, height = (int(v) for v in shard["size"][image])
             item = int(run.pairs.query[sides[row] // 2])
             yield item, values, (left, top, right, bottom), (width, height)
+
+
+def _path_maps(
+    run: Run, number: int, rows: NDArray[np.int32], kind: str
+) -> list[NDArray[np.float32]]:
+    """Read maps along paths of a shard."""
+    if len(rows) == 0:
+        return []
+    name = paths_name(number)
+    stored = run.store.get_rows([(name, row) for row in rows.tolist()])
+    return [path_map(arrays, kind) for arrays in stored]
 
 
 def _write(run: Run, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:

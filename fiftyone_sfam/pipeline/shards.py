@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fiftyone_sfam.attribution.map_share import median_share
 from fiftyone_sfam.retrieval.pairs import QUERY, Pairs
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, from_json_array, json_array
+from fiftyone_sfam.runs.run_config import PATH_KINDS
 from fiftyone_sfam.runs.run_table import shard_name
 
 _EMBEDDINGS = "embeddings-"
@@ -123,8 +124,11 @@ def summarize(shard: Arrays, pairs: Pairs, kind: str) -> Arrays:
     rows = rows[~np.isnan(shard["score"][rows])]
     largest = np.zeros(0, dtype=np.float32)
     if len(rows):
-        values = shard[f"{kind}_values"][rows].max(axis=(1, 2)).astype(np.float32)
-        largest = values * shard[f"{kind}_scale"][rows]
+        if kind in PATH_KINDS:
+            largest = shard["top"][rows][shard["path_row"][rows] >= 0]
+        else:
+            values = shard[f"{kind}_values"][rows].max(axis=(1, 2)).astype(np.float32)
+            largest = values * shard[f"{kind}_scale"][rows]
     share = median_share(shard["score"], shard["remainder"])
     names = ["remainder", "gaps", "map_shape", "layer", "reasons"]
     names += [name for name in _OF_CONTRIBUTIONS if name in shard]

@@ -7,23 +7,32 @@ on what was computed before: the engines rely on that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.maps import attribute, finite_maps, maps_problem
-from fiftyone_sfam.data.images import Loaded, load_in_background, pixel_box, read_image
+from fiftyone_sfam.attribution.path import fullest_image, path_layers
+from fiftyone_sfam.data.images import Loaded, load_in_background, read_image
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.heads import LinearizedHead
 from fiftyone_sfam.pipeline.contributing import add_agreement, kept_rows, row_bytes
+from fiftyone_sfam.pipeline.head_cache import HeadCache, LinearizedImage
+from fiftyone_sfam.pipeline.paths import images_at_once, path_rows, path_sides, top_of
+from fiftyone_sfam.pipeline.prepared import (
+    Prepared,
+    prepare_item,
+    split_readable,
+    stack,
+)
 from fiftyone_sfam.pipeline.shards import (
     Embedded,
     Explained,
@@ -37,78 +46,12 @@ from fiftyone_sfam.retrieval.embeddings import check_usable
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.tolerance import Tolerance, tolerance_of
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore, json_array, pack_maps
-from fiftyone_sfam.runs.run_config import RunSettings
+from fiftyone_sfam.runs.maps import paths_name
+from fiftyone_sfam.runs.run_config import SCALES, RunSettings
 from fiftyone_sfam.runs.run_table import Plan, contributions_name, shard_name
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from fiftyone_sfam.network.preprocess import Box
-
-
-@dataclass(frozen=True)
-class LinearizedImage:
-    """An image in a linearized batch."""
-
-    head: LinearizedHead  # of the batch
-    row: int  # of the image in the batch
-    crop: Box
-    size: tuple[int, int]  # width and height of the whole image, in pixels
-
-
-class HeadCache:
-    """Linearized images by index, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._bytes_per_image: int | None = None
-        self._images: dict[int, LinearizedImage] = {}
-
-    def reserve(self, images: torch.Tensor, model: EmbeddingModel) -> bool:
-        """Reserve space for a batch; return whether it fits."""
-        if self._left > 0 and self._bytes_per_image is None:
-            model.find_layer(images)
-            self._bytes_per_image = bytes_of_head(model._of_image(0), images[:1])
-        needed = len(images) * (self._bytes_per_image or 1)
-        if needed > self._left:
-            self._left = 0
-            return False
-        self._left -= needed
-        return True
-
-    def add(self, index: int, image: LinearizedImage) -> None:
-        """Add an image for which space is reserved."""
-        self._images[index] = image
-
-    def pop(self, indices: Iterable[int]) -> dict[int, LinearizedImage]:
-        """Remove the images of some indices from the cache, and return them."""
-        return {
-            index: self._images.pop(index) for index in indices if index in self._images
-        }
-
-
-def bytes_of_head(model: EmbeddingModel, images: torch.Tensor) -> int:
-    """Measure the memory that a linearized batch keeps allocated."""
-    # Finding the layer needs memory of its own, which must not count.
-    model.find_layer(images)
-    of_model = {
-        tensor.untyped_storage().data_ptr()
-        for tensor in (*model.network.parameters(), *model.network.buffers())
-    }
-    sizes: dict[int, int] = {}
-
-    def record(tensor: torch.Tensor) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in of_model:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        # Detached: its graph would hold a reference to itself.
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
-        head = model.linearize(images)
-    record(head.leaf)
-    record(head.output)
-    return sum(sizes.values())
+    from fiftyone_sfam.network.layouts import LayerInfo
 
 
 COMPUTED = "computed"
@@ -130,14 +73,10 @@ class MapTask:
         """How far recomputed embeddings may be from these."""
         return tolerance_of(self.vectors)
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image prepared for the network."""
-
-    tensor: torch.Tensor
-    crop: tuple[float, float, float, float]
-    size: tuple[int, int]
+    @cached_property
+    def has_path(self) -> NDArray[np.bool_]:
+        """Which sides have maps along paths."""
+        return path_sides(self.pairs, self.settings.path_pairs)
 
 
 class ImageStream:
@@ -159,6 +98,7 @@ class ImageStream:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.cache = HeadCache(cache_bytes)
+        self._layers: tuple[LayerInfo, ...] | None = None  # of paths of several scales
         # Detections of one frame follow each other: the frame is decoded once.
         self._read = read_image if items.boxes is None else lru_cache(8)(read_image)
 
@@ -230,11 +170,13 @@ class ImageStream:
                 images, cached[place] = cached[place], {}
                 shard, rows = self._explain_block(images, block, number, task)
                 del images
+                paths = self._path_rows(shard, block, number, task)
                 if previous is not None:
                     previous[1].result()
                     yield previous[0]
-                summary = summarize(shard, task.pairs, task.settings.kinds[0])
-                written = writer.submit(self._store, number, shard, rows, summary)
+                summary = summarize(shard, task.pairs, task.settings.heatmap_kind)
+                blobs = {contributions_name(number): rows, paths_name(number): paths}
+                written = writer.submit(self._store, number, shard, blobs, summary)
                 previous = explained(number, summary), written
             if previous is not None:
                 previous[1].result()
@@ -249,11 +191,16 @@ class ImageStream:
         return batch.tolist(), task.plan.images_of(number).tolist()
 
     def _store(
-        self, number: int, shard: Arrays, rows: list[Arrays], summary: Arrays
+        self,
+        number: int,
+        shard: Arrays,
+        blobs: dict[str, list[Arrays]],
+        summary: Arrays,
     ) -> None:
-        """Store a shard; the contributions first, as the shard counts as done then."""
-        if rows:
-            self.store.put_rows(contributions_name(number), rows)
+        """Store a shard; its rows first, because it then counts as done."""
+        for name, rows in blobs.items():
+            if rows:
+                self.store.put_rows(name, rows)
         self.store.put(shard_name(number), shard, summary)
 
     def find_layer(self, batches: Iterable[Sequence[int]]) -> None:
@@ -359,7 +306,7 @@ class ImageStream:
         if rows:
             vectors, live = task.vectors[partners[kept]], result.evidence.cpu().numpy()
             add_agreement(shard, rows, task.basis, chosen, vectors, live[kept])
-        for kind in settings.kinds:
+        for kind in settings.layer_kinds:
             maps = getattr(result, kind).cpu().numpy()[kept]
             for part, values in pack_maps(maps, settings.map_dtype).items():
                 name = f"{kind}_{part}"
@@ -367,6 +314,89 @@ class ImageStream:
                     shard[name] = empty_maps(len(sides), values, part)
                 shard[name][chosen] = values
         return unfit.tolist()
+
+    # -- maps along paths --------------------------------------------------------------
+
+    def _path_rows(
+        self, shard: Arrays, block: list[Loaded[Prepared]], number: int, task: MapTask
+    ) -> list[Arrays]:
+        """Explain sides of a shard along paths, and put into it where each is stored.
+
+        Returns the rows to store.
+        """
+        if not task.settings.path_kinds:
+            return []
+        sides, kind = shard["sides"], task.settings.heatmap_kind
+        shard["path_row"] = np.full(len(sides), -1, dtype=np.int32)
+        shard["top"] = np.zeros(len(sides), dtype=np.float32)
+        chosen = np.flatnonzero(task.has_path[sides] & ~np.isnan(shard["score"]))
+        found = self._kept_paths(task, sides[chosen])
+        left = [at for at in chosen.tolist() if int(sides[at]) not in found]
+        items = task.plan.images_of(number)[shard["image"][left]]
+        found |= self._explain_paths(task, sides[left], items, block)
+        rows: list[Arrays] = []
+        for at in chosen.tolist():
+            row = found.get(int(sides[at]))
+            if row is not None:
+                shard["path_row"][at] = len(rows)
+                shard["top"][at] = top_of(row, kind)
+                rows.append(row)
+        return rows
+
+    def _kept_paths(self, task: MapTask, sides: NDArray[np.int64]) -> dict[int, Arrays]:
+        """Return the rows of those sides that are stored already."""
+        return {}
+
+    def _explain_paths(
+        self,
+        task: MapTask,
+        sides: NDArray[np.int64],
+        items: NDArray[np.int32],
+        block: list[Loaded[Prepared]],
+    ) -> dict[int, Arrays]:
+        """Explain sides, whose images are ``items``, along paths."""
+        settings = task.settings
+        found: dict[int, Arrays | None] = {}
+        if len(sides) == 0:
+            return {}
+        images = {image.index: image for image in block}
+        missing = sorted(set(items.tolist()) - images.keys())
+        if missing:  # Their heads were in the cache.
+            images |= {i.index: i for i in next(self._load_blocks([missing]))}
+        readable, _ = split_readable([images[item] for item in np.unique(items)])
+        layers = self._path_layers(task) if SCALES in settings.path_kinds else ()
+        size = images_at_once(settings.path_kinds, self.batch_size)
+        for start in range(0, len(readable), size):
+            part = readable[start : start + size]
+            row_of = {image.index: row for row, image in enumerate(part)}
+            here = np.array([item in row_of for item in items.tolist()])
+            partners = task.vectors[task.pairs.items_of(sides[here] ^ 1)]
+            rows = path_rows(
+                self._model_of(part),
+                stack(part, self.model),
+                torch.tensor([row_of[item] for item in items[here].tolist()]),
+                torch.from_numpy(partners),
+                settings,
+                layers,
+            )
+            found |= dict(zip(sides[here].tolist(), rows, strict=True))
+        return {side: row for side, row in found.items() if row is not None}
+
+    def _path_layers(self, task: MapTask) -> tuple[LayerInfo, ...]:
+        """Choose the layers of paths by the first images, the same in any process."""
+        if self._layers is None:
+            for number in range(task.plan.num_shards):
+                block = [task.plan.images_of(number).tolist()]
+                readable, _ = split_readable(next(self._load_blocks(block)))
+                if readable:
+                    images = stack(readable, self.model)
+                    row = fullest_image(images)
+                    model = self._model_of(readable)._of_image(row)
+                    self._layers = path_layers(model, images[row])
+                    break
+        return self._layers or ()
+
+    # -- checks ------------------------------------------------------------------------
 
     def _gaps(
         self,
@@ -417,35 +447,9 @@ class ImageStream:
         return prepare_item(self.items, self.model, index, self._read)
 
 
-def prepare_item(
-    items: Items,
-    model: EmbeddingModel,
-    index: int,
-    read: Callable[[str], Image.Image],
-) -> Prepared:
-    """Read and prepare an image."""
-    image = read(items.filepaths[index])
-    size = image.size
-    if items.boxes is not None:
-        image = image.crop(pixel_box(items.boxes[index], *size))
-    width, height = image.size
-    left, top, right, bottom = model.crop_box(width, height)
-    crop = (left / width, top / height, right / width, bottom / height)
-    return Prepared(model.prepare(image), crop, size)
-
-
 def next_block(loaded: Iterator[Loaded[Prepared]], size: int) -> list[Loaded[Prepared]]:
     """Wait for the next images; a function of its own for benchmarks to measure."""
     return [next(loaded) for _ in range(size)]
-
-
-def split_readable(
-    block: list[Loaded[Prepared]],
-) -> tuple[list[Loaded[Prepared]], dict[int, str]]:
-    """Return the images that could be loaded, and the reasons of the others."""
-    readable = [image for image in block if image.value is not None]
-    reasons = {image.index: str(image.reason) for image in block if image.value is None}
-    return readable, reasons
 
 
 def _linearized(
@@ -459,19 +463,6 @@ def _linearized(
             head, row, image.value.crop, image.value.size
         )
     return images
-
-
-def stack(readable: list[Loaded[Prepared]], model: EmbeddingModel) -> torch.Tensor:
-    """Stack prepared images into a batch."""
-    tensors = [image.value.tensor for image in readable if image.value is not None]
-    shapes = sorted({tuple(tensor.shape) for tensor in tensors})
-    if len(shapes) > 1:
-        raise DataError(
-            f"the preprocessing of model '{model.name}' gives images of different "
-            f"shapes ({', '.join(str(shape) for shape in shapes[:3])}); it must resize "
-            "all images to one size."
-        )
-    return torch.stack(tensors)
 
 
 def similarities(

@@ -20,21 +20,16 @@ from fiftyone_sfam.data.images import Loaded
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.network.embedder import EmbeddingModel
+from fiftyone_sfam.pipeline.head_cache import LinearizedImage
 from fiftyone_sfam.pipeline.manage import file_facts
+from fiftyone_sfam.pipeline.prepared import Prepared, split_readable, stack
 from fiftyone_sfam.pipeline.shards import Embedded, empty_maps
-from fiftyone_sfam.pipeline.streaming import (
-    ImageStream,
-    LinearizedImage,
-    MapTask,
-    Prepared,
-    similarities,
-    split_readable,
-    stack,
-)
+from fiftyone_sfam.pipeline.streaming import ImageStream, MapTask, similarities
 from fiftyone_sfam.retrieval.embeddings import Embeddings
 from fiftyone_sfam.retrieval.pairs import Pairs
 from fiftyone_sfam.retrieval.tolerance import tolerance_of
 from fiftyone_sfam.runs.blobs import Arrays, BlobStore
+from fiftyone_sfam.runs.maps import paths_name
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import RunSettings
 from fiftyone_sfam.runs.run_table import contributions_name, shard_name
@@ -223,7 +218,7 @@ class UpdatingStream(ImageStream):
         gaps: NDArray[np.float64],
     ) -> None:
         """Copy sides ``there`` of a stored shard to the sides ``here`` of another."""
-        for kind in self.kept.run.config.kinds:
+        for kind in self.kept.run.config.layer_kinds:
             for part in ("values", "scale"):
                 name = f"{kind}_{part}"
                 if name not in shard:
@@ -246,6 +241,21 @@ class UpdatingStream(ImageStream):
                 f"the maps of the run '{self.kept.run.key}' are those of another layer "
                 "than the model's; give overwrite=True instead of update=True."
             )
+
+    def _kept_paths(self, task: MapTask, sides: NDArray[np.int64]) -> dict[int, Arrays]:
+        """Read the maps along paths of sides of the run that is updated."""
+        old = self._sides(task)[0][sides]
+        kept = np.flatnonzero(old != _NEW)
+        shards, places = self.kept.run.locate(old[kept])
+        wanted: dict[int, tuple[str, int]] = {}
+        for side, number, place in zip(sides[kept], shards, places, strict=True):
+            row = int(self._stored(int(number))["path_row"][place])
+            if row >= 0:
+                wanted[int(side)] = paths_name(int(number)), row
+        if not wanted:
+            return {}
+        rows = self.kept.run.store.get_rows(list(wanted.values()))
+        return dict(zip(wanted, rows, strict=True))
 
     def _copy_rows(
         self,

@@ -16,13 +16,13 @@ from fiftyone_sfam.attribution.render import (
     canvas_size,
     inner_box,
     place,
-    shared_range,
     to_bytes,
 )
 from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.pairs import GALLERY, OUTCOMES, QUERY
 from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.maps import shown_ranges
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs.maps import PairMaps, SideMaps
@@ -42,7 +42,7 @@ def make_pairs_dataset(
     chosen = _chosen(run, selection)
     if name is not None and fo.dataset_exists(name):
         raise RunError(f"a dataset '{name}' exists already; choose another name.")
-    full = shared_range(np.array(list(_largest(run, chosen))))
+    ranges = _ranges(run, chosen)
     images = ItemImages(
         run, np.unique(run.pairs.sides().reshape(-1, 2)[chosen]).tolist()
     )
@@ -55,7 +55,7 @@ def make_pairs_dataset(
                 [
                     sample
                     for pair, maps in zip(pairs, run.many_maps(pairs), strict=True)
-                    for sample in _group(run, images, pair, maps, full)
+                    for sample in _group(run, images, pair, maps, ranges)
                 ],
                 progress=False,
             )
@@ -82,8 +82,18 @@ def _chosen(run: Run, selection: Iterable[int] | None) -> list[int]:
     return [int(pair) for pair in chosen]
 
 
+def _ranges(run: Run, pairs: list[int]) -> dict[str, float]:
+    """Return the value that heatmaps show at full strength, by kind of map."""
+    starts = range(0, len(pairs), _BATCH)
+    return shown_ranges(
+        maps
+        for start in starts
+        for maps in run.many_maps(pairs[start : start + _BATCH])
+    )
+
+
 def _group(
-    run: Run, images: ItemImages, pair: int, maps: PairMaps, full: float
+    run: Run, images: ItemImages, pair: int, maps: PairMaps, ranges: dict[str, float]
 ) -> Iterator[fo.Sample]:
     """Yield the two samples of a pair; none if one of its images was deleted."""
     group = fo.Group()
@@ -124,16 +134,16 @@ def _group(
             )
         if explained is not None:
             sample["heatmap"] = fo.Heatmap(
-                map=_canvas(run, explained, box, full), range=[0, 255]
+                map=_canvas(explained, box, ranges[explained.shown]), range=[0, 255]
             )
+            if run.config.path_kinds:
+                sample["map_kind"] = explained.shown
         yield sample
 
 
-def _canvas(
-    run: Run, side: SideMaps, box: list[float] | None, full: float
-) -> NDArray[np.uint8]:
+def _canvas(side: SideMaps, box: list[float] | None, full: float) -> NDArray[np.uint8]:
     """Draw the map of a side on a canvas of its image."""
-    values = side.maps[run.config.kinds[0]]
+    values = side.maps[side.shown]
     width, height = side.size
     if box is None:
         canvas = np.zeros(canvas_size(width, height, LONG_SIDE), dtype=np.float32)
@@ -142,13 +152,3 @@ def _canvas(
         canvas = np.zeros(canvas_size(width, height, FRAME_LONG_SIDE), dtype=np.float32)
         place(canvas, values, inner_box(box, side.crop))
     return to_bytes(canvas, full)
-
-
-def _largest(run: Run, pairs: list[int]) -> Iterator[float]:
-    """Yield the largest value of each side's map."""
-    kind = run.config.kinds[0]
-    for start in range(0, len(pairs), _BATCH):
-        for maps in run.many_maps(pairs[start : start + _BATCH]):
-            for side in (maps.query, maps.gallery):
-                if side is not None:
-                    yield float(side.maps[kind].max())

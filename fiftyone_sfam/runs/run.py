@@ -225,7 +225,8 @@ class Run:
         Returns
         -------
         PairMaps
-            Maps of both sides, at the resolution of the layer.
+            Maps of both sides, at the resolution of the layer, or of the network's
+            input for those along paths.
 
         Raises
         ------
@@ -234,13 +235,17 @@ class Run:
         """
         return self.many_maps([pair])[0]
 
-    def many_maps(self, pairs: Iterable[int]) -> list[PairMaps]:
+    def many_maps(
+        self, pairs: Iterable[int], kinds: Sequence[str] | None = None
+    ) -> list[PairMaps]:
         """Read the stored maps of several pairs, each shard once.
 
         Parameters
         ----------
         pairs : iterable of int
             Indices into the columns of :attr:`pairs`.
+        kinds : sequence of str, optional
+            Kinds of map to read. By default all that the run stores.
 
         Returns
         -------
@@ -261,7 +266,7 @@ class Run:
             )
         sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
         places = self.locate(sides.reshape(-1))
-        maps = read_sides(self.store, *places, self.config.kinds)
+        maps = read_sides(self.store, *places, tuple(kinds or self.config.kinds))
         return [PairMaps(*both) for both in zip(maps[::2], maps[1::2], strict=True)]
 
     def locate(

@@ -26,6 +26,15 @@ In a list without ranks, the rank of a pair is its place by distance among the q
 pairs of the list.
 """
 
+PATH, SCALES = "path", "scales"
+"""Kinds of map along a path of images: of the pixels, and of several scales."""
+
+PATH_KINDS = (PATH, SCALES)
+"""Kinds that are stored at the pixels of the network's input, of some pairs only."""
+
+RANK1, FALSE_RANK1, ALL_PAIRS = "rank1", "false", "all"
+"""Pairs of which they are stored: of rank 1, the false matches of these, or all."""
+
 COMPLETE, PUBLISHING, DELETING = "complete", "publishing", "deleting"
 
 # Figures that are tuples, or None.
@@ -44,7 +53,7 @@ class RunSettings:
     weights_hash: str
     metric: Metric  # of the retrieval
     k: int  # neighbors per query that were asked for
-    kinds: tuple[str, ...]  # kinds of map that are stored; heatmaps show the first
+    kinds: tuple[str, ...]  # kinds of map that are stored, the first shown first
     weights: Weights  # channel weights of the sfam map
     map_dtype: str  # type in which maps are stored
     protocol: dict[str, Any]  # rules of the retrieval
@@ -59,7 +68,24 @@ class RunSettings:
     contribution_dims: int | None = None  # directions that they are projected to
     pair_source: str = SEARCH  # SEARCH, or LIST or RANKING if the pairs were given
     list_digest: str | None = None  # of the given list
+    path_pairs: str | None = None  # pairs that have maps of PATH_KINDS; None if none
     versions: dict[str, str] = field(default_factory=dict)  # of the packages in use
+
+    @property
+    def path_kinds(self) -> tuple[str, ...]:
+        """Kinds of map that are stored of some pairs, at the pixels."""
+        return tuple(kind for kind in self.kinds if kind in PATH_KINDS)
+
+    @property
+    def layer_kinds(self) -> tuple[str, ...]:
+        """Kinds of map that are stored of all pairs, at the layer."""
+        return tuple(kind for kind in self.kinds if kind not in PATH_KINDS)
+
+    @property
+    def heatmap_kind(self) -> str:
+        """The first kind of map that all pairs of rank 1 have: that of the heatmaps."""
+        kinds = self.layer_kinds if self.path_pairs == FALSE_RANK1 else self.kinds
+        return kinds[0]
 
     def facts(self) -> dict[str, Any]:
         """Return the settings that a fingerprint includes."""
@@ -71,6 +97,7 @@ class RunSettings:
                 ("contribution_dims", None),
                 ("pair_source", SEARCH),
                 ("list_digest", None),
+                ("path_pairs", None),
             )
             if getattr(self, name) == before
         }

@@ -107,21 +107,21 @@ def test_the_panel_reads_the_fields(run: Run, model: EmbeddingModel) -> None:
     assert channels[0]["value"] == pytest.approx(
         importance[np.abs(importance).argmax()], abs=1e-6
     )
-    found = component.ask("live", pair=pair, kind="path")
+    found = component.ask("live", pair=pair, kind="scales")
     one, two = explain_path(model, *both, several_scales=True)
-    close(shown(found["query_side"], "path"), one.path)
-    close(shown(found["neighbor_side"], "path"), two.path)
+    close(shown(found["query_side"], "scales"), one.path)
+    close(shown(found["neighbor_side"], "scales"), two.path)
     assert found["notes"] == []
     points = component.ask("correspondences", pair=pair)
     assert points["similarity"] == pytest.approx(run.pairs.similarity[pair], abs=1e-6)
     run.dataset.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
-    for kind in ("difference", "path"):
+    for kind in ("difference", "scales"):
         [note] = component.ask("live", pair=pair, kind=kind)["notes"]
         assert "an image, a field that the model reads or the preprocessing" in note
     [note] = component.ask("correspondences", pair=pair)["notes"]
     assert "an image, a field that the model reads or the preprocessing" in note
     run.dataset.set_values("time", [None] * 12)
-    for question in ({"kind": "difference"}, {"kind": "path"}):
+    for question in ({"kind": "difference"}, {"kind": "scales"}):
         note = component.problem("live", pair=pair, **question)
         assert "he field 'time', which holds the argument 'hour' of the model" in note
     # What was stored can still be looked at.

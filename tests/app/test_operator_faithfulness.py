@@ -34,7 +34,7 @@ def test_the_form(crops: fo.Dataset, dataset: fo.Dataset) -> None:
     assert fields["pairs"].default == 100
     for name, offered in (
         ("side", ["query", "gallery", "both"]),
-        ("fill", ["blur", "mean", "inpaint"]),
+        ("fill", ["all", "blur", "mean", "inpaint", "patches"]),
     ):
         assert [choice.value for choice in fields[name].view.choices] == offered
     assert not problems(CheckFaithfulness(), context(crops, {"key": "sfam"}))
@@ -65,7 +65,7 @@ def test_a_check(crops: fo.Dataset, run: Run) -> None:
     json.dumps(result)
     found = load_faithfulness(run)
     assert found is not None
-    assert (found.fill, found.side, found.seed) == ("mean", "gallery", 3)
+    assert (found.fills, found.side, found.seed) == (("mean",), "gallery", 3)
     assert result["pairs"] == len(found) == 6
     assert result["verdict"] == found.sentence
     best = found.figures[0]

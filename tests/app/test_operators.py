@@ -29,7 +29,10 @@ from fiftyone_sfam import (
     list_runs,
     load_run,
 )
-from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
+from fiftyone_sfam.app.operators.explain_retrieval import (
+    ExplainRetrieval,
+    RunSettings,
+)
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
@@ -119,6 +122,18 @@ def test_every_way_stores_the_same(crops: fo.Dataset) -> None:
 
     for key in ("called", "executed", "delegated"):
         assert_same(expected, stored_numbers(crops, key))
+
+
+def test_the_form_asks_which_pairs_get_a_map_along_a_path(crops: fo.Dataset) -> None:
+    asked = {"model": "demo", "kind": "scales", "path_pairs": "all"}
+    found = form(ExplainRetrieval(), context(crops, asked))
+    assert offered(found["kind"]) == ["sfam", "evidence", "scales", "path"]
+    assert offered(found["path_pairs"]) == ["rank1", "false", "all"]
+    arguments = RunSettings(**asked).arguments()
+    assert arguments["kinds"] == ["scales", "sfam", "evidence"]
+    assert arguments["path_pairs"] == "all"
+    found = form(ExplainRetrieval(), context(crops, {"model": "demo"}))
+    assert "path_pairs" not in found
 
 
 @pytest.mark.usefixtures("removed")

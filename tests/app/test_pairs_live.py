@@ -181,7 +181,7 @@ def test_evidence_that_was_not_stored_is_made(kept: Run, run: Run) -> None:
     component = PairsComponent(kept.dataset, "kept")
     found = component.ask("query", pair=int(pairs[0]))
     names = [kind["name"] for kind in found["kinds"]]
-    assert names == ["sfam", "evidence", "contrast", "difference", "path", "channel"]
+    assert names == ["sfam", "evidence", "contrast", "difference", "scales", "channel"]
     expected = PairsComponent(run.dataset, "sfam").ask("query", pair=int(pairs[0]))
     for one, other in zip(found["neighbors"], expected["neighbors"], strict=True):
         for side in ("query_side", "neighbor_side"):
@@ -233,7 +233,7 @@ def test_a_run_with_contributions_needs_no_model(fine: Run) -> None:
     assert neighbor["distance"] == pytest.approx(1 - expected.score)
     assert neighbor["identity"] == fine.items.identities[other]
     assert [kind["name"] for kind in answer["query"]["kinds"]] == [
-        *("evidence", "difference", "path", "channel")
+        *("evidence", "difference", "scales", "channel")
     ]
     np.testing.assert_allclose(
         shown(neighbor["neighbor_side"], "evidence"),
@@ -251,7 +251,7 @@ def test_a_run_with_contributions_needs_no_model(fine: Run) -> None:
         atol=1e-7,
     )
     # Only what no contribution explains needs the model.
-    for question in ({"kind": "path"}, {"kind": "channel", "channel": 0}):
+    for question in ({"kind": "scales"}, {"kind": "channel", "channel": 0}):
         text = component.problem("live", pair=pairs[0], **question)
         assert "This map needs the model 'fine', which is not registered" in text
     text = component.problem("channels", pair=pairs[0])
@@ -310,10 +310,10 @@ def test_a_path(run: Run) -> None:
     from fiftyone_sfam import explain_path
 
     pair = int(run.pairs.of_query(2)[0])
-    found = PairsComponent(run.dataset, "sfam").ask("live", pair=pair, kind="path")
+    found = PairsComponent(run.dataset, "sfam").ask("live", pair=pair, kind="scales")
     sides = explain_path("demo", *ends(run, pair), several_scales=True)
     for side, expected in zip(("query_side", "neighbor_side"), sides, strict=True):
-        values = shown(found[side], "path")
+        values = shown(found[side], "scales")
         assert values.shape == (128, 64)
         np.testing.assert_allclose(values, expected.path, rtol=1e-3, atol=1e-6)
     # One pixel in a hundred is beyond the range.
@@ -359,7 +359,7 @@ def test_images_that_are_missing(tmp_path: Path) -> None:
             for question in (
                 {"question": "correspondences", "pair": pair},
                 {"question": "channels", "pair": pair},
-                {"question": "live", "pair": pair, "kind": "path"},
+                {"question": "live", "pair": pair, "kind": "scales"},
                 {"question": "live", "pair": pair},
             ):
                 text = component.problem(**question)
@@ -379,7 +379,7 @@ def test_a_model_that_is_not_registered(tmp_path: Path) -> None:
         component = PairsComponent(dataset)
         for question in (
             ("live", {"pair": 0}),
-            ("live", {"pair": 0, "kind": "path"}),
+            ("live", {"pair": 0, "kind": "scales"}),
             ("correspondences", {"pair": 0}),
             ("channels", {"pair": 0}),
         ):
@@ -415,7 +415,7 @@ def test_two_samples_without_a_pair(run: Run) -> None:
         assert found["item"] == -1
         assert found["notes"] == ["Explained now by the model 'demo'."]
         assert [kind["name"] for kind in found["kinds"]] == [
-            *("sfam", "evidence", "difference", "path", "channel")
+            *("sfam", "evidence", "difference", "scales", "channel")
         ]
         [one] = found["neighbors"]
         assert (one["pair"], one["rank"], one["margin"]) == (-1, 1, None)
@@ -438,8 +438,8 @@ def test_two_samples_without_a_pair(run: Run) -> None:
         assert found["picture"]["full"] == one["picture"]["full"] == [64, 128]
         points = component.ask("correspondences", samples=ids, **source)
         assert points["similarity"] == pytest.approx(explained.score, abs=1e-6)
-        maps = component.ask("live", samples=ids, kind="path", **source)
-        assert shown(maps["query_side"], "path").shape == (128, 64)
+        maps = component.ask("live", samples=ids, kind="scales", **source)
+        assert shown(maps["query_side"], "scales").shape == (128, 64)
 
 
 def test_two_samples_that_cannot_be_explained(run: Run, tmp_path: Path) -> None:

@@ -78,11 +78,11 @@ def test_a_run(run: Run, dataset: fo.Dataset) -> None:
         "evidence": (False, False),
         "contrast": (True, False),
         "difference": (True, True),
-        "path": (False, True),
+        "scales": (False, True),
         "channel": (False, True),
     }
     labels = {kind["name"]: kind["label"] for kind in kinds}
-    assert labels["path"].startswith("path of several scales")
+    assert labels["scales"].startswith("path of several scales")
     units = {kind["name"]: kind["unit"] for kind in kinds}
     assert units["evidence"] == "similarity per cell"
     assert "squared distance" in units["difference"]
@@ -263,7 +263,7 @@ FITTING = {
     "item": st.integers(-1, 13) | anything(WORDS),
     "size": st.integers(-1, 1601) | anything(WORDS),
     "region": WORDS,
-    "kind": st.sampled_from(["difference", "path", "channel"]) | WORDS,
+    "kind": st.sampled_from(["difference", "scales", "channel"]) | WORDS,
     "channel": st.integers(-1, 9) | anything(WORDS),
     "samples": st.lists(WORDS, max_size=3) | anything(WORDS),
     "model": WORDS,

@@ -135,14 +135,49 @@ def test_maps_are_the_stored_ones(run: Run) -> None:
         assert limit["positive"] == pytest.approx(max(v.max() for v in values))
         assert limit["signed"] == pytest.approx(max(np.abs(v).max() for v in values))
     assert [kind["name"] for kind in found["kinds"]] == [
-        *("sfam", "evidence", "contrast", "difference", "path", "channel")
+        *("sfam", "evidence", "contrast", "difference", "scales", "channel")
     ]
     assert [kind["name"] for kind in found["kinds"] if kind["live"]] == [
-        *("difference", "path", "channel")
+        *("difference", "scales", "channel")
     ]
     assert [kind["name"] for kind in found["kinds"] if kind["signed"]] == [
         *("contrast", "difference")
     ]
+
+
+def test_stored_maps_along_paths_are_sent_where_they_are(tmp_path: Path) -> None:
+    dataset = fill(fo.Dataset(), tmp_path)
+    try:
+        run = explain_retrieval(
+            dataset, tiny_model(), k=2, protocol=REID, kinds=("best", "evidence")
+        )
+        pairs = run.pairs.of_query(0).tolist()
+        found = PairsComponent(dataset).ask("query", pair=pairs[0])
+        stored = run.many_maps(pairs)
+    finally:
+        dataset.delete()
+    names = [kind["name"] for kind in found["kinds"]]
+    # The model still computes the map of pairs that lack it.
+    assert names == ["scales", "evidence", "contrast", "difference", "channel"]
+    assert [kind["live"] for kind in found["kinds"]][:2] == [True, False]
+    assert found["neighbors"][0]["rank"] == 1
+    for one, maps in zip(found["neighbors"], stored, strict=True):
+        sent = maps_of(one["neighbor_side"])
+        assert sent.keys() == maps.gallery.maps.keys()
+        assert ("scales" in sent) == (one["rank"] == 1)
+    first = maps_of(found["neighbors"][0]["query_side"])["scales"]
+    expected = stored[0].query.maps["scales"]
+    np.testing.assert_allclose(first, expected, rtol=1e-3, atol=3e-8)
+    # One pixel in a hundred is beyond the range.
+    both = stored[0].query.maps["scales"], stored[0].gallery.maps["scales"]
+    limit = np.percentile(np.abs(np.concatenate([one.ravel() for one in both])), 99)
+    assert found["limits"]["scales"]["signed"] == pytest.approx(limit, rel=1e-6)
+    # The receipt is by the evidence, on its own grid.
+    for one in found["neighbors"]:
+        assert total(one["receipt"]) == pytest.approx(one["similarity"], abs=1e-7)
+        assert [share["area"] for share in one["receipt"]][:3] == [
+            pytest.approx(1 / 3, abs=0.05)
+        ] * 3
 
 
 def test_contrast_is_the_difference_of_evidence(run: Run) -> None:

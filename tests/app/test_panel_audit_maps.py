@@ -44,6 +44,10 @@ def test_the_verdict_and_the_curves(run: Run) -> None:
     assert rows[0]["insertion_deletion"] == (
         f"{margin.value:.4f} ({margin.low:.4f} to {margin.high:.4f})"
     )
+    # Each fill beside the mean over them.
+    for fill in ("blur", "mean", "inpaint", "patches"):
+        one = found.figures[0].by_fill[fill]
+        assert rows[0][fill].startswith(f"{one.value:.4f} (")
     for name, curves in (("hidden", found.deletion), ("shown", found.insertion)):
         traces = shown.content(name)
         assert len({trace["line"]["color"] for trace in traces}) == len(traces) == 6

@@ -19,6 +19,7 @@ from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.attribution.path import (
     SCALES,
     attribute_path,
+    attribute_paths,
     blur,
     last_layers,
     path_layers,
@@ -286,3 +287,20 @@ def test_a_path_at_a_layer_of_tokens() -> None:
     found = attribute_path(model, image, partner, steps=200, scales=[], layers=[layer])
     expected = found.score - found.blurred_score
     torch.testing.assert_close(found.path.sum((1, 2)), expected, rtol=0.02, atol=2e-3)
+
+
+def test_a_batch_is_its_single_images() -> None:
+    torch.manual_seed(3)
+    model, images = model_of(Branched()), noise(1, 3, 3, 8, 12)
+    rows = torch.tensor([2, 0, 2, 2, 0])
+    partners = model.embed(noise(2, 5, 3, 8, 12))
+    layers = path_layers(model, images[0])
+    assert len(layers) == 1
+    options: dict[str, Any] = {"steps": 3, "scales": [0.0, 0.1], "layers": layers}
+    found = attribute_paths(model, images, rows, partners, **options)
+    assert found.path.shape == (5, 8, 12)
+    for row in (0, 2):
+        alone = attribute_path(model, images[row], partners[rows == row], **options)
+        for name in ("path", "score", "remainder", "blurred_score"):
+            here = getattr(found, name)[rows == row]
+            torch.testing.assert_close(here, getattr(alone, name))

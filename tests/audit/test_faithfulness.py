@@ -10,6 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fiftyone_sfam.attribution.path import blur
+from fiftyone_sfam.audit.faithfulness.curves import (
+    Curves,
+    area,
+    decision_estimate,
+    verification_accuracy,
+)
 from fiftyone_sfam.audit.faithfulness.maps import (
     center_prior,
     plain_activation,
@@ -26,11 +32,6 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     partner_ranks,
     pixel_ranks,
     similarity_curves,
-)
-from fiftyone_sfam.audit.faithfulness.result import (
-    Curves,
-    area,
-    verification_accuracy,
 )
 from fiftyone_sfam.errors import DataError
 
@@ -113,6 +114,55 @@ def test_a_network_that_looks_at_a_corner() -> None:
     np.testing.assert_allclose(curves.margin, [0.75 * fall, -0.75 * fall], atol=1e-6)
 
 
+def test_patches_of_another_image() -> None:
+    # Hidden by another image: its pixels at the same places.
+    image, other = gray([[8.0, 4.0], [2.0, 2.0]]), gray([[1.0, 3.0], [5.0, 7.0]])
+    order = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+    masked = masked_embeddings(
+        pixels_of, image, order, steps=2, fill="patches", other=other
+    )
+    np.testing.assert_allclose(
+        masked.deletion[0], [[8, 4, 2, 2], [1, 3, 2, 2], [1, 3, 5, 7]]
+    )
+    np.testing.assert_allclose(
+        masked.insertion[0], [[1, 3, 5, 7], [8, 4, 5, 7], [8, 4, 2, 2]]
+    )
+    with pytest.raises(DataError, match="'patches' needs another image"):
+        masked_embeddings(pixels_of, image, order, fill="patches")
+
+
+def test_the_area_of_decisions_by_hand() -> None:
+    # Accepted at none, half and all of the pixels filled.
+    accepted = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]], dtype=float)
+    genuine = np.array([True, True, False, False])
+    queries = np.array([3, 8, 3, 8])
+    found = decision_estimate(accepted, genuine, queries)
+    # Right: genuine 1, 1/2, 0 over all; impostors 1/2, 1, 1. Balanced 3/4, 3/4, 1/2,
+    # whose trapezoids are 3/4 and 5/8.
+    assert found.value == pytest.approx((3 / 4 + 5 / 8) / 2)
+    assert np.isnan(found.low)
+    # Under a second fill all are refused at once: right are genuine 1/2, 1/4, 0, and
+    # impostors 3/4, 1, 1. Balanced 5/8, 5/8, 1/2.
+    halved = decision_estimate(accepted / 2, genuine, queries)
+    assert halved.value == pytest.approx((5 / 8 + 9 / 16) / 2)
+    assert np.isnan(decision_estimate(accepted[:2], genuine[:2], queries[:2]).value)
+
+
+@given(st.integers(0, 10**6), st.integers(5, 30))
+@settings(max_examples=20, deadline=None)
+def test_areas_of_decisions_are_shares(seed: int, count: int) -> None:
+    generator = np.random.default_rng(seed)
+    genuine = np.arange(2 * count) % 2 == 0
+    queries = np.repeat(np.arange(count), 2)
+    accepted = generator.integers(0, 2, (2 * count, 11)).astype(float)
+    found = decision_estimate(accepted, genuine, queries, resamples=200)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high
+    # What is refused instead of accepted is wrong instead of right.
+    turned = decision_estimate(1 - accepted, genuine, queries, resamples=200)
+    assert turned.value == pytest.approx(1 - found.value)
+
+
 def test_the_rank_of_a_partner() -> None:
     gallery = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [0.9, 0.1]])
     masked = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -177,6 +227,7 @@ def test_inserting_is_deleting_the_other_way_round(
 ) -> None:
     image, maps = noise(seed, 3, 8, 6), noise(seed + 1, 1, 8, 6)
     kwargs = {"steps": steps, "fill": fill, "batch_size": 3}
+    kwargs["other"] = noise(seed + 2, 3, 8, 6)
     forth = masked_embeddings(pixels_of, image, maps, **kwargs)
     back = masked_embeddings(pixels_of, image, -maps, **kwargs)
     # 48 pixels may not divide into equal steps; rounding half to even is symmetric.
@@ -204,7 +255,8 @@ def test_fills_leave_what_is_shown(seed: int, share: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.rand(2, 11, 7, generator=generator) < share
     for fill in FILLS:
-        found = hide(image, hidden, fill)
+        other = image.flip(1)  # no other colors than its own
+        found = hide(image, hidden, fill, other)
         for one, gone in zip(found, hidden, strict=True):
             assert torch.equal(one[:, ~gone], image[:, ~gone])
             # No fill makes up a color that is brighter or darker than any known one.

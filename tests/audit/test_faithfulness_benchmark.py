@@ -22,17 +22,30 @@ from fiftyone_sfam.audit.faithfulness.masks import masked_embeddings, similarity
 def line(query: int, gain: dict[str, float]) -> dict[str, Any]:
     """A query whose curves are straight, but for what a map gains in the middle."""
     deletion, insertion, rank = {}, {}, {}
+    worse: dict[str, Any] = {"deletion": {}, "insertion": {}, "rank": {}}
     for method in methods(9):
         more = gain.get(method.name, 0.0)
         deletion[method.name] = [[1.0, 0.5 - more, 0.0], [0.6, 0.3 - more, 0.0]]
         insertion[method.name] = [[0.0, 0.5 + more, 1.0], [0.0, 0.3 + more, 0.6]]
         rank[method.name] = [1, 1 if more > 0.1 else 2, 3]
+        # The other fill sees half of the gain.
+        less = more / 2
+        worse["deletion"][method.name] = [
+            [1.0, 0.5 - less, 0.0],
+            [0.6, 0.3 - less, 0.0],
+        ]
+        worse["insertion"][method.name] = [
+            [0.0, 0.5 + less, 1.0],
+            [0.0, 0.3 + less, 0.6],
+        ]
+        worse["rank"][method.name] = [1, 1, 1]
     seconds = {method.name: 0.001 * query for method in methods(9)}
     return {
         "query": query,
-        "deletion": deletion,
-        "insertion": insertion,
-        "rank": rank,
+        "fills": {
+            "blur": {"deletion": deletion, "insertion": insertion, "rank": rank},
+            "mean": worse,
+        },
         "seconds": seconds,
     }
 
@@ -44,6 +57,7 @@ def test_a_table_worked_out_by_hand() -> None:
         "steps": 2,
         "masks": 9,
         "threshold": 0.45,
+        "fills": ["blur", "mean"],
     }
     lines = [line(number, {"path": 0.2, "SBSM": 0.1}) for number in range(1, 8)]
     found = summarize(settings, lines, methods(9))
@@ -52,25 +66,38 @@ def test_a_table_worked_out_by_hand() -> None:
     rows = {row["method"]: row for row in found["rows"]}
     # Half the steps gain: the area between the curves is the gain twice, over two.
     assert rows["path"]["margin"] == pytest.approx(
-        {"value": 0.2, "low": 0.2, "high": 0.2}
+        {"value": 0.15, "low": 0.15, "high": 0.15}
     )
+    assert {fill: one["value"] for fill, one in rows["path"]["by fill"].items()} == {
+        "blur": pytest.approx(0.2),
+        "mean": pytest.approx(0.1),
+    }
     assert rows["random"]["margin"]["value"] == pytest.approx(0)
     difference = found["differences"]["path"]["SBSM"]
-    assert difference == pytest.approx({"value": 0.1, "low": 0.1, "high": 0.1})
+    assert difference == pytest.approx({"value": 0.075, "low": 0.075, "high": 0.075})
+    by_fill = found["differences by fill"]["path"]
+    assert by_fill["mean"] == pytest.approx({"value": 0.05, "low": 0.05, "high": 0.05})
     others = {"SBSM", "centre prior", "plain activation"}
     assert set(found["differences"]["path of several scales"]) == others
     # Halfway hidden: 0.3 and 0.1 are below 0.45, so genuine pairs are refused.
     assert rows["path"]["accuracy hidden"] == 0.5
-    # Halfway shown: 0.7 is accepted, and so is 0.5.
-    assert rows["path"]["accuracy shown"] == 0.5
+    # Halfway shown: 0.7 is accepted, and so is 0.5; of the other fill 0.6, but not 0.4.
+    assert rows["path"]["accuracy shown"] == 0.75
     # 0.5 is accepted, 0.3 is not.
     assert rows["random"]["accuracy shown"] == 1
     assert rows["path"]["rank kept"] == 1
-    assert rows["SBSM"]["rank kept"] == 0
+    assert rows["SBSM"]["rank kept"] == 0.5
+    # Impostors are accepted untouched, genuine pairs refused wholly hidden; between,
+    # a half or all of the decisions are right.
+    assert rows["path"]["decisions"]["value"] == pytest.approx(0.5)
+    assert rows["random"]["decisions"]["value"] == pytest.approx(0.75)
     assert rows["path"]["seconds"] == pytest.approx(0.004)
     text = table(found)
-    assert text.splitlines()[6].startswith("| path | 0.2000 (0.2000 to 0.2000) |")
-    assert "| path minus SBSM | +0.1000 (+0.1000 to +0.1000) |" in text
+    assert text.splitlines()[6].startswith(
+        "| path | 0.1500 (0.1500 to 0.1500) | 0.2000 (0.2000 to 0.2000) | 0.1000 "
+    )
+    assert "| path minus SBSM | +0.0750 (+0.0750 to +0.0750) |" in text
+    assert "| path minus SBSM, mean | +0.0500 (+0.0500 to +0.0500) |" in text
 
 
 def test_masks_of_rise() -> None:

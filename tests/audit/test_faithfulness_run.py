@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fiftyone as fo
@@ -21,7 +22,11 @@ from fiftyone_sfam import (
     load_faithfulness,
 )
 from fiftyone_sfam.audit.faithfulness.check import best_layer
-from fiftyone_sfam.audit.faithfulness.result import RESULT, Faithfulness
+from fiftyone_sfam.audit.faithfulness.result import (
+    BASELINES,
+    RESULT,
+    Faithfulness,
+)
 from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.runs.run import Run
 
@@ -81,8 +86,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def found(run: Run) -> Faithfulness:
     return check_faithfulness(
-        run, corner_model(), 24, steps=8, layers=["early"], save=False
+        run, corner_model(), 24, fill="blur", steps=8, layers=["early"], save=False
     )
+
+
+@pytest.fixture(scope="module")
+def filled(run: Run) -> Faithfulness:
+    """The same pairs under all fills."""
+    return check_faithfulness(run, corner_model(), 24, steps=8, save=False)
 
 
 def test_every_map_is_followed(run: Run, found: Faithfulness) -> None:
@@ -150,6 +161,117 @@ def test_figures_follow_from_the_curves(found: Faithfulness) -> None:
     assert figures.accuracy_hidden == pytest.approx(accuracy)
 
 
+def test_figures_are_means_over_fills(
+    run: Run, found: Faithfulness, filled: Faithfulness
+) -> None:
+    assert filled.fills == ("blur", "mean", "inpaint", "patches")
+    assert filled.by_fill.shape == (4, 2, 7, 24, 9)
+    np.testing.assert_array_equal(filled.pairs, found.pairs)
+    place, alone = filled.names.index("path"), found.names.index("path")
+    np.testing.assert_array_equal(filled.by_fill[0, 0, place], found.deletion[alone])
+    np.testing.assert_array_equal(filled.rank[place], found.rank[alone])
+    figures = filled.figures_of("path")
+    expected = [figures.by_fill[fill].value for fill in filled.fills]
+    assert len(set(expected)) == 4
+    assert figures.margin.value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert figures.by_fill["blur"] == found.figures_of("path").margin
+    # The pixels of another image take the similarity farther than a blur does.
+    ends = filled.by_fill[:, 0, place, :, -1].mean(axis=1)
+    assert ends[3] < ends[0]
+    for fill in filled.fills:
+        assert (
+            figures.by_fill[fill].low > filled.figures_of("random").by_fill[fill].high
+        )
+
+
+def test_decisions_are_areas_of_accuracies(filled: Faithfulness) -> None:
+    place, genuine = filled.names.index("evidence"), filled.outcome == 0
+    accuracies = []
+    for fill in range(4):
+        accepted = filled.by_fill[fill, 0, place] >= filled.threshold
+        right = accepted[genuine].mean(axis=0), 1 - accepted[~genuine].mean(axis=0)
+        accuracies.append((right[0] + right[1]) / 2)
+    curve = np.mean(accuracies, axis=0)
+    expected = (curve[1:] + curve[:-1]).mean() / 2
+    figures = filled.figures_of("evidence")
+    assert figures.decisions.value == pytest.approx(expected)
+    assert figures.decisions.low < expected < figures.decisions.high
+    assert figures.accuracy_hidden == pytest.approx(curve[2])
+
+
+def test_each_query_is_hidden_by_a_stranger(run: Run, filled: Faithfulness) -> None:
+    # Wholly hidden by it, the query is an image of the run that is of neither identity.
+    embeddings, names = run.embeddings(), run.items.identities
+    for number, pair in enumerate(filled.pairs[:6].tolist()):
+        ends = int(run.pairs.query[pair]), int(run.pairs.gallery[pair])
+        other = embeddings[ends[1]]
+        lengths = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(other)
+        alike = embeddings @ other / lengths
+        last = filled.by_fill[3, 0, 0, number, -1]
+        [donor] = np.flatnonzero(np.abs(alike - last) < 1e-5)
+        assert names[donor] not in (names[ends[0]], names[ends[1]])
+
+
+def test_no_stranger_to_hide_with(run: Run) -> None:
+    names = run.dataset.values("identity")
+    few = run.dataset.match({"identity": {"$in": names[:1]}})
+    alone = explain_retrieval(
+        few, corner_model(), key="alone", k=2, protocol=Protocol("identity")
+    )
+    with pytest.raises(DataError, match="no other identity has an image to hide it"):
+        check_faithfulness(alone, corner_model(), 2, steps=2)
+    assert len(check_faithfulness(alone, corner_model(), 2, fill="mean", steps=2)) == 2
+
+
+def test_the_verdict_says_whether_the_fill_decides(filled: Faithfulness) -> None:
+    assert (
+        "24 pairs, the query blurred, hidden by its mean color, filled in or covered "
+        "by another image step by step."
+    ) in filled.sentence
+    names = [one.name for one in filled.figures if one.name not in BASELINES]
+    place = filled.names.index(names[0])
+    # As if the first map were the worst where pixels have the mean color.
+    turned = filled.by_fill.copy()
+    turned[1][:, place] = turned[1][::-1, place]
+    found = replace(filled, by_fill=turned)
+    best = max(names, key=lambda name: found.figures_of(name).by_fill["mean"].value)
+    assert best != names[0]
+    assert (
+        f"The fill decides: '{names[0]}' is first in the mean, but " in found.sentence
+    )
+    assert f"'{best}' with mean" in found.sentence
+    alone = replace(found, fills=("blur",), by_fill=turned[:1])
+    assert "The fill decides" not in alone.sentence
+
+
+def test_a_check_of_an_earlier_version_is_read(run: Run, found: Faithfulness) -> None:
+    config = {
+        **{name: getattr(found, name) for name in OLD_SETTINGS},
+        "fill": "blur",
+        "figures": [],
+    }
+    columns = {name: getattr(found, name) for name in OLD_COLUMNS}
+    run.results.save(RESULT, config, columns)
+    try:
+        loaded = load_faithfulness(run)
+        assert loaded is not None
+        assert loaded.fills == ("blur",)
+        assert repr(loaded.figures) == repr(found.figures)
+        assert loaded.sentence == found.sentence
+    finally:
+        run.results.delete(RESULT)
+
+
+OLD_SETTINGS = (
+    *("kind", "side", "model", "layer", "threshold", "seed"),
+    *("names", "skipped", "sentence"),
+)
+OLD_COLUMNS = (
+    *("pairs", "queries", "outcome", "deletion", "insertion", "rank"),
+    *("specificity", "stability", "remainder"),
+)
+
+
 def test_what_needs_no_masks(found: Faithfulness) -> None:
     by_name = {one.name: one for one in found.figures}
     for name in ("plain activation", "centre prior", "random"):
@@ -173,8 +295,6 @@ def test_the_verdict(found: Faithfulness) -> None:
 
 
 def test_a_verdict_that_is_no_praise(run: Run, found: Faithfulness) -> None:
-    from dataclasses import replace
-
     # As if the run showed what is known to be random, or to look elsewhere.
     random = replace(found, kind="random").sentence
     assert (
@@ -205,7 +325,7 @@ def test_other_sides(run: Run, side: str) -> None:
         steps=4,
         save=False,
     )
-    assert (found.side, found.fill) == (side, "mean")
+    assert (found.side, found.fills) == (side, ("mean",))
     assert found.pairs.tolist() == sorted(chosen.tolist())
     assert not found.rank.any()
     np.testing.assert_allclose(

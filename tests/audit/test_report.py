@@ -18,6 +18,7 @@ import pytest
 from fiftyone_sfam import Protocol, Run, explain_retrieval
 from fiftyone_sfam.audit.evaluation.display import SHOWN_BINS
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
 from fiftyone_sfam.audit.fixes.find import find_fixes, read_fixes
 from fiftyone_sfam.audit.regions.ledger import Ledger, build_ledger, load_ledger
 from fiftyone_sfam.audit.regions.shortcuts import Shortcuts, load_shortcuts
@@ -274,6 +275,19 @@ def test_shortcuts(run: Run, page: Page) -> None:
     assert len(effects) > 0
 
 
+def test_the_maps_are_the_checks(run: Run, page: Page) -> None:
+    found = load_faithfulness(run)
+    assert found is not None
+    assert page.sentences("maps") == [found.sentence]
+    rows = page.table("maps")
+    assert [row["map"].text for row in rows] == [one.name for one in found.figures]
+    for row, figures in zip(rows, found.figures, strict=True):
+        assert row["insertion - deletion"].value == figures.margin.value
+        assert row["decisions"].value == figures.decisions.value
+        for name, margin in figures.by_fill.items():
+            assert row[name].value == margin.value
+
+
 def test_verdicts_and_fixes(run: Run, page: Page) -> None:
     done = reviewed(run)
     assert done.pairs == 3
@@ -410,6 +424,7 @@ def test_a_run_without_audits_says_what_computes_them(
         ("findings", "SFAM: find suspects", "suspects"),
         ("regions", "SFAM: explain regions", "regions"),
         ("shortcuts", "SFAM: explain regions", "regions"),
+        ("maps", "SFAM: check faithfulness", "faithfulness"),
     ):
         text = page.section(section).get_text()
         assert f"operator “{operator}” in the App" in text

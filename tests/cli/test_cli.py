@@ -174,6 +174,17 @@ def test_runs_are_brought_up_to_date(
     np.testing.assert_allclose(run.pairs.similarity, fresh.pairs.similarity, atol=1e-6)
 
 
+def test_kinds_of_map(people: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    explain = ["explain", people.name, "--model", "demo", "--k", "1", "--kind"]
+    assert main([*explain, "path"]) == 2
+    assert "add 'evidence'" in capsys.readouterr().err
+    kinds = ["best", "--kind", "evidence", "--path-pairs", "false"]
+    assert main([*explain, *kinds]) == 0
+    config = load_run(people, "sfam").config
+    assert config.kinds == ("scales", "evidence")
+    assert config.path_pairs == "false"
+
+
 def test_protocol_and_stored_embeddings_reach_the_run(
     people: fo.Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:

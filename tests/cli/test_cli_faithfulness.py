@@ -26,7 +26,7 @@ def test_the_table(run: Run, capsys: Output) -> None:
     )
     found = load_faithfulness(run)
     assert found is not None
-    assert (found.side, found.fill, len(found)) == ("gallery", "inpaint", 8)
+    assert (found.side, found.fills, len(found)) == ("gallery", ("inpaint",), 8)
     assert found.deletion.shape[2] == 4
     assert text.startswith(found.sentences[0])
     shown = rows(text, "map")

@@ -17,7 +17,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.preprocess import Preprocessing
 from fiftyone_sfam.pipeline.explain import explain_retrieval
-from fiftyone_sfam.pipeline.streaming import bytes_of_head
+from fiftyone_sfam.pipeline.head_cache import bytes_of_head
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from stored import assert_close, stored_blobs
 from worlds import (

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from fiftyone_sfam.app.audit import blocks
 from fiftyone_sfam.app.audit.choices import Choices, Mark, Opened, Params, to_pairs
 from fiftyone_sfam.app.audit.results import needed, stored
-from fiftyone_sfam.audit.faithfulness.display import curve_figure, maps_table
+from fiftyone_sfam.audit.faithfulness.display import (
+    curve_figure,
+    fill_columns,
+    maps_table,
+)
 from fiftyone_sfam.audit.faithfulness.result import load_faithfulness
 from fiftyone_sfam.data.text import escape_markdown
 from fiftyone_sfam.runs.run import Run
@@ -15,6 +19,7 @@ from fiftyone_sfam.runs.run import Run
 _TITLES = {
     "map": "Map",
     "insertion - deletion": "Insertion - deletion",
+    "decisions": "Accuracy while hidden, mean",
     "x chance": "x chance",
     "x no partner": "x a map without partner",
     "accuracy, hidden": "Accuracy, first pixels hidden",
@@ -37,6 +42,8 @@ def page(run: Run, chosen: Choices) -> list[blocks.Block]:
             ),
             blocks.operators("check", check_faithfulness="Check faithfulness"),
         ]
+    figures = maps_table(result)
+    titles = _TITLES | {fill: fill.capitalize() for fill in fill_columns(result)}
     return [
         blocks.text("verdict", escape_markdown(result.sentence)),
         blocks.plot(
@@ -57,7 +64,9 @@ def page(run: Run, chosen: Choices) -> list[blocks.Block]:
             "map_figures",
             "Maps, the most faithful first",
             "With 95 % intervals over queries. Click a row: the pairs of the check.",
-            maps_table(result).columns(_TITLES),
+            figures.columns(
+                {name: titles[name] for name in figures.head if name in titles}
+            ),
         ),
         blocks.operators("check", check_faithfulness="Check faithfulness again"),
     ]

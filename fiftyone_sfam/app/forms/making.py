@@ -14,7 +14,15 @@ from fiftyone_sfam.models import known_name
 from fiftyone_sfam.pipeline.manage import check_key
 from fiftyone_sfam.retrieval.embeddings import check_index_key
 from fiftyone_sfam.runs.run import list_runs
-from fiftyone_sfam.runs.run_config import run_config
+from fiftyone_sfam.runs.run_config import (
+    ALL_PAIRS,
+    FALSE_RANK1,
+    PATH,
+    PATH_KINDS,
+    RANK1,
+    SCALES,
+    run_config,
+)
 
 MAX_BATCH_SIZE = 1024
 
@@ -27,7 +35,9 @@ class MakingParameters(Parameters):
     patches_field: Text | None = None
     model: Text | None = None
     key: Text = "sfam"
-    kind: Literal["sfam", "evidence"] = "sfam"  # map shown as the heatmap field
+    # The map shown as the heatmap field.
+    kind: Literal["sfam", "evidence", "path", "scales"] = "sfam"
+    path_pairs: Literal["rank1", "false", "all"] = "rank1"
     weights: Literal["signed", "minmax"] = "signed"
     embeddings_from: Literal["compute", "index", "field"] = "compute"
     brain_key: Text | None = None
@@ -72,15 +82,21 @@ class MakingParameters(Parameters):
         """Phases of the progress: computing embeddings takes a pass of its own."""
         return ("embedding", "explaining") if self.embeddings_from == COMPUTE else ()
 
+    @property
+    def along_path(self) -> bool:
+        """Whether maps along paths are stored too."""
+        return self.kind in PATH_KINDS
+
     def options(self) -> dict[str, Any]:
         """Return keyword arguments of ``explain_retrieval`` and ``explain_pairs``."""
-        kinds = ["sfam", "evidence"]
+        kinds = ["sfam", "evidence", *((self.kind,) if self.along_path else ())]
         return {
             "key": self.key,
             "patches_field": self.patches_field,
             "embeddings": self.embeddings(),
             "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
             "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
+            "path_pairs": self.path_pairs,
             "weights": self.weights,
             "contributions": None
             if self.contributions == "none"
@@ -182,7 +198,7 @@ def _index_problem(ctx: foo.ExecutionContext, params: MakingParameters) -> str |
     )
 
 
-def add_maps(inputs: types.Object) -> None:
+def add_maps(params: MakingParameters, inputs: types.Object) -> None:
     """Add the kind of map that is shown, and how maps are computed."""
     choices.add_choice(
         inputs,
@@ -190,11 +206,25 @@ def add_maps(inputs: types.Object) -> None:
         [
             ("sfam", "SFAM (channels weighted by their importance)"),
             ("evidence", "evidence (adds up to the similarity)"),
+            (SCALES, "path of several scales (finer and more faithful, slow)"),
+            (PATH, "path of the pixels (the finest, slow)"),
         ],
         label="Map shown as heatmap",
-        description="Both kinds are stored",
+        description="The first two kinds are always stored",
         default="sfam",
     )
+    if params.along_path:
+        choices.add_choice(
+            inputs,
+            "path_pairs",
+            [
+                (RANK1, "those of rank 1"),
+                (FALSE_RANK1, "the false matches of rank 1"),
+                (ALL_PAIRS, "all"),
+            ],
+            label="Pairs that get this map",
+            default=RANK1,
+        )
     choices.add_choice(
         inputs,
         "weights",

@@ -30,9 +30,11 @@ FEW = 25
 """Pairs up to which the check runs immediately unless the user says otherwise."""
 
 _FILLS = {
+    "all": "hidden in all of these ways, one after the other",
     "blur": "blurred",
     "mean": "painted in the mean color",
     "inpaint": "filled in from their surroundings",
+    "patches": "covered by another image",
 }
 _SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
 
@@ -43,7 +45,7 @@ class FaithfulnessParameters(RunParameters):
     model: Text | None = None
     pairs: Whole = whole(PAIRS, 1, MAX_PAIRS)
     side: Literal["query", "gallery", "both"] = "query"
-    fill: Literal["blur", "mean", "inpaint"] = "blur"
+    fill: Literal["all", "blur", "mean", "inpaint", "patches"] = "all"
     layers: bool = False
     seed: Whole = whole(0, 0, MAX_SEED)
 
@@ -80,7 +82,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
             inputs, "side", _SIDES.items(), label="Image to mask", default="query"
         )
         choices.add_choice(
-            inputs, "fill", _FILLS.items(), label="Masked pixels are", default="blur"
+            inputs, "fill", _FILLS.items(), label="Masked pixels are", default="all"
         )
         inputs.bool(
             "layers",
@@ -128,7 +130,7 @@ class CheckFaithfulness(RunOperator[FaithfulnessParameters]):
         model: str | None = None,
         pairs: int = PAIRS,
         side: str = "query",
-        fill: str = "blur",
+        fill: str = "all",
         layers: bool = False,
         seed: int = 0,
         delegate: bool = False,

@@ -135,7 +135,7 @@ class ExplainPairs(SfamOperator[GivenSettings]):
             "are ids, or ends of paths",
         )
         add_embeddings(ctx, params, inputs)
-        add_maps(inputs)
+        add_maps(params, inputs)
         if problem is None:
             _add_estimate(params, inputs)
         return problem

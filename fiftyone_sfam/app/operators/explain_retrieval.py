@@ -68,7 +68,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         inputs.int("k", label="Neighbors per query", default=5, min=1, max=MAX_K)
         add_protocol(ctx.dataset, params, inputs)
         add_embeddings(ctx, params, inputs)
-        add_maps(inputs)
+        add_maps(params, inputs)
         _add_estimate(ctx, params, inputs)
         return None
 

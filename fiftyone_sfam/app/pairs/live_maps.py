@@ -21,11 +21,11 @@ from fiftyone_sfam.app.pairs.maps import (
     DIFFERENCE,
     EVIDENCE,
     LIVE,
-    PATH,
     Map,
     averaged,
     limit_of,
     stored_kinds,
+    typical,
 )
 from fiftyone_sfam.app.pairs.plain import sentence
 from fiftyone_sfam.app.pairs.run_question import Plain, check_number, from_zero
@@ -36,6 +36,7 @@ from fiftyone_sfam.audit.decisions import DECISION, decision_of, stored_threshol
 from fiftyone_sfam.data.text import shorten
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SCALES
 
 # Both sides of a pair, their maps, and what has to be said.
 Found = tuple[Sequence[Any], list[Map], list[str]]
@@ -62,7 +63,7 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
     """Answer ``live``: maps of a pair of a run, or of two selected samples."""
     question = LiveQuestion.read(ctx.params)
     subject, kind = question.subject(ctx), question.kind
-    if kind == PATH:
+    if kind == SCALES:
         sides, values, said = _path(subject)
     elif kind == CHANNEL:
         sides, values, said = _channel(subject, question.channel)
@@ -80,7 +81,7 @@ def answer_live(ctx: foo.ExecutionContext) -> Plain:
     return {
         "query_side": query,
         "neighbor_side": neighbor,
-        "limit": limit_of(_typical(values) if kind == PATH else values),
+        "limit": limit_of(typical(values) if kind == SCALES else values),
         "notes": notes,
     }
 
@@ -161,13 +162,3 @@ def _placed(key: str, similarity: float, run: Run, pair: int | None) -> str:
     """Say how similar a pair is in another run, and at which rank."""
     rank = "" if pair is None else f", at rank {run.pairs.rank[pair]:,}"
     return f"In '{key}', the similarity is {similarity:.4f}{rank}."
-
-
-def _typical(maps: Sequence[Map]) -> list[Map]:
-    """Cut maps of pixels at the value that one pixel in a hundred exceeds.
-
-    A few pixels at edges would make all others too weak to be seen.
-    """
-    pixels = np.abs(np.concatenate([one.ravel() for one in maps]))
-    most = float(np.percentile(pixels, 99))
-    return [np.clip(one, -most, most) for one in maps]

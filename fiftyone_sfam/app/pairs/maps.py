@@ -17,17 +17,20 @@ from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import PATH, PATH_KINDS, SCALES
 
 SFAM, EVIDENCE, CONTRAST = "sfam", "evidence", "contrast"
 """Kinds of map: two that may be stored, and one that is made of stored evidence."""
 
-DIFFERENCE, PATH, CHANNEL = "difference", "path", "channel"
+DIFFERENCE, CHANNEL = "difference", "channel"
 """Kinds of map that are asked for, beside that of a decision."""
 
 COMPARED = "compared:"
 """Begins the kinds of map that other runs have of a pair; the key of a run follows."""
 
-LIVE = (DECISION, DIFFERENCE, PATH, CHANNEL)
+LIVE = (DECISION, DIFFERENCE, SCALES, CHANNEL)
+"""Kinds that the model computes of pairs whose maps the run has not stored."""
+
 SIGNED = (CONTRAST, DECISION, DIFFERENCE)
 """Kinds that mean nothing without their negative values."""
 
@@ -52,7 +55,8 @@ _TEXTS = {
         "difference",
         "squared distance per cell: positive sets the images apart",
     ),
-    PATH: ("path of several scales", "similarity per pixel of the network's input"),
+    PATH: ("path", "similarity per pixel of the network's input"),
+    SCALES: ("path of several scales", "similarity per pixel of the network's input"),
     CHANNEL: ("one channel", "activation of one channel"),
 }
 
@@ -69,8 +73,9 @@ def kinds_of(run: Run, contrast: bool) -> tuple[str, ...]:
     """Return the kinds of map that can be asked for of a query, stored ones first."""
     kinds = stored_kinds(run)
     derived = (CONTRAST,) if contrast and EVIDENCE in kinds else ()
+    live = (kind for kind in live_kinds(run) if kind not in kinds)
     others = (COMPARED + key for key in compared_keys(run))
-    return (*kinds, *derived, *live_kinds(run), *others)
+    return (*kinds, *derived, *live, *others)
 
 
 def live_kinds(run: Run | None) -> tuple[str, ...]:
@@ -114,7 +119,23 @@ def limits_of(pairs: Iterable[PairMaps]) -> dict[str, dict[str, float]]:
         for side in (pair.query, pair.gallery):
             for kind, values in side.maps.items() if side else ():
                 maps.setdefault(kind, []).append(values)
-    return {kind: limit_of(values) for kind, values in maps.items()}
+    return {
+        kind: limit_of(typical(values) if kind in PATH_KINDS else values)
+        for kind, values in maps.items()
+    }
+
+
+def typical(maps: Sequence[Map]) -> list[Map]:
+    """Cut maps of pixels at the value that one pixel in a hundred exceeds.
+
+    A few pixels at edges would make all others too weak to be seen.
+    """
+    if not maps:
+        return []
+    most = float(
+        np.percentile(np.abs(np.concatenate([one.ravel() for one in maps])), 99)
+    )
+    return [np.clip(one, -most, most) for one in maps]
 
 
 def averaged(values: Map, most_cells: int) -> Map:

@@ -1278,12 +1278,14 @@
   }
 
   // src/session.ts
-  var PATH = "path";
+  var SCALES = "scales";
+  var FINE = [SCALES, "path"];
   var CHANNEL = "channel";
   var PAGE = 30;
   var LARGE = 1600;
   var ZOOMED = 1.5;
   var REST = 150;
+  var isStored = ({ query_side, neighbor_side }, { name }) => [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
@@ -1474,29 +1476,38 @@
     live(kind, pair) {
       return this.client.read("live", this.liveParams(kind, pair)).value;
     }
-    wantMap({ query: query2, neighbor }) {
+    wantMap(shown2) {
       const { kind } = this.state.choices;
-      const chosen2 = this.chosen(query2);
-      if (!chosen2?.live || kind === BEST && this.rested !== this.state.pair) return;
-      if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
-      this.client.want("live", this.liveParams(chosen2.name, neighbor.pair), kind !== BEST);
+      const { pair } = shown2.neighbor;
+      const chosen2 = this.chosen(shown2);
+      if (!chosen2?.live || isStored(shown2.neighbor, chosen2)) return;
+      if (kind === BEST && this.rested !== this.state.pair) return;
+      if (kind === CHANNEL && this.channel(pair) === null) return;
+      this.client.want("live", this.liveParams(chosen2.name, pair), kind !== BEST);
     }
-    /** The kind of map that is chosen; of the best, the path of several scales. */
-    chosen(query2) {
-      const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
-      return query2.kinds.find((one) => one.name === wanted);
+    /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
+    chosen({ query: { kinds }, neighbor }) {
+      const { kind } = this.state.choices;
+      if (kind !== BEST) return kinds.find(({ name }) => name === kind);
+      const fine = kinds.filter(({ name }) => FINE.includes(name));
+      return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
     }
-    /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
-     * strip the stored one is the best available. */
-    map({ query: query2, neighbor }, strip = false) {
-      const first = query2.kinds.find((one) => !one.live) ?? query2.kinds[0];
-      const isStored = strip && this.state.choices.kind === BEST;
-      const kind = (isStored ? null : this.chosen(query2)) ?? first;
+    /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
+     * strip, of the best available the one that all neighbors have. */
+    map(shown2, strip = false) {
+      const { kinds } = shown2.query;
+      const { neighbor } = shown2;
+      const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+      const ofAll = strip && this.state.choices.kind === BEST;
+      const stored = kinds.find((one) => isStored(neighbor, one));
+      const first = (ofAll ? null : stored) ?? others[0] ?? kinds[0];
+      const kind = (ofAll ? null : this.chosen(shown2)) ?? first;
       if (!kind || !first) return null;
+      const asked = kind.live && !isStored(neighbor, kind);
       const params = this.liveParams(kind.name, neighbor.pair);
-      const { value, problem } = kind.live ? this.client.read("live", params) : {};
-      const there = value !== void 0 || !kind.live;
-      const waiting2 = there || problem ? null : kind;
+      const { value, problem } = asked ? this.client.read("live", params) : {};
+      const there = value !== void 0 || isStored(neighbor, kind) || others.includes(kind);
+      const waiting2 = there || problem || !asked ? null : kind;
       return { kind: there ? kind : first, live: value ?? null, waiting: waiting2, problem };
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */

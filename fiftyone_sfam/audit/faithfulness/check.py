@@ -28,7 +28,9 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     similarity_curves,
 )
 from fiftyone_sfam.audit.faithfulness.result import (
+    ALL_FILLS,
     EVIDENCE,
+    SCALED,
     Faithfulness,
     save_faithfulness,
 )
@@ -41,11 +43,14 @@ from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, GALLERY, QUERY, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SCALES
 
 Sides = Literal["query", "gallery", "both"]
 SIDES: tuple[Sides, ...] = ("query", "gallery", "both")
 PAIRS = 100
 PHASE = "masking"
+# Names of maps that runs store under others.
+_NAMES = {SCALES: SCALED}
 AUTO = "auto"
 """Use the last layer of each resolution."""
 
@@ -56,7 +61,7 @@ def check_faithfulness(
     pairs: int | Sequence[int] = PAIRS,
     *,
     side: Sides = "query",
-    fill: Fill = "blur",
+    fill: Fill | Literal["all"] = ALL_FILLS,
     layers: Sequence[str] | str = (),
     steps: int = STEPS,
     batch_size: int = 32,
@@ -78,8 +83,11 @@ def check_faithfulness(
         its nearest neighbor and, if stored, the nearest one with the opposite outcome.
     side : {"query", "gallery", "both"}
         Images to mask.
-    fill : {"blur", "mean", "inpaint"}
-        How pixels are hidden.
+    fill : {"all", "blur", "mean", "inpaint", "patches"}
+        How pixels are hidden: blurred, in the mean color of the image, filled in
+        smoothly from the pixels around them, or by the same places of an image of
+        another identity. By default the figures are means over all four, each of which
+        takes as many passes through the network.
     layers : sequence of str or "auto"
         Further layers at which the evidence is computed. ``"auto"`` uses the last layer
         of each resolution. See :func:`best_layer`.
@@ -108,14 +116,16 @@ def check_faithfulness(
     """
     if side not in SIDES:
         raise DataError(f"unknown side {side!r}; use one of {', '.join(SIDES)}.")
-    if fill not in FILLS:
-        raise DataError(f"unknown fill {fill!r}; use one of {', '.join(FILLS)}.")
+    if fill not in (ALL_FILLS, *FILLS):
+        raise DataError(
+            f"unknown fill {fill!r}; use one of {', '.join((ALL_FILLS, *FILLS))}."
+        )
     check_steps(steps)
     check_seed(seed)
     masker = ImageMasker(
         run=run,
         model=_model(run, model),
-        fill=fill,
+        fills=FILLS if fill == ALL_FILLS else (fill,),
         steps=steps,
         batch_size=batch_size,
         seed=seed,
@@ -218,32 +228,38 @@ def _measure(
     embeddings = torch.from_numpy(run.embeddings())
     metric: Metric = masker.model.metric
     table, items = run.pairs, run.pairs.sides()
-    deletion, insertion, ranks = [], [], []
+    curves, ranks = [], []
     for pair in kept:
-        masked = masker.masked[2 * pair + sides[0]]
-        partners: Tensor | MaskedEmbeddings
-        if len(sides) == 2:
-            partners = masker.masked[2 * pair + 1]
-        else:
-            partner = embeddings[items[2 * pair + (1 - sides[0])]]
-            partners = partner.expand(len(masker.names), -1)
-        curves = similarity_curves(masked, partners, metric)
-        deletion.append(curves.deletion)
-        insertion.append(curves.insertion)
-        ranks.append(_ranks(run, masked, pair, sides, embeddings, metric))
+        of_pair = []
+        for number, masked in enumerate(masker.masked[2 * pair + sides[0]]):
+            partners: Tensor | MaskedEmbeddings
+            if len(sides) == 2:
+                partners = masker.masked[2 * pair + 1][number]
+            else:
+                partner = embeddings[items[2 * pair + (1 - sides[0])]]
+                partners = partner.expand(len(masker.names), -1)
+            of_fill = similarity_curves(masked, partners, metric)
+            of_pair.append((of_fill.deletion, of_fill.insertion))
+        curves.append(of_pair)
+        first = masker.masked[2 * pair + sides[0]][0]
+        ranks.append(_ranks(run, first, pair, sides, embeddings, metric))
+    # Fill, deletion or insertion, map, pair, step.
+    by_fill = np.moveaxis(np.array(curves, dtype=np.float64), 0, 3)
+    deletion, insertion = by_fill.mean(axis=0).astype(np.float32)
     return Faithfulness(
-        kind=run.config.kinds[0],
+        kind=_NAMES.get(run.config.kinds[0], run.config.kinds[0]),
         names=masker.names,
         side="both" if len(sides) == 2 else SIDES[sides[0]],
-        fill=masker.fill,
+        fills=tuple(masker.fills),
         model=run.config.model,
         layer=run.config.layer,
         threshold=_threshold(run, table.query[kept], embeddings, metric),
         pairs=np.array(kept, dtype=np.int64),
         queries=table.query[kept].astype(np.int64),
         outcome=table.outcome[kept],
-        deletion=np.stack(deletion, axis=1).astype(np.float32),
-        insertion=np.stack(insertion, axis=1).astype(np.float32),
+        deletion=deletion,
+        insertion=insertion,
+        by_fill=by_fill.astype(np.float32),
         rank=np.stack(ranks, axis=1).astype(np.int32),
         specificity=_mean(masker.specificity),
         stability=_mean(masker.stability),

@@ -26,16 +26,20 @@ _COLORS = ("#1a85ff", "#d41159", "#e6a800", "#40b0a6", "#994f00", "#8a8a8a")
 
 def maps_table(result: Faithfulness) -> Table:
     """Return the figures of all maps, the most faithful map first."""
+    fills = fill_columns(result)
     columns = (
-        *("map", "insertion - deletion", "x chance", "x no partner"),
-        *("accuracy, hidden", "shown", "partners alike", "stable", "remainder"),
+        *("map", "insertion - deletion", *fills, "x chance", "x no partner"),
+        *("decisions", "accuracy, hidden", "shown"),
+        *("partners alike", "stable", "remainder"),
     )
     rows = (
         (
             name(figures.name),
             _with_interval(figures.margin, 4),
+            *(_with_interval(figures.by_fill[fill], 4) for fill in fills),
             _with_interval(figures.over_chance, 2),
             _with_interval(figures.over_activation, 2),
+            _with_interval(figures.decisions, 3),
             percent(figures.accuracy_hidden),
             percent(figures.accuracy_shown),
             number(figures.specificity, 2),
@@ -45,6 +49,11 @@ def maps_table(result: Faithfulness) -> Table:
         for figures in result.figures
     )
     return Table(columns, tuple(rows))
+
+
+def fill_columns(result: Faithfulness) -> tuple[str, ...]:
+    """Return the fills that have columns of their own."""
+    return result.fills if len(result.fills) > 1 else ()
 
 
 def map_lines(result: Faithfulness) -> list[str]:

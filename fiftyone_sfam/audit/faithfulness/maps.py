@@ -20,6 +20,7 @@ from fiftyone_sfam.attribution.path import (
     path_layers,
 )
 from fiftyone_sfam.audit.faithfulness.masks import (
+    PATCHES,
     Fill,
     MaskedEmbeddings,
     map_correlations,
@@ -46,6 +47,11 @@ from fiftyone_sfam.runs.run import Run
 
 CENTER_WIDTH = 0.25
 """Standard deviation of the center prior, as a fraction of each side."""
+
+_NO_DONOR = (
+    "no other identity has an image to hide it with; choose another fill than "
+    f"'{PATCHES}'."
+)
 
 # Noise under which maps should be stable, in standard deviations of the image.
 _NOISE = 0.02
@@ -148,7 +154,7 @@ class ImageMasker:
 
     run: Run
     model: EmbeddingModel  # at the run's layer
-    fill: Fill
+    fills: tuple[Fill, ...]
     steps: int
     batch_size: int
     seed: int
@@ -156,7 +162,8 @@ class ImageMasker:
     scaled: tuple[LayerInfo, ...] | None = None  # layers of the path of several scales
     names: tuple[str, ...] = ()  # of the maps
     models: ItemModels = field(init=False)  # the model for each item
-    masked: dict[int, MaskedEmbeddings] = field(default_factory=dict)  # by side
+    # By side, under each fill.
+    masked: dict[int, tuple[MaskedEmbeddings, ...]] = field(default_factory=dict)
     specificity: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
     stability: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
     remainder: list[NDArray[np.float64]] = field(default_factory=list)  # (K,)
@@ -164,12 +171,18 @@ class ImageMasker:
 
     def mask(self, sides_of: dict[int, list[int]]) -> Iterator[int]:
         """Mask items, given the sides that each is on; yield how many are done."""
-        read = item_reader(self.run, sides_of)
+        donors = self._donors(sides_of) if PATCHES in self.fills else {}
+        read = item_reader(self.run, {*sides_of, *donors.values()})
         embeddings = torch.from_numpy(self.run.embeddings())
         self.models = ItemModels(self.run, self.model, sides_of)
         for done, (item, sides) in enumerate(sides_of.items(), 1):
             try:
-                self._mask_item(item, sides, read, embeddings)
+                other = None
+                if PATCHES in self.fills:
+                    if item not in donors:
+                        raise DataError(_NO_DONOR)
+                    other = self.model.prepare(read(donors[item])[0])
+                self._mask_item(item, sides, read, embeddings, other)
             except DataError as error:
                 self.skipped[item] = str(error)
             yield done
@@ -180,6 +193,7 @@ class ImageMasker:
         sides: list[int],
         read: Callable[[int], tuple[Image.Image, tuple[int, int]]],
         embeddings: Tensor,
+        other: Tensor | None,
     ) -> None:
         image = self.model.prepare(read(item)[0])
         model = self.models.of(item)
@@ -190,23 +204,46 @@ class ImageMasker:
         explained = self._explain(image, partners, item)
         self.names = tuple(explained.maps)
         counts = np.array([len(maps) for maps in explained.maps.values()])
-        masked = masked_embeddings(
-            model.embed,
-            image,
-            torch.cat(list(explained.maps.values())),
-            steps=self.steps,
-            fill=self.fill,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
+        masked = [
+            masked_embeddings(
+                model.embed,
+                image,
+                torch.cat(list(explained.maps.values())),
+                steps=self.steps,
+                fill=fill,
+                other=other,
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
+            for fill in self.fills
+        ]
         starts = np.cumsum(counts) - counts
         for index, side in enumerate(sides):
             rows = starts + np.minimum(index, counts - 1)
-            self.masked[side] = MaskedEmbeddings(
-                masked.deletion[rows], masked.insertion[rows]
+            self.masked[side] = tuple(
+                MaskedEmbeddings(one.deletion[rows], one.insertion[rows])
+                for one in masked
             )
         scores = similarity(embedding, partners, self.model.metric).numpy()
         self._measure(image, partners, item, explained, scores)
+
+    def _donors(self, sides_of: dict[int, list[int]]) -> dict[int, int]:
+        """Draw for each item one of another identity than its own and its partners'."""
+        run = self.run
+        items, partners = run.items, run.pairs.sides()
+        names = np.array([name or "" for name in items.identities])
+        skipped = np.array([image.index for image in run.skipped], dtype=np.int64)
+        usable = ~np.isin(np.arange(len(items)), skipped)
+        donors = {}
+        for item, sides in sides_of.items():
+            pair = [item, *(int(partners[side ^ 1]) for side in sides)]
+            named = [name for name in names[pair] if name]
+            possible = usable & ~np.isin(names, named)
+            possible[pair] = False
+            if possible.any():
+                generator = np.random.default_rng((self.seed, item))
+                donors[item] = int(generator.choice(np.flatnonzero(possible)))
+        return donors
 
     def _explain(self, image: Tensor, partners: Tensor, item: int) -> ImageMaps:
         model = self.models.of(item)

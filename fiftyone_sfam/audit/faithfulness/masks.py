@@ -19,26 +19,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fiftyone_sfam.attribution.path import blur
-from fiftyone_sfam.audit.faithfulness.result import Curves
+from fiftyone_sfam.audit.faithfulness.curves import Curves
 from fiftyone_sfam.audit.statistics.bootstrap import equal_error
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.metric import Metric, distance, similarity
 
-Fill = Literal["blur", "mean", "inpaint"]
-FILLS: tuple[Fill, ...] = ("blur", "mean", "inpaint")
+Fill = Literal["blur", "mean", "inpaint", "patches"]
+FILLS: tuple[Fill, ...] = ("blur", "mean", "inpaint", "patches")
+PATCHES = "patches"
+"""Fill with the same places of another image of the dataset."""
 
 STEPS = 10
 """Steps of a curve."""
 
 
-def hide(image: Tensor, hidden: Tensor, fill: Fill = "blur") -> Tensor:
-    """Hide pixels of an image (3, H, W) by B masks (B, H, W)."""
+def hide(
+    image: Tensor, hidden: Tensor, fill: Fill = "blur", other: Tensor | None = None
+) -> Tensor:
+    """Hide pixels of an image (3, H, W) by B masks (B, H, W).
+
+    ``other`` is the image (3, H, W) whose patches hide them.
+    """
     if fill == "blur":
         filled = blur(image[None])
     elif fill == "mean":
         filled = image.mean((1, 2), keepdim=True)[None]
     elif fill == "inpaint":
         return inpaint(image.expand(len(hidden), -1, -1, -1), hidden)
+    elif fill == PATCHES:
+        if other is None:
+            raise DataError(f"the fill {fill!r} needs another image to take them from.")
+        filled = other[None]
     else:
         raise DataError(f"unknown fill {fill!r}; use one of {', '.join(FILLS)}.")
     return torch.where(hidden[:, None], filled, image[None])
@@ -120,6 +131,7 @@ def masked_embeddings(
     *,
     steps: int = STEPS,
     fill: Fill = "blur",
+    other: Tensor | None = None,
     batch_size: int = 64,
     seed: int = 0,
 ) -> MaskedEmbeddings:
@@ -141,7 +153,7 @@ def masked_embeddings(
     )
     embeddings = torch.cat(
         [
-            embed(hide(image, masks, fill)).float().cpu()
+            embed(hide(image, masks, fill, other)).float().cpu()
             for masks in hidden.split(batch_size)
         ]
     )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.audit.statistics.bootstrap import (
-    QUANTILES,
-    RESAMPLES,
-    Estimate,
-    around,
-    resampled_sums,
+from fiftyone_sfam.audit.faithfulness.curves import (
+    Curves,
+    area,
+    decision_estimate,
+    mean_estimate,
+    ratio_estimate,
+    verification_accuracy,
 )
+from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
@@ -28,98 +31,27 @@ ACTIVATION, CENTER, CHANCE = "plain activation", "centre prior", "random"
 BASELINES = (ACTIVATION, CENTER, CHANCE)
 """Maps that every check includes for comparison."""
 
-FEWEST = 5
-"""Least number of queries for an interval."""
-
 DECIDED_AT = 0.3
 """Fraction of hidden or shown pixels at which decisions are compared."""
 
 _SIDES = {"query": "the query", "gallery": "the neighbor", "both": "both images"}
-_FILLS = {"blur": "blurred", "mean": "hidden by its mean color", "inpaint": "filled in"}
+ALL_FILLS: Final = "all"
+"""Stands for all fills."""
+
+_FILLS = {
+    "blur": "blurred",
+    "mean": "hidden by its mean color",
+    "inpaint": "filled in",
+    "patches": "covered by another image",
+}
 _SETTINGS = (
-    *("kind", "side", "fill", "model", "layer", "threshold", "seed"),
+    *("kind", "side", "fills", "model", "layer", "threshold", "seed"),
     *("names", "skipped", "sentence"),
 )
 _COLUMNS = (
-    *("pairs", "queries", "outcome", "deletion", "insertion", "rank"),
+    *("pairs", "queries", "outcome", "deletion", "insertion", "by_fill", "rank"),
     *("specificity", "stability", "remainder"),
 )
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Similarities of M pairs while one image, or both, are masked."""
-
-    deletion: NDArray[np.float64]  # (M, T + 1)
-    insertion: NDArray[np.float64]  # (M, T + 1)
-
-    @property
-    def margin(self) -> NDArray[np.float64]:
-        """Area under insertion minus area under deletion, shape (M,).
-
-        In units of the similarity. Larger is better; random orders have 0 on average.
-        """
-        return area(self.insertion) - area(self.deletion)
-
-
-def area(curves: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Compute the area under curves by the trapezoidal rule."""
-    values = np.asarray(curves, dtype=np.float64)
-    return np.asarray((values[..., 1:] + values[..., :-1]).mean(axis=-1) / 2)
-
-
-def verification_accuracy(
-    scores: NDArray[np.floating],
-    genuine: NDArray[np.bool_],
-    threshold: float,
-) -> NDArray[np.float64]:
-    """Return the balanced accuracy of a verification at each step, shape (T + 1,).
-
-    The threshold is that of the original images.
-    """
-    accepted = np.asarray(scores) >= threshold
-    right = accepted[genuine].mean(axis=0), 1 - accepted[~genuine].mean(axis=0)
-    return np.asarray((right[0] + right[1]) / 2, dtype=np.float64)
-
-
-def mean_estimate(
-    values: NDArray[np.floating],
-    queries: NDArray[np.integer],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate the mean of a figure of pairs."""
-    return ratio_estimate(values, np.ones(len(values)), queries, resamples, seed)
-
-
-def ratio_estimate(
-    values: NDArray[np.floating],
-    reference: NDArray[np.floating],
-    queries: NDArray[np.integer],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """Estimate the ratio of two sums over pairs."""
-    names, index = np.unique(np.asarray(queries), return_inverse=True)
-    sums = np.stack(
-        [
-            np.bincount(index, np.asarray(column, np.float64), len(names))
-            for column in (values, reference)
-        ]
-    )
-    total = sums.sum(axis=1)
-    if len(names) == 0 or total[1] <= 0:
-        return Estimate()
-    value = float(total[0] / total[1])
-    if len(names) < FEWEST:
-        return Estimate(value)
-    gain = sums[0] - value * sums[1]
-    pool = np.concatenate([sums, sums[:, [gain.argmin(), gain.argmax()]]], axis=1)
-    drawn = resampled_sums(pool.T, len(names), resamples, seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(drawn[:, 1] > 0, drawn[:, 0] / drawn[:, 1], np.inf)
-    low, high = np.quantile(ratios, QUANTILES, method="nearest")
-    return around(value, float(low), float(high))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +63,17 @@ class MapFigures:
     name : str
         The map.
     margin : Estimate
-        Area under insertion minus area under deletion, in units of the similarity.
+        Area under insertion minus area under deletion, in units of the similarity; the
+        mean over fills.
+    by_fill : dict of str to Estimate
+        The same under each fill.
     over_chance, over_activation : Estimate
         Mean effect of the map's order, relative to random maps and to the plain
         activation, see :meth:`Faithfulness.effects`.
+    decisions : Estimate
+        Area under the balanced verification accuracy at the threshold of original
+        images, while the first pixels are hidden step by step, from none to all: the
+        mean accuracy, over fills as well. Smaller is better. Without labels, NaN.
     accuracy_hidden, accuracy_shown : float
         Balanced verification accuracy with the first :data:`DECIDED_AT` of the pixels
         hidden or shown. NaN without labels.
@@ -152,6 +91,8 @@ class MapFigures:
 
     name: str
     margin: Estimate
+    by_fill: dict[str, Estimate]
+    decisions: Estimate
     over_chance: Estimate
     over_activation: Estimate
     accuracy_hidden: float
@@ -174,8 +115,8 @@ class Faithfulness:
         The maps, including the baselines.
     side : {"query", "gallery", "both"}
         Masked images.
-    fill : {"blur", "mean", "inpaint"}
-        How pixels were hidden.
+    fills : tuple of {"blur", "mean", "inpaint", "patches"}
+        How pixels were hidden, F ways.
     model, layer : str
         The network, and the layer of its maps.
     threshold : float
@@ -185,9 +126,13 @@ class Faithfulness:
     outcome : ndarray of int8
         Index into :data:`fiftyone_sfam.retrieval.pairs.OUTCOMES`, shape (P,).
     deletion, insertion : ndarray of float32
-        Similarities, shape (K, P, T + 1).
+        Similarities, the mean over fills, shape (K, P, T + 1).
+    by_fill : ndarray of float32
+        Similarities under each fill, of deletion and insertion, shape
+        (F, 2, K, P, T + 1).
     rank : ndarray of int32
-        Rank of the partner among other identities under deletion, shape (K, P, T + 1).
+        Rank of the partner among other identities under deletion with the first fill,
+        shape (K, P, T + 1).
         0 if the pair is not a true match, or the query is not the only masked image.
     specificity, stability, remainder : ndarray of float64
         As in :class:`MapFigures`, shape (K,).
@@ -200,7 +145,7 @@ class Faithfulness:
     kind: str
     names: tuple[str, ...]
     side: str
-    fill: str
+    fills: tuple[str, ...]
     model: str
     layer: str
     threshold: float
@@ -209,6 +154,7 @@ class Faithfulness:
     outcome: NDArray[np.int8]
     deletion: NDArray[np.float32]
     insertion: NDArray[np.float32]
+    by_fill: NDArray[np.float32]
     rank: NDArray[np.int32]
     specificity: NDArray[np.float64]
     stability: NDArray[np.float64]
@@ -226,6 +172,12 @@ class Faithfulness:
             self.deletion[index].astype(np.float64),
             self.insertion[index].astype(np.float64),
         )
+
+    def curves_of_fill(self, name: str, fill: str) -> Curves:
+        """Return the curves of one map under one fill, each of shape (P, T + 1)."""
+        number, index = self.fills.index(fill), self.names.index(name)
+        deletion, insertion = self.by_fill[number, :, index].astype(np.float64)
+        return Curves(deletion, insertion)
 
     def effects(self, name: str) -> NDArray[np.float64]:
         """Return the mean change of the similarity along both curves, shape (P,).
@@ -252,7 +204,12 @@ class Faithfulness:
     @cached_property
     def sentences(self) -> tuple[str, ...]:
         """The verdict in sentences."""
-        sentences = (self._verdict(), self._center_sentence(), self._best_sentence())
+        sentences = (
+            self._verdict(),
+            self._center_sentence(),
+            self._best_sentence(),
+            self._fill_sentence(),
+        )
         return tuple(filter(None, sentences))
 
     @property
@@ -272,8 +229,16 @@ class Faithfulness:
         return (
             f"{start}find what matters {_times(chance, 'chance')}, and "
             f"{_times(activation, 'a map that ignores the partner')}; {len(self):,} "
-            f"pairs, {_SIDES[self.side]} {_FILLS[self.fill]} step by step."
+            f"pairs, {_SIDES[self.side]} {self._filled} step by step."
         )
+
+    @property
+    def _filled(self) -> str:
+        """Say how pixels are hidden."""
+        if len(self.fills) == 1:
+            return _FILLS[self.fills[0]]
+        ways = [_FILLS[fill] for fill in self.fills]
+        return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
     def _center_sentence(self) -> str:
         gain = self._gain(self.kind, CENTER)
@@ -293,8 +258,28 @@ class Faithfulness:
         times = self.figures_of(best).over_chance.value
         return f"The maps '{best}' do better here: {times:.2f} x chance."
 
-    def _gain(self, name: str, reference: str) -> Estimate:
-        margins = self.curves(name).margin - self.curves(reference).margin
+    def _fill_sentence(self) -> str:
+        """Name the fills under which another map is significantly better."""
+        names = [of.name for of in self.figures if of.name not in BASELINES]
+        others = {}
+        for fill in self.fills if len(self.fills) > 1 else ():
+            best = max(names, key=lambda n: self.figures_of(n).by_fill[fill].value)
+            if best != names[0] and self._gain(best, names[0], fill).low > 0:
+                others[fill] = best
+        if not others:
+            return ""
+        parts = [f"'{best}' with {fill}" for fill, best in others.items()]
+        return (
+            f"The fill decides: '{names[0]}' is first in the mean, but "
+            f"{', '.join(parts)}."
+        )
+
+    def _gain(self, name: str, reference: str, fill: str | None = None) -> Estimate:
+        first, second = (
+            self.curves(one) if fill is None else self.curves_of_fill(one, fill)
+            for one in (name, reference)
+        )
+        margins = first.margin - second.margin
         return mean_estimate(margins, self.queries, seed=self.seed)
 
     def _measure(self, index: int) -> MapFigures:
@@ -305,6 +290,15 @@ class Faithfulness:
             margin=mean_estimate(
                 self.curves(name).margin, self.queries, seed=self.seed
             ),
+            by_fill={
+                fill: mean_estimate(
+                    self.curves_of_fill(name, fill).margin,
+                    self.queries,
+                    seed=self.seed,
+                )
+                for fill in self.fills
+            },
+            decisions=self._decisions(index),
             over_chance=self._ratio(name, CHANCE),
             over_activation=self._ratio(name, ACTIVATION),
             accuracy_hidden=hidden,
@@ -329,11 +323,24 @@ class Faithfulness:
         genuine = self.outcome[known] == TRUE_MATCH
         if math.isnan(self.threshold) or genuine.all() or not genuine.any():
             return float("nan"), float("nan")
+        scores = self.by_fill[:, :, index][:, :, known, self._step]
         hidden, shown = (
-            verification_accuracy(curves[index][known], genuine, self.threshold)
-            for curves in (self.deletion, self.insertion)
+            verification_accuracy(of_curve.T, genuine, self.threshold).mean()
+            for of_curve in scores.swapaxes(0, 1)
         )
-        return float(hidden[self._step]), float(shown[self._step])
+        return float(hidden), float(shown)
+
+    def _decisions(self, index: int) -> Estimate:
+        known = self.outcome != UNLABELED
+        if math.isnan(self.threshold):
+            return Estimate()
+        accepted = self.by_fill[:, 0, index][:, known] >= self.threshold
+        return decision_estimate(
+            accepted.mean(axis=0),
+            self.outcome[known] == TRUE_MATCH,
+            self.queries[known],
+            seed=self.seed,
+        )
 
     def _rank_kept(self, index: int) -> float:
         first = self.rank[index, :, 0] == 1
@@ -360,6 +367,9 @@ def load_faithfulness(run: Run) -> Faithfulness | None:
         return None
     skipped = {int(item): reason for item, reason in result.config["skipped"].items()}
     values = {**result.config, **result.arrays, "skipped": skipped}
+    if "fills" not in values:  # An earlier version had one.
+        values["fills"] = (values["fill"],)
+        values["by_fill"] = np.stack([values["deletion"], values["insertion"]])[None]
     return restore(Faithfulness, values)
 
 

@@ -34,6 +34,7 @@ from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.maps import SideMaps
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import PATH_KINDS
 from fiftyone_sfam.runs.run_table import shard_name
 
 STRIPES = 3
@@ -60,7 +61,9 @@ class Grid:
     @classmethod
     def of(cls, side: SideMaps) -> Grid:
         """Return the grid of the stored maps of a pair's side."""
-        height, width = next(iter(side.maps.values())).shape
+        # Maps along paths have the grid of the pixels.
+        kind = next(kind for kind in side.maps if kind not in PATH_KINDS)
+        height, width = side.maps[kind].shape
         return cls(height, width, side.crop, side.size)
 
 

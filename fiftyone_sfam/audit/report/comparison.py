@@ -22,7 +22,7 @@ from fiftyone_sfam.audit.comparison.display import (
 )
 from fiftyone_sfam.audit.comparison.result import Comparison, load_comparison
 from fiftyone_sfam.audit.report.findings import PairPicture, short_name
-from fiftyone_sfam.audit.report.pictures import Pictures, Plot, plot
+from fiftyone_sfam.audit.report.pictures import Pictures, Plot, plot, shown_kinds
 from fiftyone_sfam.audit.report.write import render_page
 from fiftyone_sfam.audit.statistics.cells import MAX_ROWS, Table
 from fiftyone_sfam.errors import DataError, RunError
@@ -161,7 +161,7 @@ def _page(
         second=comparison.second_key,
         created=comparison.created,
         version=__version__,
-        kind=first.config.kinds[0],
+        kind=shown_kinds(first.config),
         sentences=isolated_sentences(comparison),
         notes=notes(comparison),
         figures=figures_table(comparison),

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fiftyone_sfam.audit.decisions import (
-    DECISION,
     DECISIONS,
     Decisions,
     decision_maps,
@@ -59,7 +58,7 @@ def decisions_part(run: Run, found: Decisions, images: bool) -> DecisionsPart:
         return DecisionsPart(table, (), ())
     shown = [pair for pairs in chosen.values() for pair in pairs]
     maps = _decision_maps(run, shown, found.threshold)
-    pictures = Pictures(run, shown, maps=maps, kind=maps and DECISION)
+    pictures = Pictures(run, shown, maps=maps)
     return DecisionsPart(
         table,
         tuple(

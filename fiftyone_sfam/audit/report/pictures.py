@@ -16,7 +16,6 @@ from fiftyone_sfam.attribution.render import (
     data_url,
     fitted,
     overlay,
-    shared_range,
 )
 from fiftyone_sfam.audit.evaluation.display import (
     Figure,
@@ -25,10 +24,13 @@ from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.maps import shown_ranges
+from fiftyone_sfam.runs.run_config import ALL_PAIRS
 
 if TYPE_CHECKING:
     from fiftyone_sfam.runs.maps import PairMaps, SideMaps
     from fiftyone_sfam.runs.run import Run
+    from fiftyone_sfam.runs.run_config import RunConfig
 
 BOX = (72, 144)
 """Largest width and height of a picture, in pixels."""
@@ -51,7 +53,7 @@ class Picture:
 
 
 class Pictures:
-    """Draws pictures of a run, all with one range of the maps.
+    """Draws pictures of a run with the first map of each pair, one range per kind.
 
     By default they show the positive part of the stored maps; given maps are signed.
     """
@@ -62,7 +64,6 @@ class Pictures:
         pairs: Iterable[int],
         items: Iterable[int] = (),
         maps: Mapping[int, PairMaps] | None = None,
-        kind: str | None = None,
     ) -> None:
         self._run = run
         chosen = sorted({int(pair) for pair in pairs})
@@ -72,15 +73,7 @@ class Pictures:
             for start in range(0, len(chosen), _BATCH):
                 batch = chosen[start : start + _BATCH]
                 self._maps.update(zip(batch, run.many_maps(batch), strict=True))
-        self.kind = kind or run.config.kinds[0]
-        values = [
-            side.maps[self.kind]
-            for both in self._maps.values()
-            for side in (both.query, both.gallery)
-            if side is not None
-        ]
-        largest = [float((np.abs(v) if self._signed else v).max()) for v in values]
-        self.limit = shared_range(np.array(largest))
+        self._ranges = shown_ranges(self._maps.values(), signed=self._signed)
         shown = {int(item) for item in items}
         for pair in chosen:
             shown |= {int(run.pairs.query[pair]), int(run.pairs.gallery[pair])}
@@ -107,16 +100,23 @@ class Pictures:
             return Picture("", *BOX, without_folders(str(error), path))
         problem = None if plain or side is not None else "no map: image was skipped."
         if side is not None:
-            values = side.maps[self.kind]
             small = overlay(
                 small,
-                values,
-                self.limit,
+                side.maps[side.shown],
+                self._ranges[side.shown],
                 signed=self._signed,
                 opacity=OPACITY,
                 crop=side.crop,
             )
         return Picture(data_url(small), small.width, small.height, problem)
+
+
+def shown_kinds(config: RunConfig) -> str:
+    """Name the kinds of map that pictures of a run's pairs show."""
+    first = config.kinds[0]
+    if first in config.layer_kinds or config.path_pairs == ALL_PAIRS:
+        return first
+    return f"{first} (or else {config.layer_kinds[0]})"
 
 
 def map_picture(values: NDArray[np.floating], limit: float) -> Picture:

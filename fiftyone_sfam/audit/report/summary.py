@@ -23,6 +23,9 @@ from fiftyone_sfam.audit.evaluation.display import (
     slice_tables,
 )
 from fiftyone_sfam.audit.evaluation.evaluate import Evaluation, load_evaluation
+from fiftyone_sfam.audit.faithfulness.display import maps_table
+from fiftyone_sfam.audit.faithfulness.display import notes as notes_of_maps
+from fiftyone_sfam.audit.faithfulness.result import Faithfulness, load_faithfulness
 from fiftyone_sfam.audit.fixes.find import Fixes, find_fixes
 from fiftyone_sfam.audit.regions.causal_result import CausalCheck, load_causal_check
 from fiftyone_sfam.audit.regions.display import shortcut_sentence
@@ -73,9 +76,24 @@ class Results:
     ledger: Ledger | None  # what regions carry
     causal: CausalCheck | None  # what changing a region did
     shortcuts: Shortcuts | None  # who is known by a region
+    faithfulness: Faithfulness | None  # how far to trust the maps
     verdicts: dict[int, Verdict]  # what people say, by pair
     reviewed: Reviewed  # how far they are
     fixes: Fixes | None  # corrections that follow
+
+
+@dataclass(frozen=True)
+class MapsPart:
+    """How far to trust the maps."""
+
+    sentences: tuple[str, ...]
+    figures: Table
+    notes: tuple[str, ...]
+
+
+def maps_part(result: Faithfulness) -> MapsPart:
+    """Lay out a check of the maps."""
+    return MapsPart(result.sentences, maps_table(result), notes_of_maps(result))
 
 
 @dataclass(frozen=True)
@@ -98,6 +116,7 @@ def load_results(run: Run) -> Results:
         ledger=load_ledger(run),
         causal=load_causal_check(run),
         shortcuts=load_shortcuts(run),
+        faithfulness=load_faithfulness(run),
         verdicts=get_verdicts(run),
         reviewed=reviewed(run),
         fixes=find_fixes(run) if labeled else None,
@@ -302,6 +321,7 @@ def config_table(run: Run) -> Table:
         ("pairs from", _PAIR_SOURCES[config.pair_source]),
         ("neighbors per query (k)", config.k if run.given is None else None),
         ("kinds of map", ", ".join(config.kinds)),
+        ("pairs with maps along paths", config.path_pairs),
         ("channel weights", config.weights),
         ("stored as", config.map_dtype),
         ("contributions of positions", config.contributions),

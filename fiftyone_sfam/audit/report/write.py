@@ -34,6 +34,7 @@ from fiftyone_sfam.audit.report.findings import (
     findings_part,
     verdicts_part,
 )
+from fiftyone_sfam.audit.report.pictures import shown_kinds
 from fiftyone_sfam.audit.report.regions import (
     RegionsPart,
     ShortcutsPart,
@@ -43,6 +44,7 @@ from fiftyone_sfam.audit.report.regions import (
 from fiftyone_sfam.audit.report.summary import (
     Card,
     EvaluationPart,
+    MapsPart,
     Missing,
     Results,
     cards,
@@ -50,6 +52,7 @@ from fiftyone_sfam.audit.report.summary import (
     evaluation_part,
     highlights,
     load_results,
+    maps_part,
     missing,
     skipped_table,
     verification_part,
@@ -91,6 +94,7 @@ class Report:
     findings: FindingsPart | Missing
     regions: RegionsPart | Missing
     shortcuts: ShortcutsPart | Missing
+    maps: MapsPart | Missing
     verdicts: VerdictsPart
     config: Table  # settings of the run
     versions: Table  # versions of the packages
@@ -312,7 +316,7 @@ def make_report(
         version=__version__,
         images=images,
         searched=run.given is None,
-        kind=run.config.kinds[0],
+        kind=shown_kinds(run.config),
         metric=run.config.metric,
         weights=run.config.weights,
         cards=cards(run, results),
@@ -339,6 +343,14 @@ def make_report(
         )
         if shortcuts is None
         else shortcuts_part(shortcuts),
+        maps=missing(
+            run,
+            "Nobody has checked how far the maps are to be trusted.",
+            "check faithfulness",
+            "faithfulness",
+        )
+        if results.faithfulness is None
+        else maps_part(results.faithfulness),
         verdicts=verdicts_part(run, results.verdicts, results.reviewed, results.fixes),
         config=config_table(run),
         versions=versions_table(run.config.versions.items()),

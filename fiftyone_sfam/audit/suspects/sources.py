@@ -191,7 +191,7 @@ class BackgroundShares:
         ends = np.stack([self.run.pairs.query[pairs], self.run.pairs.gallery[pairs]])
         regions = regions_of(self.run, np.unique(ends).tolist(), self.field)
         carried = np.full(ends.shape, np.nan)
-        for column, maps in enumerate(self.run.many_maps(pairs.tolist())):
+        for column, maps in enumerate(self.run.many_maps(pairs.tolist(), [EVIDENCE])):
             for row, side in enumerate((maps.query, maps.gallery)):
                 parts = regions.get(int(ends[row, column]))
                 if side is None or parts is None or BACKGROUND not in parts.names:

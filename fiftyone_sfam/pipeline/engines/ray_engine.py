@@ -173,7 +173,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self._own_shards(task)
 
         def read(stored: Sequence[int]) -> Iterator[Explained]:
-            kind = task.settings.kinds[0]
+            kind = task.settings.heatmap_kind
             return read_explained(self._store, task.pairs, kind, stored)
 
         for _, shard in self._distribute("explain", numbers, shard_name, read):

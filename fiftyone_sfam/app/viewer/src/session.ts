@@ -14,7 +14,9 @@ export type Shown = { query: Query; neighbor: Neighbor; index: number };
 /** The map that is shown: as it was stored, or as the model computed it. */
 export type ShownMap = ReturnType<Session["map"]>;
 
-const PATH = "path";
+const SCALES = "scales";
+/** Kinds that a run may have stored of some pairs only, at the pixels. */
+const FINE = [SCALES, "path"];
 export const CHANNEL = "channel";
 /** Pairs of an answer of `rows`. */
 const PAGE = 30;
@@ -23,6 +25,10 @@ const LARGE = 1600;
 const ZOOMED = 1.5;
 /** Milliseconds that a pair is shown before what is asked for that only a closer look needs. */
 const REST = 150;
+
+/** Whether a run has stored a kind of map of a pair. */
+const isStored = ({ query_side, neighbor_side }: Neighbor, { name }: Kind): boolean =>
+  [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
 
 export class Session {
   state: State = store.START;
@@ -242,31 +248,40 @@ export class Session {
     return this.client.read("live", this.liveParams(kind, pair)).value;
   }
 
-  private wantMap({ query, neighbor }: Shown): void {
+  private wantMap(shown: Shown): void {
     const { kind } = this.state.choices;
-    const chosen = this.chosen(query);
-    if (!chosen?.live || (kind === BEST && this.rested !== this.state.pair)) return;
-    if (kind === CHANNEL && this.channel(neighbor.pair) === null) return;
-    this.client.want("live", this.liveParams(chosen.name, neighbor.pair), kind !== BEST);
+    const { pair } = shown.neighbor;
+    const chosen = this.chosen(shown);
+    if (!chosen?.live || isStored(shown.neighbor, chosen)) return;
+    if (kind === BEST && this.rested !== this.state.pair) return;
+    if (kind === CHANNEL && this.channel(pair) === null) return;
+    this.client.want("live", this.liveParams(chosen.name, pair), kind !== BEST);
   }
 
-  /** The kind of map that is chosen; of the best, the path of several scales. */
-  private chosen(query: Query): Kind | undefined {
-    const wanted = this.state.choices.kind === BEST ? PATH : this.state.choices.kind;
-    return query.kinds.find((one) => one.name === wanted);
+  /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
+  private chosen({ query: { kinds }, neighbor }: Shown): Kind | undefined {
+    const { kind } = this.state.choices;
+    if (kind !== BEST) return kinds.find(({ name }) => name === kind);
+    const fine = kinds.filter(({ name }) => FINE.includes(name));
+    return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
   }
 
-  /** Return the map that is drawn, the stored one until the chosen one has been computed; for the
-   * strip the stored one is the best available. */
-  map({ query, neighbor }: Shown, strip = false) {
-    const first = query.kinds.find((one) => !one.live) ?? query.kinds[0];
-    const isStored = strip && this.state.choices.kind === BEST;
-    const kind = (isStored ? null : this.chosen(query)) ?? first;
+  /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
+   * strip, of the best available the one that all neighbors have. */
+  map(shown: Shown, strip = false) {
+    const { kinds } = shown.query;
+    const { neighbor } = shown;
+    const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+    const ofAll = strip && this.state.choices.kind === BEST;
+    const stored = kinds.find((one) => isStored(neighbor, one));
+    const first = (ofAll ? null : stored) ?? others[0] ?? kinds[0];
+    const kind = (ofAll ? null : this.chosen(shown)) ?? first;
     if (!kind || !first) return null;
+    const asked = kind.live && !isStored(neighbor, kind);
     const params = this.liveParams(kind.name, neighbor.pair);
-    const { value, problem } = kind.live ? this.client.read("live", params) : {};
-    const there = value !== undefined || !kind.live;
-    const waiting = there || problem ? null : kind; // the chosen one is being computed
+    const { value, problem } = asked ? this.client.read("live", params) : {};
+    const there = value !== undefined || isStored(neighbor, kind) || others.includes(kind);
+    const waiting = there || problem || !asked ? null : kind; // it is being computed
     return { kind: there ? kind : first, live: value ?? null, waiting, problem };
   }
 

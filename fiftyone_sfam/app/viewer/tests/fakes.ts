@@ -40,7 +40,7 @@ const picture = {
 };
 
 const STORED = { name: "sfam", label: "SFAM", signed: false, live: false, unit: "" };
-const PATH = { name: "path", label: "path", signed: false, live: true, unit: "" };
+const PATH = { name: "scales", label: "path", signed: false, live: true, unit: "" };
 
 function neighbor(pair: number): Neighbor {
   const scores = { rank: (pair % 3) + 1, similarity: 0.5, list_score: null, distance: 0.5 };

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { commandOf } from "../src/keys";
 import { Session } from "../src/session";
 import { marked, opened as stateOf, toQuery } from "../src/store";
+import type { Side } from "../src/types";
 import { OPENED, runInfo, Server, settle } from "./fakes";
 
 /** A session that shows the first pair of its queue. */
@@ -210,25 +211,46 @@ test("the stored map is shown until the best one is there; one range serves all"
   assert.ok(shown);
   assert.equal(session.map(shown)?.kind.name, "sfam");
   assert.equal(session.limit(shown, mapOf(session), true), 3);
-  session.choose({ kind: "path" });
+  session.choose({ kind: "scales" });
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
-  assert.equal(mapOf(session).waiting?.name, "path");
+  assert.equal(mapOf(session).waiting?.name, "scales");
   server.answer(server.find("live", { pair: 0 }));
   await settle();
-  assert.equal(mapOf(session).kind.name, "path");
+  assert.equal(mapOf(session).kind.name, "scales");
   assert.equal(session.limit(shown, mapOf(session), false), 5);
   session.choose({ kind: "best" });
-  assert.equal(mapOf(session).kind.name, "path");
+  assert.equal(mapOf(session).kind.name, "scales");
   assert.equal(session.map(shown, true)?.kind.name, "sfam"); // which all neighbors have
-  session.choose({ kind: "path" });
-  assert.equal(session.map(shown, true)?.kind.name, "path");
+  session.choose({ kind: "scales" });
+  assert.equal(session.map(shown, true)?.kind.name, "scales");
   press(session, "ArrowRight", "ArrowRight");
   session.fetch();
   assert.equal(mapOf(session).kind.name, "sfam");
   server.answer(server.find("live", { pair: 2 }));
   await settle();
   assert.equal(session.limit(shown, mapOf(session), false), 7);
+});
+
+test("the best map is the stored one where a pair has it, and is computed elsewhere", async () => {
+  const [session, server] = await opened();
+  server.held = true;
+  const shown = session.shown().shown;
+  assert.ok(shown);
+  const side = { box: [0, 0, 1, 1], remainder: null };
+  const maps = (names: string[]) =>
+    ({ ...side, maps: Object.fromEntries(names.map((name) => [name, {}])) }) as unknown as Side;
+  shown.neighbor.query_side = maps(["sfam"]);
+  assert.equal(mapOf(session).kind.name, "sfam");
+  assert.equal(mapOf(session).waiting?.name, "scales");
+  shown.neighbor.query_side = maps(["scales", "sfam"]);
+  assert.equal(mapOf(session).kind.name, "scales");
+  assert.equal(mapOf(session).waiting, null);
+  const before = server.asked.length;
+  session.choose({ kind: "scales" });
+  session.fetch();
+  const asked = server.asked.slice(before).map(({ params }) => params.question);
+  assert.ok(!asked.includes("live"));
 });
 
 function mapOf(session: Session) {
@@ -241,7 +263,7 @@ function mapOf(session: Session) {
 test("the map of a failed computation is the stored one, and says why", async () => {
   const [session, server] = await opened();
   server.held = true;
-  session.choose({ kind: "path" });
+  session.choose({ kind: "scales" });
   session.fetch();
   server.answer(server.find("live"), { result: { problem: "no model.", stale: false } });
   await settle();
@@ -355,7 +377,7 @@ test("each key for the next map shows another one, and after the last the best",
     press(session, "m");
     return session.state.choices.kind;
   });
-  assert.deepEqual(seen, ["path", "sfam", "best"]);
+  assert.deepEqual(seen, ["scales", "sfam", "best"]);
 });
 
 test("keys change the opacity, open the filters, and close what is open", async () => {
