@@ -89,6 +89,11 @@ class Group:
     title: str
     items: tuple[int, ...]
 
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The images that are shown."""
+        return self.items[:MOST_PICTURES]
+
 
 # --------------------------------------------------------------------------------------
 # Questions
@@ -102,7 +107,8 @@ def answer_findings(ctx: foo.ExecutionContext) -> dict[str, Any]:
     suspects = _suspects(run)
     counts = Counter(finding.kind for finding in suspects.findings)
     if question.kind is not None and question.kind not in counts:
-        raise DataError(f"there is no finding of the kind {_quoted(question.kind)}.")
+        kind = repr(shorten(question.kind, 60))
+        raise DataError(f"there is no finding of the kind {kind}.")
     reviewed = review_suspects(run, suspects)
     listed = [
         (finding, settled)
@@ -130,9 +136,7 @@ def answer_findings(ctx: foo.ExecutionContext) -> dict[str, Any]:
         "expected": expected_sentence(suspects, reviewed),
     }
     left = MOST_BYTES - len(json.dumps(result, ensure_ascii=False).encode())
-    items = [
-        item for of_finding in groups for group in of_finding for item in _drawn(group)
-    ]
+    items = [item for every in groups for group in every for item in group.drawn]
     return {**result, "pictures": _pictures(run, dict.fromkeys(items), left)}
 
 
@@ -227,8 +231,8 @@ def _finding(
             {
                 "role": group.role,
                 "title": group.title,
-                "items": _drawn(group),
-                "more": len(group.items) - len(_drawn(group)),
+                "items": group.drawn,
+                "more": len(group.items) - len(group.drawn),
             }
             for group in groups
         ],
@@ -316,14 +320,6 @@ def _by_identity(run: Run) -> dict[str | None, tuple[int, ...]]:
     for item, name in enumerate(run.items.identities):
         found.setdefault(name, []).append(item)
     return {name: tuple(items) for name, items in found.items()}
-
-
-def _drawn(group: Group) -> tuple[int, ...]:
-    return group.items[:MOST_PICTURES]
-
-
-def _quoted(text: str) -> str:
-    return repr(shorten(text, 60))
 
 
 # --------------------------------------------------------------------------------------
