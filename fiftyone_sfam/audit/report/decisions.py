@@ -59,7 +59,7 @@ def decisions_part(run: Run, found: Decisions, images: bool) -> DecisionsPart:
         return DecisionsPart(table, (), ())
     shown = [pair for pairs in chosen.values() for pair in pairs]
     maps = _decision_maps(run, shown, found.threshold)
-    pictures = Pictures(run, shown, maps=maps, kind=maps and DECISION)
+    pictures = Pictures(run, shown, maps=maps, kind=DECISION if maps else None)
     return DecisionsPart(
         table,
         tuple(
