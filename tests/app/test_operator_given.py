@@ -11,6 +11,7 @@ import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
 import pytest
+from fiftyone.operators import types
 from fiftyone.operators.delegated import DelegatedOperationService
 
 from fiftyone_sfam import (
@@ -285,18 +286,23 @@ def test_every_way_verifies_the_same(crops: fo.Dataset, folds: Run) -> None:
         "accuracy_at": expected.decided.accuracy,
         "tar_at": expected.decided.tar,
         "far_at": expected.decided.far,
-        "rates": called["rates"],
+        "fars": [0.5, 0.2],
+        "tar_0": called["tar_0"],
+        "tar_1": called["tar_1"],
         "genuine": 6,
         "impostor": 6,
         "unlabeled": 0,
         "skipped": 0,
     }
-    first, second = called["rates"].split("\n\n")
-    tar = expected.scores.operating[0].tar
-    assert first.startswith(f"FAR 50 %: TAR {100 * tar:.2f} % at the threshold 0.")
-    assert second.endswith("; too few pairs of two identities")
-    shown = VerifyPairs().resolve_output(context(crops)).type.properties
-    assert set(called) - set(shown) == {"accuracy_at", "tar_at", "far_at"}
+    point = expected.scores.operating[1]
+    assert called["tar_1"] == (
+        f"{100 * point.tar:.2f} % at the threshold {point.threshold:.4f}; too few "
+        "pairs of two identities"
+    )
+    shown = types.Object()
+    VerifyPairs().add_outputs(shown, called)
+    assert set(called) - set(shown.properties) == {"fars"}
+    assert shown.properties["tar_0"].view.label == "True accepts at 50 % FAR"
 
     params = {"key": "folds", **settings, "fars": "0.5, 0.2"}
     assert (
@@ -321,6 +327,10 @@ def test_its_defaults_are_the_librarys(crops: fo.Dataset, run: Run) -> None:
     assert (result["folds"], result["accuracy"]) == (0, None)
     assert result["auc"] == stored.scores.auc
     assert "accuracy_at" not in result
+    shown = types.Object()
+    VerifyPairs().add_outputs(shown, result)
+    assert {"folds", "accuracy", "accuracy_at"} & set(shown.properties) == set()
+    assert set(shown.properties) < set(result)
     run.results.delete("verification")
 
 

@@ -159,7 +159,7 @@ class ExplainPairs(SfamOperator[GivenSettings]):
             ctx.ops.reload_dataset()
             ctx.ops.set_active_fields(shown_fields(run))
         reasons = [choices.for_user(line) for line in run.given.skipped(MOST_REASONS)]
-        return {"key": run.key, **run.summary(), "reasons": "\n\n".join(reasons)}
+        return {"key": run.key, **run.summary(), "reasons": " ".join(reasons)}
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the summary of the run."""
@@ -171,7 +171,8 @@ class ExplainPairs(SfamOperator[GivenSettings]):
         outputs.int("images", label="Images")
         outputs.int("true match", label=f"True matches{first}")
         outputs.int("false match", label=f"False matches{first}")
-        outputs.str("reasons", label="Why rows were skipped")
+        if results.get("reasons"):
+            outputs.str("reasons", label="Why rows were skipped")
 
     def __call__(
         self,

@@ -16,7 +16,7 @@ from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import Rates, RunParameters
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
 from fiftyone_sfam.audit.evaluation.scores import FARS
-from fiftyone_sfam.audit.verification.display import rates_text
+from fiftyone_sfam.audit.verification.display import rate_text
 from fiftyone_sfam.audit.verification.verify import has_both_kinds, verify_pairs
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.runs.run import Run
@@ -130,7 +130,10 @@ class VerifyPairs(RunOperator[VerificationParameters]):
             "folds": len(found.folds),
             # JSON has no NaN.
             **{name: None if math.isnan(v) else v for name, v in figures.items()},
-            "rates": "\n\n".join(map(rates_text, scores.operating)),
+            "fars": [point.far for point in scores.operating],
+            **{
+                f"tar_{n}": rate_text(point) for n, point in enumerate(scores.operating)
+            },
             "genuine": scores.genuine_pairs,
             "impostor": scores.impostor_pairs,
             "unlabeled": found.unlabeled,
@@ -140,9 +143,10 @@ class VerifyPairs(RunOperator[VerificationParameters]):
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the measures."""
         outputs.str("key", label="Run")
-        outputs.int("folds", label="Folds")
-        outputs.float("accuracy", label="Accuracy, mean of the folds")
-        outputs.float("accuracy_error", label="Its standard error")
+        if results.get("folds"):
+            outputs.int("folds", label="Folds")
+            outputs.float("accuracy", label="Accuracy, mean of the folds")
+            outputs.float("accuracy_error", label="Its standard error")
         outputs.float("auc", label="AUC")
         outputs.float("equal_error", label="Equal error rate")
         outputs.float("equal_error_threshold", label="Its threshold")
@@ -152,7 +156,8 @@ class VerifyPairs(RunOperator[VerificationParameters]):
             outputs.float("accuracy_at", label="Accuracy at the threshold")
             outputs.float("tar_at", label="True accept rate at the threshold")
             outputs.float("far_at", label="False accept rate at the threshold")
-        outputs.str("rates", label="True accepts at false accept rates")
+        for number, far in enumerate(results.get("fars") or ()):
+            outputs.str(f"tar_{number}", label=f"True accepts at {100 * far:g} % FAR")
         outputs.int("genuine", label="Pairs of one identity")
         outputs.int("impostor", label="Pairs of two identities")
         outputs.int("unlabeled", label="Rows without label or score")

@@ -73,12 +73,9 @@ def folds_table(verification: Verification) -> Table:
     return Table(("fold", "pairs", "accuracy", "threshold of the others"), tuple(rows))
 
 
-def rates_text(point: OperatingPoint) -> str:
+def rate_text(point: OperatingPoint) -> str:
     """Say what is accepted at a false accept rate."""
-    text = (
-        f"FAR {100 * point.far:g} %: TAR {percent_text(point.tar, 2)} at the threshold "
-        f"{point.threshold:.4f}"
-    )
+    text = f"{percent_text(point.tar, 2)} at the threshold {point.threshold:.4f}"
     return text if point.supported else f"{text}; too few pairs of two identities"
 
 
