@@ -134,7 +134,7 @@ def _threshold(subject: Subject) -> float:
     if threshold is None:
         raise DataError(
             "there is no threshold that the pair is accepted or rejected at; set one "
-            "with decide_pairs(...)."
+            "with the operator 'SFAM: decide pairs'."
         )
     return threshold
 
