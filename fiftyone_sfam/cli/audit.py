@@ -389,6 +389,12 @@ def _add_report(commands: Any) -> None:
         "pyarrow is installed)",
     )
     parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="name or source of the run's model, which explains the decisions that "
+        "--images shows, if the run keeps no contributions",
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace an earlier report"
     )
 
@@ -405,5 +411,6 @@ def _report(args: argparse.Namespace) -> str:
         max_findings=args.max_findings,
         parquet=args.parquet,
         overwrite=args.overwrite,
+        model=args.model,
     )
     return "\n".join(map(str, files.paths()))

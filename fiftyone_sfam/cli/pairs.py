@@ -1,11 +1,11 @@
-"""The commands for pairs that the user has: ``explain-pairs | verify``."""
+"""The commands for pairs that the user has: ``explain-pairs | verify | template``."""
 
 from __future__ import annotations
 
 import argparse
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fiftyone_sfam.cli.runs import (
     add_input,
@@ -25,7 +25,11 @@ from fiftyone_sfam.cli.support import (
     load_run_of,
     result_table,
 )
-from fiftyone_sfam.errors import SfamWarning
+from fiftyone_sfam.errors import DataError, SfamWarning
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.attribution.template import TemplateExplanation
+    from fiftyone_sfam.runs.contributions import StoredTemplate
 
 MOST_REASONS = 5
 """Skipped rows of a list that are printed with their reasons."""
@@ -35,6 +39,7 @@ def add_commands(commands: Any) -> None:
     """Add the commands to a parser."""
     _add_explain_pairs(commands)
     _add_verify(commands)
+    _add_template(commands)
 
 
 # --------------------------------------------------------------------------------------
@@ -187,3 +192,88 @@ def _verify(args: argparse.Namespace) -> str:
     ]
     parts = [result_table(table) for table in tables]
     return "\n\n".join([*parts, "\n".join(sentences(verification))])
+
+
+# --------------------------------------------------------------------------------------
+# template
+# --------------------------------------------------------------------------------------
+
+
+def _add_template(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "template",
+        _template,
+        help="explain the similarity of images with the mean of others",
+        description="Compare an image, or the mean of several, with a template: the "
+        "mean of the embeddings of its members. Prints the share of each image of the "
+        "similarity, from a run's stored contributions, or with a model.",
+    )
+    add_run_arguments(parser, "pairs")
+    add_repeated(
+        parser, "--probe", "probe", "IMAGE", "image to compare: an id, or end of a path"
+    )
+    add_repeated(parser, "--member", "members", "IMAGE", "image of the template")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="name of an embedding model, or a source, in place of a run",
+    )
+    parser.add_argument(
+        "--raw-lengths",
+        action="store_true",
+        help="take means of the embeddings as they are, not divided by their lengths",
+    )
+
+
+def _template(args: argparse.Namespace) -> str:
+    if not args.probe or not args.members:
+        raise DataError(
+            "a template needs --probe and --member, with an image at least once each."
+        )
+    dataset = load_dataset(args.dataset)
+
+    from fiftyone_sfam.audit.statistics.cells import number, percent, table, text
+    from fiftyone_sfam.data.image_names import ImageNames, find_image
+
+    ids, paths = dataset.values(["id", "filepath"])
+    images = ImageNames(ids, paths)
+    sides = [
+        [find_image(images, name) for name in names]
+        for names in (args.probe, args.members)
+    ]
+    normalize = not args.raw_lengths
+    found: StoredTemplate | TemplateExplanation
+    if args.model is None:
+        run = load_run_of(args)
+        probe, members = ([ids[place] for place in side] for side in sides)
+        found = run.explain_template(probe, members, normalize_members=normalize)
+    else:
+        # Only here, since it imports torch.
+        from fiftyone_sfam.attribution.template import explain_template
+
+        found = explain_template(
+            args.model,
+            [paths[place] for place in sides[0]],
+            [paths[place] for place in sides[1]],
+            normalize_members=normalize,
+        )
+    rows = [
+        (
+            text(side),
+            text(name),
+            number(one.score, 4),
+            percent(one.score / found.score if found.score else None),
+            number(one.remainder, 4),
+        )
+        for side, names, explained in (
+            ("probe", args.probe, found.probe),
+            ("member", args.members, found.members),
+        )
+        for name, one in zip(names, explained, strict=True)
+    ]
+    head = ("side", "image", "share", "of the similarity", "not on its map")
+    return (
+        f"similarity {found.score:.4f}, distance {found.distance:.4f}, layer "
+        f"{found.layer}\n\n{result_table(table(head, rows))}"
+    )

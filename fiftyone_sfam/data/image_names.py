@@ -52,6 +52,14 @@ class ImageNames:
         return list(dict.fromkeys(index for path, index in ends if path.endswith(end)))
 
 
+def find_image(images: ImageNames, name: str) -> int:
+    """Return the only image of a name; raise if there is none."""
+    found = _one(name, images.find(name))
+    if isinstance(found, str):
+        raise DataError(f"{found[:-1]}; a name is an id, or the end of a path.")
+    return found
+
+
 def find_images(
     listed: PairList, images: ImageNames, example: str
 ) -> tuple[NDArray[np.int32], dict[int, str]]:

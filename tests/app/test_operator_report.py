@@ -13,7 +13,7 @@ import fiftyone.operators as foo
 import pytest
 from fiftyone.operators.delegated import DelegatedOperationService
 
-from fiftyone_sfam import Protocol, Run, explain_retrieval
+from fiftyone_sfam import Protocol, Run, decide_pairs, explain_retrieval
 from fiftyone_sfam.app.operators import write_report as module
 from fiftyone_sfam.app.operators.apply_verdicts import ApplyVerdicts
 from fiftyone_sfam.app.operators.write_report import (
@@ -24,11 +24,11 @@ from fiftyone_sfam.app.operators.write_report import (
 )
 from fiftyone_sfam.audit.fixes.apply import applied_fields
 from fiftyone_sfam.audit.report.write import FILES
-from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.review.verdicts import restore_verdict, set_verdict
-from operator_support import PLUGIN, context, form, problems, requests
+from operator_support import PLUGIN, context, form, offered, problems, requests
 from report_support import Page
-from worlds import fill, tiny_model
+from worlds import REID, fill, small_crops, tiny_model
 
 WRITE, APPLY = f"{PLUGIN}/write_report", f"{PLUGIN}/apply_verdicts"
 
@@ -177,6 +177,30 @@ def test_the_form_of_reports(run: Run) -> None:
     assert "there is no such run; choose another." in wrong.values()
     options = operator.resolve_execution_options(ctx)
     assert not options.default_choice_to_delegated
+
+
+def test_the_model_explains_decisions(reports: Path, tmp_path: Path) -> None:
+    crops = small_crops(tmp_path / "crops")
+    try:
+        run = explain_retrieval(crops, "demo", k=2, protocol=REID)
+        assert "model" not in form(WriteReport(), crops, key="sfam", images=True)
+        decide_pairs(run, threshold=0.5)
+        assert "model" not in form(WriteReport(), crops, key="sfam", images=False)
+        fields = form(WriteReport(), crops, key="sfam", images=True)
+        assert "demo" in offered(fields["model"])
+        for model, said in (
+            (None, "give it to the report"),
+            ("demo", "red places speak for acceptance"),
+        ):
+            params = {"key": "sfam", "images": True, "model": model}
+            WriteReport().execute(context(crops, params))
+            page = (report_folder(run) / "report.html").read_text("utf-8")
+            assert said in page
+        params["model"] = "os:system"
+        with pytest.raises(ModelError, match="'os:system'"):
+            WriteReport().execute(context(crops, params))
+    finally:
+        crops.delete()
 
 
 def test_large_runs_are_delegated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -36,12 +37,12 @@ from fiftyone_sfam.audit.decisions import (
     decisions_table,
     similarity_at,
 )
-from fiftyone_sfam.audit.report.decisions import examples
+from fiftyone_sfam.audit.report.decisions import computed_maps, examples, stored_maps
 from fiftyone_sfam.audit.report.pictures import BOX, OPACITY
 from fiftyone_sfam.audit.report.summary import highlights, load_results
 from fiftyone_sfam.audit.report.write import make_report, render
 from fiftyone_sfam.cli import main
-from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.errors import DataError, ModelError
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
 from pairs_component import PairsComponent, decode
@@ -248,7 +249,52 @@ def test_pairs_without_contributions_show_the_maps_of_the_run(
     page = Page(write_report(run, tmp_path, images=True).page).section("decisions")
     shown = [name for name in DECISIONS if found.every[name]]
     assert len(page.select(".pictures")) == len(shown) > 0
-    assert "make the run with contributions='int8'" in page.get_text()
+    assert "or the model of the run: give it to the report" in page.get_text()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_model_explains_the_decisions_of_a_report(
+    world: fo.Dataset, metric: str, tmp_path: Path
+) -> None:
+    model = tiny_model(metric=metric)
+    settings = {"k": 4, "protocol": Protocol("identity")}
+    run = explain_retrieval(world, model, **settings)
+    kept = explain_retrieval(
+        world, model, key="kept", contributions="float16", **settings
+    )
+    scores = run.pairs.similarity if metric == "cosine" else -run.pairs.distance
+    for one in (run, kept):
+        decide_pairs(one, threshold=float(np.median(scores)))
+    found = load_decisions(run)
+    assert found is not None
+    pairs = [pair for name in DECISIONS for pair in examples(run, found, name)]
+    stored = stored_maps(kept, pairs, found.threshold)
+    assert stored is not None
+    assert stored_maps(run, pairs, found.threshold) is None
+    gone = int(run.pairs.query[pairs[0]])
+    os.remove(world[str(run.items.sample_ids[gone])].filepath)
+    computed = computed_maps(run, pairs, found, model)
+    left = []
+    for pair in pairs:
+        sides = computed[pair].query, computed[pair].gallery
+        if gone in (run.pairs.query[pair], run.pairs.gallery[pair]):
+            assert sides == (None, None)
+            continue
+        left.append(pair)
+        for mine, its in zip(
+            sides, (stored[pair].query, stored[pair].gallery), strict=True
+        ):
+            # Up to the bits that contributions are stored in.
+            np.testing.assert_allclose(
+                mine.maps["decision"], its.maps["decision"], atol=2e-2
+            )
+            assert mine.score == pytest.approx(its.score, abs=2e-2)
+            assert (mine.crop, mine.size) == (its.crop, its.size)
+    assert 4 < len(left) < len(pairs)
+    with pytest.raises(ModelError, match="are not those that the run 'sfam' was made"):
+        write_report(run, tmp_path, images=True, model=tiny_model(1, metric=metric))
+    files = write_report(run, tmp_path, images=True, model=model)
+    assert "red places speak" in Page(files.page).section("decisions").get_text()
 
 
 def test_the_table_of_pairs_has_their_decisions(run: Run, tmp_path: Path) -> None:

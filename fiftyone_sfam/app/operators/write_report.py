@@ -17,9 +17,12 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_sfam.app.forms.parameters import RunParameters
+from fiftyone_sfam.app.forms import choices
+from fiftyone_sfam.app.forms.parameters import RunParameters, Text
 from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
+from fiftyone_sfam.audit.decisions import NAME as DECISIONS
 from fiftyone_sfam.errors import DataError
+from fiftyone_sfam.models import known_name
 from fiftyone_sfam.runs.run import Run
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class ReportParameters(RunParameters):
     """What the report shows."""
 
     images: bool = False
+    model: Text | None = None
 
 
 class WriteReport(RunOperator[ReportParameters]):
@@ -81,6 +85,17 @@ class WriteReport(RunOperator[ReportParameters]):
             default=False,
         )
         stored = run.results.names()
+        if params.images and DECISIONS in stored and run.config.contributions is None:
+            models, problem = choices.model_choices()
+            choices.add_choice(
+                inputs,
+                "model",
+                models,
+                label="Model of the run",
+                description="Explains the examples of decisions, which otherwise have "
+                "the maps of the similarity",
+                problem=problem,
+            )
         missing = [text for name, text in _PARTS.items() if name not in stored]
         text = "Replaces an earlier report of this run."
         if missing:
@@ -92,8 +107,11 @@ class WriteReport(RunOperator[ReportParameters]):
         from fiftyone_sfam.audit.report.write import write_report
 
         folder = report_folder(run)
+        model = None if params.model is None else known_name(params.model)
         try:
-            files = write_report(run, folder, images=params.images, overwrite=True)
+            files = write_report(
+                run, folder, images=params.images, overwrite=True, model=model
+            )
         except DataError as error:
             # Users of the App may not learn where the folder of all reports is.
             raise DataError(str(error).replace(str(folder), folder.name)) from None
@@ -127,10 +145,12 @@ class WriteReport(RunOperator[ReportParameters]):
         key: str,
         *,
         images: bool = False,
+        model: str | None = None,
         delegate: bool = False,
     ) -> Any:
         """Run the operator from Python."""
-        return self.call(sample_collection, {"key": key, "images": images}, delegate)
+        params = {"key": key, "images": images, "model": model}
+        return self.call(sample_collection, params, delegate)
 
 
 def reports_folder() -> Path:

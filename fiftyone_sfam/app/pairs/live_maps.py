@@ -129,7 +129,7 @@ def _decision(subject: Subject) -> Found:
     if threshold is None:
         raise DataError(
             "there is no threshold that the pair is accepted or rejected at; set one "
-            "with decide_pairs(...)."
+            "with the operator 'SFAM: decide pairs'."
         )
 
     _, sides, notes = subject.explain(lambda pair: decision_of(pair, threshold))

@@ -124,7 +124,7 @@ def check_faithfulness(
     check_seed(seed)
     masker = ImageMasker(
         run=run,
-        model=_model(run, model),
+        model=model_of(run, model),
         fills=FILLS if fill == ALL_FILLS else (fill,),
         steps=steps,
         batch_size=batch_size,
@@ -318,7 +318,7 @@ def _mean(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def _model(run: Run, model: ModelLike | None) -> EmbeddingModel:
+def model_of(run: Run, model: ModelLike | None) -> EmbeddingModel:
     """Return the run's model, at the run's layer."""
     if model is None:
         from fiftyone_sfam.models import load_named

@@ -2,7 +2,8 @@
 
 The page is complete in itself: it holds its own scripts, styles and (if wanted)
 pictures, loads nothing, and opens from any disk. Nothing is computed for it that was
-not computed before, but for the fixes: parts that are missing say what computes them.
+not computed before, but for the fixes and the maps of a few decisions: parts that are
+missing say what computes them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -69,6 +70,9 @@ from fiftyone_sfam.audit.report.tables import (
 from fiftyone_sfam.audit.statistics.cells import Shown, Table
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.run import Run
+
+if TYPE_CHECKING:
+    from fiftyone_sfam.models.wrap import ModelLike
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -222,6 +226,7 @@ def write_report(
     max_findings: int = MAX_FINDINGS,
     parquet: bool | None = None,
     overwrite: bool = False,
+    model: ModelLike | None = None,
 ) -> ReportFiles:
     """Write the report of a run into a folder.
 
@@ -241,6 +246,9 @@ def write_report(
         Write the tables as Parquet too; None does so if pyarrow is installed.
     overwrite : bool
         Replace an earlier report in this folder.
+    model : EmbeddingModel, str, FiftyOne model, or torch.nn.Module, optional
+        The model of the run, or its name. It explains the decisions that pictures show,
+        if the run keeps no contributions that do so.
 
     Returns
     -------
@@ -252,6 +260,8 @@ def write_report(
     DataError
         If there is a report already, the folder cannot be written, or Parquet is
         wanted without pyarrow.
+    ModelError
+        If the model is not the one that the run was made with.
     """
     folder = Path(path)
     if max_findings < 0:
@@ -267,7 +277,7 @@ def write_report(
             "the report."
         )
     results = load_results(run)
-    page = render(make_report(run, results, images, max_findings))
+    page = render(make_report(run, results, images, max_findings, model))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Complete before the first file gets its name.
@@ -299,7 +309,11 @@ def write_report(
 
 
 def make_report(
-    run: Run, results: Results, images: bool = False, max_findings: int = MAX_FINDINGS
+    run: Run,
+    results: Results,
+    images: bool = False,
+    max_findings: int = MAX_FINDINGS,
+    model: ModelLike | None = None,
 ) -> Report:
     """Say what a report shows."""
     made = run.dataset.get_run_info(run.key).timestamp
@@ -324,7 +338,7 @@ def make_report(
         evaluation=_evaluation(run, results),
         decisions=None
         if results.decisions is None
-        else decisions_part(run, results.decisions, images),
+        else decisions_part(run, results.decisions, images, model),
         findings=missing(
             run, "Nobody has looked for suspects.", "find suspects", "suspects"
         )
