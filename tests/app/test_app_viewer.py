@@ -177,7 +177,8 @@ def test_a_list_with_its_own_scores_and_maps_on_the_strip(
     assert cards.locator("canvas").count() == 0
     viewer.root.get_by_label("On the strip").check()
     maps = cards.locator("canvas")
-    assert maps.count() == cards.count() == 3
+    drawn = "each picture of the strip has a map"
+    until(page, lambda: maps.count() == cards.count() == 3, drawn)
     for at in range(3):
         picture, own = cards.locator("img").nth(at), maps.nth(at)
         assert own.bounding_box() == picture.bounding_box()

@@ -48,11 +48,12 @@ class Viewer:
         return self.root.get_by_test_id(f"sfam-{name}")
 
     def shows(self, pair: int, **others: str) -> None:
-        """Wait until a pair is shown, and its picture is painted."""
+        """Wait until a pair is shown, painted, and described by its scores."""
         rules = "".join(f'[data-{name}="{value}"]' for name, value in others.items())
-        self.root.locator(
-            f'[data-testid="sfam-shown"][data-pair="{pair}"]{rules}'
-        ).wait_for(state="attached")
+        for part in (f'"sfam-shown"]{rules}', '"sfam-scores"]'):
+            self.root.locator(f'[data-testid={part}[data-pair="{pair}"]').wait_for(
+                state="attached"
+            )
 
     def shown(self, name: str) -> str:
         """Read what is said to be shown."""

@@ -880,13 +880,9 @@
     if (pair === void 0) return state;
     return shown(state, pair, { place: at, outside: false, pins: [] });
   }
-  function toPair(state, by) {
-    return toPlace(state, state.place + (state.outside ? 0 : by));
-  }
+  var toPair = (state, by) => toPlace(state, state.place + (state.outside ? 0 : by));
   var toQuery = (state, by) => toPlace(state, placeOfQuery(state, by));
-  function toNeighbor(state, pair) {
-    return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
-  }
+  var toNeighbor = (state, pair) => shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
   function located(state, pair) {
     const place = state.queue?.pairs.indexOf(pair) ?? -1;
     return place < 0 ? shown(state, pair, { outside: true, pins: [] }) : toPlace(state, place);
@@ -1293,6 +1289,11 @@
       this.verdicts = this.noVerdicts();
       this.last = null;
       this.rested = null;
+      /** Return the map of a kind of a pair, if it has been computed. */
+      this.live = (kind, pair) => this.client.read("live", this.liveParams(kind, pair)).value;
+      this.points = (pair) => this.client.read("correspondences", this.about(pair));
+      this.pictureParams = (item) => this.of({ item, size: LARGE });
+      this.channels = (pair) => this.client.read("channels", this.of({ pair })).value;
     }
     become(state) {
       const { pair } = this.state;
@@ -1441,9 +1442,9 @@
     fetch() {
       const { pair, two, run, choices, queue, place, outside } = this.state;
       const { shown: shown2, current } = this.shown();
+      const rested = two !== null || this.rested === pair;
       if (shown2 && current) {
-        if (two || this.rested === pair)
-          this.client.want("correspondences", this.about(shown2.neighbor.pair));
+        if (rested) this.client.want("correspondences", this.about(shown2.neighbor.pair));
         if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
         this.wantMap(shown2);
       }
@@ -1459,7 +1460,7 @@
         else this.client.want("query", this.queryParams(next2), false);
       }
       const next = queue?.pairs[place + 1];
-      if (current && next !== void 0 && !outside)
+      if (current && rested && next !== void 0 && !outside)
         this.client.want("correspondences", this.of({ pair: next }), false);
     }
     /** What a question is about: a pair of the run, or the two selected samples. */
@@ -1469,20 +1470,15 @@
       return { ...run && this.of(), samples: two.samples, ...two.model && { model: two.model } };
     }
     liveParams(kind, pair) {
-      const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-      return { ...this.about(pair), kind, ...channel };
-    }
-    /** Return the map of a kind of a pair, if it has been computed. */
-    live(kind, pair) {
-      return this.client.read("live", this.liveParams(kind, pair)).value;
+      return { ...this.about(pair), kind, ...kind === CHANNEL && { channel: this.channel(pair) } };
     }
     wantMap(shown2) {
       const { kind } = this.state.choices;
       const { pair } = shown2.neighbor;
       const chosen2 = this.chosen(shown2);
-      if (!chosen2?.live || isStored(shown2.neighbor, chosen2)) return;
-      if (kind === BEST && this.rested !== this.state.pair) return;
-      if (kind === CHANNEL && this.channel(pair) === null) return;
+      const early = kind === BEST && this.rested !== this.state.pair;
+      const unknown = kind === CHANNEL && this.channel(pair) === null;
+      if (!chosen2?.live || isStored(shown2.neighbor, chosen2) || early || unknown) return;
       this.client.want("live", this.liveParams(chosen2.name, pair), kind !== BEST);
     }
     /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
@@ -1495,8 +1491,7 @@
     /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
      * strip, of the best available the one that all neighbors have. */
     map(shown2, strip = false) {
-      const { kinds } = shown2.query;
-      const { neighbor } = shown2;
+      const [kinds, neighbor] = [shown2.query.kinds, shown2.neighbor];
       const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
       const ofAll = strip && this.state.choices.kind === BEST;
       const stored = kinds.find((one) => isStored(neighbor, one));
@@ -1516,12 +1511,6 @@
       const limits = map.live ? shown2.query.neighbors.map(({ pair }) => this.live(name, pair)?.limit) : [shown2.query.limits[name]];
       return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
     }
-    points(pair) {
-      return this.client.read("correspondences", this.about(pair));
-    }
-    pictureParams(item) {
-      return this.of({ item, size: LARGE });
-    }
     /** Return the larger picture of an item where one is zoomed into, once it is there. */
     picture({ picture, item }) {
       if (this.state.two || !this.isZoomed(picture)) return picture;
@@ -1530,9 +1519,6 @@
     }
     isZoomed({ width, height, full }) {
       return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
-    }
-    channels(pair) {
-      return this.client.read("channels", this.of({ pair })).value;
     }
     /** The chosen channel, or the most important one of the pair. */
     channel(pair) {
@@ -2423,7 +2409,7 @@
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));
     const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
-    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores" }, who(query2), /* @__PURE__ */ React.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), listScore(neighbor), (best_true || apart) && /* @__PURE__ */ React.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
+    return /* @__PURE__ */ React.createElement("div", { className: "sfam-tools", "data-testid": "sfam-scores", "data-pair": neighbor.pair }, who(query2), /* @__PURE__ */ React.createElement("span", { className: "sfam-center" }, outcomeOf(session.state.opened, outcome, true), rank > 0 && /* @__PURE__ */ React.createElement("b", null, "Rank ", rank), /* @__PURE__ */ React.createElement("span", null, "similarity ", similarity.toFixed(4), ", distance ", distance.toFixed(4)), listScore(neighbor), (best_true || apart) && /* @__PURE__ */ React.createElement("span", null, "nearest true match", best_true ? "" : `: ${apart}`)), who(neighbor));
   }
   function imageOf(picture, side, map, label) {
     const encoded = map ? side?.maps[map.kind.name] : void 0;

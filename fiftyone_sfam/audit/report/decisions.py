@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fiftyone_sfam.audit.decisions import (
+    DECISION,
     DECISIONS,
     Decisions,
     decision_maps,

@@ -209,9 +209,9 @@ export class Session {
   fetch(): void {
     const { pair, two, run, choices, queue, place, outside } = this.state;
     const { shown, current } = this.shown();
+    const rested = two !== null || this.rested === pair;
     if (shown && current) {
-      if (two || this.rested === pair)
-        this.client.want("correspondences", this.about(shown.neighbor.pair));
+      if (rested) this.client.want("correspondences", this.about(shown.neighbor.pair));
       if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
       this.wantMap(shown);
     }
@@ -227,7 +227,7 @@ export class Session {
       else this.client.want("query", this.queryParams(next), false);
     }
     const next = queue?.pairs[place + 1];
-    if (current && next !== undefined && !outside)
+    if (current && rested && next !== undefined && !outside)
       this.client.want("correspondences", this.of({ pair: next }), false);
   }
 
@@ -239,22 +239,20 @@ export class Session {
   }
 
   private liveParams(kind: string, pair: number): Params {
-    const channel = kind === CHANNEL ? { channel: this.channel(pair) } : {};
-    return { ...this.about(pair), kind, ...channel };
+    return { ...this.about(pair), kind, ...(kind === CHANNEL && { channel: this.channel(pair) }) };
   }
 
   /** Return the map of a kind of a pair, if it has been computed. */
-  live(kind: string, pair: number): Answers["live"] | undefined {
-    return this.client.read("live", this.liveParams(kind, pair)).value;
-  }
+  live = (kind: string, pair: number) =>
+    this.client.read("live", this.liveParams(kind, pair)).value;
 
   private wantMap(shown: Shown): void {
     const { kind } = this.state.choices;
     const { pair } = shown.neighbor;
     const chosen = this.chosen(shown);
-    if (!chosen?.live || isStored(shown.neighbor, chosen)) return;
-    if (kind === BEST && this.rested !== this.state.pair) return;
-    if (kind === CHANNEL && this.channel(pair) === null) return;
+    const early = kind === BEST && this.rested !== this.state.pair;
+    const unknown = kind === CHANNEL && this.channel(pair) === null;
+    if (!chosen?.live || isStored(shown.neighbor, chosen) || early || unknown) return;
     this.client.want("live", this.liveParams(chosen.name, pair), kind !== BEST);
   }
 
@@ -269,8 +267,7 @@ export class Session {
   /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
    * strip, of the best available the one that all neighbors have. */
   map(shown: Shown, strip = false) {
-    const { kinds } = shown.query;
-    const { neighbor } = shown;
+    const [kinds, neighbor] = [shown.query.kinds, shown.neighbor];
     const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
     const ofAll = strip && this.state.choices.kind === BEST;
     const stored = kinds.find((one) => isStored(neighbor, one));
@@ -295,13 +292,9 @@ export class Session {
     return Math.max(0, ...limits.map((one) => one?.[signed ? "signed" : "positive"] ?? 0));
   }
 
-  points(pair: number) {
-    return this.client.read("correspondences", this.about(pair));
-  }
+  points = (pair: number) => this.client.read("correspondences", this.about(pair));
 
-  private pictureParams(item: number): Params {
-    return this.of({ item, size: LARGE });
-  }
+  private pictureParams = (item: number) => this.of({ item, size: LARGE });
 
   /** Return the larger picture of an item where one is zoomed into, once it is there. */
   picture({ picture, item }: { picture: Picture; item: number }): Picture {
@@ -314,9 +307,7 @@ export class Session {
     return this.state.zoom.scale > ZOOMED && Math.max(...full) > Math.max(width, height);
   }
 
-  channels(pair: number): Answers["channels"] | undefined {
-    return this.client.read("channels", this.of({ pair })).value;
-  }
+  channels = (pair: number) => this.client.read("channels", this.of({ pair })).value;
 
   /** The chosen channel, or the most important one of the pair. */
   private channel(pair: number): number | null {

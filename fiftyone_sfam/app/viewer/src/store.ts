@@ -84,15 +84,13 @@ export function toPlace(state: State, place: number): State {
 }
 
 /** Step over so many pairs of the queue, or return to it. */
-export function toPair(state: State, by: number): State {
-  return toPlace(state, state.place + (state.outside ? 0 : by));
-}
+export const toPair = (state: State, by: number) =>
+  toPlace(state, state.place + (state.outside ? 0 : by));
 
 export const toQuery = (state: State, by: number) => toPlace(state, placeOfQuery(state, by));
 
-export function toNeighbor(state: State, pair: number): State {
-  return shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
-}
+export const toNeighbor = (state: State, pair: number) =>
+  shown(state, pair, { pins: state.pins.filter((pin) => pin.side === "query") });
 
 /** Show a pair, which may not be in the queue. */
 export function located(state: State, pair: number): State {

@@ -217,7 +217,7 @@ function scores(session: Session, { query, neighbor }: Shown) {
   );
   const apart = margin && `${Math.abs(margin).toFixed(4)} ${margin < 0 ? "less" : "more"} similar`;
   return (
-    <div className="sfam-tools" data-testid="sfam-scores">
+    <div className="sfam-tools" data-testid="sfam-scores" data-pair={neighbor.pair}>
       {who(query)}
       <span className="sfam-center">
         {outcomeOf(session.state.opened, outcome, true)}
