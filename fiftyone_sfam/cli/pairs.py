@@ -28,8 +28,9 @@ from fiftyone_sfam.cli.support import (
 from fiftyone_sfam.errors import DataError, SfamWarning
 
 if TYPE_CHECKING:
+    from fiftyone_sfam.attribution.pair import SideExplanation
     from fiftyone_sfam.attribution.template import TemplateExplanation
-    from fiftyone_sfam.runs.contributions import StoredTemplate
+    from fiftyone_sfam.runs.contributions import StoredSide, StoredTemplate
 
 MOST_REASONS = 5
 """Skipped rows of a list that are printed with their reasons."""
@@ -258,6 +259,9 @@ def _template(args: argparse.Namespace) -> str:
             [paths[place] for place in sides[1]],
             normalize_members=normalize,
         )
+    explained: list[StoredSide | SideExplanation] = [*found.probe, *found.members]
+    named = [("probe", name) for name in args.probe]
+    named += [("member", name) for name in args.members]
     rows = [
         (
             text(side),
@@ -266,11 +270,7 @@ def _template(args: argparse.Namespace) -> str:
             percent(one.score / found.score if found.score else None),
             number(one.remainder, 4),
         )
-        for side, names, explained in (
-            ("probe", args.probe, found.probe),
-            ("member", args.members, found.members),
-        )
-        for name, one in zip(names, explained, strict=True)
+        for (side, name), one in zip(named, explained, strict=True)
     ]
     head = ("side", "image", "share", "of the similarity", "not on its map")
     return (

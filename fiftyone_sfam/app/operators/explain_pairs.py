@@ -124,7 +124,10 @@ class ExplainPairs(SfamOperator[GivenSettings]):
         add_model(ctx, params, inputs)
         problem = _add_list(params, inputs)
         names = add_labels(
-            ctx.dataset, params, inputs, "Shown with the pairs, which it can filter"
+            ctx.dataset,
+            params,
+            inputs,
+            "Shown with the pairs; the queue can be filtered by it",
         )
         choices.add_choice(
             inputs,

@@ -41,7 +41,8 @@ _ORDER = (
 )
 _MAPS = (
     "Their maps say why: red places speak for acceptance, blue ones against it, and "
-    "with the remainders they add up to the similarity minus the threshold."
+    "with the remainders they add up to the similarity minus the threshold. The maps "
+    "of an outcome share one range."
 )
 _NO_MAPS = (
     "Their maps are those of the similarity. Maps of the decision need stored "
@@ -72,23 +73,18 @@ def decisions_part(
     maps = stored_maps(run, shown, found.threshold)
     if maps is None and model is not None:
         maps = computed_maps(run, shown, found, model)
-    pictures = Pictures(run, shown, maps=maps)
-    return DecisionsPart(
-        table,
-        tuple(
-            (
-                name,
-                tuple(
-                    PairPicture(
-                        pair, *pictures.of_pair(pair), pair_caption(run, pair), -1
-                    )
-                    for pair in pairs
-                ),
-            )
-            for name, pairs in chosen.items()
-        ),
-        (_ORDER, _NO_MAPS if maps is None else _MAPS),
-    )
+    drawn = []
+    for name, pairs in chosen.items():
+        # Each outcome has a range of its own: near the threshold, maps are weak.
+        own = maps and {pair: maps[pair] for pair in pairs}
+        pictures = Pictures(run, pairs, maps=own)
+        of_pairs = (
+            PairPicture(pair, *pictures.of_pair(pair), pair_caption(run, pair), -1)
+            for pair in pairs
+        )
+        drawn.append((name, tuple(of_pairs)))
+    notes = (_ORDER, _NO_MAPS if maps is None else _MAPS)
+    return DecisionsPart(table, tuple(drawn), notes)
 
 
 def examples(run: Run, found: Decisions, outcome: str) -> list[int]:
