@@ -370,7 +370,7 @@ def test_questions_that_have_no_answer(run: Run) -> None:
     assert "there is no pair" in component.problem("live", pairs=[len(run.pairs)])
     for kind in ("evidence", "__class__", 7):
         text = component.problem("live", pairs=[first], kind=kind)
-        assert "give one of decision, difference, path, channel" in text
+        assert "give one of decision, difference, scales, channel" in text
     for channel in (-1, 2.5, "0", [0]):
         text = component.problem("live", pairs=[first], kind="channel", channel=channel)
         assert "give a whole number from 0" in text

@@ -85,7 +85,7 @@ def test_a_run(run: Run, dataset: fo.Dataset) -> None:
         "evidence": (False, False),
         "contrast": (True, False),
         "difference": (True, True),
-        "path": (False, True),
+        "scales": (False, True),
         "channel": (False, True),
     }
     labels = {kind["name"]: kind["label"] for kind in kinds}

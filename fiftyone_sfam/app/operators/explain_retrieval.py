@@ -42,6 +42,9 @@ LARGE = 2000
 MAX_K = 1000
 MAX_BATCH_SIZE = 1024
 
+PASSES = {PATH: (6, 4), SCALES: (12, 10)}
+"""Passes of maps along paths: forward of an image, and backward of each partner."""
+
 COMPUTE, INDEX, FIELD = "compute", "index", "field"
 
 
@@ -348,6 +351,13 @@ def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> No
         f"{counted(count, unit)}: up to {counted(pairs, 'pair')}, "
         f"{counted(passes, 'forward pass', 'forward passes')}."
     )
+    if params.along_path:
+        forward, backward = PASSES[params.kind]
+        explained = pairs if params.path_pairs == ALL_PAIRS else count
+        text += (
+            f" The paths: up to {forward * count:,} more forward passes and "
+            f"{2 * backward * explained:,} backward passes."
+        )
     choices.add_estimate(inputs, text, count >= LARGE)
 
 
