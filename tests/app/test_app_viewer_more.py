@@ -20,6 +20,7 @@ from fiftyone_sfam.attribution.render import color_table
 from fiftyone_sfam.review.verdicts import get_verdicts
 from fiftyone_sfam.runs.run import Run
 from viewer_support import Viewer
+from worlds import fill, tiny_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -214,6 +215,34 @@ def test_in_the_modal(run: Run, open_dataset: Open, page: Page) -> None:
     viewer.press("ArrowRight")
     viewer.shows(pairs[1])
     keep_screenshot(page, "viewer_modal")
+    assert console.errors == []
+
+
+def test_stored_maps_along_paths_are_shown_without_the_model(
+    make_dataset: Callable[..., fo.Dataset],
+    open_dataset: Open,
+    page: Page,
+    tmp_path: Path,
+) -> None:
+    console = Console(page)
+    found = explain_retrieval(
+        fill(make_dataset("paths"), tmp_path),
+        tiny_model(),  # is not registered, so nothing can be computed
+        k=2,
+        kinds=("best", "evidence"),
+        protocol=Protocol(identity_field="identity"),
+    )
+    open_dataset(found.dataset)
+    pair = int(build_queue(found, Spec())[0])
+    first, second = found.pairs.of_query(int(found.pairs.query[pair]))[:2].tolist()
+    assert (first, found.pairs.rank[second]) == (pair, 2)
+    viewer = Viewer.open(page, pair)
+    viewer.shows(pair, kind="scales")
+    keep_screenshot(page, "viewer_stored_path")
+    viewer.press("ArrowRight")
+    viewer.shows(second, kind="evidence")
+    viewer.press("ArrowLeft")
+    viewer.shows(first, kind="scales")
     assert console.errors == []
 
 

@@ -30,6 +30,7 @@ from fiftyone_sfam import (
     load_run,
 )
 from fiftyone_sfam.app.operators.explain_retrieval import (
+    PASSES,
     ExplainRetrieval,
     RunSettings,
 )
@@ -134,6 +135,25 @@ def test_the_form_asks_which_pairs_get_a_map_along_a_path(crops: fo.Dataset) -> 
     assert arguments["path_pairs"] == "all"
     found = form(ExplainRetrieval(), context(crops, {"model": "demo"}))
     assert "path_pairs" not in found
+
+
+@pytest.mark.parametrize(
+    ("path_pairs", "explained"), [("rank1", IMAGES), ("false", IMAGES), ("all", 180)]
+)
+def test_the_estimate_counts_the_passes_of_paths(
+    crops: fo.Dataset, path_pairs: str, explained: int
+) -> None:
+    from fiftyone_sfam.attribution.path import path_options
+
+    asked = {"model": "demo", "kind": "scales", "path_pairs": path_pairs}
+    label = form(ExplainRetrieval(), context(crops, asked))["estimate"].view.label
+    assert label.endswith(
+        f"The paths: up to {12 * IMAGES:,} more forward passes and "
+        f"{20 * explained:,} backward passes."
+    )
+    # With layers, both ends of a path are recorded too; the ends are embedded anyway.
+    fine, several = path_options(False)["steps"], path_options(True)["steps"]
+    assert {"path": (fine + 2, fine), "scales": (several + 4, several + 2)} == PASSES
 
 
 @pytest.mark.usefixtures("removed")

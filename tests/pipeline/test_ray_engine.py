@@ -146,6 +146,13 @@ def test_everything_stored_is_the_same_to_the_bit(world):
     assert world.values("kept_score") == world.values("ray_score")
 
 
+def test_maps_along_paths_are_the_same_to_the_bit(world):
+    options = {"kinds": ("best", "path", "evidence"), "batch_size": 20}
+    expected = stored(locally(world, tiny_model(), **options))
+    assert {"paths-000000", "paths-000001"} <= expected.keys()
+    assert stored(on_ray(world, tiny_model(), **options)) == expected
+
+
 def test_contributions_are_the_same_to_the_bit(world):
     options = {"k": 1, "contributions": "int8", "contribution_dims": 3}
     here = locally(world, tiny_model(), cache_bytes=0, **options)

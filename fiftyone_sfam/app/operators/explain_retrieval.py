@@ -25,6 +25,7 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.data.text import counted
+from fiftyone_sfam.runs.run_config import ALL_PAIRS, PATH, SCALES
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -33,6 +34,9 @@ LARGE = 2000
 """Images from which a run is delegated unless the user says otherwise."""
 
 MAX_K = 1000
+
+PASSES = {PATH: (6, 4), SCALES: (12, 10)}
+"""Passes of maps along paths: forward of an image, and backward of each partner."""
 
 
 class RunSettings(ProtocolParameters, MakingParameters):
@@ -129,6 +133,13 @@ def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> No
         f"{counted(count, unit)}: up to {counted(pairs, 'pair')}, "
         f"{counted(passes, 'forward pass', 'forward passes')}."
     )
+    if params.along_path:
+        forward, backward = PASSES[params.kind]
+        explained = pairs if params.path_pairs == ALL_PAIRS else count
+        text += (
+            f" The paths: up to {forward * count:,} more forward passes and "
+            f"{2 * backward * explained:,} backward passes."
+        )
     choices.add_estimate(inputs, text, count >= LARGE)
 
 

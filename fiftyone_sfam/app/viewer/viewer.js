@@ -1274,14 +1274,13 @@
   }
 
   // src/session.ts
-  var SCALES = "scales";
-  var FINE = [SCALES, "path"];
+  var FINE = ["scales", "path"];
   var CHANNEL = "channel";
   var PAGE = 30;
   var LARGE = 1600;
   var ZOOMED = 1.5;
   var REST = 150;
-  var isStored = ({ query_side, neighbor_side }, { name }) => [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
+  var mapsOf = (one) => ({ ...one.query_side?.maps, ...one.neighbor_side?.maps });
   var Session = class {
     constructor(client = new Client()) {
       this.client = client;
@@ -1473,36 +1472,31 @@
       return { ...this.about(pair), kind, ...kind === CHANNEL && { channel: this.channel(pair) } };
     }
     wantMap(shown2) {
-      const { kind } = this.state.choices;
-      const { pair } = shown2.neighbor;
-      const chosen2 = this.chosen(shown2);
-      const early = kind === BEST && this.rested !== this.state.pair;
-      const unknown = kind === CHANNEL && this.channel(pair) === null;
-      if (!chosen2?.live || isStored(shown2.neighbor, chosen2) || early || unknown) return;
-      this.client.want("live", this.liveParams(chosen2.name, pair), kind !== BEST);
+      const [{ kind }, chosen2] = [this.state.choices, this.chosen(shown2)];
+      if (!chosen2?.live || chosen2.name in mapsOf(shown2.neighbor)) return;
+      if (kind === BEST && this.rested !== this.state.pair) return;
+      if (kind === CHANNEL && this.channel(shown2.neighbor.pair) === null) return;
+      this.client.want("live", this.liveParams(chosen2.name, shown2.neighbor.pair), kind !== BEST);
     }
     /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
-    chosen({ query: { kinds }, neighbor }) {
-      const { kind } = this.state.choices;
-      if (kind !== BEST) return kinds.find(({ name }) => name === kind);
-      const fine = kinds.filter(({ name }) => FINE.includes(name));
-      return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
+    chosen({ query: query2, neighbor }) {
+      const [{ kind }, maps2] = [this.state.choices, mapsOf(neighbor)];
+      const isBest = ({ name, live }) => FINE.includes(name) && (live || name in maps2);
+      return query2.kinds.find((one) => kind === BEST ? isBest(one) : one.name === kind);
     }
     /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
      * strip, of the best available the one that all neighbors have. */
     map(shown2, strip = false) {
-      const [kinds, neighbor] = [shown2.query.kinds, shown2.neighbor];
-      const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+      const [{ kinds }, maps2] = [shown2.query, mapsOf(shown2.neighbor)];
       const ofAll = strip && this.state.choices.kind === BEST;
-      const stored = kinds.find((one) => isStored(neighbor, one));
-      const first = (ofAll ? null : stored) ?? others[0] ?? kinds[0];
+      const isThere = ({ name }) => name in maps2 && !(ofAll && FINE.includes(name));
+      const first = kinds.find(isThere) ?? kinds[0];
       const kind = (ofAll ? null : this.chosen(shown2)) ?? first;
       if (!kind || !first) return null;
-      const asked = kind.live && !isStored(neighbor, kind);
-      const params = this.liveParams(kind.name, neighbor.pair);
-      const { value, problem } = asked ? this.client.read("live", params) : {};
-      const there = value !== void 0 || isStored(neighbor, kind) || others.includes(kind);
-      const waiting2 = there || problem || !asked ? null : kind;
+      const params = this.liveParams(kind.name, shown2.neighbor.pair);
+      const { value, problem } = this.client.read("live", params);
+      const there = value !== void 0 || kind.name in maps2;
+      const waiting2 = there || problem || !kind.live ? null : kind;
       return { kind: there ? kind : first, live: value ?? null, waiting: waiting2, problem };
     }
     /** Largest value of a kind of map over the shown neighbors of a query. */

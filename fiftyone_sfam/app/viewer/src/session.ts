@@ -14,9 +14,8 @@ export type Shown = { query: Query; neighbor: Neighbor; index: number };
 /** The map that is shown: as it was stored, or as the model computed it. */
 export type ShownMap = ReturnType<Session["map"]>;
 
-const SCALES = "scales";
-/** Kinds that a run may have stored of some pairs only, at the pixels. */
-const FINE = [SCALES, "path"];
+/** Kinds of map along a path, which a run may have stored of some pairs only. */
+const FINE = ["scales", "path"];
 export const CHANNEL = "channel";
 /** Pairs of an answer of `rows`. */
 const PAGE = 30;
@@ -26,9 +25,8 @@ const ZOOMED = 1.5;
 /** Milliseconds that a pair is shown before what is asked for that only a closer look needs. */
 const REST = 150;
 
-/** Whether a run has stored a kind of map of a pair. */
-const isStored = ({ query_side, neighbor_side }: Neighbor, { name }: Kind): boolean =>
-  [query_side, neighbor_side].some((side) => side !== null && name in side.maps);
+/** The maps that a run has stored of a pair, by kind. */
+const mapsOf = (one: Neighbor) => ({ ...one.query_side?.maps, ...one.neighbor_side?.maps });
 
 export class Session {
   state: State = store.START;
@@ -247,38 +245,33 @@ export class Session {
     this.client.read("live", this.liveParams(kind, pair)).value;
 
   private wantMap(shown: Shown): void {
-    const { kind } = this.state.choices;
-    const { pair } = shown.neighbor;
-    const chosen = this.chosen(shown);
-    const early = kind === BEST && this.rested !== this.state.pair;
-    const unknown = kind === CHANNEL && this.channel(pair) === null;
-    if (!chosen?.live || isStored(shown.neighbor, chosen) || early || unknown) return;
-    this.client.want("live", this.liveParams(chosen.name, pair), kind !== BEST);
+    const [{ kind }, chosen] = [this.state.choices, this.chosen(shown)];
+    if (!chosen?.live || chosen.name in mapsOf(shown.neighbor)) return;
+    if (kind === BEST && this.rested !== this.state.pair) return;
+    if (kind === CHANNEL && this.channel(shown.neighbor.pair) === null) return;
+    this.client.want("live", this.liveParams(chosen.name, shown.neighbor.pair), kind !== BEST);
   }
 
   /** The kind of map that is chosen; of the best, one along a path, stored or computed. */
-  private chosen({ query: { kinds }, neighbor }: Shown): Kind | undefined {
-    const { kind } = this.state.choices;
-    if (kind !== BEST) return kinds.find(({ name }) => name === kind);
-    const fine = kinds.filter(({ name }) => FINE.includes(name));
-    return fine.find((one) => isStored(neighbor, one)) ?? fine.find(({ live }) => live);
+  private chosen({ query, neighbor }: Shown): Kind | undefined {
+    const [{ kind }, maps] = [this.state.choices, mapsOf(neighbor)];
+    const isBest = ({ name, live }: Kind) => FINE.includes(name) && (live || name in maps);
+    return query.kinds.find((one) => (kind === BEST ? isBest(one) : one.name === kind));
   }
 
   /** Return the map that is drawn, a stored one until the chosen one has been computed; for the
    * strip, of the best available the one that all neighbors have. */
   map(shown: Shown, strip = false) {
-    const [kinds, neighbor] = [shown.query.kinds, shown.neighbor];
-    const others = kinds.filter(({ name, live }) => !live && !FINE.includes(name));
+    const [{ kinds }, maps] = [shown.query, mapsOf(shown.neighbor)];
     const ofAll = strip && this.state.choices.kind === BEST;
-    const stored = kinds.find((one) => isStored(neighbor, one));
-    const first = (ofAll ? null : stored) ?? others[0] ?? kinds[0];
+    const isThere = ({ name }: Kind) => name in maps && !(ofAll && FINE.includes(name));
+    const first = kinds.find(isThere) ?? kinds[0];
     const kind = (ofAll ? null : this.chosen(shown)) ?? first;
     if (!kind || !first) return null;
-    const asked = kind.live && !isStored(neighbor, kind);
-    const params = this.liveParams(kind.name, neighbor.pair);
-    const { value, problem } = asked ? this.client.read("live", params) : {};
-    const there = value !== undefined || isStored(neighbor, kind) || others.includes(kind);
-    const waiting = there || problem || !asked ? null : kind; // it is being computed
+    const params = this.liveParams(kind.name, shown.neighbor.pair);
+    const { value, problem } = this.client.read("live", params);
+    const there = value !== undefined || kind.name in maps;
+    const waiting = there || problem || !kind.live ? null : kind; // it is being computed
     return { kind: there ? kind : first, live: value ?? null, waiting, problem };
   }
 
