@@ -44,6 +44,10 @@ class RunSettings(ProtocolParameters, MakingParameters):
 
     k: Whole = whole(5, 1, MAX_K)
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of ``explain_retrieval``, without the model."""
+        return {**self.options(), "k": self.k, "protocol": self.protocol()}
+
 
 class ExplainRetrieval(SfamOperator[RunSettings]):
     """Explains the nearest neighbors of every query, and stores the maps."""
@@ -83,10 +87,8 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         run = explain_retrieval(
             ctx.target_view(require_flat=True),
             params.known_model(),
-            k=params.k,
-            protocol=params.protocol(),
             progress=progress_of(ctx, phases=params.phases),
-            **params.options(),
+            **params.arguments(),
         )
         if not ctx.delegated:
             ctx.ops.reload_dataset()
