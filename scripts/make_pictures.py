@@ -19,7 +19,7 @@ import psutil
 from playwright.sync_api import sync_playwright
 
 from find_chromium import find_chromium
-from pictures import PICTURES, picture_compare
+from pictures import PICTURES, close_panels, picture_compare
 from train_demo_network import main as train_demo_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,6 +85,7 @@ def main() -> None:
                     page.locator('[data-cy="looker"]').first.wait_for()
                     page.get_by_role("button", name="Dismiss").click()
                     take_pictures(page, IMAGES)
+                    close_panels(page)
                     page.close()
             browser.close()
 

@@ -66,19 +66,32 @@ def picture_audit(page: Page, folder: Path) -> None:
         state="attached"
     )
     save(page, folder / "why.png")
+    everything = page.get_by_role("button", name="Show all images")
+    everything.click()
+    everything.wait_for(state="detached")
 
 
 def picture_compare(page: Page, folder: Path) -> None:
-    """Take the page of the audit panel that compares two runs."""
+    """Take the page of the audit panel that compares two runs, down to the regions."""
+    size = page.viewport_size or {"width": 1500}
+    page.set_viewport_size({"width": size["width"], "height": 1500})
     page.locator('[data-cy="new-panel-btn"]').first.click()
     page.get_by_text("SFAM audit").first.click()
     page.get_by_role("tab", name="Compare").click()
-    page.get_by_text("Nearest true match", exact=True).wait_for()
+    page.get_by_text("Regions", exact=True).last.wait_for()
     save(page, folder / "compare.png")
 
 
 PICTURES: tuple[Callable[[Page, Path], None], ...] = (picture_pairs, picture_audit)
 """Pictures of one run; :func:`picture_compare` needs a second one."""
+
+
+def close_panels(page: Page) -> None:
+    """Close our panels, which the App would open again in the next page."""
+    tabs = page.locator('[data-cy^="panel-tab-sfam_"]')
+    while count := tabs.count():
+        tabs.first.click(button="middle")
+        tabs.nth(count - 1).wait_for(state="detached")
 
 
 def open_viewer(page: Page) -> Locator:

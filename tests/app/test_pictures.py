@@ -89,5 +89,5 @@ def test_the_picture_of_a_comparison(
     )
     compare_runs(audited, other, resamples=50)
     picture_compare(open_dataset(audited.dataset), tmp_path)
-    assert Image.open(tmp_path / "compare.png").size == (1400, 900)
+    assert Image.open(tmp_path / "compare.png").size == (1400, 1500)
     assert console.errors == []
