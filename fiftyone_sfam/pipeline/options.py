@@ -24,7 +24,7 @@ KINDS: tuple[Kind, ...] = ("sfam", "evidence")
 """Kinds of map that a run stores of all pairs, in one pass."""
 
 BEST = "best"
-"""Another name of the kind that is the most faithful one on most networks."""
+"""Another name of the kind that is the most faithful to blurring on most networks."""
 
 PathPairs = Literal["rank1", "false", "all"]
 
