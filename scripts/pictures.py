@@ -66,9 +66,6 @@ def picture_audit(page: Page, folder: Path) -> None:
         state="attached"
     )
     save(page, folder / "why.png")
-    everything = page.get_by_role("button", name="Show all images")
-    everything.click()
-    everything.wait_for(state="detached")
 
 
 def picture_compare(page: Page, folder: Path) -> None:
@@ -84,14 +81,6 @@ def picture_compare(page: Page, folder: Path) -> None:
 
 PICTURES: tuple[Callable[[Page, Path], None], ...] = (picture_pairs, picture_audit)
 """Pictures of one run; :func:`picture_compare` needs a second one."""
-
-
-def close_panels(page: Page) -> None:
-    """Close our panels, which the App would open again in the next page."""
-    tabs = page.locator('[data-cy^="panel-tab-sfam_"]')
-    while count := tabs.count():
-        tabs.first.click(button="middle")
-        tabs.nth(count - 1).wait_for(state="detached")
 
 
 def open_viewer(page: Page) -> Locator:
