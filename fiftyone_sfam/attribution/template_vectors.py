@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 Doubles = NDArray[np.float64]
 
 
+# Length of a mean, relative to that of its members, that is rounding.
+_ROUNDING = 8 * float(np.finfo(np.float64).eps)
+
+
 @dataclass(frozen=True)
 class TemplateVectors:
     """What the images of two templates are explained toward.
@@ -94,14 +98,15 @@ def template_vectors(
     (0.7071, [[0.7071, 0.0]])
     """
     sides = [np.asarray(side, dtype=np.float64) for side in (probe, gallery)]
-    weights, means = [], []
+    weights, means, rounding = [], [], []
     for side in sides:
         lengths = np.linalg.norm(side, axis=1)
         weight = 1 / lengths if normalize_members else np.ones(len(side))
         weights.append(weight / len(side))
         means.append(weights[-1] @ side)
+        rounding.append(_ROUNDING * float(weights[-1] @ lengths))
     lengths = np.array([np.linalg.norm(mean) for mean in means])
-    if (lengths == 0).any():
+    if (lengths <= rounding).any():
         raise DataError(
             "the embeddings of a template add up to zero, so its similarity is not "
             "defined; give other members."

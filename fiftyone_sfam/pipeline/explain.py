@@ -181,8 +181,8 @@ def explain_retrieval(
         existing key raises.
     update : bool
         Bring an existing run of this key up to date: images were added, deleted or
-        changed, or have other labels. Only new images, and images with new pairs, pass
-        through the network; an image of a query whose neighbors are the same does not.
+        changed, or have other labels. Only new images, and images with other pairs than
+        before, pass through the network.
         The run is then the one that ``overwrite=True`` makes, verdicts included. Needs
         ``engine="local"`` and the model and settings of the run; ``k``, ``protocol``
         and ``neighbors`` may differ. Makes the run if there is none.

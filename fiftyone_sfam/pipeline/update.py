@@ -2,7 +2,8 @@
 
 Neighbors are searched anew, and everything is published as by a new run. Only the
 network is spared the images whose maps are stored already: those that are as they were,
-and whose pairs all are pairs of the run before.
+and have the pairs of the run before. An image that has lost a pair is not spared: the
+last bits of its maps depend on how many there are.
 """
 
 from __future__ import annotations
@@ -298,9 +299,10 @@ class UpdatingStream(ImageStream):
             known &= before[mapped[places]] == keys
             found[known] = mapped[places[known]]
         sides = task.pairs.sides()
-        in_pair = np.bincount(sides, minlength=count) > 0
+        now = np.bincount(sides, minlength=count)
         is_new = np.bincount(sides[found == _NEW], minlength=count) > 0
-        return found, in_pair & ~is_new
+        before_count = np.bincount(run.pairs.sides(), minlength=len(run.items))
+        return found, (now > 0) & ~is_new & (now == before_count[old])
 
 
 def _ends(pairs: Pairs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

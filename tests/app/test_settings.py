@@ -73,6 +73,7 @@ def test_arguments_of_the_run() -> None:
         "embeddings": None,
         "keep_index": "kept",
         "kinds": ["evidence", "sfam"],
+        "path_pairs": "rank1",
         "weights": "signed",
         "contributions": None,
         "batch_size": 32,
@@ -136,7 +137,10 @@ def test_rules_that_contradict_each_other() -> None:
             {"embeddings_from": "web"},
             "embeddings_from is 'web'; give one of compute, index, field.",
         ),
-        ({"kind": "point"}, "kind is 'point'; give one of sfam, evidence."),
+        (
+            {"kind": "point"},
+            "kind is 'point'; give one of sfam, evidence, path, scales.",
+        ),
         ({"weights": "max"}, "weights is 'max'; give one of signed, minmax."),
     ],
 )
