@@ -167,7 +167,10 @@ def test_zero_embeddings_are_skipped(world):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": ["cam"]}, "kinds is ['cam']; choose from sfam, evidence, each once"),
+        (
+            {"kinds": ["cam"]},
+            "kinds is ['cam']; choose from sfam, evidence, path, scales, each once",
+        ),
         ({"kinds": []}, "kinds is []"),
         ({"kinds": ["sfam", "sfam"]}, "each once"),
         ({"weights": "abs"}, "unknown weights 'abs'; use one of signed, minmax."),
