@@ -156,7 +156,7 @@
   var KEPT_OTHERS = 12;
   var PAUSES = [500, 1e3, 2e3, 4e3, 8e3];
   var URGENT = 4;
-  var BACKGROUND = 2;
+  var BACKGROUND = 1;
   var sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   var keyOf = (question, params) => `${question} ${JSON.stringify(params)}`;
   function answerOf({ result, error, errorMessage }) {
@@ -1295,16 +1295,11 @@
       this.channels = (pair) => this.client.read("channels", this.of({ pair })).value;
     }
     become(state) {
-      const { pair } = this.state;
-      const now = state.pair;
+      const isOther = state.pair !== this.state.pair;
       this.state = state;
-      if (now !== pair) {
+      if (isOther) {
         this.client.giveUp();
-        clearTimeout(this.resting);
-        this.resting = setTimeout(() => {
-          this.rested = now;
-          this.client.changed();
-        }, REST);
+        this.resting = void clearTimeout(this.resting);
       }
       this.client.changed();
     }
@@ -1442,6 +1437,11 @@
       const { pair, two, run, choices, queue, place, outside } = this.state;
       const { shown: shown2, current } = this.shown();
       const rested = two !== null || this.rested === pair;
+      const rest = () => {
+        this.rested = pair;
+        this.client.changed();
+      };
+      if (shown2 && current && !rested) this.resting ??= setTimeout(rest, REST);
       if (shown2 && current) {
         if (rested) this.client.want("correspondences", this.about(shown2.neighbor.pair));
         if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));
@@ -2299,7 +2299,7 @@
     const { opened: opened2, run, two, message, queue } = rest;
     const listed = [rest, session.client.values("rows"), session.verdicts.version];
     const { shown: shown2, current, problem } = session.shown();
-    React.useEffect(() => current ? afterFrame(() => session.fetch()) : session.fetch());
+    React.useEffect(() => current ? later(() => session.fetch()) : session.fetch());
     const map = shown2 && session.map(shown2);
     const channels = shown2 && session.channels(shown2.neighbor.pair);
     const said = message?.text ?? problem?.message ?? null;
@@ -2320,14 +2320,21 @@
       }
     ), waiting2 && /* @__PURE__ */ React.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React.createElement("div", { key }, /* @__PURE__ */ React.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
+  var PACE = 100;
   function Part(props) {
     const root = React.useRef(null);
     const latest = React.useRef(props);
+    const drawnAt = React.useRef(0);
     const [drawn, setDrawn] = React.useState(props);
     const stale = !same(drawn.needs, props.needs);
     latest.current = props;
     if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
-    React.useEffect(() => stale ? afterFrame(() => setDrawn(latest.current)) : void 0);
+    const draw = () => {
+      drawnAt.current = performance.now();
+      setDrawn(latest.current);
+    };
+    const wait = drawnAt.current + PACE - performance.now();
+    React.useEffect(() => stale ? later(draw, wait) : void 0);
     const content = React.useMemo(drawn.draw, [drawn]);
     return React.createElement("div", { className: "sfam-part", ref: root }, content);
   }
@@ -2398,7 +2405,7 @@
     const show = (what) => () => session.tell("show", { what });
     return /* @__PURE__ */ React.createElement(React.Fragment, null, !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), fields.length > 1 && pick("Divided by", choices.region, fields, divide)), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, !two && push("Show in the grid", show("grid")), !two && push("Open the query", show("query")), !two && push("Open the neighbor", show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
   }
-  var afterFrame = (call) => void requestAnimationFrame(() => setTimeout(call));
+  var later = (call, ms = 0) => void requestAnimationFrame(() => setTimeout(call, ms));
   function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));

@@ -28,9 +28,10 @@ const KEPT: Record<string, number> = { query: 40, correspondences: 8, rows: 40, 
 const KEPT_OTHERS = 12;
 /** Milliseconds before each new try. */
 const PAUSES = [500, 1000, 2000, 4000, 8000];
-/** Questions at a time, of all and in the background: browsers open few connections. */
+/** Questions at a time, of all and in the background: browsers open few connections, and a server
+ * answers two no faster than one after the other. */
 const URGENT = 4;
-const BACKGROUND = 2;
+const BACKGROUND = 1;
 
 const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
 const keyOf = (question: string, params: Params) => `${question} ${JSON.stringify(params)}`;

@@ -38,16 +38,11 @@ export class Session {
   constructor(readonly client = new Client()) {}
 
   become(state: State): void {
-    const { pair } = this.state;
-    const now = state.pair;
+    const isOther = state.pair !== this.state.pair;
     this.state = state;
-    if (now !== pair) {
+    if (isOther) {
       this.client.giveUp();
-      clearTimeout(this.resting);
-      this.resting = setTimeout(() => {
-        this.rested = now;
-        this.client.changed();
-      }, REST);
+      this.resting = void clearTimeout(this.resting);
     }
     this.client.changed();
   }
@@ -208,6 +203,11 @@ export class Session {
     const { pair, two, run, choices, queue, place, outside } = this.state;
     const { shown, current } = this.shown();
     const rested = two !== null || this.rested === pair;
+    const rest = () => {
+      this.rested = pair;
+      this.client.changed();
+    };
+    if (shown && current && !rested) this.resting ??= setTimeout(rest, REST);
     if (shown && current) {
       if (rested) this.client.want("correspondences", this.about(shown.neighbor.pair));
       if (choices.kind === CHANNEL && !two) this.client.want("channels", this.of({ pair }));

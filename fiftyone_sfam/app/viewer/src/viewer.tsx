@@ -45,7 +45,7 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   const { opened, run, two, message, queue } = rest;
   const listed = [rest, session.client.values("rows"), session.verdicts.version];
   const { shown, current, problem } = session.shown();
-  React.useEffect(() => (current ? afterFrame(() => session.fetch()) : session.fetch()));
+  React.useEffect(() => (current ? later(() => session.fetch()) : session.fetch()));
   const map = shown && session.map(shown);
   const channels = shown && session.channels(shown.neighbor.pair);
   const said = message?.text ?? problem?.message ?? null;
@@ -100,16 +100,25 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   );
 }
 
+/** Milliseconds between two changes of texts, while one key follows the other. */
+const PACE = 100;
+
 /** Draws again where something has changed that it needs, after the images: a text or a list can
  * cost the browser more than a frame. What has the focus needs its values at once. */
 function Part(props: { needs: unknown; draw: () => React.ReactNode }) {
   const root = React.useRef<HTMLDivElement>(null);
   const latest = React.useRef(props);
+  const drawnAt = React.useRef(0);
   const [drawn, setDrawn] = React.useState(props);
   const stale = !same(drawn.needs, props.needs);
   latest.current = props;
   if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
-  React.useEffect(() => (stale ? afterFrame(() => setDrawn(latest.current)) : undefined));
+  const draw = () => {
+    drawnAt.current = performance.now();
+    setDrawn(latest.current);
+  };
+  const wait = drawnAt.current + PACE - performance.now();
+  React.useEffect(() => (stale ? later(draw, wait) : undefined));
   const content = React.useMemo(drawn.draw, [drawn]);
   return React.createElement("div", { className: "sfam-part", ref: root }, content);
 }
@@ -205,7 +214,7 @@ function details(session: Session, { query, neighbor }: Shown, map: ShownMap, lo
 }
 
 /** Call once the next frame is painted. */
-const afterFrame = (call: () => void) => void requestAnimationFrame(() => setTimeout(call));
+const later = (call: () => void, ms = 0) => void requestAnimationFrame(() => setTimeout(call, ms));
 
 function scores(session: Session, { query, neighbor }: Shown) {
   const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
