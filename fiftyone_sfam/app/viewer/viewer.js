@@ -2320,21 +2320,21 @@
       }
     ), waiting2 && /* @__PURE__ */ React.createElement("p", { role: "status" }, "Loading…"), opened2?.empty && !two && /* @__PURE__ */ React.createElement("div", { className: "sfam-empty", "data-testid": "sfam-empty" }, /* @__PURE__ */ React.createElement("p", null, opened2.empty), push("Explain the retrieval…", () => session.tell("explain")), " ", push("Look again", () => session.open())), /* @__PURE__ */ React.createElement("div", { className: "sfam-body" }, shown2 && /* @__PURE__ */ React.createElement(Pair, { session, shown: shown2, map, current }), run && /* @__PURE__ */ React.createElement(Part, { needs: listed, draw: () => /* @__PURE__ */ React.createElement(QueueList, { session }) })), help && /* @__PURE__ */ React.createElement("div", { className: "sfam-help", role: "dialog", "aria-label": "Keys", "data-testid": "sfam-help" }, KEYS.map(([key, text]) => /* @__PURE__ */ React.createElement("div", { key }, /* @__PURE__ */ React.createElement("kbd", null, key), " ", text)), push("Close", () => session.set({ help: false }))));
   }
-  var PACE = 100;
+  var [PAUSE, MOST] = [60, 500];
   function Part(props) {
     const root = React.useRef(null);
     const latest = React.useRef(props);
-    const drawnAt = React.useRef(0);
+    const since = React.useRef(0);
     const [drawn, setDrawn] = React.useState(props);
     const stale = !same(drawn.needs, props.needs);
     latest.current = props;
     if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
-    const draw = () => {
-      drawnAt.current = performance.now();
-      setDrawn(latest.current);
-    };
-    const wait = drawnAt.current + PACE - performance.now();
-    React.useEffect(() => stale ? later(draw, wait) : void 0);
+    since.current = stale ? since.current || performance.now() : 0;
+    React.useEffect(() => {
+      const wait = Math.min(PAUSE, since.current + MOST - performance.now());
+      const timer = stale ? setTimeout(() => setDrawn(latest.current), wait) : void 0;
+      return () => clearTimeout(timer);
+    });
     const content = React.useMemo(drawn.draw, [drawn]);
     return React.createElement("div", { className: "sfam-part", ref: root }, content);
   }
@@ -2405,7 +2405,7 @@
     const show = (what) => () => session.tell("show", { what });
     return /* @__PURE__ */ React.createElement(React.Fragment, null, !two && /* @__PURE__ */ React.createElement(Verdicts, { session }), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement("span", { "data-testid": "sfam-map" }, map?.kind.label ?? "no map", map?.waiting && ` (${map.waiting.label} is being computed…)`), /* @__PURE__ */ React.createElement(ColorBar, { look, unit: map?.kind.unit ?? "" })), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, /* @__PURE__ */ React.createElement(Receipt, { shares: neighbor.receipt, total: neighbor.similarity }), fields.length > 1 && pick("Divided by", choices.region, fields, divide)), /* @__PURE__ */ React.createElement("div", { className: "sfam-tools" }, !two && push("Show in the grid", show("grid")), !two && push("Open the query", show("query")), !two && push("Open the neighbor", show("neighbor"))), [...new Set(notes)].map((note) => note && /* @__PURE__ */ React.createElement("p", { key: note }, note)));
   }
-  var later = (call, ms = 0) => void requestAnimationFrame(() => setTimeout(call, ms));
+  var later = (call) => void requestAnimationFrame(() => setTimeout(call));
   function scores(session, { query: query2, neighbor }) {
     const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
     const who = ({ identity, camera }) => /* @__PURE__ */ React.createElement("span", { className: "sfam-who" }, nameOf(identity, "no identity"), camera !== null && nameOf(camera));

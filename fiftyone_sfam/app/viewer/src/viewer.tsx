@@ -100,25 +100,25 @@ export function Viewer(props: { schema: { view: { ask: string } } }) {
   );
 }
 
-/** Milliseconds between two changes of texts, while one key follows the other. */
-const PACE = 100;
+/** Milliseconds after a change before texts follow, and while one change follows the other. */
+const [PAUSE, MOST] = [60, 500];
 
 /** Draws again where something has changed that it needs, after the images: a text or a list can
  * cost the browser more than a frame. What has the focus needs its values at once. */
 function Part(props: { needs: unknown; draw: () => React.ReactNode }) {
   const root = React.useRef<HTMLDivElement>(null);
   const latest = React.useRef(props);
-  const drawnAt = React.useRef(0);
+  const since = React.useRef(0); // when it was out of date first; 0 if it is not
   const [drawn, setDrawn] = React.useState(props);
   const stale = !same(drawn.needs, props.needs);
   latest.current = props;
   if (stale && root.current?.contains(document.activeElement)) setDrawn(props);
-  const draw = () => {
-    drawnAt.current = performance.now();
-    setDrawn(latest.current);
-  };
-  const wait = drawnAt.current + PACE - performance.now();
-  React.useEffect(() => (stale ? later(draw, wait) : undefined));
+  since.current = stale ? since.current || performance.now() : 0;
+  React.useEffect(() => {
+    const wait = Math.min(PAUSE, since.current + MOST - performance.now());
+    const timer = stale ? setTimeout(() => setDrawn(latest.current), wait) : undefined;
+    return () => clearTimeout(timer);
+  });
   const content = React.useMemo(drawn.draw, [drawn]);
   return React.createElement("div", { className: "sfam-part", ref: root }, content);
 }
@@ -214,7 +214,7 @@ function details(session: Session, { query, neighbor }: Shown, map: ShownMap, lo
 }
 
 /** Call once the next frame is painted. */
-const later = (call: () => void, ms = 0) => void requestAnimationFrame(() => setTimeout(call, ms));
+const later = (call: () => void) => void requestAnimationFrame(() => setTimeout(call));
 
 function scores(session: Session, { query, neighbor }: Shown) {
   const { margin, best_true, rank, similarity, distance, outcome } = neighbor;
