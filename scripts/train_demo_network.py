@@ -58,9 +58,7 @@ class Recipe:
     identities: int = 60
     images: int = 12
     shortcuts: int = 10  # identities per world that are always before the striking wall
-    shuffled: bool = (
-        False  # whether half of all images are before it, whoever they show
-    )
+    shuffled: bool = False  # whether the wall is behind a random half of all images
     crowded: float = 0.03
     steps: int = 700  # batches
     people: int = 16  # identities per batch and images of each
