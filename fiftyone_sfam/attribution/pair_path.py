@@ -10,20 +10,16 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.maps import check_embeddings
 from fiftyone_sfam.attribution.pair import as_array
-from fiftyone_sfam.attribution.path import (
-    attribute_paths,
-    fullest_image,
-    path_layers,
-    path_options,
-)
+from fiftyone_sfam.attribution.path import fullest_image
 from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
+from fiftyone_sfam.attribution.scales import attribute_kind, path_layers
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.layouts import LayerInfo
 
 
 @dataclass(frozen=True)
 class PathExplanation:
-    """One image's side of a pair, explained along a path from a blurred image.
+    """One image's side of a pair, explained along a path from another image.
 
     Attributes
     ----------
@@ -34,8 +30,8 @@ class PathExplanation:
     remainder : float
         The part of the score that the map does not carry.
     blurred_score : float
-        Similarity after this image is blurred; the remainder differs from it by the
-        error of the sum over the steps.
+        Similarity after this image is blurred. For a path of the pixels, the remainder
+        differs from it by the error of the sum over the steps.
     crop : tuple of float
         Relative left, top, right and bottom of the part of the image that the network
         saw.
@@ -59,8 +55,9 @@ def explain_path(
     """Explain the similarity of two images along paths from blurred images.
 
     The maps are finer than those of :func:`fiftyone_sfam.explain_pair`, but take more
-    passes through the whole network. :mod:`fiftyone_sfam.attribution.path` has the
-    definition, which is this project's.
+    passes through the whole network. :mod:`fiftyone_sfam.attribution.path` and
+    :mod:`fiftyone_sfam.attribution.scales` have the definitions, which are this
+    project's.
 
     Parameters
     ----------
@@ -70,10 +67,11 @@ def explain_path(
     query, gallery : path, Pillow image, FiftyOne sample, or tuple
         The images, as for :func:`fiftyone_sfam.explain_pair`.
     several_scales : bool
-        Average the pixels' map with smoothed ones and with those of the network's
-        layers, which gives a less grainy map.
+        Start from several images, and average the pixels' map with smoothed ones, with
+        those of the network's layers, and with the ``evidence``: a less grainy map,
+        that depends less on what "without this place" means.
     steps : int, optional
-        Images along each path; 4 by default, 8 with several scales.
+        Images along each path; 4 by default. 16 make a better map of several scales.
 
     Returns
     -------
@@ -108,10 +106,14 @@ def explain_path(
     if several_scales:
         row = fullest_image(images)
         layers = path_layers(given._of_image(row), images[row])
-    options = path_options(several_scales, layers)
-    options["steps"] = steps or options["steps"]
-    result = attribute_paths(
-        given, images, torch.arange(2), embeddings.flip(0), **options
+    result = attribute_kind(
+        given,
+        images,
+        torch.arange(2),
+        embeddings.flip(0),
+        several_scales=several_scales,
+        steps=steps,
+        layers=layers,
     )
     query, gallery = (
         PathExplanation(

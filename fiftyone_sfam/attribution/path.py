@@ -19,25 +19,17 @@ it does not.
 
 All partners of an image share one forward pass over the steps, and each partner needs
 one backward pass over them. Several images go through the network together.
-
-The same passes also give maps at the network's layers: with ``A(t)`` the layer's output
-for ``x(t)``, the integral over t of ``ds/dA * dA/dt`` has the same sum. Maps of several
-scales can be averaged, because all of them have the same sum.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 
 BLUR = 0.1
@@ -48,13 +40,6 @@ _REACH = 3.0
 
 STEPS = 4
 """Images along the path."""
-
-SCALES = (0.0, 0.02, 0.06)
-"""Blurs of the map that a path of several scales averages."""
-
-# Longer sides of the maps that a path of several scales averages.
-_SMALLEST, _LARGEST = 7, 64
-
 
 @dataclass(frozen=True)
 class PathAttribution:
@@ -87,8 +72,6 @@ def attribute_path(
     *,
     steps: int = STEPS,
     share: float = BLUR,
-    scales: Sequence[float] = (0.0,),
-    layers: Sequence[LayerInfo] = (),
 ) -> PathAttribution:
     """Explain the similarity of an image with its partners along a path from a blur.
 
@@ -104,12 +87,6 @@ def attribute_path(
         Images along the path.
     share : float
         Standard deviation of the blur, as a share of the shorter side.
-    scales : sequence of float
-        Blurs of the map itself, as shares of the shorter side; 0 is no blur.
-    layers : sequence of LayerInfo
-        Layers, as of :func:`path_layers`, whose maps are averaged with those of the
-        pixels. Upsampled maps keep their sums. Several maps are weighted so that all
-        have the same spread; the weights sum to 1.
 
     Returns
     -------
@@ -121,18 +98,11 @@ def attribute_path(
     ModelError
         If the network cannot be differentiated down to its input.
     ValueError
-        If there are no steps, or neither scales nor layers.
+        If there are no steps.
     """
     rows = torch.zeros(len(partners), dtype=torch.long)
     return attribute_paths(
-        model,
-        image[None],
-        rows,
-        partners,
-        steps=steps,
-        share=share,
-        scales=scales,
-        layers=layers,
+        model, image[None], rows, partners, steps=steps, share=share
     )
 
 
@@ -144,8 +114,6 @@ def attribute_paths(
     *,
     steps: int = STEPS,
     share: float = BLUR,
-    scales: Sequence[float] = (0.0,),
-    layers: Sequence[LayerInfo] = (),
 ) -> PathAttribution:
     """Explain the similarities of several images with their partners along paths.
 
@@ -162,7 +130,7 @@ def attribute_paths(
         For each pair the image that is explained, shape (P,), int64 in 0..B-1.
     partners : Tensor
         For each pair the embedding of the other image, shape (P, D).
-    steps, share, scales, layers
+    steps, share
         As for :func:`attribute_path`.
 
     Returns
@@ -175,57 +143,32 @@ def attribute_paths(
     ModelError
         If the network cannot be differentiated down to its input.
     ValueError
-        If there are no steps, or neither scales nor layers.
+        If there are no steps.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps!r}; a whole number from 1 is needed.")
-    if not scales and not layers:
-        raise ValueError("there are no scales and no layers; give at least one.")
     clear = images.to(model.device, torch.float32)
     start = blur(clear, share)
     places = (torch.arange(steps, device=clear.device) + 0.5) / steps
-    middle = slice(None)
-    if layers:
-        # The change of a layer's output over a step is computed from its neighbors.
-        ends = torch.tensor([0.0, 1.0], device=clear.device)
-        places = torch.cat([ends[:1], places, ends[1:]])
-        middle = slice(1, -1)
-    count, along = len(clear), len(places)
+    change = (clear - start) / steps
     paths = start[:, None] + places[:, None, None, None] * (clear - start)[:, None]
-    leaf, outputs, embeddings = model._repeated(along).record(
-        paths.flatten(0, 1), [info.name for info in layers]
-    )
-    tensors = [leaf, *(outputs[info.name] for info in layers)]
-    changes = [
-        ((clear - start) / steps)[:, None],
-        *(_changes(values.unflatten(0, (count, along))) for values in tensors[1:]),
-    ]
-    size = (int(images.shape[-2]), int(images.shape[-1]))
+    leaf, _, embeddings = model._repeated(steps).record(paths.flatten(0, 1))
+    count, size = len(clear), (int(images.shape[-2]), int(images.shape[-1]))
     with torch.inference_mode(False), torch.enable_grad():
         path = torch.empty(len(rows), *size, device=clear.device)
         # A tensor made in inference mode cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
-        chosen = embeddings.unflatten(0, (count, along))[:, middle].float()
+        along = embeddings.unflatten(0, (count, steps)).float()
         # Without the factors, slopes of a network in half precision would vanish.
-        factors = chosen.detach().flatten(1).norm(dim=1).clamp(min=1)
-        for pairs in _rounds(rows):
+        factors = along.detach().flatten(1).norm(dim=1).clamp(min=1)
+        for pairs in partner_rounds(rows):
             of = rows[pairs].to(clear.device)
-            alike = similarity(chosen[of], partners[pairs, None], model.metric)
+            alike = similarity(along[of], partners[pairs, None], model.metric)
             total = (factors[of] * alike.sum(1)).sum()
-            slopes = torch.autograd.grad(total, tensors, retain_graph=True)
-            pixels, *products = (
-                slope.unflatten(0, (count, along))[of][:, middle].float()
-                * change[of]
-                / factors[of].reshape(-1, *(1,) * slope.dim())
-                for slope, change in zip(slopes, changes, strict=True)
-            )
-            pixels = pixels.sum((1, 2))
-            parts = [smooth(pixels, s) if s else pixels for s in scales]
-            for info, product in zip(layers, products, strict=True):
-                at_layer, _ = info.maps(product.flatten(0, 1))
-                summed = at_layer.unflatten(0, (len(of), steps)).sum((1, 2))
-                parts.append(_enlarged(summed, size))
-            path[pairs] = _average(parts)
+            (slopes,) = torch.autograd.grad(total, [leaf], retain_graph=True)
+            slope = slopes.unflatten(0, (count, steps))[of].float()
+            product = slope * change[of][:, None]
+            path[pairs] = product.sum((1, 2)) / factors[of][:, None, None]
     ends = model._repeated(2).embed(torch.stack([start, clear], 1).flatten(0, 1))
     of = rows.to(ends.device)
     blurred, score = (
@@ -235,7 +178,7 @@ def attribute_paths(
     return PathAttribution(score, path, score - path.sum((1, 2)), blurred)
 
 
-def _rounds(rows: Tensor) -> list[Tensor]:
+def partner_rounds(rows: Tensor) -> list[Tensor]:
     """Split pairs so that no two of one round have the same image."""
     rounds: list[list[int]] = []
     seen: dict[int, int] = {}
@@ -245,28 +188,6 @@ def _rounds(rows: Tensor) -> list[Tensor]:
             rounds.append([])
         rounds[number].append(pair)
     return [torch.tensor(pairs) for pairs in rounds]
-
-
-def path_options(
-    several_scales: bool, layers: Sequence[LayerInfo] = ()
-) -> dict[str, Any]:
-    """Return the options of :func:`attribute_paths` of one of the two kinds of map.
-
-    Parameters
-    ----------
-    several_scales : bool
-        Whether maps of several scales are averaged.
-    layers : sequence of LayerInfo
-        Their layers, as of :func:`path_layers`.
-
-    Returns
-    -------
-    dict
-        ``steps``, ``scales`` and ``layers``.
-    """
-    if not several_scales:
-        return {"steps": STEPS, "scales": (0.0,), "layers": ()}
-    return {"steps": 2 * STEPS, "scales": SCALES, "layers": layers}
 
 
 def fullest_image(images: Tensor) -> int:
@@ -283,88 +204,6 @@ def fullest_image(images: Tensor) -> int:
         Its place in the batch.
     """
     return int(images.float().flatten(1).std(1).argmax())
-
-
-def path_layers(model: EmbeddingModel, image: Tensor) -> tuple[LayerInfo, ...]:
-    """Choose layers for a path of several scales.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    image : Tensor
-        Prepared image, shape (3, H, W).
-
-    Returns
-    -------
-    tuple of LayerInfo
-        Layers of :func:`last_layers` whose longer side has 7 to 64 positions.
-    """
-    return tuple(
-        info
-        for shape, info in last_layers(model, image).items()
-        if _SMALLEST <= max(shape) <= _LARGEST
-    )
-
-
-def last_layers(
-    model: EmbeddingModel, image: Tensor
-) -> dict[tuple[int, int], LayerInfo]:
-    """Find the last layer of each resolution that carries the whole embedding.
-
-    Parameters
-    ----------
-    model : EmbeddingModel
-        The network.
-    image : Tensor
-        Prepared image, shape (3, H, W).
-
-    Returns
-    -------
-    dict of (int, int) to LayerInfo
-        By height and width of the map, the latest layer first. A resolution without
-        such a layer, or only with one that runs several times or has a class token
-        beside its positions, is missing.
-    """
-    chosen: dict[tuple[int, int], LayerInfo] = {}
-    for info in reversed(model.layers(image[None])):
-        shape = (info.shape[1], info.shape[2])
-        if shape in chosen or info.calls > 1 or info.prefix_tokens:
-            continue
-        if model.carries_all(image[None], info.name):
-            chosen[shape] = info
-    return chosen
-
-
-def _changes(outputs: Tensor) -> Tensor:
-    """Return the change of a layer's output over each step, shape (B, steps, ...).
-
-    The output at the border of two steps is interpolated between their middles. The
-    first image is the start of the first step, the last image the end of the last.
-    """
-    values = outputs.detach().float()
-    between = (values[:, 1:-2] + values[:, 2:-1]) / 2
-    edges = torch.cat([values[:, :1], between, values[:, -1:]], 1)
-    return edges[:, 1:] - edges[:, :-1]
-
-
-def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps (n, h, w) to the size of the image; their sums stay the same."""
-    large = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
-    # Bilinear weights lose a little at the borders.
-    scaled = large[:, 0] * (maps[0].numel() / (size[0] * size[1]))
-    lost = maps.sum((1, 2)) - scaled.sum((1, 2))
-    return scaled + lost[:, None, None] / scaled[0].numel()
-
-
-def _average(maps: list[Tensor]) -> Tensor:
-    """Average maps that have the same sum, weighted to have the same spread."""
-    if len(maps) == 1:
-        return maps[0]
-    spreads = torch.stack([m.flatten(1).std(1) for m in maps])
-    weights = 1 / spreads.clamp(min=torch.finfo(torch.float32).tiny)
-    weights = (weights / weights.sum(0))[..., None, None]
-    return sum((w * m for w, m in zip(weights, maps, strict=True)), maps[0] * 0)
 
 
 def blur(images: Tensor, share: float = BLUR) -> Tensor:

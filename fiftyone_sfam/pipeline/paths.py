@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fiftyone_sfam.attribution.path import (
-    attribute_paths,
-    path_options,
-)
+from fiftyone_sfam.attribution.path import STEPS
 from fiftyone_sfam.attribution.render import top_value
+from fiftyone_sfam.attribution.scales import SAMPLES, attribute_kind
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, Pairs
@@ -39,7 +37,7 @@ def path_sides(pairs: Pairs, which: str | None) -> NDArray[np.bool_]:
 
 def images_at_once(kinds: Sequence[str], batch_size: int) -> int:
     """Return how many images, each with its steps, fit into a forward pass."""
-    steps = max(path_options(kind == SCALES)["steps"] + 2 for kind in kinds)
+    steps = max(SAMPLES + 2 if kind == SCALES else STEPS for kind in kinds)
     return max(1, batch_size // steps)
 
 
@@ -54,13 +52,15 @@ def path_rows(
     """Explain pairs along paths; return what is stored of each.
 
     It is None of a pair whose maps are not finite. Arguments are as for
-    :func:`fiftyone_sfam.attribution.path.attribute_paths`.
+    :func:`fiftyone_sfam.attribution.scales.attribute_kind`.
     """
     packed: list[Arrays] = [{} for _ in rows]
     finite = np.ones(len(rows), dtype=bool)
     for kind in settings.path_kinds:
-        options = path_options(kind == SCALES, layers)
-        maps = attribute_paths(model, images, rows, partners, **options).path
+        several = kind == SCALES
+        maps = attribute_kind(
+            model, images, rows, partners, several_scales=several, layers=layers
+        ).path
         values = maps.detach().cpu().numpy()
         finite &= np.isfinite(values).all(axis=(1, 2))
         values = np.nan_to_num(values)

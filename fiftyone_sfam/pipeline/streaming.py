@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.maps import attribute, finite_maps, maps_problem
-from fiftyone_sfam.attribution.path import fullest_image, path_layers
+from fiftyone_sfam.attribution.path import fullest_image
+from fiftyone_sfam.attribution.scales import path_layers
 from fiftyone_sfam.data.images import Loaded, load_in_background, read_image
 from fiftyone_sfam.data.items import Items
 from fiftyone_sfam.errors import DataError

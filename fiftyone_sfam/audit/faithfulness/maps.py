@@ -12,13 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from fiftyone_sfam.attribution.maps import Weights, attribute
-from fiftyone_sfam.attribution.path import (
-    SCALES,
-    STEPS,
-    attribute_path,
-    last_layers,
-    path_layers,
-)
+from fiftyone_sfam.attribution.path import attribute_path
+from fiftyone_sfam.attribution.scales import attribute_scales, last_layers, path_layers
 from fiftyone_sfam.audit.faithfulness.masks import (
     PATCHES,
     Fill,
@@ -103,11 +98,9 @@ def image_maps(
     """Compute all maps of an image (3, H, W) towards partners (P, D)."""
     size = (int(image.shape[-2]), int(image.shape[-1]))
     path = attribute_path(model, image, partners)
-    several = attribute_path(
-        model, image, partners, steps=2 * STEPS, scales=SCALES, layers=scaled
-    )
     head = model.linearize(image[None])
     rows = torch.zeros(len(partners), dtype=torch.long, device=head.leaf.device)
+    several = attribute_scales(model, image[None], rows, partners, layers=scaled)
     attribution = attribute(head, rows, partners, model.metric, weights)
     maps = {
         PATH: path.path,
