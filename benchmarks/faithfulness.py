@@ -20,6 +20,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,19 +120,21 @@ def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     return arguments.out / folder / f"{title}{fill}.jsonl"
 
 
-def listed(title: str, trials: bool, masks: int) -> tuple[Any, ...]:
+def listed(
+    title: str, trials: bool, masks: int, threshold: float = 0.0
+) -> tuple[Any, ...]:
     """List what is compared."""
     from faithfulness_held import HELD, held_methods
 
     if title in HELD:
-        return held_methods(title, masks)
+        return held_methods(title, masks, threshold)
     if trials:
         from faithfulness_trials import trials as ideas
 
         return ideas()
     from faithfulness_methods import methods
 
-    return methods(masks)
+    return methods(masks, threshold)
 
 
 def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -168,37 +171,58 @@ def measure(title: str, arguments: argparse.Namespace) -> None:
         done = {line["query"] for line in lines}
     else:
         path.write_text(json.dumps(settings) + "\n")
+    compared = listed(title, arguments.trials, arguments.masks, settings["threshold"])
     for query, match, impostor in triples:
         if query in done:
             continue
-        line = measure_query(data, query, (match, impostor), arguments)
+        line = measure_query(data, query, (match, impostor), compared, arguments)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
+def explain(
+    compared: Sequence[Any], model: Any, image: Any, partners: Any
+) -> tuple[list[tuple[str, Any]], dict[str, float]]:
+    """Compute all maps of an image, and the seconds of each per partner.
+
+    Each map has one for every partner, or one for all.
+    """
+    from fiftyone_sfam.audit.faithfulness.masks import upsample
+
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    shared: dict[Any, tuple[Any, float]] = {}
+    found, seconds = [], {}
+    for method in compared:
+        if method.maps not in shared:
+            begun = time.perf_counter()
+            maps = method.maps(model, image, partners).detach()
+            shared[method.maps] = maps, time.perf_counter() - begun
+        maps, taken = shared[method.maps]
+        seconds[method.name] = taken / len(partners)
+        found.append((method.name, upsample(method.then(maps), size)))
+    return found, seconds
+
+
 def measure_query(
-    data: Data, query: int, partners: tuple[int, int], arguments: argparse.Namespace
+    data: Data,
+    query: int,
+    partners: tuple[int, int],
+    compared: Sequence[Any],
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """Explain a query towards two partners by all methods, and mask it."""
     import torch
-    from faithfulness_methods import BATCH
+    from faithfulness_masking import BATCH
 
     from fiftyone_sfam.audit.faithfulness.masks import (
         MaskedEmbeddings,
         masked_embeddings,
         partner_ranks,
         similarity_curves,
-        upsample,
     )
 
     image, others = data.images[query], data.embeddings[list(partners)]
-    size = (int(image.shape[-2]), int(image.shape[-1]))
-    found, seconds = [], {}
-    for method in listed(data.title, arguments.trials, arguments.masks):
-        begun = time.perf_counter()
-        maps = method.maps(data.model, image, others)
-        seconds[method.name] = (time.perf_counter() - begun) / len(partners)
-        found.append((method.name, upsample(maps.detach(), size)))
+    found, seconds = explain(compared, data.model, image, others)
 
     def embed(images: Any) -> Any:
         return data.model.embed(images.contiguous(memory_format=torch.channels_last))

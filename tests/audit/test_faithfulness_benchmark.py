@@ -11,7 +11,8 @@ import pytest
 import torch
 from faithfulness import choose, kinds_of, load_data, threshold
 from faithfulness_demo import person_pairs, positive_share, region_of, wall_pairs
-from faithfulness_methods import methods, rise_masks
+from faithfulness_masking import rise_masks
+from faithfulness_methods import methods
 from faithfulness_table import summarize, table
 
 from fiftyone_sfam.attribution.path import path_layers
