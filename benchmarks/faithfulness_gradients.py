@@ -16,8 +16,9 @@ from torch import Tensor
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.metric import normalizer
 
-# Values of an embedding whose gradients are computed together.
-_CHUNK = 32
+# Values of an embedding whose gradients are computed together: each has a copy of the
+# image, which is half as long as batching the gradients of one.
+_COPIES = 8
 
 
 def arguments(
@@ -57,12 +58,11 @@ def fggb(threshold: float) -> Maps:
     """
 
     def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        leaf, _, embeddings = model.record(image[None])
         weights = arguments(
-            embeddings[0].detach().float(), partners, model.metric, threshold
+            model.embed(image[None])[0], partners, model.metric, threshold
         )
         total = torch.zeros(len(partners), *image.shape[1:])
-        for values, slopes in _slopes(leaf, embeddings):
+        for values, slopes in _slopes(model, image):
             heat = slopes.abs().sum(1)
             heat /= heat.sum((1, 2), keepdim=True).clamp(min=1e-30)
             total += torch.einsum("pk,khw->phw", weights[:, values], heat)
@@ -71,16 +71,20 @@ def fggb(threshold: float) -> Maps:
     return maps
 
 
-def _slopes(leaf: Tensor, embeddings: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the gradients (K, 3, H, W) of a few values of an embedding (1, D)."""
+def _slopes(model: EmbeddingModel, image: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the gradients (K, 3, H, W) of a few values of an image's embedding."""
+    copies = image.expand(_COPIES, -1, -1, -1)
+    leaf, _, embeddings = model.record(
+        copies.contiguous(memory_format=torch.channels_last)
+    )
     count = embeddings.shape[1]
-    for start in range(0, count, _CHUNK):
-        values = slice(start, min(start + _CHUNK, count))
-        rows = torch.eye(count)[values, None].to(embeddings)
-        (slopes,) = torch.autograd.grad(
-            embeddings, leaf, rows, retain_graph=True, is_grads_batched=True
-        )
-        yield values, slopes[:, 0].float()
+    for start in range(0, count, _COPIES):
+        values = slice(start, min(start + _COPIES, count))
+        rows = torch.zeros_like(embeddings)
+        places = torch.arange(values.stop - start)
+        rows[places, start + places] = 1
+        (slopes,) = torch.autograd.grad(embeddings, leaf, rows, retain_graph=True)
+        yield values, slopes[: len(places)].float()
 
 
 def xssab(threshold: float) -> Maps:
