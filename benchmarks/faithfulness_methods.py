@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from faithfulness_gradients import fggb, xssab
 from faithfulness_masking import Maps, corr_rise, min_plus, rise, sbsm, size_of
+from faithfulness_relevance import bilrp
 from torch import Tensor
 
 from fiftyone_sfam.attribution.maps import attribute
@@ -86,6 +87,7 @@ def methods(masks: int, threshold: float = 0.0) -> tuple[Method, ...]:
             for target in targets
         ),
         Method("Eigen-CAM", "gradient", _eigen_cam),
+        Method("BiLRP", "gradient", bilrp),
         *rivals(masks, threshold),
         *baselines(),
     )

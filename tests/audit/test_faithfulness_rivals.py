@@ -20,6 +20,7 @@ from faithfulness_masking import (
     square_masks,
 )
 from faithfulness_methods import methods
+from faithfulness_relevance import _Relevance, bilrp
 from PIL import Image
 from torch import Tensor, nn
 
@@ -227,3 +228,63 @@ def test_grad_eclip_by_hand() -> None:
     # Towards a green partner, the places of the largest weight speak against it.
     (other,) = grad_eclip(model, image, torch.tensor([[0.0, 1.0]]))
     assert other.abs().max() == 0
+
+
+class Layers(nn.Module):
+    """Convolutions with what follows them in networks of the benchmark."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(6)
+        self.scale = nn.Parameter(torch.rand(8) + 0.5)
+        self.second = nn.Conv2d(6, 8, 3, groups=2, bias=False)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.last = nn.Linear(8, 4, bias=bias)
+        if bias:
+            nn.init.normal_(self.norm.bias)
+            nn.init.uniform_(self.norm.running_mean)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = F.relu6(self.norm(self.first(images)))
+        maps = self.second(maps) * self.scale[None, :, None, None]
+        maps = F.relu(maps)
+        maps = maps * torch.sigmoid(self.gate(maps.mean((2, 3), keepdim=True)))
+        out: Tensor = self.last(maps.mean((2, 3)))
+        return out
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_relevance_adds_up_where_no_bias_takes_part(bias: bool) -> None:
+    torch.manual_seed(0)
+    network = Layers(bias).eval()
+    preprocessing = Preprocessing(size=(9, 9), mean=(0.5,) * 3, std=(0.1,) * 3)
+    model = EmbeddingModel(network, preprocessing, name="layers")
+    image, partners = torch.randn(3, 9, 9), torch.randn(2, 4)
+    maps = bilrp(model, image, partners)
+    embedding = model.embed(image[None])
+    with _Relevance():
+        _, _, same = model.record(image[None])
+    torch.testing.assert_close(same, embedding)
+    scores = similarity(embedding, partners, "cosine")
+    assert torch.allclose(maps.sum((1, 2)), scores, atol=1e-5) is not bias
+
+
+def test_relevance_of_a_unit_by_hand() -> None:
+    model = EmbeddingModel(
+        nn.Sequential(nn.Conv2d(3, 1, 1), nn.Flatten()),
+        Preprocessing(size=(1, 1), mean=(0.0,) * 3, std=(1.0,) * 3),
+        name="unit",
+        layer="0",
+    )
+    weight, bias = torch.tensor([2.0, -1.0, 3.0]), 1.0
+    convolution = model.network[0]  # type: ignore[index]
+    with torch.no_grad():
+        convolution.weight.copy_(weight.reshape(1, 3, 1, 1))
+        convolution.bias.fill_(bias)
+    image = torch.tensor([1.0, 2.0, -1.0]).reshape(3, 1, 1)
+    # The unit is 2 - 2 - 3 + 1; what makes it negative counts more.
+    shares = (2.0, -2.0 * 1.25, -3.0 * 1.25, 1.0)
+    expected = -1.0 * sum(shares[:3]) / sum(shares)
+    found = bilrp(model, image, torch.ones(1, 1))
+    assert found.item() == pytest.approx(expected)
