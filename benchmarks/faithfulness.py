@@ -41,6 +41,8 @@ NETWORKS = (
 PAIRS = 300
 STEPS = 10
 MASKS = 200
+# Networks with batch normalization to fold.
+FOLDED = ("osnet", "mobilefacenet")
 FILLS = ("blur", "mean", "inpaint", "patches")
 # Identities by their place in alphabetical order, even or odd.
 HALVES = {"dev": 0, "report": 1}
@@ -285,9 +287,10 @@ def donor(data: Data, query: int, partners: tuple[int, int]) -> Any:
 def load_data(title: str, assets: Path, half: int) -> Data:
     """Load a network, and prepare and embed the images of half of the identities."""
     import torch
+    from faithfulness_embedder import FastModel
     from faithfulness_held import HELD, load_held
+    from faithfulness_masking import BATCH
 
-    from fiftyone_sfam import EmbeddingModel
     from fiftyone_sfam.data.images import read_image
 
     if title in HELD:
@@ -298,7 +301,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
         network = reference.load_reference_model(name, assets)
         # Twice as fast on a processor, and the same to rounding.
         network = network.to(memory_format=torch.channels_last)
-        model = EmbeddingModel(
+        model = FastModel(
             network, network.preprocess, metric=network.metric, name=title
         )
         folder = assets / "data" / reference.REFERENCE_MODELS[name].data_folder
@@ -311,6 +314,8 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     order = sorted(set(identities))
     kept = [i for i, one in enumerate(identities) if order.index(one) % 2 == half]
     images = torch.stack([model.prepare(read_image(paths[i])) for i in kept])
+    if title in FOLDED:
+        model.fold(images[:BATCH])
     embeddings = torch.cat([model.embed(part) for part in images.split(16)])
     matches = [named[i] for i in kept]
     return Data(

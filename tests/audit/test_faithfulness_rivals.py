@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from faithfulness_attention import Recorded, grad_eclip, legrad, rollout
+from faithfulness_embedder import FastModel
 from faithfulness_gradients import arguments, fggb, xssab
 from faithfulness_masking import (
     black,
@@ -288,3 +289,20 @@ def test_relevance_of_a_unit_by_hand() -> None:
     expected = -1.0 * sum(shares[:3]) / sum(shares)
     found = bilrp(model, image, torch.ones(1, 1))
     assert found.item() == pytest.approx(expected)
+
+
+def test_a_folded_network_embeds_the_same() -> None:
+    torch.manual_seed(0)
+    network = Layers(bias=True).eval()
+    preprocessing = Preprocessing(size=(9, 9), mean=(0.5,) * 3, std=(0.1,) * 3)
+    model = FastModel(network, preprocessing, name="layers")
+    images = torch.randn(5, 3, 9, 9)
+    expected = model.embed(images)
+    model.fold(images)
+    torch.testing.assert_close(model.embed(images), expected)
+    with torch.no_grad():
+        network.last.bias += 1
+    # It is a copy: what the network becomes later plays no part.
+    torch.testing.assert_close(model.embed(images), expected)
+    with pytest.raises(RuntimeError, match="folded, model 'layers' differs by"):
+        model.fold(images * torch.nan)
