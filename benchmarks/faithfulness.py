@@ -214,7 +214,7 @@ def measure_query(
 ) -> dict[str, Any]:
     """Explain a query towards two partners by all methods, and mask it."""
     import torch
-    from faithfulness_masking import BATCH
+    from faithfulness_masking import batch_of
 
     from fiftyone_sfam.audit.faithfulness.masks import (
         MaskedEmbeddings,
@@ -244,7 +244,7 @@ def measure_query(
             steps=arguments.steps,
             fill=fill,
             other=donor(data, query, partners),
-            batch_size=BATCH,
+            batch_size=batch_of(image),
         )
         of_fill: dict[str, Any] = {"deletion": {}, "insertion": {}, "rank": {}}
         start = 0
@@ -289,7 +289,6 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     import torch
     from faithfulness_embedder import FastModel
     from faithfulness_held import HELD, load_held
-    from faithfulness_masking import BATCH
 
     from fiftyone_sfam.data.images import read_image
 
@@ -315,7 +314,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     kept = [i for i, one in enumerate(identities) if order.index(one) % 2 == half]
     images = torch.stack([model.prepare(read_image(paths[i])) for i in kept])
     if title in FOLDED:
-        model.fold(images[:BATCH])
+        model.fold(images[:16])
     embeddings = torch.cat([model.embed(part) for part in images.split(16)])
     matches = [named[i] for i in kept]
     return Data(

@@ -105,14 +105,15 @@ def table(figures: dict[str, Any]) -> str:
         f"### {figures['network']}\n\n{figures['pairs']} pairs of {figures['queries']} "
         f"queries, {figures['steps']} steps, layer `{figures['layer']}`.\n\n"
         f"| map | ins - del | {' | '.join(fills)} | genuine | impostor | accuracy, "
-        "mean | 1/3 hidden | 1/3 shown | rank 1 kept | ms per pair |\n"
-        f"|{'---|' * (9 + len(fills))}"
+        "mean | false non-match | false match | 1/3 hidden | 1/3 shown | rank 1 kept | "
+        f"ms per pair |\n|{'---|' * (11 + len(fills))}"
     )
     body = [
         f"| {row['method']} | {_interval(row['margin'])} | "
         f"{' | '.join(_interval(row['by fill'][fill]) for fill in fills)} | "
         f"{row['genuine']:.4f} | {row['impostor']:.4f} | "
-        f"{_interval(row['decisions'], 3)} | {row['accuracy hidden']:.3f} | "
+        f"{_interval(row['decisions'], 3)} | {_interval(row['false non-match'], 3)} | "
+        f"{_interval(row['false match'], 3)} | {row['accuracy hidden']:.3f} | "
         f"{row['accuracy shown']:.3f} | {row['rank kept']:.3f} | "
         f"{1000 * row['seconds']:.0f} |"
         for row in figures["rows"]
@@ -172,6 +173,7 @@ def _row(
         for kind in ("deletion", "insertion")
     )
     accepted = (curves["deletion"] >= threshold).mean(axis=0)
+    restored = area((curves["insertion"] >= threshold).mean(axis=0))
     ranks = np.array(
         [[line["fills"][fill]["rank"][name] for fill in fills] for line in lines]
     )
@@ -185,6 +187,12 @@ def _row(
             for fill, values in zip(fills, by_fill, strict=True)
         },
         "decisions": asdict(decision_estimate(accepted, genuine, queries)),
+        # Error rates while the first pixels of a hidden image are restored: means over
+        # the share of restored pixels.
+        "false non-match": asdict(
+            mean_estimate(1 - restored[genuine], queries[genuine])
+        ),
+        "false match": asdict(mean_estimate(restored[~genuine], queries[~genuine])),
         "genuine": float(margins[genuine].mean()),
         "impostor": float(margins[~genuine].mean()),
         "insertion": float(area(curves["insertion"]).mean()),
