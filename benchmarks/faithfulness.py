@@ -9,8 +9,8 @@ is done, so a run that was stopped goes on where it was. The table that is print
 ``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
-[--steps T] [--masks M] [--fill all|blur|mean|inpaint|patches] [--half dev|report]
-[--trials] [--table] [--demo]``.
+[--turn N] [--steps T] [--masks M] [--fill all|blur|mean|inpaint|patches]
+[--half dev|report] [--trials] [--pasted] [--table] [--demo]``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, default=Path(default))
     parser.add_argument("--only", help="networks, separated by commas")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs per network")
+    parser.add_argument("--turn", type=int, help="pairs of a network, then the next")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a curve")
     parser.add_argument("--masks", type=int, default=MASKS, help="masks of RISE")
     parser.add_argument("--fill", choices=("all", *FILLS), default="all")
@@ -74,6 +76,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table")
     parser.add_argument("--trials", action="store_true", help="ideas, not methods")
+    parser.add_argument("--pasted", action="store_true", help="composites' answer")
     parser.add_argument("--demo", action="store_true", help="the demo world's answer")
     arguments = parser.parse_args()
     if arguments.demo:
@@ -88,26 +91,56 @@ def main() -> int:
         if not arguments.assets.is_dir():
             print(f"no assets at {arguments.assets}; give --assets", file=sys.stderr)
             return 2
-        for title in titles:
-            measure(title, arguments)
-    from faithfulness_table import summarize, table
-
-    found = [
-        summarize(
-            *read_lines(lines_path(arguments, title)),
-            listed(title, arguments.trials, arguments.masks),
-        )
-        for title in titles
-        if lines_path(arguments, title).exists()
-    ]
+        for pairs in goals(arguments.pairs, arguments.turn):
+            for title in titles:
+                run(title, arguments, pairs)
+    found, text = report(titles, arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
-    (arguments.out / f"{name}{fill}.json").write_text(
+    (arguments.out / f"{results_name(arguments)}.json").write_text(
         json.dumps(found, indent=1) + "\n"
     )
-    print("\n\n".join(table(one) for one in found))
+    print(text)
     return 0
+
+
+def goals(pairs: int, turn: int | None) -> list[int]:
+    """List how many pairs every network has after each turn."""
+    turn = turn or pairs
+    return [min(done, pairs) for done in range(turn, pairs + turn, turn)]
+
+
+def run(title: str, arguments: argparse.Namespace, pairs: int) -> None:
+    """Measure a network up to a number of pairs, or of composites."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    upto = argparse.Namespace(**{**vars(arguments), "pairs": pairs})
+    if arguments.pasted:
+        from faithfulness_pasted import measure as measure_pasted
+
+        measure_pasted(title, upto)
+    else:
+        measure(title, upto)
+
+
+def report(
+    titles: list[str], arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], str]:
+    """Summarize the networks that have lines, as figures and as Markdown."""
+    import faithfulness_pasted
+    import faithfulness_table
+
+    there = [one for one in titles if lines_path(arguments, one).exists()]
+    found = []
+    for title in there:
+        settings, lines = read_lines(lines_path(arguments, title))
+        if arguments.pasted:
+            found.append(faithfulness_pasted.summarize(settings, lines))
+        else:
+            compared = listed(title, arguments.trials, arguments.masks)
+            found.append(faithfulness_table.summarize(settings, lines, compared))
+    write = faithfulness_pasted.table if arguments.pasted else faithfulness_table.table
+    return found, "\n\n".join(write(one) for one in found)
 
 
 # --------------------------------------------------------------------------------------
@@ -117,9 +150,43 @@ def main() -> int:
 
 def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     """Return the file of a network's lines."""
-    folder = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
+    fill = fill_suffix(arguments)
+    folder = results_name(arguments).removesuffix(fill)
     return arguments.out / folder / f"{title}{fill}.jsonl"
+
+
+def results_name(arguments: argparse.Namespace) -> str:
+    """Name what is measured, and the fill if it is one."""
+    kind = "_pasted" if arguments.pasted else "_trials" if arguments.trials else ""
+    return f"faithfulness{kind}{fill_suffix(arguments)}"
+
+
+def fill_suffix(arguments: argparse.Namespace) -> str:
+    """Return what tells the results under one fill from those under all."""
+    plain = arguments.pasted or arguments.fill == "all"
+    return "" if plain else f"_{arguments.fill}"
+
+
+def resume(path: Path, settings: dict[str, Any], key: str = "query") -> set[int]:
+    """Begin a file of lines, or return what it has lines of.
+
+    Raises
+    ------
+    SystemExit
+        If the file is of other settings.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings) + "\n")
+        return set()
+    old, lines = read_lines(path)
+    for name in {**old, **settings}:
+        if old.get(name) != settings.get(name):
+            raise SystemExit(
+                f"{path} was measured with {name} {old.get(name)}, not "
+                f"{settings.get(name)}; move it away to begin anew."
+            )
+    return {line[key] for line in lines}
 
 
 def listed(
@@ -147,11 +214,10 @@ def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def measure(title: str, arguments: argparse.Namespace) -> None:
     """Measure the queries of a network that have no line yet."""
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     data = load_data(title, arguments.assets, HALVES[arguments.half])
     triples = choose(data, arguments.pairs // 2)
+    limit = threshold(data)
+    compared = listed(title, arguments.trials, arguments.masks, limit)
     settings = {
         "network": title,
         "half": arguments.half,
@@ -159,21 +225,13 @@ def measure(title: str, arguments: argparse.Namespace) -> None:
         "masks": arguments.masks,
         "fills": fills_of(arguments),
         "images": len(data.images),
-        "threshold": threshold(data),
+        "threshold": limit,
         "metric": data.model.metric,
         "layer": data.model.find_layer(data.images[:1]).name,
+        "methods": [method.name for method in compared],
     }
     path = lines_path(arguments, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done: set[int] = set()
-    if path.exists():
-        old, lines = read_lines(path)
-        if old != settings:
-            raise SystemExit(f"{path} is of other settings; delete it to begin anew.")
-        done = {line["query"] for line in lines}
-    else:
-        path.write_text(json.dumps(settings) + "\n")
-    compared = listed(title, arguments.trials, arguments.masks, settings["threshold"])
+    done = resume(path, settings)
     for query, match, impostor in triples:
         if query in done:
             continue
@@ -284,6 +342,7 @@ def donor(data: Data, query: int, partners: tuple[int, int]) -> Any:
 # --------------------------------------------------------------------------------------
 
 
+@cache
 def load_data(title: str, assets: Path, half: int) -> Data:
     """Load a network, and prepare and embed the images of half of the identities."""
     import torch

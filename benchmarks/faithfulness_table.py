@@ -109,23 +109,23 @@ def table(figures: dict[str, Any]) -> str:
         f"ms per pair |\n|{'---|' * (11 + len(fills))}"
     )
     body = [
-        f"| {row['method']} | {_interval(row['margin'])} | "
-        f"{' | '.join(_interval(row['by fill'][fill]) for fill in fills)} | "
+        f"| {row['method']} | {interval(row['margin'])} | "
+        f"{' | '.join(interval(row['by fill'][fill]) for fill in fills)} | "
         f"{row['genuine']:.4f} | {row['impostor']:.4f} | "
-        f"{_interval(row['decisions'], 3)} | {_interval(row['false non-match'], 3)} | "
-        f"{_interval(row['false match'], 3)} | {row['accuracy hidden']:.3f} | "
+        f"{interval(row['decisions'], 3)} | {interval(row['false non-match'], 3)} | "
+        f"{interval(row['false match'], 3)} | {row['accuracy hidden']:.3f} | "
         f"{row['accuracy shown']:.3f} | {row['rank kept']:.3f} | "
         f"{1000 * row['seconds']:.0f} |"
         for row in figures["rows"]
     ]
     tail = [
-        f"| {ours} minus {name} | {_interval(value, signed=True)} |"
+        f"| {ours} minus {name} | {interval(value, signed=True)} |"
         for ours, values in figures["differences"].items()
         for name, value in values.items()
     ]
     tail += [
         f"| {ours} minus {figures['best other']}, {fill} | "
-        f"{_interval(value, signed=True)} |"
+        f"{interval(value, signed=True)} |"
         for ours, values in figures["differences by fill"].items()
         for fill, value in values.items()
         if len(fills) > 1
@@ -204,9 +204,10 @@ def _row(
     }
 
 
-def _interval(
+def interval(
     value: dict[str, float] | Estimate, digits: int = 4, *, signed: bool = False
 ) -> str:
+    """Write an estimate with its interval."""
     estimate = value if isinstance(value, Estimate) else Estimate(**value)
     plus = "+" if signed else ""
     middle, low, high = (
