@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from faithfulness import choose, goals, resume
+from faithfulness_demo import positive_share
 from faithfulness_pasted import (
+    SIDES,
     draw,
     opacity,
     paste,
@@ -21,21 +23,24 @@ from faithfulness_pasted import (
     table,
 )
 
-
-def test_a_patch_is_a_quarter_with_faded_borders() -> None:
-    seen = opacity((64, 32), (0.0, 1.0))
-    assert seen.shape == (64, 32)
-    # Half of the height from the top, half of the width up to the right border.
-    assert (seen > 0.5).nonzero().amin(0).tolist() == [0, 16]
-    assert (seen > 0.5).nonzero().amax(0).tolist() == [31, 31]
-    # 4 of 64 rows are faded at the lower border: two inside, two outside.
-    assert seen[28:36, 24].tolist() == [1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0]
-    base, patch = torch.zeros(3, 64, 32), torch.full((3, 64, 32), 8.0)
-    assert paste(base, patch, seen)[:, 31, 24].tolist() == [5.0] * 3
-    assert paste(base, patch, seen)[0, 40:].max() == 0
+from fiftyone_sfam.audit.faithfulness.maps import center_prior
 
 
-def test_which_patches_decide() -> None:
+def test_halves_have_faded_borders() -> None:
+    upper, lower = (opacity((64, 32), side) for side in ("upper", "lower"))
+    # 4 of 64 rows are faded.
+    faded = [1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0]
+    assert upper[28:36, 7].tolist() == faded
+    assert lower[28:36, 7].tolist() == faded[::-1]
+    left, right = (opacity((64, 32), side) for side in ("left", "right"))
+    assert left[5, 13:19].tolist() == [1, 1, 0.75, 0.25, 0, 0]
+    assert torch.equal(left + right, torch.ones(64, 32))
+    base, half = torch.zeros(3, 64, 32), torch.full((3, 64, 32), 8.0)
+    assert paste(base, half, upper)[:, 31, 24].tolist() == [5.0] * 3
+    assert paste(base, half, upper)[0, 40:].max() == 0
+
+
+def test_which_halves_decide() -> None:
     # The gap is 0.4, of which a quarter is closed.
     assert rises(0.2, 0.6, 0.31, threshold=0.4)
     assert not rises(0.2, 0.6, 0.29, threshold=0.4)
@@ -61,28 +66,48 @@ def test_composites_are_drawn_by_their_number() -> None:
     assert drawn == [draw(number, genuine, impostor) for number in range(40)]
     assert len(set(drawn)) > 20
     for one in drawn:
-        assert genuine[one.patch, one.partner]
-        assert impostor[one.patch, one.base]
-    assert {one.base for one in drawn} == set(range(5))
+        assert genuine[one.half, one.partner]
+        assert impostor[one.half, one.base]
+    assert [one.side for one in drawn[:5]] == [
+        "left",
+        "right",
+        "upper",
+        "lower",
+        "left",
+    ]
 
 
 def test_scores_of_composites_by_hand() -> None:
-    def line(base: int, share: float, ranked: float) -> dict[str, Any]:
-        return {
-            "base": base,
-            "share": {"path": share, "flat map (share of the area)": 0.25},
-            "ranked": {"path": ranked, "flat map (share of the area)": 0.5},
-        }
+    def line(base: int, side: str, share: float, ranked: float) -> dict[str, Any]:
+        scores = {"share": {"path": share}, "ranked": {"path": ranked}}
+        return {"base": base, "side": side, **scores}
 
-    lines = [{"base": 9}, line(1, 0.5, 0.8), line(2, float("nan"), 0.6)]
+    nothing = float("nan")
+    lines = [
+        {"base": 9, "side": "left", "similarities": [0.1, 0.6, 0.1]},
+        line(1, "upper", 0.8, 0.9),
+        line(2, "upper", 0.4, 0.9),
+        line(3, "lower", nothing, 0.9),
+        line(4, "lower", 0.2, 0.2),
+        line(5, "lower", 0.2, 0.1),
+    ]
     found = summarize({"network": "net", "methods": ["path"]}, lines)
-    assert (found["drawn"], found["kept"]) == (3, 2)
-    path, flat = found["rows"]
+    assert (found["drawn"], found["kept"]) == (6, 5)
+    assert found["sides"] == {"left": 0, "right": 0, "upper": 2, "lower": 3}
+    (path,) = found["rows"]
+    # The lower halves count as much as the upper ones, which are fewer.
+    assert path["ranked"]["value"] == pytest.approx((0.9 + 0.4) / 2)
     # A map without a positive part has no share.
-    assert path["share"]["value"] == 0.5
-    assert path["ranked"]["value"] == pytest.approx(0.7)
-    assert flat["share"]["value"] == 0.25
-    assert "2 of 3 drawn composites" in table(found)
+    assert path["share"]["value"] == pytest.approx((0.6 + 0.2) / 2)
+    assert "5 of 6 drawn composites (left 0, right 0, upper 2, lower 3)" in table(found)
+
+
+def test_a_map_that_is_always_the_same_knows_nothing() -> None:
+    center = center_prior((64, 32)).numpy()
+    for side in SIDES:
+        region = (opacity((64, 32), side) > 0.5).numpy()
+        assert ranked_inside(center, region) == pytest.approx(0.5)
+        assert positive_share(center, region) == pytest.approx(0.5)
 
 
 def test_lines_are_gone_on_with(tmp_path: Path) -> None:
