@@ -142,7 +142,7 @@ class _Relevance(TorchFunctionMode):
             # The smaller one is a gate.
             smaller = first.numel() < second.numel()
             pair = (first.detach(), second) if smaller else (first, second.detach())
-            return func(*pair)  # type: ignore[no-any-return]
+            return func(*pair)
         return None
 
     def _add(self, _func: Any, first: Any, second: Any) -> Tensor | None:
