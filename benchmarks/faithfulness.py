@@ -9,8 +9,8 @@ is done, so a run that was stopped goes on where it was. The table that is print
 ``benchmarks/out/faithfulness.json`` are made of all lines that there are.
 
 Usage: ``python benchmarks/faithfulness.py [--assets DIR] [--only NAMES] [--pairs N]
-[--steps T] [--masks M] [--fill all|blur|mean|inpaint|patches] [--half dev|report]
-[--trials] [--table] [--demo]``.
+[--turn N] [--steps T] [--masks M] [--fill all|blur|mean|inpaint|patches]
+[--half dev|report] [--trials] [--pasted] [--table] [--demo]``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ NETWORKS = (
 PAIRS = 300
 STEPS = 10
 MASKS = 200
+# Networks with batch normalization to fold.
+FOLDED = ("osnet", "mobilefacenet")
 FILLS = ("blur", "mean", "inpaint", "patches")
 # Identities by their place in alphabetical order, even or odd.
 HALVES = {"dev": 0, "report": 1}
@@ -64,6 +68,7 @@ def main() -> int:
     parser.add_argument("--assets", type=Path, default=Path(default))
     parser.add_argument("--only", help="networks, separated by commas")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="pairs per network")
+    parser.add_argument("--turn", type=int, help="pairs of a network, then the next")
     parser.add_argument("--steps", type=int, default=STEPS, help="steps of a curve")
     parser.add_argument("--masks", type=int, default=MASKS, help="masks of RISE")
     parser.add_argument("--fill", choices=("all", *FILLS), default="all")
@@ -71,6 +76,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table")
     parser.add_argument("--trials", action="store_true", help="ideas, not methods")
+    parser.add_argument("--pasted", action="store_true", help="composites' answer")
     parser.add_argument("--demo", action="store_true", help="the demo world's answer")
     arguments = parser.parse_args()
     if arguments.demo:
@@ -85,26 +91,56 @@ def main() -> int:
         if not arguments.assets.is_dir():
             print(f"no assets at {arguments.assets}; give --assets", file=sys.stderr)
             return 2
-        for title in titles:
-            measure(title, arguments)
-    from faithfulness_table import summarize, table
-
-    found = [
-        summarize(
-            *read_lines(lines_path(arguments, title)),
-            listed(title, arguments.trials, arguments.masks),
-        )
-        for title in titles
-        if lines_path(arguments, title).exists()
-    ]
+        for pairs in goals(arguments.pairs, arguments.turn):
+            for title in titles:
+                run(title, arguments, pairs)
+    found, text = report(titles, arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
-    (arguments.out / f"{name}{fill}.json").write_text(
+    (arguments.out / f"{results_name(arguments)}.json").write_text(
         json.dumps(found, indent=1) + "\n"
     )
-    print("\n\n".join(table(one) for one in found))
+    print(text)
     return 0
+
+
+def goals(pairs: int, turn: int | None) -> list[int]:
+    """List how many pairs every network has after each turn."""
+    turn = turn or pairs
+    return [min(done, pairs) for done in range(turn, pairs + turn, turn)]
+
+
+def run(title: str, arguments: argparse.Namespace, pairs: int) -> None:
+    """Measure a network up to a number of pairs, or of composites."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    upto = argparse.Namespace(**{**vars(arguments), "pairs": pairs})
+    if arguments.pasted:
+        from faithfulness_pasted import measure as measure_pasted
+
+        measure_pasted(title, upto)
+    else:
+        measure(title, upto)
+
+
+def report(
+    titles: list[str], arguments: argparse.Namespace
+) -> tuple[list[dict[str, Any]], str]:
+    """Summarize the networks that have lines, as figures and as Markdown."""
+    import faithfulness_pasted
+    import faithfulness_table
+
+    there = [one for one in titles if lines_path(arguments, one).exists()]
+    found = []
+    for title in there:
+        settings, lines = read_lines(lines_path(arguments, title))
+        if arguments.pasted:
+            found.append(faithfulness_pasted.summarize(settings, lines))
+        else:
+            compared = listed(title, arguments.trials, arguments.masks)
+            found.append(faithfulness_table.summarize(settings, lines, compared))
+    write = faithfulness_pasted.table if arguments.pasted else faithfulness_table.table
+    return found, "\n\n".join(write(one) for one in found)
 
 
 # --------------------------------------------------------------------------------------
@@ -114,24 +150,60 @@ def main() -> int:
 
 def lines_path(arguments: argparse.Namespace, title: str) -> Path:
     """Return the file of a network's lines."""
-    folder = "faithfulness_trials" if arguments.trials else "faithfulness"
-    fill = "" if arguments.fill == "all" else f"_{arguments.fill}"
+    fill = fill_suffix(arguments)
+    folder = results_name(arguments).removesuffix(fill)
     return arguments.out / folder / f"{title}{fill}.jsonl"
 
 
-def listed(title: str, trials: bool, masks: int) -> tuple[Any, ...]:
+def results_name(arguments: argparse.Namespace) -> str:
+    """Name what is measured, and the fill if it is one."""
+    kind = "_pasted" if arguments.pasted else "_trials" if arguments.trials else ""
+    return f"faithfulness{kind}{fill_suffix(arguments)}"
+
+
+def fill_suffix(arguments: argparse.Namespace) -> str:
+    """Return what tells the results under one fill from those under all."""
+    plain = arguments.pasted or arguments.fill == "all"
+    return "" if plain else f"_{arguments.fill}"
+
+
+def resume(path: Path, settings: dict[str, Any], key: str = "query") -> set[int]:
+    """Begin a file of lines, or return what it has lines of.
+
+    Raises
+    ------
+    SystemExit
+        If the file is of other settings.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings) + "\n")
+        return set()
+    old, lines = read_lines(path)
+    for name in {**old, **settings}:
+        if old.get(name) != settings.get(name):
+            raise SystemExit(
+                f"{path} was measured with {name} {old.get(name)}, not "
+                f"{settings.get(name)}; move it away to begin anew."
+            )
+    return {line[key] for line in lines}
+
+
+def listed(
+    title: str, trials: bool, masks: int, threshold: float = 0.0
+) -> tuple[Any, ...]:
     """List what is compared."""
     from faithfulness_held import HELD, held_methods
 
     if title in HELD:
-        return held_methods(title, masks)
+        return held_methods(title, masks, threshold)
     if trials:
         from faithfulness_trials import trials as ideas
 
         return ideas()
     from faithfulness_methods import methods
 
-    return methods(masks)
+    return methods(masks, threshold)
 
 
 def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -142,11 +214,10 @@ def read_lines(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def measure(title: str, arguments: argparse.Namespace) -> None:
     """Measure the queries of a network that have no line yet."""
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     data = load_data(title, arguments.assets, HALVES[arguments.half])
     triples = choose(data, arguments.pairs // 2)
+    limit = threshold(data)
+    compared = listed(title, arguments.trials, arguments.masks, limit)
     settings = {
         "network": title,
         "half": arguments.half,
@@ -154,51 +225,64 @@ def measure(title: str, arguments: argparse.Namespace) -> None:
         "masks": arguments.masks,
         "fills": fills_of(arguments),
         "images": len(data.images),
-        "threshold": threshold(data),
+        "threshold": limit,
         "metric": data.model.metric,
         "layer": data.model.find_layer(data.images[:1]).name,
+        "methods": [method.name for method in compared],
     }
     path = lines_path(arguments, title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done: set[int] = set()
-    if path.exists():
-        old, lines = read_lines(path)
-        if old != settings:
-            raise SystemExit(f"{path} is of other settings; delete it to begin anew.")
-        done = {line["query"] for line in lines}
-    else:
-        path.write_text(json.dumps(settings) + "\n")
+    done = resume(path, settings)
     for query, match, impostor in triples:
         if query in done:
             continue
-        line = measure_query(data, query, (match, impostor), arguments)
+        line = measure_query(data, query, (match, impostor), compared, arguments)
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
+def explain(
+    compared: Sequence[Any], model: Any, image: Any, partners: Any
+) -> tuple[list[tuple[str, Any]], dict[str, float]]:
+    """Compute all maps of an image, and the seconds of each per partner.
+
+    Each map has one for every partner, or one for all.
+    """
+    from fiftyone_sfam.audit.faithfulness.masks import upsample
+
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    shared: dict[Any, tuple[Any, float]] = {}
+    found, seconds = [], {}
+    for method in compared:
+        if method.maps not in shared:
+            begun = time.perf_counter()
+            maps = method.maps(model, image, partners).detach()
+            shared[method.maps] = maps, time.perf_counter() - begun
+        maps, taken = shared[method.maps]
+        seconds[method.name] = taken / len(partners)
+        found.append((method.name, upsample(method.then(maps), size)))
+    return found, seconds
+
+
 def measure_query(
-    data: Data, query: int, partners: tuple[int, int], arguments: argparse.Namespace
+    data: Data,
+    query: int,
+    partners: tuple[int, int],
+    compared: Sequence[Any],
+    arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """Explain a query towards two partners by all methods, and mask it."""
     import torch
-    from faithfulness_methods import BATCH
+    from faithfulness_masking import batch_of
 
     from fiftyone_sfam.audit.faithfulness.masks import (
         MaskedEmbeddings,
         masked_embeddings,
         partner_ranks,
         similarity_curves,
-        upsample,
     )
 
     image, others = data.images[query], data.embeddings[list(partners)]
-    size = (int(image.shape[-2]), int(image.shape[-1]))
-    found, seconds = [], {}
-    for method in listed(data.title, arguments.trials, arguments.masks):
-        begun = time.perf_counter()
-        maps = method.maps(data.model, image, others)
-        seconds[method.name] = (time.perf_counter() - begun) / len(partners)
-        found.append((method.name, upsample(maps.detach(), size)))
+    found, seconds = explain(compared, data.model, image, others)
 
     def embed(images: Any) -> Any:
         return data.model.embed(images.contiguous(memory_format=torch.channels_last))
@@ -218,7 +302,7 @@ def measure_query(
             steps=arguments.steps,
             fill=fill,
             other=donor(data, query, partners),
-            batch_size=BATCH,
+            batch_size=batch_of(image),
         )
         of_fill: dict[str, Any] = {"deletion": {}, "insertion": {}, "rank": {}}
         start = 0
@@ -258,12 +342,13 @@ def donor(data: Data, query: int, partners: tuple[int, int]) -> Any:
 # --------------------------------------------------------------------------------------
 
 
+@cache
 def load_data(title: str, assets: Path, half: int) -> Data:
     """Load a network, and prepare and embed the images of half of the identities."""
     import torch
+    from faithfulness_embedder import FastModel
     from faithfulness_held import HELD, load_held
 
-    from fiftyone_sfam import EmbeddingModel
     from fiftyone_sfam.data.images import read_image
 
     if title in HELD:
@@ -274,7 +359,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
         network = reference.load_reference_model(name, assets)
         # Twice as fast on a processor, and the same to rounding.
         network = network.to(memory_format=torch.channels_last)
-        model = EmbeddingModel(
+        model = FastModel(
             network, network.preprocess, metric=network.metric, name=title
         )
         folder = assets / "data" / reference.REFERENCE_MODELS[name].data_folder
@@ -287,6 +372,8 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     order = sorted(set(identities))
     kept = [i for i, one in enumerate(identities) if order.index(one) % 2 == half]
     images = torch.stack([model.prepare(read_image(paths[i])) for i in kept])
+    if title in FOLDED:
+        model.fold(images[:16])
     embeddings = torch.cat([model.embed(part) for part in images.split(16)])
     matches = [named[i] for i in kept]
     return Data(

@@ -17,15 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from check_real import load_reference
-from faithfulness_methods import Method, _activation, _random, _rise, _scaled, _size
+from faithfulness_attention import grad_eclip, legrad, rollout
+from faithfulness_methods import Method, _scaled, baselines, rivals
 from PIL import Image
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fiftyone_sfam import EmbeddingModel, Preprocessing
 from fiftyone_sfam.attribution.maps import attribute
 from fiftyone_sfam.attribution.path import attribute_path
-from fiftyone_sfam.audit.faithfulness.maps import center_prior
 from fiftyone_sfam.network.metric import similarity
 
 Preprocess = Callable[[Image.Image], Tensor]
@@ -33,11 +32,11 @@ Preprocess = Callable[[Image.Image], Tensor]
 
 @dataclass(frozen=True)
 class HeldNetwork:
-    """A network of the assets, the layers to measure, and whether it has tokens."""
+    """A network of the assets, the layers to measure, and its blocks of tokens."""
 
     load: Callable[[Path], tuple[nn.Module, Preprocess]]
     layers: tuple[str, ...]
-    tokens: bool
+    blocks: tuple[str, ...] = ()
 
 
 def _edgeface(assets: Path) -> tuple[nn.Module, Preprocess]:
@@ -70,10 +69,12 @@ def _class_token_vit(assets: Path) -> tuple[nn.Module, Preprocess]:
 
 HELD = {
     "edgeface": HeldNetwork(
-        _edgeface, ("stem", "stages.0", "stages.1", "stages.2", "stages.3"), False
+        _edgeface, ("stem", "stages.0", "stages.1", "stages.2", "stages.3")
     ),
     "class_token_vit": HeldNetwork(
-        _class_token_vit, ("stem", "blocks.0", "blocks.2", "blocks.4"), True
+        _class_token_vit,
+        ("stem", "blocks.0", "blocks.2", "blocks.4"),
+        tuple(f"blocks.{number}" for number in range(6)),
     ),
 }
 
@@ -86,13 +87,14 @@ def load_held(title: str, assets: Path) -> tuple[EmbeddingModel, Path]:
     return model, assets / "data" / "lfw_subset_chips112x96"
 
 
-def held_methods(title: str, masks: int) -> tuple[Method, ...]:
+def held_methods(title: str, masks: int, threshold: float = 0.0) -> tuple[Method, ...]:
     """List the methods of a network, in the order of the table."""
     network = HELD[title]
     direct = _evidence("direct")
     attention = (
-        Method("attention rollout", "gradient", _rollout),
-        Method("LeGrad", "gradient", _legrad),
+        Method("attention rollout", "gradient", rollout),
+        Method("LeGrad", "gradient", legrad(network.blocks, _class_token_head)),
+        Method("Grad-ECLIP", "gradient", grad_eclip),
     )
     return (
         Method("evidence, default layer", "ours", _evidence(None)),
@@ -100,7 +102,7 @@ def held_methods(title: str, masks: int) -> tuple[Method, ...]:
             Method(f"evidence at {layer}", "ours", _evidence(layer))
             for layer in network.layers
         ),
-        *([Method("direct contributions", "ours", direct)] if network.tokens else ()),
+        *([Method("direct contributions", "ours", direct)] if network.blocks else ()),
         *(
             Method(f"not held, at {layer}", "gradient", _plain(layer, "evidence"))
             for layer in network.layers
@@ -111,14 +113,16 @@ def held_methods(title: str, masks: int) -> tuple[Method, ...]:
             Method(f"Grad-CAM at {layer}", "gradient", _plain(layer, "Grad-CAM"))
             for layer in network.layers
         ),
-        *(attention if network.tokens else ()),
-        Method(f"RISE-style, {masks} masks", "perturbation", _rise(masks)),
-        Method("plain activation", "baseline", _activation),
-        Method(
-            "centre prior", "baseline", lambda m, x, p: center_prior(_size(x))[None]
-        ),
-        Method("random", "baseline", _random),
+        *(attention if network.blocks else ()),
+        *rivals(masks, threshold),
+        *baselines(),
     )
+
+
+def _class_token_head(model: EmbeddingModel, tokens: Tensor) -> Tensor:
+    """Compute embeddings from the tokens after any block, shape (B, D)."""
+    network: Any = model.network
+    return network.embedding(network.norm(tokens)[:, 0])  # type: ignore[no-any-return]
 
 
 def _evidence(layer: str | None) -> Callable[..., Tensor]:
@@ -163,49 +167,3 @@ def _plain(layer: str, kind: str) -> Callable[..., Tensor]:
         return torch.stack(found)
 
     return maps
-
-
-class _AttentionWeights(TorchFunctionMode):
-    """Keep the weights of all attention layers, with their graph."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if getattr(func, "__name__", "") != "scaled_dot_product_attention":
-            return func(*args, **(kwargs or {}))
-        query, key, value = args[:3]
-        weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-        self.weights.append(weights)
-        return weights @ value
-
-
-def _on_the_image(model: EmbeddingModel, image: Tensor, row: Tensor) -> Tensor:
-    """Arrange the class token's weights of the other tokens as the image."""
-    return row[..., 1:].unflatten(-1, model.find_layer(image[None]).shape[1:])
-
-
-def _rollout(model: EmbeddingModel, image: Tensor, _partners: Tensor) -> Tensor:
-    """Multiply the attention of all layers, as in arXiv:2005.00928."""
-    with _AttentionWeights() as mode:
-        model.embed(image[None])
-    rollout = torch.eye(mode.weights[0].shape[-1])
-    for weights in mode.weights:
-        mixed = weights[0].mean(0) + torch.eye(len(rollout))
-        rollout = mixed / mixed.sum(-1, keepdim=True) @ rollout
-    return _on_the_image(model, image, rollout[:1])
-
-
-def _legrad(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-    """Average the positive gradients of attention weights, as in arXiv:2404.03214."""
-    with _AttentionWeights() as mode:
-        _, _, embeddings = model.record(image[None])
-    found = []
-    for partner in partners:
-        score = similarity(embeddings[0], partner, model.metric)
-        gradients = torch.autograd.grad(score, mode.weights, retain_graph=True)
-        found.append(sum(g[0].relu().mean((0, 1)) for g in gradients))
-    return _on_the_image(model, image, torch.stack(found))

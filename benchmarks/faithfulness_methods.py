@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+from faithfulness_gradients import fggb, xssab
+from faithfulness_masking import Maps, corr_rise, min_plus, rise, sbsm, size_of
+from faithfulness_relevance import bilrp
 from torch import Tensor
 
 from fiftyone_sfam.attribution.maps import attribute
@@ -21,7 +22,6 @@ from fiftyone_sfam.attribution.path import (
     SCALES,
     STEPS,
     attribute_path,
-    blur,
     path_layers,
 )
 from fiftyone_sfam.audit.faithfulness.maps import (
@@ -33,28 +33,30 @@ from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 
-Maps = Callable[[EmbeddingModel, Tensor, Tensor], Tensor]
-BATCH = 16
-RISE_CELLS = 7
-SBSM_STEPS = 8
-
 
 @dataclass(frozen=True)
 class Method:
-    """A method: its name, who it is of, and how it is computed."""
+    """A method: its name, who it is of, and how it is computed.
+
+    Methods with the same ``maps`` share one computation, and each counts its time;
+    ``then`` takes from the result what is the method's.
+    """
 
     name: str
     family: str  # "ours", "gradient", "perturbation" or "baseline"
     maps: Maps
+    then: Callable[[Tensor], Tensor] = lambda maps: maps
 
 
-def methods(masks: int) -> tuple[Method, ...]:
+def methods(masks: int, threshold: float = 0.0) -> tuple[Method, ...]:
     """List all methods.
 
     Parameters
     ----------
     masks : int
         Random masks of the RISE-style map.
+    threshold : float
+        Similarity from which a pair is accepted, for methods that explain decisions.
 
     Returns
     -------
@@ -85,18 +87,60 @@ def methods(masks: int) -> tuple[Method, ...]:
             for target in targets
         ),
         Method("Eigen-CAM", "gradient", _eigen_cam),
-        Method(f"RISE-style, {masks} masks", "perturbation", _rise(masks)),
-        Method("SBSM", "perturbation", _sbsm),
+        Method("BiLRP", "gradient", bilrp),
+        *rivals(masks, threshold),
+        *baselines(),
+    )
+
+
+def rivals(masks: int, threshold: float) -> tuple[Method, ...]:
+    """List others' methods that do not depend on the architecture.
+
+    Parameters
+    ----------
+    masks, threshold
+        As for :func:`methods`.
+
+    Returns
+    -------
+    tuple of Method
+        Those that explain a pair of faces by gradients, then those that mask.
+    """
+    by_masks, by_squares = rise(masks), corr_rise(masks)
+    by_gradients, by_arguments = fggb(threshold), xssab(threshold)
+    return (
+        Method("FGGB, signed", "gradient", by_gradients),
+        Method("FGGB, similarity", "gradient", by_gradients, _positive),
+        Method("xSSAB, signed", "gradient", by_arguments, lambda m: m[0] - m[1]),
+        Method("xSSAB, similarity", "gradient", by_arguments, lambda m: m[0]),
+        Method(f"RISE-style, {masks} masks", "perturbation", by_masks, lambda m: m[0]),
+        Method(f"RISE, {masks} masks", "perturbation", by_masks, lambda m: m[1]),
+        Method("CorrRISE, signed", "perturbation", by_squares),
+        Method("CorrRISE, similarity", "perturbation", by_squares, _positive),
+        Method("MinPlus", "perturbation", min_plus),
+        Method("SBSM", "perturbation", sbsm),
+    )
+
+
+def baselines() -> tuple[Method, ...]:
+    """List the maps that know less.
+
+    Returns
+    -------
+    tuple of Method
+        They do not see the partner.
+    """
+    return (
         Method("plain activation", "baseline", _activation),
         Method(
-            "centre prior", "baseline", lambda m, x, p: center_prior(_size(x))[None]
+            "centre prior", "baseline", lambda m, x, p: center_prior(size_of(x))[None]
         ),
         Method("random", "baseline", _random),
     )
 
 
-def _size(image: Tensor) -> tuple[int, int]:
-    return int(image.shape[-2]), int(image.shape[-1])
+def _positive(maps: Tensor) -> Tensor:
+    return maps.clamp(min=0)
 
 
 # --------------------------------------------------------------------------------------
@@ -176,91 +220,3 @@ def _eigen_cam(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor
     with EigenCAM(model.network, [layer]) as cam, torch.no_grad():
         found = cam(image[None], [lambda output: output.sum()])
     return torch.from_numpy(found)
-
-
-# --------------------------------------------------------------------------------------
-# Perturbation
-# --------------------------------------------------------------------------------------
-
-
-def _similarities(
-    model: EmbeddingModel, image: Tensor, shown: Tensor, partners: Tensor
-) -> Tensor:
-    """Embed an image of which parts are blurred; return (P, M)."""
-    other = blur(image[None])
-    found = []
-    for part in shown.split(BATCH):
-        images = other + part[:, None] * (image[None] - other)
-        found.append(model.embed(images.contiguous(memory_format=torch.channels_last)))
-    embeddings = torch.cat(found)
-    return torch.stack([similarity(embeddings, one, model.metric) for one in partners])
-
-
-def rise_masks(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Draw the masks of RISE: coarse random cells, upsampled and shifted.
-
-    Parameters
-    ----------
-    count : int
-        Number of masks.
-    size : tuple of int
-        Height and width.
-    seed : int
-        Seed of the draws.
-
-    Returns
-    -------
-    Tensor
-        In [0, 1], shape (count, H, W).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    typical = (size[0] * size[1]) ** 0.5
-    cells = [max(2, round(RISE_CELLS * side / typical)) for side in size]
-    steps = [-(-side // number) for side, number in zip(size, cells, strict=True)]
-    coarse = torch.rand(count, 1, cells[0] + 1, cells[1] + 1, generator=generator) < 0.5
-    large = F.interpolate(
-        coarse.float(),
-        size=[step * (cell + 1) for step, cell in zip(steps, cells, strict=True)],
-        mode="bilinear",
-        align_corners=False,
-    )[:, 0]
-    moves = [torch.randint(step, (count,), generator=generator) for step in steps]
-    return torch.stack(
-        [
-            one[down : down + size[0], right : right + size[1]]
-            for one, down, right in zip(
-                large, *(m.tolist() for m in moves), strict=True
-            )
-        ]
-    )
-
-
-def _rise(count: int) -> Maps:
-    """Correlate, at each pixel, being shown with the similarity, over random masks."""
-
-    def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        masks = rise_masks(count, _size(image))
-        scores = _similarities(model, image, masks, partners)
-        centred = masks - masks.mean(0)
-        products = torch.einsum(
-            "pm,mhw->phw", scores - scores.mean(1, keepdim=True), centred
-        )
-        return products / centred.square().sum(0).sqrt().clamp(min=1e-6)
-
-    return maps
-
-
-def _sbsm(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-    """Slide a window, as xaitk-saliency's SBSM does; what it hides is blurred."""
-    from xaitk_saliency.impls.perturb_image.sliding_window import SlidingWindow
-    from xaitk_saliency.utils.masking import weight_regions_by_scalar
-
-    size = _size(image)
-    stride = tuple(max(1, side // SBSM_STEPS) for side in size)
-    window = tuple(2 * step for step in stride)
-    shown = SlidingWindow(window, stride).perturb(np.zeros(size))
-    scores = _similarities(model, image, torch.from_numpy(shown).float(), partners)
-    whole = _similarities(model, image, torch.ones(1, *size), partners)
-    # Its own scoring clips what hiding a part improves; the signed drop ranks better.
-    drops = (whole - scores).numpy().T
-    return torch.from_numpy(weight_regions_by_scalar(drops, shown)).float()

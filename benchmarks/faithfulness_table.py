@@ -105,26 +105,27 @@ def table(figures: dict[str, Any]) -> str:
         f"### {figures['network']}\n\n{figures['pairs']} pairs of {figures['queries']} "
         f"queries, {figures['steps']} steps, layer `{figures['layer']}`.\n\n"
         f"| map | ins - del | {' | '.join(fills)} | genuine | impostor | accuracy, "
-        "mean | 1/3 hidden | 1/3 shown | rank 1 kept | ms per pair |\n"
-        f"|{'---|' * (9 + len(fills))}"
+        "mean | false non-match | false match | 1/3 hidden | 1/3 shown | rank 1 kept | "
+        f"ms per pair |\n|{'---|' * (11 + len(fills))}"
     )
     body = [
-        f"| {row['method']} | {_interval(row['margin'])} | "
-        f"{' | '.join(_interval(row['by fill'][fill]) for fill in fills)} | "
+        f"| {row['method']} | {interval(row['margin'])} | "
+        f"{' | '.join(interval(row['by fill'][fill]) for fill in fills)} | "
         f"{row['genuine']:.4f} | {row['impostor']:.4f} | "
-        f"{_interval(row['decisions'], 3)} | {row['accuracy hidden']:.3f} | "
+        f"{interval(row['decisions'], 3)} | {interval(row['false non-match'], 3)} | "
+        f"{interval(row['false match'], 3)} | {row['accuracy hidden']:.3f} | "
         f"{row['accuracy shown']:.3f} | {row['rank kept']:.3f} | "
         f"{1000 * row['seconds']:.0f} |"
         for row in figures["rows"]
     ]
     tail = [
-        f"| {ours} minus {name} | {_interval(value, signed=True)} |"
+        f"| {ours} minus {name} | {interval(value, signed=True)} |"
         for ours, values in figures["differences"].items()
         for name, value in values.items()
     ]
     tail += [
         f"| {ours} minus {figures['best other']}, {fill} | "
-        f"{_interval(value, signed=True)} |"
+        f"{interval(value, signed=True)} |"
         for ours, values in figures["differences by fill"].items()
         for fill, value in values.items()
         if len(fills) > 1
@@ -172,6 +173,7 @@ def _row(
         for kind in ("deletion", "insertion")
     )
     accepted = (curves["deletion"] >= threshold).mean(axis=0)
+    restored = area((curves["insertion"] >= threshold).mean(axis=0))
     ranks = np.array(
         [[line["fills"][fill]["rank"][name] for fill in fills] for line in lines]
     )
@@ -185,6 +187,12 @@ def _row(
             for fill, values in zip(fills, by_fill, strict=True)
         },
         "decisions": asdict(decision_estimate(accepted, genuine, queries)),
+        # Error rates while the first pixels of a hidden image are restored: means over
+        # the share of restored pixels.
+        "false non-match": asdict(
+            mean_estimate(1 - restored[genuine], queries[genuine])
+        ),
+        "false match": asdict(mean_estimate(restored[~genuine], queries[~genuine])),
         "genuine": float(margins[genuine].mean()),
         "impostor": float(margins[~genuine].mean()),
         "insertion": float(area(curves["insertion"]).mean()),
@@ -196,9 +204,10 @@ def _row(
     }
 
 
-def _interval(
+def interval(
     value: dict[str, float] | Estimate, digits: int = 4, *, signed: bool = False
 ) -> str:
+    """Write an estimate with its interval."""
     estimate = value if isinstance(value, Estimate) else Estimate(**value)
     plus = "+" if signed else ""
     middle, low, high = (

@@ -83,6 +83,25 @@ def test_the_curves_of_a_linear_network() -> None:
     assert curves.margin[0] == pytest.approx(expected)
 
 
+def test_maps_that_agree_on_pixels_share_images() -> None:
+    image = gray([[8.0, 4.0], [2.0, 2.0]])
+    order = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+    seen: list[Tensor] = []
+
+    def embed(images: Tensor) -> Tensor:
+        seen.extend(images)
+        return pixels_of(images)
+
+    maps = torch.cat([order, -order, order])
+    masked = masked_embeddings(embed, image, maps, steps=4, fill="mean", batch_size=3)
+    # What one order hides first, the opposite one shows first: six masks and the ends.
+    assert len(seen) == 8
+    for number, one in enumerate(maps):
+        alone = masked_embeddings(pixels_of, image, one[None], steps=4, fill="mean")
+        torch.testing.assert_close(masked.deletion[number], alone.deletion[0])
+        torch.testing.assert_close(masked.insertion[number], alone.insertion[0])
+
+
 def test_both_sides_masked_at_once() -> None:
     image = gray([[8.0, 4.0], [2.0, 2.0]])
     order = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])

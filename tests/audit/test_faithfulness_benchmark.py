@@ -11,7 +11,8 @@ import pytest
 import torch
 from faithfulness import choose, kinds_of, load_data, threshold
 from faithfulness_demo import person_pairs, positive_share, region_of, wall_pairs
-from faithfulness_methods import methods, rise_masks
+from faithfulness_masking import rise_masks
+from faithfulness_methods import methods
 from faithfulness_table import summarize, table
 
 from fiftyone_sfam.attribution.path import path_layers
@@ -91,6 +92,11 @@ def test_a_table_worked_out_by_hand() -> None:
     # a half or all of the decisions are right.
     assert rows["path"]["decisions"]["value"] == pytest.approx(0.5)
     assert rows["random"]["decisions"]["value"] == pytest.approx(0.75)
+    # Restored from nothing, genuine pairs are accepted from halfway on, so a quarter is
+    # refused. Of impostors, halfway 0.3 is refused, and 0.5 under one of two fills.
+    assert rows["random"]["false non-match"]["value"] == pytest.approx(0.25)
+    assert rows["random"]["false match"]["value"] == pytest.approx(0.25)
+    assert rows["path"]["false match"]["value"] == pytest.approx((0.75 + 0.25) / 2)
     assert rows["path"]["seconds"] == pytest.approx(0.004)
     text = table(found)
     assert text.splitlines()[6].startswith(

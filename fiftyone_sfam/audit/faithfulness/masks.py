@@ -138,7 +138,7 @@ def masked_embeddings(
     """Embed an image while it is hidden, and while it is shown, step by step.
 
     The original and the entirely hidden image are embedded once for all maps, the other
-    ``2 M (T - 1)`` images in batches.
+    ``2 M (T - 1)`` images in batches, and once where maps agree on the pixels.
     """
     height, width = image.shape[-2:]
     marked = first_pixels(pixel_ranks(maps, (height, width), seed), steps)
@@ -151,18 +151,28 @@ def masked_embeddings(
             ~inner.flatten(0, 1),
         ]
     )
+    distinct, places = _distinct(hidden)
     embeddings = torch.cat(
         [
             embed(hide(image, masks, fill, other)).float().cpu()
-            for masks in hidden.split(batch_size)
+            for masks in distinct.split(batch_size)
         ]
-    )
+    )[places]
     original, empty = (embeddings[i].expand(len(maps), 1, -1) for i in (0, 1))
     deleted, inserted = embeddings[2:].reshape(2, len(maps), steps - 1, -1)
     return MaskedEmbeddings(
         torch.cat([original, deleted, empty], 1),
         torch.cat([empty, inserted, original], 1),
     )
+
+
+def _distinct(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return masks without repetitions, and where each of the given ones is."""
+    packed = np.packbits(masks.flatten(1).cpu().numpy(), axis=1)
+    first: dict[bytes, int] = {}
+    places = [first.setdefault(row.tobytes(), len(first)) for row in packed]
+    _, rows = np.unique(places, return_index=True)
+    return masks[torch.from_numpy(rows).to(masks.device)], torch.tensor(places)
 
 
 def similarity_curves(
