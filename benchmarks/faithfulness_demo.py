@@ -35,7 +35,7 @@ def measure(seed: int, pairs: int) -> dict[str, dict[str, float]]:
     """Score all maps in the world of a seed: name to kind of pair to mean share."""
     import torch
 
-    from fiftyone_sfam.attribution.path import path_layers
+    from fiftyone_sfam.attribution.scales import path_layers
     from fiftyone_sfam.audit.faithfulness.maps import image_maps
     from fiftyone_sfam.demo.world import generate_world, render
     from fiftyone_sfam.models import load_model

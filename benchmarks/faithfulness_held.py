@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from check_real import load_reference
 from faithfulness_attention import grad_eclip, legrad, rollout
-from faithfulness_methods import Method, _scaled, baselines, rivals
+from faithfulness_methods import Method, baselines, rivals, scaled
 from PIL import Image
 from torch import Tensor, nn
 
@@ -108,7 +108,8 @@ def held_methods(title: str, masks: int, threshold: float = 0.0) -> tuple[Method
             for layer in network.layers
         ),
         Method("path", "ours", lambda m, x, p: attribute_path(m, x, p).path),
-        Method("path of several scales", "ours", _scaled),
+        Method("path of several scales", "ours", scaled()),
+        Method("path of several scales, 16 steps", "ours", scaled(16)),
         *(
             Method(f"Grad-CAM at {layer}", "gradient", _plain(layer, "Grad-CAM"))
             for layer in network.layers

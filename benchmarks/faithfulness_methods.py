@@ -18,12 +18,8 @@ from faithfulness_relevance import bilrp
 from torch import Tensor
 
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.path import (
-    SCALES,
-    STEPS,
-    attribute_path,
-    path_layers,
-)
+from fiftyone_sfam.attribution.path import attribute_path, smooth
+from fiftyone_sfam.attribution.scales import SAMPLES, attribute_scales, path_layers
 from fiftyone_sfam.audit.faithfulness.maps import (
     center_prior,
     plain_activation,
@@ -65,11 +61,12 @@ def methods(masks: int, threshold: float = 0.0) -> tuple[Method, ...]:
     """
     return (
         Method("path", "ours", lambda m, x, p: attribute_path(m, x, p).path),
-        Method("path of several scales", "ours", _scaled),
+        Method("path of several scales", "ours", scaled()),
+        Method("path of several scales, 16 steps", "ours", scaled(16)),
         Method(
             "path, smoothed by 5 %",
             "ours",
-            lambda m, x, p: attribute_path(m, x, p, scales=[0.05]).path,
+            lambda m, x, p: smooth(attribute_path(m, x, p).path, 0.05),
         ),
         Method("evidence", "ours", lambda m, x, p: _attributed(m, x, p).evidence),
         Method("sfam, signed", "ours", lambda m, x, p: _attributed(m, x, p).sfam),
@@ -169,11 +166,17 @@ def _layers_of(model: EmbeddingModel) -> Callable[[Tensor], tuple[LayerInfo, ...
     return layers
 
 
-def _scaled(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-    layers = _layers_of(model)(image)
-    return attribute_path(
-        model, image, partners, steps=2 * STEPS, scales=SCALES, layers=layers
-    ).path
+def scaled(samples: int = SAMPLES) -> Maps:
+    """Return our map of several scales."""
+
+    def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
+        layers = _layers_of(model)(image)
+        rows = torch.zeros(len(partners), dtype=torch.long)
+        return attribute_scales(
+            model, image[None], rows, partners, samples=samples, layers=layers
+        ).path
+
+    return maps
 
 
 def _activation(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:

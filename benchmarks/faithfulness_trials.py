@@ -6,16 +6,20 @@ of the table; ``docs/choosing.md`` says which helped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
+from unittest import mock
 
 import torch
-from faithfulness_methods import Method, methods
+from faithfulness_methods import Method, methods, scaled
 from torch import Tensor
 
+from fiftyone_sfam.attribution import scales
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.path import SCALES, attribute_path, blur, path_layers
+from fiftyone_sfam.attribution.path import attribute_path, blur, smooth
+from fiftyone_sfam.attribution.scales import path_layers
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import normalizer, similarity
@@ -40,6 +44,9 @@ def trials() -> tuple[Method, ...]:
             name, "ours", lambda m, x, p: attribute_path(m, x, p, **options).path
         )
 
+    def several(name: str, samples: int = 4, **constants: Any) -> Method:
+        return Method(f"several scales, {name}", "ours", _varied(samples, constants))
+
     return (
         *kept,
         *(Method(f"evidence, layer {n}", "ours", _evidence(n)) for n in (1, 2)),
@@ -50,11 +57,24 @@ def trials() -> tuple[Method, ...]:
         ),
         Method("evidence x plain activation", "ours", _product),
         Method("gradient x (image - blurred)", "ours", _gradient),
-        *(Method(f"path at layer {n} alone", "ours", _layer_path(n)) for n in (0, 2)),
         *(path(f"path, {steps} steps", steps=steps) for steps in (2, 8)),
-        path("path, smoothed by 2 %", scales=[0.02]),
-        path("path, three smoothings", scales=SCALES, steps=8),
+        Method(
+            "path, smoothed by 2 %",
+            "ours",
+            lambda m, x, p: smooth(attribute_path(m, x, p).path, 0.02),
+        ),
         Method("path, with the mirrored image", "ours", _mirrored),
+        several("16 steps", 16),
+        several("no evidence", _WEIGHTS=(4.0, 2.0, 0.0)),
+        several("no layers", _WEIGHTS=(4.0, 0.0, 2.0)),
+        several("pixels alone", _WEIGHTS=(4.0, 0.0, 0.0)),
+        several("evidence twice", _WEIGHTS=(4.0, 2.0, 4.0)),
+        several("not smoothed", _SMOOTHED=(0.0,)),
+        several("no masks", _VARIATION=0.0),
+        several("no masks, 16 steps", 16, _VARIATION=0.0),
+        several("masks alone, 16 steps", 16, _VARIATION=100.0),
+        several("from the blurred image", _starts=_blurred),
+        several("from the blurred image, 16 steps", 16, _starts=_blurred),
     )
 
 
@@ -133,17 +153,21 @@ def _gradient(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
     return torch.stack(found)
 
 
-def _layer_path(place: int) -> Callable[..., Tensor]:
-    def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
-        layers: Sequence[LayerInfo] = (_layer(model, image, place),)
-        return attribute_path(
-            model, image, partners, steps=8, scales=(), layers=layers
-        ).path
-
-    return maps
-
-
 def _mirrored(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
     straight = attribute_path(model, image, partners).path
     mirrored = attribute_path(model, image.flip(2), partners).path
     return straight + mirrored.flip(2)
+
+
+def _varied(samples: int, constants: dict[str, Any]) -> Callable[..., Tensor]:
+    """Return the map of several scales with other constants."""
+
+    def maps(model: EmbeddingModel, image: Tensor, partners: Tensor) -> Tensor:
+        with mock.patch.multiple(scales, **constants) if constants else nullcontext():
+            return scaled(samples)(model, image, partners)
+
+    return maps
+
+
+def _blurred(clear: Tensor, blurred: Tensor, samples: int) -> Tensor:
+    return blurred[:, None].expand(-1, samples, -1, -1, -1)

@@ -41,6 +41,7 @@ _REACH = 3.0
 STEPS = 4
 """Images along the path."""
 
+
 @dataclass(frozen=True)
 class PathAttribution:
     """One side of each of P pairs, explained along a path of images.
@@ -101,9 +102,7 @@ def attribute_path(
         If there are no steps.
     """
     rows = torch.zeros(len(partners), dtype=torch.long)
-    return attribute_paths(
-        model, image[None], rows, partners, steps=steps, share=share
-    )
+    return attribute_paths(model, image[None], rows, partners, steps=steps, share=share)
 
 
 def attribute_paths(

@@ -65,6 +65,9 @@ _VARIATION = 0.5
 # Shares of height and width by which the image is moved.
 _MOVES = ((1 / 2, 1 / 2), (1 / 2, 0), (1 / 3, 1 / 3))
 
+# Spread, relative to the largest, of a map that is left out.
+_FLAT = 1e-6
+
 # Longer sides of the layers' maps that are averaged.
 _SMALLEST, _LARGEST = 7, 64
 
@@ -116,38 +119,37 @@ def attribute_scales(
     blurred = blur(clear)
     changes = clear[:, None] - _starts(clear, blurred, samples)
     hidden = 1 - _shares(samples, size).to(clear)[:, None]
-    shown = torch.cat(
-        [clear[:, None] - hidden * changes, blurred[:, None], clear[:, None]], 1
+    shown = clear[:, None] - hidden * changes
+    names = [info.name for info in layers]
+    leaf, outputs, embeddings = model._repeated(samples).record(
+        shown.flatten(0, 1), names
     )
-    along = samples + 2
-    leaf, outputs, embeddings = model._repeated(along).record(
-        shown.flatten(0, 1), [info.name for info in layers]
+    tensors = [leaf, *(outputs[name] for name in names)]
+    # Apart from the others, because nothing is differentiated here.
+    _, outputs, ends = model._repeated(2).record(
+        torch.stack([blurred, clear], 1).flatten(0, 1), names
     )
-    tensors = [leaf, *(outputs[info.name] for info in layers)]
     differences = [changes]
-    for tensor in tensors[1:]:
-        ends = tensor.detach().unflatten(0, (count, along))[:, samples:].float()
-        differences.append(ends[:, 1:] - ends[:, :1])
+    for name in names:
+        two = outputs[name].detach().unflatten(0, (count, 2)).float()
+        differences.append(two[:, 1:] - two[:, :1])
     with torch.inference_mode(False), torch.enable_grad():
         maps = torch.empty(len(rows), *size, device=clear.device)
         # A tensor made in inference mode cannot be part of a graph; a copy can.
         partners = partners.to(embeddings.device, torch.float32).clone()
-        ends = embeddings.unflatten(0, (count, along)).float()
+        along = embeddings.unflatten(0, (count, samples)).float()
         # Without the factors, slopes of a network in half precision would vanish.
-        factors = ends.detach().flatten(1).norm(dim=1).clamp(min=1)
+        factors = along.detach().flatten(1).norm(dim=1).clamp(min=1)
         evidence = attribute(
             model.linearize(clear), rows.to(clear.device), partners, model.metric
         ).evidence
         for pairs in partner_rounds(rows):
             of = rows[pairs].to(clear.device)
-            alike = similarity(
-                ends[of, :samples], partners[pairs, None], model.metric
-            ).sum(1)
-            slopes = torch.autograd.grad(
-                (factors[of] * alike).sum(), tensors, retain_graph=True
-            )
+            alike = similarity(along[of], partners[pairs, None], model.metric)
+            total = (factors[of] * alike.sum(1)).sum()
+            slopes = torch.autograd.grad(total, tensors, retain_graph=True)
             pixels, *products = (
-                slope.unflatten(0, (count, along))[of][:, :samples].float()
+                slope.unflatten(0, (count, samples))[of].float()
                 * difference[of]
                 / (samples * factors[of]).reshape(-1, *(1,) * slope.dim())
                 for slope, difference in zip(slopes, differences, strict=True)
@@ -160,9 +162,10 @@ def attribute_scales(
             maps[pairs] = _average(
                 pixels.sum((1, 2)), at_layers, evidence[pairs].float()
             )
-    score, start = (
-        similarity(ends.detach()[rows.to(ends.device), at], partners, model.metric)
-        for at in (-1, -2)
+    of = rows.to(ends.device)
+    start, score = (
+        similarity(end[of], partners, model.metric)
+        for end in ends.detach().float().unflatten(0, (count, 2)).unbind(1)
     )
     return PathAttribution(score, maps, score - maps.sum((1, 2)), start)
 
@@ -275,24 +278,21 @@ def _average(pixels: Tensor, at_layers: list[Tensor], evidence: Tensor) -> Tenso
         at_layers,
         [_enlarged(evidence, size)] if has_places else [],
     )
-    maps, weights = [], []
-    for part, weight in zip(parts, _WEIGHTS, strict=True):
-        for one in part:
-            spread = one.flatten(1).std(1)
-            # A map that is the same everywhere says nothing.
-            is_flat = spread <= torch.finfo(torch.float32).tiny
-            share = weight / len(part) / torch.where(is_flat, 1, spread)
-            maps.append(one)
-            weights.append(torch.where(is_flat, 0, share))
-    total = torch.stack(weights).sum(0)
-    total = torch.where(total > 0, total, 1)
-    return sum(
-        (
-            (weight / total)[:, None, None] * one
-            for weight, one in zip(weights, maps, strict=True)
-        ),
-        torch.zeros_like(pixels),
+    maps = torch.stack([one for part in parts for one in part])
+    weights = torch.tensor(
+        [
+            weight / len(part)
+            for part, weight in zip(parts, _WEIGHTS, strict=True)
+            for _ in part
+        ]
     )
+    spreads = maps.flatten(2).std(2)
+    # Of an image without contrast, a map has nothing but rounding errors.
+    is_flat = spreads <= _FLAT * spreads.amax(0)
+    shares = weights.to(maps)[:, None] / torch.where(is_flat, torch.inf, spreads)
+    total = shares.sum(0)
+    shares = shares / torch.where(total > 0, total, 1)
+    return torch.einsum("mp,mphw->phw", shares, maps)
 
 
 def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -143,17 +143,17 @@ def test_the_form_asks_which_pairs_get_a_map_along_a_path(crops: fo.Dataset) -> 
 def test_the_estimate_counts_the_passes_of_paths(
     crops: fo.Dataset, path_pairs: str, explained: int
 ) -> None:
-    from fiftyone_sfam.attribution.path import path_options
+    from fiftyone_sfam.attribution.path import STEPS
+    from fiftyone_sfam.attribution.scales import SAMPLES
 
     asked = {"model": "demo", "kind": "scales", "path_pairs": path_pairs}
     label = form(ExplainRetrieval(), context(crops, asked))["estimate"].view.label
     assert label.endswith(
-        f"The paths: up to {12 * IMAGES:,} more forward passes and "
-        f"{20 * explained:,} backward passes."
+        f"The paths: up to {7 * IMAGES:,} more forward passes and "
+        f"{8 * explained:,} backward passes."
     )
-    # With layers, both ends of a path are recorded too; the ends are embedded anyway.
-    fine, several = path_options(False)["steps"], path_options(True)["steps"]
-    assert {"path": (fine + 2, fine), "scales": (several + 4, several + 2)} == PASSES
+    # The ends of a path, and for several scales the evidence.
+    assert {"path": (STEPS + 2, STEPS), "scales": (SAMPLES + 3, SAMPLES)} == PASSES
 
 
 @pytest.mark.usefixtures("removed")

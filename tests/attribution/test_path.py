@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +16,9 @@ from torch import Tensor, nn
 from fiftyone_sfam import Preprocessing
 from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.attribution.path import (
-    SCALES,
     attribute_path,
     attribute_paths,
     blur,
-    last_layers,
-    path_layers,
     smooth,
 )
 from fiftyone_sfam.errors import ModelError
@@ -134,11 +130,10 @@ def test_sums_scale_and_order(seed: int, factor: float, steps: int) -> None:
     # The cosine knows no lengths, and partners know nothing of each other.
     other = attribute_path(model, image, factor * partners.flip(0), steps=steps)
     torch.testing.assert_close(other.path.flip(0), found.path, rtol=1e-4, atol=1e-6)
-    soft = attribute_path(model, image, partners, steps=steps, scales=[0.2])
+    soft = smooth(found.path, 0.2)
     torch.testing.assert_close(
-        soft.path.sum((1, 2)), found.path.sum((1, 2)), rtol=1e-4, atol=1e-5
+        soft.sum((1, 2)), found.path.sum((1, 2)), rtol=1e-4, atol=1e-5
     )
-    torch.testing.assert_close(soft.path, smooth(found.path, 0.2))
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -167,84 +162,6 @@ def test_unusable_requests() -> None:
         attribute_path(model_of(Averages()), image, partner, steps=0)
 
 
-# --------------------------------------------------------------------------------------
-# Several scales
-# --------------------------------------------------------------------------------------
-
-
-class Branched(nn.Module):
-    """Maps of three resolutions; inside the block, a branch that is not everything."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, padding=1)
-        self.narrow = nn.Conv2d(4, 4, 1)
-        self.down = nn.Conv2d(4, 6, 3, stride=2, padding=1)
-        self.shortcut = nn.Conv2d(4, 6, 1, stride=2)
-        self.last = nn.Conv2d(6, 5, 3, stride=2, padding=1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        first = self.stem(images).relu()
-        # After ``stem`` in time and of its size, but beside the shortcut.
-        branch = self.down(self.narrow(first).tanh())
-        second = (branch + self.shortcut(first)).relu()
-        return self.last(second).flatten(2).mean(2) + 0.1
-
-
-def branched() -> EmbeddingModel:
-    torch.manual_seed(3)
-    return model_of(Branched())
-
-
-def test_layers_that_everything_comes_through() -> None:
-    model, image = branched(), noise(1, 3, 8, 12)
-    assert model.carries_all(image[None], "stem")
-    assert not model.carries_all(image[None], "narrow")
-    assert not model.carries_all(image[None], "shortcut")
-    # Of the middle resolution only branches are modules.
-    found = last_layers(model, image)
-    names = {shape: info.name for shape, info in found.items()}
-    assert names == {(2, 3): "last", (8, 12): "stem"}
-    # The smallest has too few positions to tell places apart.
-    assert path_layers(model, image) == (found[8, 12],)
-
-
-def test_every_scale_has_the_same_sum() -> None:
-    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 2, 5)
-    infos = {info.name: info for info in model.layers(image[None])}
-    sums = [
-        attribute_path(model, image, partner, steps=200, **scale).path.sum((1, 2))
-        for scale in (
-            {"scales": [0.0]},
-            {"scales": [0.3]},
-            {"scales": [], "layers": [infos["stem"]]},
-            {"scales": [], "layers": [infos["last"]]},
-            {"scales": [0.0, 0.1], "layers": [infos["stem"], infos["last"]]},
-        )
-    ]
-    found = attribute_path(model, image, partner)
-    for one in sums:
-        expected = found.score - found.blurred_score
-        torch.testing.assert_close(one, expected, rtol=0.02, atol=2e-3)
-    # Of a branch it has not.
-    beside = attribute_path(
-        model, image, partner, steps=200, scales=[], layers=[infos["shortcut"]]
-    )
-    assert float((beside.path.sum((1, 2)) - sums[0]).abs().max()) > 0.02
-
-
-def test_maps_are_averaged_with_equal_spread() -> None:
-    model, image, partner = branched(), noise(1, 3, 8, 12), noise(2, 1, 5)
-    fine = attribute_path(model, image, partner).path[0]
-    soft = attribute_path(model, image, partner, scales=[0.2]).path[0]
-    both = attribute_path(model, image, partner, scales=[0.0, 0.2]).path[0]
-    weight = (1 / fine.std()) / (1 / fine.std() + 1 / soft.std())
-    torch.testing.assert_close(both, weight * fine + (1 - weight) * soft)
-    assert float(weight) < 0.5
-    with pytest.raises(ValueError, match="no scales and no layers"):
-        attribute_path(model, image, partner, scales=[])
-
-
 def test_a_pair_of_pictures(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     pictures = [
@@ -252,9 +169,8 @@ def test_a_pair_of_pictures(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     pictures[1].save(tmp_path / "other.png")
-    torch.manual_seed(3)
     preprocess = Preprocessing((8, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
-    model = EmbeddingModel(Branched(), preprocess)
+    model = EmbeddingModel(Averages(), preprocess)
     sides = explain_path(model, pictures[0], tmp_path / "other.png")
     images = torch.stack([model.prepare(one) for one in pictures])
     one, other = model.embed(images)
@@ -266,41 +182,16 @@ def test_a_pair_of_pictures(tmp_path: Path) -> None:
         total = float(side.path.sum()) + side.remainder
         assert total == pytest.approx(side.score, abs=1e-6)
         assert side.crop == (0, 0, 1, 1)
-    finer = explain_path(model, *pictures, several_scales=True)[0]
-    layers = path_layers(model, images[0])
-    assert [info.name for info in layers] == ["stem"]
-    expected = attribute_path(
-        model, images[0], other[None], steps=8, scales=SCALES, layers=layers
-    )
-    np.testing.assert_allclose(finer.path, expected.path[0], atol=1e-6)
-
-
-def test_a_path_at_a_layer_of_tokens() -> None:
-    torch.manual_seed(0)
-    network = timm.create_model("test_vit", num_classes=0, img_size=64, patch_size=8)
-    model = EmbeddingModel(network, Preprocessing((64, 64)))
-    image = noise(1, 3, 64, 64)
-    # Later layers of this resolution have a class token, where a part of the sum goes.
-    (layer,) = path_layers(model, image)
-    assert (layer.layout, layer.shape[1:]) == ("NHWC", (8, 8))
-    partner = model.embed(noise(2, 1, 3, 64, 64))
-    found = attribute_path(model, image, partner, steps=200, scales=[], layers=[layer])
-    expected = found.score - found.blurred_score
-    torch.testing.assert_close(found.path.sum((1, 2)), expected, rtol=0.02, atol=2e-3)
 
 
 def test_a_batch_is_its_single_images() -> None:
-    torch.manual_seed(3)
-    model, images = model_of(Branched()), noise(1, 3, 3, 8, 12)
+    model, images = corner_model(3), noise(1, 3, 3, 8, 12)
     rows = torch.tensor([2, 0, 2, 2, 0])
     partners = model.embed(noise(2, 5, 3, 8, 12))
-    layers = path_layers(model, images[0])
-    assert len(layers) == 1
-    options: dict[str, Any] = {"steps": 3, "scales": [0.0, 0.1], "layers": layers}
-    found = attribute_paths(model, images, rows, partners, **options)
+    found = attribute_paths(model, images, rows, partners, steps=3)
     assert found.path.shape == (5, 8, 12)
     for row in (0, 2):
-        alone = attribute_path(model, images[row], partners[rows == row], **options)
+        alone = attribute_path(model, images[row], partners[rows == row], steps=3)
         for name in ("path", "score", "remainder", "blurred_score"):
             here = getattr(found, name)[rows == row]
             torch.testing.assert_close(here, getattr(alone, name))

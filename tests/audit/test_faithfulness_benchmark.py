@@ -15,7 +15,7 @@ from faithfulness_masking import rise_masks
 from faithfulness_methods import methods
 from faithfulness_table import summarize, table
 
-from fiftyone_sfam.attribution.path import path_layers
+from fiftyone_sfam.attribution.scales import path_layers
 from fiftyone_sfam.audit.faithfulness.maps import image_maps
 from fiftyone_sfam.audit.faithfulness.masks import masked_embeddings, similarity_curves
 
