@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from PIL import Image
+from traitlets.config import Config
 
 from find_chromium import find_chromium
 
@@ -35,6 +37,8 @@ EXAMPLES = ROOT / "examples"
 PLOTLY = "application/vnd.plotly.v1+json"
 TIMEOUT = 300
 _SIZE = (760, 360)
+# Notes that say when a result was computed.
+_TIMES = re.compile(r"<li>[^<]*\d{4}-\d\d-\d\dT[^<]*</li>")
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -75,10 +79,17 @@ def kernel(folder: Path, **environment: str) -> Iterator[NotebookClient]:
         "TMPDIR": str(folder),
         **environment,
     }
+    # Of the process that starts the kernel.
+    settings.pop("FIFTYONE_CONTEXT", None)
     client = NotebookClient(
         nbformat.v4.new_notebook(),
         timeout=TIMEOUT,
         record_timing=False,
+        coalesce_streams=True,
+        # Sockets, not ports of the machine.
+        config=Config(
+            {"KernelManager": {"transport": "ipc", "ip": str(folder / "kernel")}}
+        ),
         resources={"metadata": {"path": str(folder)}},
     )
     with client.setup_kernel(env=settings):
@@ -99,6 +110,8 @@ def execute(client: NotebookClient, notebook: NotebookNode) -> None:
             if len(data) > 1:
                 # Nothing shows it beside the other forms; it holds whole columns.
                 data.pop("text/plain", None)
+            if "text/html" in data:
+                data["text/html"] = _TIMES.sub("", data["text/html"])
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
