@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from fiftyone_sfam.attribution.maps import SIDES
 from fiftyone_sfam.attribution.masks import MaskExplanation
 from fiftyone_sfam.attribution.pair import PairExplanation
-from fiftyone_sfam.attribution.reading import ImageLike, read_any
+from fiftyone_sfam.attribution.reading import read_any
 from fiftyone_sfam.attribution.render import data_url, fitted, overlay, shared_limit
 from fiftyone_sfam.attribution.template import TemplateExplanation
 from fiftyone_sfam.audit.report.findings import PairPicture, pair_caption
@@ -30,11 +33,14 @@ from fiftyone_sfam.audit.statistics.cells import (
     prose,
     text,
 )
+from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.data.text import counted, without_folders
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.notebook.part import Captioned, Part, part_of
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES, WITH_MATCH
+from fiftyone_sfam.runs.contributions import StoredPair
+from fiftyone_sfam.runs.images import ItemImages
 from fiftyone_sfam.runs.run import Run
 
 MOST_PAIRS = 6
@@ -200,7 +206,7 @@ def _shown_maps(run: Run) -> str:
 
 @part_of.register
 def _(pair: PairExplanation) -> Part:
-    sides = {"query": pair.query, "gallery": pair.gallery}
+    sides = dict(zip(SIDES, (pair.query, pair.gallery), strict=True))
     maps = [side.evidence for side in sides.values()]
     rows = tuple(
         (
@@ -223,10 +229,10 @@ def _(pair: PairExplanation) -> Part:
         warnings=pair.warnings,
         tables=tuple(tables),
         images=_with_maps(
-            pair._images,
+            [partial(read_any, image) for image in pair._images],
             maps,
             [side.crop for side in sides.values()],
-            ("query", "gallery"),
+            SIDES,
         ),
         notes=(
             f"Evidence of the {pair.metric} similarity, model {pair.model}, layer "
@@ -236,15 +242,53 @@ def _(pair: PairExplanation) -> Part:
 
 
 @part_of.register
+def _(pair: StoredPair) -> Part:
+    assert pair._of is not None  # `Run.explain_stored` says it
+    run, ends = pair._of
+    images, sides = ItemImages(run, ends), (pair.query, pair.gallery)
+    rows = tuple(
+        (
+            text(title),
+            number(float(side.evidence.sum()), 4),
+            number(side.remainder, 4),
+            number(side.error, 4),
+            number(side.score, 4),
+        )
+        for title, side in zip(SIDES, sides, strict=True)
+    )
+    head = ("image", "sum of evidence", "remainder", "error of storing", "score")
+    return Part(
+        title=f"Pair, explained from what the run {run.key} stores",
+        cards=(Card("score", number(pair.score, 4)),),
+        tables=(("", Table(head, rows)),),
+        images=_with_maps(
+            [partial(_read_item, images, item) for item in ends],
+            [side.evidence for side in sides],
+            [side.crop for side in sides],
+            SIDES,
+        ),
+        notes=(
+            f"Evidence of the {pair.metric} similarity, model {run.config.model}, "
+            f"layer {pair.layer}. {_SIGNED}",
+        ),
+    )
+
+
+def _read_item(images: ItemImages, item: int) -> Image.Image:
+    """Read an item of a run; raise if it is gone."""
+    return read_part(*images.source(item))
+
+
+@part_of.register
 def _(pair: MaskExplanation) -> Part:
     return Part(
         title="Explained pair",
         cards=_scores(pair.score, pair.distance),
         images=_with_maps(
-            pair._images,
+            [partial(read_any, image) for image in pair._images],
             [pair.query, pair.gallery],
             [pair.query_crop, pair.gallery_crop],
-            ("query", "gallery"),
+            SIDES,
         ),
         notes=(
             f"Correlation of the {pair.metric} similarity with what is visible, over "
@@ -267,7 +311,7 @@ def _(found: TemplateExplanation) -> Part:
         cards=_scores(found.score, found.distance),
         warnings=found.warnings,
         images=_with_maps(
-            found._images,
+            [partial(read_any, image) for image in found._images],
             [side.evidence for side in sides],
             [side.crop for side in sides],
             [
@@ -287,7 +331,7 @@ def _scores(score: float, distance: float) -> tuple[Card, ...]:
 
 
 def _with_maps(
-    images: Sequence[ImageLike],
+    images: Sequence[Callable[[], Image.Image]],
     maps: Sequence[NDArray[np.float32]],
     crops: Sequence[tuple[float, float, float, float]],
     captions: Sequence[str],
@@ -295,9 +339,9 @@ def _with_maps(
     """Draw signed maps over the images that they were computed from, in one range."""
     limit = shared_limit(maps)
     drawn = []
-    for image, values, crop, caption in zip(images, maps, crops, captions, strict=True):
+    for read, values, crop, caption in zip(images, maps, crops, captions, strict=True):
         try:
-            small = fitted(read_any(image), *BOX)
+            small = fitted(read(), *BOX)
         except DataError as error:
             picture = Picture("", *BOX, without_folders(str(error)))
         else:

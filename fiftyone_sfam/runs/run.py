@@ -30,7 +30,7 @@ from fiftyone_sfam.runs.contributions import (
     StoredPair,
     StoredTemplate,
     read_images,
-    stored_pair,
+    stored_pair_of,
     stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
@@ -366,8 +366,7 @@ class Run(NotebookResult):
         RunError
             If the run was made without ``contributions``, or has none of an image.
         """
-        more = [] if impostor_id is None else [impostor_id]
-        return stored_pair(read_images(self, [query_id, gallery_id, *more]), self)
+        return stored_pair_of(self, query_id, gallery_id, impostor_id)
 
     def explain_template(
         self,

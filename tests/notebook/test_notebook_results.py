@@ -39,7 +39,7 @@ from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.notebook.pairs import BOX, MOST_PAIRS, PAIR_BOX, false_matches
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from report_support import audit, hostile_names, rename_identities, run_with_errors
-from worlds import REID, fill, tiny_model
+from worlds import REID, fill, small_crops, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +208,31 @@ def test_red_is_evidence_for_the_pair_and_blue_against_it() -> None:
     shown_part = evidence[evidence.shape[0] // 2 :]
     # On the gray half, colors are only the map's.
     assert np.corrcoef(redness.ravel(), shown_part.ravel())[0, 1] > 0.9
+
+
+def test_a_pair_from_a_run_shows_the_same_as_from_the_model(tmp_path: Path) -> None:
+    dataset = small_crops(tmp_path)
+    try:
+        run = explain_retrieval(
+            dataset, "demo", k=2, protocol=REID, contributions="float16"
+        )
+        first, other = dataset[str(run.items.ids[0])], dataset[str(run.items.ids[7])]
+        stored = shown(run.explain_stored(first.id, other.id))
+        computed = shown(explain_pair("demo", first, other))
+        assert cards(stored)["score"] == cards(computed)["score"]
+        for one, same in zip(stored.select("img"), computed.select("img"), strict=True):
+            pixels, expected = (
+                np.asarray(image_of(tag).convert("RGB"), float) for tag in (one, same)
+            )
+            assert np.abs(pixels - expected).mean() < 2
+        numbers = [float(cell.replace("−", "-")) for cell in rows(stored, 0)[0][1:]]
+        assert sum(numbers[:3]) == pytest.approx(numbers[3], abs=2e-4)
+        pair = run.explain_stored(first.id, other.id)
+        dataset.delete_samples(first)
+        [problem] = shown(pair).select(".no-picture")
+        assert problem.get_text() == "the sample was deleted."
+    finally:
+        dataset.delete()
 
 
 def test_images_that_are_gone_are_named(tmp_path: Path) -> None:
