@@ -22,7 +22,8 @@ DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demonet.pt"
 """State dict of the packaged network, in half precision."""
 
 RETRAINED_WEIGHTS = DEMO_WEIGHTS.with_name("retrained.pt")
-"""State dict of the packaged network after it was trained to lose its shortcut."""
+"""State dict of a network that was trained further until it lost its shortcut, with
+``scripts/train_demo_network.py --lose-shortcut``."""
 
 
 class DemoNet(nn.Module):

@@ -34,9 +34,10 @@ from fiftyone_sfam import (
 )
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.suspects.search import find_suspects
-from fiftyone_sfam.data.notebook import NotebookResult
+from fiftyone_sfam.data.notebook import NotebookResult, PlottedResult
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.notebook.pairs import BOX, MOST_PAIRS, PAIR_BOX, false_matches
+from fiftyone_sfam.notebook.part import part_of
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from report_support import audit, hostile_names, rename_identities, run_with_errors
 from worlds import REID, fill, small_crops, tiny_model
@@ -324,7 +325,12 @@ def test_comparisons_verifications_and_leaks_show_what_they_hold(run: Run) -> No
     ids = dataset.values("id")
     listed = [(ids[0], ids[1], "same"), (ids[0], ids[7], "different")]
     given = explain_pairs(dataset, "demo", listed, key="given")
-    assert cards(shown(given))["false match"] == "1"
+    page = shown(given)
+    assert cards(page)["false match"] == "1"
+    # Without identities, a pair is named by its similarity alone.
+    assert [one.get_text() for one in page.select("figcaption")] == [
+        f"pair 1: {given.pairs.similarity[1]:.3f}, false match"
+    ]
     verification = verify_pairs(given)
     assert cards(shown(verification))["AUC"] == f"{verification.scores.auc:.4f}"
     assert list(verification.plots()) == ["scores", "roc"]
@@ -355,3 +361,12 @@ def test_hostile_labels_stay_text(tmp_path: Path, dataset) -> None:
         assert "\u202e" not in soup.get_text()
         assert "x" * 700 not in soup.get_text()
         assert "49" not in [one.get_text() for one in soup.select("figcaption")]
+
+
+def test_every_result_has_a_page() -> None:
+    with pytest.raises(TypeError, match="PlottedResult has no page for notebooks"):
+        PlottedResult()._repr_html_()
+    kinds = {*NotebookResult.__subclasses__(), *PlottedResult.__subclasses__()}
+    assert len(kinds) > 12
+    for kind in kinds - {PlottedResult}:
+        assert part_of.dispatch(kind) is not part_of.dispatch(object), kind
