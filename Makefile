@@ -22,6 +22,7 @@
 #   make bench        a run against computing embeddings, and against explaining pair by pair
 #   make docs         the documentation site, in site/
 #   make pictures     the pictures of the docs, made anew from the App
+#   make notebooks    the notebooks in examples/, executed and written anew
 #   make example-report   an example of a report, docs/example-report.html
 #   make clean        remove .venv and caches
 
@@ -43,7 +44,7 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
   check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines bench-suspects soak docs pictures example-report clean \
+  bench-memory bench-neighbors bench-engines bench-suspects soak docs pictures notebooks example-report clean \
   setup-demo setup-test setup-bench setup-docs
 
 help:
@@ -158,6 +159,10 @@ example-report: setup-demo
 
 pictures: setup-test
 	$(BIN)/python scripts/make_pictures.py
+
+# Of NAMES, such as "wildlife", or all.
+notebooks: setup-test
+	$(BIN)/python scripts/notebooks.py $(NAMES)
 
 setup-demo:
 	@scripts/setup.sh demo

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.network.embedder import EmbeddingModel
     from fiftyone_sfam.network.opaque import OpaqueModel
     from fiftyone_sfam.network.preprocess import Preprocessing
+    from fiftyone_sfam.notebook.pairs import show_pairs
     from fiftyone_sfam.pipeline.explain import explain_retrieval
     from fiftyone_sfam.pipeline.explain_pairs import explain_pairs
     from fiftyone_sfam.pipeline.manage import delete_run, rename_run
@@ -118,6 +119,7 @@ __all__ = [
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "show_pairs",
     "verify_pairs",
     "write_comparison",
     "write_report",
@@ -174,6 +176,7 @@ _MODULE_OF = {
     "restore_verdict": "review.verdicts",
     "review_suspects": "audit.suspects.review",
     "set_verdict": "review.verdicts",
+    "show_pairs": "notebook.pairs",
     "verify_pairs": "audit.verification.verify",
     "write_comparison": "audit.report.comparison",
     "write_report": "audit.report.write",

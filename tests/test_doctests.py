@@ -45,6 +45,7 @@ WITHOUT_EXAMPLE = {
     "restore_verdict",
     "review_suspects",
     "set_verdict",
+    "show_pairs",
     "verify_pairs",
     "write_comparison",
     "write_report",

@@ -40,6 +40,8 @@ def test_the_sdist_has_what_it_takes_and_nothing_else(sdist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "fiftyone.yml", "LICENSE", "README.md"} <= names
     assert "fiftyone_sfam/demo/weights/demonet.pt" in names
+    assert "fiftyone_sfam/demo/weights/retrained.pt" in names
+    assert "fiftyone_sfam/notebook/templates/result.html.j2" in names
     assert "fiftyone_sfam/audit/report/templates/report.html.j2" in names
     component = [name for name in names if "/viewer/" in name]
     assert component == ["fiftyone_sfam/app/viewer/viewer.js"]

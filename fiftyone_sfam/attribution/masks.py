@@ -28,6 +28,7 @@ from fiftyone_sfam.attribution.reading import (
     prepare_images,
     with_inputs_of,
 )
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -44,7 +45,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskExplanation:
+class MaskExplanation(NotebookResult):
     """How the similarity of two images depends on what is visible in each.
 
     Returned by :func:`explain_by_masks`. The maps are not additive: they hold
@@ -92,6 +93,8 @@ class MaskExplanation:
     masks: int
     seed: int
     additive: bool = field(default=False, init=False)
+    # As they were given; a notebook reads them again.
+    _images: tuple[ImageLike, ...] = field(default=(), repr=False)
 
 
 def explain_by_masks(
@@ -178,6 +181,7 @@ def explain_by_masks(
         model=known.name,
         masks=masks,
         seed=seed,
+        _images=(query, gallery),
     )
 
 

@@ -26,6 +26,7 @@ from fiftyone_sfam.attribution.maps import (
     check_maps,
 )
 from fiftyone_sfam.attribution.reading import ImageLike, prepare_images, with_inputs_of
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.embedder import EmbeddingModel
@@ -65,7 +66,7 @@ class SideExplanation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairExplanation:
+class PairExplanation(NotebookResult):
     """Where the similarity of two images comes from.
 
     Returned by :func:`explain_pair`.
@@ -112,6 +113,8 @@ class PairExplanation:
     branches: dict[str, float] = field(default_factory=dict)
     _head: LinearizedHead = field(repr=False)
     _fullest: tuple[str, float] | None = field(default=None, repr=False)
+    # As they were given; a notebook reads them again.
+    _images: tuple[ImageLike, ...] = field(default=(), repr=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -288,6 +291,7 @@ def explain_pair(
     model = as_model(model)
     head, crops = linearize_images(model, [query, gallery])
     explained = explain_head(model, head, crops, weights)
+    explained = replace(explained, _images=(query, gallery))
     if explained.warnings:
         explained = replace(explained, _fullest=_fullest_layer(model, query))
     for text in explained.warnings:

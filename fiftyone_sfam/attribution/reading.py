@@ -25,7 +25,7 @@ def prepare_images(
 ) -> tuple[torch.Tensor, list[tuple[float, float, float, float]]]:
     """Read images and turn them into the network's input."""
     tensors, crops = [], []
-    for image in map(_read, images):
+    for image in map(read_any, images):
         width, height = image.size
         left, top, right, bottom = model.crop_box(width, height)
         crops.append((left / width, top / height, right / width, bottom / height))
@@ -38,10 +38,10 @@ def prepare_images(
     return torch.stack(tensors), crops
 
 
-def _read(image: ImageLike) -> Image.Image:
+def read_any(image: ImageLike) -> Image.Image:
     """Read an image in any of its forms."""
     if isinstance(image, tuple):
-        whole = _read(image[0])
+        whole = read_any(image[0])
         return whole.crop(pixel_box(image[1], *whole.size))
     if isinstance(image, Image.Image):
         return as_shown(image)

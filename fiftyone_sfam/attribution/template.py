@@ -19,6 +19,7 @@ from fiftyone_sfam.attribution.pair import (
 )
 from fiftyone_sfam.attribution.reading import ImageLike
 from fiftyone_sfam.attribution.template_vectors import template_vectors
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import DataError, SfamWarning
 from fiftyone_sfam.models.wrap import ModelLike, as_model
 from fiftyone_sfam.network.heads import LinearizedHead
@@ -26,7 +27,7 @@ from fiftyone_sfam.network.metric import Metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemplateExplanation:
+class TemplateExplanation(NotebookResult):
     """Where the similarity of a probe with a template comes from.
 
     Returned by :func:`explain_template`.
@@ -73,6 +74,8 @@ class TemplateExplanation:
     normalized: bool
     _head: LinearizedHead = field(repr=False)
     _scales: NDArray[np.float64] = field(repr=False)
+    # As they were given; a notebook reads them again.
+    _images: tuple[ImageLike, ...] = field(default=(), repr=False)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -215,6 +218,7 @@ def explain_template(
         normalized=normalize_members,
         _head=head,
         _scales=vectors.scales,
+        _images=(*images, *others),
     )
     for text in explained.warnings:
         warnings.warn(text, SfamWarning, stacklevel=2)

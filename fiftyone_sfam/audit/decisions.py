@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.evaluation.evaluate import load_evaluation
 from fiftyone_sfam.audit.statistics.cells import Table, count, number, percent, text
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH
 from fiftyone_sfam.retrieval.search import UNKNOWN
@@ -35,7 +36,7 @@ DECISIONS = ("true accept", "false reject", "false accept", "true reject")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decisions:
+class Decisions(NotebookResult):
     """Which pairs of a run are accepted at a threshold.
 
     Attributes

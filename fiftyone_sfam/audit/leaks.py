@@ -15,6 +15,7 @@ from fiftyone_sfam.audit.suspects.finding import THRESHOLD
 from fiftyone_sfam.audit.suspects.likelihood import probability
 from fiftyone_sfam.audit.suspects.measures import APART, measure
 from fiftyone_sfam.data.items import Items, collect_items
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
@@ -70,7 +71,7 @@ class SharedPerson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaks:
+class Leaks(NotebookResult):
     """What two collections share.
 
     Attributes

@@ -21,6 +21,10 @@ DEMO_PREPROCESSING = Preprocessing(
 DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demonet.pt"
 """State dict of the packaged network, in half precision."""
 
+RETRAINED_WEIGHTS = DEMO_WEIGHTS.with_name("retrained.pt")
+"""State dict of a network that was trained further until it lost its shortcut, with
+``scripts/train_demo_network.py --lose-shortcut``."""
+
 
 class DemoNet(nn.Module):
     """Embeds a crop of a person of the demo world.

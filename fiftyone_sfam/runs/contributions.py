@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from fiftyone_sfam.attribution.contributions import (
     unpack_contributions,
 )
 from fiftyone_sfam.attribution.template_vectors import template_vectors
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.runs.run_table import contributions_name
 
@@ -57,7 +58,7 @@ class StoredSide(ContributionMap):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredPair:
+class StoredPair(NotebookResult):
     """Where the similarity of two images comes from, without their network.
 
     Returned by :meth:`fiftyone_sfam.Run.explain_stored`.
@@ -83,6 +84,8 @@ class StoredPair:
     metric: Metric
     layer: str
     _images: tuple[KeptImage, KeptImage] = field(repr=False)
+    # The run and its two images, which a notebook reads.
+    _of: tuple[Run, tuple[int, int]] | None = field(default=None, repr=False)
 
     @property
     def embeddings(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -247,6 +250,16 @@ def stored_template(
         metric=metric,
         layer=run.config.layer,
     )
+
+
+def stored_pair_of(
+    run: Run, query_id: str, gallery_id: str, impostor_id: str | None
+) -> StoredPair:
+    """Explain two images of a run, which the pair knows by name."""
+    more = [] if impostor_id is None else [impostor_id]
+    pair = stored_pair(read_images(run, [query_id, gallery_id, *more]), run)
+    ends = run.items.index(query_id), run.items.index(gallery_id)
+    return replace(pair, _of=(run, ends))
 
 
 def stored_pair(images: Sequence[KeptImage], run: Run) -> StoredPair:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError
 from fiftyone_sfam.retrieval.pairs import (
@@ -29,7 +30,7 @@ from fiftyone_sfam.runs.contributions import (
     StoredPair,
     StoredTemplate,
     read_images,
-    stored_pair,
+    stored_pair_of,
     stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from fiftyone_sfam.retrieval.given import GivenPairs
 
 
-class Run:
+class Run(NotebookResult):
     """A finished run of :func:`fiftyone_sfam.explain_retrieval`.
 
     :func:`load_run` and :func:`fiftyone_sfam.explain_retrieval` return one. Columns and
@@ -258,16 +259,21 @@ class Run:
             If there is no such pair.
         """
         chosen = np.array([int(pair) for pair in pairs], dtype=np.int64)
-        count = self.num_pairs
-        for pair in chosen[(chosen < 0) | (chosen >= count)]:
-            raise RunError(
-                f"the run '{self.key}' has {counted(count, 'pair')}, numbered from "
-                f"0; there is no pair {pair}."
-            )
+        self.check_pairs(chosen)
         sides = 2 * chosen[:, None] + np.array([QUERY, GALLERY])
         places = self.locate(sides.reshape(-1))
         maps = read_sides(self.store, *places, tuple(kinds or self.config.kinds))
         return [PairMaps(*both) for both in zip(maps[::2], maps[1::2], strict=True)]
+
+    def check_pairs(self, pairs: Iterable[int]) -> None:
+        """Raise if the run does not have all of some pairs."""
+        count = self.num_pairs
+        for pair in pairs:
+            if not 0 <= pair < count:
+                raise RunError(
+                    f"the run '{self.key}' has {counted(count, 'pair')}, numbered "
+                    f"from 0; there is no pair {pair}."
+                )
 
     def locate(
         self, sides: NDArray[np.int64]
@@ -360,8 +366,7 @@ class Run:
         RunError
             If the run was made without ``contributions``, or has none of an image.
         """
-        more = [] if impostor_id is None else [impostor_id]
-        return stored_pair(read_images(self, [query_id, gallery_id, *more]), self)
+        return stored_pair_of(self, query_id, gallery_id, impostor_id)
 
     def explain_template(
         self,

@@ -14,6 +14,7 @@ from fiftyone_sfam.audit.comparison.places import PlaceChange, RegionChange
 from fiftyone_sfam.audit.evaluation.fields import slice_values
 from fiftyone_sfam.audit.evaluation.slices import group_by_value
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.runs.blobs import Arrays
 from fiftyone_sfam.runs.results import Result, list_results, restore
 from fiftyone_sfam.runs.run import Run, list_runs, load_run
@@ -43,7 +44,7 @@ class FigureChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(PlottedResult):
     """What differs between two runs over the same images.
 
     Differences are the second run's figures less the first run's.

@@ -47,6 +47,7 @@ from fiftyone_sfam.audit.statistics.bootstrap import (
     check_seed,
     equal_error_estimate,
 )
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
@@ -63,7 +64,7 @@ _DRAWN = ("cmc", "mean_average_precision", "mean_inverse_negative_penalty")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(PlottedResult):
     """How good a run's retrieval is, exact over all pairs of its images.
 
     Attributes

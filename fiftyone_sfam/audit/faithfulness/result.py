@@ -19,6 +19,7 @@ from fiftyone_sfam.audit.faithfulness.curves import (
     verification_accuracy,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
@@ -104,7 +105,7 @@ class MapFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Faithfulness:
+class Faithfulness(PlottedResult):
     """Similarities of P pairs while images are masked in the order of K maps.
 
     Attributes

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fiftyone_sfam.audit.regions.images import Change
 from fiftyone_sfam.audit.statistics.bootstrap import Correlation
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.runs.blobs import Arrays
 from fiftyone_sfam.runs.run import Run
@@ -28,7 +29,7 @@ _COLUMNS = (*_PLAIN_COLUMNS, "control_claim", "control_drop")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalCheck:
+class CausalCheck(PlottedResult):
     """Claims of a ledger and measured drops of the similarity, for L pairs.
 
     Attributes

@@ -41,6 +41,7 @@ from fiftyone_sfam.audit.regions.partitions import (
     split,
 )
 from fiftyone_sfam.audit.statistics.bootstrap import RESAMPLES, check_seed
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import OUTCOMES, QUERY
@@ -65,7 +66,7 @@ _BLOCK_IMAGES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class Ledger(PlottedResult):
     """The parts of the similarities of L pairs that regions carry.
 
     Attributes

@@ -27,6 +27,7 @@ from fiftyone_sfam.audit.regions.ledger import (
 from fiftyone_sfam.audit.regions.ledger_cells import CAMERAS
 from fiftyone_sfam.audit.regions.partitions import BACKGROUND
 from fiftyone_sfam.audit.regions.shortcut_scores import GroupScores, score_groups
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.data.text import percent
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, OUTCOMES
@@ -118,7 +119,7 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
-class Shortcuts:
+class Shortcuts(NotebookResult):
     """The shortcuts of a run.
 
     Attributes

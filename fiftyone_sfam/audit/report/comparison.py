@@ -142,19 +142,7 @@ def _page(
     comparison: Comparison, first: Run, second: Run, shown: list[int]
 ) -> ComparisonPage:
     """Say what a page shows."""
-    places = (
-        plot(
-            "regions",
-            "Share of the score by region.",
-            regions_figure(comparison),
-        ),
-        plot(
-            "places",
-            "Share of the score by place of the image: either model, and the "
-            "difference.",
-            places_figure(comparison),
-        ),
-    )
+    ranks, *places = comparison_plots(comparison)
     return ComparisonPage(
         dataset=first.dataset.name,
         first=comparison.first_key,
@@ -166,13 +154,9 @@ def _page(
         notes=notes(comparison),
         figures=figures_table(comparison),
         counts=counts_table(comparison),
-        ranks=plot(
-            "ranks",
-            "Queries by the rank of their nearest true match in either run.",
-            ranks_figure(comparison),
-        ),
+        ranks=ranks,
         regions=regions_table(comparison),
-        places=places if comparison.places is not None else (),
+        places=tuple(places),
         groups=tuple(
             (f"By {field}", groups_table(comparison, field, MAX_ROWS))
             for field in comparison.groups
@@ -181,6 +165,27 @@ def _page(
             comparison, first, comparison.changed[:MAX_ROWS].tolist()
         ),
         pictures=tuple(_pictures(comparison, (first, second), shown)),
+    )
+
+
+def comparison_plots(comparison: Comparison) -> tuple[Plot, ...]:
+    """Draw the ranks and, if they are known, the regions and places."""
+    ranks = plot(
+        "ranks",
+        "Queries by the rank of their nearest true match in either run.",
+        ranks_figure(comparison),
+    )
+    if comparison.places is None:
+        return (ranks,)
+    return (
+        ranks,
+        plot("regions", "Share of the score by region.", regions_figure(comparison)),
+        plot(
+            "places",
+            "Share of the score by place of the image: either model, and the "
+            "difference.",
+            places_figure(comparison),
+        ),
     )
 
 

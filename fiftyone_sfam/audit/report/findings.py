@@ -230,9 +230,10 @@ def _finding(
 def pair_caption(run: Run, pair: int) -> str:
     """Say who a pair shows, and how similar they are."""
     pairs, names = run.pairs, run.items.identities
-    first, second = (
-        short_name(names[side[pair]]) for side in (pairs.query, pairs.gallery)
-    )
+    ends = [names[side[pair]] for side in (pairs.query, pairs.gallery)]
+    if ends == [None, None]:
+        return f"{pairs.similarity[pair]:.3f}"
+    first, second = map(short_name, ends)
     return f"{first} and {second}, {pairs.similarity[pair]:.3f}"
 
 

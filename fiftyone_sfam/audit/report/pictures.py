@@ -64,8 +64,10 @@ class Pictures:
         pairs: Iterable[int],
         items: Iterable[int] = (),
         maps: Mapping[int, PairMaps] | None = None,
+        box: tuple[int, int] = BOX,
     ) -> None:
         self._run = run
+        self._box = box
         chosen = sorted({int(pair) for pair in pairs})
         self._signed = maps is not None
         self._maps: dict[int, PairMaps] = dict(maps or {})
@@ -95,9 +97,9 @@ class Pictures:
         path = ""
         try:
             path, box = self._images.source(item)
-            small = fitted(read_part(path, box), *BOX)
+            small = fitted(read_part(path, box), *self._box)
         except DataError as error:
-            return Picture("", *BOX, without_folders(str(error), path))
+            return Picture("", *self._box, without_folders(str(error), path))
         problem = None if plain or side is not None else "no map: image was skipped."
         if side is not None:
             small = overlay(

@@ -122,7 +122,7 @@ def render_page(name: str, **values: Any) -> str:
         "script": Markup(script),  # nosec B704
         "script_sources": Markup(sources),  # nosec B704
     }
-    return _environment().get_template(name).render(**values, **own)
+    return template_environment().get_template(name).render(**values, **own)
 
 
 def figure_json(figure: Figure) -> Markup:
@@ -148,9 +148,12 @@ def typeset(cell: Shown) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def template_environment(*folders: Path) -> Environment:
+    """Return what renders the templates of folders, and of the report."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader([*folders, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
     )
     environment.filters["figure_json"] = figure_json
     environment.filters["tight"] = tight

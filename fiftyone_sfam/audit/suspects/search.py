@@ -48,6 +48,7 @@ from fiftyone_sfam.audit.suspects.sources import (
     suspects_path,
     write_suspects,
 )
+from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.search import UNKNOWN, encode
@@ -84,7 +85,7 @@ _EARLIER = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suspects:
+class Suspects(NotebookResult):
     """The findings in a run.
 
     Attributes

@@ -26,6 +26,7 @@ from fiftyone_sfam.audit.verification.accuracy import (
     fold_accuracies,
     mean_and_error,
 )
+from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.data.pair_list import NO_FOLD
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.retrieval.given import NO_PAIR, GivenPairs
@@ -60,7 +61,7 @@ class Decisions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verification:
+class Verification(PlottedResult):
     """How well the scores of a list's pairs tell same from different.
 
     Attributes

@@ -1,0 +1,1 @@
+"""Results as a notebook shows them: HTML without scripts, and Plotly figures."""
