@@ -386,6 +386,8 @@ def summary(run: Run, started: float) -> str:
         "seconds": seconds,
     }
     texts = facts.pop("warnings")
+    if facts.get("maps") in texts:
+        del facts["maps"]
     rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     return "\n".join([table, *(f"warning: {text}" for text in texts)])

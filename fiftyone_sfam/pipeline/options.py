@@ -56,6 +56,7 @@ class RunOptions:
     cache_bytes: int = 2**30
     overwrite: bool = False
     update: bool = False
+    check: bool = True
     progress: bool | Progress | None = None
     engine: Literal["local", "ray"] = "local"
     engine_options: Mapping[str, Any] | None = None
@@ -70,7 +71,7 @@ class RunOptions:
         """The pairs that have maps along paths; None if none are stored."""
         return self.path_pairs if set(self.stored_kinds) & set(PATH_KINDS) else None
 
-    def check(self, source: PairSource) -> None:
+    def validate(self, source: PairSource) -> None:
         """Raise if an option is not one of those that exist."""
         kinds, known = self.stored_kinds, (*KINDS, *PATH_KINDS)
         unknown = [kind for kind in kinds if kind not in known]

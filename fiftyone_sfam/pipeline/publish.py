@@ -64,6 +64,9 @@ def publish_fields(run: Run, full: float) -> None:
 def _fields(run: Run) -> Mapping[str, FieldOptions]:
     """Describe the fields of a run."""
     patches_field, kind = run.config.patches_field, run.config.heatmap_kind
+    check = run.map_check
+    note = "" if check is None else check.note_of(kind)
+    note = note and f"; {note}"
     heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)
     label, text = fo.EmbeddedDocumentField, fo.StringField
     fields: dict[str, dict[str, Any]] = {
@@ -71,7 +74,7 @@ def _fields(run: Run) -> Mapping[str, FieldOptions]:
             "ftype": label,
             "embedded_doc_type": fo.Heatmap,
             "description": f"{kind} map towards the nearest neighbor; one range for "
-            "the run",
+            f"the run{note}",
         },
         score: {
             "ftype": fo.FloatField,
@@ -83,7 +86,9 @@ def _fields(run: Run) -> Mapping[str, FieldOptions]:
         },
     }
     if patches_field is not None:
-        fields[heatmap]["description"] = f"{kind} maps of the detections in their boxes"
+        fields[heatmap]["description"] = (
+            f"{kind} maps of the detections in their boxes{note}"
+        )
         descriptions = "identity of the nearest neighbor", "detection that is nearest"
         for path, description in zip(more, descriptions, strict=True):
             fields[path] = {"ftype": text, "description": description}

@@ -10,7 +10,6 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError
@@ -33,6 +32,7 @@ from fiftyone_sfam.runs.contributions import (
     stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
+from fiftyone_sfam.runs.map_check import MapCheck, warnings_of_maps
 from fiftyone_sfam.runs.maps import PairMaps, read_sides
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
@@ -158,10 +158,12 @@ class Run:
     @property
     def map_warnings(self) -> tuple[str, ...]:
         """Warnings about the maps of the whole run; empty if there are none."""
-        config = self.config
-        scores = "similarity score (median of the first batch)"
-        share, layer = config.share_on_map, config.layer
-        return map_warnings(share, layer, scores, config.fullest_layer)
+        return warnings_of_maps(self.config)
+
+    @property
+    def map_check(self) -> MapCheck | None:
+        """The check of the run's maps; None in runs of earlier versions."""
+        return MapCheck.of(self.config.map_check)
 
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
@@ -175,8 +177,9 @@ class Run:
             all those that have one (of a given list without ranks, counts of pairs by
             outcome); ``rank1``: share of true matches among the first neighbors of the
             latter, in [0, 1], None if there are none; if the pairs were given, ``rows``
-            of the list and ``rows skipped``: counts; ``warnings``: list of str; and, if
-            the run keeps contributions, ``contribution_bytes``: bytes per image, and
+            of the list and ``rows skipped``: counts; ``maps``: how faithful the maps
+            are, in a sentence; ``warnings``: list of str; and, if the run keeps
+            contributions, ``contribution_bytes``: bytes per image, and
             ``contribution_agreement``: least and median correlation of the evidence
             from them with the evidence of the run.
         """
@@ -184,6 +187,8 @@ class Run:
         compared = summary.get(WITH_MATCH)
         true_match = OUTCOMES[TRUE_MATCH]
         summary["rank1"] = summary[true_match] / compared if compared else None
+        if self.map_check is not None:
+            summary["maps"] = self.map_check.sentence
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

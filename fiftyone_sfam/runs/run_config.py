@@ -127,6 +127,8 @@ class RunConfig(RunSettings):
     # Unique id and patches_field of the runs that it replaces, until they are deleted.
     replaces: tuple[tuple[str, str | None], ...] = ()
     model_digest: str | None = None  # of its layer, output and preprocessing
+    map_check: dict[str, Any] | None = None  # see map_check.py; None: earlier versions
+    chosen: dict[str, Any] | None = None  # what was chosen by measurement, if anything
     keeps_index: str | None = None  # brain key, until the index is stored
     renamed_to: str | None = None  # new key, until the renaming is finished
 

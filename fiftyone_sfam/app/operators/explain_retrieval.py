@@ -104,6 +104,7 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         outputs.int("skipped", label="Images skipped")
         outputs.float("rank1", label="Rank-1")
         outputs.int("false match", label="False matches at rank 1")
+        outputs.str("maps", label="Maps")
 
     def __call__(
         self,

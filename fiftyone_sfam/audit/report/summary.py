@@ -276,7 +276,9 @@ def _measures(run: Run, results: Results) -> list[Card]:
 
 def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important results as sentences."""
-    texts = list(run.warnings)
+    texts, check = list(run.warnings), run.map_check
+    if check is not None and not check.is_caution:
+        texts.append(check.sentence)
     if results.decisions is not None:
         texts.append(decisions_sentence(results.decisions))
     if results.suspects is not None:
