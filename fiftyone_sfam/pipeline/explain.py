@@ -28,6 +28,7 @@ from fiftyone_sfam.errors import (
     SfamWarning,
 )
 from fiftyone_sfam.models.wrap import ModelLike, as_model
+from fiftyone_sfam.pipeline.choosing import chosen_for
 from fiftyone_sfam.pipeline.computing import compute
 from fiftyone_sfam.pipeline.contributing import check_contributions
 from fiftyone_sfam.pipeline.engines import Work, check_engine
@@ -58,6 +59,7 @@ from fiftyone_sfam.runs.lock import making_run
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import (
+    AUTO,
     COMPLETE,
     PUBLISHING,
     RunConfig,
@@ -76,6 +78,8 @@ from fiftyone_sfam.runs.run_table import (
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
 
+    from fiftyone_sfam.network.embedder import EmbeddingModel
+
 
 def explain_retrieval(
     samples: SampleCollection,
@@ -88,7 +92,8 @@ def explain_retrieval(
     embeddings: str | NDArray[np.floating] | None = None,
     neighbors: Literal["exact", "index"] = "exact",
     keep_index: str | None = None,
-    kinds: Sequence[Kind] = KINDS,
+    layer: str | None = None,
+    kinds: Sequence[Kind] | Literal["auto"] = KINDS,
     path_pairs: PathPairs = "rank1",
     weights: Weights = "signed",
     map_dtype: Literal["int8", "float16", "float32"] = "int8",
@@ -135,11 +140,17 @@ def explain_retrieval(
         and a nearest true match that is not proposed is not added to the pairs.
     keep_index : str, optional
         Brain key under which computed embeddings are stored as a similarity index.
-    kinds : sequence of {"sfam", "evidence", "path", "scales", "best"}
+    layer : str, optional
+        Layer of the maps, instead of the model's own. ``"auto"`` measures the last
+        layer of each resolution on 48 pairs of a sample before the run, and takes
+        another than the model's own only if it is certainly better.
+    kinds : sequence of {"sfam", "evidence", "path", "scales", "best"}, or "auto"
         Maps to store; what shows one map of a pair shows the first that it has.
         ``"path"`` and ``"scales"`` are those of :func:`fiftyone_sfam.explain_path`, the
         latter of several scales, and ``"best"`` is another name of it. They are at the
         pixels of the network's input and take many passes, see "Which map to use".
+        ``"auto"`` measures all of them on the sample, and stores the best one, shown
+        first, beside ``"evidence"`` and ``"sfam"``.
     path_pairs : {"rank1", "false", "all"}
         Pairs of which ``"path"`` and ``"scales"`` are stored: those of rank 1, only the
         false matches of these, or all.
@@ -223,6 +234,7 @@ def explain_retrieval(
         patches_field=patches_field,
         embeddings=embeddings,
         keep_index=keep_index,
+        layer=layer,
         kinds=kinds,
         path_pairs=path_pairs,
         weights=weights,
@@ -257,20 +269,13 @@ def make_run(
         check_kept_index(samples, options.keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
+        if options.layer not in (None, AUTO):
+            model = model.with_layer(options.layer)
         items, given = _read_items(samples, source, options)
         source, protocol_warnings = source.checked(items)
         for text in protocol_warnings:
             warnings.warn(text, ProtocolWarning, stacklevel=3)
-        if model.inputs:
-            columns = input_columns(
-                samples,
-                items.sample_ids,
-                items.label_ids,
-                items.filepaths,
-                model.inputs,
-                field,
-            )
-            items = replace(items, inputs=columns)
+        items = _with_inputs(items, samples, model, field)
         index = source.index(samples, items, options, model.metric)
         settings = RunSettings(
             model=model.name,
@@ -301,16 +306,26 @@ def make_run(
             },
         )
         fingerprint = fingerprint_of(
-            settings, items, given, model, sample_input(items, model)
+            settings,
+            items,
+            given,
+            model,
+            sample_input(items, model),
+            AUTO if options.layer == AUTO else None,
         )
+        updated = None
+        if options.update and existing is not None and existing.state == COMPLETE:
+            updated = load_run(dataset, key)
+            if existing.fingerprint == fingerprint:
+                return updated
+        store = make_store(dataset, key, fingerprint)
+        choice = chosen_for(store, updated, items, model, source, given, options)
+        if choice is not None:
+            settings, model = choice.applied(settings, model)
         digests, model_digest = digest_items(items), model_digest_of(settings, model)
         kept = None
-        if options.update and existing is not None and existing.state == COMPLETE:
-            run = load_run(dataset, key)
-            if existing.fingerprint == fingerprint:
-                return run
-            kept = kept_of(run, settings, model_digest, items, digests, given)
-        store = make_store(dataset, key, fingerprint)
+        if updated is not None:
+            kept = kept_of(updated, settings, model_digest, items, digests, given)
         work = Work(
             items=items,
             model=model,
@@ -319,6 +334,7 @@ def make_run(
             num_workers=options.num_workers,
             cache_bytes=options.cache_bytes,
             store=store,
+            layer=None if options.layer is None else model.requested_layer,
             kept=kept,
         )
         used, table, maps, outcomes = compute(
@@ -346,6 +362,7 @@ def make_run(
             protocol_warnings=protocol_warnings,
             replaces=replaced_runs(existing, store.uid),
             model_digest=model_digest,
+            chosen=None if choice is None else choice.to_dict(),
             keeps_index=options.keep_index,
         )
         before = None if kept is None else kept.run.map_check
@@ -388,6 +405,23 @@ def _read_items(
     if chosen is None:
         return items, given
     return items.take(chosen.tolist()), None if given is None else given.take(chosen)
+
+
+def _with_inputs(
+    items: Items, samples: SampleCollection, model: EmbeddingModel, field: str | None
+) -> Items:
+    """Read what the model takes beside the images, if anything."""
+    if not model.inputs:
+        return items
+    columns = input_columns(
+        samples,
+        items.sample_ids,
+        items.label_ids,
+        items.filepaths,
+        model.inputs,
+        field,
+    )
+    return replace(items, inputs=columns)
 
 
 def _origin(embeddings: object) -> str:

@@ -178,7 +178,8 @@ class Run:
             outcome); ``rank1``: share of true matches among the first neighbors of the
             latter, in [0, 1], None if there are none; if the pairs were given, ``rows``
             of the list and ``rows skipped``: counts; ``maps``: how faithful the maps
-            are, in a sentence; ``warnings``: list of str; and, if the run keeps
+            are, in a sentence; ``chosen``: what was chosen by measurement, in a
+            sentence, if anything; ``warnings``: list of str; and, if the run keeps
             contributions, ``contribution_bytes``: bytes per image, and
             ``contribution_agreement``: least and median correlation of the evidence
             from them with the evidence of the run.
@@ -189,6 +190,8 @@ class Run:
         summary["rank1"] = summary[true_match] / compared if compared else None
         if self.map_check is not None:
             summary["maps"] = self.map_check.sentence
+        if self.config.chosen is not None:
+            summary["chosen"] = self.config.chosen["sentence"]
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

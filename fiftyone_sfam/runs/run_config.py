@@ -32,6 +32,9 @@ PATH, SCALES = "path", "scales"
 PATH_KINDS = (PATH, SCALES)
 """Kinds that are stored at the pixels of the network's input, of some pairs only."""
 
+AUTO = "auto"
+"""Leaves the layer, or the kinds of map, to measurement before the run."""
+
 RANK1, FALSE_RANK1, ALL_PAIRS = "rank1", "false", "all"
 """Pairs of which they are stored: of rank 1, the false matches of these, or all."""
 

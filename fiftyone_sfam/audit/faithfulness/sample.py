@@ -152,6 +152,11 @@ class Sample:
         self._margins.append(dict(zip(ranked, margins, strict=True)))
         self._spans.append(float(hidden[0, 0] - hidden[0, -1]))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The maps, with the baselines; empty without queries."""
+        return tuple(self._margins[0]) if self._margins else ()
+
     def margin(self, name: str) -> Estimate:
         """Estimate the margin of insertion over deletion of a map."""
         return mean_estimate(self._column(name), self._numbers, seed=self.seed)

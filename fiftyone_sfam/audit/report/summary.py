@@ -323,6 +323,7 @@ def config_table(run: Run) -> Table:
         ("pairs from", _PAIR_SOURCES[config.pair_source]),
         ("neighbors per query (k)", config.k if run.given is None else None),
         ("kinds of map", ", ".join(config.kinds)),
+        ("chosen by measurement", (config.chosen or {}).get("sentence")),
         ("pairs with maps along paths", config.path_pairs),
         ("channel weights", config.weights),
         ("stored as", config.map_dtype),
