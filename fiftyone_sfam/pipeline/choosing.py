@@ -24,8 +24,7 @@ from fiftyone_sfam.attribution.path import (
     path_options,
 )
 from fiftyone_sfam.audit.faithfulness.maps import candidate_layers, draw_donors
-from fiftyone_sfam.audit.faithfulness.masks import FILLS, PATCHES
-from fiftyone_sfam.audit.faithfulness.sample import Sample, fills_of
+from fiftyone_sfam.audit.faithfulness.sample import Sample, hiding_of, whole_turns
 from fiftyone_sfam.data.images import Skipped, read_image
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError, ModelError, RunError
@@ -166,8 +165,7 @@ class _Choosing:
         self._sample = Sample(model.metric, options.batch_size)
         self._vectors: dict[int, NDArray[np.float32]] = {}
         pairs = source.draw(items, self._embedded, model.metric, QUERIES)
-        # Each fill has as many.
-        self._pairs = pairs[: len(pairs) // len(FILLS) * len(FILLS)]
+        self._pairs = whole_turns(pairs)
 
     def choice(self) -> Choice:
         """Mask the queries in the order of all candidates, and choose."""
@@ -183,24 +181,21 @@ class _Choosing:
         models = {own: self._model, **{n: self._model.with_layer(n) for n in layers}}
         scaled = path_layers(model, clear) if "kinds" in asked else ()
         paths = self._path_kinds(model, clear, scaled)
-        queries = list(images)
         involved = {int(q): [int(q), int(p)] for q, p in self._pairs}
         usable = np.ones(len(self._items), dtype=bool)
         donors = draw_donors(self._items.identities, usable, involved, 0)
-        fills = fills_of(donors, queries)
         for number, (query, partner) in enumerate(self._pairs.tolist()):
             if query not in images:
                 continue
-            fill, image = fills[number % len(fills)], images[query]
+            image, one = images[query], self._of(self._model, [query])
+            try:
+                hiding = hiding_of(number, self._image, donors, query)
+            except DataError:
+                continue  # The image whose patches were to hide it cannot be read.
             vector = torch.from_numpy(self._vectors[partner])
             maps = self._maps(query, image, vector, models, paths, scaled)
-            other = None
-            if fill == PATCHES:
-                other = self._readable([donors[query]]).get(donors[query])
-                if other is None:
-                    continue
-            one = self._of(self._model, [query])
-            self._sample.add(query, one, image, vector, maps, fill, other)
+            head = one.linearize(image[None])
+            self._sample.add(query, head, one, image, vector, maps, hiding)
         return self._decide(tuple(models), paths)
 
     def _decide(self, layers: Sequence[str], paths: Sequence[str] = ()) -> Choice:
@@ -305,6 +300,9 @@ class _Choosing:
 
     # -- images ------------------------------------------------------------------------
 
+    def _image(self, item: int) -> Tensor:
+        return prepare_item(self._items, self._model, item, read_image).tensor
+
     def _readable(
         self, items: Sequence[int], reasons: dict[int, str] | None = None
     ) -> dict[int, Tensor]:
@@ -312,12 +310,10 @@ class _Choosing:
         images = {}
         for item in items:
             try:
-                prepared = prepare_item(self._items, self._model, item, read_image)
+                images[item] = self._image(item)
             except DataError as error:
                 if reasons is not None:
                     reasons[item] = str(error)
-            else:
-                images[item] = prepared.tensor
         return images
 
     def _of(self, model: EmbeddingModel, items: Sequence[int]) -> EmbeddingModel:

@@ -7,20 +7,27 @@ full check of :func:`fiftyone_sfam.check_faithfulness`, and stored with the run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from fiftyone_sfam.attribution.map_share import map_warnings
+from fiftyone_sfam.runs.run_config import (
+    COMPLETE,
+    RunConfig,
+    describe_field,
+    record_run,
+    run_config,
+)
 
 if TYPE_CHECKING:
-    from fiftyone_sfam.runs.run_config import RunConfig
+    from fiftyone_sfam.runs.run import Run
 
 Interval = tuple[float, float, float]
 """A figure and its 95 % interval."""
 
 BETTER, WORSE, UNCERTAIN = "better", "no better", "uncertain"
 
-ALIKE = 0.1
+ALIKE = 0.05
 """Share of the centre prior's margin that does not make a map better than it."""
 
 FEWEST_QUERIES = 16
@@ -157,6 +164,27 @@ def warnings_of_maps(config: RunConfig) -> tuple[str, ...]:
     check = MapCheck.of(config.map_check)
     cautions = (check.sentence,) if check is not None and check.is_caution else ()
     return (*map_warnings(share, layer, scores, config.fullest_layer), *cautions)
+
+
+def heatmap_description(config: RunConfig) -> str:
+    """Describe the field of a run's heatmaps."""
+    kind, check = config.heatmap_kind, MapCheck.of(config.map_check)
+    note = "" if check is None else check.note_of(kind)
+    text = f"{kind} map towards the nearest neighbor; one range for the run"
+    if config.patches_field is not None:
+        text = f"{kind} maps of the detections in their boxes"
+    return f"{text}; {note}" if note else text
+
+
+def renew_check(run: Run, check: MapCheck) -> None:
+    """Replace the check that is stored with a finished run."""
+    config = run_config(run.dataset, run.key)
+    if config is None or config.uid != run.config.uid or config.state != COMPLETE:
+        return  # The run was replaced or deleted in the meantime.
+    config = replace(config, map_check=check.to_dict())
+    record_run(run.dataset, run.key, config)
+    describe_field(run.dataset, run.key, heatmap_description(config))
+    run.config = config
 
 
 def _chance_text(kind: str, chance: Interval) -> str:

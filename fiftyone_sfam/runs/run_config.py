@@ -239,6 +239,15 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
     return True
 
 
+def describe_field(dataset: fo.Dataset, path: str, description: str) -> None:
+    """Change the description of a field that exists."""
+    with _lock(dataset):
+        field = dataset.get_field(path)
+        if field is not None:
+            field.description = description
+            field.save()
+
+
 def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
     """Delete the fields that exist."""
     present = [path for path in paths if dataset.get_field(path) is not None]

@@ -47,11 +47,11 @@ def test_the_layer_that_is_right_is_chosen(corners):
     assert run.config.kinds == ("sfam", "evidence")
     choice = Choice.of(run.config.chosen)
     assert (choice.layer, choice.kinds, choice.asked) == ("early", None, ("layer",))
-    assert choice.pairs == 28
+    assert choice.pairs == 24
     right, wrong = (choice.figures[f"evidence at {at}"] for at in ("early", "map"))
     assert right[1] > 0 > wrong[2]
     assert run.summary()["chosen"] == (
-        "Chosen by measurement on 28 pairs: layer 'early' (insertion minus deletion "
+        "Chosen by measurement on 24 pairs: layer 'early' (insertion minus deletion "
         f"{right[0]:.3f}; evidence at map {wrong[0]:.3f})."
     )
     # The same maps as of a run that is given the layer.
@@ -126,11 +126,11 @@ def test_kinds_are_chosen_for_a_list_of_pairs(corners):
     rows = list(pairwise(files))
     run = explain_pairs(corners, model, rows, kinds="auto")
     assert run.config.kinds[0] in ("path", "scales")
-    assert run.config.chosen["pairs"] == 28  # Of 29, in fours.
+    assert run.config.chosen["pairs"] == 24  # Of 29, in eights.
     few = explain_pairs(corners, model, rows[:15], key="few", kinds="auto")
     assert (few.config.kinds, few.config.layer) == (("sfam", "evidence"), "map")
     assert few.summary()["chosen"] == (
-        "Nothing was chosen by measurement: 12 pairs could be masked, and 16 are "
+        "Nothing was chosen by measurement: 8 pairs could be masked, and 16 are "
         "needed; these are the defaults."
     )
 
@@ -164,6 +164,6 @@ def test_what_the_choice_costs(corners):
     plain, network.passes = network.passes, 0
     run = explained(corners, model, layer="auto", check=False)
     chosen = network.passes - plain
-    # Of each pair: the two ends, two passes for each of two maps at two layers and of
-    # the three baselines, the layers themselves; and the embeddings of the sample.
-    assert chosen <= run.config.chosen["pairs"] * (2 + 2 * (2 * 2 + 3) + 3) + 30 + 100
+    # Of each pair: the hidden image, two passes for each of two maps at two layers and
+    # of the three baselines, and the layers themselves; and the sample's embeddings.
+    assert chosen <= run.config.chosen["pairs"] * (1 + 2 * (2 * 2 + 3) + 3) + 30 + 100

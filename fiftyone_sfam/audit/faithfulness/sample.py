@@ -1,14 +1,14 @@
 """Measure maps on a small sample of pairs, for a run that checks or chooses its own.
 
-Each query is masked once, at half of its pixels, under one of the fills, which take
-turns: the mean over queries is then the mean over fills, at a fourth of its passes.
-Simpson's rule over the original image, the half-hidden and the hidden one gives the
-area under a curve.
+Each query is masked once, with 21 % or 79 % of its pixels and under one of the fills.
+These take turns: the mean over queries is then the mean over fills, and the area
+between the curves by the rule of Gauss and Legendre with two points, at a small part of
+the passes of a whole curve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from math import ceil
 
@@ -28,8 +28,8 @@ from fiftyone_sfam.audit.faithfulness.masks import (
     FILLS,
     PATCHES,
     Fill,
-    masked_embeddings,
-    similarity_curves,
+    hide,
+    pixel_ranks,
     upsample,
 )
 from fiftyone_sfam.audit.faithfulness.result import (
@@ -44,7 +44,8 @@ from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.network.embedder import EmbeddingModel
-from fiftyone_sfam.network.metric import Metric
+from fiftyone_sfam.network.heads import LinearizedHead
+from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH
 from fiftyone_sfam.runs.images import ItemModels
 from fiftyone_sfam.runs.map_check import (
@@ -59,14 +60,20 @@ from fiftyone_sfam.runs.run_config import FALSE_RANK1
 QUERIES = 100
 """Queries of the largest sample."""
 
-# A curve has its two ends and the middle.
-_STEPS = 2
+SHARES = ((1 - 3**-0.5) / 2, (1 + 3**-0.5) / 2)
+"""Shares of the pixels that are hidden or shown: the points of the rule."""
 
 
 def passes_per_query(maps: int) -> int:
     """Return the passes that masking an image in the order of some maps takes."""
-    ends_and_layer = 3
-    return ends_and_layer + 2 * (_STEPS - 1) * (maps + len(BASELINES))
+    original_and_hidden = 2
+    return original_and_hidden + 2 * (maps + len(BASELINES))
+
+
+def whole_turns(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the first of some pairs, so that each fill and share has as many."""
+    turn = len(FILLS) * len(SHARES)
+    return pairs[: len(pairs) // turn * turn]
 
 
 @dataclass
@@ -96,12 +103,12 @@ class Sample:
     def add(
         self,
         query: int,
+        head: LinearizedHead,
         model: EmbeddingModel,
         image: Tensor,
         partner: Tensor,
         maps: Mapping[str, Tensor],
-        fill: Fill,
-        other: Tensor | None,
+        hiding: Hiding,
     ) -> None:
         """Mask a query.
 
@@ -109,48 +116,47 @@ class Sample:
         ----------
         query : int
             Number of the query.
+        head : LinearizedHead
+            The image at the layer of the plain activation.
         model : EmbeddingModel
-            The network, at the layer of the plain activation.
+            The network.
         image : Tensor
             Prepared image, shape (3, H, W).
         partner : Tensor
             Embedding of the other image, shape (D,).
         maps : mapping of str to Tensor
             Maps toward the partner, any resolution, shape (h, w).
-        fill : {"blur", "mean", "inpaint", "patches"}
+        hiding : Hiding
             How pixels are hidden.
-        other : Tensor or None
-            Image whose patches hide them, shape (3, H, W).
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        feature_map = model.linearize(image[None]).feature_map
-        shape = (int(feature_map.shape[2]), int(feature_map.shape[3]))
+        shape = (int(head.feature_map.shape[2]), int(head.feature_map.shape[3]))
         ranked = {
             **{name: values[None] for name, values in maps.items()},
-            ACTIVATION: plain_activation(feature_map),
+            ACTIVATION: plain_activation(head.feature_map),
             CENTER: center_prior(size)[None],
             CHANCE: random_maps(1, shape, self.seed + query),
         }
-        masked = masked_embeddings(
-            model.embed,
-            image,
-            torch.cat([upsample(one.detach().cpu(), size) for one in ranked.values()]),
-            steps=_STEPS,
-            fill=fill,
-            other=other,
-            batch_size=self.batch_size,
-            seed=self.seed,
+        stacked = [upsample(one.detach().cpu(), size) for one in ranked.values()]
+        ranks = pixel_ranks(torch.cat(stacked), size, self.seed)
+        first = ranks < round(hiding.share * size[0] * size[1])
+        masks = torch.cat([torch.ones_like(first[:1]), first, ~first]).to(image.device)
+        embeddings = torch.cat(
+            [
+                model.embed(hide(image, some, hiding.fill, hiding.other)).float().cpu()
+                for some in masks.split(self.batch_size)
+            ]
         )
-        curves = similarity_curves(masked, partner.expand(len(ranked), -1), self.metric)
-        hidden, shown = curves.deletion, curves.insertion
+        embeddings = torch.cat([head.embedding.detach().float().cpu(), embeddings])
+        scores = similarity(embeddings.double(), partner.double(), self.metric).numpy()
         # Without a similarity, say of a hidden image that is embedded as zero, none of
         # the figures is known.
-        if not (np.isfinite(hidden).all() and np.isfinite(shown).all()):
+        if not np.isfinite(scores).all():
             return
-        margins = (_area(shown) - _area(hidden)).tolist()
+        hidden, shown = scores[2:].reshape(2, -1)
         self._queries.append(query)
-        self._margins.append(dict(zip(ranked, margins, strict=True)))
-        self._spans.append(float(hidden[0, 0] - hidden[0, -1]))
+        self._margins.append(dict(zip(ranked, (shown - hidden).tolist(), strict=True)))
+        self._spans.append(float(scores[0] - scores[1]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -190,16 +196,30 @@ class Sample:
         return np.array([margins[name] for margins in self._margins])
 
 
-def _area(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the area under curves of three points by Simpson's rule."""
-    return np.asarray(curves @ np.array([1, 4, 1]) / 6)
+@dataclass(frozen=True)
+class Hiding:
+    """How pixels of an image are hidden."""
+
+    fill: Fill
+    share: float
+    other: Tensor | None  # image (3, H, W) whose patches hide them
 
 
-def fills_of(donors: Mapping[int, int], queries: Sequence[int]) -> tuple[Fill, ...]:
-    """Return the fills that all queries can be hidden by."""
-    if all(query in donors for query in queries):
-        return FILLS
-    return tuple(fill for fill in FILLS if fill != PATCHES)
+def hiding_of(
+    number: int,
+    image_of: Callable[[int], Tensor],
+    donors: Mapping[int, int],
+    query: int,
+) -> Hiding:
+    """Choose how a query is hidden by its number in the sample.
+
+    Without an image of another identity, whose patches hide it, it is blurred.
+    """
+    fill = FILLS[number % len(FILLS)]
+    share = SHARES[number // len(FILLS) % len(SHARES)]
+    if fill == PATCHES and query in donors:
+        return Hiding(fill, share, image_of(donors[query]))
+    return Hiding("blur" if fill == PATCHES else fill, share, None)
 
 
 # --------------------------------------------------------------------------------------
@@ -243,7 +263,7 @@ def check_stored_maps(
         needed = ceil(FEWEST_QUERIES * per_query / PASSES_SHARE)
         return MapCheck(
             reason=f"a run of {passes:,} passes through the network is too small for "
-            f"it, which takes {PASSES_SHARE:.0%} of them and at least {needed:,}"
+            f"it, which takes {100 * PASSES_SHARE:.0f} % of them: {needed:,} are needed"
         )
     pairs = _drawn_pairs(run, min(affordable, QUERIES), seed)
     sample, names = Sample(run.config.metric, batch_size, seed), list(kinds)
@@ -278,8 +298,7 @@ def _drawn_pairs(run: Run, count: int, seed: int) -> NDArray[np.int64]:
     if run.config.path_kinds and run.config.path_pairs == FALSE_RANK1:
         first &= run.pairs.outcome == FALSE_MATCH
     pairs = np.random.default_rng(seed).permutation(np.flatnonzero(first))[:count]
-    # Each fill has as many.
-    return pairs[: len(pairs) // len(FILLS) * len(FILLS)]
+    return whole_turns(pairs)
 
 
 def _mask(
@@ -294,27 +313,27 @@ def _mask(
     usable[[image.index for image in run.skipped]] = False
     involved = {q: [q, p] for q, p in zip(queries, partners, strict=True)}
     donors = draw_donors(run.items.identities, usable, involved, sample.seed)
-    fills = fills_of(donors, queries)
     read = item_reader(run, {*queries, *donors.values()})
-    models, vectors = (
-        ItemModels(run, model, queries),
-        torch.from_numpy(run.embeddings()),
-    )
+    models = ItemModels(run, model, queries)
+    vectors = torch.from_numpy(run.embeddings())
+
+    def image_of(item: int) -> Tensor:
+        return model.prepare(read(item)[0])
+
     stored = run.many_maps(pairs.tolist())
     for number, (query, partner, maps) in enumerate(
         zip(queries, partners, stored, strict=True)
     ):
         if maps.query is None or set(maps.query.maps) != set(run.config.kinds):
             continue
-        fill = fills[number % len(fills)]
         try:
-            image = model.prepare(read(query)[0])
-            other = model.prepare(read(donors[query])[0]) if fill == PATCHES else None
-            one = models.of(query)
-            embedding = one.embed(image[None])[0].cpu()
+            image, one = image_of(query), models.of(query)
+            hiding = hiding_of(number, image_of, donors, query)
+            head = one.linearize(image[None])
+            embedding = head.embedding[0].detach().float().cpu()
             check_embedding(embedding, vectors[query], sample.metric)
         except DataError:
             # The file is gone or has changed since it was explained.
             continue
         ranked = {kind: torch.from_numpy(v) for kind, v in maps.query.maps.items()}
-        sample.add(query, one, image, vectors[partner], ranked, fill, other)
+        sample.add(query, head, one, image, vectors[partner], ranked, hiding)
