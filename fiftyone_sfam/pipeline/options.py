@@ -122,6 +122,8 @@ class RunOptions:
             raise DataError(
                 f"layer is {self.layer!r}; give the name of a module, or '{AUTO}'."
             )
+        if not isinstance(self.check, bool):
+            raise DataError(f"check is {self.check!r}; give True or False.")
         kinds, known = self.stored_kinds, (*KINDS, *PATH_KINDS)
         given = list(self._given_kinds)
         if kinds == (AUTO,):

@@ -140,6 +140,7 @@ def test_kinds_are_chosen_for_a_list_of_pairs(corners):
     [
         ({"kinds": ["auto", "sfam"]}, DataError, "or give 'auto' alone"),
         ({"kinds": "best"}, DataError, "kinds is .'best'., which not every pair has"),
+        ({"check": 5}, DataError, "check is 5; give True or False."),
         ({"layer": ""}, DataError, "layer is ''; give the name of a module, or 'auto'"),
         ({"layer": "nowhere"}, ModelError, "nowhere"),
     ],

@@ -10,7 +10,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
-from fiftyone_sfam import check_faithfulness, load_model, load_run, rename_run
+from fiftyone_sfam import Protocol, check_faithfulness, load_model, load_run, rename_run
 from fiftyone_sfam.audit.faithfulness.sample import check_stored_maps, passes_per_query
 from fiftyone_sfam.errors import SfamWarning
 from fiftyone_sfam.pipeline.measuring import passes_of
@@ -156,6 +156,20 @@ def test_the_full_check_takes_its_place(corners):
     fresh = explained(corners, model, key="moved", kinds=["evidence"])
     assert fresh.map_check.kinds == ()
     assert corners.get_field("moved").description == description
+
+
+def test_detections_are_measured_like_images(corners):
+    model = model_of(LooksAtACorner())
+    whole = explained(corners, model, kinds=["evidence"])
+    for sample in corners.iter_samples(autosave=True):
+        box = fo.Detection(label=sample.identity, bounding_box=[0, 0, 1, 1])
+        sample["parts"] = fo.Detections(detections=[box])
+    options = {"patches_field": "parts", "protocol": Protocol("label"), "key": "parts_"}
+    parts = explained(corners, model, kinds=["evidence"], **options)
+    of_images, of_parts = (check_stored_maps(r, model, ENOUGH) for r in (whole, parts))
+    assert of_parts.kinds == of_images.kinds
+    chosen = explained(corners, model, kinds="auto", **options)
+    assert chosen.config.chosen["pairs"] == 24
 
 
 def test_records_of_earlier_versions_have_no_check(corners):
