@@ -124,7 +124,20 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         "kinds",
         "KIND",
         "map to store, the first shown first: sfam, evidence, path, scales, or best, "
-        "which is scales; the last three are finer and slower (default: sfam evidence)",
+        "which is scales; the last three are finer and slower; auto alone measures all "
+        "on a sample and takes the best (default: sfam evidence)",
+    )
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="layer of the maps, or auto, which measures the last one of each "
+        "resolution on a sample (default: the model's own)",
+    )
+    parser.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not measure the stored maps on a sample of pairs",
     )
     parser.add_argument(
         "--path-pairs",
@@ -352,6 +365,7 @@ def run_options(args: argparse.Namespace) -> dict[str, Any]:
     names = (
         *("key", "patches_field", "contributions", "contribution_dims", "batch_size"),
         *("num_workers", "engine", "overwrite", "update", "path_pairs"),
+        *("layer", "check"),
     )
     engine = {"num_workers": args.ray_workers, "gpus_per_worker": args.gpus_per_worker}
     embeddings = args.brain_key
@@ -386,6 +400,8 @@ def summary(run: Run, started: float) -> str:
         "seconds": seconds,
     }
     texts = facts.pop("warnings")
+    if facts.get("maps") in texts:
+        del facts["maps"]
     rows = [(name.replace("_", " "), _text(value)) for name, value in facts.items()]
     table = tabulate(rows, tablefmt="plain", disable_numparse=True)
     return "\n".join([table, *(f"warning: {text}" for text in texts)])

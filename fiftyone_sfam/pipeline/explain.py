@@ -24,15 +24,14 @@ from fiftyone_sfam.data.inputs import input_columns
 from fiftyone_sfam.data.items import Items, collect_items
 from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import (
-    NetworkError,
     ProtocolWarning,
-    SfamError,
     SfamWarning,
-    WorkerError,
 )
 from fiftyone_sfam.models.wrap import ModelLike, as_model
-from fiftyone_sfam.pipeline.contributing import check_contributions, keep_basis
-from fiftyone_sfam.pipeline.engines import Work, check_engine, make_engine
+from fiftyone_sfam.pipeline.choosing import chosen_for
+from fiftyone_sfam.pipeline.computing import compute
+from fiftyone_sfam.pipeline.contributing import check_contributions
+from fiftyone_sfam.pipeline.engines import Work, check_engine
 from fiftyone_sfam.pipeline.first_image import fullest_layer, sample_input
 from fiftyone_sfam.pipeline.manage import (
     check_existing,
@@ -42,31 +41,25 @@ from fiftyone_sfam.pipeline.manage import (
     model_digest_of,
     replaced_runs,
 )
+from fiftyone_sfam.pipeline.measuring import check_maps
 from fiftyone_sfam.pipeline.options import KINDS, Kind, PathPairs, RunOptions
-from fiftyone_sfam.pipeline.pair_source import Found, PairSource, Searched
-from fiftyone_sfam.pipeline.passes import (
-    RunMaps,
-    embed_all,
-    explain_all,
-    keep_embeddings,
-    keep_plan,
-)
+from fiftyone_sfam.pipeline.pair_source import PairSource, Searched
 from fiftyone_sfam.pipeline.publish import publish_fields
-from fiftyone_sfam.pipeline.streaming import COMPUTED, MapTask
+from fiftyone_sfam.pipeline.streaming import COMPUTED
 from fiftyone_sfam.pipeline.update import digest_items, kept_of
-from fiftyone_sfam.progress import Progress, reporting
+from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.retrieval.embeddings import (
     Embeddings,
     keep_as_index,
     stored_embeddings,
 )
-from fiftyone_sfam.retrieval.indexed import IndexSearch
 from fiftyone_sfam.review.verdicts import carry_over
 from fiftyone_sfam.runs.blobs import BlobStore
 from fiftyone_sfam.runs.lock import making_run
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run import Run, load_run
 from fiftyone_sfam.runs.run_config import (
+    AUTO,
     COMPLETE,
     PUBLISHING,
     RunConfig,
@@ -78,15 +71,14 @@ from fiftyone_sfam.runs.run_table import (
     BY_COUNT,
     BY_ITEM,
     PART_PAIRS,
-    RunItems,
     RunTable,
-    is_shard,
-    make_plan,
     write_table,
 )
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
+
+    from fiftyone_sfam.network.embedder import EmbeddingModel
 
 
 def explain_retrieval(
@@ -100,7 +92,8 @@ def explain_retrieval(
     embeddings: str | NDArray[np.floating] | None = None,
     neighbors: Literal["exact", "index"] = "exact",
     keep_index: str | None = None,
-    kinds: Sequence[Kind] = KINDS,
+    layer: str | None = None,
+    kinds: Sequence[Kind] | Literal["auto"] = KINDS,
     path_pairs: PathPairs = "rank1",
     weights: Weights = "signed",
     map_dtype: Literal["int8", "float16", "float32"] = "int8",
@@ -111,6 +104,7 @@ def explain_retrieval(
     cache_bytes: int = 2**30,
     overwrite: bool = False,
     update: bool = False,
+    check: bool = True,
     progress: bool | Progress | None = None,
     engine: Literal["local", "ray"] = "local",
     engine_options: Mapping[str, Any] | None = None,
@@ -146,11 +140,17 @@ def explain_retrieval(
         and a nearest true match that is not proposed is not added to the pairs.
     keep_index : str, optional
         Brain key under which computed embeddings are stored as a similarity index.
-    kinds : sequence of {"sfam", "evidence", "path", "scales", "best"}
+    layer : str, optional
+        Layer of the maps, instead of the model's own. ``"auto"`` measures the last
+        layer of each resolution on 48 pairs of a sample before the run, and takes
+        another than the model's own only if it is certainly better.
+    kinds : sequence of {"sfam", "evidence", "path", "scales", "best"}, or "auto"
         Maps to store; what shows one map of a pair shows the first that it has.
         ``"path"`` and ``"scales"`` are those of :func:`fiftyone_sfam.explain_path`, the
         latter of several scales, and ``"best"`` is another name of it. They are at the
         pixels of the network's input and take many passes, see "Which map to use".
+        ``"auto"`` measures all of them on the sample, and stores the best one, shown
+        first, beside ``"evidence"`` and ``"sfam"``.
     path_pairs : {"rank1", "false", "all"}
         Pairs of which ``"path"`` and ``"scales"`` are stored: those of rank 1, only the
         false matches of these, or all.
@@ -186,6 +186,10 @@ def explain_retrieval(
         The run is then the one that ``overwrite=True`` makes, verdicts included. Needs
         ``engine="local"`` and the model and settings of the run; ``k``, ``protocol``
         and ``neighbors`` may differ. Makes the run if there is none.
+    check : bool
+        Measure the stored maps on a sample of up to 100 pairs, within a twentieth of
+        the run's passes through the network: see :attr:`fiftyone_sfam.Run.map_check`
+        and "How faithful the maps are". Runs that are too small for it say so.
     progress : bool or callable, optional
         Whether to show a bar, or a function that is called with the number of images
         done, their total, and the phase: ``"embedding"`` or ``"explaining"``. None
@@ -230,6 +234,7 @@ def explain_retrieval(
         patches_field=patches_field,
         embeddings=embeddings,
         keep_index=keep_index,
+        layer=layer,
         kinds=kinds,
         path_pairs=path_pairs,
         weights=weights,
@@ -241,6 +246,7 @@ def explain_retrieval(
         cache_bytes=cache_bytes,
         overwrite=overwrite,
         update=update,
+        check=check,
         progress=progress,
         engine=engine,
         engine_options=engine_options,
@@ -253,7 +259,7 @@ def make_run(
 ) -> Run:
     """Explain the pairs of a source, and store the maps as a run."""
     dataset, key, field = samples._root_dataset, options.key, options.patches_field
-    options.check(source)
+    options.validate(source)
     check_contributions(options.contributions, options.contribution_dims)
     check_engine(options.engine, options.engine_options)
     with making_run(dataset, key):
@@ -263,20 +269,13 @@ def make_run(
         check_kept_index(samples, options.keep_index, existing)
         model_name = model if isinstance(model, str) else None
         model = as_model(model)
+        if options.layer not in (None, AUTO):
+            model = model.with_layer(options.layer)
         items, given = _read_items(samples, source, options)
         source, protocol_warnings = source.checked(items)
         for text in protocol_warnings:
             warnings.warn(text, ProtocolWarning, stacklevel=3)
-        if model.inputs:
-            columns = input_columns(
-                samples,
-                items.sample_ids,
-                items.label_ids,
-                items.filepaths,
-                model.inputs,
-                field,
-            )
-            items = replace(items, inputs=columns)
+        items = _with_inputs(items, samples, model, field)
         index = source.index(samples, items, options, model.metric)
         settings = RunSettings(
             model=model.name,
@@ -307,16 +306,26 @@ def make_run(
             },
         )
         fingerprint = fingerprint_of(
-            settings, items, given, model, sample_input(items, model)
+            settings,
+            items,
+            given,
+            model,
+            sample_input(items, model),
+            AUTO if options.layer == AUTO else None,
         )
+        updated = None
+        if options.update and existing is not None and existing.state == COMPLETE:
+            updated = load_run(dataset, key)
+            if existing.fingerprint == fingerprint:
+                return updated
+        store = make_store(dataset, key, fingerprint)
+        choice = chosen_for(store, updated, items, model, source, given, options)
+        if choice is not None:
+            settings, model = choice.applied(settings, model)
         digests, model_digest = digest_items(items), model_digest_of(settings, model)
         kept = None
-        if options.update and existing is not None and existing.state == COMPLETE:
-            run = load_run(dataset, key)
-            if existing.fingerprint == fingerprint:
-                return run
-            kept = kept_of(run, settings, model_digest, items, digests, given)
-        store = make_store(dataset, key, fingerprint)
+        if updated is not None:
+            kept = kept_of(updated, settings, model_digest, items, digests, given)
         work = Work(
             items=items,
             model=model,
@@ -325,9 +334,10 @@ def make_run(
             num_workers=options.num_workers,
             cache_bytes=options.cache_bytes,
             store=store,
+            layer=None if options.layer is None else model.requested_layer,
             kept=kept,
         )
-        used, table, maps, outcomes = _compute(
+        used, table, maps, outcomes = compute(
             work, settings, source, given, index, options
         )
         table = replace(table, items=replace(table.items, digests=digests))
@@ -352,8 +362,12 @@ def make_run(
             protocol_warnings=protocol_warnings,
             replaces=replaced_runs(existing, store.uid),
             model_digest=model_digest,
+            chosen=None if choice is None else choice.to_dict(),
             keeps_index=options.keep_index,
         )
+        before = None if kept is None else kept.run.map_check
+        check = check_maps(Run(dataset, key, config, table), model, options, before)
+        config = replace(config, map_check=check.to_dict())
         record_run(dataset, key, config)
         run = Run(dataset, key, config, table)
         publish_fields(run, maps.heatmap_range)
@@ -374,48 +388,6 @@ def make_run(
     return run
 
 
-def _compute(
-    work: Work,
-    settings: RunSettings,
-    source: PairSource,
-    given: Embeddings | None,
-    index: IndexSearch | None,
-    options: RunOptions,
-) -> tuple[Embeddings, RunTable, RunMaps, dict[str, int]]:
-    """Make both passes; if that fails, delete what cannot be used later."""
-    started = False
-    try:
-        with (
-            reporting(options.progress) as report,
-            make_engine(options.engine, work, options.engine_options) as workers,
-        ):
-            started = True
-            if given is not None:
-                keep_embeddings(work, given)
-            used = given or embed_all(workers, work, report)
-            found = source.find(work.items, used, settings.metric, index)
-            pairs, also = found.pairs, None
-            if settings.contributions is not None:
-                also = np.union1d(found.queries, found.gallery)
-            plan = make_plan(pairs, settings.shard_images, settings.order, also)
-            keep_plan(work.store, pairs)
-            basis = keep_basis(work.store, used, settings.contribution_dims)
-            task = MapTask(settings, plan, pairs, used.vectors, basis)
-            maps = explain_all(workers, work, task, used.skipped, report)
-    except SfamError as error:
-        # Settings that cannot work leave nothing to resume. But a network that fails on
-        # some images can be fixed, and so can workers: the stored results stay right.
-        can_resume = not started or isinstance(error, (NetworkError, WorkerError))
-        if not can_resume or not _has_results(work.store, given):
-            work.store.delete()
-        raise
-    items = _run_items(work.items, found)
-    if settings.contributions is not None:
-        items = replace(items, places=plan.places(len(items)))
-    table = RunTable(pairs, plan, maps.remainders, items, maps.skipped, found.given)
-    return used, table, maps, found.outcomes
-
-
 # --------------------------------------------------------------------------------------
 # Helpers
 # --------------------------------------------------------------------------------------
@@ -433,6 +405,23 @@ def _read_items(
     if chosen is None:
         return items, given
     return items.take(chosen.tolist()), None if given is None else given.take(chosen)
+
+
+def _with_inputs(
+    items: Items, samples: SampleCollection, model: EmbeddingModel, field: str | None
+) -> Items:
+    """Read what the model takes beside the images, if anything."""
+    if not model.inputs:
+        return items
+    columns = input_columns(
+        samples,
+        items.sample_ids,
+        items.label_ids,
+        items.filepaths,
+        model.inputs,
+        field,
+    )
+    return replace(items, inputs=columns)
 
 
 def _origin(embeddings: object) -> str:
@@ -467,25 +456,3 @@ def _order(patches_field: str | None, embeddings: object) -> str:
     if embeddings is None:
         return BY_BLOCK
     return BY_COUNT if patches_field is None else BY_ITEM
-
-
-def _has_results(store: BlobStore, given: Embeddings | None) -> bool:
-    """Return whether a failed run has stored results of the network."""
-    names = store.names()
-    return bool(names) if given is None else any(map(is_shard, names))
-
-
-def _run_items(items: Items, found: Found) -> RunItems:
-    """Return the columns of the images that a run stores."""
-    roles = np.zeros((2, len(items)), dtype=bool)
-    roles[0, found.queries] = True
-    roles[1, found.gallery] = True
-    return RunItems(
-        np.array(items.sample_ids),
-        None if items.label_ids is None else np.array(items.label_ids),
-        tuple(items.identities),
-        tuple(items.cameras),
-        is_query=roles[0],
-        is_gallery=roles[1],
-        terms=items.terms,
-    )

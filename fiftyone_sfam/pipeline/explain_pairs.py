@@ -61,10 +61,10 @@ def explain_pairs(
     name_field : str, optional
         Field that holds the list's names of the images, instead of their paths.
     **options : Any
-        ``patches_field``, ``embeddings``, ``kinds``, ``path_pairs``, ``weights``,
-        ``map_dtype``, ``contributions``, ``contribution_dims``, ``batch_size``,
-        ``num_workers``, ``cache_bytes``, ``overwrite``, ``update``, ``progress``,
-        ``engine``, ``engine_options`` and ``keep_index`` of
+        ``patches_field``, ``embeddings``, ``layer``, ``kinds``, ``path_pairs``,
+        ``check``, ``weights``, ``map_dtype``, ``contributions``, ``contribution_dims``,
+        ``batch_size``, ``num_workers``, ``cache_bytes``, ``overwrite``, ``update``,
+        ``progress``, ``engine``, ``engine_options`` and ``keep_index`` of
         :func:`fiftyone_sfam.explain_retrieval`. With ``patches_field``, names are ids
         of detections, or of images with one detection.
 

@@ -60,15 +60,18 @@ def fingerprint_of(
     given: Embeddings | None,
     model: EmbeddingModel,
     first_input: NDArray[Any] | None,
+    layer: str | None = None,
 ) -> str:
     """Digest everything that determines the results of a run, except for the pixels.
+
+    ``layer`` is given if it is left to measurement.
 
     Includes the first image as the preprocessing returns it, because a preprocessing
     that is not a dataclass has no other description.
     """
     digest = hashlib.sha256()
     facts: dict[str, Any] = {
-        "config": {**settings.facts(), "layer": model.requested_layer},
+        "config": {**settings.facts(), "layer": layer or model.requested_layer},
         **_model_facts(model),
         "ids": items.ids,
         "identities": items.identities,

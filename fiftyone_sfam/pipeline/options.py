@@ -13,7 +13,7 @@ from fiftyone_sfam.attribution.maps import WEIGHTS, Weights
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.progress import Progress
 from fiftyone_sfam.runs.blobs import MAP_TYPES
-from fiftyone_sfam.runs.run_config import PATH_KINDS, SCALES
+from fiftyone_sfam.runs.run_config import AUTO, PATH_KINDS, SCALES
 
 if TYPE_CHECKING:
     from fiftyone_sfam.pipeline.pair_source import PairSource
@@ -45,7 +45,8 @@ class RunOptions:
     patches_field: str | None = None
     embeddings: str | NDArray[np.floating] | None = None
     keep_index: str | None = None
-    kinds: Sequence[Kind] = KINDS
+    layer: str | None = None
+    kinds: Sequence[Kind] | Literal["auto"] = KINDS
     path_pairs: PathPairs = "rank1"
     weights: Weights = "signed"
     map_dtype: Literal["int8", "float16", "float32"] = "int8"
@@ -56,6 +57,7 @@ class RunOptions:
     cache_bytes: int = 2**30
     overwrite: bool = False
     update: bool = False
+    check: bool = True
     progress: bool | Progress | None = None
     engine: Literal["local", "ray"] = "local"
     engine_options: Mapping[str, Any] | None = None
@@ -63,27 +65,27 @@ class RunOptions:
     @property
     def stored_kinds(self) -> tuple[str, ...]:
         """The kinds of map under the names by which they are stored."""
-        return tuple(SCALES if kind == BEST else kind for kind in self.kinds)
+        return tuple(SCALES if kind == BEST else kind for kind in self._given_kinds)
+
+    @property
+    def _given_kinds(self) -> tuple[str, ...]:
+        return (self.kinds,) if isinstance(self.kinds, str) else tuple(self.kinds)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What is left to measurement: of ``"layer"`` and ``"kinds"`` both or one."""
+        layer = ("layer",) if self.layer == AUTO else ()
+        return (*layer, "kinds") if self.stored_kinds == (AUTO,) else layer
 
     @property
     def stored_path_pairs(self) -> str | None:
         """The pairs that have maps along paths; None if none are stored."""
-        return self.path_pairs if set(self.stored_kinds) & set(PATH_KINDS) else None
+        along = {*PATH_KINDS, AUTO}
+        return self.path_pairs if set(self.stored_kinds) & along else None
 
-    def check(self, source: PairSource) -> None:
+    def validate(self, source: PairSource) -> None:
         """Raise if an option is not one of those that exist."""
-        kinds, known = self.stored_kinds, (*KINDS, *PATH_KINDS)
-        unknown = [kind for kind in kinds if kind not in known]
-        if unknown or not kinds or len(set(kinds)) != len(kinds):
-            raise DataError(
-                f"kinds is {list(self.kinds)!r}; choose from {', '.join(known)}, each "
-                f"once ('{BEST}' is '{SCALES}')."
-            )
-        if not set(kinds) & set(KINDS):
-            raise DataError(
-                f"kinds is {list(self.kinds)!r}, which not every pair has; add "
-                "'evidence', which takes no further pass."
-            )
+        self._validate_maps()
         for name, value, known in (
             ("weights", self.weights, WEIGHTS),
             ("path_pairs", self.path_pairs, PATH_PAIRS),
@@ -112,4 +114,28 @@ class RunOptions:
             raise DataError(
                 f"update=True needs engine='local', but engine is {self.engine!r}; "
                 "leave it out."
+            )
+
+    def _validate_maps(self) -> None:
+        """Raise if a layer or a kind of map is not one of those that exist."""
+        if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
+            raise DataError(
+                f"layer is {self.layer!r}; give the name of a module, or '{AUTO}'."
+            )
+        if not isinstance(self.check, bool):
+            raise DataError(f"check is {self.check!r}; give True or False.")
+        kinds, known = self.stored_kinds, (*KINDS, *PATH_KINDS)
+        given = list(self._given_kinds)
+        if kinds == (AUTO,):
+            return
+        unknown = [kind for kind in kinds if kind not in known]
+        if unknown or not kinds or len(set(kinds)) != len(kinds):
+            raise DataError(
+                f"kinds is {given!r}; choose from {', '.join(known)}, each "
+                f"once ('{BEST}' is '{SCALES}'), or give '{AUTO}' alone."
+            )
+        if not set(kinds) & set(KINDS):
+            raise DataError(
+                f"kinds is {given!r}, which not every pair has; add "
+                "'evidence', which takes no further pass."
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,21 @@ class PairSource(ABC):
         return None
 
     @abstractmethod
+    def draw(
+        self,
+        items: Items,
+        embedded: Callable[[NDArray[np.int64]], Embeddings],
+        metric: Metric,
+        count: int,
+        seed: int = 0,
+    ) -> NDArray[np.int64]:
+        """Draw pairs of different queries before the run, shape (at most count, 2).
+
+        ``embedded`` returns the embeddings of some items; all that are in the pairs are
+        asked for.
+        """
+
+    @abstractmethod
     def find(
         self,
         items: Items,
@@ -115,6 +130,40 @@ class Searched(PairSource):
                 "give its brain key as embeddings."
             )
         return IndexSearch(samples, items, key, metric, options.patches_field)
+
+    def draw(
+        self,
+        items: Items,
+        embedded: Callable[[NDArray[np.int64]], Embeddings],
+        metric: Metric,
+        count: int,
+        seed: int = 0,
+    ) -> NDArray[np.int64]:
+        """Draw queries, and search each one's nearest in a small gallery.
+
+        It has two possible true matches of each query, and twice as many others.
+        """
+        candidates = candidates_of(items, self.protocol)
+        generator = np.random.default_rng(seed)
+        queries = generator.permutation(candidates.queries)[:count]
+        gallery = generator.permutation(candidates.gallery)
+        mates = [
+            gallery[
+                candidates.is_true_match(query, gallery)
+                & ~candidates.left_out_pairs(query, gallery, self.protocol)
+            ][:2]
+            for query in queries
+        ]
+        chosen = np.unique(np.concatenate([queries, gallery[: 4 * count], *mates]))
+        small, embeddings = items.take(chosen.tolist()), embedded(chosen)
+        pairs, *_ = find_pairs(small, embeddings, self.protocol, 1, metric, None)
+        first = pairs.rank == 1
+        ends = (
+            chosen[column[first]].tolist() for column in (pairs.query, pairs.gallery)
+        )
+        nearest = dict(zip(*ends, strict=True))
+        found = [(q, nearest[q]) for q in queries.tolist() if q in nearest]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
 
     def find(
         self,
@@ -170,6 +219,24 @@ class Listed(PairSource):
             pairs = np.unique(complete, axis=0)
             self.k = int(np.unique(pairs[:, 0], return_counts=True)[1].max())
         return chosen
+
+    def draw(
+        self,
+        items: Items,
+        embedded: Callable[[NDArray[np.int64]], Embeddings],
+        metric: Metric,
+        count: int,
+        seed: int = 0,
+    ) -> NDArray[np.int64]:
+        """Draw pairs of the list, one of each query."""
+        pairs = self._rows[(self._rows != NOT_FOUND).all(axis=1)].astype(np.int64)
+        pairs = np.random.default_rng(seed).permutation(pairs)
+        _, first = np.unique(pairs[:, 0], return_index=True)
+        pairs = pairs[np.sort(first)][:count]
+        chosen = np.unique(pairs)
+        usable = np.zeros(len(items), dtype=bool)
+        usable[chosen] = embedded(chosen).usable
+        return np.asarray(pairs[usable[pairs].all(axis=1)])
 
     def find(
         self,

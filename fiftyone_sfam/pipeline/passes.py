@@ -49,6 +49,8 @@ _ENOUGH = 16
 _JUDGED = "judged"
 # Blob with the digest of the pairs that are explained.
 _PLANNED = "planned"
+CHOSEN = "chosen"
+"""Blob with what was chosen by measurement before the run."""
 
 
 # --------------------------------------------------------------------------------------
@@ -189,7 +191,7 @@ def keep_plan(store: BlobStore, pairs: Pairs) -> None:
         return
     # The digest last: after an interruption before it, this is repeated.
     for name in sorted(names):
-        if not is_embedding(name) and name != _PLANNED:
+        if not is_embedding(name) and name not in (_PLANNED, CHOSEN):
             store.delete_one(name)
     store.delete_one(_PLANNED)
     store.put(_PLANNED, {"digest": current})

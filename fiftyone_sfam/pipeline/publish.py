@@ -30,6 +30,7 @@ from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.pipeline.shards import heatmap_rows
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.blobs import unpack_maps
+from fiftyone_sfam.runs.map_check import heatmap_description
 from fiftyone_sfam.runs.maps import path_map, paths_name
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import (
@@ -63,15 +64,14 @@ def publish_fields(run: Run, full: float) -> None:
 
 def _fields(run: Run) -> Mapping[str, FieldOptions]:
     """Describe the fields of a run."""
-    patches_field, kind = run.config.patches_field, run.config.heatmap_kind
+    patches_field = run.config.patches_field
     heatmap, score, outcome, *more = field_paths(run.dataset, run.key, patches_field)
     label, text = fo.EmbeddedDocumentField, fo.StringField
     fields: dict[str, dict[str, Any]] = {
         heatmap: {
             "ftype": label,
             "embedded_doc_type": fo.Heatmap,
-            "description": f"{kind} map towards the nearest neighbor; one range for "
-            "the run",
+            "description": heatmap_description(run.config),
         },
         score: {
             "ftype": fo.FloatField,
@@ -83,7 +83,6 @@ def _fields(run: Run) -> Mapping[str, FieldOptions]:
         },
     }
     if patches_field is not None:
-        fields[heatmap]["description"] = f"{kind} maps of the detections in their boxes"
         descriptions = "identity of the nearest neighbor", "detection that is nearest"
         for path, description in zip(more, descriptions, strict=True):
             fields[path] = {"ftype": text, "description": description}

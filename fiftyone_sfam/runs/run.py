@@ -10,7 +10,6 @@ import fiftyone as fo
 import numpy as np
 from numpy.typing import NDArray
 
-from fiftyone_sfam.attribution.map_share import map_warnings
 from fiftyone_sfam.data.images import Skipped
 from fiftyone_sfam.data.notebook import NotebookResult
 from fiftyone_sfam.data.text import counted
@@ -34,6 +33,7 @@ from fiftyone_sfam.runs.contributions import (
     stored_template,
 )
 from fiftyone_sfam.runs.given import read_given
+from fiftyone_sfam.runs.map_check import MapCheck, warnings_of_maps
 from fiftyone_sfam.runs.maps import PairMaps, read_sides
 from fiftyone_sfam.runs.results import ResultStore
 from fiftyone_sfam.runs.run_config import (
@@ -159,10 +159,12 @@ class Run(NotebookResult):
     @property
     def map_warnings(self) -> tuple[str, ...]:
         """Warnings about the maps of the whole run; empty if there are none."""
-        config = self.config
-        scores = "similarity score (median of the first batch)"
-        share, layer = config.share_on_map, config.layer
-        return map_warnings(share, layer, scores, config.fullest_layer)
+        return warnings_of_maps(self.config)
+
+    @property
+    def map_check(self) -> MapCheck | None:
+        """The check of the run's maps; None in runs of earlier versions."""
+        return MapCheck.of(self.config.map_check)
 
     def summary(self) -> dict[str, Any]:
         """Summarize the run.
@@ -176,8 +178,10 @@ class Run(NotebookResult):
             all those that have one (of a given list without ranks, counts of pairs by
             outcome); ``rank1``: share of true matches among the first neighbors of the
             latter, in [0, 1], None if there are none; if the pairs were given, ``rows``
-            of the list and ``rows skipped``: counts; ``warnings``: list of str; and, if
-            the run keeps contributions, ``contribution_bytes``: bytes per image, and
+            of the list and ``rows skipped``: counts; ``maps``: how faithful the maps
+            are, in a sentence; ``chosen``: what was chosen by measurement, in a
+            sentence, if anything; ``warnings``: list of str; and, if the run keeps
+            contributions, ``contribution_bytes``: bytes per image, and
             ``contribution_agreement``: least and median correlation of the evidence
             from them with the evidence of the run.
         """
@@ -185,6 +189,10 @@ class Run(NotebookResult):
         compared = summary.get(WITH_MATCH)
         true_match = OUTCOMES[TRUE_MATCH]
         summary["rank1"] = summary[true_match] / compared if compared else None
+        if self.map_check is not None:
+            summary["maps"] = self.map_check.sentence
+        if self.config.chosen is not None:
+            summary["chosen"] = self.config.chosen["sentence"]
         summary["warnings"] = list(self.warnings)
         if self.config.contributions is not None:
             summary["contribution_bytes"] = self.config.contribution_bytes

@@ -32,6 +32,9 @@ PATH, SCALES = "path", "scales"
 PATH_KINDS = (PATH, SCALES)
 """Kinds that are stored at the pixels of the network's input, of some pairs only."""
 
+AUTO = "auto"
+"""Leaves the layer, or the kinds of map, to measurement before the run."""
+
 RANK1, FALSE_RANK1, ALL_PAIRS = "rank1", "false", "all"
 """Pairs of which they are stored: of rank 1, the false matches of these, or all."""
 
@@ -127,6 +130,8 @@ class RunConfig(RunSettings):
     # Unique id and patches_field of the runs that it replaces, until they are deleted.
     replaces: tuple[tuple[str, str | None], ...] = ()
     model_digest: str | None = None  # of its layer, output and preprocessing
+    map_check: dict[str, Any] | None = None  # see map_check.py; None: earlier versions
+    chosen: dict[str, Any] | None = None  # what was chosen by measurement, if anything
     keeps_index: str | None = None  # brain key, until the index is stored
     renamed_to: str | None = None  # new key, until the renaming is finished
 
@@ -232,6 +237,15 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
             if schema:
                 dataset._merge_sample_field_schema(schema)
     return True
+
+
+def describe_field(dataset: fo.Dataset, path: str, description: str) -> None:
+    """Change the description of a field that exists."""
+    with _lock(dataset):
+        field = dataset.get_field(path)
+        if field is not None:
+            field.description = description
+            field.save()
 
 
 def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:

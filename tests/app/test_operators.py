@@ -128,13 +128,18 @@ def test_every_way_stores_the_same(crops: fo.Dataset) -> None:
 def test_the_form_asks_which_pairs_get_a_map_along_a_path(crops: fo.Dataset) -> None:
     asked = {"model": "demo", "kind": "scales", "path_pairs": "all"}
     found = form(ExplainRetrieval(), context(crops, asked))
-    assert offered(found["kind"]) == ["sfam", "evidence", "scales", "path"]
+    assert offered(found["kind"]) == ["sfam", "evidence", "scales", "path", "auto"]
     assert offered(found["path_pairs"]) == ["rank1", "false", "all"]
     arguments = RunSettings(**asked).arguments()
     assert arguments["kinds"] == ["scales", "sfam", "evidence"]
     assert arguments["path_pairs"] == "all"
     found = form(ExplainRetrieval(), context(crops, {"model": "demo"}))
     assert "path_pairs" not in found
+    found = form(ExplainRetrieval(), context(crops, {"model": "demo", "kind": "auto"}))
+    assert offered(found["path_pairs"]) == ["rank1", "false", "all"]
+    assert found["estimate"].view.label.endswith(
+        "Choosing by measurement: about 5,000 more."
+    )
 
 
 @pytest.mark.parametrize(
@@ -394,6 +399,8 @@ def test_form_of_a_dataset(crops: fo.Dataset) -> None:
         "embeddings_from",
         "keep_index",
         "kind",
+        "best_layer",
+        "check",
         "weights",
         "contributions",
         "batch_size",

@@ -728,7 +728,7 @@ def test_a_large_run_offers_the_evaluation(
     run = explain(dataset)
     monkeypatch.setattr(audit_page_overview, "LARGE_PAIRS", 12 * 12)
     shown = Shown(dataset)
-    assert shown.blocks == ["cards", "unevaluated", "evaluate"]
+    assert shown.blocks == ["cards", "maps", "unevaluated", "evaluate"]
     assert "144 pairs" in shown.block("unevaluated")["markdown"]
     labels = [card["label"] for card in shown.block("cards")["cards"]]
     reviewed = f"Reviewed of {len(run.pairs)}"

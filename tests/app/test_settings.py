@@ -55,6 +55,9 @@ def test_arguments_of_the_run() -> None:
         keep_index="kept",
         overwrite=True,
     ).arguments()
+    measured = RunSettings(kind="auto", best_layer=True, check=False).arguments()
+    named = {name: measured[name] for name in ("layer", "kinds", "check")}
+    assert named == {"layer": "auto", "kinds": "auto", "check": False}
     assert arguments == {
         "key": "run",
         "k": 7,
@@ -72,7 +75,9 @@ def test_arguments_of_the_run() -> None:
         "patches_field": None,
         "embeddings": None,
         "keep_index": "kept",
+        "layer": None,
         "kinds": ["evidence", "sfam"],
+        "check": True,
         "path_pairs": "rank1",
         "weights": "signed",
         "contributions": None,
@@ -139,7 +144,7 @@ def test_rules_that_contradict_each_other() -> None:
         ),
         (
             {"kind": "point"},
-            "kind is 'point'; give one of sfam, evidence, path, scales.",
+            "kind is 'point'; give one of sfam, evidence, path, scales, auto.",
         ),
         ({"weights": "max"}, "weights is 'max'; give one of signed, minmax."),
     ],

@@ -17,6 +17,7 @@ import fiftyone as fo
 import numpy as np
 import pytest
 
+from fiftyone_sfam import delete_run
 from fiftyone_sfam._version import __version__
 from fiftyone_sfam.app.install import PLUGIN_NAME, install_plugin
 from fiftyone_sfam.cli import entry
@@ -172,6 +173,25 @@ def test_runs_are_brought_up_to_date(
     fresh = load_run(people, "new")
     np.testing.assert_array_equal(run.pairs.gallery, fresh.pairs.gallery)
     np.testing.assert_allclose(run.pairs.similarity, fresh.pairs.similarity, atol=1e-6)
+
+
+def test_explain_by_measurement(
+    people: fo.Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain = ["explain", people.name, "--model", "demo", "--k", "1", "--key", "auto"]
+    auto = ["--kind", "auto", "--layer", "auto", "--no-check"]
+    assert main([*explain, *auto]) == 0
+    run, out = load_run(people, "auto"), capsys.readouterr().out
+    assert run.config.chosen["asked"] == ["layer", "kinds"]
+    rows = " ".join(out.split())
+    assert f"chosen {run.config.chosen['sentence']}" in rows
+    assert "maps These maps were not measured: check=False was given; " in rows
+    delete_run(people, "auto")
+    assert main([*explain, "--layer", "features.5"]) == 0
+    assert load_run(people, "auto").config.layer == "features.5"
+    delete_run(people, "auto")
+    assert main([*explain, "--layer", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_kinds_of_map(people: fo.Dataset, capsys: pytest.CaptureFixture[str]) -> None:

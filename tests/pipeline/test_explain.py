@@ -318,6 +318,7 @@ def test_config_and_summary(world):
         "without match": 0,
         "with match": 12,
         "rank1": true / 12,
+        "maps": run.map_check.sentence,
         "warnings": [],
     }
 

@@ -123,6 +123,7 @@ def test_the_summary_counts_pairs_and_rows_and_claims_no_rank(run):
         "rows": 8,
         "rows skipped": 1,
         "rank1": None,
+        "maps": run.map_check.sentence,
         "warnings": [],
     }
     assert run.config.pair_source == "list"

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from fiftyone_sfam.audit.faithfulness.check import check_faithfulness
+from fiftyone_sfam.audit.faithfulness.sample import check_stored_maps
 from fiftyone_sfam.audit.regions.causal import check_causally
 from fiftyone_sfam.audit.regions.ledger import build_ledger
 from fiftyone_sfam.data.items import collect_items
@@ -108,6 +109,21 @@ def test_checks_of_a_run(world, model):
     world.set_values("camera_index", ((CAMERAS + 1) % 3).tolist())
     with pytest.raises(DataError, match="its embedding differs from the run's"):
         check_faithfulness(run, model, pairs=[0, 5], steps=2, save=False)
+
+
+def test_maps_are_measured_with_each_images_own_values(dataset, tmp_path, model):
+    fill(dataset, tmp_path, identities=8)
+    dataset.set_values("camera_index", [number % 3 for number in range(24)])
+    dataset.set_values("time", [1 + number / 24 for number in range(24)])
+    options = {"layer": "auto", "kinds": "auto", "batch_size": 5}
+    run = explain_retrieval(dataset, model, k=2, protocol=REID, **options)
+    assert run.config.chosen["pairs"] == 24
+    # Another value would give another embedding than the run's, and no pair.
+    check = check_stored_maps(run, model.with_layer(run.config.layer), 10**6)
+    assert check.queries == 24
+    dataset.set_values("camera_index", [(number + 1) % 3 for number in range(24)])
+    check = check_stored_maps(run, model.with_layer(run.config.layer), 10**6)
+    assert check.reason == "0 pairs could be masked, and 16 are needed"
 
 
 def test_fields_that_cannot_be_used(world, model):

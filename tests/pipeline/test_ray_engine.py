@@ -153,6 +153,23 @@ def test_maps_along_paths_are_the_same_to_the_bit(world):
     assert stored(on_ray(world, tiny_model(), **options)) == expected
 
 
+def test_the_choice_and_the_check_are_the_same(world):
+    options = {"layer": "auto", "kinds": ["evidence", "path"], "path_pairs": "all"}
+    options |= {"k": 15}
+    far, here = on_ray(world, "demo", **options), locally(world, "demo", **options)
+    assert far.config.chosen == here.config.chosen
+    assert far.config.chosen["pairs"] >= 16
+    assert far.config.layer == here.config.layer
+    assert far.config.map_check == here.config.map_check
+    assert far.map_check.queries >= 16
+    # A name with another layer than the model's own reaches the workers as well.
+    options = {"layer": "features.11", "kinds": ["evidence"]}
+    far = on_ray(world, "demo", key="far", **options)
+    here = locally(world, "demo", key="here", **options)
+    assert far.config.layer == "features.11"
+    assert stored(far) == stored(here)
+
+
 def test_contributions_are_the_same_to_the_bit(world):
     options = {"k": 1, "contributions": "int8", "contribution_dims": 3}
     here = locally(world, tiny_model(), cache_bytes=0, **options)

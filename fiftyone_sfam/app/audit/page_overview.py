@@ -24,7 +24,14 @@ from fiftyone_sfam.audit.evaluation.overview import (
     overview,
     stored_overview,
 )
-from fiftyone_sfam.data.text import NOT_KNOWN, counted, percent, quoted, short
+from fiftyone_sfam.data.text import (
+    NOT_KNOWN,
+    counted,
+    escape_markdown,
+    percent,
+    quoted,
+    short,
+)
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, TRUE_MATCH, WITHOUT_MATCH
 from fiftyone_sfam.review.verdicts import get_verdicts, reviewed
@@ -49,6 +56,7 @@ def page(run: Run, chosen: Choices) -> list[Block]:
     shown = [
         *blocks.warnings(run.warnings),
         blocks.cards("cards", [*measures, *_counts(run)]),
+        *_maps(run),
     ]
     report = {"write_report": "Write report"}
     if given:
@@ -83,6 +91,14 @@ def page(run: Run, chosen: Choices) -> list[Block]:
         shown += _slices(evaluation, chosen)
     again = "Evaluate again" if evaluation else "Evaluate with slices and intervals"
     return [*shown, blocks.operators("operators", evaluate_retrieval=again, **report)]
+
+
+def _maps(run: Run) -> list[Block]:
+    """Say how faithful the maps are, unless the warnings do."""
+    check = run.map_check
+    if check is None or check.is_caution:
+        return []
+    return [blocks.text("maps", escape_markdown(check.sentence))]
 
 
 def _nothing_to_measure(run: Run) -> str:

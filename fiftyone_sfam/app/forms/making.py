@@ -16,6 +16,7 @@ from fiftyone_sfam.retrieval.embeddings import check_index_key
 from fiftyone_sfam.runs.run import list_runs
 from fiftyone_sfam.runs.run_config import (
     ALL_PAIRS,
+    AUTO,
     FALSE_RANK1,
     PATH,
     PATH_KINDS,
@@ -36,7 +37,9 @@ class MakingParameters(Parameters):
     model: Text | None = None
     key: Text = "sfam"
     # The map shown as the heatmap field.
-    kind: Literal["sfam", "evidence", "path", "scales"] = "sfam"
+    kind: Literal["sfam", "evidence", "path", "scales", "auto"] = "sfam"
+    best_layer: bool = False
+    check: bool = True
     path_pairs: Literal["rank1", "false", "all"] = "rank1"
     weights: Literal["signed", "minmax"] = "signed"
     embeddings_from: Literal["compute", "index", "field"] = "compute"
@@ -84,23 +87,25 @@ class MakingParameters(Parameters):
 
     @property
     def along_path(self) -> bool:
-        """Whether maps along paths are stored too."""
-        return self.kind in PATH_KINDS
+        """Whether maps along paths are stored too, or may be."""
+        return self.kind in (*PATH_KINDS, AUTO)
 
     def options(self) -> dict[str, Any]:
         """Return keyword arguments of ``explain_retrieval`` and ``explain_pairs``."""
-        kinds = ["sfam", "evidence", *((self.kind,) if self.along_path else ())]
+        kinds = dict.fromkeys((self.kind, "sfam", "evidence"))
         return {
             "key": self.key,
             "patches_field": self.patches_field,
             "embeddings": self.embeddings(),
             "keep_index": self.keep_index if self.embeddings_from == COMPUTE else None,
-            "kinds": sorted(kinds, key=lambda kind: kind != self.kind),
+            "layer": AUTO if self.best_layer else None,
+            "kinds": AUTO if self.kind == AUTO else list(kinds),
             "path_pairs": self.path_pairs,
             "weights": self.weights,
             "contributions": None
             if self.contributions == "none"
             else self.contributions,
+            "check": self.check,
             "batch_size": self.batch_size,
             "overwrite": self.overwrite,
         }
@@ -208,10 +213,23 @@ def add_maps(params: MakingParameters, inputs: types.Object) -> None:
             ("evidence", "evidence (adds up to the similarity)"),
             (SCALES, "path of several scales (finer and more faithful, slow)"),
             (PATH, "path of the pixels (the finest, slow)"),
+            (AUTO, "the best one, by measurement on a sample of pairs"),
         ],
         label="Map shown as heatmap",
         description="The first two kinds are always stored",
         default="sfam",
+    )
+    inputs.bool(
+        "best_layer",
+        label="Choose the layer by measurement",
+        description="Among the last one of each resolution, on a sample of pairs",
+        default=False,
+    )
+    inputs.bool(
+        "check",
+        label="Measure the stored maps on a sample",
+        description="Takes at most a twentieth of the run; small runs leave it out",
+        default=True,
     )
     if params.along_path:
         choices.add_choice(

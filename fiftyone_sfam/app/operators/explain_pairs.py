@@ -174,6 +174,9 @@ class ExplainPairs(SfamOperator[GivenSettings]):
         outputs.int("images", label="Images")
         outputs.int("true match", label=f"True matches{first}")
         outputs.int("false match", label=f"False matches{first}")
+        for name, label in (("maps", "Maps"), ("chosen", "Chosen")):
+            if name in results:
+                outputs.str(name, label=label)
         if results.get("reasons"):
             outputs.str("reasons", label="Why rows were skipped")
 

@@ -25,7 +25,7 @@ from fiftyone_sfam.app.operators.base import (
     shown_fields,
 )
 from fiftyone_sfam.data.text import counted
-from fiftyone_sfam.runs.run_config import ALL_PAIRS, PATH, SCALES
+from fiftyone_sfam.runs.run_config import ALL_PAIRS, AUTO, PATH, SCALES
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -37,6 +37,10 @@ MAX_K = 1000
 
 PASSES = {PATH: (6, 4), SCALES: (7, 4)}
 """Passes of maps along paths: forward of an image, and backward of each partner."""
+
+
+CHOOSING = 5000
+"""Passes that measuring the candidates on a sample takes, or less."""
 
 
 class RunSettings(ProtocolParameters, MakingParameters):
@@ -104,6 +108,9 @@ class ExplainRetrieval(SfamOperator[RunSettings]):
         outputs.int("skipped", label="Images skipped")
         outputs.float("rank1", label="Rank-1")
         outputs.int("false match", label="False matches at rank 1")
+        for name, label in (("maps", "Maps"), ("chosen", "Chosen")):
+            if name in results:
+                outputs.str(name, label=label)
 
     def __call__(
         self,
@@ -136,12 +143,14 @@ def _add_estimate(ctx: Context, params: RunSettings, inputs: types.Object) -> No
         f"{counted(passes, 'forward pass', 'forward passes')}."
     )
     if params.along_path:
-        forward, backward = PASSES[params.kind]
+        forward, backward = PASSES.get(params.kind, PASSES[SCALES])
         explained = pairs if params.path_pairs == ALL_PAIRS else count
         text += (
             f" The paths: up to {forward * count:,} more forward passes and "
             f"{2 * backward * explained:,} backward passes."
         )
+    if params.kind == AUTO or params.best_layer:
+        text += f" Choosing by measurement: about {CHOOSING:,} more."
     choices.add_estimate(inputs, text, count >= LARGE)
 
 

@@ -15,6 +15,7 @@ from fiftyone_sfam.audit.comparison.result import compared_keys
 from fiftyone_sfam.audit.decisions import DECISION, stored_threshold
 from fiftyone_sfam.audit.regions.partitions import Regions, resample, split
 from fiftyone_sfam.data.text import one_line
+from fiftyone_sfam.runs.map_check import MapCheck
 from fiftyone_sfam.runs.maps import PairMaps, SideMaps
 from fiftyone_sfam.runs.run import Run
 from fiftyone_sfam.runs.run_config import PATH, PATH_KINDS, SCALES
@@ -84,15 +85,20 @@ def live_kinds(run: Run | None) -> tuple[str, ...]:
     return LIVE if decided else tuple(kind for kind in LIVE if kind != DECISION)
 
 
-def describe_kinds(kinds: Iterable[str]) -> list[Plain]:
-    """Describe kinds of map, see ``Kind`` in ``types.ts``."""
+def describe_kinds(kinds: Iterable[str], check: MapCheck | None = None) -> list[Plain]:
+    """Describe kinds of map, see ``Kind`` in ``types.ts``.
+
+    The unit, which is shown beside the colors, says which kinds of map the check of the
+    run has found no better than a blob.
+    """
+    notes = check.note_of if check is not None else lambda kind: ""
     return [
         {
             "name": kind,
             "label": text,
             "signed": kind in SIGNED,
             "live": kind in LIVE or kind.startswith(COMPARED),
-            "unit": unit,
+            "unit": f"{unit}; {notes(kind)}" if notes(kind) else unit,
         }
         for kind in kinds
         for text, unit in [_texts(kind)]

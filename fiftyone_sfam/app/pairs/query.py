@@ -75,7 +75,7 @@ def answer_query(ctx: foo.ExecutionContext) -> Plain:
         **item_labels(run, item),
         "neighbors": _neighbors(run, shown, nearest, stored, regions),
         "limits": limits_of(maps),
-        "kinds": describe_kinds(kinds_of(run, true is not None)),
+        "kinds": describe_kinds(kinds_of(run, true is not None), run.map_check),
         "notes": notes,
     }
     items = [item, *(one["item"] for one in answer["neighbors"])]

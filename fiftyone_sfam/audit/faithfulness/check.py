@@ -30,7 +30,7 @@ from fiftyone_sfam.audit.faithfulness.masks import (
 from fiftyone_sfam.audit.faithfulness.result import (
     ALL_FILLS,
     EVIDENCE,
-    SCALED,
+    NAMES,
     Faithfulness,
     save_faithfulness,
 )
@@ -43,14 +43,11 @@ from fiftyone_sfam.network.metric import Metric, similarity
 from fiftyone_sfam.progress import Progress, reporting
 from fiftyone_sfam.retrieval.pairs import FALSE_MATCH, GALLERY, QUERY, TRUE_MATCH
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.run_config import SCALES
 
 Sides = Literal["query", "gallery", "both"]
 SIDES: tuple[Sides, ...] = ("query", "gallery", "both")
 PAIRS = 100
 PHASE = "masking"
-# Names of maps that runs store under others.
-_NAMES = {SCALES: SCALED}
 AUTO = "auto"
 """Use the last layer of each resolution."""
 
@@ -98,7 +95,8 @@ def check_faithfulness(
     seed : int
         Seed of all draws.
     save : bool
-        Store the check as the run's result ``"faithfulness"``.
+        Store the check as the run's result ``"faithfulness"``. With all fills and 16
+        queries or more, it also renews :attr:`fiftyone_sfam.Run.map_check`.
     progress : bool or callable, optional
         As for :func:`fiftyone_sfam.explain_retrieval`; counts images.
 
@@ -247,7 +245,7 @@ def _measure(
     by_fill = np.moveaxis(np.array(curves, dtype=np.float64), 0, 3)
     deletion, insertion = by_fill.mean(axis=0).astype(np.float32)
     return Faithfulness(
-        kind=_NAMES.get(run.config.kinds[0], run.config.kinds[0]),
+        kind=NAMES.get(run.config.kinds[0], run.config.kinds[0]),
         names=masker.names,
         side="both" if len(sides) == 2 else SIDES[sides[0]],
         fills=tuple(masker.fills),

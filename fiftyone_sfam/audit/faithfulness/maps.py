@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,6 +137,28 @@ def candidate_layers(model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
     return tuple(name for name in names if name != model_layer)
 
 
+def draw_donors(
+    identities: Sequence[str | None],
+    usable: NDArray[np.bool_],
+    involved: Mapping[int, Sequence[int]],
+    seed: int,
+) -> dict[int, int]:
+    """Draw for each item an image of another identity than those it is involved with.
+
+    Items for which there is none are missing.
+    """
+    names = np.array([name or "" for name in identities])
+    donors = {}
+    for item, others in involved.items():
+        known = [name for name in names[list(others)] if name]
+        possible = usable & ~np.isin(names, known)
+        possible[list(others)] = False
+        if possible.any():
+            generator = np.random.default_rng((seed, item))
+            donors[item] = int(generator.choice(np.flatnonzero(possible)))
+    return donors
+
+
 @dataclass(kw_only=True)
 class ImageMasker:
     """Explains and masks images of a run, and keeps the results.
@@ -221,22 +243,14 @@ class ImageMasker:
         self._measure(image, partners, item, explained, scores)
 
     def _donors(self, sides_of: dict[int, list[int]]) -> dict[int, int]:
-        """Draw for each item one of another identity than its own and its partners'."""
-        run = self.run
-        items, partners = run.items, run.pairs.sides()
-        names = np.array([name or "" for name in items.identities])
-        skipped = np.array([image.index for image in run.skipped], dtype=np.int64)
-        usable = ~np.isin(np.arange(len(items)), skipped)
-        donors = {}
-        for item, sides in sides_of.items():
-            pair = [item, *(int(partners[side ^ 1]) for side in sides)]
-            named = [name for name in names[pair] if name]
-            possible = usable & ~np.isin(names, named)
-            possible[pair] = False
-            if possible.any():
-                generator = np.random.default_rng((self.seed, item))
-                donors[item] = int(generator.choice(np.flatnonzero(possible)))
-        return donors
+        run, partners = self.run, self.run.pairs.sides()
+        involved = {
+            item: [item, *(int(partners[side ^ 1]) for side in sides)]
+            for item, sides in sides_of.items()
+        }
+        usable = np.ones(len(run.items), dtype=bool)
+        usable[[image.index for image in run.skipped]] = False
+        return draw_donors(run.items.identities, usable, involved, self.seed)
 
     def _explain(self, image: Tensor, partners: Tensor, item: int) -> ImageMaps:
         model = self.models.of(item)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from typing import Final
 
@@ -21,14 +21,24 @@ from fiftyone_sfam.audit.faithfulness.curves import (
 from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 from fiftyone_sfam.data.notebook import PlottedResult
 from fiftyone_sfam.retrieval.pairs import TRUE_MATCH, UNLABELED
+from fiftyone_sfam.runs.map_check import (
+    FEWEST_QUERIES,
+    KindCheck,
+    MapCheck,
+    renew_check,
+)
 from fiftyone_sfam.runs.results import restore
 from fiftyone_sfam.runs.run import Run
+from fiftyone_sfam.runs.run_config import SCALES
 
 RESULT = "faithfulness"
 """Name of the stored result."""
 
 PATH, SCALED, EVIDENCE, SFAM = "path", "path of several scales", "evidence", "sfam"
 ACTIVATION, CENTER, CHANCE = "plain activation", "centre prior", "random"
+NAMES = {SCALES: SCALED}
+"""Maps that runs store under other names."""
+
 BASELINES = (ACTIVATION, CENTER, CHANCE)
 """Maps that every check includes for comparison."""
 
@@ -242,7 +252,7 @@ class Faithfulness(PlottedResult):
         return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
     def _center_sentence(self) -> str:
-        gain = self._gain(self.kind, CENTER)
+        gain = self.gain(self.kind, CENTER)
         if gain.high < 0:
             return "A blob in the middle of the image does better."
         if not gain.low > 0:
@@ -254,7 +264,7 @@ class Faithfulness(PlottedResult):
 
     def _best_sentence(self) -> str:
         best = next(of.name for of in self.figures if of.name not in BASELINES)
-        if best == self.kind or not self._gain(best, self.kind).low > 0:
+        if best == self.kind or not self.gain(best, self.kind).low > 0:
             return ""
         times = self.figures_of(best).over_chance.value
         return f"The maps '{best}' do better here: {times:.2f} x chance."
@@ -265,7 +275,7 @@ class Faithfulness(PlottedResult):
         others = {}
         for fill in self.fills if len(self.fills) > 1 else ():
             best = max(names, key=lambda n: self.figures_of(n).by_fill[fill].value)
-            if best != names[0] and self._gain(best, names[0], fill).low > 0:
+            if best != names[0] and self.gain(best, names[0], fill).low > 0:
                 others[fill] = best
         if not others:
             return ""
@@ -275,7 +285,8 @@ class Faithfulness(PlottedResult):
             f"{', '.join(parts)}."
         )
 
-    def _gain(self, name: str, reference: str, fill: str | None = None) -> Estimate:
+    def gain(self, name: str, reference: str, fill: str | None = None) -> Estimate:
+        """Estimate by how much the margin of a map exceeds that of another."""
         first, second = (
             self.curves(one) if fill is None else self.curves_of_fill(one, fill)
             for one in (name, reference)
@@ -375,12 +386,44 @@ def load_faithfulness(run: Run) -> Faithfulness | None:
 
 
 def save_faithfulness(run: Run, result: Faithfulness) -> None:
-    """Store a check with its run."""
+    """Store a check with its run.
+
+    If it is about the mean over all fills, and has enough queries, it takes the place
+    of the check that the run has made of a few of its pairs.
+    """
     config = {
         **{name: getattr(result, name) for name in _SETTINGS},
         "figures": [asdict(figures) for figures in result.figures],
     }
     run.results.save(RESULT, config, {name: getattr(result, name) for name in _COLUMNS})
+    enough = len(np.unique(result.queries)) >= FEWEST_QUERIES
+    if len(result.fills) == len(_FILLS) and enough:
+        renew_check(run, _map_check(run, result))
+
+
+def _map_check(run: Run, result: Faithfulness) -> MapCheck:
+    """Return what a check says of the kinds of map that a run stores."""
+    names = {kind: NAMES.get(kind, kind) for kind in run.config.kinds}
+    kinds = tuple(_kind_check(result, kind, name) for kind, name in names.items())
+    best = next(f.name for f in result.figures if f.name in names.values())
+    (best_kind,) = (kind for kind, name in names.items() if name == best)
+    is_better = result.gain(best, names[kinds[0].kind]).low > 0
+    return MapCheck(
+        kinds=kinds,
+        pairs=len(result),
+        queries=len(np.unique(result.queries)),
+        best=best_kind if is_better else None,
+    )
+
+
+def _kind_check(result: Faithfulness, kind: str, name: str) -> KindCheck:
+    chance = astuple(result.figures_of(name).over_chance)
+    return KindCheck(
+        kind=kind,
+        chance=chance if np.isfinite(chance).all() else None,
+        gain=astuple(result.gain(name, CENTER)),
+        center=result.figures_of(CENTER).margin.value,
+    )
 
 
 def _times(ratio: Estimate, reference: str) -> str:

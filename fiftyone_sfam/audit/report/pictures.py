@@ -24,6 +24,7 @@ from fiftyone_sfam.data.images import read_part
 from fiftyone_sfam.data.text import without_folders
 from fiftyone_sfam.errors import DataError
 from fiftyone_sfam.runs.images import ItemImages
+from fiftyone_sfam.runs.map_check import MapCheck
 from fiftyone_sfam.runs.maps import shown_ranges
 from fiftyone_sfam.runs.run_config import ALL_PAIRS
 
@@ -115,6 +116,12 @@ class Pictures:
 
 def shown_kinds(config: RunConfig) -> str:
     """Name the kinds of map that pictures of a run's pairs show."""
+    check = MapCheck.of(config.map_check)
+    note = "" if check is None else check.note_of(config.kinds[0])
+    return f"{_kinds(config)} ({note})" if note else _kinds(config)
+
+
+def _kinds(config: RunConfig) -> str:
     first = config.kinds[0]
     if first in config.layer_kinds or config.path_pairs == ALL_PAIRS:
         return first

@@ -276,7 +276,9 @@ def _measures(run: Run, results: Results) -> list[Card]:
 
 def highlights(run: Run, results: Results) -> list[str]:
     """Return the most important results as sentences."""
-    texts = list(run.warnings)
+    texts, check = list(run.warnings), run.map_check
+    if check is not None and not check.is_caution:
+        texts.append(check.sentence)
     if results.decisions is not None:
         texts.append(decisions_sentence(results.decisions))
     if results.suspects is not None:
@@ -321,6 +323,7 @@ def config_table(run: Run) -> Table:
         ("pairs from", _PAIR_SOURCES[config.pair_source]),
         ("neighbors per query (k)", config.k if run.given is None else None),
         ("kinds of map", ", ".join(config.kinds)),
+        ("chosen by measurement", (config.chosen or {}).get("sentence")),
         ("pairs with maps along paths", config.path_pairs),
         ("channel weights", config.weights),
         ("stored as", config.map_dtype),

@@ -34,6 +34,7 @@ class Work:
     num_workers: int | None  # threads that read images, of each process
     cache_bytes: int  # memory of the cache, of each process
     store: BlobStore
+    layer: str | None = None  # at which a named model is explained; None: its own
     kept: Kept | None = None  # what an update takes from the run that it replaces
 
 

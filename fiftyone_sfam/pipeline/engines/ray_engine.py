@@ -321,6 +321,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             dataset_id=work.store.dataset_id,
             uid=work.store.uid,
             fingerprint=work.store.fingerprint,
+            layer=work.layer,
         )
 
     def _close(self) -> None:

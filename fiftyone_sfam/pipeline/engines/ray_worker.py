@@ -24,6 +24,7 @@ class WorkerSettings:
     dataset_id: str  # of the store of the results
     uid: str
     fingerprint: str | None
+    layer: str | None = None
 
 
 class ShardWorker:
@@ -44,6 +45,8 @@ class ShardWorker:
             from fiftyone_sfam.models import load_model
 
             model = load_model(model, device=settings.device)
+            if settings.layer is not None:
+                model = model.with_layer(settings.layer)
         else:
             model.network.to(settings.device)
         self._has_layer = False
