@@ -176,7 +176,7 @@ class _Choosing:
         layers = candidate_layers(model, clear) if "layer" in asked else ()
         models = {own: self._model, **{n: self._model.with_layer(n) for n in layers}}
         scaled = path_layers(model, clear) if "kinds" in asked else ()
-        paths = self._path_kinds(model, clear, scaled)
+        paths = self._path_kinds(model, clear)
         involved = {int(q): [int(q), int(p)] for q, p in self._pairs}
         usable = np.ones(len(self._items), dtype=bool)
         donors = draw_donors(self._items.identities, usable, involved, 0)
@@ -278,9 +278,7 @@ class _Choosing:
             ).path[0]
         return maps
 
-    def _path_kinds(
-        self, model: EmbeddingModel, image: Tensor, scaled: Sequence[LayerInfo]
-    ) -> tuple[str, ...]:
+    def _path_kinds(self, model: EmbeddingModel, image: Tensor) -> tuple[str, ...]:
         """Return the kinds of path that can be chosen of the network."""
         if "kinds" not in self._options.asked:
             return ()
