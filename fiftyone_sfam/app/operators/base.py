@@ -94,10 +94,12 @@ class SfamOperator(foo.Operator, Generic[P]):
             # chained error.
             raise type(error)(choices.for_user(error)) from None
 
-    def resolve_output(self, ctx: Context) -> types.Property:
-        """Describe the results."""
+    def resolve_output(self, ctx: Context) -> types.Property | None:
+        """Describe the results, if the App is to show them in a dialog."""
         outputs = types.Object()
         self.add_outputs(outputs, ctx.results)
+        if not outputs.properties:
+            return None
         for number, text in enumerate(ctx.results.get("warnings") or ()):
             outputs.view(f"warning_{number}", types.Warning(label=text))
         view = self.result_title and types.View(label=self.result_title)

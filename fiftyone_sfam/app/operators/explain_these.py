@@ -63,7 +63,6 @@ class ExplainThese(SfamOperator[TheseParameters]):
     )
     parameters = TheseParameters
     form_title = "Explain these"
-    result_title = "Pairs in the panel SFAM pairs"
 
     def resolve_placement(self, ctx: Context) -> types.Placement:
         """Put a button above the grid."""
@@ -144,10 +143,7 @@ class ExplainThese(SfamOperator[TheseParameters]):
         return {"key": run.key, "pairs": len(pairs), "these": str(these)}
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
-        """Add the run, and how many pairs are shown."""
-        outputs.str("key", label="Run")
-        outputs.int("pairs", label="Pairs")
-        outputs.str("these", label="Of")
+        """Add nothing: the panel shows the pairs."""
 
     def __call__(
         self,
@@ -177,7 +173,6 @@ class ExplainThis(RunOperator[RunParameters]):
     )
     parameters = RunParameters
     form_title = "Explain this sample"
-    result_title = "Pairs in the panel SFAM pairs"
 
     def resolve_placement(self, ctx: Context) -> types.Placement:
         """Put a button into the sample view."""
@@ -196,16 +191,13 @@ class ExplainThis(RunOperator[RunParameters]):
         choices.mark(inputs.view("count", notice), problem)
 
     def perform_on(self, ctx: Context, params: RunParameters, run: Run) -> Results:
-        """Close the sample, and show its pairs in the panel beside the grid."""
+        """Show the pairs in the panel beside the sample."""
         pairs = _pairs_of_open(ctx, run)
-        ctx.ops.close_sample()
         hand_over(ctx, run, pairs, "the open sample")
         return {"key": run.key, "pairs": len(pairs)}
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
-        """Add the run, and how many pairs are shown."""
-        outputs.str("key", label="Run")
-        outputs.int("pairs", label="Pairs")
+        """Add nothing: the panel shows the pairs."""
 
 
 def _source(ctx: Context, params: TheseParameters) -> str:

@@ -43,8 +43,7 @@ class OpenWorkspace(SfamOperator[Parameters]):
         return {"workspace": WORKSPACE}
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
-        """Add the name of the workspace."""
-        outputs.str("workspace", label="Workspace")
+        """Add nothing: the workspace is shown."""
 
     def __call__(self, sample_collection: SampleCollection) -> Any:
         """Run the operator from Python."""
