@@ -20,6 +20,7 @@
 #   make bench-suspects   suspects and evaluation of up to a million embeddings, see docs/scale.md
 #   make soak         20,000 images through the delegated operator, 500 panel actions, every kill
 #   make bench        a run against computing embeddings, and against explaining pair by pair
+#   make release      build wheel and sdist of a tag, check them, and write the release notes
 #   make docs         the documentation site, in site/
 #   make pictures     the pictures of the docs, made anew from the App
 #   make notebooks    the notebooks in examples/, executed and written anew
@@ -44,7 +45,8 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
   check-coherence \
   bench bench-audit bench-faithfulness bench-faithfulness-demo bench-contributions \
   bench-panels bench-storage \
-  bench-memory bench-neighbors bench-engines bench-suspects soak docs pictures notebooks example-report clean \
+  bench-memory bench-neighbors bench-engines bench-suspects soak release docs pictures notebooks \
+  example-report clean \
   setup-demo setup-test setup-bench setup-docs
 
 help:
@@ -147,6 +149,11 @@ bench-engines: setup-test
 
 soak: setup-test
 	$(BIN)/python benchmarks/soak.py $(ARGS)
+
+# ARGS="--rehearsal" leaves out the tag; ARGS="--empty python3.10 python3.13" installs in each.
+release: setup-test
+	$(BIN)/python -m pip install --quiet twine
+	$(BIN)/python scripts/release.py $(ARGS)
 
 docs: setup-docs docs/example-report.html
 	$(BIN)/mkdocs build --strict

@@ -35,6 +35,7 @@ print("REPORT" + json.dumps({
     "importable_before": before is not None,
     "package": package and package.__file__,
     "folders": [p.directory for p in fop.list_plugins() if p.name == NAME],
+    "skills": sorted(skill.name for skill in fop.list_skills(plugin=NAME)),
     "requirements": fop.load_plugin_requirements(NAME),
 }))
 """.replace("NAME", repr(NAME))
@@ -44,6 +45,7 @@ def assert_loaded(found: dict) -> None:
     assert found["errors"] == []
     assert found["operators"] == sorted(MANIFEST["operators"])
     assert found["panels"] == sorted(MANIFEST["panels"])
+    assert found["skills"] == sorted(MANIFEST["skills"])
     # Classes of the package itself, not of a second copy under FiftyOne's module name.
     assert all(name.startswith("fiftyone_sfam.") for name in found["modules"])
     assert found["torch"] is False

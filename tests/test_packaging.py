@@ -39,6 +39,7 @@ def test_the_sdist_has_what_it_takes_and_nothing_else(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "fiftyone.yml", "LICENSE", "README.md"} <= names
+    assert "skills/sfam-audit-reid/SKILL.md" in names
     assert "fiftyone_sfam/demo/weights/demonet.pt" in names
     assert "fiftyone_sfam/demo/weights/retrained.pt" in names
     assert "fiftyone_sfam/notebook/templates/result.html.j2" in names

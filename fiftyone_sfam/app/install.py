@@ -2,8 +2,8 @@
 
 FiftyOne finds a plugin only as a folder, or a link to a folder, below its plugins
 folder. A checkout is installed as a link. An installed wheel, or a checkout on request,
-is installed as a folder of three files: the manifest, the entry file that imports the
-package, and the component that the App's page loads.
+is installed as a folder of a few files: the manifest, the entry file that imports the
+package, the component that the App's page loads, and the skills of agents.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fiftyone_sfam.errors import SfamError
 
 PLUGIN_NAME = "@fiftyone-sfam/sfam"
 _MANIFEST = "fiftyone.yml"
+_SKILLS = "skills"
+_SKILL = f"{_SKILLS}/sfam-*/SKILL.md"
 _ENTRY = Path("fiftyone_sfam", "app", "entry.py")
 _BUNDLE = Path("fiftyone_sfam", "app", "viewer", "viewer.js")
 _APP = Path(__file__).resolve().parent
@@ -76,13 +78,14 @@ def _link(target: Path) -> Action:
 
 def _write(target: Path) -> Action:
     _remove(target)
-    manifest = _CHECKOUT / _MANIFEST if _is_checkout() else _APP / _MANIFEST
+    source = _CHECKOUT if _is_checkout() else _APP
+    shutil.copytree(source / _SKILLS, target / _SKILLS)
     for path in (_ENTRY, _BUNDLE):
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_APP.parents[1] / path, copy)
     # Last, because FiftyOne ignores a folder without a manifest.
-    shutil.copyfile(manifest, target / _MANIFEST)
+    shutil.copyfile(source / _MANIFEST, target / _MANIFEST)
     return "written"
 
 
@@ -95,7 +98,7 @@ def _check_replaceable(target: Path) -> None:
             f"{target} links to {target.resolve()}, which is not this plugin: "
             "remove the link, then install again."
         )
-    if not target.exists() or _files(target) <= {Path(_MANIFEST), _ENTRY, _BUNDLE}:
+    if not target.exists() or all(map(_is_written, _files(target))):
         return
     if _plugin_name(target) == PLUGIN_NAME:
         raise SfamError(
@@ -106,6 +109,11 @@ def _check_replaceable(target: Path) -> None:
         f"{target} holds files that do not belong to this plugin: move them away, then "
         "install again."
     )
+
+
+def _is_written(file: Path) -> bool:
+    """Return whether a file of the plugin's folder is one of those that are written."""
+    return file in (Path(_MANIFEST), _ENTRY, _BUNDLE) or file.match(_SKILL)
 
 
 def _files(folder: Path) -> set[Path]:

@@ -1,7 +1,8 @@
-"""The run that a panel shows."""
+"""The run that a panel shows, and pairs that are handed to the panel of pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import fiftyone as fo
@@ -26,6 +27,21 @@ def choose_run(ctx: foo.ExecutionContext) -> None:
     keys = list_runs(ctx.dataset)
     key = ctx.panel.get_state("run")
     ctx.panel.set_state("run", key if key in keys else next(iter(keys), None))
+
+
+VIEW_PAIRS = "@fiftyone-sfam/sfam/view_pairs"
+"""The operator of the bundle that takes pairs to the panel of pairs."""
+
+
+def hand_over(
+    ctx: foo.ExecutionContext, run: Run, pairs: Sequence[int], title: str
+) -> None:
+    """Make pairs the queue of the panel of pairs, in the pane of the grid."""
+    # In the page: no other tab and nobody else gets them.
+    handed = {"run": run.key, "uid": run.config.uid, "title": title}
+    shown = {"pairs": list(pairs), "queries": run.pairs.query[list(pairs)].tolist()}
+    ctx.trigger(VIEW_PAIRS, params={**handed, **shown})
+    ctx.ops.open_panel("sfam_pairs")
 
 
 @lru_cache(maxsize=4)

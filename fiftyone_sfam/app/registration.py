@@ -12,8 +12,10 @@ from fiftyone_sfam.app.operators.explain_pairs import ExplainPairs
 from fiftyone_sfam.app.operators.explain_regions import ExplainRegions
 from fiftyone_sfam.app.operators.explain_retrieval import ExplainRetrieval
 from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
+from fiftyone_sfam.app.operators.explain_these import ExplainThese, ExplainThis
 from fiftyone_sfam.app.operators.find_suspects import FindSuspects
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
+from fiftyone_sfam.app.operators.open_workspace import OpenWorkspace
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.app.operators.verify_pairs import VerifyPairs
 from fiftyone_sfam.app.operators.write_report import WriteReport
@@ -23,6 +25,8 @@ OPERATORS: tuple[type, ...] = (
     ExplainRetrieval,
     ExplainPairs,
     ExplainSelected,
+    ExplainThese,
+    ExplainThis,
     ShowPairs,
     ManageRuns,
     EvaluateRetrieval,
@@ -34,5 +38,6 @@ OPERATORS: tuple[type, ...] = (
     CompareRuns,
     ApplyVerdicts,
     WriteReport,
+    OpenWorkspace,
 )
 PANELS: tuple[type, ...] = (SfamPairs, SfamAudit)

@@ -21,6 +21,7 @@ from fiftyone_sfam.review.fields import (
     forget_verdicts,
     rename_verdicts,
 )
+from fiftyone_sfam.runs.app_config import hide_fields, move_fields
 from fiftyone_sfam.runs.blobs import BlobStore, unfinished_uids
 from fiftyone_sfam.runs.lock import (
     one_at_a_time,
@@ -38,6 +39,7 @@ from fiftyone_sfam.runs.run_config import (
     RunSettings,
     delete_fields,
     field_paths,
+    fields_lock,
     record_run,
     rename_fields,
     run_config,
@@ -252,7 +254,10 @@ def delete_run(samples: SampleCollection, key: str) -> None:
     for uid, patches_field in (*config.replaces, (config.uid, config.patches_field)):
         ResultStore(dataset, key, uid).delete_all()
         forget_verdicts(dataset, key, uid, patches_field)
-        delete_fields(dataset, field_paths(dataset, key, patches_field))
+        paths = field_paths(dataset, key, patches_field)
+        delete_fields(dataset, paths)
+        with fields_lock(dataset):
+            hide_fields(dataset, key, paths)
         BlobStore(str(dataset._doc.id), uid).delete()
     dataset.delete_run(key)
 
@@ -294,6 +299,8 @@ def rename_run(samples: SampleCollection, key: str, new_key: str) -> None:
     old = field_paths(dataset, key, patches_field)
     new = field_paths(dataset, new_key, patches_field)
     rename_fields(dataset, dict(zip(old, new, strict=True)))
+    with fields_lock(dataset):
+        move_fields(dataset, key, new_key, dict(zip(old, new, strict=True)))
     # The record moves with ``renamed_to`` set, which marks the last step as missing.
     dataset.rename_run(key, new_key)
     record_run(dataset, new_key, replace(run.config, renamed_to=None))

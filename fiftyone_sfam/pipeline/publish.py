@@ -29,6 +29,7 @@ from fiftyone_sfam.attribution.render import (
 from fiftyone_sfam.data.items import all_samples, detection_boxes
 from fiftyone_sfam.pipeline.shards import heatmap_rows
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
+from fiftyone_sfam.runs.app_config import show_fields
 from fiftyone_sfam.runs.blobs import unpack_maps
 from fiftyone_sfam.runs.map_check import heatmap_description
 from fiftyone_sfam.runs.maps import path_map, paths_name
@@ -39,6 +40,7 @@ from fiftyone_sfam.runs.run_config import (
     add_fields,
     delete_fields,
     field_paths,
+    fields_lock,
 )
 from fiftyone_sfam.runs.run_table import shard_name
 
@@ -55,6 +57,10 @@ def publish_fields(run: Run, full: float) -> None:
     for field in {patches_field, *(field for _, field in run.config.replaces)}:
         delete_fields(run.dataset, field_paths(run.dataset, run.key, field))
     add_fields(run.dataset, _fields(run))
+    with fields_lock(run.dataset):
+        show_fields(
+            run.dataset, run.key, field_paths(run.dataset, run.key, patches_field)
+        )
     if patches_field is None:
         _write(run, _sample_values(run, full))
     else:
@@ -92,9 +98,16 @@ def _fields(run: Run) -> Mapping[str, FieldOptions]:
         "embedded_doc_type": fo.Classifications,
         "description": "the nearest neighbors, by identity and similarity",
     }
-    columns = {"rank": fo.IntField, "outcome": text, "neighbor_id": text}
-    for name, ftype in {**columns, "distance": fo.FloatField}.items():
-        fields[f"{more[0]}.classifications.{name}"] = {"ftype": ftype}
+    for name, ftype, description in (
+        ("rank", fo.IntField, "place among the neighbors of the query, from 1"),
+        ("outcome", text, "whether the neighbor matches"),
+        ("neighbor_id", text, "id of the neighbor's sample"),
+        ("distance", fo.FloatField, "distance of query and neighbor"),
+    ):
+        fields[f"{more[0]}.classifications.{name}"] = {
+            "ftype": ftype,
+            "description": description,
+        }
     return fields
 
 

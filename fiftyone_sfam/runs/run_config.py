@@ -10,6 +10,7 @@ import fiftyone as fo
 from fiftyone.core.odm import create_field
 
 from fiftyone_sfam.errors import RunError
+from fiftyone_sfam.runs.app_config import reload_app_config
 from fiftyone_sfam.runs.lock import one_at_a_time
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
     missing = [path for path in fields if dataset.get_field(path) is None]
     if not missing:
         return False
-    with _lock(dataset):
+    with fields_lock(dataset):
         for nested in (False, True):
             schema = {
                 path: create_field(path.rpartition(".")[2], **fields[path])
@@ -252,7 +253,8 @@ def delete_fields(dataset: fo.Dataset, paths: Iterable[str]) -> None:
     """Delete the fields that exist."""
     present = [path for path in paths if dataset.get_field(path) is not None]
     if present:
-        with _lock(dataset):
+        with fields_lock(dataset):
+            reload_app_config(dataset)
             dataset.delete_sample_fields(present)
 
 
@@ -266,7 +268,8 @@ def rename_fields(dataset: fo.Dataset, moves: Mapping[str, str]) -> None:
         old: new for old, new in moves.items() if dataset.get_field(old) is not None
     }
     if present:
-        with _lock(dataset):
+        with fields_lock(dataset):
+            reload_app_config(dataset)
             for old, new in present.items():
                 _undo_rename(dataset, old, new)
             dataset.rename_sample_fields(present)
@@ -285,5 +288,6 @@ def _undo_rename(dataset: fo.Dataset, old: str, new: str) -> None:
         dataset._sample_collection.update_many(renamed, [{"$set": {old: value}}])
 
 
-def _lock(dataset: fo.Dataset) -> Any:
+def fields_lock(dataset: fo.Dataset) -> Any:
+    """Wait until no other process changes the fields of a dataset, or their display."""
     return one_at_a_time(f"{dataset._doc.id}/fields/")

@@ -18,6 +18,7 @@ from app_support import (
     form_field,
     keep_screenshot,
     open_operator,
+    open_sample,
     painted,
     pixels_of,
     select,
@@ -34,6 +35,7 @@ from fiftyone_sfam import (
 )
 from operator_support import PLUGIN
 from stored import assert_same, stored_numbers
+from viewer_support import Viewer
 from worlds import IMAGES, small_crops
 
 if TYPE_CHECKING:
@@ -247,6 +249,59 @@ def test_two_selected_samples_in_the_app(
     assert f"Similarity:{expected.score:.4}"[:16] in shown
     keep_screenshot(page, "explain_selected")
     page.get_by_role("button", name="Close").click()
+    assert console.errors == []
+
+
+def test_explain_these_and_the_workspace(
+    crops: fo.Dataset, open_dataset: Open, page: Page
+) -> None:
+    console = Console(page)
+    run = load_run(crops, "sdk")
+    open_dataset(crops)
+    # The fields of each run are a group of their own.
+    page.locator('input[value="SFAM sdk" i]').wait_for()
+    lookers = page.locator('[data-cy="looker"]')
+    execute = page.get_by_role("button", name="Execute").first
+    # Two would be explained with each other, as the panel does with any two.
+    chosen = (4, 9, 14)
+    for place in chosen:
+        select(page, lookers.nth(place))
+    page.locator(f'[data-item-id="{PLUGIN}/explain_these"]').click()
+    choose(page, "Run", "sdk")
+    page.get_by_text("3 pairs.", exact=True).wait_for()
+    keep_screenshot(page, "explain_these_form")
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    ids = crops.values("id")
+    items = [run.items.index(ids[place]) for place in chosen]
+    pairs = sorted(int(run.pairs.of_query(item)[0]) for item in items)
+    viewer = Viewer(page)
+    viewer.shows(pairs[0])
+    keep_screenshot(page, "explain_these_panel")
+    viewer.press("ArrowDown")
+    viewer.shows(pairs[1])
+
+    open_operator(page, "SFAM: open the audit workspace")
+    page.locator('[data-cy="panel-tab-sfam_audit"]').wait_for()
+    viewer.root.wait_for()
+    keep_screenshot(page, "audit_workspace")
+    crops.reload()
+    assert crops.list_workspaces() == ["sfam-audit"]
+
+    page.locator('[data-cy="panel-tab-samples"]').first.click()
+    open_sample(page, lookers.nth(1))
+    page.locator('[data-cy="modal"]').get_by_text("compare", exact=True).click()
+    choose(page, "Run", "sdk")
+    keep_screenshot(page, "explain_this_form")
+    until(page, execute.is_enabled, "the form is right")
+    execute.click()
+    first = int(run.pairs.of_query(run.items.index(ids[1]))[0])
+    modal = page.locator('[data-cy="modal"]').get_by_test_id("sfam-viewer")
+    modal.locator(f'[data-testid="sfam-shown"][data-pair="{first}"]').wait_for(
+        state="attached"
+    )
+    modal.get_by_text("the open sample").wait_for()
+    keep_screenshot(page, "explain_this_panel")
     assert console.errors == []
 
 

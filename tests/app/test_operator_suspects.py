@@ -82,6 +82,16 @@ def test_every_way_finds_the_same(run: Run, crops: fo.Dataset) -> None:
         "findings": len(expected),
         **counts,
         "limits": "",
+        "first": [
+            {
+                "kind": finding.kind,
+                "score": finding.score,
+                "sentence": finding.sentence,
+                "proposal": finding.proposal,
+                "samples": list(finding.sample_ids),
+            }
+            for finding in expected.findings
+        ],
     }
     assert set(counts) == set(SETTINGS["kinds"])
     run.results.delete("suspects")
@@ -201,7 +211,7 @@ def test_large_runs_are_delegated(
 @pytest.mark.usefixtures("run")
 def test_its_output_names_the_kinds_that_were_looked_for(crops: fo.Dataset) -> None:
     operator, ctx = FindSuspects(), context(crops, {"key": "run"})
-    results = {"key": "run", "findings": 1, MISLABELED: 1, "limits": ""}
+    results = {"key": "run", "findings": 1, MISLABELED: 1, "limits": "", "first": []}
     ctx.request_params["results"] = results
     found = operator.resolve_output(ctx)
     json.dumps(found.to_json())

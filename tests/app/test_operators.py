@@ -38,6 +38,7 @@ from fiftyone_sfam.app.operators.explain_selected import ExplainSelected
 from fiftyone_sfam.app.operators.manage_runs import ManageRuns
 from fiftyone_sfam.app.operators.show_pairs import ShowPairs
 from fiftyone_sfam.errors import DataError, ModelError, RunError
+from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run_config import (
     METHOD,
     PUBLISHING,
@@ -750,7 +751,27 @@ def test_show_pairs_as_a_view(crops: fo.Dataset) -> None:
     result = ShowPairs().execute(ctx)
     chosen = np.flatnonzero(first & (run.pairs.similarity <= middle))
     assert 0 < len(chosen) < IMAGES
-    assert result == {"pairs": len(chosen), "dataset": None}
+    assert (result["pairs"], result["dataset"]) == (len(chosen), None)
+    pairs, items = run.pairs, run.items
+    order = sorted(
+        chosen.tolist(),
+        key=lambda p: (
+            OUTCOMES[pairs.outcome[p]] != "false match",
+            -pairs.similarity[p],
+        ),
+    )
+    assert result["first"] == [
+        {
+            "query": str(items.sample_ids[pairs.query[pair]]),
+            "neighbor": str(items.sample_ids[pairs.gallery[pair]]),
+            "query_identity": items.identities[pairs.query[pair]],
+            "neighbor_identity": items.identities[pairs.gallery[pair]],
+            "rank": 1,
+            "similarity": float(pairs.similarity[pair]),
+            "outcome": OUTCOMES[pairs.outcome[pair]],
+        }
+        for pair in order[:20]
+    ]
     [(name, params)] = requests(ctx)
     assert name == "set_view"
     shown = fo.DatasetView._build(crops, params["view"])

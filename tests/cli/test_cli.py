@@ -353,7 +353,9 @@ def test_install_changes_between_link_and_folder(tmp_path: Path) -> None:
     files = {p.relative_to(target) for p in target.rglob("*") if p.is_file()}
     app = Path("fiftyone_sfam", "app")
     bundle = app / "viewer" / "viewer.js"
-    assert files == {Path("fiftyone.yml"), app / "entry.py", bundle}
+    skills = {p.relative_to(ROOT) for p in (ROOT / "skills").rglob("*.md")}
+    assert len(skills) == 3
+    assert files == {Path("fiftyone.yml"), app / "entry.py", bundle, *skills}
     # The checkout that the link led to is untouched.
     assert (ROOT / "pyproject.toml").is_file()
 

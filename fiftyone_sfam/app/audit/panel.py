@@ -37,7 +37,7 @@ from fiftyone_sfam.app.audit.choices import (
 )
 from fiftyone_sfam.app.forms.choices import for_user
 from fiftyone_sfam.app.pairs.run_question import answer_question
-from fiftyone_sfam.app.panel_state import choose_run, current_run
+from fiftyone_sfam.app.panel_state import choose_run, current_run, hand_over
 from fiftyone_sfam.data.text import escape_markdown, short
 from fiftyone_sfam.errors import DataError, SfamError
 from fiftyone_sfam.runs.run import Run, list_runs
@@ -83,8 +83,6 @@ def open_mark(run: Run, mark: str, params: Params, chosen: Choices) -> Opened:
 
 
 PLUGIN = "@fiftyone-sfam/sfam"
-VIEW_PAIRS = f"{PLUGIN}/view_pairs"
-"""The operator of the bundle that takes pairs to the panel of pairs."""
 
 MOST_OPENED = 5000
 """Most samples and pairs that one mark opens."""
@@ -335,13 +333,8 @@ class SfamAudit(foo.Panel):
         ordered = len(samples) <= MOST_ORDERED
         ctx.ops.set_view(ctx.dataset.select(samples, ordered=ordered))
         if pairs:
-            # In the page: no other tab and nobody else gets them.
-            handed = {"run": run.key, "uid": run.config.uid, "title": title}
-            queries = run.pairs.query[list(pairs)].tolist()
-            shown = {"pairs": list(pairs), "queries": queries}
-            ctx.trigger(VIEW_PAIRS, params={**handed, **shown})
             # In the pane of the grid, so that the audit stays in sight.
-            ctx.ops.open_panel("sfam_pairs")
+            hand_over(ctx, run, pairs, title)
 
     def _show(self, ctx: foo.ExecutionContext) -> None:
         """Compute what the panel shows and hand it over."""

@@ -84,7 +84,6 @@ class ApplyVerdicts(RunOperator[VerdictParameters]):
                 [*actions, (UNDO, "undo an earlier correction")],
                 label="What to do",
                 default=default,
-                required=True,
             )
         if action == APPLY:
             return super().add_inputs(ctx, params, inputs)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import fiftyone as fo
 import fiftyone.operators as foo
+import numpy as np
 from fiftyone.operators import types
 
 from fiftyone_sfam.app.forms import choices
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("fiftyone_sfam")
 _SECONDS_BETWEEN_REPORTS = 1.0
+
+MOST_LISTED = 20
+"""Most entries of a list in an operator's results."""
 
 Context: TypeAlias = foo.ExecutionContext
 Results: TypeAlias = dict[str, Any]
@@ -76,21 +81,25 @@ class SfamOperator(foo.Operator, Generic[P]):
         return form
 
     def execute(self, ctx: Context) -> Results:
-        """Perform the operation; errors carry no paths of this machine."""
-        try:
-            return self.perform(ctx, self.parameters.read(ctx.params))
-        except SfamError as error:
-            shown = choices.for_user(error)
-            if shown == str(error):
-                raise
-            _LOG.warning("%s: %s", self.config.name, error)
-            # FiftyOne sends the traceback to the App, and with it every chained error.
-            raise type(error)(shown) from None
+        """Perform the operation; return plain JSON.
 
-    def resolve_output(self, ctx: Context) -> types.Property:
-        """Describe the results."""
+        Errors carry no paths of this machine.
+        """
+        try:
+            return plain(self.perform(ctx, self.parameters.read(ctx.params)))
+        except SfamError as error:
+            _LOG.warning("%s: %s", self.config.name, error)
+            _LOG.debug("%s failed here:", self.config.name, exc_info=True)
+            # FiftyOne sends the traceback to the App and to agents, and with it every
+            # chained error.
+            raise type(error)(choices.for_user(error)) from None
+
+    def resolve_output(self, ctx: Context) -> types.Property | None:
+        """Describe the results, if the App is to show them in a dialog."""
         outputs = types.Object()
         self.add_outputs(outputs, ctx.results)
+        if not outputs.properties:
+            return None
         for number, text in enumerate(ctx.results.get("warnings") or ()):
             outputs.view(f"warning_{number}", types.Warning(label=text))
         view = self.result_title and types.View(label=self.result_title)
@@ -165,6 +174,30 @@ class RunOperator(SfamOperator[R]):
     def perform(self, ctx: Context, params: R) -> Results:
         """Load the run, and work on it."""
         return self.perform_on(ctx, params, load_run(ctx.dataset, params.key or ""))
+
+
+def plain(value: Any) -> Any:
+    """Return results as plain JSON, which has no NaN and no types of numpy."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def add_table(
+    outputs: types.Object, name: str, label: str, columns: Mapping[str, str]
+) -> None:
+    """Add a list of results as a table of columns with these labels."""
+    row, view = types.Object(), types.TableView()
+    for column, shown in columns.items():
+        row.str(column, label=shown)
+        view.add_column(column, label=shown)
+    outputs.list(name, row, label=label, view=view)
 
 
 def no_runs(inputs: types.Object, makes_runs: str = RunOperator.makes_runs) -> str:

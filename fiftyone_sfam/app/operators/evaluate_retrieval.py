@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -130,20 +129,16 @@ class EvaluateRetrieval(RunOperator[EvaluationParameters]):
         if not ctx.delegated:
             ctx.ops.reload_dataset()
         ranked, scores = evaluation.identification, evaluation.verification
-        figures = {
-            "rank1": evaluation.overall.rank1.value,
-            "mean_average_precision": ranked.mean_average_precision,
-            "mean_inverse_negative_penalty": ranked.mean_inverse_negative_penalty,
-            "auc": scores.auc,
-            "equal_error": scores.equal_error,
-        }
         return {
             "key": run.key,
             "queries": len(ranked.query),
             "genuine": scores.genuine_pairs,
             "impostor": scores.impostor_pairs,
-            # JSON has no NaN.
-            **{name: None if math.isnan(v) else v for name, v in figures.items()},
+            "rank1": evaluation.overall.rank1.value,
+            "mean_average_precision": ranked.mean_average_precision,
+            "mean_inverse_negative_penalty": ranked.mean_inverse_negative_penalty,
+            "auc": scores.auc,
+            "equal_error": scores.equal_error,
         }
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:

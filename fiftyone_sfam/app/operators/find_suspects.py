@@ -11,7 +11,14 @@ from pydantic import Field
 
 from fiftyone_sfam.app.forms import choices
 from fiftyone_sfam.app.forms.parameters import RunParameters, Text, Texts
-from fiftyone_sfam.app.operators.base import Context, Results, RunOperator, progress_of
+from fiftyone_sfam.app.operators.base import (
+    MOST_LISTED,
+    Context,
+    Results,
+    RunOperator,
+    add_table,
+    progress_of,
+)
 from fiftyone_sfam.audit.regions.fields import region_fields
 from fiftyone_sfam.audit.suspects.search import KINDS, MIN_SCORE, find_suspects
 from fiftyone_sfam.audit.suspects.sources import AUTO
@@ -122,6 +129,16 @@ class FindSuspects(RunOperator[SuspectParameters]):
             "findings": len(suspects),
             **suspects.counts(),
             "limits": " ".join(suspects.limits),
+            "first": [
+                {
+                    "kind": finding.kind,
+                    "score": finding.score,
+                    "sentence": finding.sentence,
+                    "proposal": finding.proposal,
+                    "samples": finding.sample_ids,
+                }
+                for finding in suspects.findings[:MOST_LISTED]
+            ],
         }
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
@@ -132,6 +149,8 @@ class FindSuspects(RunOperator[SuspectParameters]):
             if kind in results:
                 outputs.int(kind, label=kind.capitalize())
         outputs.str("limits", label="What could not be checked")
+        columns = {"sentence": "Finding", "proposal": "Proposal"}
+        add_table(outputs, "first", "First findings", columns)
 
     def __call__(
         self,

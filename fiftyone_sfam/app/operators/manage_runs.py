@@ -85,7 +85,6 @@ class ManageRuns(SfamOperator[ManageParameters]):
             ],
             label="What to do",
             default=SHOW,
-            required=True,
         )
         if problem is None:
             inputs.md(_description(load_run(ctx.dataset, key)), name="about")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import fiftyone.operators as foo
+import numpy as np
 from fiftyone.operators import types
 from pydantic import Field
 
@@ -16,12 +17,23 @@ from fiftyone_sfam.app.forms.parameters import (
     Whole,
     whole,
 )
-from fiftyone_sfam.app.operators.base import Context, Results, RunOperator
+from fiftyone_sfam.app.operators.base import (
+    MOST_LISTED,
+    Context,
+    Results,
+    RunOperator,
+    add_table,
+)
 from fiftyone_sfam.data.text import counted
 from fiftyone_sfam.errors import RunError, SfamError
 from fiftyone_sfam.retrieval.pairs import OUTCOMES
 from fiftyone_sfam.runs.run import Run
-from fiftyone_sfam.runs.selection import PairFilter, select_pairs
+from fiftyone_sfam.runs.selection import (
+    FALSE_FIRST,
+    PairFilter,
+    order_pairs,
+    select_pairs,
+)
 
 if TYPE_CHECKING:
     from fiftyone.core.collections import SampleCollection
@@ -74,6 +86,7 @@ class ShowPairs(RunOperator[PairParameters]):
     )
     parameters = PairParameters
     form_title = "Show explained pairs"
+    result_title = "Pairs"
 
     def add_run_inputs(
         self, ctx: Context, params: PairParameters, inputs: types.Object, run: Run
@@ -98,7 +111,6 @@ class ShowPairs(RunOperator[PairParameters]):
             ],
             label="Show",
             default=VIEW,
-            required=True,
         )
         count, problem = 0, None
         try:
@@ -111,18 +123,27 @@ class ShowPairs(RunOperator[PairParameters]):
     def perform_on(self, ctx: Context, params: PairParameters, run: Run) -> Results:
         """Show the pairs."""
         pairs = params.select(run)
+        results = {"pairs": len(pairs), "dataset": None, "first": _listed(run, pairs)}
         if params.show == DATASET:
             dataset = run.to_pairs_dataset(pairs)
             ctx.ops.open_dataset(dataset.name)
-            return {"pairs": len(pairs), "dataset": dataset.name}
+            return {**results, "dataset": dataset.name}
         queries = run.items.sample_ids[run.pairs.query[pairs]]
         ctx.ops.set_view(ctx.dataset.select(list(dict.fromkeys(map(str, queries)))))
-        return {"pairs": len(pairs), "dataset": None}
+        return results
 
     def add_outputs(self, outputs: types.Object, results: Results) -> None:
         """Add the number of pairs, and the dataset."""
         outputs.int("pairs", label="Pairs")
         outputs.str("dataset", label="Dataset of pairs")
+        columns = {
+            "query_identity": "Query",
+            "neighbor_identity": "Neighbor",
+            "rank": "Rank",
+            "similarity": "Similarity",
+            "outcome": "Outcome",
+        }
+        add_table(outputs, "first", "First pairs", columns)
 
     def __call__(
         self,
@@ -145,3 +166,21 @@ class ShowPairs(RunOperator[PairParameters]):
             "max_similarity": max_similarity,
         }
         return self.call(sample_collection, params)
+
+
+def _listed(run: Run, pairs: list[int]) -> list[dict[str, Any]]:
+    """Describe the first pairs, the most similar false matches before others."""
+    first = order_pairs(run.pairs, np.array(pairs), FALSE_FIRST)[:MOST_LISTED]
+    items, found = run.items, run.pairs
+    return [
+        {
+            "query": items.sample_ids[found.query[pair]],
+            "neighbor": items.sample_ids[found.gallery[pair]],
+            "query_identity": items.identities[found.query[pair]],
+            "neighbor_identity": items.identities[found.gallery[pair]],
+            "rank": found.rank[pair],
+            "similarity": found.similarity[pair],
+            "outcome": OUTCOMES[found.outcome[pair]],
+        }
+        for pair in first
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,8 +127,7 @@ class VerifyPairs(RunOperator[VerificationParameters]):
         return {
             "key": run.key,
             "folds": len(found.folds),
-            # JSON has no NaN.
-            **{name: None if math.isnan(v) else v for name, v in figures.items()},
+            **figures,
             "fars": [point.far for point in scores.operating],
             **{
                 f"tar_{n}": rate_text(point) for n, point in enumerate(scores.operating)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,9 @@ from typing import Annotated, Any
 import fiftyone as fo
 import fiftyone.operators as foo
 import numpy as np
+from bson import json_util
 from fiftyone.core.collections import SampleCollection
+from fiftyone.core.patches import EvaluationPatchesView
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
@@ -164,7 +165,8 @@ def ids_in_view(view: SampleCollection) -> InView | None:
     """Return what a view has; None if it is the whole dataset."""
     if not isinstance(view, fo.DatasetView) or not view._stages:
         return None
-    stages = json.dumps(view._serialize(include_uuids=False), sort_keys=True)
+    # Stages of similarity have ids as the database has them.
+    stages = json_util.dumps(view._serialize(include_uuids=False), sort_keys=True)
     return _in_view(view._root_dataset.name, stages, _last_change(view))
 
 
@@ -202,7 +204,7 @@ def _built(
         done = np.isin(found, list(marked))
         found = found[~done if spec.reviewed == TO_REVIEW else done]
     if view is not None:
-        found = found[_seen(run, view)[run.pairs.query[found]]]
+        found = found[items_in_view(run, view)[run.pairs.query[found]]]
     first = _suspects(run) if spec.order == SUSPECTS else ()
     suspects = [pair for _, pairs in first for pair in pairs]
     queue = order_pairs(run.pairs, found, spec.order, suspects)
@@ -216,8 +218,8 @@ def _decided(run: Run, outcome: str) -> NDArray[np.int64]:
     return np.empty(0, np.int64) if decisions is None else decisions.pairs(outcome)
 
 
-def _seen(run: Run, view: InView) -> NDArray[np.bool_]:
-    """Tell which items a view has."""
+def items_in_view(run: Run, view: InView) -> NDArray[np.bool_]:
+    """Tell which items of a run a view has."""
     items, ids = run.items, list(view.ids)
     if items.label_ids is None:
         return np.isin(items.sample_ids, [*ids, *view.parents])
@@ -250,8 +252,13 @@ def _last_change(view: fo.DatasetView) -> str:
 @lru_cache(maxsize=4)
 def _in_view(dataset_name: str, stages: str, _changed: str) -> InView:
     dataset = fo.load_dataset(dataset_name)
-    view = fo.DatasetView._build(dataset, json.loads(stages))
+    view = fo.DatasetView._build(dataset, json_util.loads(stages))
     if not view.has_field("sample_id"):
         return InView(frozenset(view.values("id")))
     ids, parents = view.values(["id", "sample_id"])
+    if isinstance(view, EvaluationPatchesView):
+        # A patch of a match has the id of one of its two labels.
+        for field in (view.gt_field, view.pred_field):
+            _, path = view._get_label_field_path(field, "id")
+            ids += view.values(path, unwind=True)
     return InView(frozenset(ids), frozenset(str(one) for one in parents if one))
