@@ -242,7 +242,7 @@ def add_fields(dataset: fo.Dataset, fields: Mapping[str, FieldOptions]) -> bool:
 
 def describe_field(dataset: fo.Dataset, path: str, description: str) -> None:
     """Change the description of a field that exists."""
-    with _lock(dataset):
+    with fields_lock(dataset):
         field = dataset.get_field(path)
         if field is not None:
             field.description = description
