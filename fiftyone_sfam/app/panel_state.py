@@ -15,7 +15,10 @@ def current_run(dataset: fo.Dataset, key: str | None) -> Run | None:
     """Load a run, or reuse a loaded one; None if there is no such run."""
     if not key or key not in list_runs(dataset):
         return None
-    run = _loaded(dataset.name, key, load_run(dataset, key).config.uid)
+    config = load_run(dataset, key).config
+    run = _loaded(dataset.name, key, config.uid)
+    # A full check of faithfulness renews the verdict about the maps.
+    run.config = config
     # The App's server makes a new dataset object for every event; only that object
     # knows the results that were stored since the run was loaded.
     run.dataset = dataset

@@ -179,11 +179,10 @@ class Run(NotebookResult):
             outcome); ``rank1``: share of true matches among the first neighbors of the
             latter, in [0, 1], None if there are none; if the pairs were given, ``rows``
             of the list and ``rows skipped``: counts; ``maps``: how faithful the maps
-            are, in a sentence; ``chosen``: what was chosen by measurement, in a
-            sentence, if anything; ``warnings``: list of str; and, if the run keeps
-            contributions, ``contribution_bytes``: bytes per image, and
-            ``contribution_agreement``: least and median correlation of the evidence
-            from them with the evidence of the run.
+            are; ``chosen``: what was chosen by measurement; ``warnings``: list of str;
+            and, if the run keeps contributions, ``contribution_bytes``: bytes per
+            image, and ``contribution_agreement``: least and median correlation of the
+            evidence from them with the evidence of the run.
         """
         summary: dict[str, Any] = dict(self.counts)
         compared = summary.get(WITH_MATCH)

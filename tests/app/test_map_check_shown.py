@@ -56,6 +56,7 @@ def test_a_run_that_was_not_measured_says_so(run: Run) -> None:
 
 
 def test_a_caution_is_wherever_maps_are_shown(run: Run) -> None:
+    assert "maps" in Shown(run.dataset).blocks  # The panel has loaded the run before.
     renew_check(run, CAUTION)
     assert run.warnings == (SENTENCE,)
     # Summary and command line, once.
