@@ -30,7 +30,7 @@ class OpenWorkspace(SfamOperator[Parameters]):
     )
     parameters = Parameters
 
-    def resolve_input(self, ctx: Context) -> None:  # type: ignore[override]
+    def resolve_input(self, ctx: Context) -> None:
         """Open without a form."""
 
     def perform(self, ctx: Context, params: Parameters) -> Results:
