@@ -372,7 +372,7 @@ def load_data(title: str, assets: Path, half: int) -> Data:
     order = sorted(set(identities))
     kept = [i for i, one in enumerate(identities) if order.index(one) % 2 == half]
     images = torch.stack([model.prepare(read_image(paths[i])) for i in kept])
-    if title in FOLDED:
+    if isinstance(model, FastModel) and title in FOLDED:
         model.fold(images[:16])
     embeddings = torch.cat([model.embed(part) for part in images.split(16)])
     matches = [named[i] for i in kept]

@@ -122,7 +122,8 @@ def held_methods(title: str, masks: int, threshold: float = 0.0) -> tuple[Method
 def _class_token_head(model: EmbeddingModel, tokens: Tensor) -> Tensor:
     """Compute embeddings from the tokens after any block, shape (B, D)."""
     network: Any = model.network
-    return network.embedding(network.norm(tokens)[:, 0])  # type: ignore[no-any-return]
+    embeddings: Tensor = network.embedding(network.norm(tokens)[:, 0])
+    return embeddings
 
 
 def _evidence(layer: str | None) -> Callable[..., Tensor]:

@@ -142,12 +142,13 @@ def _scores(
         ]
     )
     alike = similarity(embeddings, partner, data.model.metric).tolist()
+    of_base, of_half, of_composite = alike
     line: dict[str, Any] = {
         "base": composite.base,
         "side": composite.side,
         "similarities": alike,
     }
-    if not rises(*alike, threshold):
+    if not rises(of_base, of_half, of_composite, threshold):
         return line
     region = (seen > 0.5).numpy()
     found, _ = explain(compared, data.model, image, partner[None])
