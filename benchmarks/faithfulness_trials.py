@@ -70,9 +70,7 @@ def trials() -> tuple[Method, ...]:
         several("pixels alone", _WEIGHTS=(4.0, 0.0, 0.0)),
         several("evidence twice", _WEIGHTS=(4.0, 2.0, 4.0)),
         several("not smoothed", _SMOOTHED=(0.0,)),
-        several("no masks", _VARIATION=0.0),
-        several("no masks, 16 steps", 16, _VARIATION=0.0),
-        several("masks alone, 16 steps", 16, _VARIATION=100.0),
+        several("8 steps", 8),
         several("from the blurred image", _starts=_blurred),
         several("from the blurred image, 16 steps", 16, _starts=_blurred),
     )

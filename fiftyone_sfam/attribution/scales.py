@@ -5,7 +5,7 @@ With one color or another picture in its place, the order of the places is anoth
 Here derivatives are taken at a few images between several starting images and the
 image, and maps of several scales are averaged. It is this project's definition::
 
-    x_j    = start_j + m_j (image - start_j)             m_j from 0 to 1, j = 1 to n
+    x_j    = start_j + t_j (image - start_j)     t_j = (j - 1/2) / n,  j = 1 to n
     pixels = mean over j of  ds/dx(x_j) * (image - start_j), summed over the colors
     A-map  = mean over j of  ds/dA(x_j) * (A(image) - A(blurred)), over the channels
 
@@ -16,13 +16,9 @@ unless that has too few positions to tell places apart.
 
 The starting images are made of the image itself, so that a map depends on its pair
 alone: the image blurred, in its mean color, and moved, which puts another part of a
-natural image in each place. The shares ``m_j`` grow from 0 to 1 over j as along a path,
-and vary over the image by a smooth random mask, the same for all images of a size.
-
-Averages over what is there instead are those of expected gradients (G. Erion et al.,
-"Improving performance of deep learning models with axiomatic attribution priors and
-expected gradients", 2021), random masks those of RISE (V. Petsiuk, A. Das, K. Saenko,
-2018), with a derivative that tells of all places at once.
+natural image in each place. They take turns along the path. Averages over what is there
+instead are those of expected gradients (G. Erion et al., "Improving performance of deep
+learning models with axiomatic attribution priors and expected gradients", 2021).
 
 All partners of an image share one forward pass, and each needs one backward pass.
 """
@@ -36,7 +32,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.masks import random_masks
 from fiftyone_sfam.attribution.path import (
     STEPS,
     PathAttribution,
@@ -58,9 +53,6 @@ _SMOOTHED = (0.0, 0.02, 0.06, 0.12)
 # Weights of the pixels' maps together, of the layers' maps together, and of the
 # evidence; chosen on one half of the identities (docs/choosing.md).
 _WEIGHTS = (4.0, 2.0, 2.0)
-
-# How far a share varies over the image.
-_VARIATION = 0.5
 
 # Shares of height and width by which the image is moved.
 _MOVES = ((1 / 2, 1 / 2), (1 / 2, 0), (1 / 3, 1 / 3))
@@ -118,8 +110,8 @@ def attribute_scales(
     count, size = len(clear), (int(clear.shape[-2]), int(clear.shape[-1]))
     blurred = blur(clear)
     changes = clear[:, None] - _starts(clear, blurred, samples)
-    hidden = 1 - _shares(samples, size).to(clear)[:, None]
-    shown = clear[:, None] - hidden * changes
+    places = (torch.arange(samples, device=clear.device) + 0.5) / samples
+    shown = clear[:, None] - (1 - places[:, None, None, None]) * changes
     names = [info.name for info in layers]
     leaf, outputs, embeddings = model._repeated(samples).record(
         shown.flatten(0, 1), names
@@ -260,13 +252,6 @@ def _starts(clear: Tensor, blurred: Tensor, samples: int) -> Tensor:
             by = [int(share * side) for share, side in zip(shares, size, strict=True)]
             found.append(clear.roll(by, (2, 3)))
     return torch.stack(found, 1)
-
-
-def _shares(samples: int, size: tuple[int, int]) -> Tensor:
-    """Return the share of the image in each of the images between, (n, H, W)."""
-    masks = random_masks(samples, size, torch.Generator().manual_seed(0))
-    steps = (torch.arange(samples) + 0.5) / samples
-    return (steps[:, None, None] + _VARIATION * (masks - 0.5)).clamp(0, 1)
 
 
 def _average(pixels: Tensor, at_layers: list[Tensor], evidence: Tensor) -> Tensor:

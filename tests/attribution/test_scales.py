@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from fiftyone_sfam import Preprocessing
 from fiftyone_sfam.attribution.maps import attribute
-from fiftyone_sfam.attribution.masks import random_masks
 from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.attribution.path import PathAttribution, blur, smooth
 from fiftyone_sfam.attribution.scales import (
@@ -99,14 +98,13 @@ def test_a_loop_over_images_gives_the_same_map(
     model, image, partner = model_of(network()), noise(1, 3, 8, 12), noise(2, 5)
     (layer,) = path_layers(model, image)
     blurred = blur(image[None])[0]
-    masks = random_masks(samples, (8, 12), torch.Generator().manual_seed(0))
     moved = [image.roll(by, (1, 2)) for by in ((4, 6), (4, 0), (2, 4))]
     starts = [blurred, image.mean((1, 2), keepdim=True), blurred, moved[0]] * 2
     with torch.no_grad():
         change = model.network.stem(torch.stack([blurred, image])).diff(dim=0)[0]
     pixels, at_layer = torch.zeros(8, 12), torch.zeros(8, 12)
     for j in range(samples):
-        share = ((j + 0.5) / samples + 0.5 * (masks[j] - 0.5)).clamp(0, 1)
+        share = (j + 0.5) / samples
         start = moved[1] if j == 7 else starts[j]
         shown = start + share * (image - start)
         leaf, outputs, embedding = model.record(shown[None], ["stem"])
