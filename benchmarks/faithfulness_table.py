@@ -19,7 +19,11 @@ from fiftyone_sfam.audit.statistics.bootstrap import Estimate
 # Share of the pixels that are hidden, or shown, where decisions are compared.
 DECIDED_AT = 1 / 3
 
-OURS = ("path of several scales", "path")
+OURS = (
+    "path of several scales",
+    "path of several scales, 16 steps",
+    "path",
+)
 """Maps that are compared with the best of the others."""
 
 DEFAULT = "evidence, default layer"
@@ -67,6 +71,7 @@ def summarize(
             for name in against
         }
         for ours in OURS
+        if ours in margins
     }
     differences_by_fill = {
         ours: {
@@ -78,6 +83,7 @@ def summarize(
             for number, fill in enumerate(fills)
         }
         for ours in OURS
+        if ours in margins
     }
     if DEFAULT in margins:
         unmasked = [
