@@ -76,6 +76,9 @@ def _(run: Run) -> Part:
         first = without_folders(run.skipped[0].reason, run.skipped[0].filepath)
         skipped = counted(len(run.skipped), "image")
         notes.append(f"{skipped} skipped; the first: {first}")
+    check = run.map_check
+    if check is not None and check.kinds and check.sentence not in run.warnings:
+        notes.append(check.sentence)
     title = f"Run {run.key} of {run.dataset.name}"
     return Part(
         title=prose(title, (run.dataset.name,)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import unescape
+
 import fiftyone as fo
 import pytest
 
@@ -63,6 +65,7 @@ def test_a_caution_is_wherever_maps_are_shown(run: Run) -> None:
     assert run.summary()["maps"] == SENTENCE
     assert summary(run, 0).count(SENTENCE) == 1
     assert f"warning: {SENTENCE}" in summary(run, 0)
+    assert unescape(run._repr_html_()).count(SENTENCE.rpartition("; ")[2]) == 1
     # Audit panel, list of runs, and report.
     shown = Shown(run.dataset)
     assert plain(shown.block("warning_0")["markdown"]) == f"**{SENTENCE}**"
