@@ -96,6 +96,7 @@ REPORT = check_real.Report(
     pairs=8,
     passes_stored=1.0,
     passes_computed=2.0,
+    passes_searched=0,
     sum_error=0.0,
     sum_error_relative=0.0,
     largest_remainder=0.0,
