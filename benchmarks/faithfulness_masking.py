@@ -57,7 +57,8 @@ def similarities(
 ) -> Tensor:
     """Compare an image of which M masks (M, H, W) in [0, 1] show parts; return (P, M).
 
-    What is not shown is that of ``hidden`` (3, H, W), by default blurred.
+    What is not shown is that of ``hidden`` (3, H, W), by default blurred. A network that
+    ends with ReLU may give zeros for a black image, which are like no other image.
     """
     other = blur(image[None]) if hidden is None else hidden[None]
     change = image[None] - other
@@ -70,7 +71,10 @@ def similarities(
         for part in shown.split(batch_of(image))
     ]
     embeddings = torch.cat(found)
-    return torch.stack([similarity(embeddings, one, model.metric) for one in partners])
+    scores = [similarity(embeddings, one, model.metric) for one in partners]
+    if model.metric != "cosine":
+        return torch.stack(scores)
+    return torch.stack(scores).where(embeddings.any(dim=1), 0.0)
 
 
 # --------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def trials() -> tuple[Method, ...]:
         several("pixels alone", _WEIGHTS=(4.0, 0.0, 0.0)),
         several("evidence twice", _WEIGHTS=(4.0, 2.0, 4.0)),
         several("not smoothed", _SMOOTHED=(0.0,)),
-        several("8 steps", 8),
+        several("4 steps", 4),
         several("from the blurred image", _starts=_blurred),
         several("from the blurred image, 16 steps", 16, _starts=_blurred),
     )

@@ -71,7 +71,8 @@ def explain_path(
         those of the network's layers, and with the ``evidence``: a less grainy map,
         that depends less on what "without this place" means.
     steps : int, optional
-        Images along each path; 4 by default. 16 make a better map of several scales.
+        Images along each path; by default 4, of several scales 8. 16 make a slightly
+        better map of several scales.
 
     Returns
     -------

@@ -44,7 +44,7 @@ from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.layouts import LayerInfo
 from fiftyone_sfam.network.metric import similarity
 
-SAMPLES = 4
+SAMPLES = 8
 """Images between the starting images and the image."""
 
 # Blurs of the pixels' map, as shares of the shorter side.

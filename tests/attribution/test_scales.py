@@ -18,6 +18,7 @@ from fiftyone_sfam.attribution.maps import attribute
 from fiftyone_sfam.attribution.pair_path import explain_path
 from fiftyone_sfam.attribution.path import PathAttribution, blur, smooth
 from fiftyone_sfam.attribution.scales import (
+    SAMPLES,
     attribute_scales,
     last_layers,
     path_layers,
@@ -188,7 +189,7 @@ def test_a_pair_of_pictures() -> None:
     partner = model.embed(images)[1:]
     layers = path_layers(model, images[0])
     assert [info.name for info in layers] == ["stem"]
-    for steps, samples in ((None, 4), (6, 6)):
+    for steps, samples in ((None, SAMPLES), (6, 6)):
         found = explain_path(model, *pictures, several_scales=True, steps=steps)[0]
         expected = one(model, images[0], partner, samples=samples, layers=layers)
         np.testing.assert_allclose(found.path, expected.path[0], atol=1e-6)

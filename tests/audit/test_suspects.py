@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fiftyone_sfam.audit.suspects.identities import best_cut
+from fiftyone_sfam.audit.suspects.identities import best_cut, divide
 from fiftyone_sfam.audit.suspects.images import ImageFigures
 from fiftyone_sfam.audit.suspects.labels import background_malus
 from fiftyone_sfam.audit.suspects.likelihood import probability
@@ -361,6 +361,38 @@ def test_an_identity_of_two_clusters_is_two_persons() -> None:
     assert sorted(smaller.tolist()) == list(range(10, 16))
     assert one_person(found) == set()
     assert mislabeled(found) == []
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_views_with_images_in_between_are_of_one_person(between: bool) -> None:
+    """Two groups that differ as two persons do, with and without images of both."""
+    points, who = people([12] + [10] * 14)
+    side = np.repeat([0.8, -0.8], 6)
+    if between:
+        side[4:8] = 0.4, 0.1, -0.1, -0.4
+    points[:12, -1] += side
+    found = measured(points, who)
+    [row] = [
+        row for row, one in enumerate(found.figures.divisions) if one.identity == 0
+    ]
+    assert [sorted(group) for group in found.figures.divisions[row].groups] in (
+        [[*range(6)], [*range(6, 12)]],
+        [[*range(6, 12)], [*range(6)]],
+    )
+    assert found.division_distances.evidence[row] > 1000
+    assert two_persons(found) == (set() if between else {0})
+
+
+def test_nearness_of_the_nearest_images_of_two_groups() -> None:
+    # Degrees on a circle: the nearest of the other group are 50, 40 and 40 away.
+    degrees = np.radians([0, 10, 50, 180, 270])
+    points = np.stack([np.cos(degrees), np.sin(degrees)], axis=1)
+    codes = np.array([0, 0, 0, 1, 2])
+    space = make_space(points, "cosine", codes, np.full(5, UNKNOWN))
+    one = divide(space, 0, 0.0)
+    assert [sorted(group.tolist()) for group in one.groups] == [[0, 1], [2]]
+    expected = np.cos(np.radians([50, 40, 40])).mean()
+    assert one.nearest == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_single_image_of_another_person_is_the_least_group() -> None:

@@ -35,7 +35,7 @@ LARGE = 2000
 
 MAX_K = 1000
 
-PASSES = {PATH: (6, 4), SCALES: (7, 4)}
+PASSES = {PATH: (6, 4), SCALES: (11, 8)}
 """Passes of maps along paths: forward of an image, and backward of each partner."""
 
 

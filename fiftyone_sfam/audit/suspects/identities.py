@@ -35,6 +35,7 @@ class Division:
     identity: int  # code
     groups: tuple[NDArray[np.int64], NDArray[np.int64]]  # images, larger group first
     score: float  # larger is more likely two persons
+    nearest: float  # mean nearness of each image to the nearest of the other group
 
 
 def _contrast(second: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -158,11 +159,15 @@ def divide(space: Space, identity: int, usual: float) -> Division:
     within = np.concatenate(
         [upper(near[np.ix_(part, part)]) for part in (first, second)]
     )
-    between = float(near[np.ix_(first, second)].mean())
+    across = near[np.ix_(first, second)]
+    between = float(across.mean())
     inside = (within.sum() + _PAIR_PRIOR * usual) / (len(within) + _PAIR_PRIOR)
     weight = np.sqrt(4 * len(first) * len(second) / len(members))
     score = (inside - between) * weight - upper(near).min()
-    return Division(identity, (members[first], members[second]), float(score))
+    nearest = np.concatenate([across.max(axis=0), across.max(axis=1)]).mean()
+    return Division(
+        identity, (members[first], members[second]), float(score), float(nearest)
+    )
 
 
 def usual_nearness(space: Space) -> float:
