@@ -155,8 +155,8 @@ def test_the_estimate_counts_the_passes_of_paths(
     asked = {"model": "demo", "kind": "scales", "path_pairs": path_pairs}
     label = form(ExplainRetrieval(), context(crops, asked))["estimate"].view.label
     assert label.endswith(
-        f"The paths: up to {7 * IMAGES:,} more forward passes and "
-        f"{8 * explained:,} backward passes."
+        f"The paths: up to {11 * IMAGES:,} more forward passes and "
+        f"{16 * explained:,} backward passes."
     )
     # The ends of a path, and for several scales the evidence.
     assert {"path": (STEPS + 2, STEPS), "scales": (SAMPLES + 3, SAMPLES)} == PASSES
