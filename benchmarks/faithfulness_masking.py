@@ -57,8 +57,8 @@ def similarities(
 ) -> Tensor:
     """Compare an image of which M masks (M, H, W) in [0, 1] show parts; return (P, M).
 
-    What is not shown is that of ``hidden`` (3, H, W), by default blurred. A network that
-    ends with ReLU may give zeros for a black image, which are like no other image.
+    What is not shown is that of ``hidden`` (3, H, W), by default blurred. A black image
+    may be all zeros behind a ReLU, and is then like no other image.
     """
     other = blur(image[None]) if hidden is None else hidden[None]
     change = image[None] - other
