@@ -19,6 +19,7 @@ from fiftyone_sfam.data.protocol import Protocol
 from fiftyone_sfam.errors import DataError, RunError
 from fiftyone_sfam.network.embedder import EmbeddingModel
 from fiftyone_sfam.network.preprocess import Preprocessing
+from fiftyone_sfam.pipeline.engines.ray_engine import cause_of_death
 from fiftyone_sfam.pipeline.explain import explain_retrieval
 from fiftyone_sfam.runs.blobs import BUCKET
 from fiftyone_sfam.runs.run import Run
@@ -252,6 +253,21 @@ def test_a_shard_that_kills_every_worker_ends_the_run_and_leaves_it_to_be_gone_o
     assert files.distinct("metadata.uid", own) == [run.config.uid]
     after = {one["_id"]: one["uploadDate"] for one in files.find(own)}
     assert {name: after[name] for name in written} == written
+
+
+@pytest.mark.parametrize(
+    ("missing", "cause"),
+    [
+        ([[4, 5], [6]], [4, 5]),
+        # The first task is stored; its worker died over the second one.
+        ([[], [6], [7]], [6]),
+        # It died when all was done.
+        ([[], []], []),
+        ([], []),
+    ],
+)
+def test_a_worker_dies_over_its_first_unfinished_task(missing, cause):
+    assert cause_of_death(missing) == cause
 
 
 def test_what_goes_wrong_at_a_worker_is_said_as_here(world):

@@ -218,34 +218,36 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             except RayTaskError as error:
                 raise error.cause from error
             except RayActorError as error:
-                left = self._replace(worker, deaths, error)
                 names = self._store.names()
-                waiting.put_back([n for n in left if name_of(n) not in names])
-                stored = [number for number in left if name_of(number) in names]
+                left = [[*chosen] for chosen in worker.tasks.values()]
+                missing = [[n for n in one if name_of(n) not in names] for one in left]
+                self._replace(worker, deaths, cause_of_death(missing), error)
+                waiting.put_back([number for one in missing for number in one])
+                stored = [n for one in left for n in one if name_of(n) in names]
                 yield from ((None, result) for result in read(stored))
                 continue
             del worker.tasks[ready[0]]
             yield from ((worker, result) for result in results)
 
     def _replace(
-        self, worker: _Worker, deaths: Counter[int], error: RayActorError
-    ) -> list[int]:
-        """Replace a dead worker; return the numbers of its tasks."""
-        left = [number for chosen in worker.tasks.values() for number in chosen]
-        # It died over the first task; those behind it are not the cause.
-        first = next(iter(worker.tasks.values()))
-        deaths.update(first)
-        most = max(deaths[number] for number in first)
+        self,
+        worker: _Worker,
+        deaths: Counter[int],
+        cause: Sequence[int],
+        error: RayActorError,
+    ) -> None:
+        """Replace a dead worker, unless too many died over the same shards."""
+        deaths.update(cause)
+        most = max((deaths[number] for number in cause), default=0)
         worker.tasks.clear()
         worker.owned.clear()
         if most >= _DEATHS:
             raise WorkerError(
-                f"{most} workers died one after the other over the {len(first)} "
-                f"shards from number {first[0]} on. What is stored is kept, and the "
+                f"{most} workers died one after the other over the {len(cause)} "
+                f"shards from number {cause[0]} on. What is stored is kept, and the "
                 f"same call resumes from there. Ray says: {error}"
             ) from error
         self._start(worker)
-        return left
 
     def _start(self, worker: _Worker) -> None:
         """Start an actor for a worker."""
@@ -371,6 +373,15 @@ class _Waiting:
                     return [queue.pop() for _ in range(count)][::-1]
                 return [queue.popleft() for _ in range(count)]
         return []
+
+
+def cause_of_death(missing: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the shards that a worker died over, of those missing of each task in turn.
+
+    Those of tasks behind the first unfinished one are not the cause. A task of which
+    nothing is missing was finished, though its worker died before it could say so.
+    """
+    return next((numbers for numbers in missing if numbers), [])
 
 
 def _connect() -> None:
