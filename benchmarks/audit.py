@@ -4,8 +4,8 @@ For every seed a world of people is drawn, with wrong labels, split and merged
 identities, near-duplicates and shortcut identities in it; its retrieval is explained
 with the packaged network; and what ``find_suspects`` and ``find_shortcuts`` report by
 default is compared with what was planted. A second world per seed has no defects at
-all: every finding in it is false, but an image of a person behind an occluder. In a
-third one a few pictures are spoiled here, to measure uninformative images.
+all: every finding in it is false, except for a person behind an occluder. In a third
+one a few pictures are spoiled here, to measure uninformative images.
 
 Precision is the share of the findings of a kind, above the default threshold, that were
 planted as that kind: images for wrong labels and uninformative images, pairs of
